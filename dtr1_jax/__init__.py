@@ -1,0 +1,1 @@
+"""DT-R1 in JAX: a vision-language policy builds a digital twin of a picture, reasons over it, and learns by GRPO."""

@@ -1,0 +1,245 @@
+"""Settings: a ConfigDict from the command line becomes frozen dataclasses, checked once at the door."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from typing import Any, Literal
+
+from ml_collections import ConfigDict
+
+from dtr1_jax import types
+
+
+class ConfigError(ValueError):
+    """A setting that can not be used; the message names it, what was expected and what was got."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    source: Literal["twinworld", "coco", "jsonl"]
+    root: str
+    task: Literal["segmentation", "grounding", "vqa", "summary"]
+    train_split: str
+    eval_split: str
+    seed: int
+    min_objects: int
+    max_objects: int
+    image_size: int
+    workers: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    name: str
+    path: str
+    dtype: Literal["float32", "bfloat16"]
+    max_pixels: int
+    prompt_tokens: int
+    prompt: Literal["brief", "full"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lora:
+    rank: int
+    alpha: float
+    targets: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+    queries: int
+    group: int
+    new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Reward:
+    weights: dict[str, float]
+    segmenter: Literal["grabcut", "box"]
+    mask_size: int
+    deadline: float
+    workers: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Grpo:
+    variant: Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo"]
+    advantage: Literal["group", "batch", "none"]
+    beta: float
+    clip_low: float
+    clip_high: float
+    dual_clip: float
+    mask_truncated: bool
+    epochs: int
+    minibatches: int
+    micro_queries: int
+    resample: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Optim:
+    lr: float
+    warmup: int
+    schedule: Literal["constant", "cosine", "linear"]
+    b1: float
+    b2: float
+    eps: float
+    weight_decay: float
+    clip: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Sft:
+    steps: int
+    batch: int
+    lr: float
+    warmup: int
+    dense: float
+    curriculum: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    steps: int
+    eval_every: int
+    eval_examples: int
+    eval_batch: int
+    eval_temperature: float
+    log_every: int
+    samples_every: int
+    gallery: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    every: int
+    keep: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    data: int
+    fsdp: int
+    tensor: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings. `configs/default.py` says what each means and its unit."""
+
+    seed: int
+    data: Data
+    policy: Policy
+    lora: Lora
+    rollout: Rollout
+    reward: Reward
+    grpo: Grpo
+    optim: Optim
+    sft: Sft
+    train: Train
+    checkpoint: Checkpoint
+    mesh: Mesh
+
+
+def from_configdict(values: ConfigDict) -> Config:
+    """The checked settings. Raises ConfigError, naming every fault at once."""
+    faults: list[str] = []
+    config = _build(Config, values.to_dict(), "config", faults)
+    if not faults:
+        faults = _cross_checks(config)
+    if faults:
+        raise ConfigError("bad settings:\n  " + "\n  ".join(faults))
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain nested dict, for JSON."""
+    return dataclasses.asdict(config)
+
+
+def nearest(name: str, known) -> str:
+    """` (did you mean "x"?)` for the nearest known name, or the list of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f' (did you mean "{close[0]}"?)' if close else f" (known: {', '.join(known)})"
+
+
+def _build(kind, value, path: str, faults: list[str]):
+    """`value` as `kind`, which is a dataclass or an annotation; appends to faults what does not fit."""
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            faults.append(f"{path}: expected a group of settings, got {value!r}")
+            return None
+        hints = typing.get_type_hints(kind)
+        faults += [f"{path}.{n}: unknown setting{nearest(n, hints)}" for n in value if n not in hints]
+        faults += [f"{path}.{n}: missing" for n in hints if n not in value]
+        return kind(**{n: _build(h, value[n], f"{path}.{n}", faults) if n in value else None for n, h in hints.items()})
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        options = typing.get_args(kind)
+        if value not in options:
+            hint = nearest(str(value), options)
+            faults.append(f"{path}: expected one of {', '.join(map(str, options))}, got {value!r}{hint}")
+        return value
+    if origin is dict:
+        if not isinstance(value, dict):
+            faults.append(f"{path}: expected names with numbers, got {value!r}")
+            return {}
+        return {k: _build(float, v, f"{path}.{k}", faults) for k, v in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        faults.append(f"{path}: expected {kind.__name__}, got {value!r} ({type(value).__name__})")
+    elif kind is float and value != value:
+        faults.append(f"{path}: expected a number, got nan")
+    return value
+
+
+def _cross_checks(c: Config) -> list[str]:
+    """What types alone do not say."""
+    faults = []
+
+    def check(ok: bool, name: str, expected: str, got) -> None:
+        if not ok:
+            faults.append(f"config.{name}: expected {expected}, got {got!r}")
+
+    for name in ("rollout.queries", "rollout.group", "rollout.new_tokens", "policy.max_pixels", "policy.prompt_tokens",
+                 "data.image_size", "data.min_objects", "reward.workers", "reward.mask_size", "grpo.epochs",
+                 "grpo.minibatches", "sft.batch", "train.eval_batch", "train.log_every", "checkpoint.keep"):
+        section, key = name.split(".")
+        got = getattr(getattr(c, section), key)
+        check(got >= 1, name, "at least 1", got)
+    for name in ("data.workers", "lora.rank", "rollout.temperature", "rollout.top_k", "grpo.beta", "grpo.clip_low",
+                 "grpo.clip_high", "grpo.dual_clip", "grpo.micro_queries", "grpo.resample", "optim.lr", "optim.warmup",
+                 "optim.clip", "optim.eps", "optim.weight_decay", "sft.steps", "sft.lr", "sft.warmup", "sft.dense",
+                 "train.steps", "train.eval_every", "train.eval_examples", "train.eval_temperature",
+                 "train.samples_every", "train.gallery", "checkpoint.every"):
+        section, key = name.split(".")
+        got = getattr(getattr(c, section), key)
+        check(got >= 0, name, "0 or more", got)
+    check(c.data.max_objects >= c.data.min_objects, "data.max_objects", "at least data.min_objects", c.data.max_objects)
+    check(0 < c.rollout.top_p <= 1, "rollout.top_p", "a number in (0, 1]", c.rollout.top_p)
+    check(c.rollout.temperature > 0, "rollout.temperature", "above 0 (greedy groups have no spread)", c.rollout.temperature)
+    check(c.reward.deadline > 0, "reward.deadline", "seconds above 0", c.reward.deadline)
+    check(0 <= c.sft.curriculum <= 1, "sft.curriculum", "a share in [0, 1]", c.sft.curriculum)
+    check(0 <= c.optim.b1 < 1, "optim.b1", "a number in [0, 1)", c.optim.b1)
+    check(0 <= c.optim.b2 < 1, "optim.b2", "a number in [0, 1)", c.optim.b2)
+    check(c.grpo.dual_clip == 0 or c.grpo.dual_clip > 1, "grpo.dual_clip", "0 (off) or above 1", c.grpo.dual_clip)
+    check(c.rollout.group >= 2, "rollout.group", "at least 2 (the advantage compares within a group)", c.rollout.group)
+    check(c.rollout.queries % c.grpo.minibatches == 0, "grpo.minibatches",
+          f"a divisor of rollout.queries = {c.rollout.queries}", c.grpo.minibatches)
+    per = c.rollout.queries // c.grpo.minibatches
+    check(c.grpo.micro_queries == 0 or per % c.grpo.micro_queries == 0, "grpo.micro_queries",
+          f"0 or a divisor of the {per} queries of a minibatch", c.grpo.micro_queries)
+    check(c.data.task in types.TASKS, "data.task", f"one of {types.TASKS}", c.data.task)
+    check(c.data.source == "twinworld" or bool(c.data.root), "data.root", f"a path, for data.source={c.data.source}",
+          c.data.root)
+    sizes = [c.mesh.data, c.mesh.fsdp, c.mesh.tensor]
+    check(all(s >= 1 or s == -1 for s in sizes) and sizes.count(-1) <= 1, "mesh",
+          "sizes of at least 1, at most one of them -1", sizes)
+    return faults

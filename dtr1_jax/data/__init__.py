@@ -1,0 +1,1 @@
+"""Pictures and queries become fixed-size arrays."""

@@ -1,0 +1,1 @@
+"""TwinWorld: procedural scenes with exact annotations and implicit queries."""

@@ -1,0 +1,1 @@
+"""The policy: a vision-language decoder as functions over dicts of weights."""

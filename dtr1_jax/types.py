@@ -1,0 +1,168 @@
+"""The life of one batch, as frozen dataclasses.
+
+Axis legend (letters at the end of array names, in the order of the axes):
+
+    B queries       G rollouts per query   R = B*G rows     P prompt tokens   S completion tokens
+    L = P+S         V vocabulary           D width          F hidden          N query heads
+    K kv heads      H head dim             T frames         M objects         n patches   c values of a patch
+
+Host types (`Instance`, `Target`, `Example`) hold what a data set says; their boxes are in the *unit* frame: float
+x1,y1,x2,y2 in [0,1] of the picture, x right and y down. Only the text of a twin uses another frame (twin/text.py).
+Device types (`Images`, `Prompt`, `Rollout`, `Rewards`) are pytrees whose arrays all lead with the batch axis.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+TASKS = ("segmentation", "grounding", "vqa", "summary")
+CATEGORIES = ("semantic", "spatial", "count", "temporal")
+LEVELS = (1, 2, 3, 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Instance:
+    """One object of a picture as the data set annotates it.
+
+    Attributes:
+      id: 1, 2, ... in the order in which an oracle twin lists the objects.
+      label: category name.
+      box: x1,y1,x2,y2 of the visible part, unit frame.
+      mask: bool[h, w], the visible pixels at the picture's own size.
+      depth: 1 = nearest; 0 = not known.
+      attributes: words such as "red", "large", "metal".
+    """
+
+    id: int
+    label: str
+    box: tuple[float, float, float, float]
+    mask: np.ndarray
+    depth: int = 0
+    attributes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What a right answer is.
+
+    Attributes:
+      mask: bool[h, w], union of the wanted pixels at the picture's own size; all False where nothing is wanted.
+      boxes: float32[n, 4], one box per wanted object, unit frame; n = 0 where nothing is wanted.
+      ignore: bool[h, w] or None, pixels that count neither way (crowd regions).
+    """
+
+    mask: np.ndarray
+    boxes: np.ndarray
+    ignore: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One picture with one query.
+
+    Attributes:
+      uid: unique and stable within its source; appears in predictions and errors.
+      image: uint8[h, w, 3], sRGB, upright.
+      query: the user's words.
+      task: one of TASKS.
+      target: what a right answer is.
+      scene: the annotated objects, empty where the data set has none.
+      answer_ids: ids of the wanted objects of `scene`; None where the target is not made of scene objects.
+      thought: the oracle's reasoning for the cold start; empty where there is none.
+      category: one of CATEGORIES, or "" where not known.
+      level: length of the reasoning chain, one of LEVELS, or 0 where not known.
+    """
+
+    uid: str
+    image: np.ndarray
+    query: str
+    task: str
+    target: Target
+    scene: tuple[Instance, ...] = ()
+    answer_ids: tuple[int, ...] | None = None
+    thought: str = ""
+    category: str = ""
+    level: int = 0
+
+
+def _pytree(cls):
+    """Makes a frozen dataclass a JAX pytree whose fields are all data."""
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    return jax.tree_util.register_dataclass(cls, [f.name for f in dataclasses.fields(cls)], [])
+
+
+@_pytree
+class Images:
+    """Patches of the pictures of each query, padded to n.
+
+    Patches come in merge-block order: the merge x merge patches that become one token stand together.
+
+    Attributes:
+      patch_bnc: float32[B, n, c], normalised pixel values, c = channels * temporal * patch * patch.
+      position_bn2: int32[B, n, 2], row and column of the patch in its picture, in patches.
+      corner_bn4: int32[B, n, 4], rows of the learned position table around the patch.
+      corner_weight_bn4: float32[B, n, 4], their bilinear weights (sum to 1; 0 at padding).
+      segment_bn: int32[B, n], number of the picture (1, 2, ...); 0 is padding. Example: [1 1 1 1 2 2 2 2 0 0 0 0].
+    """
+
+    patch_bnc: Any
+    position_bn2: Any
+    corner_bn4: Any
+    corner_weight_bn4: Any
+    segment_bn: Any
+
+
+@_pytree
+class Prompt:
+    """Tokenised prompts, padded to P; where the padding stands does not matter, the mask says it.
+
+    Attributes:
+      token_bp: int32[B, P].
+      mask_bp: bool[B, P], True at real tokens. Example: [1 1 1 1 0 0].
+      position_bp3: int32[B, P, 3], rotary positions (time, row, column; equal for text).
+      slot_bp: int32[B, P], index of the vision token that stands here, -1 at text.
+      next_b: int32[B], rotary position of the first completion token.
+      images: the pictures, or None for text-only prompts.
+    """
+
+    token_bp: Any
+    mask_bp: Any
+    position_bp3: Any
+    slot_bp: Any
+    next_b: Any
+    images: Images | None
+
+
+@_pytree
+class Rollout:
+    """Sampled completions.
+
+    Attributes:
+      token_bgs: int32[B, G, S], padded with the pad token after the end.
+      mask_bgs: bool[B, G, S], True at sampled tokens, the end token included. Example: [1 1 1 1 0 0].
+      logp_bgs: float32[B, G, S], log-probability of each sampled token under softmax(logits / temperature), before top-k
+        and top-p cut it (what the scorer computes too); 0 at padding.
+      stopped_bg: bool[B, G], True where the completion ended by itself; False where S cut it off.
+    """
+
+    token_bgs: Any
+    mask_bgs: Any
+    logp_bgs: Any
+    stopped_bg: Any
+
+
+@_pytree
+class Rewards:
+    """Scores of a group.
+
+    Attributes:
+      columns: name -> float32[B, G], each in [0, 1].
+      total_bg: float32[B, G], the weighted sum of the columns.
+    """
+
+    columns: dict[str, Any]
+    total_bg: Any
