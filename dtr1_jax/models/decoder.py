@@ -1,0 +1,96 @@
+"""The decoder's block, and the two ways to run a stack of them: scanned to score, unrolled to decode."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dtr1_jax.models import layers
+from dtr1_jax.models.layers import KV
+from dtr1_jax.models.spec import Spec
+
+
+class Block(nn.Module):
+    """Pre-norm block: grouped-query attention and SwiGLU. G branches of a query run side by side."""
+
+    spec: Spec
+
+    @nn.compact
+    def __call__(self, x_bgqd, angle, own_mask, prefix, prefix_mask_bp, cache: KV | None, slot):
+        """One layer.
+
+        Args:
+          x_bgqd: [B, G, q, D].
+          angle: float32, broadcastable to [B, G, q, H / 2], rotary angles.
+          own_mask: bool, broadcastable to [B, G, q, t].
+          prefix: KV [B, K, P, H] shared by the branches, or None; prefix_mask_bp: bool[B, P].
+          cache: KV [B, G, K, t, H] into which the new keys go from `slot` on; None = the new keys are all there are.
+          slot: int32 scalar, or None without a cache.
+
+        Returns:
+          ([B, G, q, D], the own keys and values that were attended to).
+        """
+        s = self.spec
+        b, g, q, _ = x_bgqd.shape
+
+        def project(name, heads, x):
+            y = layers.Projection(heads * s.head_dim, s.qkv_bias, s.lora_scale, name=name)(x)
+            return y.reshape(b, g, q, heads, s.head_dim)
+
+        y = layers.RMSNorm(s.eps, name="attn_norm")(x_bgqd)
+        query, key, value = project("q", s.heads, y), project("k", s.kv_heads, y), project("v", s.kv_heads, y)
+        if s.qk_norm:
+            query = layers.RMSNorm(s.eps, name="q_norm")(query)
+            key = layers.RMSNorm(s.eps, name="k_norm")(key)
+        own = KV(layers.rotate(key, angle).swapaxes(2, 3), value.swapaxes(2, 3))
+        if cache is not None:
+            own = KV(*(jax.lax.dynamic_update_slice(c, n, (0, 0, 0, slot, 0)) for c, n in zip(cache, own)))
+        y = layers.attend(layers.rotate(query, angle), own, own_mask, prefix, prefix_mask_bp)
+        x_bgqd = x_bgqd + layers.Projection(s.width, False, s.lora_scale, name="o")(y)
+
+        y = layers.RMSNorm(s.eps, name="mlp_norm")(x_bgqd)
+        gate = layers.Projection(s.hidden, False, s.lora_scale, name="gate")(y)
+        up = layers.Projection(s.hidden, False, s.lora_scale, name="up")(y)
+        return x_bgqd + layers.Projection(s.width, False, s.lora_scale, name="down")(nn.silu(gate) * up), own
+
+
+def init(key: jax.Array, spec: Spec) -> dict:
+    """Random weights, stacked on the layer axis."""
+    block = Block(spec)
+    x, angle, mask = jnp.zeros((1, 1, 1, spec.width)), jnp.zeros((1, 1, 1, spec.head_dim // 2)), jnp.ones((1, 1, 1, 1), bool)
+    return jax.vmap(lambda k: block.init(k, x, angle, mask, None, None, None, None)["params"])(
+        jax.random.split(key, spec.layers)
+    )
+
+
+def _apply(spec, weights, lora, *args):
+    return Block(spec).apply({"params": weights, **({"lora": lora} if lora else {})}, *args)
+
+
+def scan(params: dict, lora: dict | None, spec: Spec, x_bgqd, angle, own_mask, prefix: KV | None, prefix_mask_bp):
+    """All layers over whole sequences: ([B, G, q, D], KV [layers, B, G, K, q, H]).
+
+    `prefix` is a KV [layers, B, K, P, H] or None; the other arguments are those of `Block`.
+    """
+
+    def layer(x, inputs):
+        weights, adapters, before = inputs
+        return _apply(spec, weights, adapters, x, angle, own_mask, before, prefix_mask_bp, None, None)
+
+    body = jax.checkpoint(layer) if spec.remat else layer
+    return jax.lax.scan(body, x_bgqd, (params, lora or {}, prefix), unroll=min(spec.unroll, spec.layers))
+
+
+def unstack(tree: dict | None, layers_: int) -> list:
+    """One dict for each layer: done once before a decode loop, so that the loop does not slice the stack each step."""
+    return [jax.tree.map(lambda x: x[i], tree or {}) for i in range(layers_)]
+
+
+def step(params: list, lora: list, spec: Spec, x_bgqd, angle, own_mask, prefix: list, prefix_mask_bp, cache: list, slot):
+    """All layers over a few new tokens against per-layer caches: ([B, G, q, D], the caches with the tokens in)."""
+    new = []
+    for weights, adapters, before, held in zip(params, lora, prefix, cache):
+        x_bgqd, own = _apply(spec, weights, adapters, x_bgqd, angle, own_mask, before, prefix_mask_bp, held, slot)
+        new.append(own)
+    return x_bgqd, new

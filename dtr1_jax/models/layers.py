@@ -1,0 +1,150 @@
+"""Leaf blocks: norms, projections with optional LoRA, rotary positions, and the attention that shares its prefix."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+MASKED = -1e30  # finite, so that a row without any key gives a uniform softmax and no NaN
+
+
+class KV(NamedTuple):
+    """Keys and values, [..., K, length, H] so that both attention products read them in place."""
+
+    k: jax.Array
+    v: jax.Array
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * scale, computed in float32 (Zhang & Sennrich 2019)."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + self.eps)
+        return (y * scale).astype(x.dtype)
+
+
+class LayerNorm(nn.Module):
+    """(x - mean) / std * scale + bias, computed in float32."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        y = x.astype(jnp.float32)
+        y = y - y.mean(-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + self.eps)
+        return (y * scale + bias).astype(x.dtype)
+
+
+class Projection(nn.Module):
+    """x @ kernel (+ bias); where the `lora` collection has this layer, + scale * (x @ a) @ b (Hu et al. 2021)."""
+
+    features: int
+    bias: bool = False
+    lora_scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", nn.initializers.normal(x.shape[-1] ** -0.5), (x.shape[-1], self.features))
+        y = x @ kernel.astype(x.dtype)
+        if self.bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
+        if self.has_variable("lora", "a"):
+            a, b = (self.get_variable("lora", n).astype(x.dtype) for n in ("a", "b"))
+            y = y + ((x @ a) @ b) * self.lora_scale
+        return y
+
+
+def rotary_axes(head_dim: int, sections: tuple[int, int, int] | None, interleaved: bool) -> np.ndarray:
+    """int32[head_dim / 2]: the position axis (0 time, 1 row, 2 column) that each rotary frequency follows.
+
+    Blocks: Qwen2.5-VL's `mrope_section`. Interleaved: Qwen3-VL, where frequency 3i+1 follows the row and 3i+2 the
+    column for as many frequencies as their sections say, and all others follow time.
+    """
+    axes = np.zeros(head_dim // 2, np.int32)
+    if sections is None:
+        return axes
+    if not interleaved:
+        return np.repeat(np.arange(3, dtype=np.int32), sections)
+    for axis in (1, 2):
+        axes[axis : 3 * sections[axis] : 3] = axis
+    return axes
+
+
+def rotary_angles(position_bl3: jax.Array, head_dim: int, theta: float, axes: np.ndarray) -> jax.Array:
+    """float32[B, L, head_dim / 2], the angle by which each frequency turns at each position (Su et al. 2021)."""
+    frequency = theta ** (-np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)
+    return position_bl3.astype(jnp.float32)[..., axes] * frequency
+
+
+def rotate(x: jax.Array, angle: jax.Array) -> jax.Array:
+    """Turns x[..., n, H] by angle[..., H / 2], in the half-split layout of Llama and Qwen."""
+    cos, sin = jnp.cos(angle)[..., None, :], jnp.sin(angle)[..., None, :]
+    x1, x2 = jnp.split(x.astype(jnp.float32), 2, -1)
+    return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(x.dtype)
+
+
+def attend(
+    q_bgqnh: jax.Array,
+    own: KV,
+    own_mask: jax.Array,
+    prefix: KV | None = None,
+    prefix_mask_bp: jax.Array | None = None,
+) -> jax.Array:
+    """Attention of G branches over a prefix that they share and over what is their own.
+
+    The prefix is never copied per branch: its scores are one matrix product per query and kv head over the rows of all
+    branches. Both parts meet in one softmax through their maxima and sums. Prefill (no prefix, G = 1), scoring (many
+    own queries) and decoding (one own query against a cache) are this one function.
+
+    Args:
+      q_bgqnh: [B, G, q, N, H] queries, rotated.
+      own: k and v [B, G, K, t, H].
+      own_mask: bool, broadcastable to [B, G, q, t]; True where a query may see a key.
+      prefix: k and v [B, K, P, H], or None.
+      prefix_mask_bp: bool[B, P], True at real keys.
+
+    Returns:
+      [B, G, q, N * H].
+    """
+    b, g, q, n, h = q_bgqnh.shape
+    kv = own.k.shape[2]
+    rep = n // kv
+    query = (q_bgqnh * h**-0.5).reshape(b, g, q, kv, rep, h)
+
+    branch_q = query.transpose(0, 1, 3, 4, 2, 5)  # [B, G, K, rep, q, H]
+    score = jnp.einsum("bgkmh,bgkth->bgkmt", branch_q.reshape(b, g, kv, rep * q, h), own.k)
+    score = score.astype(jnp.float32).reshape(b, g, kv, rep, q, -1)
+    mask = jnp.broadcast_to(own_mask, (*np.broadcast_shapes(own_mask.shape[:2], (1, 1)), *own_mask.shape[2:]))
+    score = jnp.where(mask[:, :, None, None], score, MASKED)
+    top = jax.lax.stop_gradient(score.max(-1))  # [B, G, K, rep, q]
+
+    if prefix is not None:
+        shared_q = query.transpose(0, 3, 1, 4, 2, 5)  # [B, K, G, rep, q, H]
+        shared = jnp.einsum("bkmh,bkph->bkmp", shared_q.reshape(b, kv, g * rep * q, h), prefix.k)
+        shared = jnp.where(prefix_mask_bp[:, None, None], shared.astype(jnp.float32), MASKED)
+        shared_top = jax.lax.stop_gradient(shared.max(-1)).reshape(b, kv, g, rep, q).swapaxes(1, 2)
+        top = jnp.maximum(top, shared_top)
+
+    weight = jnp.exp(score - top[..., None])
+    total = weight.sum(-1)
+    out = jnp.einsum("bgkmt,bgkth->bgkmh", weight.reshape(b, g, kv, rep * q, -1).astype(own.v.dtype), own.v)
+    out = out.reshape(b, g, kv, rep, q, h)
+    if prefix is not None:
+        weight = jnp.exp(shared - top.swapaxes(1, 2).reshape(b, kv, g * rep * q)[..., None])
+        total = total + weight.sum(-1).reshape(b, kv, g, rep, q).swapaxes(1, 2)
+        more = jnp.einsum("bkmp,bkph->bkmh", weight.astype(prefix.v.dtype), prefix.v)
+        out = out + more.reshape(b, kv, g, rep, q, h).swapaxes(1, 2)
+    out = out / total[..., None].astype(out.dtype)
+    return out.transpose(0, 1, 4, 2, 3, 5).reshape(b, g, q, n * h)

@@ -1,0 +1,229 @@
+"""The face of the model: functions over a dict of weights.
+
+    prefix   = policy.prefill(params, lora, spec, prompt)                     # once per query
+    logp_bgs = policy.logprobs(params, lora, spec, prefix, token_bgs, ...)    # score G completions against it
+    cache    = policy.start(params, lora, spec, prefix, group, slots); policy.decode(...)   # or sample them
+
+`lora=None` is the policy without its adapters: the reference, at no memory.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dtr1_jax.models import decoder, layers, vision
+from dtr1_jax.models.layers import KV
+from dtr1_jax.models.spec import Spec
+from dtr1_jax.types import Prompt
+
+CHUNK = 2**24  # logits held at once when scoring, in values; more only costs memory
+
+
+class Prefix(NamedTuple):
+    """A prompt after its one pass through the policy.
+
+    kv: KV [layers, B, K, P, H]; mask_bp: bool[B, P]; last_bd: [B, D], normed hidden state of the last prompt token;
+    next_b: int32[B], rotary position of the first completion token.
+    """
+
+    kv: KV
+    mask_bp: jax.Array
+    last_bd: jax.Array
+    next_b: jax.Array
+
+
+class Decoding(NamedTuple):
+    """What a decode loop needs at each step, split by layer once: weights, adapters, the prompt's keys and values."""
+
+    weights: list
+    lora: list
+    prefix: list
+
+
+def init(key: jax.Array, spec: Spec) -> dict:
+    """Random float32 weights."""
+    k_embed, k_decoder, k_head, k_vision = jax.random.split(key, 4)
+    params = {
+        "embed": {"table": spec.width**-0.5 * jax.random.normal(k_embed, (spec.vocab, spec.width))},
+        "decoder": decoder.init(k_decoder, spec),
+        "norm": {"scale": jnp.ones((spec.width,))},
+    }
+    if not spec.tied:
+        params["head"] = {"kernel": spec.width**-0.5 * jax.random.normal(k_head, (spec.width, spec.vocab))}
+    if spec.vision is not None:
+        params["vision"] = vision.init(k_vision, spec.vision, spec.width)
+    return params
+
+
+def init_lora(key: jax.Array, params: dict, rank: int, targets: str) -> dict:
+    """Adapters for the projections whose path (as `decoder/q`, `vision/blocks/qkv`) matches `targets`.
+
+    a is normal / sqrt(inputs) and b is 0, so the policy starts where it was (Hu et al. 2021). Stacked as the weights are.
+    Raises ValueError where nothing matches.
+    """
+    pattern, lora = re.compile(targets), {}
+    for path, kernel in jax.tree_util.tree_leaves_with_path(params):
+        names = [p.key for p in path]
+        if names[-1] != "kernel" or names[0] == "head" or not pattern.fullmatch("/".join(names[:-1])):
+            continue
+        key, sub = jax.random.split(key)
+        *stack, inputs, outputs = kernel.shape
+        node = lora
+        for name in names[:-1]:
+            node = node.setdefault(name, {})
+        node["a"] = inputs**-0.5 * jax.random.normal(sub, (*stack, inputs, rank))
+        node["b"] = jnp.zeros((*stack, rank, outputs))
+    if not lora:
+        known = sorted("/".join(p.key for p in path[:-1]) for path, _ in jax.tree_util.tree_leaves_with_path(params)
+                       if path[-1].key == "kernel")  # fmt: skip
+        raise ValueError(f"lora targets {targets!r} match no projection; there are: {', '.join(known)}")
+    return lora
+
+
+def encode(params: dict, lora: dict | None, spec: Spec, prompt: Prompt, dtype=jnp.float32) -> jax.Array:
+    """[B, n / merge**2, D]: the vision tokens of each query's pictures."""
+    return vision.encode(
+        params["vision"], spec.vision, spec.width, prompt.images, lora=(lora or {}).get("vision"),
+        lora_scale=spec.lora_scale, dtype=dtype, remat=spec.remat, unroll=spec.unroll,
+    )  # fmt: skip
+
+
+def embed(params: dict, spec: Spec, prompt: Prompt, vision_bmd: jax.Array | None, dtype=jnp.float32) -> jax.Array:
+    """[B, P, D]: token embeddings, with vision tokens where the prompt has a slot for one."""
+    x_bpd = params["embed"]["table"].astype(dtype)[prompt.token_bp]
+    if vision_bmd is None:
+        return x_bpd
+    slot_bp = prompt.slot_bp
+    seen = jnp.take_along_axis(vision_bmd, jnp.maximum(slot_bp, 0)[..., None], 1)
+    return jnp.where((slot_bp >= 0)[..., None], seen, x_bpd)
+
+
+def prefill(
+    params: dict, lora: dict | None, spec: Spec, prompt: Prompt, dtype=jnp.float32, vision_bmd: jax.Array | None = None
+) -> Prefix:
+    """One pass over the prompts: what the G completions of each query will share.
+
+    `vision_bmd` are the vision tokens where the caller has them already.
+    """
+    if vision_bmd is None and prompt.images is not None:
+        vision_bmd = encode(params, lora, spec, prompt, dtype)
+    x_bgpd = embed(params, spec, prompt, vision_bmd, dtype)[:, None]
+    length = prompt.mask_bp.shape[1]
+    # a token sees the real tokens at and before it; where the padding stands does not matter
+    mask = jnp.tril(jnp.ones((length, length), bool)) & prompt.mask_bp[:, None, None, :]
+    angle = _angle(spec, prompt.position_bp3)[:, None]
+    x_bgpd, kv = decoder.scan(params["decoder"], (lora or {}).get("decoder"), spec, x_bgpd, angle, mask, None, None)
+    index_b = (prompt.mask_bp * jnp.arange(length)).argmax(1)
+    last_bd = jnp.take_along_axis(x_bgpd[:, 0], index_b[:, None, None], 1)[:, 0]
+    return Prefix(KV(kv.k[:, :, 0], kv.v[:, :, 0]), prompt.mask_bp, _norm(params, spec, last_bd), prompt.next_b)
+
+
+def hidden(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, token_bgs: jax.Array) -> jax.Array:
+    """[B, G, S, D]: the normed state from which completion token s is predicted (the prompt's last for s = 0)."""
+    b, g, s = token_bgs.shape
+    first = jnp.broadcast_to(prefix.last_bd[:, None, None], (b, g, 1, spec.width))
+    if s == 1:
+        return first
+    x_bgsd = params["embed"]["table"].astype(first.dtype)[token_bgs[:, :, :-1]]
+    position_bs = prefix.next_b[:, None] + jnp.arange(s - 1)
+    angle = _angle(spec, jnp.repeat(position_bs[..., None], 3, -1))[:, None]
+    mask = jnp.tril(jnp.ones((s - 1, s - 1), bool))[None, None]
+    adapters = (lora or {}).get("decoder")
+    x_bgsd, _ = decoder.scan(params["decoder"], adapters, spec, x_bgsd, angle, mask, prefix.kv, prefix.mask_bp)
+    return jnp.concatenate([first, _norm(params, spec, x_bgsd)], 2)
+
+
+def logprobs(
+    params: dict,
+    lora: dict | None,
+    spec: Spec,
+    prefix: Prefix,
+    token_bgs: jax.Array,
+    *,
+    temperature: float = 1.0,
+    banned_v: jax.Array | None = None,
+) -> jax.Array:
+    """float32[B, G, S]: log-probability of each completion token under softmax(logits / temperature).
+
+    Time is cut into chunks that are recomputed in the backward pass, so no [S, V] array is held in float32.
+    `banned_v` (bool[V]) are tokens that the sampler can not choose; they are left out of the softmax here too.
+    """
+    x_bgsd = hidden(params, lora, spec, prefix, token_bgs)
+
+    def chosen(x, token):
+        z = logits(params, spec, x) / temperature
+        if banned_v is not None:
+            z = jnp.where(banned_v, layers.MASKED, z)
+        return jnp.take_along_axis(z, token[..., None], -1)[..., 0] - jax.nn.logsumexp(z, -1)
+
+    b, g, s = token_bgs.shape
+    chunks = -(-b * g * s * spec.vocab // CHUNK)
+    if chunks <= 1:
+        return chosen(x_bgsd, token_bgs)
+    size = -(-s // min(chunks, s))
+    pad = -s % size
+
+    def split(x):  # [B, G, S, ...] -> [chunks, B, G, size, ...]
+        x = jnp.pad(x, [(0, 0), (0, 0), (0, pad)] + [(0, 0)] * (x.ndim - 3))
+        return jnp.moveaxis(x.reshape(b, g, (s + pad) // size, size, *x.shape[3:]), 2, 0)
+
+    logp = jax.lax.map(lambda c: jax.checkpoint(chosen)(*c), (split(x_bgsd), split(token_bgs)))
+    return jnp.moveaxis(logp, 0, 2).reshape(b, g, s + pad)[..., :s]
+
+
+def logits(params: dict, spec: Spec, x: jax.Array) -> jax.Array:
+    """float32[..., V] from normed hidden states [..., D]."""
+    if spec.tied:
+        return (x @ params["embed"]["table"].astype(x.dtype).T).astype(jnp.float32)
+    return (x @ params["head"]["kernel"].astype(x.dtype)).astype(jnp.float32)
+
+
+def start(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, group: int, slots: int) -> tuple[Decoding, list]:
+    """What `decode` needs: weights by layer, and empty caches KV [B, G, K, slots, H] for the completions."""
+    split = Decoding(
+        decoder.unstack(params["decoder"], spec.layers),
+        decoder.unstack((lora or {}).get("decoder"), spec.layers),
+        decoder.unstack(prefix.kv, spec.layers),
+    )
+    _, b, kv_heads, _, h = prefix.kv.k.shape
+    empty = jnp.zeros((b, group, kv_heads, slots, h), prefix.kv.k.dtype)
+    return split, [KV(empty, empty) for _ in range(spec.layers)]
+
+
+def decode(
+    params: dict, spec: Spec, split: Decoding, prefix: Prefix, cache: list, token_bgq: jax.Array,
+    position_bgq: jax.Array, seen_bgt: jax.Array, slot: jax.Array,
+) -> tuple[jax.Array, list]:  # fmt: skip
+    """Puts q tokens a row into the caches from `slot` on; the state after each of them.
+
+    Args:
+      token_bgq: int32[B, G, q].
+      position_bgq: int32[B, G, q], their rotary positions.
+      seen_bgt: bool[B, G, slots], cache slots that hold a token of the row, these q included.
+      slot: int32 scalar.
+
+    Returns:
+      ([B, G, q, D] normed hidden states, the new caches).
+    """
+    x_bgqd = params["embed"]["table"].astype(prefix.last_bd.dtype)[token_bgq]
+    b, g, q = token_bgq.shape
+    angle = _angle(spec, jnp.repeat(position_bgq.reshape(b, g * q, 1), 3, -1)).reshape(b, g, q, -1)
+    slots = seen_bgt.shape[-1]
+    mask = seen_bgt[:, :, None] & (jnp.arange(slots) <= slot + jnp.arange(q)[:, None])
+    x_bgqd, cache = decoder.step(
+        split.weights, split.lora, spec, x_bgqd, angle, mask, split.prefix, prefix.mask_bp, cache, slot
+    )
+    return _norm(params, spec, x_bgqd), cache
+
+
+def _norm(params, spec, x):
+    return layers.RMSNorm(spec.eps).apply({"params": params["norm"]}, x)
+
+
+def _angle(spec, position_bl3):
+    axes = layers.rotary_axes(spec.head_dim, spec.sections, spec.interleaved)
+    return layers.rotary_angles(position_bl3, spec.head_dim, spec.theta, axes)
