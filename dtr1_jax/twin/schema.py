@@ -1,0 +1,272 @@
+"""What a digital twin and an answer are, and what makes them sound.
+
+`read_twin` and `read_answer` turn decoded JSON into the dataclasses below. They take any value without raising, and
+list every fault with its place; a dataclass comes back only where there is none, so whoever holds one need not check.
+Boxes here are integers x1,y1,x2,y2 in the frame of the text (twin/text.py), x right and y down, x2 and y2 exclusive.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection
+from typing import Any
+
+from dtr1_jax.twin import strict_json
+
+MAX_OBJECTS = 256
+MAX_RELATIONS = 1024
+MAX_ATTRIBUTES = 16
+MAX_NAME = 64            # characters of a label, an attribute or a relation
+MAX_INT = (1 << 31) - 1  # ids and depths fit in int32
+
+FORMS = {  # the keys of which an answer has exactly one, by task
+    "segmentation": ("objects",),
+    "grounding": ("objects", "boxes"),
+    "vqa": ("text",),
+    "summary": ("text",),
+}
+
+Box = tuple[int, int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Object:
+    """One object instance of a twin.
+
+    Attributes:
+      id: positive, unique in its twin.
+      label: what it is.
+      box: x1,y1,x2,y2 in the frame of the text.
+      depth: 1 = nearest; None = not said.
+      attributes: words such as "red".
+    """
+
+    id: int
+    label: str
+    box: Box
+    depth: int | None = None
+    attributes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Twin:
+    """The digital twin of one picture.
+
+    Attributes:
+      size: (w, h) in pixels of the picture as the policy saw it, whatever the frame of the boxes.
+      objects: the instances, any number up to MAX_OBJECTS.
+      relations: (id, words, id), such as (1, "left of", 2).
+    """
+
+    size: tuple[int, int]
+    objects: tuple[Object, ...]
+    relations: tuple[tuple[int, str, int], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """The answer; exactly one field is set, see FORMS.
+
+    Attributes:
+      objects: ids of objects of the twin; empty = nothing in the picture is meant.
+      boxes: boxes in the frame of the text; empty = nothing in the picture is meant.
+      text: words.
+    """
+
+    objects: tuple[int, ...] | None = None
+    boxes: tuple[Box, ...] | None = None
+    text: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong.
+
+    Attributes:
+      where: its place, such as "twin.objects[2].box".
+      message: what was expected and what was found.
+    """
+
+    where: str
+    message: str
+
+
+def read_twin(value: Any, *, size: tuple[int, int], limit: tuple[int, int]) -> tuple[Twin | None, tuple[Fault, ...]]:
+    """Checks a decoded twin.
+
+    Args:
+      value: anything; what `strict_json.loads` returned.
+      size: (w, h) in pixels that the twin has to state.
+      limit: (w, h), the largest x and y of a box.
+
+    Returns:
+      The twin, or None where it has faults; and its faults.
+    """
+    faults: list[Fault] = []
+    fields = _fields(value, "twin", faults, required=("size", "objects"), optional=("relations",))
+    if "size" in fields:
+        stated = fields["size"]
+        if not isinstance(stated, list) or tuple(stated) != size or not all(type(v) is int for v in stated):
+            faults.append(Fault("twin.size", f"expected {list(size)}, got {show(stated)}"))
+
+    objects = _list(fields.get("objects", []), "twin.objects", faults, lambda *a: _object(*a, limit), MAX_OBJECTS)
+    owner: dict[int, int] = {}
+    for i, item in enumerate(objects):
+        if item.id is not None and owner.setdefault(item.id, i) != i:
+            message = f"expected ids that differ, got {item.id}, the id of objects[{owner[item.id]}]"
+            faults.append(Fault(f"twin.objects[{i}].id", message))
+
+    relations = _list(fields.get("relations", []), "twin.relations", faults, _relation, MAX_RELATIONS)
+    for i, relation in enumerate(relations):
+        for j in (0, 2):
+            _refer(relation[j], f"twin.relations[{i}][{j}]", faults, owner)
+    return (None if faults else Twin(size, objects, relations)), tuple(faults)
+
+
+def read_answer(
+    value: Any, *, task: str, limit: tuple[int, int], ids: Collection[int] | None
+) -> tuple[Answer | None, tuple[Fault, ...]]:
+    """Checks a decoded answer.
+
+    Args:
+      value: anything; what `strict_json.loads` returned.
+      task: a key of FORMS.
+      limit: (w, h), the largest x and y of a box.
+      ids: those of the twin; None = not known (the twin is broken), then references are not checked.
+
+    Returns:
+      The answer, or None where it has faults; and its faults.
+    """
+    faults: list[Fault] = []
+    forms = FORMS[task]
+    fields = _fields(value, "answer", faults, optional=forms)
+    if isinstance(value, dict) and len(fields) != 1:
+        faults.append(Fault("answer", f"expected exactly one of the keys {' or '.join(forms)}, got {len(fields)}"))
+
+    objects = boxes = text = None
+    if "objects" in fields:
+        objects = _list(fields["objects"], "answer.objects", faults, _id, MAX_OBJECTS)
+        seen: set[int] = set()
+        for i, number in enumerate(objects):
+            where = f"answer.objects[{i}]"
+            if number is not None and number in seen:
+                faults.append(Fault(where, f"expected ids that differ, got {number} again"))
+            seen.add(number)
+            if ids is not None:
+                _refer(number, where, faults, ids)
+    if "boxes" in fields:
+        boxes = _list(fields["boxes"], "answer.boxes", faults, lambda *a: _box(*a, limit), MAX_OBJECTS)
+    if "text" in fields:
+        text = _string(fields["text"], "answer.text", faults, strict_json.MAX_LENGTH)
+    return (None if faults else Answer(objects, boxes, text)), tuple(faults)
+
+
+def show(value: Any) -> str:
+    """Says in a few words what a value is, for messages; takes anything, and its answer is short."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, strict_json.Refused):
+        return value.reason
+    if isinstance(value, str):
+        return f"the string {value[:40]!a}{'...' if len(value) > 40 else ''}"
+    if isinstance(value, float):
+        return f"the number {value!r}"
+    if isinstance(value, int):  # printing an integer of thousands of digits raises
+        return str(int(value)) if abs(value) < 10**strict_json.MAX_DIGITS else "a huge integer"
+    if isinstance(value, (list, tuple)):
+        if len(value) <= 4 and all(type(v) is int for v in value):
+            return f"[{', '.join(show(v) for v in value)}]"
+        return f"a list of {len(value)}"
+    return "an object" if isinstance(value, dict) else f"a value of type {type(value).__name__}"
+
+
+# Each reader below takes (value, where, faults, ...), adds what is wrong to `faults`, and returns the value, or a
+# stand-in with which the caller can go on looking for further faults.
+
+
+def _fields(value: Any, where: str, faults: list[Fault], required: tuple = (), optional: tuple = ()) -> dict:
+    if not isinstance(value, dict):
+        faults.append(Fault(where, f"expected an object, got {show(value)}"))
+        return {}
+    known = required + optional
+    for key in value:
+        if key not in known:
+            faults.append(Fault(where, f"expected only the keys {', '.join(known)}, got {show(key)}"))
+    faults += [Fault(f"{where}.{key}", "expected this key, got none") for key in required if key not in value]
+    return {key: value[key] for key in known if key in value}
+
+
+def _list(value: Any, where: str, faults: list[Fault], read: Callable, most: int = MAX_OBJECTS) -> tuple:
+    if not isinstance(value, list):
+        faults.append(Fault(where, f"expected a list, got {show(value)}"))
+        return ()
+    if len(value) > most:
+        faults.append(Fault(where, f"expected at most {most} items, got {len(value)}"))
+    return tuple(read(item, f"{where}[{i}]", faults) for i, item in enumerate(value))
+
+
+def _integer(value: Any, where: str, faults: list[Fault], low: int = 0, high: int = MAX_INT) -> int | None:
+    if type(value) is int and low <= value <= high:  # a bool is an int to isinstance
+        return value
+    faults.append(Fault(where, f"expected an integer from {low} to {high}, got {show(value)}"))
+    return None
+
+
+def _id(value: Any, where: str, faults: list[Fault]) -> int | None:
+    return _integer(value, where, faults, low=1)
+
+
+def _string(value: Any, where: str, faults: list[Fault], most: int = MAX_NAME) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > most:
+        got = f"{len(value)} characters" if isinstance(value, str) and len(value) > most else show(value)
+        faults.append(Fault(where, f"expected a string of 1 to {most} characters, not blank, got {got}"))
+    elif not encodable(value):
+        faults.append(Fault(where, f"expected text that UTF-8 can carry, got a lone surrogate in {show(value)}"))
+    return value if isinstance(value, str) else ""
+
+
+def encodable(text: str) -> bool:
+    """Whether UTF-8 can carry the text, which it cannot where the text has lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _box(value: Any, where: str, faults: list[Fault], limit: tuple[int, int]) -> Box | None:
+    if not isinstance(value, list) or len(value) != 4:
+        faults.append(Fault(where, f"expected a list of 4 integers x1,y1,x2,y2, got {show(value)}"))
+        return None
+    corners = [_integer(v, f"{where}[{i}]", faults, high=limit[i % 2]) for i, v in enumerate(value)]
+    for low, high, names in ((0, 2, "x2 > x1"), (1, 3, "y2 > y1")):
+        if None not in (corners[low], corners[high]) and corners[high] <= corners[low]:
+            faults.append(Fault(where, f"expected {names}, got {show(value)}"))
+    return tuple(corners)
+
+
+def _object(value: Any, where: str, faults: list[Fault], limit: tuple[int, int]) -> Object:
+    fields = _fields(value, where, faults, required=("id", "label", "box"), optional=("depth", "attributes"))
+    # A key that is absent has its fault already; its reader is not asked again.
+    return Object(
+        id=_id(fields["id"], f"{where}.id", faults) if "id" in fields else None,
+        label=_string(fields["label"], f"{where}.label", faults) if "label" in fields else "",
+        box=_box(fields["box"], f"{where}.box", faults, limit) if "box" in fields else None,
+        depth=_integer(fields["depth"], f"{where}.depth", faults, low=1) if "depth" in fields else None,
+        attributes=_list(fields.get("attributes", []), f"{where}.attributes", faults, _string, MAX_ATTRIBUTES),
+    )
+
+
+def _relation(value: Any, where: str, faults: list[Fault]) -> tuple[int | None, str, int | None]:
+    if not isinstance(value, list) or len(value) != 3:
+        faults.append(Fault(where, f"expected a list of id, words, id, got {show(value)}"))
+        return None, "", None
+    first, words, second = value
+    return (
+        _id(first, f"{where}[0]", faults), _string(words, f"{where}[1]", faults), _id(second, f"{where}[2]", faults)
+    )
+
+
+def _refer(number: int | None, where: str, faults: list[Fault], ids: Collection[int]) -> None:
+    if number is not None and number not in ids:
+        faults.append(Fault(where, f"expected the id of an object of the twin, got {number}"))

@@ -1,0 +1,122 @@
+"""Twins and answers as compact JSON, and the one place where boxes change their coordinate frame.
+
+Everywhere else in Python a box is in the unit frame: float x1,y1,x2,y2 in [0,1] of the picture. Only the text that a
+policy reads and writes has integers, and a `Canvas` says in which frame.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from dtr1_jax.twin.schema import Answer, Box, Object, Twin
+from dtr1_jax.types import Instance
+
+
+class Frame(enum.Enum):
+    """What the integers of a box count: pixels of the resized picture, or thousandths of its width and height."""
+
+    PIXEL = "pixel"
+    NORM1000 = "norm1000"
+
+
+@dataclasses.dataclass(frozen=True)
+class Canvas:
+    """The picture as the policy saw it.
+
+    Attributes:
+      frame: the frame of boxes in the text.
+      size: (w, h) in pixels of the *resized* picture, both positive.
+    """
+
+    frame: Frame
+    size: tuple[int, int]
+
+    def __post_init__(self):
+        if not isinstance(self.frame, Frame):
+            raise ValueError(f"Canvas.frame: expected a Frame, such as Frame('norm1000'), got {self.frame!r}")
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f"Canvas.size: expected (w, h), both at least 1 pixel, got {self.size!r}")
+
+    @property
+    def limit(self) -> tuple[int, int]:
+        """(w, h), the largest x and y that a box of the text may have."""
+        return self.size if self.frame is Frame.PIXEL else (1000, 1000)
+
+
+def to_unit(box: Box, canvas: Canvas) -> tuple[float, float, float, float]:
+    """Converts a box of the text, int x1,y1,x2,y2 in the frame of `canvas`, to the unit frame."""
+    w, h = canvas.limit
+    x1, y1, x2, y2 = box
+    return x1 / w, y1 / h, x2 / w, y2 / h
+
+
+def from_unit(box: Sequence[float], canvas: Canvas) -> Box:
+    """Converts a unit-frame box to the text: rounded, clamped to the frame, at least 1 wide and high.
+
+    Inverts `to_unit` exactly for every box that is sound.
+
+    Raises:
+      ValueError: a corner is not finite, or x2 < x1 or y2 < y1.
+    """
+    x1, y1, x2, y2 = (float(v) for v in box)
+    if not all(map(math.isfinite, (x1, y1, x2, y2))) or x2 < x1 or y2 < y1:
+        raise ValueError(f"expected a unit-frame box of finite x1 <= x2, y1 <= y2, got {(x1, y1, x2, y2)}")
+    w, h = canvas.limit
+    (left, right), (top, bottom) = _side(x1, x2, w), _side(y1, y2, h)
+    return left, top, right, bottom
+
+
+def _side(low: float, high: float, limit: int) -> tuple[int, int]:
+    start, end = (round(min(max(v, 0.0), 1.0) * limit) for v in (low, high))
+    start = min(start, limit - 1)
+    return start, max(end, start + 1)
+
+
+def from_scene(instances: Sequence[Instance], canvas: Canvas) -> Twin:
+    """The oracle twin: the annotated objects in their order, as a flawless policy would write them."""
+    return Twin(
+        size=canvas.size,
+        objects=tuple(
+            Object(item.id, item.label, from_unit(item.box, canvas), item.depth or None, tuple(item.attributes))
+            for item in instances
+        ),
+    )
+
+
+def dumps_twin(twin: Twin) -> str:
+    """Writes a twin as JSON without spaces; what is empty (depth, attributes, relations) is left out."""
+    value: dict[str, Any] = {"size": twin.size, "objects": [_object(item) for item in twin.objects]}
+    if twin.relations:
+        value["relations"] = twin.relations
+    return _dumps(value)
+
+
+def dumps_answer(answer: Answer) -> str:
+    """Writes an answer as JSON without spaces.
+
+    Raises:
+      ValueError: not exactly one of its fields is set.
+    """
+    value = {k: v for k, v in vars(answer).items() if v is not None}
+    if len(value) != 1:
+        raise ValueError(f"expected an Answer with exactly one of objects, boxes, text, got {sorted(value) or 'none'}")
+    return _dumps(value)
+
+
+def _object(item: Object) -> dict[str, Any]:
+    value: dict[str, Any] = {"id": item.id, "label": item.label, "box": item.box}
+    if item.depth is not None:
+        value["depth"] = item.depth
+    if item.attributes:
+        value["attributes"] = item.attributes
+    return value
+
+
+def _dumps(value: dict[str, Any]) -> str:
+    # "<" is escaped so that no string can be taken for a tag of the transcript.
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")

@@ -1,0 +1,178 @@
+"""One completion and its named parts.
+
+    <construct>{...}</construct> <twin>{...}</twin> <think>...</think> <answer>{...}</answer>
+
+Which parts there are depends on the constructor, the one who fills the twin (PARTS). A part is an opening tag, text
+without tags, and its closing tag. Tags are found without a look at JSON: one inside a JSON string counts as a tag, so
+`compose` writes "<" in JSON as an escape. This keeps parsing simple and linear.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import re
+from typing import Any
+
+from dtr1_jax.twin import schema, strict_json
+from dtr1_jax.twin import text as twin_text
+from dtr1_jax.twin.schema import Answer, Fault, Twin
+from dtr1_jax.twin.text import Canvas
+
+PARTS = {  # constructor -> the parts of the text, in order
+    "policy": ("twin", "think", "answer"),
+    "specialists": ("construct", "twin", "think", "answer"),
+    "given": ("think", "answer"),  # the example brings the twin
+}
+
+_TAG = re.compile("<(/?)(construct|twin|think|answer)>")
+
+
+@dataclasses.dataclass(frozen=True)
+class Transcript:
+    """A completion, taken apart.
+
+    Attributes:
+      text: the completion.
+      parts: name -> text between its tags, for each part that is wanted and closed; the first where it is repeated.
+      twin: the twin, None where it is missing or has faults.
+      thought: what stands in <think>, word for word; None where it is missing.
+      answer: the answer, None where it is missing or has faults.
+      faults: all that is wrong; places start with "transcript" or the name of a part.
+    """
+
+    text: str
+    parts: dict[str, str]
+    twin: Twin | None
+    thought: str | None
+    answer: Answer | None
+    faults: tuple[Fault, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong with it; then twin, thought and answer are all there."""
+        return not self.faults
+
+
+def parse(
+    text: str, *, task: str, canvas: Canvas, constructor: str = "policy", given: Twin | None = None
+) -> Transcript:
+    """Takes a completion apart and finds every fault of it, in time linear in its length.
+
+    Args:
+      text: any string.
+      task: one of types.TASKS; decides the form of the answer.
+      canvas: the picture as the policy saw it; decides the size and the frame of the boxes.
+      constructor: a key of PARTS.
+      given: the twin that the example brings, where the constructor is "given".
+
+    Raises:
+      ValueError: `task` or `constructor` is unknown. No `text` makes it raise.
+    """
+    if task not in schema.FORMS:
+        raise ValueError(f"task: expected one of {', '.join(schema.FORMS)}, got {task!r}")
+    if constructor not in PARTS:
+        raise ValueError(f"constructor: expected one of {', '.join(PARTS)}, got {constructor!r}")
+    parts, faults = _split(text, PARTS[constructor])
+    if not schema.encodable(text):
+        faults.append(Fault("transcript", "expected text that UTF-8 can carry, got a lone surrogate"))
+
+    construct = _decode(parts, "construct", faults)
+    if construct is not _ABSENT and not isinstance(construct, dict):
+        faults.append(Fault("construct", f"expected an object, got {schema.show(construct)}"))
+
+    twin = given if constructor == "given" else None
+    if constructor == "given" and given is None:
+        faults.append(Fault("twin", "expected the example to bring a twin, got none"))
+    value = _decode(parts, "twin", faults)
+    if value is not _ABSENT:
+        twin, found = schema.read_twin(value, size=canvas.size, limit=canvas.limit)
+        faults += found
+
+    answer = None
+    value = _decode(parts, "answer", faults)
+    if value is not _ABSENT:
+        ids = None if twin is None else {item.id for item in twin.objects}
+        answer, found = schema.read_answer(value, task=task, limit=canvas.limit, ids=ids)
+        faults += found
+    return Transcript(text, parts, twin, parts.get("think"), answer, tuple(faults))
+
+
+def compose(twin: Twin, thought: str, answer: Answer) -> str:
+    """Writes a transcript of the constructor "policy"; `parse` gives the same values back.
+
+    Raises:
+      ValueError: the thought has a tag of the transcript in it, or the answer has not exactly one field set.
+    """
+    tag = _TAG.search(thought)
+    if tag:
+        raise ValueError(f"thought: expected words without the tags of a transcript, got {tag[0]} in {thought[:80]!r}")
+    return (
+        f"<twin>{twin_text.dumps_twin(twin)}</twin><think>{thought}</think>"
+        f"<answer>{twin_text.dumps_answer(answer)}</answer>"
+    )
+
+
+_ABSENT = object()
+
+
+def _decode(parts: dict[str, str], name: str, faults: list[Fault]) -> Any:
+    """The JSON value of a part, or _ABSENT where there is none to be had."""
+    if name not in parts:
+        return _ABSENT
+    try:
+        return strict_json.loads(parts[name])
+    except ValueError as error:
+        faults.append(Fault(name, str(error)))
+        return _ABSENT
+
+
+def _split(text: str, wanted: tuple[str, ...]) -> tuple[dict[str, str], list[Fault]]:
+    """Finds the parts, and the faults of their layout: at most a few for each name, however long the text."""
+    tags = list(_TAG.finditer(text))
+    order: list[str] = []                  # names of closed parts, as they come
+    parts: dict[str, str] = {}
+    stray: dict[str, list[int]] = collections.defaultdict(list)  # tag -> where it stands alone
+    outside: list[tuple[int, str]] = []    # where other text starts, and how
+    start, owned, i = 0, False, 0          # owned: what follows belongs to a part that was never closed
+    while i <= len(tags):
+        end = tags[i].start() if i < len(tags) else len(text)
+        if not owned and text[start:end].strip():
+            outside.append((start, text[start:end].strip()[:41]))
+        if i == len(tags):
+            break
+        closing, name = tags[i].groups()
+        if not closing and i + 1 < len(tags) and tags[i + 1].groups() == ("/", name):
+            order.append(name)
+            parts.setdefault(name, text[tags[i].end():tags[i + 1].start()])
+            i, owned = i + 1, False
+        else:
+            stray[tags[i][0]].append(end)
+            owned = not closing
+        start, i = tags[i].end(), i + 1
+
+    faults = [_stray(tag, places) for tag, places in stray.items()]
+    for name, count in collections.Counter(order).items():
+        if name not in wanted:
+            faults.append(Fault(name, f"expected only the parts {', '.join(wanted)}, got <{name}>"))
+        elif count > 1:
+            faults.append(Fault(name, f"expected <{name}> once, got it {count} times"))
+    for name in wanted:
+        if name not in parts and f"<{name}>" not in stray:
+            faults.append(Fault(name, f"expected <{name}>...</{name}>, got none"))
+    parts = {name: part for name, part in parts.items() if name in wanted}  # in the order in which they came
+    expected = [name for name in wanted if name in parts]
+    if list(parts) != expected:
+        faults.append(Fault("transcript", f"expected the order {', '.join(expected)}, got {', '.join(parts)}"))
+    if outside:
+        place, first = outside[0]
+        message = f"expected nothing outside the parts, got from character {place} {schema.show(first)}"
+        faults.append(Fault("transcript", message + (f" and {len(outside) - 1} more" if len(outside) > 1 else "")))
+    return parts, faults
+
+
+def _stray(tag: str, places: list[int]) -> Fault:
+    name = tag.strip("</>")
+    problem = f"no <{name}> directly before it" if tag[1] == "/" else f"no </{name}> before the next tag"
+    more = f", and {len(places) - 1} more like it" if len(places) > 1 else ""
+    return Fault(name, f"expected tags in pairs, got {tag} at character {places[0]} with {problem}{more}")
