@@ -1,0 +1,240 @@
+"""From transcripts to rewards: what answers point at, the gate, the columns, and what a failing segmenter costs."""
+
+import jax
+import numpy as np
+import pytest
+
+from dtr1_jax import config
+from dtr1_jax.rewards import resolve, score
+from dtr1_jax.twin.schema import Answer, Object, Twin
+from dtr1_jax.twin.text import Canvas, Frame
+from dtr1_jax.twin.transcript import compose, parse
+from dtr1_jax.types import Example, Target
+from dtr1_jax.workers import Failure
+
+CANVAS = Canvas(Frame.PIXEL, (8, 4))
+LEFT, RIGHT = Object(1, "mug", (0, 0, 4, 4)), Object(7, "key", (4, 0, 8, 4))
+TWIN = Twin((8, 4), (LEFT, RIGHT))
+
+
+def settings(mask_size=16, **weights):
+    weights = weights or {"structure": 0.5, "mask_iou": 1.0, "box_iou": 0.25}
+    return config.Reward(weights=weights, segmenter="box", mask_size=mask_size, deadline=1.0, workers=1)
+
+
+def say(*ids, twin=TWIN, canvas=CANVAS):
+    return parse(compose(twin, "because", Answer(objects=ids)), task="segmentation", canvas=canvas)
+
+
+def say_boxes(*boxes):
+    return parse(compose(TWIN, "because", Answer(boxes=boxes)), task="grounding", canvas=CANVAS)
+
+
+BROKEN = parse("<twin>{}</twin><think>x</think><answer>{\"objects\":[]}</answer>", task="segmentation", canvas=CANVAS)
+
+
+def example(*boxes, task="segmentation", ignore=None, size=(4, 8)):
+    """A query that wants these boxes, unit frame, filled."""
+    image = np.zeros((*size, 3), np.uint8)
+    boxes = np.reshape(boxes, (-1, 4)).astype(np.float32)
+    return Example("uid", image, "which?", task, Target(fill(image, boxes), boxes, ignore))
+
+
+def fill(image, boxes):
+    h, w = image.shape[:2]
+    mask = np.zeros((h, w), bool)
+    for x1, y1, x2, y2 in boxes * np.array([w, h, w, h]):
+        mask[round(y1):round(y2), round(x1):round(x2)] = True
+    return mask
+
+
+class Segmenter:
+    """Fills boxes and remembers what it was asked."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, images, boxes):
+        self.calls.append(boxes)
+        return [fill(image, b) for image, b in zip(images, boxes)]
+
+
+WANT_LEFT = (0, 0, 0.5, 1)
+
+
+def test_boxes_of_ids_are_unit_and_in_the_order_of_the_answer():
+    np.testing.assert_array_equal(resolve.boxes_of(say(7, 1), CANVAS), [[0.5, 0, 1, 1], [0, 0, 0.5, 1]])
+
+
+def test_boxes_of_a_box_answer_depend_on_the_frame():
+    text = compose(TWIN, "x", Answer(boxes=((2, 1, 4, 2),)))
+    thousandths = Canvas(Frame.NORM1000, (8, 4))
+    np.testing.assert_allclose(resolve.boxes_of(say_boxes((2, 1, 4, 2)), CANVAS), [[0.25, 0.25, 0.5, 0.5]])
+    got = resolve.boxes_of(parse(text, task="grounding", canvas=thousandths), thousandths)
+    np.testing.assert_allclose(got, [[0.002, 0.001, 0.004, 0.002]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("transcript", [BROKEN, say(), say_boxes(), say(99)])
+def test_no_boxes_where_there_is_nothing_to_point_at(transcript):
+    boxes = resolve.boxes_of(transcript, CANVAS)
+    assert boxes.shape == (0, 4) and boxes.dtype == np.float32
+
+
+def test_columns_and_total_by_hand():
+    segment = Segmenter()
+    groups = [[say(1), say(1, 7), say(7), BROKEN], [say(), say(1), say_boxes(), BROKEN]]
+    rewards, outcomes = score.score(
+        groups, [example(WANT_LEFT), example()], [CANVAS, CANVAS], segment, settings()
+    )
+    broken = rewards.columns["structure"][0, 3]
+    assert 0 < broken < 1
+    np.testing.assert_allclose(rewards.columns["structure"], [[1, 1, 1, broken]] * 2)
+    np.testing.assert_allclose(rewards.columns["mask_iou"], [[1, 0.5, 0, 0], [1, 0, 1, 0]])
+    np.testing.assert_allclose(rewards.columns["box_iou"], [[1, 0.5, 0, 0], [1, 0, 1, 0]])
+    np.testing.assert_allclose(
+        rewards.total_bg, [[1.75, 1.125, 0.5, 0.5 * broken], [1.75, 0.5, 1.75, 0.5 * broken]], rtol=1e-6
+    )
+    assert list(rewards.columns) == ["structure", "mask_iou", "box_iou"]
+    for x in jax.tree.leaves(rewards):
+        assert isinstance(x, np.ndarray) and x.dtype == np.float32 and x.shape == (2, 4)
+    assert outcomes[0][3].mask is None and not outcomes[0][3].failed
+    np.testing.assert_array_equal(outcomes[0][0].mask, fill(np.zeros((4, 8)), np.array([WANT_LEFT])))
+    assert outcomes[1][0].mask.shape == (4, 8) and not outcomes[1][0].mask.any()
+
+
+def test_unsound_transcript_earns_no_accuracy_even_with_a_right_answer():
+    text = compose(TWIN, "x", Answer(objects=(1,)))
+    spoilt = parse(text + " and more", task="segmentation", canvas=CANVAS)
+    rewards, outcomes = score.score([[say(1), spoilt]], [example(WANT_LEFT)], [CANVAS], Segmenter(), settings())
+    np.testing.assert_allclose(rewards.columns["mask_iou"], [[1, 0]])
+    np.testing.assert_allclose(rewards.columns["box_iou"], [[1, 0]])
+    assert len(outcomes[0][1].boxes) == 0
+
+
+def test_segmenter_is_called_once_and_only_for_what_differs():
+    segment = Segmenter()
+    groups = [[say(1), say(1, 7), say(7, 1), say(), BROKEN], [say(1), say(1), say(1), BROKEN, say()]]
+    score.score(groups, [example(WANT_LEFT)] * 2, [CANVAS] * 2, segment, settings())
+    assert len(segment.calls) == 1
+    assert sorted(map(len, segment.calls[0])) == [1, 1, 2]
+
+
+def test_segmenter_is_not_called_without_boxes_or_without_weight():
+    segment = Segmenter()
+    score.score([[say(), BROKEN]], [example()], [CANVAS], segment, settings())
+    rewards, outcomes = score.score(
+        [[say(1), say()]], [example(WANT_LEFT)], [CANVAS], segment, settings(mask_iou=0.0, box_iou=2.0)
+    )
+    assert segment.calls == []
+    assert list(rewards.columns) == ["box_iou"]
+    np.testing.assert_allclose(rewards.total_bg, [[2, 0]])
+    assert outcomes[0][0].mask is None and not outcomes[0][0].failed
+
+
+@pytest.mark.parametrize(
+    "bad", [None, Failure("timeout", "too slow"), np.zeros((3, 3), bool), np.full((4, 8), np.nan), "mask"]
+)
+def test_failed_segmentation_costs_that_sample_its_mask_reward(bad):
+    def segment(images, boxes):
+        return [bad if len(b) == 2 else fill(i, b) for i, b in zip(images, boxes)]
+
+    # In the second query nothing is wanted: a failure must not pass for an empty answer.
+    groups = [[say(1), say(1, 7)], [say(), say(1, 7)]]
+    rewards, outcomes = score.score(groups, [example(WANT_LEFT), example()], [CANVAS] * 2, segment, settings())
+    np.testing.assert_allclose(rewards.columns["mask_iou"], [[1, 0], [1, 0]])
+    np.testing.assert_allclose(rewards.columns["box_iou"], [[1, 0.5], [1, 0]])
+    assert [[o.failed for o in group] for group in outcomes] == [[False, True]] * 2
+
+
+def test_segmenter_that_loses_results_is_an_error():
+    with pytest.raises(ValueError, match="expected 1, got 0"):
+        score.score([[say(1)]], [example(WANT_LEFT)], [CANVAS], lambda images, boxes: [], settings())
+
+
+def test_groups_of_different_size_are_an_error():
+    with pytest.raises(ValueError, match="one size G"):
+        score.score([[say(1)], [say(1)] * 2], [example()] * 2, [CANVAS] * 2, Segmenter(), settings())
+
+
+@pytest.mark.parametrize("mask_size", [16, 3])  # of the grid of 3, cells are ignored in part
+def test_ignored_pixels_count_neither_way(mask_size):
+    ignore = np.zeros((4, 8), bool)
+    ignore[:, 4:] = True
+    for want in (WANT_LEFT, (0, 0, 1, 1)):
+        rewards, _ = score.score(
+            [[say(1, 7), say(7)]], [example(want, ignore=ignore)], [CANVAS], Segmenter(), settings(mask_size=mask_size)
+        )
+        np.testing.assert_allclose(rewards.columns["mask_iou"], [[1, 0]])
+
+
+def test_words_have_no_overlap_to_be_rewarded():
+    said = parse(compose(TWIN, "x", Answer(text="two")), task="vqa", canvas=CANVAS)
+    rewards, _ = score.score([[said]], [example(task="vqa")], [CANVAS], Segmenter(), settings())
+    np.testing.assert_allclose(rewards.total_bg, [[0.5]])
+
+
+def test_pictures_of_different_sizes_share_a_batch():
+    examples = [example(WANT_LEFT, size=s) for s in ((4, 8), (40, 80), (1, 2), (7, 90))]
+    rewards, _ = score.score([[say(1), say(1, 7)]] * 4, examples, [CANVAS] * 4, Segmenter(), settings(mask_size=10))
+    np.testing.assert_allclose(rewards.columns["mask_iou"], [[1, 0.5]] * 4, rtol=1e-5)
+
+
+def test_many_boxes_stay_bounded():
+    boxes = [(x, y, x + 1, y + 1) for x in range(8) for y in range(4)] * 8
+    whole = (0, 0, 8, 4)
+    rewards, outcomes = score.score(
+        [[say_boxes(*boxes), say_boxes(*boxes[:255], whole)]],
+        [example((0, 0, 1, 1), task="grounding")], [CANVAS], Segmenter(), settings(box_iou=1.0),
+    )
+    assert len(outcomes[0][0].boxes) == 256
+    np.testing.assert_allclose(rewards.columns["box_iou"], [[1 / 32 / score.MAX_BOXES, 1 / score.MAX_BOXES]], rtol=1e-5)
+
+
+def test_coverage_keeps_small_masks_exactly_and_pads():
+    mask = np.random.default_rng(0).random((3, 5)) < 0.5
+    grid = score.coverage(mask, 6)
+    np.testing.assert_array_equal(grid[:3, :5], mask)
+    assert grid.shape == (6, 6) and grid[3:].sum() == 0 and grid[:, 5:].sum() == 0
+
+
+@pytest.mark.parametrize("shape", [(12, 20), (13, 7), (4, 31)])
+def test_coverage_is_the_share_of_each_cell(shape):
+    mask = np.random.default_rng(1).random(shape) < 0.5
+    rows, columns = (shares(n, min(n, 5)) for n in shape)
+    grid = score.coverage(mask, 5)
+    np.testing.assert_allclose(grid[: len(rows), : len(columns)], rows @ mask @ columns.T, atol=1e-5)
+
+
+def shares(long, short):
+    """float[short, long]: which share of each of `short` equal cells each of `long` pixels is."""
+    edges = np.arange(short + 1) * long / short
+    low, high = np.maximum(edges[:-1, None], np.arange(long)), np.minimum(edges[1:, None], np.arange(long) + 1)
+    return np.clip(high - low, 0, None) * short / long
+
+
+def test_a_tiny_target_never_becomes_empty():
+    target = np.zeros((1000, 1000), bool)
+    target[503, 711] = True
+    assert 0 < score.coverage(target, 8).sum() < 1
+    small = Example("u", np.zeros((1000, 1000, 3), np.uint8), "?", "segmentation",
+                    Target(target, np.array([[0.711, 0.503, 0.712, 0.504]], np.float32)))
+    rewards, _ = score.score([[say()]], [small], [CANVAS], Segmenter(), settings(mask_size=8))
+    assert rewards.columns["mask_iou"][0, 0] == 0
+
+
+def test_one_compilation_for_batches_of_one_shape():
+    score.score([[say(1)]], [example(WANT_LEFT)], [CANVAS], Segmenter(), settings(mask_size=9))
+    size = score._accuracy._cache_size()
+    score.score([[say(1, 7)]], [example(size=(30, 5))], [CANVAS], Segmenter(), settings(mask_size=9))
+    assert score._accuracy._cache_size() == size
+
+
+def test_weights_are_checked_with_the_nearest_name():
+    score.check_weights({"structure": 1.0, "mask_iou": 0.0})
+    with pytest.raises(config.ConfigError, match=r'mask_io: unknown column \(did you mean "mask_iou"\?\)'):
+        score.check_weights({"mask_io": 1.0})
+    with pytest.raises(config.ConfigError, match="box_iou: expected a finite number, got inf"):
+        score.check_weights({"structure": 1.0, "box_iou": float("inf")})
+    for nothing in ({}, {"structure": 0.0}):
+        with pytest.raises(config.ConfigError, match="every reward would be 0"):
+            score.check_weights(nothing)
