@@ -1,0 +1,129 @@
+"""A layout becomes a picture: background, shadows, colours, materials."""
+
+from __future__ import annotations
+
+import functools
+
+import cv2
+import numpy as np
+
+from dtr1_jax.data.twinworld.categories import BODY, DARK, EDGE, LIGHT, SHADE
+from dtr1_jax.data.twinworld.scenes import Layout, pick
+
+RGB = {
+    "red": (214, 32, 38), "orange": (248, 132, 10), "yellow": (250, 226, 40), "green": (34, 158, 58),
+    "blue": (36, 84, 222), "purple": (142, 48, 178), "white": (246, 246, 246), "black": (30, 30, 32),
+}
+_LEVELS = 5  # brightness steps of a material: 0 darkest .. 4 lightest, 2 = the tone itself
+_MIX = {BODY: 0.0, SHADE: -0.22, DARK: -0.55, LIGHT: 0.6, EDGE: -0.45}  # towards black (< 0) or white (> 0)
+_STEP = (-0.42, -0.2, 0.0, 0.25, 0.55)  # the same for the levels of a material
+_SHADOW = (np.arange(256) * 0.62).astype(np.uint8)
+
+
+def _palette(name: str) -> np.ndarray:
+    """uint8[tones * _LEVELS, 3]: what each tone and level of a colour looks like."""
+    table = np.zeros((6, _LEVELS, 3))
+    for tone, mix in _MIX.items():
+        for level, step in enumerate(_STEP):
+            total = np.clip(mix + step, -0.75, 0.75)
+            if name == "white":
+                total = -abs(total) * 0.6  # nothing is lighter than white, so all its marks are darker
+            elif name == "black":
+                total = abs(total) * 0.6
+            goal = 255 if total > 0 else 0
+            table[tone, level] = np.array(RGB[name]) * (1 - abs(total)) + goal * abs(total)
+    return table.reshape(-1, 3).astype(np.uint8)
+
+
+_PALETTES = {name: _palette(name) for name in RGB}
+
+
+@functools.lru_cache(maxsize=4096)
+def _texture(material: str, height: int, width: int, size: int) -> np.ndarray:
+    """uint8[height, width]: the level of a material at each pixel of an object."""
+    y, x = np.mgrid[:height, :width].astype(float)
+    unit = size / 96  # patterns grow with the picture, down to what 96 pixels can show
+    if material == "metal":  # a slanted gloss: dark, light, brightest line, dark
+        place = (0.7 * x / width + 0.6 * y / height) % 1.3
+        level = np.select([place < 0.22, place < 0.42, place < 0.55, place < 0.8], [1, 3, 4, 2], 0)
+    elif material == "wood":  # grain: wavy stripes along x
+        level = np.where((y + 1.2 * unit * np.sin(x / (4 * unit))) % (4 * unit) < 1.6 * unit, 0, 2)
+    elif material == "cloth":  # a weave of light dots
+        level = np.where(((x // (2 * unit)) + (y // (2 * unit))) % 2 < 1, 3, 1)
+    else:
+        level = np.full((height, width), 2)
+    return level.astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=8)
+def _noise(size: int) -> np.ndarray:
+    """uint8[4, 2*size, 2*size, 3] of values 0..15: fine and coarse grain from which pictures take a window."""
+    rng = np.random.default_rng(0)
+    layers = []
+    for cell in (1, 2, 6, 14):
+        side = 2 * size // cell + 2
+        grain = rng.integers(0, 16, (side, side, 1 if cell < 6 else 3)).astype(np.float32)
+        grain = cv2.resize(grain, (2 * size, 2 * size), interpolation=cv2.INTER_CUBIC).reshape(2 * size, 2 * size, -1)
+        layers.append(np.broadcast_to(np.clip(grain, 0, 15), (2 * size, 2 * size, 3)).astype(np.uint8))
+    return np.stack(layers)
+
+
+def background(rng: np.random.Generator, size: int) -> np.ndarray:
+    """uint8[size, size, 3]: wall and floor in muted middle tones, with blobs, lines and grain of low contrast."""
+    horizon = int(rng.uniform(0.12, 0.4) * size)
+    ends = rng.uniform(112, 168, (4, 1)) + rng.uniform(-14, 14, (4, 3))
+    ramp = np.linspace(0, 1, size)[:, None]
+    wall = ends[0] + (ends[1] - ends[0]) * ramp[:horizon] * 2
+    floor = ends[2] + (ends[3] - ends[2]) * ramp[: size - horizon]
+    image = np.empty((size, size, 3), np.uint8)
+    image[:] = np.concatenate([wall, floor]).clip(96, 190).astype(np.uint8)[:, None]
+
+    def tint():
+        place = rng.integers(0, size, 2)
+        return [int(v) for v in np.clip(image[place[1], place[0]] + rng.integers(-16, 17, 3), 90, 196)]
+
+    thick = max(1, size // 96)
+    clutter = int(rng.integers(4))
+    if clutter == 0:  # blobs
+        for _ in range(int(rng.integers(4, 10))):
+            x, y, a, b = (rng.random(4) * size * (1, 1, 0.2, 0.12)).astype(int).tolist()
+            cv2.ellipse(image, (x, y), (a + 2, b + 2), int(rng.integers(180)), 0, 360, tint(), -1)
+    elif clutter == 1:  # floor boards that run to a vanishing point
+        colour, middle = tint(), int(rng.uniform(0.2, 0.8) * size)
+        for x in range(-size, 2 * size, max(8, int(rng.uniform(0.16, 0.35) * size))):
+            cv2.line(image, (middle + (x - middle) // 4, horizon), (x, size), colour, thick)
+    elif clutter == 2:  # wallpaper and scratches
+        for _ in range(int(rng.integers(5, 14))):
+            x1, y1, x2, y2 = rng.integers(0, size, 4).tolist()
+            cv2.line(image, (x1, y1), (x2, y2), tint(), thick)
+    else:  # boxes and panels on the wall
+        for _ in range(int(rng.integers(3, 7))):
+            x, y, w, h = (rng.random(4) * size * (1, 0.8, 0.3, 0.25)).astype(int).tolist()
+            cv2.rectangle(image, (x, y), (x + w + 3, y + h + 3), tint(), -1 if rng.random() < 0.5 else thick)
+    bank = _noise(size)
+    x, y = rng.integers(0, size, 2).tolist()
+    return image + bank[int(rng.integers(len(bank))), y : y + size, x : x + size]
+
+
+def paint(rng: np.random.Generator, scene: Layout) -> np.ndarray:
+    """uint8[size, size, 3], sRGB: the layout from back to front, each object on its shadow."""
+    size = scene.owner.shape[0]
+    image = background(rng, size)
+    slant = int(pick(rng, (-1, 1)) * 0.04 * size)
+    for item, (left, top) in zip(scene.sprites, scene.corners):
+        height, width = item.tones.shape
+        _shadow(image, left + width // 2 + slant, top + height - 1, width)
+        levels = _texture(item.kind.material, height, width, size)
+        colours = _PALETTES[item.kind.colour][item.tones * np.uint8(_LEVELS) + levels]
+        cv2.copyTo(colours, (item.tones > 0).view(np.uint8), image[top : top + height, left : left + width])
+    return image
+
+
+def _shadow(image: np.ndarray, x: int, y: int, width: int) -> None:
+    """Darkens the floor under an object whose lower edge is centred at x, y."""
+    half, flat = max(3, width // 2), max(2, width // 9)
+    x1, y1 = max(0, x - half), max(0, y - flat)
+    window = image[y1 : y + flat + 1, x1 : x + half + 1]
+    inside = np.zeros(window.shape[:2], np.uint8)
+    cv2.ellipse(inside, (x - x1, y - y1), (half, flat), 0, 0, 360, 1, -1)
+    cv2.copyTo(_SHADOW[window], inside, window)
