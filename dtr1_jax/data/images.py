@@ -1,0 +1,149 @@
+"""Picture files of any kind become arrays of one kind, or an ImageError that says what is wrong with the file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+MAX_PIXELS = 100_000_000  # 10,000 x 10,000
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # none that calls another program, as EPS does
+Image.init()  # a format can only be named once its plugin is loaded
+_STRIP = 1 << 20  # pixels that are converted at a time
+_QUIET = threading.Lock()  # warning filters belong to the whole process
+_WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # modes with more than 8 bits a channel
+
+
+class ImageError(ValueError):
+    """A file that is no usable picture; the message names the file, what was expected and what to do."""
+
+
+def load(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The picture in a file: uint8[h, w, 3], sRGB, upright.
+
+    The EXIF rotation is applied, transparency is laid on white, grey, palette, CMYK and 16-bit pictures are converted,
+    and of an animation the first frame is taken. Colour profiles are not applied. A picture above `max_pixels` is
+    shrunk, keeping its shape, to at most that many. Raises ImageError, also above MAX_PIXELS.
+    """
+    with _opened(path, max_pixels) as image:
+        image = _shrunk(image, max_pixels)
+        if image.mode in _WIDE:
+            image = Image.fromarray(_to_uint8(np.asarray(image)))
+        width, height = image.size
+        pixels = np.empty((height, width, 3), np.uint8)
+        step = max(1, _STRIP // width)
+        for top in range(0, height, step):  # in strips, so that a large picture is not held in several forms at once
+            pixels[top : top + step] = _rgb(image.crop((0, top, width, min(top + step, height))))
+        return pixels
+
+
+def load_bitmap(path: str | os.PathLike) -> np.ndarray:
+    """The mask in a file: uint8[h, w] or bool[h, w], nonzero where wanted.
+
+    Grey values and palette indices are kept as they are; pictures with colours, transparency or more than 8 bits become
+    bool, True where a colour is not black and not transparent. Raises ImageError.
+    """
+    with _opened(path, MAX_PIXELS) as image:
+        if image.mode in ("L", "P"):
+            return np.asarray(image)
+        if image.mode == "1" or image.mode in _WIDE:
+            return np.asarray(image) != 0
+        values = np.asarray(image.convert("RGBA"))
+        return values[..., :3].any(axis=-1) & (values[..., 3] > 0)
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike, max_pixels: int):
+    """The decoded picture, upright; everything that goes wrong inside becomes an ImageError."""
+    path = Path(path)
+    if path.is_dir():
+        raise ImageError(f"{path}: expected a picture file, got a folder; name a file in it")
+    if not path.exists():
+        raise ImageError(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise ImageError(f"{path}: expected a regular file, got a device or pipe; save the picture to a file first")
+    try:
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path}: the file is empty; fetch or export it again")
+        with _quiet():
+            image = Image.open(path, formats=_FORMATS)
+        with image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise ImageError(
+                    f"{path}: expected at most {MAX_PIXELS:,} pixels, got {width} x {height}; shrink the picture first"
+                )
+            if width * height > max_pixels:  # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size
+                shrink = (max_pixels / (width * height)) ** 0.5
+                image.draft(None, (max(1, round(width * shrink)), max(1, round(height * shrink))))
+            with _quiet() if image.format == "TIFF" else contextlib.nullcontext():  # it reads tags while decoding
+                image.load()
+            _turn_upright(image)
+            yield image
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise ImageError(f"{path}: not a picture of a known kind; expected {', '.join(_FORMATS)}; convert it") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels ({error}); shrink the picture first") from None
+    except PermissionError:
+        raise ImageError(f"{path}: no permission to read the file; change its mode or owner") from None
+    except Exception as error:  # decoders of broken files raise nearly everything
+        raise ImageError(
+            f"{path}: the picture is corrupt or cut off ({type(error).__name__}: {error}); fetch or export it again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet():
+    """No warnings about sizes (we check them) or broken EXIF data (it counts as none)."""
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _turn_upright(image: Image.Image) -> None:
+    with _quiet():
+        try:
+            ImageOps.exif_transpose(image, in_place=True)
+        except Exception:  # broken EXIF data say nothing about the rotation
+            pass
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """uint8[h, w, 3] of a picture with 8 bits a channel, on white."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _shrunk(image: Image.Image, max_pixels: int) -> Image.Image:
+    width, height = image.size
+    if width * height <= max_pixels:
+        return image
+    scale = (max_pixels / (width * height)) ** 0.5
+    size = (max(1, int(width * scale)), max(1, int(height * scale)))
+    if image.mode in ("P", "1"):  # indices can not be averaged
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return image.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
+
+
+def _to_uint8(values: np.ndarray) -> np.ndarray:
+    """Grey values of 16 or 32 bits or floats as uint8[h, w].
+
+    Where the file does not say what white is: 32-bit integers above 255 count as 16-bit, floats up to 1 as shares.
+    """
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    values = np.nan_to_num(values.astype(np.float32), posinf=0.0, neginf=0.0)
+    top = values.max()
+    if kind == "f":
+        values *= 255.0 if top <= 1 else 1.0
+    elif size == 2 or top > 255:
+        values /= 257.0
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
