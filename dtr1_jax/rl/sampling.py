@@ -1,0 +1,94 @@
+"""One token for each row: ban, temperature, top-k, top-p, draw."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+_LARGEST_LOGIT = 1e30
+
+
+def temper(logits: jax.Array, *, temperature: float, banned_v: jax.Array | None) -> jax.Array:
+    """Logits of the distribution that we sample and train: float32[..., V], logits / temperature, and -inf at bans.
+
+    Sampler and scorer both call this, so that a token has one log-probability in both. At temperature 0 (greedy) the
+    logits are not divided: log-probabilities are then those at temperature 1.
+
+    Args:
+      logits: float[..., V].
+      temperature: 0 or more.
+      banned_v: bool[V], True at tokens that can never be sampled (image placeholders), or None. At least one is False.
+    """
+    logits = logits.astype(jnp.float32)
+    logits = logits / temperature if temperature else logits
+    return logits if banned_v is None else jnp.where(banned_v, -jnp.inf, logits)
+
+
+def sample(
+    key: jax.Array,
+    logits_rv: jax.Array,
+    *,
+    temperature: float,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    banned_v: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Draws one token for each row.
+
+    Row r draws with `fold_in(key, r)`, so what it gets depends neither on how many rows there are nor on the device it
+    is on. The draw is the Gumbel trick, argmax(log-probability + Gumbel noise): without top-k and top-p nothing is
+    sorted. Top-k keeps the k most likely tokens (ties: the lower id). Top-p then keeps, of what is left and
+    renormalised, the shortest run of most likely tokens that reaches top_p, at least one (arXiv:1904.09751).
+
+    No logits give a NaN: those at +inf share all the probability; NaN is as -inf, drawn only where nothing else can be.
+
+    Args:
+      key: for this step; rows derive theirs.
+      logits_rv: float[R, V].
+      temperature: of the softmax; 0 = greedy, the most likely token (ties: the lower id).
+      top_k: 0 = off; more than V is V.
+      top_p: in (0, 1]; 1 = off.
+      banned_v: bool[V] or None, see `temper`.
+
+    Returns:
+      token_r int32[R], and logp_r float32[R], its log-probability under softmax(temper(logits)), that is with bans and
+      temperature but before top-k and top-p.
+
+    Raises:
+      ValueError: temperature, top_k or top_p out of range.
+    """
+    if not (temperature >= 0 and top_k >= 0 and 0 < top_p <= 1):
+        raise ValueError(f"expected temperature >= 0, top_k >= 0, 0 < top_p <= 1, got {temperature}, {top_k}, {top_p}")
+    logp_rv = jax.nn.log_softmax(temper(_finite(logits_rv, temperature), temperature=temperature, banned_v=banned_v))
+    if temperature == 0:
+        token_r = jnp.argmax(logp_rv, axis=-1)
+    elif top_k or top_p < 1:
+        rows, size = logp_rv.shape
+        kept_rk, id_rk = jax.lax.top_k(logp_rv, min(top_k or size, size))
+        kept_rk = _nucleus(kept_rk, top_p) if top_p < 1 else kept_rk
+        choice_r = jnp.argmax(kept_rk + _noise(key, *kept_rk.shape), axis=-1)
+        token_r = id_rk[jnp.arange(rows), choice_r]
+    else:
+        token_r = jnp.argmax(logp_rv + _noise(key, *logp_rv.shape), axis=-1)
+    token_r = token_r.astype(jnp.int32)
+    return token_r, jnp.take_along_axis(logp_rv, token_r[:, None], axis=-1)[:, 0]
+
+
+def _finite(logits_rv, temperature):
+    """Logits without NaN, and small enough to stay finite when divided by the temperature."""
+    bound = _LARGEST_LOGIT * min(temperature or 1.0, 1.0)
+    return jnp.clip(jnp.nan_to_num(logits_rv.astype(jnp.float32), nan=-jnp.inf), -bound, bound)
+
+
+def _nucleus(logp_rk, top_p):
+    """-inf at all but the first that reach top_p together; logp_rk is sorted, the most likely first."""
+    p_rk = jax.nn.softmax(logp_rk)
+    before_rk = jnp.cumsum(p_rk, axis=-1) - p_rk
+    # The first has exactly 0 before it, so at least one stays.
+    return jnp.where(before_rk < top_p, logp_rk, -jnp.inf)
+
+
+def _noise(key, rows, size):
+    """Standard Gumbel noise, float32[rows, size], each row from its own key."""
+    keys_r = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
+    return jax.vmap(lambda row_key: jax.random.gumbel(row_key, (size,)))(keys_r)
