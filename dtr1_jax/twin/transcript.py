@@ -99,7 +99,7 @@ def parse(
 
 
 def compose(twin: Twin, thought: str, answer: Answer) -> str:
-    """Writes a transcript of the constructor "policy"; `parse` gives the same values back.
+    """Writes a transcript of the constructor "policy"; `parse` gives the same values back where they are sound.
 
     Raises:
       ValueError: the thought has a tag of the transcript in it, or the answer has not exactly one field set.

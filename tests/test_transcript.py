@@ -1,0 +1,194 @@
+import json
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from dtr1_jax.twin.schema import FORMS, MAX_INT, Answer, Object, Twin
+from dtr1_jax.twin.text import Canvas, Frame, dumps_twin
+from dtr1_jax.twin.transcript import PARTS, compose, parse
+
+CANVAS = Canvas(Frame.NORM1000, (96, 64))
+MUG = Twin((96, 64), (Object(1, "mug", (1, 2, 3, 4)),))
+TWIN, THINK, ANSWER = f"<twin>{dumps_twin(MUG)}</twin>", "<think>hm</think>", '<answer>{"objects":[1]}</answer>'
+
+
+def read(text, **options):
+    return parse(text, **{"task": "segmentation", "canvas": CANVAS, **options})
+
+
+def places(text, **options):
+    return [fault.where for fault in read(text, **options).faults]
+
+
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.strip) | st.just("</twin>")
+
+
+@st.composite
+def boxes(draw, limit):
+    x1, y1 = (draw(st.integers(0, side - 1)) for side in limit)
+    return x1, y1, draw(st.integers(x1 + 1, limit[0])), draw(st.integers(y1 + 1, limit[1]))
+
+
+@st.composite
+def cases(draw):
+    canvas = Canvas(draw(st.sampled_from(Frame)), (draw(st.integers(1, 900)), draw(st.integers(1, 900))))
+    ids = draw(st.lists(st.integers(1, MAX_INT), unique=True, max_size=5))
+    objects = tuple(
+        Object(
+            i, draw(NAMES), draw(boxes(canvas.limit)), draw(st.none() | st.integers(1, 9)),
+            tuple(draw(st.lists(NAMES, max_size=2))),
+        )
+        for i in ids
+    )  # fmt: skip
+    some = st.sampled_from(ids or [0])
+    relations = tuple(draw(st.lists(st.tuples(some, NAMES, some), max_size=3 if ids else 0)))
+    task = draw(st.sampled_from(sorted(FORMS)))
+    form = draw(st.sampled_from(FORMS[task]))
+    value = {
+        "objects": st.lists(some, unique=True, max_size=len(ids)).map(tuple),
+        "boxes": st.lists(boxes(canvas.limit), max_size=3).map(tuple),
+        "text": NAMES,
+    }[form]
+    thought = draw(st.text(st.characters(codec="utf-8")))
+    return canvas, task, Twin(canvas.size, objects, relations), thought, Answer(**{form: draw(value)})
+
+
+@settings(deadline=None, max_examples=150)
+@given(cases())
+def test_parse_inverts_compose(case):
+    canvas, task, twin, thought, answer = case
+    transcript = parse(compose(twin, thought, answer), task=task, canvas=canvas)
+    assert transcript.sound and not transcript.faults
+    assert (transcript.twin, transcript.thought, transcript.answer) == (twin, thought, answer)
+
+
+def test_compose_by_hand():
+    assert compose(MUG, "hm", Answer(objects=(1,))) == (
+        '<twin>{"size":[96,64],"objects":[{"id":1,"label":"mug","box":[1,2,3,4]}]}</twin>'
+        '<think>hm</think><answer>{"objects":[1]}</answer>'
+    )
+
+
+def test_compose_refuses_a_thought_with_tags():
+    with pytest.raises(ValueError, match=r"thought.*</think>"):
+        compose(MUG, "so </think>", Answer(objects=()))
+
+
+def test_space_between_parts_is_allowed():
+    assert read(f" {TWIN}\n{THINK}\t\n{ANSWER}\n").sound
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("", ["twin", "think", "answer"]),
+        (TWIN + ANSWER, ["think"]),
+        (TWIN + THINK, ["answer"]),
+        (TWIN + ANSWER + THINK, ["transcript"]),
+        (TWIN + THINK + THINK + ANSWER, ["think"]),
+        (TWIN + TWIN + THINK + ANSWER, ["twin"]),
+        ("hello" + TWIN + THINK + ANSWER, ["transcript"]),
+        (TWIN + "a" + THINK + "b" + ANSWER + "c", ["transcript"]),
+        (TWIN + THINK + ANSWER[:-9], ["answer"]),
+        (TWIN + THINK + ANSWER + "<answer>", ["answer"]),
+        (TWIN + THINK + "</twin>" + ANSWER, ["twin"]),
+        (TWIN + "<think>a <twin> b</think>" + ANSWER, ["think", "twin", "think"]),
+        ("<construct>{}</construct>" + TWIN + THINK + ANSWER, ["construct"]),
+        ("<twin></twin>" + THINK + ANSWER, ["twin"]),
+        (TWIN + THINK + "<answer>[</answer>", ["answer"]),
+        (TWIN + THINK + '<answer>{"objects":[2]}</answer>', ["answer.objects[0]"]),
+        (TWIN + "<think>\ud800</think>" + ANSWER, ["transcript"]),
+        (TWIN + "<THINK></THINK>" + ANSWER, ["think", "transcript"]),
+    ],
+)
+def test_faults_of_layout_and_their_places(text, where):
+    assert places(text) == where
+
+
+def test_messages_say_where_and_what():
+    messages = [fault.message for fault in read("ab" + TWIN + "<think>x" + ANSWER).faults]
+    assert messages == [
+        f"expected tags in pairs, got <think> at character {2 + len(TWIN)} with no </think> before the next tag",
+        "expected nothing outside the parts, got from character 0 the string 'ab'",
+    ]
+
+
+def test_what_is_sound_is_kept_beside_what_is_not():
+    transcript = read(TWIN + THINK + "<answer>{</answer>")
+    assert transcript.twin == MUG and transcript.thought == "hm" and transcript.answer is None
+    transcript = read("<twin>{</twin>" + THINK + ANSWER)
+    assert transcript.twin is None and transcript.answer == Answer(objects=(1,))
+    assert list(transcript.parts) == ["twin", "think", "answer"] and not transcript.sound
+
+
+def test_a_bad_twin_names_its_places():
+    twin = '{"size":[96,64],"objects":[{"id":1,"id":2,"label":"mug","box":[1,2,1001,NaN]}]}'
+    assert places(f"<twin>{twin}</twin>{THINK}{ANSWER}") == [
+        "twin.objects[0].id", "twin.objects[0].box[2]", "twin.objects[0].box[3]",
+    ]  # fmt: skip
+
+
+def test_the_frame_decides_what_is_inside():
+    twin = Twin((96, 64), (Object(1, "mug", (1, 2, 97, 4)),))
+    text = compose(twin, "", Answer(objects=(1,)))
+    assert read(text).sound
+    assert places(text, canvas=Canvas(Frame.PIXEL, (96, 64))) == ["twin.objects[0].box[2]"]
+    assert places(text, canvas=Canvas(Frame.NORM1000, (64, 96))) == ["twin.size"]
+
+
+def test_constructor_given():
+    transcript = read(THINK + ANSWER, constructor="given", given=MUG)
+    assert transcript.sound and transcript.twin == MUG and list(transcript.parts) == ["think", "answer"]
+    assert places(TWIN + THINK + ANSWER, constructor="given", given=MUG) == ["twin"]
+    assert places(THINK + ANSWER, constructor="given") == ["twin"]
+    assert places(THINK + '<answer>{"objects":[7]}</answer>', constructor="given", given=MUG) == ["answer.objects[0]"]
+
+
+def test_constructor_specialists():
+    construct = '<construct>{"detect":["mug"]}</construct>'
+    assert read(construct + TWIN + THINK + ANSWER, constructor="specialists").sound
+    assert places(TWIN + THINK + ANSWER, constructor="specialists") == ["construct"]
+    assert places("<construct>[]</construct>" + TWIN + THINK + ANSWER, constructor="specialists") == ["construct"]
+
+
+def test_unknown_task_and_constructor_are_the_callers_mistake():
+    with pytest.raises(ValueError, match="task"):
+        read("", task="poetry")
+    with pytest.raises(ValueError, match="constructor"):
+        read("", constructor="magic")
+
+
+TAGS = [f"<{slash}{name}>" for slash in ("", "/") for name in PARTS["specialists"]]
+PIECES = st.sampled_from([
+    *TAGS, *TAGS, "{", "}", "[", "]", '"', "\\", ",", ":", "NaN", "-Infinity", "1e999", "9" * 5000, "\ud800", "\\ud800",
+    "\ufeff", '"objects"', '"size":[96,64]', TWIN, THINK, ANSWER, '{"objects":[1],"objects":[1]}', "[" * 20_000,
+])  # fmt: skip
+SURROGATES = st.text(st.characters(codec=None))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(PIECES | SURROGATES, max_size=15).map("".join), st.sampled_from(sorted(FORMS)), st.sampled_from(
+    sorted(PARTS)))  # fmt: skip
+@example("[" * 1_000_000, "segmentation", "policy")
+@example("<twin>" + "[" * 1_000_000 + "</twin>", "segmentation", "policy")
+@example("<twin>" + '{"a":' * 12_000 + "</twin>", "segmentation", "policy")
+@example("<twin>" * 100_000, "segmentation", "policy")
+@example("a</answer>" * 100_000, "segmentation", "policy")
+@example("<think></think>" * 60_000, "segmentation", "given")
+@example("<" * 1_000_000, "segmentation", "policy")
+@example('<twin>{"size":[%s,1],"objects":[]}</twin>' % ("9" * 60_000), "vqa", "policy")
+def test_no_text_raises(text, task, constructor):
+    transcript = read(text, task=task, constructor=constructor, given=MUG)
+    assert transcript.sound == (not transcript.faults)
+    assert all(fault.where.startswith(("transcript", *PARTS["specialists"])) for fault in transcript.faults)
+    json.dumps([[fault.where, fault.message] for fault in transcript.faults]).encode()
+    if transcript.sound:
+        text.encode()
+        assert None not in (transcript.twin, transcript.thought, transcript.answer)
+
+
+def test_faults_of_a_long_text_stay_few_and_short():
+    for text in ("<twin>" * 50_000, "a</answer>" * 50_000, "<think></think>" * 50_000, "x" * 1_000_000):
+        faults = read(text).faults
+        assert len(faults) < 10 and all(len(fault.message) < 300 for fault in faults)
