@@ -95,7 +95,7 @@ def read(workdir) -> list[dict]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             continue  # the last line of a killed run
-        if isinstance(row, dict) and type(row.get("step")) is int:
+        if isinstance(row, dict) and type(row.get("step")) is int and abs(row["step"]) < 2**63:
             rows.append(row)
     return rows
 

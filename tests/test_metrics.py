@@ -42,8 +42,10 @@ def test_resume_drops_later_lines_and_goes_on(tmp_path):
     assert metrics.read(tmp_path) == []
 
 
-@pytest.mark.parametrize("tail", ['{"step": 2, "a', "\x00\x00", "[" * 100_000, '"text"\n', '{"step": true}', '{"a": 1}'],
-                         ids=["cut", "zeros", "deep", "text", "bool", "no-step"])
+TAILS = ['{"step": 2, "a', "\x00\x00", "[" * 100_000, '"text"\n', '{"step": true}', '{"a": 1}']
+
+
+@pytest.mark.parametrize("tail", TAILS, ids=["cut", "zeros", "deep", "text", "bool", "no-step"])
 def test_broken_last_line_is_tolerated(tmp_path, tail):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "a": 1.0}\n' + tail)

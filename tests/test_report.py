@@ -1,0 +1,181 @@
+"""The report: self-contained, honest about what is missing, and unmoved by hostile text and files."""
+
+import html.parser
+import json
+import re
+import xml.etree.ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dtr1_jax import curves, report
+
+EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> & \'quoted\' </pre></details> \ud800'
+
+
+class Page(html.parser.HTMLParser):
+    """The elements of a page with their attributes, and its text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self.words = [], []
+        self.source = path.read_text("utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+    def count(self, tag):
+        return sum(t == tag for t, _ in self.elements)
+
+
+def record(uid="a", **changes):
+    return {"uid": uid, "query": "what keeps tea hot", "category": "semantic", "level": 2,
+            "transcript": "<twin>{}</twin>", "sound": True, "faults": [],
+            "columns": {"structure": 1.0, "mask_iou": 0.25}, "giou": 0.25,
+            "answer": {"objects": [1]}, "twin": None, "pictures": {"image": "0.png"}, **changes}
+
+
+def gallery(workdir, side, records):
+    folder = workdir / "gallery" / side
+    folder.mkdir(parents=True)
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(folder / "0.png")
+    (folder / "predictions.jsonl").write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in records))
+    return folder
+
+
+def log(workdir, rows):
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+
+
+def test_whole_run(tmp_path):
+    config = {"policy": {"name": "tiny"}, "reward": {"weights": {"box_iou": 1}}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    train = [{"step": s, "train/reward": s / 10, "train/box_iou": 0.1, "train/kl": 0.0, "odd": 1} for s in range(1, 11)]
+    log(tmp_path, [{"step": 0, "eval/giou": 0.25, "eval/ciou": 0.2, "eval/structure": 0.5}, *train,
+                   {"step": 10, "eval/giou": 0.5, "eval/ciou": 0.1, "eval/structure": 1.0}])
+    faulty = record(sound=False, faults=[{"where": "twin.size", "message": "missing"}])
+    gallery(tmp_path, "before", [faulty, record("b")])
+    gallery(tmp_path, "after", [record("a", giou=0.75)])
+    path = report.build(tmp_path)
+    page = Page(path)
+    assert path == tmp_path / "report.html" and not list(tmp_path.glob("*.part"))
+    for words in ("gIoU held-out 0.250 → 0.500 +0.250", "cIoU held-out 0.200 → 0.100 -0.100",
+                  "reward training, mean of 5 steps 0.300 → 0.800 +0.500", "policy tiny", "1 other numbers",
+                  "train/box_iou", "twin.size missing", "IoU 0.25", "IoU 0.75", "no prediction", "{\"objects\": [1]}"):
+        assert words in page.text, words
+    assert page.count("article") == 2 and page.count("img") == 3
+
+
+def test_page_is_self_contained_and_forbids_scripts(tmp_path):
+    gallery(tmp_path, "after", [record()])
+    page = Page(report.build(tmp_path))
+    for tag, attributes in page.elements:
+        assert tag not in ("script", "link", "iframe", "object", "form")
+        assert all(not name.startswith("on") for name in attributes)
+        assert attributes.get("src", "data:image/png;base64,").startswith("data:image/png;base64,")
+        assert "href" not in attributes
+    assert "url(" not in page.source and "@import" not in page.source
+    assert any("default-src 'none'" in a.get("content", "") for t, a in page.elements if t == "meta")
+
+
+def test_hostile_text_stays_text(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"policy": {"name": EVIL}, EVIL: EVIL}))
+    log(tmp_path, [{"step": s, EVIL: 1.0, "train/reward": 1.0, f"train/reward/{EVIL}": 0.5} for s in (1, 2)])
+    evil = record(EVIL, query=EVIL, category=EVIL, level=EVIL, transcript=EVIL, columns={EVIL: 1},
+                  answer={"text": EVIL}, faults=[{"where": EVIL, "message": EVIL}], sound=EVIL, giou=EVIL,
+                  twin={"objects": [{"label": EVIL}]}, pictures={"image": EVIL, EVIL: "0.png"})
+    gallery(tmp_path, "before", [evil])
+    page = Page(report.build(tmp_path))
+    assert page.count("script") == 0 and page.count("img") == 0 and page.count("article") == 1
+    assert all("onerror" not in a for _, a in page.elements) and 'alert("x")' in page.text
+
+
+json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+                           lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=8), x, max_size=3),
+                           max_leaves=6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(changes=st.dictionaries(st.sampled_from(sorted(record())), json_values, max_size=6), number=json_values)
+def test_any_json_in_any_place(tmp_path_factory, changes, number):
+    folder = tmp_path_factory.mktemp("run")
+    gallery(folder, "after", [record(**changes), json.dumps(number), "[" * 100_000, '{"uid'])
+    log(folder, [{"step": 1, "train/reward": number, "train/kl": 10**400}, {"step": 10**400}])
+    assert Page(report.build(folder)).count("article") >= 1
+
+
+@pytest.mark.parametrize("name, word", [
+    ("../secret.png", "outside"), ("/etc/passwd", "outside"), ("..", "outside"), ("sub/0.png", "outside"),
+    ("..\\secret.png", "outside"), ("link.png", "outside"), ("a\0.png", "outside"), ("none.png", "missing"),
+    ("x" * 5000, "missing"), ("text.png", "not a PNG"), ("large.png", "too large"), (7, "none"), ("", "none"),
+    (None, "none")])
+def test_pictures_that_are_not_shown(tmp_path, name, word):
+    folder = gallery(tmp_path, "after", [record(pictures={"image": name})])
+    (tmp_path / "gallery" / "secret.png").write_bytes((folder / "0.png").read_bytes())
+    (folder / "link.png").symlink_to(tmp_path / "gallery" / "secret.png")
+    (folder / "text.png").write_text("<svg onload=alert(1)>")
+    with open(folder / "large.png", "wb") as f:
+        f.truncate(report.MAX_PICTURE + 1)
+    page = Page(report.build(tmp_path))
+    assert page.count("img") == 0 and word in page.text
+
+
+def test_missing_pieces_are_said(tmp_path):
+    text = Page(report.build(tmp_path)).text
+    for words in ("No metrics.jsonl", "No predictions yet", "not measured", "nothing recorded", "no config.json"):
+        assert words in text
+    log(tmp_path, [{"step": 0, "eval/giou": 0.5}])
+    gallery(tmp_path, "before", [record()])
+    text = Page(report.build(tmp_path)).text
+    assert "0.500 measured once" in text and "No predictions from after training." in text
+
+
+def points_of(svg):
+    return [[tuple(map(float, p.split(","))) for p in line.get("points").split()]
+            for line in xml.etree.ElementTree.fromstring(svg).iter("polyline")]
+
+
+def test_chart_places_points():
+    (line,) = points_of(curves.chart({"a": [(0, 0.0), (5, 0.5), (10, 1.0)]}, label="a"))
+    (x0, y0), (x1, y1), (x2, y2) = line
+    assert (x0, x2) == (46, curves.WIDTH - 10) and (y0, y2) == (curves.HEIGHT - 24, 8)
+    assert (x1, y1) == ((x0 + x2) / 2, (y0 + y2) / 2)
+
+
+def test_chart_breaks_at_gaps_and_smooths_long_lines():
+    gap = curves.chart({"a": [(0, 1), (1, 2), (2, None), (3, float("nan")), (4, 1), (5, 2), (6, 1e308)]}, label="a")
+    assert [len(line) for line in points_of(gap)] == [2, 2]
+    assert len(points_of(curves.chart({"a": [(x, x % 2) for x in range(41)]}, label="a"))) == 2
+    assert "nothing recorded" in curves.chart({"a": [(0, None)]}, label="a")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(), min_size=1, max_size=6))
+def test_chart_of_any_numbers_stays_in_its_box(values):
+    svg = curves.chart({"<a>": list(enumerate(values))}, label="<a>")
+    for line in points_of(svg) if svg.startswith("<svg") else []:
+        assert all(-1 <= x <= curves.WIDTH + 1 and -1 <= y <= curves.HEIGHT + 1 for x, y in line)
+
+
+@pytest.mark.parametrize("low, high, want", [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (5, 5, [4.5, 5, 5.5]),
+                                             (0, 0, [-1, 0, 1]), (-2, 7, [-2, 0, 2, 4, 6]),
+                                             (0.31, 0.58, [0.35, 0.4, 0.45, 0.5, 0.55])])
+def test_ticks(low, high, want):
+    np.testing.assert_allclose(curves.ticks(low, high), want, atol=1e-12)
+
+
+def test_smooth_is_unbiased_from_the_start():
+    np.testing.assert_allclose(curves.smooth([3.0] * 4), [3.0] * 4)
+    # weights 0.7 * 0.3 and 0.3 over 1 - 0.49
+    np.testing.assert_allclose(curves.smooth([0.0, 1.0]), [0.0, 0.3 / 0.51])
