@@ -14,9 +14,12 @@ RGB = {
     "red": (214, 32, 38), "orange": (248, 132, 10), "yellow": (250, 226, 40), "green": (34, 158, 58),
     "blue": (36, 84, 222), "purple": (142, 48, 178), "white": (246, 246, 246), "black": (30, 30, 32),
 }
+_MARGIN = 64  # pixels by which a window into the grain can move
 _LEVELS = 5  # brightness steps of a material: 0 darkest .. 4 lightest, 2 = the tone itself
 _MIX = {BODY: 0.0, SHADE: -0.22, DARK: -0.55, LIGHT: 0.6, EDGE: -0.45}  # towards black (< 0) or white (> 0)
 _STEP = (-0.42, -0.2, 0.0, 0.25, 0.55)  # the same for the levels of a material
+_WEAR = {BODY: 1.0, SHADE: 0.8, DARK: 0.4, LIGHT: 0.4, EDGE: 0.0}  # how much of its material a tone shows
+_FAINT = {"white": -0.42, "black": 0.38}  # marks can only be darker than white and lighter than black, and few
 _SHADOW = (np.arange(256) * 0.62).astype(np.uint8)
 
 
@@ -25,11 +28,9 @@ def _palette(name: str) -> np.ndarray:
     table = np.zeros((6, _LEVELS, 3))
     for tone, mix in _MIX.items():
         for level, step in enumerate(_STEP):
-            total = np.clip(mix + step, -0.75, 0.75)
-            if name == "white":
-                total = -abs(total) * 0.6  # nothing is lighter than white, so all its marks are darker
-            elif name == "black":
-                total = abs(total) * 0.6
+            total = np.clip(mix + step * _WEAR[tone], -0.75, 0.75)
+            if name in _FAINT:
+                total = abs(total) * _FAINT[name]
             goal = 255 if total > 0 else 0
             table[tone, level] = np.array(RGB[name]) * (1 - abs(total)) + goal * abs(total)
     return table.reshape(-1, 3).astype(np.uint8)
@@ -38,33 +39,32 @@ def _palette(name: str) -> np.ndarray:
 _PALETTES = {name: _palette(name) for name in RGB}
 
 
-@functools.lru_cache(maxsize=4096)
-def _texture(material: str, height: int, width: int, size: int) -> np.ndarray:
-    """uint8[height, width]: the level of a material at each pixel of an object."""
-    y, x = np.mgrid[:height, :width].astype(float)
-    unit = size / 96  # patterns grow with the picture, down to what 96 pixels can show
-    if material == "metal":  # a slanted gloss: dark, light, brightest line, dark
-        place = (0.7 * x / width + 0.6 * y / height) % 1.3
-        level = np.select([place < 0.22, place < 0.42, place < 0.55, place < 0.8], [1, 3, 4, 2], 0)
+@functools.lru_cache(maxsize=32)
+def _texture(material: str, size: int) -> np.ndarray:
+    """uint8[size, size]: the level of a material at each pixel of an object, seen from its upper left corner."""
+    unit = size / 96  # patterns grow with the picture
+    y, x = np.mgrid[:size, :size] / unit
+    if material == "metal":  # a slanted gloss: dark, light, brightest line, plain, darkest
+        place = (0.7 * x + 0.6 * y) / 24 % 1.3
+        level = np.select([place < 0.22, place < 0.42, place < 0.55, place < 0.9], [1, 3, 4, 2], 0)
     elif material == "wood":  # grain: wavy stripes along x
-        level = np.where((y + 1.2 * unit * np.sin(x / (4 * unit))) % (4 * unit) < 1.6 * unit, 0, 2)
-    elif material == "cloth":  # a weave of light dots
-        level = np.where(((x // (2 * unit)) + (y // (2 * unit))) % 2 < 1, 3, 1)
+        level = np.where((y + 1.2 * np.sin(x / 4)) % 4 < 1.6, 0, 2)
+    elif material == "cloth":  # a weave: light and dark squares
+        level = np.where((x // 2 + y // 2) % 2 < 1, 3, 1)
     else:
-        level = np.full((height, width), 2)
+        level = np.full((size, size), 2)
     return level.astype(np.uint8)
 
 
 @functools.lru_cache(maxsize=8)
 def _noise(size: int) -> np.ndarray:
-    """uint8[4, 2*size, 2*size, 3] of values 0..15: fine and coarse grain from which pictures take a window."""
-    rng = np.random.default_rng(0)
-    layers = []
+    """uint8[4, size + _MARGIN, size + _MARGIN, 3] of 0..15: fine to coarse grain from which pictures take a window."""
+    rng, whole, layers = np.random.default_rng(0), size + _MARGIN, []
     for cell in (1, 2, 6, 14):
-        side = 2 * size // cell + 2
-        grain = rng.integers(0, 16, (side, side, 1 if cell < 6 else 3)).astype(np.float32)
-        grain = cv2.resize(grain, (2 * size, 2 * size), interpolation=cv2.INTER_CUBIC).reshape(2 * size, 2 * size, -1)
-        layers.append(np.broadcast_to(np.clip(grain, 0, 15), (2 * size, 2 * size, 3)).astype(np.uint8))
+        side, channels = whole // cell + 2, 1 if cell < 6 else 3
+        grain = rng.integers(0, 16, (side, side, channels)).astype(np.float32)
+        grain = cv2.resize(grain, (whole, whole), interpolation=cv2.INTER_CUBIC).reshape(whole, whole, channels)
+        layers.append(np.broadcast_to(grain.clip(0, 15), (whole, whole, 3)).astype(np.uint8))
     return np.stack(layers)
 
 
@@ -101,7 +101,7 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
             x, y, w, h = (rng.random(4) * size * (1, 0.8, 0.3, 0.25)).astype(int).tolist()
             cv2.rectangle(image, (x, y), (x + w + 3, y + h + 3), tint(), -1 if rng.random() < 0.5 else thick)
     bank = _noise(size)
-    x, y = rng.integers(0, size, 2).tolist()
+    x, y = rng.integers(0, _MARGIN, 2).tolist()
     return image + bank[int(rng.integers(len(bank))), y : y + size, x : x + size]
 
 
@@ -113,7 +113,7 @@ def paint(rng: np.random.Generator, scene: Layout) -> np.ndarray:
     for item, (left, top) in zip(scene.sprites, scene.corners):
         height, width = item.tones.shape
         _shadow(image, left + width // 2 + slant, top + height - 1, width)
-        levels = _texture(item.kind.material, height, width, size)
+        levels = _texture(item.kind.material, size)[:height, :width]
         colours = _PALETTES[item.kind.colour][item.tones * np.uint8(_LEVELS) + levels]
         cv2.copyTo(colours, (item.tones > 0).view(np.uint8), image[top : top + height, left : left + width])
     return image

@@ -10,23 +10,18 @@ import dataclasses
 import cv2
 import numpy as np
 
-from dtr1_jax.data.twinworld.categories import (
-    COLOURS,
-    DRAWINGS,
-    EDGE,
-    LABELS,
-    MATERIALS,
-    UNSEEN,
-)
+from dtr1_jax.data.twinworld.categories import COLOURS, DRAWINGS, EDGE, LABELS, MATERIALS, UNSEEN
 from dtr1_jax.types import Instance
 
 MOST_OBJECTS = 9  # what the fallback grid holds
+MOST_ALIKE = 3  # objects of one category that are drawn on purpose
 PIXELS = {"small": (18.0, 22.0), "large": (30.0, 40.0)}  # longest side of a silhouette, at size 96
 VISIBLE_SHARE = 0.4  # of an object's pixels stay visible, at least
 VISIBLE_PIXELS = 60  # at least, at size 96
 BASE_GAP = 4.0  # between the lower edges of two objects that are neighbours in depth, at size 96
 _LAYOUTS = 8  # random layouts before the grid
 _PLACES = 10  # random positions for an object before its layout is given up
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +79,8 @@ def kinds(rng: np.random.Generator, split: str, count: int) -> list[Kind]:
     large = 0.5 if count < 5 else 0.35
     labels, result = [], []
     for index in range(count):
-        repeat = labels and rng.random() < 0.35
-        label = pick(rng, labels if repeat else LABELS)
+        again = [label for label in labels if labels.count(label) < MOST_ALIKE]
+        label = pick(rng, again if again and rng.random() < 0.35 else LABELS)
         colour = pick(rng, palette if rng.random() < 0.85 else COLOURS)
         must = split == "heldout" and index == 0
         if must or (split == "train" and (label, colour) in UNSEEN):
@@ -120,9 +115,6 @@ def sprite(rng: np.random.Generator, kind: Kind, size: int) -> Sprite:
     core = cv2.erode(inside, _CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     tones = np.where(core < inside, np.uint8(EDGE), tones)
     return Sprite(kind, tones, int(cv2.countNonZero(inside)))
-
-
-_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
 def _stands(owner: np.ndarray, sprites: list[Sprite], least: float) -> bool:
