@@ -1,7 +1,7 @@
 """Chains of reasoning over a scene: each step cuts the objects down, in the oracle's words.
 
-A step is "how: ids", such as `time: clock 3.` or `left of 3: 1,2.`; `none` stands for no ids. A step that a person could
-doubt (two centres closer than GAP, two sizes closer than RATIO) gives None in place of a draft.
+A step is "how: ids", such as `time: clock 3.` or `left of 3: 1,2.`; `none` stands for no ids. A step that a person
+could doubt (two centres closer than GAP, two sizes closer than RATIO) gives None in place of a draft.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def lookup(a: Asker, use: phrases.Use) -> Draft:
     """All objects that serve `use`; the step names their categories."""
     found = {label: [i for i, thing in a.scene.items() if thing.label == label] for label in use.labels}
     named = [f"{label} {listed(ids)}" for label, ids in found.items() if ids] or [f"{use.labels[0]} none"]
-    return Draft(tuple(i for i, thing in a.scene.items() if thing.label in use.labels), (f"{use.name}: {', '.join(named)}.",))
+    ids = tuple(i for i, thing in a.scene.items() if thing.label in use.labels)
+    return Draft(ids, (f"{use.name}: {', '.join(named)}.",))
 
 
 def keep(draft: Draft, how: str, ids: Iterable[int], *between: str) -> Draft | None:

@@ -14,7 +14,7 @@ SPLITS = ("train", "heldout")
 SMALLEST = 96  # side of a picture, pixels: below this the drawn details vanish
 _CELLS = tuple(KINDS)
 _SCENES = 6  # scenes drawn for one wished kind of query before another kind is taken
-_EMPTY, _SEVERAL = 0.12, 0.24  # share of queries that wish for no object, for several
+_EMPTY, _SEVERAL = 0.09, 0.24  # share of queries that wish for no object, for several
 
 
 def example(

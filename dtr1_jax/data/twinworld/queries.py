@@ -337,7 +337,7 @@ def _twice_related(a: Asker) -> Draft | None:
     if pair is None or found is None:
         return None
     draft = relation(a, pair, name, found[0].ids[0], *found[0].steps)
-    return _said(a, draft, _NOUN, a.say(phrases.TWICE), a.say(phrases.RELATIONS[name], found[1]))
+    return _said(a, draft, _NOUN, a.say(phrases.TWICE) + ",", a.say(phrases.RELATIONS[name], found[1]))
 
 
 KINDS: dict[tuple[str, int], tuple[Callable[[Asker], Draft | None], ...]] = {
