@@ -196,6 +196,7 @@ def test_every_thought_follows_from_the_annotations_and_ends_in_the_answer(every
     for example in every:
         assert tuple(replay(example)) == example.answer_ids
         assert len(example.thought.split()) <= 25
+        assert len(set(steps_of(example))) == len(steps_of(example)), "no step is said twice"
 
 
 def test_relations_leave_a_clear_gap():

@@ -176,6 +176,8 @@ def _same_use(a: Asker) -> Draft | None:
     before, words, _ = found
     use = _use(a, groups=0.6)
     served = lookup(a, use)
+    if served.steps[0] == before.steps[0]:  # another one that serves the use of the only one that does
+        return None
     return _said(a, keep(before, "both", served.ids, *served.steps), "other", _NOUN, a.say(use.clauses), words)
 
 
