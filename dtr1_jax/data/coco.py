@@ -1,0 +1,89 @@
+"""A folder in COCO's format (coco_format.py) as a source of generated queries (coco_queries.py).
+
+Objects are listed from left to right. Crowd regions are no objects: they count neither way in queries about their
+label, nor do pixels without a label in panoptic files, as in COCO's own evaluations.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dtr1_jax.data import coco_format, coco_queries
+from dtr1_jax.twin import masks
+from dtr1_jax.types import Example, Instance, Target
+
+PER_PICTURE = 4  # queries
+SMALL, LARGE = 0.01, 0.1  # shares of the picture: an object below the one is "small", from the other on "large"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Coco:
+    """PER_PICTURE queries for each picture; example i is query i % 4 about picture i // 4."""
+
+    annotations: coco_format.Annotations
+    split: str
+    task: str
+    seed: int
+    max_objects: int
+
+    def __repr__(self) -> str:
+        path, pictures = self.annotations.path.as_posix(), len(self.annotations.pictures)
+        return (
+            f"Coco({path!r}, split={self.split!r}, task={self.task!r}, seed={self.seed}, "
+            f"max_objects={self.max_objects}, pictures={pictures})"
+        )
+
+    def __len__(self) -> int:
+        return PER_PICTURE * len(self.annotations.pictures)
+
+    def __getitem__(self, index: int) -> Example:
+        """Example `index`. Raises ImageError where its photo, segments or a mask can not be read; IndexError."""
+        number, k = divmod(range(len(self))[index], PER_PICTURE)
+        picture = self.annotations.pictures[number]
+        pixels = coco_format.load(self.annotations.path, picture)
+        scene = _scene(pixels.objects, self.max_objects)
+        query = coco_queries.ask(self._facts(scene, pixels), seed=self.seed, picture=picture.id, k=k)
+        wanted = [item for item in scene if item.id in query.ids]
+        boxes = np.array([item.box for item in wanted], np.float32).reshape(-1, 4)
+        h, w = pixels.image.shape[:2]
+        mask = masks.union([item.mask for item in wanted], h, w)
+        ignore = masks.union([crowd for label, crowd in pixels.crowds if label in query.labels], h, w)
+        if pixels.void is not None:
+            ignore |= pixels.void
+        ignore &= ~mask
+        return Example(
+            uid=f"coco/{picture.id}/{k}", image=pixels.image, query=query.text, task=self.task,
+            target=Target(mask, boxes, ignore if ignore.any() else None), scene=scene, answer_ids=query.ids,
+            thought=query.thought, category=query.category, level=query.level,
+        )  # fmt: skip
+
+    def _facts(self, scene: Sequence[Instance], pixels: coco_format.Pixels) -> coco_queries.Facts:
+        crowds = {label for label, _ in pixels.crowds}
+        counts = collections.Counter(dict.fromkeys(sorted(crowds), 0))
+        counts.update(label for label, _ in pixels.objects)
+        return coco_queries.Facts(scene, self.annotations.labels, counts, crowds, self.annotations.stuff)
+
+
+def open_folder(root: str, split: str, task: str, *, seed: int, max_objects: int) -> Coco:
+    """Reads the annotations of a split; the pictures are read when asked for. Raises DataError."""
+    return Coco(coco_format.read(*coco_format.locate(Path(root), split)), split, task, seed, max_objects)
+
+
+def _scene(objects: Sequence[tuple[str, np.ndarray]], max_objects: int) -> tuple[Instance, ...]:
+    """The objects with the largest masks, from left to right by the centre of their box, numbered 1, 2, ..."""
+    largest = sorted(objects, key=lambda item: -masks.area(item[1]))[:max_objects]
+    boxed = [(masks.bbox(mask), label, mask) for label, mask in largest]
+    boxed.sort(key=lambda row: (row[0][0] + row[0][2], row[0][1] + row[0][3]))
+    return tuple(
+        Instance(i, label, box, mask, attributes=_attributes(mask)) for i, (box, label, mask) in enumerate(boxed, 1)
+    )
+
+
+def _attributes(mask: np.ndarray) -> tuple[str, ...]:
+    share = masks.area(mask) / mask.size
+    return ("small",) if share < SMALL else ("large",) if share >= LARGE else ()

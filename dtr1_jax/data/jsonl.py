@@ -1,0 +1,279 @@
+"""The user's own data: a JSON lines file, one query a line.
+
+    {"image": "photos/1.jpg", "query": "what keeps tea hot", "boxes": [[40, 60, 180, 220]]}
+
+Fields of a line:
+    image     path, relative to the file or absolute
+    query     the user's words
+    and what is wanted, in pixels of the upright picture, as exactly one of
+    boxes     [[x1, y1, x2, y2], ...]; the wanted mask is the filled boxes, since nothing says more
+    polygons  [[x, y, x, y, ...], ...], each the outline of one thing
+    rle       {"size": [h, w], "counts": ...} of COCO, or a list of them, one for each thing
+    mask      path of a PNG of the picture's size; what is not 0 is wanted, and is one thing
+    optional
+    task      segmentation or grounding; else that of the settings
+    id        unique name, a string; else FILE:LINE
+    split     "train", "heldout", ...; in all lines or in none
+    objects   [{"label": "mug", "box": [x1, y1, x2, y2], "attributes": ["red"]}, ...], the scene
+
+No boxes, no polygons, or an empty mask: nothing in the picture fits. Without "split", every fifth line is held out. If
+`boxes` repeats boxes of `objects`, the answer is known as objects, and the line can serve for the cold start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtr1_jax.data import files, images
+from dtr1_jax.data.files import DataError
+from dtr1_jax.twin import masks
+from dtr1_jax.twin.schema import encodable, show
+from dtr1_jax.types import Example, Instance, Target
+
+TASKS = ("segmentation", "grounding")
+FIFTH = 5  # without "split", lines 5, 10, ... are held out
+SHOWN = 10  # faults in an error message
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A checked line; form is boxes, polygons, rle or mask, and wanted its value; where is FILE:LINE."""
+
+    where: str
+    uid: str
+    image: Path
+    query: str
+    task: str
+    split: str | None
+    form: str
+    wanted: Any
+    objects: tuple[dict[str, Any], ...]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Jsonl:
+    """One example a line."""
+
+    path: Path
+    split: str
+    max_objects: int
+    lines: tuple[Line, ...]
+
+    def __repr__(self) -> str:
+        name = self.path.as_posix()
+        return f"Jsonl({name!r}, split={self.split!r}, max_objects={self.max_objects}, lines={len(self.lines)})"
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, index: int) -> Example:
+        """Example `index`. Raises ImageError where picture or mask do not fit the line; IndexError."""
+        line = self.lines[index]
+        image = images.load(line.image)
+        h, w = image.shape[:2]
+        try:
+            boxes, found = _wanted(line, h, w)
+            scene = _scene(line.objects, h, w, self.max_objects)
+        except ValueError as error:
+            raise images.ImageError(f"{line.where}: {error}") from None
+        boxes = np.array(boxes, np.float32).reshape(-1, 4)
+        target = Target(masks.union(found, h, w), boxes)
+        return Example(line.uid, image, line.query, line.task, target, scene, _answer(boxes, scene))
+
+
+def open_file(path: str, split: str, task: str, *, max_objects: int) -> Jsonl:
+    """Reads and checks all lines of a split; pictures are read when asked for.
+
+    Args:
+      path: the file.
+      split: which lines; "heldout" also finds "val" where no line is "heldout".
+      task: of lines that name none.
+      max_objects: of a scene; the largest are kept.
+
+    Raises:
+      DataError: the file can not be read, lines have faults (the first SHOWN are listed), or the split has no lines.
+    """
+    file, faults = Path(path), []
+    try:
+        rows = file.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+    except OSError as error:
+        raise DataError(f"{file}: can not be read ({error.strerror}); set data.root to the JSON lines file") from None
+    lines = [_line(row, f"{file.name}:{i}", file.parent, task, faults) for i, row in enumerate(rows, 1) if row.strip()]
+    lines = [line for line in lines if line]
+    seen = {}
+    for line in lines:
+        first = seen.setdefault(line.uid, line)
+        if first is not line:
+            faults.append(f"{line.where}: id: expected a name that no other line has, got that of {first.where}")
+    missing = [line.where for line in lines if line.split is None]
+    if missing and len(missing) < len(lines):
+        faults.append(f"{missing[0]}: split: expected it in every line or in none, got none in {len(missing)} lines")
+    if faults:
+        more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise DataError(f"{file}: bad lines:\n  " + "\n  ".join(faults[:SHOWN]) + more)
+    chosen = _of_split(lines, split)
+    if not chosen:
+        known = ", ".join(sorted({line.split for line in lines if line.split}))
+        known = f"of split {known}" if known else f'without "split" ({FIFTH} needed to hold one out)'
+        got = f"{len(lines)} lines {known}"
+        raise DataError(f"{file}: expected lines of split {split!r}, got {got}; change the lines or data.*_split")
+    return Jsonl(file, split, max_objects, tuple(chosen))
+
+
+def _of_split(lines: Sequence[Line], split: str) -> list[Line]:
+    if all(line.split is None for line in lines):
+        return [line for i, line in enumerate(lines, 1) if (i % FIFTH != 0) == (split == "train")]
+    chosen = [line for line in lines if line.split == split]
+    return chosen or ([line for line in lines if line.split == "val"] if split == "heldout" else [])
+
+
+def _line(raw: bytes, where: str, folder: Path, task: str, faults: list[str]) -> Line | None:
+    """A line, or None after adding its faults."""
+    before = len(faults)
+
+    def expect(ok: bool, field: str, expected: str, got: Any) -> None:
+        if not ok:
+            faults.append(f"{where}: {field}: expected {expected}, got {show(got)}")
+
+    try:
+        row = files.parse_json(raw)
+    except ValueError as error:
+        faults.append(f"{where}: expected JSON, got a malformed line: {error}")
+        return None
+    if not isinstance(row, dict):
+        expect(False, "line", "a JSON object", row)
+        return None
+    for field in ("image", "query"):
+        expect(_is_text(row.get(field)), field, "a string that is not blank", row.get(field))
+    for field in ("id", "split"):
+        expect(field not in row or _is_text(row[field]), field, "a string that is not blank", row.get(field))
+    expect(row.get("task", task) in TASKS, "task", f"one of {', '.join(TASKS)}", row.get("task", task))
+    forms = [form for form in FORMS if form in row]
+    if len(forms) != 1:
+        expect(False, "target", f"exactly one of {', '.join(FORMS)}", ", ".join(forms) or None)
+    for form in forms:
+        sound, expected, _ = FORMS[form]
+        expect(sound(row[form]), form, expected, row[form])
+    objects = row.get("objects", [])
+    expect(isinstance(objects, list), "objects", "a list", objects)
+    for i, item in enumerate(objects if isinstance(objects, list) else []):
+        expect(_is_object(item), f"objects[{i}]", "a label, a box and, if any, attributes", item)
+    if len(faults) > before:
+        return None
+    image, uid = folder / row["image"], row.get("id", where)
+    wanted = folder / row["mask"] if forms[0] == "mask" else row[forms[0]]
+    split, task = row.get("split"), row.get("task", task)
+    return Line(where, uid, image, row["query"], task, split, forms[0], wanted, tuple(objects))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and encodable(value) and "\0" not in value
+
+
+def _is_box(value: Any) -> bool:
+    numbers = isinstance(value, list) and len(value) == 4 and all(map(files.is_number, value))
+    return numbers and value[0] < value[2] and value[1] < value[3]
+
+
+def _are_boxes(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_box, value))
+
+
+def _is_polygon(value: Any) -> bool:
+    return isinstance(value, list) and len(value) >= 6 and len(value) % 2 == 0 and all(map(files.is_number, value))
+
+
+def _are_polygons(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_polygon, value))
+
+
+def _are_rles(value: Any) -> bool:
+    rles = value if isinstance(value, list) else [value]
+    return all(isinstance(rle, dict) and "size" in rle and "counts" in rle for rle in rles)
+
+
+def _is_object(value: Any) -> bool:
+    if not isinstance(value, dict) or not files.is_name(value.get("label")) or not _is_box(value.get("box")):
+        return False
+    words = value.get("attributes", [])
+    return isinstance(words, list) and len(words) <= 16 and all(map(files.is_name, words))
+
+
+def _wanted(line: Line, h: int, w: int) -> tuple[list, list[np.ndarray]]:
+    """Unit-frame boxes and masks bool[h, w] of the wanted things. Raises ValueError."""
+    if line.form == "boxes":
+        return [_unit(box, h, w) for box in line.wanted], [_filled(box, h, w) for box in line.wanted]
+    found = FORMS[line.form][2](line.wanted, h, w)
+    for mask in found:
+        if mask.shape != (h, w):
+            got = f"{mask.shape[1]} x {mask.shape[0]}"
+            raise ValueError(f"{line.form}: expected the size of the picture, {w} x {h} pixels, got {got}")
+    found = [mask for mask in found if mask.any()]
+    return [masks.bbox(mask) for mask in found], found
+
+
+def _polygon_masks(polygons: list, h: int, w: int) -> list[np.ndarray]:
+    return [masks.from_polygons([polygon], h, w) for polygon in polygons]
+
+
+def _rle_masks(rles: Any, h: int, w: int) -> list[np.ndarray]:
+    return [masks.decode(rle) for rle in (rles if isinstance(rles, list) else [rles])]
+
+
+def _bitmap(path: Path, h: int, w: int) -> list[np.ndarray]:
+    return [images.load_bitmap(path) != 0]
+
+
+# form: (check at opening, what it expects, reader of masks)
+FORMS: dict[str, tuple[Callable, str, Callable | None]] = {
+    "boxes": (_are_boxes, "a list of [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2", None),
+    "polygons": (_are_polygons, "a list of [x, y, x, y, ...] in pixels, each of at least 3 points", _polygon_masks),
+    "rle": (_are_rles, "an object with size and counts, or a list of such", _rle_masks),
+    "mask": (_is_text, "a path", _bitmap),
+}
+
+
+def _unit(box: Sequence[float], h: int, w: int) -> tuple[float, float, float, float]:
+    """A box in pixels, cut to the picture, in the unit frame. Raises ValueError where nothing is left of it."""
+    x1, x2 = (min(max(x, 0), w) for x in box[::2])
+    y1, y2 = (min(max(y, 0), h) for y in box[1::2])
+    if x1 >= x2 or y1 >= y2:
+        raise ValueError(f"expected boxes in the picture of {w} x {h} pixels, got {box}")
+    return x1 / w, y1 / h, x2 / w, y2 / h
+
+
+def _filled(box: Sequence[float], h: int, w: int) -> np.ndarray:
+    """bool[h, w], True at the pixels that the box touches."""
+    x1, y1, x2, y2 = (max(v, 0) for v in box)
+    mask = np.zeros((h, w), bool)
+    mask[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = True
+    return mask
+
+
+def _scene(objects: Sequence[dict], h: int, w: int, max_objects: int) -> tuple[Instance, ...]:
+    """The objects in the order of the line; of too many, those with the largest boxes."""
+    rows = [(_unit(o["box"], h, w), o) for o in objects]
+    areas = [(x2 - x1) * (y2 - y1) for (x1, y1, x2, y2), _ in rows]
+    kept = sorted(sorted(range(len(rows)), key=lambda i: -areas[i])[:max_objects])
+    return tuple(
+        Instance(i, o["label"], box, _filled(o["box"], h, w), attributes=tuple(o.get("attributes", ())))
+        for i, (box, o) in enumerate((rows[k] for k in kept), 1)
+    )
+
+
+def _answer(boxes: np.ndarray, scene: Sequence[Instance]) -> tuple[int, ...] | None:
+    """Ids of the objects that have these boxes exactly; None if there is no scene or a box is none of its."""
+    if not scene:
+        return None
+    ids = []
+    for box in boxes:
+        same = [o.id for o in scene if o.id not in ids and np.array_equal(np.float32(o.box), box)]
+        if not same:
+            return None
+        ids.append(same[0])
+    return tuple(sorted(ids))

@@ -1,0 +1,219 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dtr1_jax.data import images, jsonl
+from dtr1_jax.data.files import DataError
+from dtr1_jax.twin import masks
+
+W, H = 20, 10
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Writes lines beside a picture of 20 x 10 pixels, and opens them."""
+    Image.new("RGB", (W, H), "white").save(tmp_path / "a.png")
+
+    def write(*rows, split="train", raw=None, **more):
+        file = tmp_path / "data.jsonl"
+        lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+        file.write_bytes(raw if raw is not None else "\n".join(lines).encode())
+        return jsonl.open_file(str(file), split, "segmentation", **({"max_objects": 7} | more))
+
+    write.folder = tmp_path
+    return write
+
+
+def line(**fields):
+    return {"image": "a.png", "query": "what is red"} | fields
+
+
+LEFT = np.zeros((H, W), bool)
+LEFT[:, :5] = True
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"boxes": [[0, 0, 5, 10]]},
+        {"boxes": [[-7, -7, 5, 99.5]]},
+        {"polygons": [[0, 0, 5, 0, 5, 10, 0, 10]]},
+        {"rle": {"size": [H, W], "counts": [0, 50, 150]}},
+        {"rle": [{"size": [H, W], "counts": masks.encode(LEFT)["counts"].decode()}]},
+        {"mask": "mask.png"},
+    ],
+)
+def test_every_form_of_the_same_target(data, wanted):
+    Image.fromarray(LEFT.astype(np.uint8) * 255).save(data.folder / "mask.png")
+    example = data(line(**wanted))[0]
+    np.testing.assert_array_equal(example.target.mask, LEFT)
+    np.testing.assert_array_equal(example.target.boxes, [[0, 0, 0.25, 1]])
+    assert example.target.boxes.dtype == np.float32 and example.image.shape == (H, W, 3)
+    assert (example.uid, example.query, example.task) == ("data.jsonl:1", "what is red", "segmentation")
+    assert example.scene == () and example.answer_ids is None and example.target.ignore is None
+
+
+@pytest.mark.parametrize("wanted", [{"boxes": []}, {"polygons": []}, {"rle": []}, {"mask": "empty.png"}])
+def test_nothing_wanted(data, wanted):
+    Image.new("L", (W, H)).save(data.folder / "empty.png")
+    target = data(line(**wanted))[0].target
+    assert not target.mask.any() and target.mask.shape == (H, W) and target.boxes.shape == (0, 4)
+
+
+def test_several_things_have_a_box_each(data):
+    target = data(line(polygons=[[0, 0, 5, 0, 5, 10, 0, 10], [10, 0, 20, 0, 20, 5, 10, 5]]))[0].target
+    np.testing.assert_array_equal(target.boxes, [[0, 0, 0.25, 1], [0.5, 0, 1, 0.5]])
+    assert target.mask.sum() == 50 + 50
+
+
+def test_a_box_of_fractions_fills_the_pixels_it_touches(data):
+    target = data(line(boxes=[[1.5, 2.5, 3.2, 4]]))[0].target
+    assert np.argwhere(target.mask).tolist() == [[y, x] for y in (2, 3) for x in (1, 2, 3)]
+    np.testing.assert_allclose(target.boxes, [[0.075, 0.25, 0.16, 0.4]], rtol=1e-6)
+
+
+OBJECTS = [{"label": "cup", "box": [0, 0, 5, 5]}, {"label": "key", "box": [10, 0, 20, 10], "attributes": ["red"]}]
+
+
+def test_a_scene_and_its_answer(data):
+    example = data(line(objects=OBJECTS, boxes=[[10, 0, 20, 10]]))[0]
+    assert [(o.id, o.label, o.box, o.attributes) for o in example.scene] == [
+        (1, "cup", (0, 0, 0.25, 0.5), ()), (2, "key", (0.5, 0, 1, 1), ("red",)),
+    ]  # fmt: skip
+    assert example.scene[1].mask.sum() == 100 and example.answer_ids == (2,)
+    assert data(line(objects=OBJECTS, boxes=[]))[0].answer_ids == ()
+    assert data(line(objects=OBJECTS, boxes=[[10, 0, 20, 9]]))[0].answer_ids is None
+    largest = data(line(objects=OBJECTS, boxes=[[10, 0, 20, 10]]), max_objects=1)[0]
+    assert [o.label for o in largest.scene] == ["key"] and largest.answer_ids == (1,)
+
+
+def test_optional_fields(data):
+    example = data(line(boxes=[], id="kitchen 4", task="grounding"))[0]
+    assert (example.uid, example.task) == ("kitchen 4", "grounding")
+
+
+def test_absolute_paths_blank_lines_and_a_byte_order_mark(data):
+    row = json.dumps(line(boxes=[], image=str(data.folder / "a.png"))).encode()
+    source = data(raw=b"\xef\xbb\xbf" + row + b"\r\n\r\n" + row + b"\n\n")
+    assert [source[i].uid for i in range(2)] == ["data.jsonl:1", "data.jsonl:3"]
+
+
+def test_splits_by_field(data):
+    rows = [line(boxes=[], split=s, id=str(i)) for i, s in enumerate(("train", "val", "train", "test"))]
+    uids = {split: [e.uid for e in data(*rows, split=split)] for split in ("train", "val", "heldout", "test")}
+    assert uids == {"train": ["0", "2"], "val": ["1"], "heldout": ["1"], "test": ["3"]}
+    with pytest.raises(DataError, match="split 'mine', got 4 lines of split test, train, val"):
+        data(*rows, split="mine")
+    with pytest.raises(DataError, match=r"data\.jsonl:5: split: expected it in every line or in none, got none in 1"):
+        data(*rows, line(boxes=[]))
+
+
+def test_every_fifth_line_is_held_out(data):
+    rows = [line(boxes=[]) for _ in range(11)]
+    uids = {split: [e.uid for e in data(*rows, split=split)] for split in ("train", "heldout")}
+    assert uids["heldout"] == ["data.jsonl:5", "data.jsonl:10"] and len(uids["train"]) == 9
+    with pytest.raises(DataError, match="4 lines without"):
+        data(*rows[:4], split="heldout")
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ("{", "data.jsonl:1: expected JSON"),
+        ("[" * 100_000, "data.jsonl:1: expected JSON"),
+        ('{"image": NaN}', "data.jsonl:1: expected JSON"),
+        ('{"boxes": [[0, 0, 1' + "0" * 5000 + ", 1]]}", "data.jsonl:1: "),
+        ("[]", "data.jsonl:1: line: expected a JSON object, got []"),
+        (line(), "target: expected exactly one of boxes, polygons, rle, mask, got null"),
+        (line(boxes=[], mask="a.png"), "target: expected exactly one of boxes, polygons, rle, mask, got the string"),
+        (line(boxes=[], image=""), "image: expected a string that is not blank, got the string ''"),
+        (line(boxes=[], query=7), "query: expected a string that is not blank, got 7"),
+        (line(boxes=[], query="\ud800"), "query: expected a string"),
+        (line(boxes=[], task="vqa"), "task: expected one of segmentation, grounding, got the string 'vqa'"),
+        (line(boxes=[[5, 0, 5, 9]]), "boxes: expected a list of [x1, y1, x2, y2] in pixels with x1 < x2"),
+        (line(boxes=[[True, 0, 5, 9]]), "boxes: expected"),
+        (line(boxes=[["0", 0, 5, 9]]), "boxes: expected"),
+        (line(boxes=[0, 0, 5, 9]), "boxes: expected"),
+        (line(boxes=[[0, 0, 1e999, 9]]), "expected"),
+        (line(polygons=[[0, 0, 5, 5]]), "polygons: expected a list of [x, y, x, y, ...] in pixels, each of at least 3"),
+        (line(rle={"size": [1, 1]}), "rle: expected an object with size and counts"),
+        (line(mask=3), "mask: expected a path, got 3"),
+        (line(boxes=[], id=3), "id: expected a string that is not blank, got 3"),
+        (line(boxes=[], objects={}), "objects: expected a list, got an object"),
+        (line(boxes=[], objects=[OBJECTS[0], {"label": "x"}]), "objects[1]: expected a label, a box and"),
+        (line(boxes=[], objects=[{"label": "</think>", "box": [0, 0, 1, 1]}]), "objects[0]: expected"),
+        (line(boxes=[], objects=[OBJECTS[0] | {"attributes": "red"}]), "objects[0]: expected"),
+    ],
+)
+def test_bad_lines_are_refused_by_place_field_and_value(data, row, message):
+    with pytest.raises(DataError) as caught:
+        data(row)
+    assert "data.jsonl:1: " in str(caught.value) and message in str(caught.value), str(caught.value)[:500]
+
+
+def test_ten_faults_are_listed_and_the_rest_counted(data):
+    with pytest.raises(DataError) as caught:
+        data(line(boxes=[]), *[line(boxes=3)] * 12)
+    text = str(caught.value)
+    assert "data.jsonl:2: boxes" in text and "data.jsonl:11: boxes" in text and "data.jsonl:12" not in text
+    assert text.endswith("and 2 more")
+
+
+def test_an_id_is_used_once(data):
+    with pytest.raises(DataError, match=r"data\.jsonl:2: id: .* that of data\.jsonl:1"):
+        data(line(boxes=[], id="x"), line(boxes=[], id="x"))
+
+
+def test_no_lines_and_no_file(data, tmp_path):
+    with pytest.raises(DataError, match="got 0 lines"):
+        data("")
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: can not be read"):
+        jsonl.open_file(str(tmp_path / "nowhere.jsonl"), "train", "segmentation", max_objects=7)
+    with pytest.raises(DataError, match="can not be read"):
+        jsonl.open_file(str(tmp_path), "train", "segmentation", max_objects=7)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"image": "no.png", "boxes": []}, r"no\.png"),
+        ({"boxes": [[30, 0, 40, 10]]}, r"data\.jsonl:1: expected boxes in the picture of 20 x 10 pixels, got \[30"),
+        ({"boxes": [], "objects": [{"label": "x", "box": [0, 20, 5, 30]}]}, r"data\.jsonl:1: expected boxes in"),
+        ({"rle": {"size": [5, 5], "counts": [25]}}, r"data\.jsonl:1: rle: expected .* 20 x 10 pixels, got 5 x 5"),
+        ({"rle": {"size": [H, W], "counts": [3]}}, r"data\.jsonl:1: .*200 pixels, got 3"),
+        ({"mask": "small.png"}, r"data\.jsonl:1: mask: expected the size of the picture, 20 x 10 pixels, got 3 x 3"),
+        ({"mask": "no.png"}, r"data\.jsonl:1: .*no\.png"),
+    ],
+)
+def test_what_only_the_picture_shows_fails_when_asked_for(data, fields, message):
+    Image.new("L", (3, 3)).save(data.folder / "small.png")
+    source = data(line(**fields))
+    with pytest.raises(images.ImageError, match=message):
+        source[0]
+
+
+KEYS = st.sampled_from(["size", "counts", "label", "box"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=7) | st.dictionaries(KEYS, inner),
+    max_leaves=20,
+)
+FIELDS = st.sampled_from(["query", "task", "boxes", "polygons", "rle", "mask", "id", "split", "objects"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(fields=st.dictionaries(FIELDS, VALUES, max_size=4))
+def test_any_line_is_read_or_refused(tmp_path_factory, fields):
+    folder = tmp_path_factory.getbasetemp()
+    Image.new("RGB", (W, H)).save(folder / "a.png")
+    file = folder / "any.jsonl"
+    file.write_text(json.dumps(line(boxes=[]) | fields))
+    try:
+        example = jsonl.open_file(str(file), "train", "segmentation", max_objects=7)[0]
+    except (DataError, images.ImageError):
+        return
+    assert example.target.mask.shape == (H, W)

@@ -1,0 +1,81 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import default
+from dtr1_jax import config
+from dtr1_jax.data import sources
+from dtr1_jax.data.files import held_out
+from dtr1_jax.types import Example
+
+DATA = config.from_configdict(default.get_config()).data
+
+
+def folders(root):
+    """A COCO folder with two splits, and a JSON lines file, both of the same picture."""
+    (root / "annotations").mkdir()
+    box = [[1, 1, 20, 1, 20, 20, 1, 20]]
+    for name in ("train", "val"):
+        (root / name).mkdir()
+        Image.new("RGB", (32, 24)).save(root / name / "1.png")
+        value = {
+            "images": [{"id": 1, "file_name": "1.png", "width": 32, "height": 24}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": box}],
+            "categories": [{"id": 1, "name": "dog"}],
+        }
+        (root / "annotations" / f"instances_{name}.json").write_text(json.dumps(value))
+    row = json.dumps({"image": "train/1.png", "query": "it", "polygons": box})
+    (root / "data.jsonl").write_text("\n".join([row] * 5))
+    return {"coco": str(root), "jsonl": str(root / "data.jsonl"), "twinworld": ""}
+
+
+@pytest.mark.parametrize("name", ["twinworld", "coco", "jsonl"])
+@pytest.mark.parametrize("task", ["segmentation", "grounding"])
+def test_every_source_is_a_sequence_of_examples(tmp_path, name, task):
+    data = dataclasses.replace(DATA, source=name, root=folders(tmp_path)[name], task=task)
+    reprs = set()
+    for split in (data.train_split, data.eval_split):
+        source = sources.make(data, split)
+        for index in {0, len(source) - 1}:
+            example = source[index]
+            assert isinstance(example, Example) and example.task == task
+            assert example.image.dtype == np.uint8 and example.target.mask.shape == example.image.shape[:2]
+            assert example.target.boxes.shape[1:] == (4,) and example.target.boxes.dtype == np.float32
+            assert example.uid == source[index].uid and example.query == source[index].query
+        with pytest.raises(IndexError):
+            source[len(source)]
+        assert repr(source) == repr(sources.make(data, split)) and len(repr(source)) < 500
+        reprs.add(repr(source))
+    assert len(reprs) == 2
+
+
+def test_twinworld_is_practically_endless_and_its_held_out_part_is_not():
+    assert len(sources.make(DATA, "train")) == 2**31 - 1
+    assert len(sources.make(DATA, "heldout")) == 4096
+    larger = sources.make(dataclasses.replace(DATA, image_size=128, min_objects=3, max_objects=3), "train")[7]
+    assert larger.image.shape == (128, 128, 3) and len(larger.scene) == 3
+
+
+@pytest.mark.parametrize(
+    "settings, split, message",
+    [
+        ({"task": "vqa"}, "train", "data.task: expected segmentation and grounding"),
+        ({}, "test", "split"),
+        ({"image_size": 4}, "train", "96"),
+        ({"max_objects": 99}, "train", "max_objects"),
+        ({"source": "coco", "root": "/nowhere"}, "train", "/nowhere"),
+        ({"source": "jsonl", "root": "/nowhere"}, "train", "/nowhere"),
+    ],
+)
+def test_what_can_not_be_made_is_refused_at_once(settings, split, message):
+    with pytest.raises(sources.DataError, match=message):
+        sources.make(dataclasses.replace(DATA, **settings), split)
+
+
+def test_the_held_out_fifth():
+    share = np.mean([held_out(i) for i in range(5000)])
+    assert 0.18 < share < 0.22
+    assert [i for i in range(20) if held_out(i)] == [i for i in range(20) if held_out(str(i))]
