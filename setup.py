@@ -1,17 +1,20 @@
-"""Package `dtr1_jax`; extras: tpu, cuda, test, parity."""
+"""Package `dtr1_jax`; extras: tpu, cuda, cuda12, test, parity."""
 
 from setuptools import find_packages, setup
+
+JAX = ">=0.10,<0.13"
 
 setup(
     name="dtr1_jax",
     version="0.1.0",
-    description="DT-R1 in JAX: a vision-language policy that builds a digital twin, reasons over it and is trained by GRPO",
+    description="DT-R1 in JAX: a vision-language policy builds a digital twin, reasons over it and learns by GRPO",
     license="Apache-2.0",
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.14",
+    # `configs` is installed too, so that `from configs import seg` works outside a checkout.
     packages=find_packages(include=["dtr1_jax", "dtr1_jax.*", "configs"]),
-    package_data={"dtr1_jax": ["assets/**/*"]},
+    package_data={"dtr1_jax": ["assets/**"]},
     install_requires=[
-        "jax>=0.10,<0.13",
+        f"jax{JAX}",
         "flax>=0.12.8,<0.13",
         "optax>=0.2.8,<0.3",
         "orbax-checkpoint>=0.12.8,<0.13",
@@ -30,9 +33,17 @@ setup(
         "jaxtyping>=0.3,<0.4",
     ],
     extras_require={
-        "tpu": ["jax[tpu]>=0.10,<0.13"],
-        "cuda": ["jax[cuda13]>=0.10,<0.13"],
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.120", "pycocotools>=2.0.8", "scipy>=1.14", "ruff>=0.12"],
-        "parity": ["torch==2.13.0"],
+        "tpu": [f"jax[tpu]{JAX}"],
+        "cuda": [f"jax[cuda13]{JAX}"],
+        "cuda12": [f"jax[cuda12]{JAX}"],  # for GPU drivers older than CUDA 13 asks for
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.120",
+            "pycocotools>=2.0.8",
+            "scipy>=1.14",
+            "ruff>=0.12",
+        ],
+        "parity": ["torch==2.13.0"],  # reference models; the tests that compare with them skip without it
     },
 )

@@ -1,0 +1,271 @@
+"""The house rules that a machine can check: who may import whom, file size, docstrings, no traces of one machine."""
+
+import ast
+import graphlib
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# A room is a module or folder right below dtr1_jax/. It may import itself and the rooms of the lines before its own.
+LAYERS = (
+    ("types",),
+    ("config", "mesh", "metrics", "workers", "draw", "interrupt"),
+    ("data", "models", "twin"),
+    ("rewards", "rl", "specialists", "benchmarks"),
+    ("checkpoint", "bundle"),
+    ("train", "coldstart", "evaluate", "infer", "report", "curves", "cli"),
+)
+# What a room may import of its own layer. In the last layer: all, as long as there is no cycle.
+ALSO = {"mesh": ("config",), "data": ("twin",)} | dict.fromkeys(LAYERS[-1], LAYERS[-1])
+# Rooms that may import this alone, whatever lies below them.
+ONLY = {
+    "rewards": ("types", "config", "twin", "workers"),
+    "rl": ("types", "config", "mesh", "models.policy"),
+}
+# Packages of others, and the files (or folders) that may import them. All else is free.
+OUTSIDE = {
+    "flax": ("dtr1_jax/models/",),
+    "orbax": ("dtr1_jax/checkpoint.py",),
+    "grain": ("dtr1_jax/data/",),
+    "tensorflow_datasets": ("dtr1_jax/data/",),
+    "ml_collections": ("dtr1_jax/config.py", "configs/", "main.py"),  # main.py: the --config flag
+    "absl": ("main.py",),
+    "PartitionSpec": ("dtr1_jax/mesh.py",),  # a name, wherever it is taken from
+    "jax.P": ("dtr1_jax/mesh.py",),  # the same thing
+}
+MAX_LINES = 400
+CODE = ("dtr1_jax/**/*.py", "configs/**/*.py", "experiments/**/*.py", "main.py")
+LEFTOVERS = re.compile(r"\b(" + "TO" + r"DO|FIX" + r"ME)\b")  # cut in two, since this file is checked as well
+MACHINE_PATHS = re.compile(r"(?<![\w.~:/}-])/(?:opt|work|root|home/\w+|Users/\w+)/")
+
+
+def imports(path: str, tree: ast.AST) -> list[tuple[int, str]]:
+    """(line, dotted name) of all that a file imports, in functions too; `from a import b` is a.b, a relative or not."""
+    package = path.removesuffix(".py").split("/")[:-1]
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join(base + [node.module] if node.module else base)
+            found += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
+    return found
+
+
+def within(name: str, prefix: str) -> bool:
+    """Whether the dotted name is `prefix` or lies below it."""
+    return f"{name}.".startswith(f"{prefix}.")
+
+
+def may_import(room: str) -> tuple[str, ...]:
+    """The rooms (or modules) that a room may import. Raises ValueError for a room that has no place in LAYERS."""
+    depth = next((i for i, layer in enumerate(LAYERS) if room in layer), None)
+    if depth is None:
+        raise ValueError(f"dtr1_jax/{room} has no place in LAYERS of tests/test_architecture.py: give it one")
+    below = tuple(name for layer in LAYERS[:depth] for name in layer)
+    return (room, *ONLY.get(room, below + ALSO.get(room, ())))
+
+
+def layer_faults(path: str, source: str) -> list[str]:
+    """Imports inside dtr1_jax that go the wrong way."""
+    parts = path.removesuffix(".py").split("/")
+    if parts[0] != "dtr1_jax":
+        return []
+    room = "" if parts[1] == "__init__" else parts[1]
+    try:
+        allowed = may_import(room) if room else ()
+    except ValueError as error:
+        return [f"{path}: {error}"]
+    faults = []
+    for line, name in imports(path, ast.parse(source)):
+        if within(name, "main"):
+            faults.append(f"{path}:{line}: imports main, which nothing imports")
+        elif within(name, "dtr1_jax"):
+            inner = name.removeprefix("dtr1_jax").removeprefix(".")
+            if not any(within(inner, prefix) for prefix in allowed):
+                known = ", ".join(allowed) or "nothing"
+                faults.append(f"{path}:{line}: imports {name}; {room or path} may import {known}")
+    return faults
+
+
+def outside_faults(path: str, source: str) -> list[str]:
+    """Imports and uses of other people's packages in files that may not have them."""
+    tree = ast.parse(source)
+    used = imports(path, tree)
+    used += [(node.lineno, ast.unparse(node)) for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    faults = []
+    for line, name in used:
+        for prefix, homes in OUTSIDE.items():
+            if (within(name, prefix) or name.endswith(f".{prefix}")) and not path.startswith(homes):
+                faults.append(f"{path}:{line}: uses {name}; only {', '.join(homes)} may")
+    return list(dict.fromkeys(faults))
+
+
+def shape_faults(path: str, source: str) -> list[str]:
+    """Files that are too long or badly named, and what lacks a docstring."""
+    faults = []
+    lines = source.count("\n")
+    if lines > MAX_LINES:
+        faults.append(f"{path}: {lines} lines, at most {MAX_LINES}: a new noun is a new file")
+    if path.rpartition("/")[2] == "utils.py":
+        faults.append(f"{path}: name it after what is in it")
+    tree = ast.parse(source)
+    if tree.body and not ast.get_docstring(tree):
+        faults.append(f"{path}:1: the module has no docstring")
+    for owner in [tree, *(n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_"))]:
+        for node in owner.body:
+            public = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_")
+            linen = isinstance(owner, ast.ClassDef) and public and node.name == "setup"
+            if public and not linen and not ast.get_docstring(node):
+                faults.append(f"{path}:{node.lineno}: {node.name} has no docstring")
+    return faults
+
+
+def text_faults(path: str, text: str) -> list[str]:
+    """Lines with a machine's own paths, and unfinished business in code."""
+    faults = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := MACHINE_PATHS.search(line):
+            faults.append(f"{path}:{number}: {match[0]} is a path of one machine")
+        if path.endswith(".py") and (match := LEFTOVERS.search(line)):
+            faults.append(f"{path}:{number}: {match[0]}: do it, or write an issue")
+    return faults
+
+
+def cycle(sources: dict[str, str]) -> list[str]:
+    """A ring of modules that import one another, first one repeated at the end; empty if there is none."""
+    modules = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in sources}
+    graph = {}
+    for module, path in modules.items():
+        names = [name for _, name in imports(path, ast.parse(sources[path]))]
+        known = [max((m for m in modules if within(name, m)), key=len, default=module) for name in names]
+        graph[module] = set(known) - {module}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+def code() -> dict[str, str]:
+    """Path from the root -> source, of all that is not a test."""
+    files = [file for place in CODE for file in sorted(ROOT.glob(place))]
+    return {file.relative_to(ROOT).as_posix(): file.read_text() for file in files}
+
+
+@pytest.mark.parametrize("check", [layer_faults, outside_faults, shape_faults])
+def test_code(check):
+    sources = code()
+    assert len(sources) > 10
+    faults = [fault for path, source in sources.items() for fault in check(path, source)]
+    assert not faults, "\n" + "\n".join(faults)
+
+
+def test_no_cycle():
+    assert not cycle(code())
+
+
+def test_tracked_text():
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    faults = []
+    for name in filter(None, listing.stdout.split("\0")):
+        file = ROOT / name
+        data = file.read_bytes() if file.is_file() else b""
+        if b"\0" not in data:
+            faults += text_faults(name, data.decode(errors="replace"))
+    assert not faults, "\n" + "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "fault"),
+    [
+        ("types.py", "from dtr1_jax import config", ":1: imports dtr1_jax.config; types may import types"),
+        ("twin/a.py", "def f():\n  import dtr1_jax.data.jsonl", ":2: imports dtr1_jax.data.jsonl; twin may"),
+        ("twin/a.py", "from ..models import policy", ":1: imports dtr1_jax.models.policy"),
+        ("twin/__init__.py", "from ..rl.loss import grpo", ":1: imports dtr1_jax.rl.loss.grpo"),
+        ("data/twinworld/a.py", "from ...models import spec", ":1: imports dtr1_jax.models.spec"),
+        ("rl/update.py", "from dtr1_jax.models import layers", ":1: imports dtr1_jax.models.layers; rl may"),
+        ("rl/update.py", "from dtr1_jax import models", ":1: imports dtr1_jax.models;"),
+        ("rewards/a.py", "from dtr1_jax import twin, mesh", ":1: imports dtr1_jax.mesh;"),
+        ("checkpoint.py", "from . import train", ":1: imports dtr1_jax.train;"),
+        ("train.py", "import main", ":1: imports main"),
+        ("mesh.py", "import dtr1_jax", ":1: imports dtr1_jax; mesh may import mesh, types"),
+        ("__init__.py", "from .types import Example", ":1: imports dtr1_jax.types.Example;"),
+        ("helpers.py", "", ": dtr1_jax/helpers has no place in LAYERS"),
+    ],
+)
+def test_wrong_way_is_found(path, source, fault):
+    (found,) = layer_faults(f"dtr1_jax/{path}", source)
+    assert found.startswith(f"dtr1_jax/{path}{fault}")
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("data/jsonl.py", "from dtr1_jax.twin import masks\nfrom dtr1_jax.data import prompts\nfrom . import vision"),
+        ("data/twinworld/a.py", "from ..vision import patches\nfrom ...twin.masks import encode\nimport numpy"),
+        ("rl/update.py", "from dtr1_jax.models import policy\nfrom dtr1_jax.models.policy import init"),
+        ("rewards/score.py", "from dtr1_jax import config, types, workers\nfrom dtr1_jax.twin.text import Canvas"),
+        ("train.py", "from dtr1_jax import checkpoint, evaluate\nfrom dtr1_jax.rl import update"),
+        ("rl/update.py", "import maintenance, dtr1_jax_extra"),
+    ],
+)
+def test_right_way_is_not(path, source):
+    assert layer_faults(f"dtr1_jax/{path}", source) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "allowed"),
+    [
+        ("dtr1_jax/rl/a.py", "import flax", False),
+        ("dtr1_jax/rl/a.py", "def f():\n  from flax.linen import Dense", False),
+        ("dtr1_jax/models/a.py", "from flax import linen", True),
+        ("dtr1_jax/models/a.py", "from jax.sharding import PartitionSpec as P", False),
+        ("dtr1_jax/models/a.py", "import jax\ns = jax.sharding.PartitionSpec()", False),
+        ("dtr1_jax/models/a.py", "import jax\ns = jax.P('data')", False),
+        ("dtr1_jax/models/a.py", "from jax import P", False),
+        ("dtr1_jax/mesh.py", "from jax.sharding import PartitionSpec as P", True),
+        ("dtr1_jax/train.py", "import orbax.checkpoint as ocp", False),
+        ("dtr1_jax/checkpoint.py", "import orbax.checkpoint as ocp", True),
+        ("dtr1_jax/checkpoint.py", "import grain", False),
+        ("dtr1_jax/data/a.py", "import grain, tensorflow_datasets as tfds", True),
+        ("dtr1_jax/evaluate.py", "import tensorflow_datasets as tfds", False),
+        ("dtr1_jax/train.py", "from ml_collections import ConfigDict", False),
+        ("configs/seg.py", "from ml_collections import ConfigDict", True),
+        ("dtr1_jax/train.py", "from absl import logging", False),
+        ("main.py", "from absl import app", True),
+        ("dtr1_jax/train.py", "import abslx, grainy", True),
+    ],
+)
+def test_outside_packages(path, source, allowed):
+    assert (outside_faults(path, source) == []) is allowed
+
+
+def test_shape():
+    doc = '"""Doc."""\n'
+    assert shape_faults("a.py", doc + "x = 1\n" * 399) == []
+    assert shape_faults("a.py", doc + "x = 1\n" * 400) == ["a.py: 401 lines, at most 400: a new noun is a new file"]
+    assert shape_faults("dtr1_jax/utils.py", "") == ["dtr1_jax/utils.py: name it after what is in it"]
+    source = "class A:\n  def f(self): ...\n  def _g(self): ...\n  def setup(self): ...\ndef h(): ...\ndef _i(): ...\n"
+    assert shape_faults("a.py", source) == [
+        "a.py:1: the module has no docstring", "a.py:5: h has no docstring", "a.py:2: f has no docstring"]
+
+
+def test_text():
+    assert text_faults("a.md", "https://host/work/x ~/opt/x {root}/work/x data/root/x") == []
+    place = "/" + "opt/"
+    assert text_faults("a.md", f"ok\nrun {place}venv/bin/python") == [f"a.md:2: {place} is a path of one machine"]
+    assert text_faults("a.py", "# FIX" + "ME later")[0].startswith("a.py:1: ")
+
+
+def test_cycle():
+    sources = {"p/__init__.py": "", "p/a.py": "from p import b", "p/b.py": "def f():\n  from .c import x", "p/c.py": ""}
+    assert cycle(sources) == []
+    assert set(cycle(sources | {"p/c.py": "import p.a"})) == {"p.a", "p.b", "p.c"}
