@@ -28,7 +28,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.policy.path = ""               # weights: a folder or .safetensors file; "" = those shipped with the policy
     c.policy.dtype = "float32"       # compute dtype: float32 | bfloat16
     c.policy.max_pixels = 96 * 96    # a picture is shrunk, keeping its shape, to at most so many pixels
-    c.policy.prompt_tokens = 112     # length to which prompts are padded, tokens; a longer prompt is an error
+    c.policy.prompt_tokens = 96      # length to which prompts are padded, tokens; a longer prompt is an error
     c.policy.prompt = "brief"        # brief: the query alone (a policy that was cold-started); full: explains the format
 
     c.lora = ConfigDict()
@@ -70,7 +70,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.optim = ConfigDict()
     c.optim.lr = 1e-4                # peak learning rate
     c.optim.warmup = 5               # steps of linear warm-up
-    c.optim.schedule = "constant"    # after it: constant | cosine | linear (to 0 at the last step)
+    c.optim.schedule = "constant"    # after it: constant | cosine | linear (to 0 after the last step)
     c.optim.b1 = 0.9
     c.optim.b2 = 0.99
     c.optim.eps = 1e-8
@@ -83,6 +83,8 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.sft.lr = 1e-3
     c.sft.warmup = 200               # steps
     c.sft.dense = 1.0                # weight of the loss that asks each vision token what it sees (twinworld only)
+    c.sft.tower = 0.1                # share of the steps, at the start, that train the vision tower alone
+    c.sft.log_every = 20             # steps
     c.sft.curriculum = 0.3           # share of the steps over which scenes grow from min_objects to max_objects
 
     c.train = ConfigDict()

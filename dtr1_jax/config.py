@@ -100,6 +100,8 @@ class Sft:
     lr: float
     warmup: int
     dense: float
+    tower: float
+    log_every: int
     curriculum: float
 
 
@@ -210,7 +212,7 @@ def _cross_checks(c: Config) -> list[str]:
 
     for name in ("rollout.queries", "rollout.group", "rollout.new_tokens", "policy.max_pixels", "policy.prompt_tokens",
                  "data.image_size", "data.min_objects", "reward.workers", "reward.mask_size", "grpo.epochs",
-                 "grpo.minibatches", "sft.batch", "train.eval_batch", "train.log_every", "checkpoint.keep"):
+                 "grpo.minibatches", "sft.batch", "train.eval_batch", "train.log_every", "sft.log_every", "checkpoint.keep"):
         section, key = name.split(".")
         got = getattr(getattr(c, section), key)
         check(got >= 1, name, "at least 1", got)
@@ -227,6 +229,9 @@ def _cross_checks(c: Config) -> list[str]:
     check(c.rollout.temperature > 0, "rollout.temperature", "above 0 (greedy groups have no spread)", c.rollout.temperature)
     check(c.reward.deadline > 0, "reward.deadline", "seconds above 0", c.reward.deadline)
     check(0 <= c.sft.curriculum <= 1, "sft.curriculum", "a share in [0, 1]", c.sft.curriculum)
+    check(0 <= c.sft.tower <= 1, "sft.tower", "a share in [0, 1]", c.sft.tower)
+    check(not (c.grpo.dual_clip and c.grpo.variant == "cispo"), "grpo.dual_clip", "0 with variant cispo, which has no "
+          "clipped term", c.grpo.dual_clip)
     check(0 <= c.optim.b1 < 1, "optim.b1", "a number in [0, 1)", c.optim.b1)
     check(0 <= c.optim.b2 < 1, "optim.b2", "a number in [0, 1)", c.optim.b2)
     check(c.grpo.dual_clip == 0 or c.grpo.dual_clip > 1, "grpo.dual_clip", "0 (off) or above 1", c.grpo.dual_clip)

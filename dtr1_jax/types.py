@@ -89,13 +89,13 @@ class Example:
     level: int = 0
 
 
-def _pytree(cls):
+def pytree(cls):
     """Makes a frozen dataclass a JAX pytree whose fields are all data."""
     cls = dataclasses.dataclass(frozen=True)(cls)
     return jax.tree_util.register_dataclass(cls, [f.name for f in dataclasses.fields(cls)], [])
 
 
-@_pytree
+@pytree
 class Images:
     """Patches of the pictures of each query, padded to n.
 
@@ -116,7 +116,7 @@ class Images:
     segment_bn: Any
 
 
-@_pytree
+@pytree
 class Prompt:
     """Tokenised prompts, padded to P; where the padding stands does not matter, the mask says it.
 
@@ -137,7 +137,26 @@ class Prompt:
     images: Images | None
 
 
-@_pytree
+@pytree
+class Demonstration:
+    """What the cold start imitates.
+
+    Attributes:
+      prompt: the prompts.
+      token_bgs: int32[B, 1, S], the oracle's transcript with its end token.
+      mask_bgs: bool[B, 1, S], True at real tokens.
+      dense_bnf: int32[B, n, f], classes of the object that covers each patch (0 = none), or None.
+      box_bn4: float32[B, n, 4], its box, unit frame; 0 where there is none; or None.
+    """
+
+    prompt: Prompt
+    token_bgs: Any
+    mask_bgs: Any
+    dense_bnf: Any
+    box_bn4: Any
+
+
+@pytree
 class Rollout:
     """Sampled completions.
 
@@ -155,7 +174,7 @@ class Rollout:
     stopped_bg: Any
 
 
-@_pytree
+@pytree
 class Rewards:
     """Scores of a group.
 

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -143,21 +144,17 @@ def logprobs(
     spec: Spec,
     prefix: Prefix,
     token_bgs: jax.Array,
-    *,
-    temperature: float = 1.0,
-    banned_v: jax.Array | None = None,
+    temper: Callable[[jax.Array], jax.Array] = lambda logits: logits,
 ) -> jax.Array:
-    """float32[B, G, S]: log-probability of each completion token under softmax(logits / temperature).
+    """float32[B, G, S]: log-probability of each completion token under softmax(temper(logits)).
 
+    `temper` is what the sampler does to the logits (temperature, banned tokens), so that both mean the same distribution.
     Time is cut into chunks that are recomputed in the backward pass, so no [S, V] array is held in float32.
-    `banned_v` (bool[V]) are tokens that the sampler can not choose; they are left out of the softmax here too.
     """
     x_bgsd = hidden(params, lora, spec, prefix, token_bgs)
 
     def chosen(x, token):
-        z = logits(params, spec, x) / temperature
-        if banned_v is not None:
-            z = jnp.where(banned_v, layers.MASKED, z)
+        z = temper(logits(params, spec, x))
         return jnp.take_along_axis(z, token[..., None], -1)[..., 0] - jax.nn.logsumexp(z, -1)
 
     b, g, s = token_bgs.shape

@@ -54,6 +54,8 @@ class Spec:
       unroll: how many layers of the scoring scan are compiled in line; more is faster on small models, and more to compile.
       remat: recompute each layer in the backward pass instead of keeping its activations.
       lora_scale: factor on the output of LoRA branches (alpha / rank).
+      frame: coordinate frame in which the policy writes boxes (names of dtr1_jax.twin.text.Frame): "pixel" of the resized
+        picture or "norm1000".
       vision: the tower, or None for a text-only policy.
     """
 
@@ -74,6 +76,7 @@ class Spec:
     unroll: int = 1
     remat: bool = True
     lora_scale: float = 1.0
+    frame: str = "norm1000"
     vision: VisionSpec | None = None
 
     def __post_init__(self):
@@ -87,7 +90,7 @@ class Spec:
 
 TINY = Spec(
     vocab=1536, width=192, layers=4, heads=6, kv_heads=2, head_dim=32, hidden=512, theta=1e4, sections=(6, 5, 5),
-    unroll=4, remat=False,
+    unroll=4, remat=False, frame="pixel",
     vision=VisionSpec(width=128, layers=4, heads=4, hidden=384, patch=8, temporal_patch=1, merge=2, side=12),
 )
 

@@ -1,0 +1,118 @@
+"""`--mode=sft`: makes a policy that can write twins, from nothing, by imitating TwinWorld's oracle transcripts."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import optax
+
+from dtr1_jax import bundle as bundles
+from dtr1_jax import checkpoint, config, interrupt, mesh, metrics
+from dtr1_jax.data import pipeline
+from dtr1_jax.data.twinworld import dense
+from dtr1_jax.models import policy, weights
+from dtr1_jax.rl import sft
+
+log = logging.getLogger(__name__)
+
+
+def objects(c: config.Config) -> Callable[[int], tuple[int, int]]:
+    """Example index -> (fewest, most) objects of its scene.
+
+    All scenes of a step have the same number of objects, so its transcripts are about equally long and little is padded.
+    That number takes turns from data.min_objects to a most that grows to data.max_objects over sft.curriculum.
+    """
+    fewest, most = c.data.min_objects, c.data.max_objects
+    ramp = max(1, round(c.sft.curriculum * c.sft.steps))
+
+    def at(index: int) -> tuple[int, int]:
+        step = index // c.sft.batch
+        now = min(most, fewest + 1 + (most - fewest - 1) * step // ramp)
+        count = fewest + step % (now - fewest + 1)
+        return count, count
+
+    return at
+
+
+def schedule(c: config.Config) -> optax.Schedule:
+    """Linear warm-up, then cosine to 0."""
+    return optax.warmup_cosine_decay_schedule(0.0, c.sft.lr, min(c.sft.warmup, c.sft.steps // 2), max(c.sft.steps, 1))
+
+
+def run(c: config.Config, workdir: Path) -> Path:
+    """Trains for sft.steps and writes `workdir/policy.safetensors` (bfloat16); goes on from the last checkpoint.
+
+    The first sft.tower of the steps train the vision tower alone on the dense loss, which is cheap; the rest train all.
+    """
+    bundle = bundles.load(c)
+    device_mesh = mesh.make(c.mesh)
+    mesh.check_batch(device_mesh, "sft.batch", c.sft.batch)
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule(c), b2=0.98, weight_decay=0.01))
+
+    def begin():
+        k_policy, k_head = jax.random.split(jax.random.key(c.seed))
+        trainable = {
+            "policy": policy.init(k_policy, bundle.spec),
+            "head": sft.init_head(k_head, bundle.spec, dense.COUNTS),
+        }
+        return {"trainable": trainable, "opt": tx.init(trainable)}
+
+    shapes = jax.eval_shape(begin)
+    placed = mesh.shardings(device_mesh, shapes)
+    data = iter(
+        pipeline.demonstrations(
+            bundle.style, c.sft.batch // jax.process_count(), seed=c.data.seed, length=c.rollout.new_tokens,
+            objects=objects(c), size=c.data.image_size, workers=c.data.workers,
+        )  # fmt: skip
+    )
+    warm = round(c.sft.tower * c.sft.steps)
+    with (
+        checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as saved,
+        metrics.Writer(workdir) as writer,
+        interrupt.Flag() as stop,
+    ):
+        template = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
+        restored = saved.restore(template)
+        step = 0
+        if restored is None:
+            state = jax.jit(begin, out_shardings=placed)()
+        else:
+            state, position, step = restored
+            data.set_state(position)
+            log.info("going on from step %d of %s", step, workdir)
+        writer.truncate(step)
+        progress = metrics.Progress(c.sft.steps, step)
+        since, clock = step, time.monotonic()
+        while step < c.sft.steps:
+            batch = mesh.put_batch(device_mesh, next(data))
+            trainable, opt, values = sft.update(
+                state["trainable"], state["opt"], batch, tx=tx, spec=bundle.spec, dense=c.sft.dense, counts=dense.COUNTS,
+                text=step >= warm,
+            )  # fmt: skip
+            state = {"trainable": trainable, "opt": opt}
+            step += 1
+            if step % c.sft.log_every == 0 or step == c.sft.steps:
+                values = {f"sft/{k}": float(v) for k, v in jax.device_get(values).items()}
+                now = time.monotonic()
+                values["sft/examples_per_s"] = (step - since) * c.sft.batch / (now - clock)
+                since, clock = step, now
+                writer.write(step, values)
+                progress.line(step, {k: values[k] for k in ("sft/loss", "sft/dense_box_l1") if k in values})
+            if stop.is_set or step == c.sft.steps or (c.checkpoint.every and step % c.checkpoint.every == 0):
+                saved.save(step, state, data.get_state(), wait=stop.is_set)
+            if stop.is_set:
+                log.warning("asked to stop: saved step %d; the same command goes on from here", step)
+                raise interrupt.Interrupted(step)
+        path = Path(workdir) / "policy.safetensors"
+        weights.save(path, jax.device_get(state["trainable"]["policy"]))
+    return path
+
+
+def adjusted(c: config.Config, path: Path) -> config.Config:
+    """The settings with the weights that `run` made as the policy."""
+    return dataclasses.replace(c, policy=dataclasses.replace(c.policy, path=str(path)))

@@ -1,0 +1,166 @@
+"""grain pipelines: shuffle, shard, prepare, batch; deterministic and resumable by a small state dict."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable
+
+import grain
+import numpy as np
+
+from dtr1_jax import types
+from dtr1_jax.data import images, prompts, vision
+from dtr1_jax.data.twinworld import dense, generate
+from dtr1_jax.twin.text import Canvas
+
+BUCKET = 16  # demonstrations are padded to a multiple of so many tokens, so that few shapes are compiled
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """B queries, ready for the policy.
+
+    Attributes:
+      examples: the B examples.
+      canvases: what the policy sees of each picture.
+      prompt: types.Prompt of numpy arrays.
+    """
+
+    examples: list[types.Example]
+    canvases: list[Canvas]
+    prompt: types.Prompt
+
+
+class Skipped:
+    """Counts the examples that could not be read and warns of the first few; safe between threads."""
+
+    def __init__(self, shown: int = 5):
+        self.count = 0
+        self._shown = shown
+        self._lock = threading.Lock()
+
+    def add(self, error: Exception) -> None:
+        """Counts one."""
+        with self._lock:
+            self.count += 1
+            if self.count <= self._shown:
+                rest = "; more will only be counted" if self.count == self._shown else ""
+                log.warning("skipped an example (%d so far): %s%s", self.count, error, rest)
+
+    def __getstate__(self):
+        return {"count": self.count, "_shown": self._shown}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, _lock=threading.Lock())
+
+
+def queries(
+    source, style: prompts.Style, batch: int, *, seed: int, workers: int = 0, shard: tuple[int, int] = (0, 1),
+    skipped: Skipped | None = None,
+) -> grain.IterDataset:  # fmt: skip
+    """Endless shuffled batches of queries.
+
+    Args:
+      source: examples by index (data/sources.py).
+      batch: B of this process.
+      seed: of the shuffle; a different order in each pass.
+      workers: processes that prepare batches; 0 = threads of this process.
+      shard: (index, count) of this process among those that share the data.
+      skipped: counts broken pictures and prompts that are too long.
+    """
+    skipped = skipped or Skipped()
+
+    def prepare(index: int):
+        try:
+            example = source[index]
+            return example, *prompts.prompt(example, style)
+        except (images.ImageError, prompts.PromptError) as error:
+            skipped.add(error)
+            return None
+
+    # indices, not examples, go through the shuffle, so that an example is read once and in a prefetch thread
+    data = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()[shard[0] :: shard[1]]
+    return _iterate(data.map(prepare), batch, _stack_queries, workers)
+
+
+def evaluation(source, style: prompts.Style, batch: int, count: int, skipped: Skipped | None = None):
+    """The first `count` examples in order, in batches; the last may be smaller. Unreadable ones are counted and left out."""
+    skipped, ready = skipped or Skipped(), []
+    for index in range(min(count, len(source))):
+        try:
+            example = source[index]
+            ready.append((example, *prompts.prompt(example, style)))
+        except (images.ImageError, prompts.PromptError) as error:
+            skipped.add(error)
+        if len(ready) == batch:
+            yield _stack_queries(ready)
+            ready = []
+    if ready:
+        yield _stack_queries(ready)
+
+
+def single(example: types.Example, style: prompts.Style) -> Batch:
+    """A batch of one. Raises PromptError."""
+    return _stack_queries([(example, *prompts.prompt(example, style))])
+
+
+def demonstrations(
+    style: prompts.Style, batch: int, *, seed: int, length: int, objects: Callable[[int], tuple[int, int]],
+    size: int, workers: int = 0,
+) -> grain.IterDataset:  # fmt: skip
+    """Endless batches of oracle transcripts on TwinWorld's training split.
+
+    Args:
+      length: tokens that a transcript may have; longer ones are left out.
+      objects: example index -> (fewest, most) objects of its scene: the curriculum.
+      size: side of the pictures, pixels.
+    """
+
+    def prepare(index: int):
+        fewest, most = objects(index)
+        example = generate.example(seed, "train", index, size=size, min_objects=fewest, max_objects=most)
+        fields, pictures, canvas = prompts.prompt(example, style)
+        try:
+            token, mask = prompts.demonstration(prompts.oracle(example, canvas), style, length)
+        except prompts.PromptError:
+            return None
+        return fields, pictures, token, mask, *dense.targets(example, style.geometry)
+
+    return _iterate(grain.MapDataset.range(2**31 - 1).map(prepare), batch, _stack_demonstrations, workers)
+
+
+def _iterate(data, batch, stack, workers):
+    if workers:
+        options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
+        return data.to_iter_dataset().batch(batch, batch_fn=stack).mp_prefetch(options)
+    threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4 * batch)
+    return data.to_iter_dataset(threads).batch(batch, batch_fn=stack)
+
+
+def _stack_prompt(rows):
+    fields = {name: np.stack([r[0][name] for r in rows]) for name in rows[0][0]}
+    return types.Prompt(**fields, images=vision.stack([r[1] for r in rows]))
+
+
+def _stack_queries(rows):
+    examples, fields, pictures, canvases = zip(*rows)
+    return Batch(list(examples), list(canvases), _stack_prompt(list(zip(fields, pictures))))
+
+
+def _stack_demonstrations(rows):
+    prompt = _stack_prompt(rows)
+    token, mask, classes, boxes = (np.stack(x) for x in list(zip(*rows))[2:])
+    keep = _bucket(prompt.mask_bp)
+    cut = {name: getattr(prompt, name)[:, :keep] for name in ("token_bp", "mask_bp", "position_bp3", "slot_bp")}
+    prompt = dataclasses.replace(prompt, **cut)
+    keep = _bucket(mask)
+    return types.Demonstration(prompt, token[..., :keep], mask[..., :keep], classes, boxes)
+
+
+def _bucket(mask):
+    """Length to which right-padded rows can be cut."""
+    return min(mask.shape[-1], -(-int(mask.sum(-1).max()) // BUCKET) * BUCKET)

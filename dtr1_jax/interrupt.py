@@ -1,0 +1,41 @@
+"""Ctrl-C and SIGTERM ask a run to save and leave; a second one leaves at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+
+class Interrupted(Exception):
+    """The run stopped because it was asked to, after saving `step`."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+
+
+class Flag:
+    """Context manager that turns the first SIGINT or SIGTERM into `is_set`; the second has its usual effect."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self):
+        self.is_set = False
+        self._before: dict = {}
+
+    def __enter__(self) -> Flag:
+        if threading.current_thread() is threading.main_thread():  # elsewhere signals can not be caught
+            self._before = {s: signal.signal(s, self._on_signal) for s in self.SIGNALS}
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._restore()
+
+    def _on_signal(self, number, frame) -> None:
+        self.is_set = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

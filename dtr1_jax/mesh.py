@@ -1,0 +1,118 @@
+"""The device mesh and the one sharding table. Nothing else in the project names a partition.
+
+Axes: `data` replicates the weights and cuts the queries; `fsdp` cuts queries and weights; `tensor` cuts heads and hidden
+units. Weights are stacked on a layer axis, which is never cut. An axis that does not divide a dimension leaves it whole.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from dtr1_jax import config
+
+AXES = ("data", "fsdp", "tensor")
+QUERIES = ("data", "fsdp")  # what cuts the batch axis
+
+# path of a leaf (searched) -> how its last dimensions are cut; leading dimensions, such as the layer axis, are whole
+RULES = (
+    (r"lora/.*/a$", P("fsdp", None)),
+    (r"lora/.*/b$", P(None, "tensor")),
+    (r"embed/table$", P("tensor", "fsdp")),
+    (r"position/table$", P(None, "fsdp")),
+    (r"(^|/)(o|out|down|fc2)/kernel$", P("tensor", "fsdp")),
+    (r"(^|/)(o|out|down|fc2)/bias$", P(None)),
+    (r"(^|/)(q|k|v|qkv|gate|up|fc1|patch|head)/kernel$", P("fsdp", "tensor")),
+    (r"(^|/)(q|k|v|qkv|gate|up|fc1|patch|head)/bias$", P("tensor")),
+    (r"norm\w*/(scale|bias)$", P(None)),
+)
+
+
+def make(sizes: config.Mesh, devices: list | None = None) -> Mesh:
+    """The mesh over all devices; a size of -1 is what the others leave. Raises ConfigError where it does not fit."""
+    devices = jax.devices() if devices is None else devices
+    shape = [sizes.data, sizes.fsdp, sizes.tensor]
+    if -1 in shape:
+        rest = math.prod(s for s in shape if s != -1)
+        shape[shape.index(-1)] = max(1, len(devices) // rest)
+    if math.prod(shape) != len(devices):
+        raise config.ConfigError(
+            f"config.mesh: data x fsdp x tensor = {' x '.join(map(str, shape))} = {math.prod(shape)} devices, but there "
+            f"are {len(devices)} ({devices[0].platform}); set one of them to -1 to take what is left"
+        )
+    return jax.make_mesh(tuple(shape), AXES, devices=devices, axis_types=(AxisType.Auto,) * 3)
+
+
+def shares(mesh: Mesh) -> int:
+    """Into how many parts the batch axis is cut."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def check_batch(mesh: Mesh, name: str, size: int) -> None:
+    """Raises ConfigError where a batch of `size` can not be cut over the mesh; `name` is its setting."""
+    if size % shares(mesh):
+        raise config.ConfigError(
+            f"config.{name} = {size} is not a multiple of mesh data x fsdp = {shares(mesh)}, so it can not be cut evenly"
+        )
+
+
+def batch(mesh: Mesh) -> NamedSharding:
+    """Sharding of arrays that lead with the batch axis."""
+    return NamedSharding(mesh, P(QUERIES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Sharding of what every device holds whole."""
+    return NamedSharding(mesh, P())
+
+
+def shardings(mesh: Mesh, tree: Any) -> Any:
+    """Shardings of weights, adapters or optimizer state by the path of each leaf. Raises KeyError on a path without a rule."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(mesh, path, leaf)), tree)
+
+
+def put(tree: Any, sharding: Any) -> Any:
+    """Arrays on the mesh; `sharding` is one for all leaves or a tree of them. Each host holds the whole arrays."""
+    if isinstance(sharding, NamedSharding):
+        sharding = jax.tree.map(lambda _: sharding, tree)
+    return jax.tree.map(_put, tree, sharding)
+
+
+def put_batch(mesh: Mesh, tree: Any) -> Any:
+    """Batch arrays on the mesh, from the part that this process prepared."""
+    place = batch(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, np.asarray(x)), tree)
+
+
+def constrain(tree: Any, mesh: Mesh | None, axis: int = 0) -> Any:
+    """Inside jit: cuts `axis` of every leaf as the batch; the identity without a mesh."""
+    if mesh is None:
+        return tree
+    place = NamedSharding(mesh, P(*(None,) * axis, QUERIES))
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, place), tree)
+
+
+def _put(x, sharding):
+    if sharding.is_fully_addressable:
+        return jax.device_put(x, sharding)
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
+def _spec(mesh, path, leaf):
+    if not leaf.ndim:
+        return P()
+    name = "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", "")))) for p in path)
+    for pattern, spec in RULES:
+        if re.search(pattern, name):
+            break
+    else:
+        raise KeyError(f"no sharding rule for {name} {leaf.shape}; add one to RULES in {__name__}")
+    axes = (None,) * (leaf.ndim - len(spec)) + tuple(spec)
+    return P(*(a if a is not None and n % mesh.shape[a] == 0 else None for a, n in zip(axes, leaf.shape)))

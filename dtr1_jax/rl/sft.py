@@ -1,0 +1,88 @@
+"""Cold start: the policy imitates oracle transcripts, with the same prefill and log-probabilities as in training.
+
+A transformer that learns to read pictures from text alone stays at the text's marginals for very long, so a linear head on
+the vision tokens also says, patch by patch, what is there. The head is dropped afterwards.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dtr1_jax.models import policy
+from dtr1_jax.models.spec import Spec
+from dtr1_jax.types import Demonstration
+
+
+def init_head(key: jax.Array, spec: Spec, counts: tuple[int, ...]) -> dict:
+    """The dense head: from one vision token to the classes and the box of each of its merge x merge patches."""
+    outputs = spec.vision.merge**2 * (sum(counts) + 4)
+    return {"kernel": spec.width**-0.5 * jax.random.normal(key, (spec.width, outputs)), "bias": jnp.zeros((outputs,))}
+
+
+def dense_loss(head: dict, vision_bmd: jax.Array, batch: Demonstration, counts: tuple[int, ...]) -> tuple[jax.Array, dict]:
+    """Mean cross entropy of each field plus the box's L1 distance; patches without an object count a quarter.
+
+    Background is most of a picture and quickly known, so it is weighed down. Boxes count only where there is an object.
+    """
+    b, m, _ = vision_bmd.shape
+    out = (vision_bmd @ head["kernel"] + head["bias"]).reshape(b, batch.dense_bnf.shape[1], -1)
+    *fields, box = jnp.split(out, list(_cumulative(counts)), -1)
+    there_bn = batch.dense_bnf[..., 0] > 0
+    real_bn = batch.prompt.images.segment_bn > 0
+    weight_bn = jnp.where(there_bn, 1.0, 0.25) * real_bn
+    weight_bn = weight_bn / weight_bn.sum()
+    losses, metrics = [], {}
+    for f, z in enumerate(fields):
+        losses.append((optax.softmax_cross_entropy_with_integer_labels(z, batch.dense_bnf[..., f]) * weight_bn).sum())
+        right = (z.argmax(-1) == batch.dense_bnf[..., f]) & there_bn
+        metrics[f"dense_right_{f}"] = right.sum() / jnp.maximum(there_bn.sum(), 1)
+    gap = jnp.abs(jax.nn.sigmoid(box) - batch.box_bn4).sum(-1)
+    gap = (gap * there_bn).sum() / jnp.maximum(there_bn.sum(), 1)
+    metrics["dense_box_l1"] = gap / 4
+    return sum(losses) / len(losses) + 2.0 * gap, metrics
+
+
+def loss(
+    trainable: dict, spec: Spec, batch: Demonstration, *, dense: float, counts: tuple[int, ...], text: bool
+) -> tuple[jax.Array, dict]:
+    """Mean negative log-probability of the transcript's tokens plus `dense` times the dense loss.
+
+    Args:
+      trainable: {"policy": weights, "head": dense head}.
+      text: False leaves the decoder out, to train the tower alone.
+    """
+    weights = trainable["policy"]
+    vision_bmd = policy.encode(weights, None, spec, batch.prompt)
+    total, metrics = jnp.float32(0), {}
+    if dense:
+        value, metrics = dense_loss(trainable["head"], vision_bmd, batch, counts)
+        total = total + dense * value
+        metrics["dense"] = value
+    if text:
+        prefix = policy.prefill(weights, None, spec, batch.prompt, vision_bmd=vision_bmd)
+        logp_bgs = policy.logprobs(weights, None, spec, prefix, batch.token_bgs)
+        value = -(logp_bgs * batch.mask_bgs).sum() / batch.mask_bgs.sum()
+        total = total + value
+        metrics["nll"] = value
+    return total, metrics | {"loss": total}
+
+
+@functools.partial(jax.jit, static_argnames=("tx", "spec", "dense", "counts", "text"), donate_argnums=(0, 1))
+def update(trainable: dict, opt_state, batch: Demonstration, *, tx, spec: Spec, dense: float, counts: tuple, text: bool):
+    """One optimizer step: (trainable, opt_state, metrics)."""
+    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
+        trainable, spec, batch, dense=dense, counts=counts, text=text
+    )
+    updates, opt_state = tx.update(grads, opt_state, trainable)
+    return optax.apply_updates(trainable, updates), opt_state, metrics | {"grad_norm": optax.global_norm(grads)}
+
+
+def _cumulative(counts):
+    total = 0
+    for n in counts:
+        total += n
+        yield total
