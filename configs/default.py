@@ -78,14 +78,14 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.optim.clip = 1.0               # global norm of the gradient
 
     c.sft = ConfigDict()
-    c.sft.steps = 20_000
+    c.sft.steps = 5000
     c.sft.batch = 32                 # examples per step
-    c.sft.lr = 1e-3
-    c.sft.warmup = 200               # steps
+    c.sft.lr = 1e-2                  # of Muon on the matrices; embeddings, norms and biases have AdamW at a tenth of it
+    c.sft.warmup = 100               # steps
     c.sft.dense = 1.0                # weight of the loss that asks each vision token what it sees (twinworld only)
-    c.sft.tower = 0.1                # share of the steps, at the start, that train the vision tower alone
+    c.sft.tower = 0.3                # share of the steps, at the start, that train the vision tower alone
     c.sft.log_every = 20             # steps
-    c.sft.curriculum = 0.3           # share of the steps over which scenes grow from min_objects to max_objects
+    c.sft.curriculum = 0.6           # share of the steps over which scenes grow from min_objects to max_objects
 
     c.train = ConfigDict()
     c.train.steps = 60               # GRPO steps

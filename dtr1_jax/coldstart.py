@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import optax
 
 from dtr1_jax import bundle as bundles
 from dtr1_jax import checkpoint, config, interrupt, mesh, metrics
@@ -39,11 +38,6 @@ def objects(c: config.Config) -> Callable[[int], tuple[int, int]]:
     return at
 
 
-def schedule(c: config.Config) -> optax.Schedule:
-    """Linear warm-up, then cosine to 0."""
-    return optax.warmup_cosine_decay_schedule(0.0, c.sft.lr, min(c.sft.warmup, c.sft.steps // 2), max(c.sft.steps, 1))
-
-
 def run(c: config.Config, workdir: Path) -> Path:
     """Trains for sft.steps and writes `workdir/policy.safetensors` (bfloat16); goes on from the last checkpoint.
 
@@ -52,7 +46,7 @@ def run(c: config.Config, workdir: Path) -> Path:
     bundle = bundles.load(c)
     device_mesh = mesh.make(c.mesh)
     mesh.check_batch(device_mesh, "sft.batch", c.sft.batch)
-    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule(c), b2=0.98, weight_decay=0.01))
+    tx = sft.optimizer(c.sft)
 
     def begin():
         k_policy, k_head = jax.random.split(jax.random.key(c.seed))

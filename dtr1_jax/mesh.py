@@ -31,6 +31,7 @@ RULES = (
     (r"(^|/)(q|k|v|qkv|gate|up|fc1|patch|head)/kernel$", P("fsdp", "tensor")),
     (r"(^|/)(q|k|v|qkv|gate|up|fc1|patch|head)/bias$", P("tensor")),
     (r"norm\w*/(scale|bias)$", P(None)),
+    (r"(^|/)opt/.*/ns_coeffs$", P(None)),  # constants of Muon
 )
 
 

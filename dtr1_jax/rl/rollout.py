@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from dtr1_jax.models import policy
-from dtr1_jax.models.spec import Spec
+from dtr1_jax.models.policy import Spec
 from dtr1_jax.rl import sampling
 from dtr1_jax.types import Prompt, Rollout, pytree
 

@@ -1,0 +1,162 @@
+"""Held-out scores: greedy transcripts, their rewards, and the benchmark's figures in the pictures' own pixels."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dtr1_jax import config, draw, mesh
+from dtr1_jax.benchmarks import segmentation
+from dtr1_jax.bundle import Bundle
+from dtr1_jax.data import pipeline
+from dtr1_jax.rewards import score
+from dtr1_jax.rewards.resolve import Outcome
+from dtr1_jax.rl import rollout as rollouts
+from dtr1_jax.twin import text, transcript
+from dtr1_jax.types import Example, Rollout
+
+LARGEST = 512  # side in pixels to which pictures of the gallery are shrunk
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """One held-out query with its answer."""
+
+    example: Example
+    canvas: text.Canvas
+    transcript: transcript.Transcript
+    outcome: Outcome
+    columns: dict[str, float]
+    overlap: segmentation.Overlap
+
+
+def parse(rollout: Rollout, batch: pipeline.Batch, bundle: Bundle) -> list[list[transcript.Transcript]]:
+    """The transcripts of B x G completions; never raises on what the policy wrote."""
+    token_bgs, mask_bgs = np.asarray(rollout.token_bgs), np.asarray(rollout.mask_bgs)
+    decode = bundle.style.tokenizer.decode
+    return [
+        [transcript.parse(decode(t[m]), task=example.task, canvas=canvas) for t, m in zip(token_gs, mask_gs)]
+        for example, canvas, token_gs, mask_gs in zip(batch.examples, batch.canvases, token_bgs, mask_bgs)
+    ]
+
+
+def predict(
+    params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, batch: pipeline.Batch, segmenter
+) -> list[Prediction]:
+    """Answers a batch greedily (or at train.eval_temperature) and scores it."""
+    real = len(batch.examples)
+    prompt = jax.tree.map(lambda x: _pad(x, -real % mesh.shares(device_mesh) + real), batch.prompt)
+    rollout = rollouts.sample(
+        params, lora, mesh.put_batch(device_mesh, prompt), jax.random.key(c.seed), bundle.banned_v, spec=bundle.spec,
+        group=1, new_tokens=c.rollout.new_tokens, end=bundle.style.tokenizer.end, pad=bundle.style.tokenizer.pad,
+        temperature=c.train.eval_temperature, dtype=bundle.dtype,
+    )  # fmt: skip
+    rollout = jax.tree.map(lambda x: x[:real], jax.device_get(rollout))
+    parsed = parse(rollout, batch, bundle)
+    rewards, outcomes = score.score(parsed, batch.examples, batch.canvases, segmenter, c.reward)
+    columns = {**rewards.columns, "reward": rewards.total_bg}
+    return [
+        Prediction(
+            example, canvas, parsed[i][0], outcomes[i][0], {name: float(x[i, 0]) for name, x in columns.items()},
+            segmentation.overlap(outcomes[i][0].mask, example.target.mask, example.target.ignore),
+        )  # fmt: skip
+        for i, (example, canvas) in enumerate(zip(batch.examples, batch.canvases))
+    ]
+
+
+def evaluate(
+    params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, source, segmenter,
+    check: Callable[[], None] = lambda: None,
+) -> list[Prediction]:  # fmt: skip
+    """Predictions on the first train.eval_examples of `source`; `check` runs between batches and may raise."""
+    done: list[Prediction] = []
+    for batch in pipeline.evaluation(source, bundle.style, c.train.eval_batch, c.train.eval_examples):
+        check()
+        done += predict(params, lora, bundle, c, device_mesh, batch, segmenter)
+    return done
+
+
+def figures(predictions: list[Prediction]) -> dict[str, float]:
+    """`eval/...` numbers: gIoU and cIoU with the interval of gIoU, reward columns, and gIoU by category and level."""
+    if not predictions:
+        return {"eval/examples": 0}
+    overlaps = [p.overlap for p in predictions]
+    low, high = segmentation.bootstrap(overlaps, segmentation.giou)
+    out = {
+        "eval/giou": segmentation.giou(overlaps), "eval/giou_low": low, "eval/giou_high": high,
+        "eval/ciou": segmentation.ciou(overlaps), "eval/examples": len(predictions),
+        "eval/sound": float(np.mean([p.transcript.sound for p in predictions])),
+        "eval/segmenter_failed": sum(p.outcome.failed for p in predictions),
+    }  # fmt: skip
+    for name in predictions[0].columns:
+        out[f"eval/{name}"] = float(np.mean([p.columns[name] for p in predictions]))
+    groups = collections.defaultdict(list)
+    for p in predictions:
+        groups[f"category/{p.example.category or 'unknown'}"].append(p.overlap)
+        groups[f"level/{p.example.level}"].append(p.overlap)
+    return out | {f"eval/giou/{name}": segmentation.giou(rows) for name, rows in sorted(groups.items())}
+
+
+def row(prediction: Prediction) -> dict[str, Any]:
+    """What predictions.jsonl says of one query."""
+    p = prediction
+    answer = p.transcript.answer
+    return {
+        "uid": p.example.uid, "query": p.example.query, "category": p.example.category, "level": p.example.level,
+        "transcript": p.transcript.text, "sound": p.transcript.sound,
+        "faults": [dataclasses.asdict(f) for f in p.transcript.faults],
+        "columns": p.columns, "iou": p.overlap.iou, "intersection": p.overlap.intersection, "union": p.overlap.union,
+        "answer": json.loads(text.dumps_answer(answer)) if answer else None,
+        "twin": json.loads(text.dumps_twin(p.transcript.twin)) if p.transcript.twin else None,
+    }  # fmt: skip
+
+
+def write(folder: Path, predictions: list[Prediction], pictures: int) -> None:
+    """Writes predictions.jsonl, and the first `pictures` of them as PNG files beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for i, p in enumerate(predictions):
+        line = row(p)
+        if i < pictures:
+            line["pictures"] = {}
+            for kind, image in draw_prediction(p):
+                line["pictures"][kind] = f"{i:04d}_{kind}.png"
+                (folder / line["pictures"][kind]).write_bytes(draw.to_png(image))
+        lines.append(json.dumps(line) + "\n")  # ASCII, so that lone surrogates of a completion can be written
+    partial = folder / "predictions.jsonl.partial"
+    partial.write_text("".join(lines), "utf-8")
+    os.replace(partial, folder / "predictions.jsonl")
+
+
+def draw_prediction(p: Prediction) -> Iterator[tuple[str, np.ndarray]]:
+    """(kind, uint8[h, w, 3]): the picture, the twin over it, the target, the answer."""
+    image, _ = _shrunk(p.example.image)
+    yield "image", draw.overlay(image)
+    if p.transcript.twin:
+        objects = p.transcript.twin.objects
+        boxes = np.array([text.to_unit(o.box, p.canvas) for o in objects], np.float32).reshape(-1, 4)
+        yield "twin", draw.overlay(image, boxes=boxes, names=[f"{o.id} {o.label}" for o in objects])
+    yield "target", draw.overlay(image, mask=p.example.target.mask)
+    if p.outcome.mask is not None:
+        yield "answer", draw.overlay(image, mask=p.outcome.mask, target=p.example.target.mask)
+
+
+def _shrunk(image: np.ndarray) -> tuple[np.ndarray, float]:
+    scale = min(1.0, LARGEST / max(image.shape[:2]))
+    if scale == 1.0:
+        return image, scale
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    return draw.resize(image, size), scale
+
+
+def _pad(x, size: int):
+    """Repeats the last row until there are `size`."""
+    return np.concatenate([x, np.repeat(x[-1:], size - len(x), 0)]) if len(x) < size else x
