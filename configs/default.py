@@ -9,100 +9,102 @@ from ml_collections import ConfigDict
 def get_config(policy: str = "tiny") -> ConfigDict:
     """All settings for `policy` (a name in dtr1_jax.models.spec.SPECS)."""
     c = ConfigDict()
-    c.seed = 0                       # root of all randomness; everything else is folded in from it
+    c.seed = 0  # root of all randomness; everything else is folded in from it
 
     c.data = ConfigDict()
-    c.data.source = "twinworld"      # twinworld | coco | jsonl
-    c.data.root = ""                 # coco: folder with annotations and images; jsonl: the file
-    c.data.task = "segmentation"     # segmentation | grounding | vqa | summary
-    c.data.train_split = "train"     # twinworld: train | heldout; coco: part of the annotation file's name; jsonl: see README
+    c.data.source = "twinworld"  # twinworld | coco | jsonl
+    c.data.root = ""  # coco: folder with annotations and images; jsonl: the file
+    c.data.task = "segmentation"  # segmentation | grounding | vqa | summary
+    c.data.train_split = (
+        "train"  # twinworld: train | heldout; coco: part of the annotation file's name; jsonl: see README
+    )
     c.data.eval_split = "heldout"
-    c.data.seed = 0                  # seed of generated scenes and queries, and of the shuffle
-    c.data.min_objects = 2           # twinworld: objects in a scene, at least
-    c.data.max_objects = 7           # twinworld: objects in a scene, at most; other sources: objects in an oracle twin
-    c.data.image_size = 96           # twinworld: side of the drawn picture, pixels
-    c.data.workers = 0               # processes that prepare batches; 0 = a thread of this process
+    c.data.seed = 0  # seed of generated scenes and queries, and of the shuffle
+    c.data.min_objects = 2  # twinworld: objects in a scene, at least
+    c.data.max_objects = 7  # twinworld: objects in a scene, at most; other sources: objects in an oracle twin
+    c.data.image_size = 96  # twinworld: side of the drawn picture, pixels
+    c.data.workers = 0  # processes that prepare batches; 0 = a thread of this process
 
     c.policy = ConfigDict()
-    c.policy.name = policy           # architecture and defaults, see dtr1_jax/models/spec.py
-    c.policy.path = ""               # weights: a folder or .safetensors file; "" = those shipped with the policy
-    c.policy.dtype = "float32"       # compute dtype: float32 | bfloat16
-    c.policy.max_pixels = 96 * 96    # a picture is shrunk, keeping its shape, to at most so many pixels
-    c.policy.prompt_tokens = 96      # length to which prompts are padded, tokens; a longer prompt is an error
-    c.policy.prompt = "brief"        # brief: the query alone (a policy that was cold-started); full: explains the format
+    c.policy.name = policy  # architecture and defaults, see dtr1_jax/models/spec.py
+    c.policy.path = ""  # weights: a folder or .safetensors file; "" = those shipped with the policy
+    c.policy.dtype = "float32"  # compute dtype: float32 | bfloat16
+    c.policy.max_pixels = 96 * 96  # a picture is shrunk, keeping its shape, to at most so many pixels
+    c.policy.prompt_tokens = 96  # length to which prompts are padded, tokens; a longer prompt is an error
+    c.policy.prompt = "brief"  # brief: the query alone (a policy that was cold-started); full: explains the format
 
     c.lora = ConfigDict()
-    c.lora.rank = 0                  # 0 = train all weights
-    c.lora.alpha = 32.0              # scale = alpha / rank
-    c.lora.targets = "decoder/.*"    # regular expression over projection paths
+    c.lora.rank = 0  # 0 = train all weights
+    c.lora.alpha = 32.0  # scale = alpha / rank
+    c.lora.targets = "decoder/.*"  # regular expression over projection paths
 
     c.rollout = ConfigDict()
-    c.rollout.queries = 8            # B, queries per step
-    c.rollout.group = 8              # G, completions per query
-    c.rollout.new_tokens = 160       # S, completion tokens at most
-    c.rollout.temperature = 1.0      # of the softmax
-    c.rollout.top_k = 0              # 0 = off
-    c.rollout.top_p = 1.0            # 1 = off
+    c.rollout.queries = 8  # B, queries per step
+    c.rollout.group = 8  # G, completions per query
+    c.rollout.new_tokens = 160  # S, completion tokens at most
+    c.rollout.temperature = 1.0  # of the softmax
+    c.rollout.top_k = 0  # 0 = off
+    c.rollout.top_p = 1.0  # 1 = off
 
     c.reward = ConfigDict()
     c.reward.weights = ConfigDict()  # reward = sum of weight * column; a weight of 0 leaves the column out
-    c.reward.weights.structure = 0.5 # is the transcript sound, [0, 1]
+    c.reward.weights.structure = 0.5  # is the transcript sound, [0, 1]
     c.reward.weights.mask_iou = 1.0  # IoU of the answer's masks with the target, [0, 1]
-    c.reward.weights.box_iou = 0.5   # matched IoU of the answer's boxes with the target's, [0, 1]
-    c.reward.segmenter = "grabcut"   # box -> mask: grabcut | box
-    c.reward.mask_size = 96          # masks are compared on a grid of at most so many pixels a side
-    c.reward.deadline = 2.0          # seconds that one sample's host work may take
-    c.reward.workers = 2             # processes for host work
+    c.reward.weights.box_iou = 0.5  # matched IoU of the answer's boxes with the target's, [0, 1]
+    c.reward.segmenter = "grabcut"  # box -> mask: grabcut | box
+    c.reward.mask_size = 96  # masks are compared on a grid of at most so many pixels a side
+    c.reward.deadline = 2.0  # seconds that one sample's host work may take
+    c.reward.workers = 2  # processes for host work
 
     c.grpo = ConfigDict()
-    c.grpo.variant = "dapo"          # grpo | dr_grpo | dapo | gspo | cispo
-    c.grpo.advantage = "group"       # scale of the advantage: group | batch | none
-    c.grpo.beta = 0.0                # weight of the KL to the reference policy (k3 estimator)
-    c.grpo.clip_low = 0.2            # ratio is clipped to [1 - clip_low, 1 + clip_high]
+    c.grpo.variant = "dapo"  # grpo | dr_grpo | dapo | gspo | cispo
+    c.grpo.advantage = "group"  # scale of the advantage: group | batch | none
+    c.grpo.beta = 0.0  # weight of the KL to the reference policy (k3 estimator)
+    c.grpo.clip_low = 0.2  # ratio is clipped to [1 - clip_low, 1 + clip_high]
     c.grpo.clip_high = 0.28
-    c.grpo.dual_clip = 0.0           # bound of the loss where the advantage is negative; 0 = off, else > 1
-    c.grpo.mask_truncated = True     # completions that were cut off carry no loss
-    c.grpo.epochs = 1                # passes over each rollout
-    c.grpo.minibatches = 1           # optimizer steps per pass
-    c.grpo.micro_queries = 1         # queries per gradient accumulation step; 0 = all at once
-    c.grpo.resample = 0              # rounds of refilling groups without spread (dynamic sampling); 0 = off
+    c.grpo.dual_clip = 0.0  # bound of the loss where the advantage is negative; 0 = off, else > 1
+    c.grpo.mask_truncated = True  # completions that were cut off carry no loss
+    c.grpo.epochs = 1  # passes over each rollout
+    c.grpo.minibatches = 1  # optimizer steps per pass
+    c.grpo.micro_queries = 1  # queries per gradient accumulation step; 0 = all at once
+    c.grpo.resample = 0  # rounds of refilling groups without spread (dynamic sampling); 0 = off
 
     c.optim = ConfigDict()
-    c.optim.lr = 1e-4                # peak learning rate
-    c.optim.warmup = 5               # steps of linear warm-up
-    c.optim.schedule = "constant"    # after it: constant | cosine | linear (to 0 after the last step)
+    c.optim.lr = 1e-4  # peak learning rate
+    c.optim.warmup = 5  # steps of linear warm-up
+    c.optim.schedule = "constant"  # after it: constant | cosine | linear (to 0 after the last step)
     c.optim.b1 = 0.9
     c.optim.b2 = 0.99
     c.optim.eps = 1e-8
     c.optim.weight_decay = 0.0
-    c.optim.clip = 1.0               # global norm of the gradient
+    c.optim.clip = 1.0  # global norm of the gradient
 
     c.sft = ConfigDict()
     c.sft.steps = 5000
-    c.sft.batch = 32                 # examples per step
-    c.sft.lr = 1e-2                  # of Muon on the matrices; embeddings, norms and biases have AdamW at a tenth of it
-    c.sft.warmup = 100               # steps
-    c.sft.dense = 1.0                # weight of the loss that asks each vision token what it sees (twinworld only)
-    c.sft.tower = 0.3                # share of the steps, at the start, that train the vision tower alone
-    c.sft.log_every = 20             # steps
-    c.sft.curriculum = 0.6           # share of the steps over which scenes grow from min_objects to max_objects
+    c.sft.batch = 32  # examples per step
+    c.sft.lr = 1e-2  # of Muon on the matrices; embeddings, norms and biases have AdamW at a tenth of it
+    c.sft.warmup = 100  # steps
+    c.sft.dense = 1.0  # weight of the loss that asks each vision token what it sees (twinworld only)
+    c.sft.tower = 0.3  # share of the steps, at the start, that train the vision tower alone
+    c.sft.log_every = 20  # steps
+    c.sft.curriculum = 0.6  # share of the steps over which scenes grow from min_objects to max_objects
 
     c.train = ConfigDict()
-    c.train.steps = 60               # GRPO steps
-    c.train.eval_every = 0           # steps; 0 = before the first and after the last only
-    c.train.eval_examples = 128      # held-out queries per evaluation
-    c.train.eval_batch = 32          # queries at once
-    c.train.eval_temperature = 0.0   # 0 = greedy
-    c.train.log_every = 1            # steps
-    c.train.samples_every = 20       # steps between tables of sample completions; 0 = never
-    c.train.gallery = 24             # held-out queries in the report
+    c.train.steps = 60  # GRPO steps
+    c.train.eval_every = 0  # steps; 0 = before the first and after the last only
+    c.train.eval_examples = 128  # held-out queries per evaluation
+    c.train.eval_batch = 32  # queries at once
+    c.train.eval_temperature = 0.0  # 0 = greedy
+    c.train.log_every = 1  # steps
+    c.train.samples_every = 20  # steps between tables of sample completions; 0 = never
+    c.train.gallery = 24  # held-out queries in the report
 
     c.checkpoint = ConfigDict()
-    c.checkpoint.every = 20          # steps; 0 = only at the end and when asked to stop
-    c.checkpoint.keep = 2            # newest ones kept, besides the best
+    c.checkpoint.every = 20  # steps; 0 = only at the end and when asked to stop
+    c.checkpoint.keep = 2  # newest ones kept, besides the best
 
-    c.mesh = ConfigDict()            # device axes; -1 = what is left
-    c.mesh.data = -1                 # replicas of the weights, each with its share of the queries
-    c.mesh.fsdp = 1                  # as data, and the weights are cut over it
-    c.mesh.tensor = 1                # heads and hidden units are cut over it
+    c.mesh = ConfigDict()  # device axes; -1 = what is left
+    c.mesh.data = -1  # replicas of the weights, each with its share of the queries
+    c.mesh.fsdp = 1  # as data, and the weights are cut over it
+    c.mesh.tensor = 1  # heads and hidden units are cut over it
     return c

@@ -43,7 +43,7 @@ class _Keep:
         del context
         steps = [info.step for info in checkpoints]
         known = [s for s in steps if s in self.metrics]
-        kept = {*sorted(steps)[-self.newest:], *sorted(known, key=lambda s: (self.metrics[s], s))[-1:]}
+        kept = {*sorted(steps)[-self.newest :], *sorted(known, key=lambda s: (self.metrics[s], s))[-1:]}
         return [s in kept for s in steps]
 
 
@@ -68,7 +68,8 @@ class Checkpoints:
         except OSError as e:
             raise CheckpointError(
                 f"can not write to workdir {self.workdir}: {e.strerror or e}; expected a folder that this user may"
-                " create and write; choose another --workdir") from e
+                " create and write; choose another --workdir"
+            ) from e
         for path in sorted(folder.glob("*.orbax-checkpoint-tmp*")):
             _log.warning("ignoring the half-written checkpoint %s", path)
         self._metrics: dict[int, float] = {}
@@ -76,7 +77,8 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             folder,
             options=ocp.CheckpointManagerOptions(preservation_policy=_Keep(keep, self._metrics)),
-            item_handlers={"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()})
+            item_handlers={"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()},
+        )
         for step in self.steps:
             try:
                 self._note_metric(step, self._meta(step)["metric"])
@@ -115,8 +117,11 @@ class Checkpoints:
         Raises CheckpointError if this save, or the one before it, failed; TypeError if JSON can not hold data_state.
         """
         state = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else jnp.array(x), state)
-        meta = {"data": data_state, "metric": metric if metric is None or math.isfinite(metric) else None,
-                "arrays": _describe(state)}
+        meta = {
+            "data": data_state,
+            "metric": metric if metric is None or math.isfinite(metric) else None,
+            "arrays": _describe(state),
+        }
         json.dumps(meta)  # here and not in the background thread, so that the caller sees it
         try:
             self._move_damaged()
@@ -170,10 +175,15 @@ class Checkpoints:
                 continue
             raise CheckpointError(
                 f"checkpoint {s} in {self._manager.directory} does not fit this model and optimizer:\n  "
-                + "\n  ".join(differences) + "\nuse the settings and code it was saved with, or a new --workdir")
+                + "\n  ".join(differences)
+                + "\nuse the settings and code it was saved with, or a new --workdir"
+            )
         if faults:
-            raise CheckpointError(f"no readable checkpoint in {self._manager.directory}:\n  " + "\n  ".join(faults)
-                                  + "\nmove the folder away to start over, or use a new --workdir")
+            raise CheckpointError(
+                f"no readable checkpoint in {self._manager.directory}:\n  "
+                + "\n  ".join(faults)
+                + "\nmove the folder away to start over, or use a new --workdir"
+            )
         return None
 
     def close(self) -> None:
@@ -190,7 +200,8 @@ class Checkpoints:
         """The arrays of `step`. Raises if a file is missing or broken, or an array is not what was saved."""
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         wanted = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or here), template)
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or here), template
+        )
         args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
         state = self._manager.restore(step, args=args)["state"]
         # The storage below checks its index but not the numbers: a flipped bit in a chunk would pass in silence.
@@ -218,8 +229,10 @@ class Checkpoints:
         self._manager.reload()
 
     def _failed(self, what: str, error: Exception) -> CheckpointError:
-        return CheckpointError(f"could not save {what} to {self._manager.directory}: {type(error).__name__}: {error};"
-                               " earlier checkpoints are untouched; check disk space and permissions")
+        return CheckpointError(
+            f"could not save {what} to {self._manager.directory}: {type(error).__name__}: {error};"
+            " earlier checkpoints are untouched; check disk space and permissions"
+        )
 
 
 def _settle_config(path: pathlib.Path, config: dict, fields: tuple[str, ...] | None) -> None:
@@ -245,11 +258,17 @@ def _settle_config(path: pathlib.Path, config: dict, fields: tuple[str, ...] | N
         return listed if fields is not None else not listed
 
     missing = "(not set)"
-    lines = [f"{name}: workdir has {old.get(name, missing)!r}, this run has {new.get(name, missing)!r}"
-             for name in sorted({*old, *new}) if binds(name) and old.get(name, missing) != new.get(name, missing)]
+    lines = [
+        f"{name}: workdir has {old.get(name, missing)!r}, this run has {new.get(name, missing)!r}"
+        for name in sorted({*old, *new})
+        if binds(name) and old.get(name, missing) != new.get(name, missing)
+    ]
     if lines:
-        raise CheckpointError(f"workdir {path.parent} was begun with other settings:\n  " + "\n  ".join(lines)
-                              + "\nuse a new --workdir, or set these back; nothing was changed")
+        raise CheckpointError(
+            f"workdir {path.parent} was begun with other settings:\n  "
+            + "\n  ".join(lines)
+            + "\nuse a new --workdir, or set these back; nothing was changed"
+        )
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
@@ -292,6 +311,9 @@ def _differences(saved: dict[str, dict], template) -> list[str]:
     """One line for each array that the checkpoint and the template do not share; at most ten."""
     have = {name: f"{x['dtype']}{x['shape']}" for name, x in saved.items()}
     want = {name: f"{x.dtype}{list(x.shape)}" for name, x in _leaves(template).items()}
-    lines = [f"{name}: expected {want.get(name, 'nothing')}, the checkpoint has {have.get(name, 'nothing')}"
-             for name in sorted({*have, *want}) if have.get(name) != want.get(name)]
+    lines = [
+        f"{name}: expected {want.get(name, 'nothing')}, the checkpoint has {have.get(name, 'nothing')}"
+        for name in sorted({*have, *want})
+        if have.get(name) != want.get(name)
+    ]
     return lines[:10] + ([f"and {len(lines) - 10} more"] if len(lines) > 10 else [])

@@ -60,14 +60,19 @@ def run(c: config.Config, workdir: Path) -> Path:
     placed = mesh.shardings(device_mesh, shapes)
     data = iter(
         pipeline.demonstrations(
-            bundle.style, c.sft.batch // jax.process_count(), seed=c.data.seed, length=c.rollout.new_tokens,
-            objects=objects(c), size=c.data.image_size, workers=c.data.workers,
+            bundle.style,
+            c.sft.batch // jax.process_count(),
+            seed=c.data.seed,
+            length=c.rollout.new_tokens,
+            objects=objects(c),
+            size=c.data.image_size,
+            workers=c.data.workers,
         )  # fmt: skip
     )
     warm = round(c.sft.tower * c.sft.steps)
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as saved,
-        metrics.Writer(workdir) as writer,
+        metrics.writer(workdir, active=jax.process_index() == 0) as writer,
         interrupt.Flag() as stop,
     ):
         template = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)

@@ -210,41 +210,104 @@ def _cross_checks(c: Config) -> list[str]:
         if not ok:
             faults.append(f"config.{name}: expected {expected}, got {got!r}")
 
-    for name in ("rollout.queries", "rollout.group", "rollout.new_tokens", "policy.max_pixels", "policy.prompt_tokens",
-                 "data.image_size", "data.min_objects", "reward.workers", "reward.mask_size", "grpo.epochs",
-                 "grpo.minibatches", "sft.batch", "train.eval_batch", "train.log_every", "sft.log_every", "checkpoint.keep"):
+    for name in (
+        "rollout.queries",
+        "rollout.group",
+        "rollout.new_tokens",
+        "policy.max_pixels",
+        "policy.prompt_tokens",
+        "data.image_size",
+        "data.min_objects",
+        "reward.workers",
+        "reward.mask_size",
+        "grpo.epochs",
+        "grpo.minibatches",
+        "sft.batch",
+        "train.eval_batch",
+        "train.log_every",
+        "sft.log_every",
+        "checkpoint.keep",
+    ):
         section, key = name.split(".")
         got = getattr(getattr(c, section), key)
         check(got >= 1, name, "at least 1", got)
-    for name in ("data.workers", "lora.rank", "rollout.temperature", "rollout.top_k", "grpo.beta", "grpo.clip_low",
-                 "grpo.clip_high", "grpo.dual_clip", "grpo.micro_queries", "grpo.resample", "optim.lr", "optim.warmup",
-                 "optim.clip", "optim.eps", "optim.weight_decay", "sft.steps", "sft.lr", "sft.warmup", "sft.dense",
-                 "train.steps", "train.eval_every", "train.eval_examples", "train.eval_temperature",
-                 "train.samples_every", "train.gallery", "checkpoint.every"):
+    for name in (
+        "data.workers",
+        "lora.rank",
+        "rollout.temperature",
+        "rollout.top_k",
+        "grpo.beta",
+        "grpo.clip_low",
+        "grpo.clip_high",
+        "grpo.dual_clip",
+        "grpo.micro_queries",
+        "grpo.resample",
+        "optim.lr",
+        "optim.warmup",
+        "optim.clip",
+        "optim.eps",
+        "optim.weight_decay",
+        "sft.steps",
+        "sft.lr",
+        "sft.warmup",
+        "sft.dense",
+        "train.steps",
+        "train.eval_every",
+        "train.eval_examples",
+        "train.eval_temperature",
+        "train.samples_every",
+        "train.gallery",
+        "checkpoint.every",
+    ):
         section, key = name.split(".")
         got = getattr(getattr(c, section), key)
         check(got >= 0, name, "0 or more", got)
     check(c.data.max_objects >= c.data.min_objects, "data.max_objects", "at least data.min_objects", c.data.max_objects)
     check(0 < c.rollout.top_p <= 1, "rollout.top_p", "a number in (0, 1]", c.rollout.top_p)
-    check(c.rollout.temperature > 0, "rollout.temperature", "above 0 (greedy groups have no spread)", c.rollout.temperature)
+    check(
+        c.rollout.temperature > 0,
+        "rollout.temperature",
+        "above 0 (greedy groups have no spread)",
+        c.rollout.temperature,
+    )
     check(c.reward.deadline > 0, "reward.deadline", "seconds above 0", c.reward.deadline)
     check(0 <= c.sft.curriculum <= 1, "sft.curriculum", "a share in [0, 1]", c.sft.curriculum)
     check(0 <= c.sft.tower <= 1, "sft.tower", "a share in [0, 1]", c.sft.tower)
-    check(not (c.grpo.dual_clip and c.grpo.variant == "cispo"), "grpo.dual_clip", "0 with variant cispo, which has no "
-          "clipped term", c.grpo.dual_clip)
+    check(
+        not (c.grpo.dual_clip and c.grpo.variant == "cispo"),
+        "grpo.dual_clip",
+        "0 with variant cispo, which has no clipped term",
+        c.grpo.dual_clip,
+    )
     check(0 <= c.optim.b1 < 1, "optim.b1", "a number in [0, 1)", c.optim.b1)
     check(0 <= c.optim.b2 < 1, "optim.b2", "a number in [0, 1)", c.optim.b2)
     check(c.grpo.dual_clip == 0 or c.grpo.dual_clip > 1, "grpo.dual_clip", "0 (off) or above 1", c.grpo.dual_clip)
     check(c.rollout.group >= 2, "rollout.group", "at least 2 (the advantage compares within a group)", c.rollout.group)
-    check(c.rollout.queries % c.grpo.minibatches == 0, "grpo.minibatches",
-          f"a divisor of rollout.queries = {c.rollout.queries}", c.grpo.minibatches)
+    check(
+        c.rollout.queries % c.grpo.minibatches == 0,
+        "grpo.minibatches",
+        f"a divisor of rollout.queries = {c.rollout.queries}",
+        c.grpo.minibatches,
+    )
     per = c.rollout.queries // c.grpo.minibatches
-    check(c.grpo.micro_queries == 0 or per % c.grpo.micro_queries == 0, "grpo.micro_queries",
-          f"0 or a divisor of the {per} queries of a minibatch", c.grpo.micro_queries)
+    check(
+        c.grpo.micro_queries == 0 or per % c.grpo.micro_queries == 0,
+        "grpo.micro_queries",
+        f"0 or a divisor of the {per} queries of a minibatch",
+        c.grpo.micro_queries,
+    )
     check(c.data.task in types.TASKS, "data.task", f"one of {types.TASKS}", c.data.task)
-    check(c.data.source == "twinworld" or bool(c.data.root), "data.root", f"a path, for data.source={c.data.source}",
-          c.data.root)
+    check(
+        c.data.source == "twinworld" or bool(c.data.root),
+        "data.root",
+        f"a path, for data.source={c.data.source}",
+        c.data.root,
+    )
     sizes = [c.mesh.data, c.mesh.fsdp, c.mesh.tensor]
-    check(all(s >= 1 or s == -1 for s in sizes) and sizes.count(-1) <= 1, "mesh",
-          "sizes of at least 1, at most one of them -1", sizes)
+    check(
+        all(s >= 1 or s == -1 for s in sizes) and sizes.count(-1) <= 1,
+        "mesh",
+        "sizes of at least 1, at most one of them -1",
+        sizes,
+    )
     return faults

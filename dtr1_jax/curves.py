@@ -23,8 +23,10 @@ def chart(series: Mapping[str, Sequence[Point]], *, label: str) -> str:
       series: name -> points, x ascending.
       label: what the chart shows, for screen readers.
     """
-    series = {name: [(x, y if y is not None and abs(y) <= 1e30 else None) for x, y in points]
-              for name, points in series.items()}
+    series = {
+        name: [(x, y if y is not None and abs(y) <= 1e30 else None) for x, y in points]
+        for name, points in series.items()
+    }
     xs = [x for points in series.values() for x, y in points if y is not None]
     ys = [y for points in series.values() for _, y in points if y is not None]
     if not ys:
@@ -40,8 +42,10 @@ def chart(series: Mapping[str, Sequence[Point]], *, label: str) -> str:
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(label)}">']
     for tick in y_ticks:
         y = place(x0, tick)[1]
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                     f'<text x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{tick:.4g}</text>')
+        parts.append(
+            f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{tick:.4g}</text>'
+        )
     for tick in x_ticks:
         x = place(tick, y0)[0]
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{tick:.6g}</text>')

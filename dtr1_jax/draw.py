@@ -59,6 +59,18 @@ def overlay(
     return _label(canvas, np.asarray(boxes, np.float64).reshape(-1, 4), names, line)
 
 
+def shrink(image: np.ndarray, longest: int) -> np.ndarray:
+    """uint8[h, w, 3] or bool[h, w] made smaller so that no side is above `longest` pixels; a smaller one as it is."""
+    scale = longest / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    small = cv2.resize(
+        image.astype(np.uint8), size, interpolation=cv2.INTER_AREA if image.ndim == 3 else cv2.INTER_NEAREST
+    )
+    return small.astype(image.dtype)
+
+
 def to_png(image: np.ndarray) -> bytes:
     """A PNG file of uint8[h, w, 3], uint8[h, w] or bool[h, w] (True is white)."""
     if image.dtype == bool:

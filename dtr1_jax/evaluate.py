@@ -59,13 +59,17 @@ def predict(
         group=1, new_tokens=c.rollout.new_tokens, end=bundle.style.tokenizer.end, pad=bundle.style.tokenizer.pad,
         temperature=c.train.eval_temperature, dtype=bundle.dtype,
     )  # fmt: skip
-    rollout = jax.tree.map(lambda x: x[:real], jax.device_get(rollout))
+    rollout = jax.tree.map(lambda x: x[:real], mesh.local(rollout))
     parsed = parse(rollout, batch, bundle)
     rewards, outcomes = score.score(parsed, batch.examples, batch.canvases, segmenter, c.reward)
     columns = {**rewards.columns, "reward": rewards.total_bg}
     return [
         Prediction(
-            example, canvas, parsed[i][0], outcomes[i][0], {name: float(x[i, 0]) for name, x in columns.items()},
+            example,
+            canvas,
+            parsed[i][0],
+            outcomes[i][0],
+            {name: float(x[i, 0]) for name, x in columns.items()},
             segmentation.overlap(outcomes[i][0].mask, example.target.mask, example.target.ignore),
         )  # fmt: skip
         for i, (example, canvas) in enumerate(zip(batch.examples, batch.canvases))
@@ -138,7 +142,7 @@ def write(folder: Path, predictions: list[Prediction], pictures: int) -> None:
 
 def draw_prediction(p: Prediction) -> Iterator[tuple[str, np.ndarray]]:
     """(kind, uint8[h, w, 3]): the picture, the twin over it, the target, the answer."""
-    image, _ = _shrunk(p.example.image)
+    image = draw.shrink(p.example.image, LARGEST)
     yield "image", draw.overlay(image)
     if p.transcript.twin:
         objects = p.transcript.twin.objects
@@ -147,14 +151,6 @@ def draw_prediction(p: Prediction) -> Iterator[tuple[str, np.ndarray]]:
     yield "target", draw.overlay(image, mask=p.example.target.mask)
     if p.outcome.mask is not None:
         yield "answer", draw.overlay(image, mask=p.outcome.mask, target=p.example.target.mask)
-
-
-def _shrunk(image: np.ndarray) -> tuple[np.ndarray, float]:
-    scale = min(1.0, LARGEST / max(image.shape[:2]))
-    if scale == 1.0:
-        return image, scale
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    return draw.resize(image, size), scale
 
 
 def _pad(x, size: int):

@@ -91,12 +91,43 @@ def put_batch(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, np.asarray(x)), tree)
 
 
+def local(tree: Any) -> Any:
+    """numpy arrays with the rows that this process put in by `put_batch`; the whole arrays where there is one process."""
+    return jax.tree.map(_local, tree)
+
+
+def mean(values: dict[str, float]) -> dict[str, float]:
+    """The mean over processes of numbers that each of them computed on its own rows."""
+    if jax.process_count() == 1:
+        return values
+    from jax.experimental import multihost_utils
+
+    every = multihost_utils.process_allgather(np.array(list(values.values()), np.float32))
+    return dict(zip(values, every.mean(0).tolist()))
+
+
+def least(value: int) -> int:
+    """The smallest of a number over all processes."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.process_allgather(np.int32(value)).min())
+
+
 def constrain(tree: Any, mesh: Mesh | None, axis: int = 0) -> Any:
     """Inside jit: cuts `axis` of every leaf as the batch; the identity without a mesh."""
     if mesh is None:
         return tree
     place = NamedSharding(mesh, P(*(None,) * axis, QUERIES))
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, place), tree)
+
+
+def _local(x):
+    if not isinstance(x, jax.Array) or x.is_fully_addressable:
+        return np.asarray(x)
+    shards = {s.index[0].start or 0: s.data for s in x.addressable_shards}  # one of each replica
+    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
 
 
 def _put(x, sharding):

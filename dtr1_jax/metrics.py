@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -82,6 +83,27 @@ class Writer:
         self._file.close()
         if self._board:
             self._board.close()
+
+
+class Silent(contextlib.nullcontext):
+    """A Writer that writes nothing, for the processes of a run that are not the first."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Does nothing."""
+
+    def text(self, step: int, name: str, markdown: str) -> None:
+        """Does nothing."""
+
+    def truncate(self, step: int) -> None:
+        """Does nothing."""
+
+
+def writer(workdir, *, active: bool) -> Writer | Silent:
+    """The Writer of the first process of a run; silent in the others."""
+    return Writer(workdir) if active else Silent()
 
 
 def read(workdir) -> list[dict]:

@@ -20,8 +20,8 @@ from dtr1_jax import curves, metrics
 SIDES = ("before", "after")
 PICTURES = ("image", "twin", "target", "answer")
 HEADLINES = {"eval/giou": "gIoU", "eval/ciou": "cIoU", "eval/structure": "structure", "eval/reward": "reward"}
-MAX_PICTURE = 4 << 20   # bytes of one picture
-MAX_PAGE = 64 << 20     # bytes of all pictures together: a browser has to hold the page
+MAX_PICTURE = 4 << 20  # bytes of one picture
+MAX_PAGE = 64 << 20  # bytes of all pictures together: a browser has to hold the page
 MAX_QUERIES = 200
 
 
@@ -33,9 +33,17 @@ def build(workdir) -> pathlib.Path:
     workdir = pathlib.Path(workdir)
     rows, config = metrics.read(workdir), _config(workdir / "config.json")
     sides = {side: _predictions(workdir / "gallery" / side / "predictions.jsonl") for side in SIDES}
-    page = "\n".join([
-        _HEAD, _title(config, rows), _headlines(rows), _curves(rows, config), _gallery(workdir / "gallery", sides),
-        _settings(config), "</main></body></html>\n"])
+    page = "\n".join(
+        [
+            _HEAD,
+            _title(config, rows),
+            _headlines(rows),
+            _curves(rows, config),
+            _gallery(workdir / "gallery", sides),
+            _settings(config),
+            "</main></body></html>\n",
+        ]
+    )
     path, part = workdir / "report.html", workdir / "report.html.part"
     part.write_bytes(page.encode("utf-8", "replace"))  # a completion may hold lone surrogates
     os.replace(part, path)
@@ -44,16 +52,23 @@ def build(workdir) -> pathlib.Path:
 
 def _title(config: dict, rows: list[dict]) -> str:
     facts = {
-        "policy": _get(config, "policy", "name"), "data": _get(config, "data", "source"),
-        "task": _get(config, "data", "task"), "variant": _get(config, "grpo", "variant"),
-        "LoRA rank": _get(config, "lora", "rank"), "queries a step": _get(config, "rollout", "queries"),
-        "completions a query": _get(config, "rollout", "group"), "learning rate": _get(config, "optim", "lr"),
-        "segmenter": _get(config, "reward", "segmenter"), "seed": _get(config, "seed"),
+        "policy": _get(config, "policy", "name"),
+        "data": _get(config, "data", "source"),
+        "task": _get(config, "data", "task"),
+        "variant": _get(config, "grpo", "variant"),
+        "LoRA rank": _get(config, "lora", "rank"),
+        "queries a step": _get(config, "rollout", "queries"),
+        "completions a query": _get(config, "rollout", "group"),
+        "learning rate": _get(config, "optim", "lr"),
+        "segmenter": _get(config, "reward", "segmenter"),
+        "seed": _get(config, "seed"),
         "last step": rows[-1]["step"] if rows else None,
     }
     chips = "".join(f"<span><b>{name}</b> {_text(v)}</span>" for name, v in facts.items() if v is not None)
-    return (f'<header><h1>DT-R1: a policy learns to build a digital twin</h1><p class="chips">'
-            f'{chips or "no config.json in this folder"}</p></header>')
+    return (
+        f'<header><h1>DT-R1: a policy learns to build a digital twin</h1><p class="chips">'
+        f"{chips or 'no config.json in this folder'}</p></header>"
+    )
 
 
 def _headlines(rows: list[dict]) -> str:
@@ -73,8 +88,10 @@ def _headlines(rows: list[dict]) -> str:
             body = f'<p class="big">{values[0]:.3f}</p><p class="note">measured once</p>'
         else:
             gain = values[-1] - values[0]
-            body = (f'<p class="big">{values[0]:.3f} <i>→</i> {values[-1]:.3f}</p>'
-                    f'<p class="{"up" if gain >= 0 else "down"}">{gain:+.3f}</p>')
+            body = (
+                f'<p class="big">{values[0]:.3f} <i>→</i> {values[-1]:.3f}</p>'
+                f'<p class="{"up" if gain >= 0 else "down"}">{gain:+.3f}</p>'
+            )
         tiles.append(f'<div class="tile"><h3>{label} <small>{note}</small></h3>{body}</div>')
     return f'<section><h2>Before and after</h2><div class="tiles">{"".join(tiles)}</div></section>'
 
@@ -108,8 +125,10 @@ def _curves(rows: list[dict], config: dict) -> str:
     rest = [panel(n, [n]) for n in names if n not in shown]
     more = f'<details><summary>{len(rest)} other numbers</summary><div class="grid2">{"".join(rest)}</div></details>'
     note = "" if rows else '<p class="none">No metrics.jsonl in this folder yet, or no line in it.</p>'
-    return (f'<section><h2>Curves <small>over steps</small></h2>{note}<div class="grid2">{"".join(out)}</div>'
-            f'{more if rest else ""}</section>')
+    return (
+        f'<section><h2>Curves <small>over steps</small></h2>{note}<div class="grid2">{"".join(out)}</div>'
+        f"{more if rest else ''}</section>"
+    )
 
 
 def _gallery(folder: pathlib.Path, sides: dict[str, list[dict]]) -> str:
@@ -130,12 +149,18 @@ def _gallery(folder: pathlib.Path, sides: dict[str, list[dict]]) -> str:
         first = next(iter(pair.values()))
         tags = [first.get("category"), f"level {_text(first['level'])}" if first.get("level") else None, uid]
         chips = "".join(f"<span>{_text(t)}</span>" for t in tags if t)
-        views = "".join(_view(side, pair[side], folder / side, budget) if side in pair else
-                        f'<div><h4>{side}</h4><p class="none">no prediction</p></div>' for side in present)
-        cards.append(f'<article><h3>{_text(first.get("query", ""))}</h3><p class="chips">{chips}</p>'
-                     f'<div class="sides">{views}</div></article>')
+        views = "".join(
+            _view(side, pair[side], folder / side, budget)
+            if side in pair
+            else f'<div><h4>{side}</h4><p class="none">no prediction</p></div>'
+            for side in present
+        )
+        cards.append(
+            f'<article><h3>{_text(first.get("query", ""))}</h3><p class="chips">{chips}</p>'
+            f'<div class="sides">{views}</div></article>'
+        )
     note = f'<p class="note">{" ".join(notes)}</p>' if notes else ""
-    return f'<section><h2>Gallery <small>held-out queries</small></h2>{note}{"".join(cards)}</section>'
+    return f"<section><h2>Gallery <small>held-out queries</small></h2>{note}{''.join(cards)}</section>"
 
 
 def _view(side: str, record: dict, folder: pathlib.Path, budget: list[int]) -> str:
@@ -147,8 +172,9 @@ def _view(side: str, record: dict, folder: pathlib.Path, budget: list[int]) -> s
         badges += f'<span class="{"up" if sound else "down"}">{"sound" if sound else "not sound"}</span>'
     names = record.get("pictures")
     names = names if isinstance(names, dict) else {}
-    pictures = "".join(f"<figure>{_picture(folder, names.get(p), p, budget)}<figcaption>{p}</figcaption></figure>"
-                       for p in PICTURES)
+    pictures = "".join(
+        f"<figure>{_picture(folder, names.get(p), p, budget)}<figcaption>{p}</figcaption></figure>" for p in PICTURES
+    )
     columns = record.get("columns")
     bars = ""
     for name, value in list(columns.items())[:50] if isinstance(columns, dict) else ():
@@ -157,18 +183,24 @@ def _view(side: str, record: dict, folder: pathlib.Path, budget: list[int]) -> s
         shown = "none" if number is None else f"{number:.2f}"
         bars += f'<dt>{_text(name)}</dt><dd><i style="width:{width:.0f}%"></i></dd><dd>{shown}</dd>'
     faults = record.get("faults")
-    lines = "".join(f"<li><code>{_text(f.get('where'))}</code> {_text(f.get('message'))}</li>"
-                    for f in (faults if isinstance(faults, list) else ())[:50] if isinstance(f, dict))
+    lines = "".join(
+        f"<li><code>{_text(f.get('where'))}</code> {_text(f.get('message'))}</li>"
+        for f in (faults if isinstance(faults, list) else ())[:50]
+        if isinstance(f, dict)
+    )
     answer = record.get("answer")
     said = "" if answer is None else f'<p class="note">answer <code>{_text(answer)}</code></p>'
     listed = f"<ul>{lines}</ul>" if lines else ""
-    return (f'<div><h4>{side} <span class="chips">{badges}</span></h4><div class="pictures">{pictures}</div>'
-            f'<dl>{bars}</dl><details><summary>transcript</summary>{said}'
-            f'<pre>{_text(record.get("transcript", ""))}</pre>{listed}</details></div>')
+    return (
+        f'<div><h4>{side} <span class="chips">{badges}</span></h4><div class="pictures">{pictures}</div>'
+        f"<dl>{bars}</dl><details><summary>transcript</summary>{said}"
+        f"<pre>{_text(record.get('transcript', ''))}</pre>{listed}</details></div>"
+    )
 
 
 def _picture(folder: pathlib.Path, name: Any, what: str, budget: list[int]) -> str:
     """`<img>` with the PNG inside, or a word on why there is none. Only plain files of `folder` itself are read."""
+
     def none(why: str) -> str:
         return f'<div class="blank">{why}</div>'
 

@@ -17,7 +17,7 @@ LAYERS = (
     ("data", "models", "twin"),
     ("rewards", "rl", "specialists", "benchmarks"),
     ("checkpoint", "bundle"),
-    ("train", "coldstart", "evaluate", "infer", "report", "curves", "cli"),
+    ("train", "coldstart", "evaluate", "experience", "infer", "report", "curves", "cli"),
 )
 # What a room may import of its own layer. In the last layer: all, as long as there is no cycle.
 ALSO = {"mesh": ("config",), "data": ("twin",)} | dict.fromkeys(LAYERS[-1], LAYERS[-1])
@@ -32,7 +32,7 @@ OUTSIDE = {
     "orbax": ("dtr1_jax/checkpoint.py",),
     "grain": ("dtr1_jax/data/",),
     "tensorflow_datasets": ("dtr1_jax/data/",),
-    "ml_collections": ("dtr1_jax/config.py", "configs/", "main.py"),  # main.py: the --config flag
+    "ml_collections": ("dtr1_jax/config.py", "dtr1_jax/cli.py", "configs/", "main.py"),  # the --config flag
     "absl": ("main.py",),
     "PartitionSpec": ("dtr1_jax/mesh.py",),  # a name, wherever it is taken from
     "jax.P": ("dtr1_jax/mesh.py",),  # the same thing
@@ -255,7 +255,10 @@ def test_shape():
     assert shape_faults("dtr1_jax/utils.py", "") == ["dtr1_jax/utils.py: name it after what is in it"]
     source = "class A:\n  def f(self): ...\n  def _g(self): ...\n  def setup(self): ...\ndef h(): ...\ndef _i(): ...\n"
     assert shape_faults("a.py", source) == [
-        "a.py:1: the module has no docstring", "a.py:5: h has no docstring", "a.py:2: f has no docstring"]
+        "a.py:1: the module has no docstring",
+        "a.py:5: h has no docstring",
+        "a.py:2: f has no docstring",
+    ]
 
 
 def test_text():

@@ -15,8 +15,12 @@ import pytest
 
 from dtr1_jax.checkpoint import CheckpointError, Checkpoints
 
-CONFIG = {"seed": 0, "policy": {"name": "tiny"}, "train": {"steps": 60},
-          "reward": {"workers": 2, "weights": {"a": 1.0}}}
+CONFIG = {
+    "seed": 0,
+    "policy": {"name": "tiny"},
+    "train": {"steps": 60},
+    "reward": {"workers": 2, "weights": {"a": 1.0}},
+}
 
 
 def make_state(seed=0):
@@ -139,16 +143,27 @@ def numbers_file(step_folder):
     return max((p for p in step_folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda step: truncate(step / "meta" / "metadata"),
-    lambda step: (step / "meta" / "metadata").write_text('{"arrays": 3, "data": [], "metric": "best"}'),
-    lambda step: (step / "state" / "manifest.ocdbt").unlink(),
-    lambda step: truncate(step / "state" / "_METADATA"),
-    lambda step: numbers_file(step).unlink(),
-    lambda step: truncate(numbers_file(step)),
-    lambda step: flip(numbers_file(step)),
-], ids=["meta-truncated", "meta-strange", "manifest-gone", "tree-truncated", "numbers-gone", "numbers-short",
-        "bit-flip"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda step: truncate(step / "meta" / "metadata"),
+        lambda step: (step / "meta" / "metadata").write_text('{"arrays": 3, "data": [], "metric": "best"}'),
+        lambda step: (step / "state" / "manifest.ocdbt").unlink(),
+        lambda step: truncate(step / "state" / "_METADATA"),
+        lambda step: numbers_file(step).unlink(),
+        lambda step: truncate(numbers_file(step)),
+        lambda step: flip(numbers_file(step)),
+    ],
+    ids=[
+        "meta-truncated",
+        "meta-strange",
+        "manifest-gone",
+        "tree-truncated",
+        "numbers-gone",
+        "numbers-short",
+        "bit-flip",
+    ],
+)
 def test_damaged_step_is_passed_over(tmp_path, caplog, damage):
     state = lambda s: {"w": jax.random.normal(jax.random.key(s), (20_000,))}  # noqa: E731
     with Checkpoints(tmp_path, CONFIG, keep=1) as checkpoints:
@@ -185,9 +200,11 @@ def test_other_arrays_are_refused_by_name(tmp_path):
         with pytest.raises(CheckpointError) as e:
             checkpoints.restore(template)
         assert checkpoints.steps == (2, 4)
-    for line in ("params/w: expected float32[16, 9], the checkpoint has float32[16, 8]",
-                 "params/b: expected float32[8], the checkpoint has bfloat16[8]",
-                 "params/lora: expected float32[1], the checkpoint has nothing"):
+    for line in (
+        "params/w: expected float32[16, 9], the checkpoint has float32[16, 8]",
+        "params/b: expected float32[8], the checkpoint has bfloat16[8]",
+        "params/lora: expected float32[1], the checkpoint has nothing",
+    ):
         assert line in str(e.value)
 
 
@@ -206,8 +223,12 @@ def test_other_settings_are_refused_by_name(tmp_path):
     other = {**CONFIG, "seed": 1, "policy": {"name": "big"}, "reward": {"workers": 2, "weights": {"a": 1.0, "b": 2.0}}}
     with pytest.raises(CheckpointError) as e:
         Checkpoints(tmp_path, other, keep=2)
-    for line in ("seed: workdir has 0, this run has 1", "policy.name: workdir has 'tiny', this run has 'big'",
-                 "reward.weights.b: workdir has '(not set)', this run has 2.0", "--workdir"):
+    for line in (
+        "seed: workdir has 0, this run has 1",
+        "policy.name: workdir has 'tiny', this run has 'big'",
+        "reward.weights.b: workdir has '(not set)', this run has 2.0",
+        "--workdir",
+    ):
         assert line in str(e.value)
     assert "reward.weights.a" not in str(e.value)
     with Checkpoints(tmp_path, {**other, "policy": {"name": "tiny"}}, keep=2, fields=("policy",)) as checkpoints:

@@ -120,5 +120,9 @@ def test_settings_that_do_not_fit_together(changes, start):
 def test_all_faults_at_once():
     lines = faults(grpo__betta=0.1, rollout__group="8", data__source="cocoa", optim__lr=None)
     assert [line.split(":")[0] for line in lines] == [
-        "config.data.source", "config.rollout.group", "config.grpo.betta", "config.optim.lr"]
+        "config.data.source",
+        "config.rollout.group",
+        "config.grpo.betta",
+        "config.optim.lr",
+    ]
     assert len(faults(optim__b1=1.0, optim__b2=-0.5, reward__deadline=0.0)) == 3

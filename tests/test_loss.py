@@ -154,8 +154,7 @@ def test_micro_batches_add_up(variant, size):
     for name in want:
         np.testing.assert_allclose(reduced[name], want[name], rtol=1e-5, err_msg=name)
     grads = [
-        gradient(logp[p], old[p], ref[p], advantage[p], mask[p], variant, weight=weight[p], beta=0.1)
-        for p in parts
+        gradient(logp[p], old[p], ref[p], advantage[p], mask[p], variant, weight=weight[p], beta=0.1) for p in parts
     ]
     np.testing.assert_allclose(np.concatenate(grads), gradient(*args, variant, beta=0.1), rtol=1e-6)
 

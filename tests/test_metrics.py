@@ -13,8 +13,10 @@ from dtr1_jax import metrics
 
 def strict(line):
     """JSON as the standard has it: no NaN."""
+
     def refuse(word):
         raise AssertionError(f"{word} is not JSON")
+
     return json.loads(line, parse_constant=refuse)
 
 
@@ -57,8 +59,15 @@ def test_broken_last_line_is_tolerated(tmp_path, tail):
 
 
 @settings(max_examples=25, deadline=None)
-@given(rows=st.lists(st.tuples(st.integers(0, 9), st.dictionaries(st.text(max_size=5).filter(lambda n: n != "step"),
-                                                                  st.floats(), max_size=3)), max_size=5))
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.integers(0, 9),
+            st.dictionaries(st.text(max_size=5).filter(lambda n: n != "step"), st.floats(), max_size=3),
+        ),
+        max_size=5,
+    )
+)
 def test_any_name_and_number_survives(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("run")
     with metrics.Writer(folder, tensorboard=False) as writer:
@@ -98,8 +107,9 @@ def test_progress_smooths_and_overwrites_on_a_terminal():
     assert out.getvalue().startswith("\rstep 1/2") and out.getvalue().count("\n") == 1 and out.getvalue().endswith("\n")
 
 
-@pytest.mark.parametrize("seconds, text", [(0, "0:00"), (-3, "0:00"), (61, "1:01"), (3599.6, "1:00:00"),
-                                           (7325, "2:02:05")])
+@pytest.mark.parametrize(
+    "seconds, text", [(0, "0:00"), (-3, "0:00"), (61, "1:01"), (3599.6, "1:00:00"), (7325, "2:02:05")]
+)
 def test_time_left(seconds, text):
     assert metrics._clock_time(seconds) == text
 

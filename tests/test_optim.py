@@ -31,9 +31,7 @@ def test_decay_by_hand():
     at = [4, 9, 14, 24, 30]
     np.testing.assert_allclose(rates(with_(schedule="linear"), 24, at), [0.1, 0.075, 0.05, 0, 0], atol=1e-7)
     root = np.cos(np.pi / 4)
-    np.testing.assert_allclose(
-        rates(with_(schedule="cosine"), 24, at), [0.1, 0.05 * (1 + root), 0.05, 0, 0], atol=1e-7
-    )
+    np.testing.assert_allclose(rates(with_(schedule="cosine"), 24, at), [0.1, 0.05 * (1 + root), 0.05, 0, 0], atol=1e-7)
 
 
 def test_warmup_longer_than_the_run():
@@ -53,8 +51,13 @@ def test_decay_acts_on_matrices_only():
         "temperature": jnp.ones(()),
         "gain": jnp.ones(3),
     }
-    want = {"attn": {"kernel": True, "bias": False}, "norm": {"scale": False}, "embedding": True,
-            "temperature": False, "gain": False}
+    want = {
+        "attn": {"kernel": True, "bias": False},
+        "norm": {"scale": False},
+        "embedding": True,
+        "temperature": False,
+        "gain": False,
+    }
     assert optim.decayed(params) == want
     tx = optim.make(with_(weight_decay=0.5, warmup=0), 10)
     zeros = jax.tree.map(jnp.zeros_like, params)
@@ -76,8 +79,9 @@ def adamw(settings, steps, grads, x):
     return x
 
 
-@pytest.mark.parametrize("change", [{}, {"clip": 0.0}, {"b1": 0.5}, {"b2": 0.5}, {"eps": 1.0}, {"weight_decay": 0.3},
-                                    {"schedule": "linear"}])
+@pytest.mark.parametrize(
+    "change", [{}, {"clip": 0.0}, {"b1": 0.5}, {"b2": 0.5}, {"eps": 1.0}, {"weight_decay": 0.3}, {"schedule": "linear"}]
+)
 def test_adamw_by_hand(change):
     settings, grads, steps = with_(**change), [0.5, -3.0, 0.2], 8
     tx = optim.make(settings, steps)

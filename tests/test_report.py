@@ -13,7 +13,7 @@ from PIL import Image
 
 from dtr1_jax import curves, report
 
-EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> & \'quoted\' </pre></details> \ud800'
+EVIL = "<script>alert(\"x\")</script><img src=x onerror=alert(1)> & 'quoted' </pre></details> \ud800"
 
 
 class Page(html.parser.HTMLParser):
@@ -40,10 +40,21 @@ class Page(html.parser.HTMLParser):
 
 
 def record(uid="a", **changes):
-    return {"uid": uid, "query": "what keeps tea hot", "category": "semantic", "level": 2,
-            "transcript": "<twin>{}</twin>", "sound": True, "faults": [],
-            "columns": {"structure": 1.0, "mask_iou": 0.25}, "giou": 0.25,
-            "answer": {"objects": [1]}, "twin": None, "pictures": {"image": "0.png"}, **changes}
+    return {
+        "uid": uid,
+        "query": "what keeps tea hot",
+        "category": "semantic",
+        "level": 2,
+        "transcript": "<twin>{}</twin>",
+        "sound": True,
+        "faults": [],
+        "columns": {"structure": 1.0, "mask_iou": 0.25},
+        "giou": 0.25,
+        "answer": {"objects": [1]},
+        "twin": None,
+        "pictures": {"image": "0.png"},
+        **changes,
+    }
 
 
 def gallery(workdir, side, records):
@@ -62,17 +73,33 @@ def test_whole_run(tmp_path):
     config = {"policy": {"name": "tiny"}, "reward": {"weights": {"box_iou": 1}}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     train = [{"step": s, "train/reward": s / 10, "train/box_iou": 0.1, "train/kl": 0.0, "odd": 1} for s in range(1, 11)]
-    log(tmp_path, [{"step": 0, "eval/giou": 0.25, "eval/ciou": 0.2, "eval/structure": 0.5}, *train,
-                   {"step": 10, "eval/giou": 0.5, "eval/ciou": 0.1, "eval/structure": 1.0}])
+    log(
+        tmp_path,
+        [
+            {"step": 0, "eval/giou": 0.25, "eval/ciou": 0.2, "eval/structure": 0.5},
+            *train,
+            {"step": 10, "eval/giou": 0.5, "eval/ciou": 0.1, "eval/structure": 1.0},
+        ],
+    )
     faulty = record(sound=False, faults=[{"where": "twin.size", "message": "missing"}])
     gallery(tmp_path, "before", [faulty, record("b")])
     gallery(tmp_path, "after", [record("a", giou=0.75)])
     path = report.build(tmp_path)
     page = Page(path)
     assert path == tmp_path / "report.html" and not list(tmp_path.glob("*.part"))
-    for words in ("gIoU held-out 0.250 → 0.500 +0.250", "cIoU held-out 0.200 → 0.100 -0.100",
-                  "reward training, mean of 5 steps 0.300 → 0.800 +0.500", "policy tiny", "1 other numbers",
-                  "train/box_iou", "twin.size missing", "IoU 0.25", "IoU 0.75", "no prediction", "{\"objects\": [1]}"):
+    for words in (
+        "gIoU held-out 0.250 → 0.500 +0.250",
+        "cIoU held-out 0.200 → 0.100 -0.100",
+        "reward training, mean of 5 steps 0.300 → 0.800 +0.500",
+        "policy tiny",
+        "1 other numbers",
+        "train/box_iou",
+        "twin.size missing",
+        "IoU 0.25",
+        "IoU 0.75",
+        "no prediction",
+        '{"objects": [1]}',
+    ):
         assert words in page.text, words
     assert page.count("article") == 2 and page.count("img") == 3
 
@@ -92,18 +119,31 @@ def test_page_is_self_contained_and_forbids_scripts(tmp_path):
 def test_hostile_text_stays_text(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"policy": {"name": EVIL}, EVIL: EVIL}))
     log(tmp_path, [{"step": s, EVIL: 1.0, "train/reward": 1.0, f"train/reward/{EVIL}": 0.5} for s in (1, 2)])
-    evil = record(EVIL, query=EVIL, category=EVIL, level=EVIL, transcript=EVIL, columns={EVIL: 1},
-                  answer={"text": EVIL}, faults=[{"where": EVIL, "message": EVIL}], sound=EVIL, giou=EVIL,
-                  twin={"objects": [{"label": EVIL}]}, pictures={"image": EVIL, EVIL: "0.png"})
+    evil = record(
+        EVIL,
+        query=EVIL,
+        category=EVIL,
+        level=EVIL,
+        transcript=EVIL,
+        columns={EVIL: 1},
+        answer={"text": EVIL},
+        faults=[{"where": EVIL, "message": EVIL}],
+        sound=EVIL,
+        giou=EVIL,
+        twin={"objects": [{"label": EVIL}]},
+        pictures={"image": EVIL, EVIL: "0.png"},
+    )
     gallery(tmp_path, "before", [evil])
     page = Page(report.build(tmp_path))
     assert page.count("script") == 0 and page.count("img") == 0 and page.count("article") == 1
     assert all("onerror" not in a for _, a in page.elements) and 'alert("x")' in page.text
 
 
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-                           lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=8), x, max_size=3),
-                           max_leaves=6)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=8), x, max_size=3),
+    max_leaves=6,
+)
 
 
 @settings(max_examples=40, deadline=None)
@@ -115,11 +155,25 @@ def test_any_json_in_any_place(tmp_path_factory, changes, number):
     assert Page(report.build(folder)).count("article") >= 1
 
 
-@pytest.mark.parametrize("name, word", [
-    ("../secret.png", "outside"), ("/etc/passwd", "outside"), ("..", "outside"), ("sub/0.png", "outside"),
-    ("..\\secret.png", "outside"), ("link.png", "outside"), ("a\0.png", "outside"), ("none.png", "missing"),
-    ("x" * 5000, "missing"), ("text.png", "not a PNG"), ("large.png", "too large"), (7, "none"), ("", "none"),
-    (None, "none")])
+@pytest.mark.parametrize(
+    "name, word",
+    [
+        ("../secret.png", "outside"),
+        ("/etc/passwd", "outside"),
+        ("..", "outside"),
+        ("sub/0.png", "outside"),
+        ("..\\secret.png", "outside"),
+        ("link.png", "outside"),
+        ("a\0.png", "outside"),
+        ("none.png", "missing"),
+        ("x" * 5000, "missing"),
+        ("text.png", "not a PNG"),
+        ("large.png", "too large"),
+        (7, "none"),
+        ("", "none"),
+        (None, "none"),
+    ],
+)
 def test_pictures_that_are_not_shown(tmp_path, name, word):
     folder = gallery(tmp_path, "after", [record(pictures={"image": name})])
     (tmp_path / "gallery" / "secret.png").write_bytes((folder / "0.png").read_bytes())
@@ -142,8 +196,10 @@ def test_missing_pieces_are_said(tmp_path):
 
 
 def points_of(svg):
-    return [[tuple(map(float, p.split(","))) for p in line.get("points").split()]
-            for line in xml.etree.ElementTree.fromstring(svg).iter("polyline")]
+    return [
+        [tuple(map(float, p.split(","))) for p in line.get("points").split()]
+        for line in xml.etree.ElementTree.fromstring(svg).iter("polyline")
+    ]
 
 
 def test_chart_places_points():
@@ -168,9 +224,16 @@ def test_chart_of_any_numbers_stays_in_its_box(values):
         assert all(-1 <= x <= curves.WIDTH + 1 and -1 <= y <= curves.HEIGHT + 1 for x, y in line)
 
 
-@pytest.mark.parametrize("low, high, want", [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (5, 5, [4.5, 5, 5.5]),
-                                             (0, 0, [-1, 0, 1]), (-2, 7, [-2, 0, 2, 4, 6]),
-                                             (0.31, 0.58, [0.35, 0.4, 0.45, 0.5, 0.55])])
+@pytest.mark.parametrize(
+    "low, high, want",
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (5, 5, [4.5, 5, 5.5]),
+        (0, 0, [-1, 0, 1]),
+        (-2, 7, [-2, 0, 2, 4, 6]),
+        (0.31, 0.58, [0.35, 0.4, 0.45, 0.5, 0.55]),
+    ],
+)
 def test_ticks(low, high, want):
     np.testing.assert_allclose(curves.ticks(low, high), want, atol=1e-12)
 

@@ -30,7 +30,7 @@ def say_boxes(*boxes):
     return parse(compose(TWIN, "because", Answer(boxes=boxes)), task="grounding", canvas=CANVAS)
 
 
-BROKEN = parse("<twin>{}</twin><think>x</think><answer>{\"objects\":[]}</answer>", task="segmentation", canvas=CANVAS)
+BROKEN = parse('<twin>{}</twin><think>x</think><answer>{"objects":[]}</answer>', task="segmentation", canvas=CANVAS)
 
 
 def example(*boxes, task="segmentation", ignore=None, size=(4, 8)):
@@ -44,7 +44,7 @@ def fill(image, boxes):
     h, w = image.shape[:2]
     mask = np.zeros((h, w), bool)
     for x1, y1, x2, y2 in boxes * np.array([w, h, w, h]):
-        mask[round(y1):round(y2), round(x1):round(x2)] = True
+        mask[round(y1) : round(y2), round(x1) : round(x2)] = True
     return mask
 
 
@@ -83,9 +83,7 @@ def test_no_boxes_where_there_is_nothing_to_point_at(transcript):
 def test_columns_and_total_by_hand():
     segment = Segmenter()
     groups = [[say(1), say(1, 7), say(7), BROKEN], [say(), say(1), say_boxes(), BROKEN]]
-    rewards, outcomes = score.score(
-        groups, [example(WANT_LEFT), example()], [CANVAS, CANVAS], segment, settings()
-    )
+    rewards, outcomes = score.score(groups, [example(WANT_LEFT), example()], [CANVAS, CANVAS], segment, settings())
     broken = rewards.columns["structure"][0, 3]
     assert 0 < broken < 1
     np.testing.assert_allclose(rewards.columns["structure"], [[1, 1, 1, broken]] * 2)
@@ -184,7 +182,10 @@ def test_many_boxes_stay_bounded():
     whole = (0, 0, 8, 4)
     rewards, outcomes = score.score(
         [[say_boxes(*boxes), say_boxes(*boxes[:255], whole)]],
-        [example((0, 0, 1, 1), task="grounding")], [CANVAS], Segmenter(), settings(box_iou=1.0),
+        [example((0, 0, 1, 1), task="grounding")],
+        [CANVAS],
+        Segmenter(),
+        settings(box_iou=1.0),
     )
     assert len(outcomes[0][0].boxes) == 256
     np.testing.assert_allclose(rewards.columns["box_iou"], [[1 / 32 / score.MAX_BOXES, 1 / score.MAX_BOXES]], rtol=1e-5)
@@ -216,8 +217,13 @@ def test_a_tiny_target_never_becomes_empty():
     target = np.zeros((1000, 1000), bool)
     target[503, 711] = True
     assert 0 < score.coverage(target, 8).sum() < 1
-    small = Example("u", np.zeros((1000, 1000, 3), np.uint8), "?", "segmentation",
-                    Target(target, np.array([[0.711, 0.503, 0.712, 0.504]], np.float32)))
+    small = Example(
+        "u",
+        np.zeros((1000, 1000, 3), np.uint8),
+        "?",
+        "segmentation",
+        Target(target, np.array([[0.711, 0.503, 0.712, 0.504]], np.float32)),
+    )
     rewards, _ = score.score([[say()]], [small], [CANVAS], Segmenter(), settings(mask_size=8))
     assert rewards.columns["mask_iou"][0, 0] == 0
 

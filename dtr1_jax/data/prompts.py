@@ -72,7 +72,10 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict, twin_text.
     pictures, size = vision.patches(example.image, style.geometry)
     canvas = twin_text.Canvas(style.frame, size)
     grid = vision.tokens(size, style.geometry)
-    content = [{"type": "image"}, {"type": "text", "text": instruction(example.query, example.task, canvas, style.words)}]
+    content = [
+        {"type": "image"},
+        {"type": "text", "text": instruction(example.query, example.task, canvas, style.words)},
+    ]
     chat = style.tokenizer.hf.apply_chat_template(
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
     )

@@ -41,7 +41,9 @@ class Geometry:
 
     def __post_init__(self):
         if self.max_pixels < self.factor**2:
-            raise ValueError(f"max_pixels = {self.max_pixels} is less than one token of {self.factor} x {self.factor} pixels")
+            raise ValueError(
+                f"max_pixels = {self.max_pixels} is less than one token of {self.factor} x {self.factor} pixels"
+            )
 
 
 def resized(width: int, height: int, geometry: Geometry) -> tuple[int, int]:

@@ -58,7 +58,11 @@ class Block(nn.Module):
 def init(key: jax.Array, spec: Spec) -> dict:
     """Random weights, stacked on the layer axis."""
     block = Block(spec)
-    x, angle, mask = jnp.zeros((1, 1, 1, spec.width)), jnp.zeros((1, 1, 1, spec.head_dim // 2)), jnp.ones((1, 1, 1, 1), bool)
+    x, angle, mask = (
+        jnp.zeros((1, 1, 1, spec.width)),
+        jnp.zeros((1, 1, 1, spec.head_dim // 2)),
+        jnp.ones((1, 1, 1, 1), bool),
+    )
     return jax.vmap(lambda k: block.init(k, x, angle, mask, None, None, None, None)["params"])(
         jax.random.split(key, spec.layers)
     )
@@ -87,7 +91,9 @@ def unstack(tree: dict | None, layers_: int) -> list:
     return [jax.tree.map(lambda x: x[i], tree or {}) for i in range(layers_)]
 
 
-def step(params: list, lora: list, spec: Spec, x_bgqd, angle, own_mask, prefix: list, prefix_mask_bp, cache: list, slot):
+def step(
+    params: list, lora: list, spec: Spec, x_bgqd, angle, own_mask, prefix: list, prefix_mask_bp, cache: list, slot
+):
     """All layers over a few new tokens against per-layer caches: ([B, G, q, D], the caches with the tokens in)."""
     new = []
     for weights, adapters, before, held in zip(params, lora, prefix, cache):

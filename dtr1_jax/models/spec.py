@@ -85,12 +85,24 @@ class Spec:
         if self.sections is not None and sum(self.sections) != self.head_dim // 2:
             raise ValueError(f"sections {self.sections} must sum to head_dim / 2 = {self.head_dim // 2}")
         if self.vision is not None and self.vision.width % (4 * self.vision.heads):
-            raise ValueError(f"vision width {self.vision.width} is not a multiple of 4 x heads = {4 * self.vision.heads}")
+            raise ValueError(
+                f"vision width {self.vision.width} is not a multiple of 4 x heads = {4 * self.vision.heads}"
+            )
 
 
 TINY = Spec(
-    vocab=1536, width=192, layers=4, heads=6, kv_heads=2, head_dim=32, hidden=512, theta=1e4, sections=(6, 5, 5),
-    unroll=4, remat=False, frame="pixel",
+    vocab=1536,
+    width=192,
+    layers=4,
+    heads=6,
+    kv_heads=2,
+    head_dim=32,
+    hidden=512,
+    theta=1e4,
+    sections=(6, 5, 5),
+    unroll=4,
+    remat=False,
+    frame="pixel",
     vision=VisionSpec(width=128, layers=4, heads=4, hidden=384, patch=8, temporal_patch=1, merge=2, side=12),
 )
 

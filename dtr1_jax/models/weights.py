@@ -19,7 +19,8 @@ class WeightsError(ValueError):
 def flatten(params: dict, prefix: str = "") -> dict[str, jax.Array]:
     """Nested dict -> {"decoder/q/kernel": array, ...}, sorted by name."""
     return {
-        "/".join(p.key for p in path): leaf for path, leaf in sorted(jax.tree_util.tree_leaves_with_path(params), key=str)
+        "/".join(p.key for p in path): leaf
+        for path, leaf in sorted(jax.tree_util.tree_leaves_with_path(params), key=str)
     }
 
 

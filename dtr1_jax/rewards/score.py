@@ -123,10 +123,12 @@ def _mask_arrays(results, examples, size):
     """
     counted = [np.ones_like(e.target.mask) if e.target.ignore is None else ~e.target.ignore for e in examples]
     nothing = np.zeros((size, size), np.float32)
-    pred_bghw = np.stack([
-        np.stack([nothing if o.mask is None else coverage(o.mask & keep, size) for o in group])
-        for group, keep in zip(results, counted)
-    ])
+    pred_bghw = np.stack(
+        [
+            np.stack([nothing if o.mask is None else coverage(o.mask & keep, size) for o in group])
+            for group, keep in zip(results, counted)
+        ]
+    )
     made_bg = np.array([[o.mask is not None for o in group] for group in results])
     target_bhw = np.stack([coverage(e.target.mask & keep, size) for e, keep in zip(examples, counted)])
     valid_bhw = np.stack([coverage(keep, size) > 0 for keep in counted])

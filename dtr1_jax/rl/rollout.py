@@ -46,7 +46,9 @@ class Session:
     ended_bg: jax.Array
 
 
-def begin(params, lora, spec: Spec, prompt: Prompt, *, group: int, new_tokens: int, slots: int, pad: int, dtype) -> Session:
+def begin(
+    params, lora, spec: Spec, prompt: Prompt, *, group: int, new_tokens: int, slots: int, pad: int, dtype
+) -> Session:
     """Reads the prompts and makes room: completions of up to `new_tokens` tokens, caches of `slots`."""
     prefix = policy.prefill(params, lora, spec, prompt, dtype)
     _, cache = policy.start(params, lora, spec, prefix, group, slots)

@@ -49,7 +49,9 @@ def init_head(key: jax.Array, spec: Spec, counts: tuple[int, ...]) -> dict:
     return {"kernel": spec.width**-0.5 * jax.random.normal(key, (spec.width, outputs)), "bias": jnp.zeros((outputs,))}
 
 
-def dense_loss(head: dict, vision_bmd: jax.Array, batch: Demonstration, counts: tuple[int, ...]) -> tuple[jax.Array, dict]:
+def dense_loss(
+    head: dict, vision_bmd: jax.Array, batch: Demonstration, counts: tuple[int, ...]
+) -> tuple[jax.Array, dict]:
     """Mean cross entropy of each field plus the box's L1 distance; patches without an object count a quarter.
 
     Background is most of a picture and quickly known, so it is weighed down. Boxes count only where there is an object.
@@ -98,7 +100,9 @@ def loss(
 
 
 @functools.partial(jax.jit, static_argnames=("tx", "spec", "dense", "counts", "text"), donate_argnums=(0, 1))
-def update(trainable: dict, opt_state, batch: Demonstration, *, tx, spec: Spec, dense: float, counts: tuple, text: bool):
+def update(
+    trainable: dict, opt_state, batch: Demonstration, *, tx, spec: Spec, dense: float, counts: tuple, text: bool
+):
     """One optimizer step: (trainable, opt_state, metrics)."""
     (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
         trainable, spec, batch, dense=dense, counts=counts, text=text

@@ -55,7 +55,9 @@ def weights(trainable: dict, frozen: dict) -> tuple[dict, dict | None]:
 
 
 @functools.partial(
-    jax.jit, static_argnames=("spec", "tx", "knobs", "temperature", "micro", "mesh", "dtype"), donate_argnames=("state",)
+    jax.jit,
+    static_argnames=("spec", "tx", "knobs", "temperature", "micro", "mesh", "dtype"),
+    donate_argnames=("state",),
 )
 def update(
     state: State, frozen: dict, batch: Minibatch, banned_v: jax.Array | None, *, spec: Spec,

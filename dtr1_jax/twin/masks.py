@@ -15,10 +15,10 @@ import numpy as np
 
 from dtr1_jax.twin.schema import show
 
-MAX_PIXELS = 1 << 27    # of one mask; an RLE of a few bytes can ask for any size
+MAX_PIXELS = 1 << 27  # of one mask; an RLE of a few bytes can ask for any size
 MAX_BOUNDARY = 1 << 22  # steps of a walk around a polygon, at GRID steps to the pixel
-MAX_CHUNKS = 7          # characters of one packed number: 35 bits hold any run of MAX_PIXELS, its sign included
-GRID = 5                # polygons are drawn on a grid so many times finer than pixels
+MAX_CHUNKS = 7  # characters of one packed number: 35 bits hold any run of MAX_PIXELS, its sign included
+GRID = 5  # polygons are drawn on a grid so many times finer than pixels
 
 
 def encode(mask: np.ndarray) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _unpack(packed: str | bytes) -> np.ndarray:
     wrong = np.flatnonzero((chunk < 0) | (chunk > 63))
     if wrong.size:
         i = wrong[0]
-        raise ValueError(f"RLE counts: expected characters from '0' to 'o', got {raw[i:i + 1]!r} at position {i}")
+        raise ValueError(f"RLE counts: expected characters from '0' to 'o', got {raw[i : i + 1]!r} at position {i}")
     ends = np.flatnonzero(chunk < 32)
     if not ends.size or ends[-1] != chunk.size - 1:
         raise ValueError("RLE counts: expected a last number that is complete, got a string that is cut off")

@@ -16,7 +16,7 @@ from dtr1_jax.twin import strict_json
 MAX_OBJECTS = 256
 MAX_RELATIONS = 1024
 MAX_ATTRIBUTES = 16
-MAX_NAME = 64            # characters of a label, an attribute or a relation
+MAX_NAME = 64  # characters of a label, an attribute or a relation
 MAX_INT = (1 << 31) - 1  # ids and depths fit in int32
 
 FORMS = {  # the keys of which an answer has exactly one, by task
@@ -263,7 +263,9 @@ def _relation(value: Any, where: str, faults: list[Fault]) -> tuple[int | None, 
         return None, "", None
     first, words, second = value
     return (
-        _id(first, f"{where}[0]", faults), _string(words, f"{where}[1]", faults), _id(second, f"{where}[2]", faults)
+        _id(first, f"{where}[0]", faults),
+        _string(words, f"{where}[1]", faults),
+        _id(second, f"{where}[2]", faults),
     )
 
 

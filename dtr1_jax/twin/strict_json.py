@@ -14,8 +14,8 @@ import re
 from typing import Any
 
 MAX_LENGTH = 1 << 16  # characters; a twin of 256 objects with relations takes about 40,000
-MAX_DEPTH = 16        # a twin needs 4
-MAX_DIGITS = 18       # what surely fits in int64
+MAX_DEPTH = 16  # a twin needs 4
+MAX_DIGITS = 18  # what surely fits in int64
 
 # A string, or what is there of it, is skipped as one match. The possessive quantifier keeps this linear: an unclosed
 # string is consumed to the end instead of being tried again from each of its quotes.

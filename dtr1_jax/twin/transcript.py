@@ -130,11 +130,11 @@ def _decode(parts: dict[str, str], name: str, faults: list[Fault]) -> Any:
 def _split(text: str, wanted: tuple[str, ...]) -> tuple[dict[str, str], list[Fault]]:
     """Finds the parts, and the faults of their layout: at most a few for each name, however long the text."""
     tags = list(_TAG.finditer(text))
-    order: list[str] = []                  # names of closed parts, as they come
+    order: list[str] = []  # names of closed parts, as they come
     parts: dict[str, str] = {}
     stray: dict[str, list[int]] = collections.defaultdict(list)  # tag -> where it stands alone
-    outside: list[tuple[int, str]] = []    # where other text starts, and how
-    start, owned, i = 0, False, 0          # owned: what follows belongs to a part that was never closed
+    outside: list[tuple[int, str]] = []  # where other text starts, and how
+    start, owned, i = 0, False, 0  # owned: what follows belongs to a part that was never closed
     while i <= len(tags):
         end = tags[i].start() if i < len(tags) else len(text)
         if not owned and text[start:end].strip():
@@ -144,7 +144,7 @@ def _split(text: str, wanted: tuple[str, ...]) -> tuple[dict[str, str], list[Fau
         closing, name = tags[i].groups()
         if not closing and i + 1 < len(tags) and tags[i + 1].groups() == ("/", name):
             order.append(name)
-            parts.setdefault(name, text[tags[i].end():tags[i + 1].start()])
+            parts.setdefault(name, text[tags[i].end() : tags[i + 1].start()])
             i, owned = i + 1, False
         else:
             stray[tags[i][0]].append(end)

@@ -17,7 +17,15 @@ from dtr1_jax.data.twinworld import generate
 VOCAB = 1536
 INTEGERS = 256
 IDS = range(1, 10)
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+SPECIAL = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
 TEMPLATE = """{% for message in messages %}<|im_start|>{{ message.role }}
 {% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}\
 {% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>\
@@ -34,7 +42,11 @@ def pieces() -> list[str]:
              '","box":[', '","', '"]}', '],"depth":', '],"attributes":["', '{"objects":[', '{"boxes":[[', '{"text":"', '"}',
              '],"objects":[]}</twin><think>', '"}]}</twin><think>', '],"relations":[[',
              ": ", ". ", "user\n", "assistant\n"]  # fmt: skip
-    numbered = [t.format(i) for i in IDS for t in ('{{"id":{},"label":"', '"]}},{{"id":{},"label":"', '],"depth":{},"attributes":["')]
+    numbered = [
+        t.format(i)
+        for i in IDS
+        for t in ('{{"id":{},"label":"', '"]}},{{"id":{},"label":"', '],"depth":{},"attributes":["')
+    ]
     numbered += [f'],"objects":[{{"id":{i},"label":"' for i in (1,)]
     integers = [f"{i}{comma}" for i in range(INTEGERS) for comma in ("", ",")]
     return tags + fixed + numbered + integers

@@ -88,8 +88,14 @@ OFFSETS: dict[str, Callable[[Instance, Instance], float]] = {
     "smaller than": lambda a, b: -_larger(a, b),
 }
 EXTREMES = {
-    "leftmost": "left of", "rightmost": "right of", "highest": "above", "lowest": "below",
-    "nearest": "in front of", "farthest": "behind", "largest": "larger than", "smallest": "smaller than",
+    "leftmost": "left of",
+    "rightmost": "right of",
+    "highest": "above",
+    "lowest": "below",
+    "nearest": "in front of",
+    "farthest": "behind",
+    "largest": "larger than",
+    "smallest": "smaller than",
 }
 
 

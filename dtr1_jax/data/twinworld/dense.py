@@ -9,7 +9,14 @@ from dtr1_jax.data import vision
 from dtr1_jax.data.twinworld import categories
 
 MOST = 9  # objects that are told apart by their id
-CLASSES = (len(categories.LABELS), len(categories.COLOURS), len(categories.SIZES), len(categories.MATERIALS), MOST, MOST)
+CLASSES = (
+    len(categories.LABELS),
+    len(categories.COLOURS),
+    len(categories.SIZES),
+    len(categories.MATERIALS),
+    MOST,
+    MOST,
+)
 COUNTS = tuple(n + 1 for n in CLASSES)  # class 0 of each field: no object
 
 
@@ -21,7 +28,9 @@ def targets(example: types.Example, geometry: vision.Geometry) -> tuple[np.ndarr
     """
     height, width = example.image.shape[:2]
     if vision.resized(width, height, geometry) != (width, height):
-        raise ValueError(f"{example.uid}: the dense loss needs pictures of the policy's own size, got {width} x {height}")
+        raise ValueError(
+            f"{example.uid}: the dense loss needs pictures of the policy's own size, got {width} x {height}"
+        )
     p, m, n = geometry.patch, geometry.merge, geometry.patches
     rows, columns = height // p, width // p
     masks = np.stack([i.mask for i in example.scene])

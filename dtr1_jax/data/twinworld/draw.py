@@ -11,8 +11,14 @@ from dtr1_jax.data.twinworld.categories import BODY, DARK, EDGE, LIGHT, SHADE
 from dtr1_jax.data.twinworld.scenes import Layout, pick
 
 RGB = {
-    "red": (214, 32, 38), "orange": (248, 132, 10), "yellow": (250, 226, 40), "green": (34, 158, 58),
-    "blue": (36, 84, 222), "purple": (142, 48, 178), "white": (246, 246, 246), "black": (30, 30, 32),
+    "red": (214, 32, 38),
+    "orange": (248, 132, 10),
+    "yellow": (250, 226, 40),
+    "green": (34, 158, 58),
+    "blue": (36, 84, 222),
+    "purple": (142, 48, 178),
+    "white": (246, 246, 246),
+    "black": (30, 30, 32),
 }
 _MARGIN = 64  # pixels by which a window into the grain can move
 _LEVELS = 5  # brightness steps of a material: 0 darkest .. 4 lightest, 2 = the tone itself

@@ -1,0 +1,129 @@
+"""What a step learns from: sampled completions, what they say, and what they are worth."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from dtr1_jax import config, evaluate, mesh
+from dtr1_jax.bundle import Bundle
+from dtr1_jax.data import pipeline
+from dtr1_jax.rewards import score
+from dtr1_jax.rl import advantages
+from dtr1_jax.rl import rollout as rollouts
+from dtr1_jax.twin.transcript import Transcript
+from dtr1_jax.types import Example, Prompt, Rewards, Rollout
+
+
+@dataclasses.dataclass(frozen=True)
+class Experience:
+    """B queries with G scored completions each; arrays are numpy, the rows of this process.
+
+    seconds: of the sampling ("rollout") and of reading and scoring ("score"). tokens: sampled, those of groups that were
+    not kept included. failed: samples that the segmenter gave no mask for.
+    """
+
+    examples: list[Example]
+    transcripts: list[list[Transcript]]
+    prompt: Prompt
+    rollout: Rollout
+    rewards: Rewards
+    seconds: dict[str, float]
+    tokens: int
+    failed: int
+
+
+def gather(
+    params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, batch: pipeline.Batch, key: jax.Array,
+    segmenter,
+) -> Experience:  # fmt: skip
+    """Samples G completions for each query of the batch and scores them."""
+    started = time.monotonic()
+    tokenizer = bundle.style.tokenizer
+    rollout = rollouts.sample(
+        params, lora, mesh.put_batch(device_mesh, batch.prompt), key, bundle.banned_v, spec=bundle.spec,
+        group=c.rollout.group, new_tokens=c.rollout.new_tokens, end=tokenizer.end, pad=tokenizer.pad,
+        temperature=c.rollout.temperature, top_k=c.rollout.top_k, top_p=c.rollout.top_p, dtype=bundle.dtype,
+    )  # fmt: skip
+    rollout = mesh.local(rollout)
+    sampled = time.monotonic()
+    transcripts = evaluate.parse(rollout, batch, bundle)
+    rewards, outcomes = score.score(transcripts, batch.examples, batch.canvases, segmenter, c.reward)
+    seconds = {"rollout": sampled - started, "score": time.monotonic() - sampled}
+    failed = sum(o.failed for group in outcomes for o in group)
+    return Experience(
+        batch.examples, transcripts, batch.prompt, rollout, rewards, seconds, int(rollout.mask_bgs.sum()), failed
+    )
+
+
+def collect(
+    params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, data: Iterator[pipeline.Batch],
+    key: jax.Array, segmenter,
+) -> Experience:  # fmt: skip
+    """A batch of experience; groups without spread are replaced by those of up to grpo.resample further batches (DAPO).
+
+    Where even those do not suffice, the last groups without spread stay: they weigh nothing, and nothing is raised.
+    """
+    rounds, informative = [], 0
+    for i in range(1 + c.grpo.resample):
+        rounds.append(gather(params, lora, bundle, c, device_mesh, next(data), jax.random.fold_in(key, i), segmenter))
+        informative += int(np.asarray(advantages.informative_b(rounds[-1].rewards.total_bg)).sum())
+        if mesh.least(informative) >= len(rounds[0].examples):
+            break
+    if len(rounds) == 1:
+        return rounds[0]
+    whole = functools.reduce(_join, rounds)
+    useful = np.asarray(advantages.informative_b(whole.rewards.total_bg))
+    order = np.argsort(~useful, kind="stable")[: len(rounds[0].examples)]
+    return dataclasses.replace(
+        whole, examples=[whole.examples[i] for i in order], transcripts=[whole.transcripts[i] for i in order],
+        **{name: jax.tree.map(lambda x: x[order], getattr(whole, name)) for name in ("prompt", "rollout", "rewards")},
+    )  # fmt: skip
+
+
+def _join(a: Experience, b: Experience) -> Experience:
+    arrays = {
+        name: jax.tree.map(lambda x, y: np.concatenate([x, y]), getattr(a, name), getattr(b, name))
+        for name in ("prompt", "rollout", "rewards")
+    }
+    seconds = {name: a.seconds[name] + b.seconds[name] for name in a.seconds}
+    return Experience(
+        a.examples + b.examples, a.transcripts + b.transcripts, **arrays, seconds=seconds, tokens=a.tokens + b.tokens,
+        failed=a.failed + b.failed,
+    )  # fmt: skip
+
+
+def describe(e: Experience) -> dict[str, float]:
+    """`train/...` numbers of the completions: reward columns, groups without spread, length, entropy, speed."""
+    mask_bgs = e.rollout.mask_bgs
+    length_bg = mask_bgs.sum(-1)
+    flat = ~np.asarray(advantages.informative_b(e.rewards.total_bg))
+    out = {
+        "train/reward": e.rewards.total_bg.mean(), "train/reward_std": e.rewards.total_bg.std(1).mean(),
+        "train/groups_without_spread": flat.mean(), "train/length": length_bg.mean(), "train/length_max": length_bg.max(),
+        "train/truncated": 1 - e.rollout.stopped_bg.mean(),
+        "train/sound": np.mean([t.sound for group in e.transcripts for t in group]),
+        # -log p of what was sampled: an unbiased estimate of the entropy of a token, at no cost
+        "train/entropy": -(e.rollout.logp_bgs * mask_bgs).sum() / max(1, mask_bgs.sum()),
+        "train/segmenter_failed": e.failed,
+        "train/rollout_s": e.seconds["rollout"], "train/score_s": e.seconds["score"],
+        "train/rollout_tokens_per_s": e.tokens / e.seconds["rollout"],
+    }  # fmt: skip
+    for name, column in e.rewards.columns.items():
+        out |= {f"train/{name}": column.mean(), f"train/{name}_std": column.std(1).mean()}
+    return {name: float(value) for name, value in out.items()}
+
+
+def table(e: Experience, most: int = 4) -> str:
+    """Markdown: the first completion of the first queries, with its rewards."""
+    lines = []
+    for i, example in enumerate(e.examples[:most]):
+        worth = ", ".join(f"{name} {column[i, 0]:.2f}" for name, column in e.rewards.columns.items())
+        fault = f"\n\nfault: {e.transcripts[i][0].faults[0].message}" if e.transcripts[i][0].faults else ""
+        lines.append(f"### {example.query}\n\n```\n{e.transcripts[i][0].text}\n```\n\n{worth}{fault}\n")
+    return "\n".join(lines)
