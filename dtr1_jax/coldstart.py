@@ -12,7 +12,7 @@ import jax
 
 from dtr1_jax import bundle as bundles
 from dtr1_jax import checkpoint, config, interrupt, mesh, metrics
-from dtr1_jax.data import pipeline
+from dtr1_jax.data import pipeline, sources, vision
 from dtr1_jax.data.twinworld import dense
 from dtr1_jax.models import policy, weights
 from dtr1_jax.rl import sft
@@ -23,27 +23,48 @@ log = logging.getLogger(__name__)
 def objects(c: config.Config) -> Callable[[int], tuple[int, int]]:
     """Example index -> (fewest, most) objects of its scene.
 
-    All scenes of a step have the same number of objects, so its transcripts are about equally long and little is padded.
-    That number takes turns from data.min_objects to a most that grows to data.max_objects over sft.curriculum.
+    All scenes of a step have the same number of objects, so its transcripts are about equally long and little is
+    padded. That number takes turns from data.min_objects to a most that grows to data.max_objects over sft.curriculum.
     """
     fewest, most = c.data.min_objects, c.data.max_objects
     ramp = max(1, round(c.sft.curriculum * c.sft.steps))
 
     def at(index: int) -> tuple[int, int]:
         step = index // c.sft.batch
-        now = min(most, fewest + 1 + (most - fewest - 1) * step // ramp)
+        now = min(most, fewest + 1 + max(0, most - fewest - 1) * step // ramp)
         count = fewest + step % (now - fewest + 1)
         return count, count
 
     return at
 
 
+def check(c: config.Config, bundle: bundles.Bundle) -> None:
+    """Raises ConfigError or DataError where the cold start can not be made with these settings."""
+    if c.data.source != "twinworld":
+        raise config.ConfigError(
+            f"config.data.source: expected twinworld, whose scenes have oracle transcripts, got {c.data.source!r}; "
+            "make the cold start without it, then train on it with --mode=train"
+        )
+    size = (c.data.image_size, c.data.image_size)
+    seen = vision.resized(*size, bundle.style.geometry)
+    if seen != size:
+        raise config.ConfigError(
+            "config.data.image_size: expected pictures that the policy sees as drawn, but config.policy.max_pixels = "
+            f"{c.policy.max_pixels} turns {size[0]} x {size[1]} into {seen[0]} x {seen[1]} pixels"
+        )
+    sources.make(c.data, "train")
+
+
 def run(c: config.Config, workdir: Path) -> Path:
     """Trains for sft.steps and writes `workdir/policy.safetensors` (bfloat16); goes on from the last checkpoint.
 
     The first sft.tower of the steps train the vision tower alone on the dense loss, which is cheap; the rest train all.
+
+    Raises ConfigError or DataError where the settings do not fit TwinWorld; interrupt.Interrupted after saving, where
+    asked to stop; and the errors of the parts.
     """
     bundle = bundles.load(c)
+    check(c, bundle)
     device_mesh = mesh.make(c.mesh)
     mesh.check_batch(device_mesh, "sft.batch", c.sft.batch)
     tx = sft.optimizer(c.sft)
@@ -67,9 +88,10 @@ def run(c: config.Config, workdir: Path) -> Path:
             objects=objects(c),
             size=c.data.image_size,
             workers=c.data.workers,
-        )  # fmt: skip
+            shard=(jax.process_index(), jax.process_count()),
+        )
     )
-    warm = round(c.sft.tower * c.sft.steps)
+    tower_steps = round(c.sft.tower * c.sft.steps) if c.sft.dense else 0  # only the dense loss reaches the tower alone
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as saved,
         metrics.writer(workdir, active=jax.process_index() == 0) as writer,
@@ -90,8 +112,8 @@ def run(c: config.Config, workdir: Path) -> Path:
         while step < c.sft.steps:
             batch = mesh.put_batch(device_mesh, next(data))
             trainable, opt, values = sft.update(
-                state["trainable"], state["opt"], batch, tx=tx, spec=bundle.spec, dense=c.sft.dense, counts=dense.COUNTS,
-                text=step >= warm,
+                state["trainable"], state["opt"], batch, tx=tx, spec=bundle.spec, dense=c.sft.dense,
+                counts=dense.COUNTS, text=step >= tower_steps,
             )  # fmt: skip
             state = {"trainable": trainable, "opt": opt}
             step += 1

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
 
 from dtr1_jax import types
-from dtr1_jax.data import images, prompts, vision
+from dtr1_jax.data import files, images, prompts, sources, vision
 from dtr1_jax.data.twinworld import dense, generate
 from dtr1_jax.twin.text import Canvas
 
 BUCKET = 16  # demonstrations are padded to a multiple of so many tokens, so that few shapes are compiled
+PASSES, PATIENCE = 10, 2000  # unusable examples in a row that are endured: so many passes, and never more than so many
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,10 @@ class Batch:
 
 
 class Skipped:
-    """Counts the examples that could not be read and warns of the first few; safe between threads."""
+    """Counts the examples that could not be used and warns of the first few.
+
+    Safe between threads; a worker process warns and counts on its own.
+    """
 
     def __init__(self, shown: int = 5):
         self.count = 0
@@ -68,27 +72,28 @@ def queries(
       source: examples by index (data/sources.py).
       batch: B of this process.
       seed: of the shuffle; a different order in each pass.
-      workers: processes that prepare batches; 0 = threads of this process.
+      workers: processes that prepare batches; 0 = a thread of this process.
       shard: (index, count) of this process among those that share the data.
-      skipped: counts broken pictures and prompts that are too long.
+      skipped: counts broken pictures and prompts that can not be made.
+
+    Raises files.DataError where the source is empty and, from the iterator, where none of very many examples in a row
+    can be used.
     """
-    skipped = skipped or Skipped()
+    if not len(source):
+        raise files.DataError(f"no examples in {source!r}; expected at least one")
 
-    def prepare(index: int):
-        try:
-            example = source[index]
-            return example, *prompts.prompt(example, style)
-        except (images.ImageError, prompts.PromptError) as error:
-            skipped.add(error)
-            return None
+    def read(index: int):
+        example = source[index]
+        return example, *prompts.prompt(example, style)
 
+    prepare = _tolerant(read, len(source), skipped or Skipped())
     # indices, not examples, go through the shuffle, so that an example is read once and in a prefetch thread
     data = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()[shard[0] :: shard[1]]
     return _iterate(data.map(prepare), batch, _stack_queries, workers)
 
 
-def evaluation(source, style: prompts.Style, batch: int, count: int, skipped: Skipped | None = None):
-    """The first `count` examples in order, in batches; the last may be smaller. Unreadable ones are counted and left out."""
+def evaluation(source, style: prompts.Style, batch: int, count: int, skipped: Skipped | None = None) -> Iterator[Batch]:
+    """The first `count` examples in order, in batches; the last may be smaller. Unusable ones are counted, left out."""
     skipped, ready = skipped or Skipped(), []
     for index in range(min(count, len(source))):
         try:
@@ -110,35 +115,67 @@ def single(example: types.Example, style: prompts.Style) -> Batch:
 
 def demonstrations(
     style: prompts.Style, batch: int, *, seed: int, length: int, objects: Callable[[int], tuple[int, int]],
-    size: int, workers: int = 0,
+    size: int, workers: int = 0, shard: tuple[int, int] = (0, 1), skipped: Skipped | None = None,
 ) -> grain.IterDataset:  # fmt: skip
-    """Endless batches of oracle transcripts on TwinWorld's training split.
+    """Endless batches of oracle transcripts on TwinWorld's training split, in its order.
 
     Args:
+      style: how examples become prompts; its geometry must take the pictures as they are, see dense.targets.
+      batch: B of this process.
+      seed: of the scenes.
       length: tokens that a transcript may have; longer ones are left out.
       objects: example index -> (fewest, most) objects of its scene: the curriculum.
       size: side of the pictures, pixels.
+      workers: processes that prepare batches; 0 = a thread of this process. Each takes every so many-th example.
+      shard: (index, count) of this process among those that share the data.
+      skipped: counts the examples that are left out.
+
+    The iterator raises files.DataError where none of very many examples in a row can be used.
     """
 
-    def prepare(index: int):
+    def read(index: int):
         fewest, most = objects(index)
         example = generate.example(seed, "train", index, size=size, min_objects=fewest, max_objects=most)
         fields, pictures, canvas = prompts.prompt(example, style)
-        try:
-            token, mask = prompts.demonstration(prompts.oracle(example, canvas), style, length)
-        except prompts.PromptError:
-            return None
+        token, mask = prompts.demonstration(prompts.oracle(example, canvas), style, length)
         return fields, pictures, token, mask, *dense.targets(example, style.geometry)
 
-    return _iterate(grain.MapDataset.range(2**31 - 1).map(prepare), batch, _stack_demonstrations, workers)
+    prepare = _tolerant(read, sources.TRAIN, skipped or Skipped())
+    data = grain.MapDataset.range(sources.TRAIN)[shard[0] :: shard[1]]
+    return _iterate(data.map(prepare), batch, _stack_demonstrations, workers)
+
+
+def _tolerant(read: Callable[[int], tuple], examples: int, skipped: Skipped) -> Callable[[int], tuple | None]:
+    """`read`, with None, which grain leaves out, for an example that can not be used.
+
+    Where none can be, an endless stream of them would be silence, so after many in a row it raises DataError.
+    """
+    most, in_a_row = min(PASSES * examples, PATIENCE), 0
+
+    def prepare(index: int):
+        nonlocal in_a_row
+        try:
+            row = read(index)
+        except (images.ImageError, prompts.PromptError) as error:
+            skipped.add(error)
+            in_a_row += 1
+            if in_a_row >= most:
+                raise files.DataError(
+                    f"none of {in_a_row} examples in a row could be used (there are {examples}); the last: {error}"
+                ) from error
+            return None
+        in_a_row = 0
+        return row
+
+    return prepare
 
 
 def _iterate(data, batch, stack, workers):
+    reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4 * batch)
+    data = data.to_iter_dataset(reading).batch(batch, batch_fn=stack)
     if workers:
-        options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
-        return data.to_iter_dataset().batch(batch, batch_fn=stack).mp_prefetch(options)
-    threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4 * batch)
-    return data.to_iter_dataset(threads).batch(batch, batch_fn=stack)
+        data = data.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=workers))
+    return data
 
 
 def _stack_prompt(rows):

@@ -65,10 +65,17 @@ def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str) -> 
 
 
 def prompt(example: types.Example, style: Style) -> tuple[dict, dict, twin_text.Canvas]:
-    """Fields of types.Prompt and of types.Images without the batch axis, and the canvas that the policy sees.
+    """What the policy gets to see of an example.
 
-    Raises PromptError where the prompt is longer than `style.length`: a prompt with pictures is never cut.
+    Returns:
+      (fields of types.Prompt and fields of types.Images, both without the batch axis; the canvas of the picture).
+
+    Raises:
+      PromptError: the query is blank, or the prompt is longer than `style.length`: one with a picture is never cut.
+      TokenizerError: the chat template has no place for a picture.
     """
+    if not example.query.strip():
+        raise PromptError(f"{example.uid}: expected a query, got only blanks; say what to look for")
     pictures, size = vision.patches(example.image, style.geometry)
     canvas = twin_text.Canvas(style.frame, size)
     grid = vision.tokens(size, style.geometry)
@@ -80,13 +87,16 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict, twin_text.
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
     )
     ids = style.tokenizer.encode(chat)
+    if style.tokenizer.image not in ids:
+        raise tokens_lib.TokenizerError(f"the chat template has no {tokens_lib.IMAGE} where a picture stands: {chat!r}")
     at = ids.index(style.tokenizer.image)
     count = grid[0] * grid[1]
     ids = ids[:at] + [style.tokenizer.image] * count + ids[at + 1 :]
     if len(ids) > style.length:
         raise PromptError(
-            f"{example.uid}: the prompt has {len(ids)} tokens ({count} of the picture), more than policy.prompt_tokens = "
-            f"{style.length}; shorten the query, lower policy.max_pixels or raise policy.prompt_tokens"
+            f"{example.uid}: the prompt has {len(ids)} tokens ({count} of the picture), more than "
+            f"policy.prompt_tokens = {style.length}; "
+            "shorten the query, lower policy.max_pixels or raise policy.prompt_tokens"
         )
     position, following = positions(len(ids), at, grid)
     slot = np.full(len(ids), -1, np.int32)
@@ -121,7 +131,10 @@ def positions(length: int, at: int, grid: tuple[int, int]) -> tuple[np.ndarray, 
 
 
 def oracle(example: types.Example, canvas: twin_text.Canvas) -> str:
-    """The transcript that an annotated example would have: its twin, its reasoning, its answer. Raises PromptError."""
+    """The transcript of a flawless policy: the scene's twin, the reasoning, the answer.
+
+    Raises PromptError where the example has no annotated scene with an answer.
+    """
     if example.answer_ids is None or not example.scene:
         raise PromptError(f"{example.uid}: no annotated scene with an answer, so there is nothing to imitate")
     twin = twin_text.from_scene(example.scene, canvas)

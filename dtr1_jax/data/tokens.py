@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,10 @@ class Tokenizer:
     banned: tuple[int, ...]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a piece of text; names of special tokens in it become their ids."""
-        return self.hf.encode(text, add_special_tokens=False)
+        """Ids of a piece of text; names of special tokens in it become their ids, and lone surrogates "?"."""
+        return self.hf.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False)
 
-    def decode(self, ids) -> str:
+    def decode(self, ids: Iterable[int]) -> str:
         """Text of ids up to the end token, which is left out."""
         ids = list(map(int, ids))
         if self.end in ids:
@@ -53,7 +54,7 @@ class Tokenizer:
 
 
 def load(path: str | Path) -> Tokenizer:
-    """Reads tokenizer.json and the chat template from a folder. No code of the folder is run. Raises TokenizerError."""
+    """Reads tokenizer.json and the chat template from a folder; no code in it is run. Raises TokenizerError."""
     from transformers import AutoTokenizer
 
     path = Path(path)

@@ -40,6 +40,8 @@ class Geometry:
         return self.max_pixels // self.factor**2 * self.merge**2
 
     def __post_init__(self):
+        if min(self.patch, self.temporal_patch, self.merge, self.side) < 1:
+            raise ValueError(f"expected sizes of at least 1, got {self}")
         if self.max_pixels < self.factor**2:
             raise ValueError(
                 f"max_pixels = {self.max_pixels} is less than one token of {self.factor} x {self.factor} pixels"
@@ -65,7 +67,8 @@ def patches(image: np.ndarray, geometry: Geometry) -> tuple[dict[str, np.ndarray
     """Cuts uint8[h, w, 3] into patches in merge-block order, padded to `geometry.patches`.
 
     Returns:
-      (fields of types.Images without the batch axis, (width, height) of the resized picture in pixels).
+      (fields of types.Images without the batch axis, (width, height) of the resized picture in pixels). The values of
+      a patch are ordered channel, frame, row, column and lie in [-1, 1].
     """
     size = resized(image.shape[1], image.shape[0], geometry)
     if (image.shape[1], image.shape[0]) != size:
@@ -103,7 +106,11 @@ def tokens(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
 
 
 def _corners(rows: int, columns: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bilinear stretch of the side x side position table over the grid: int[rows, columns, 4] rows of it, and weights."""
+    """Stretches the side x side position table over the grid, bilinearly and with the corners kept.
+
+    Returns:
+      (int[rows, columns, 4] rows of the table, float[rows, columns, 4] their weights).
+    """
     y, x = np.linspace(0, side - 1, rows), np.linspace(0, side - 1, columns)
     y0, x0 = np.floor(y).astype(int), np.floor(x).astype(int)
     y1, x1 = np.minimum(y0 + 1, side - 1), np.minimum(x0 + 1, side - 1)

@@ -76,6 +76,7 @@ class Segmenter:
 
     @property
     def failures(self) -> dict[str, int]:
+        """How many masks were lost so far, by cause."""
         return dict.fromkeys(("timeouts", "crashes", "errors"), 0) if self._pool is None else dict(self._pool.failures)
 
     def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[np.ndarray | None]:

@@ -21,7 +21,11 @@ COUNTS = tuple(n + 1 for n in CLASSES)  # class 0 of each field: no object
 
 
 def targets(example: types.Example, geometry: vision.Geometry) -> tuple[np.ndarray, np.ndarray]:
-    """(int32[n, 6] label, colour, size, material, id, depth; float32[n, 4] unit box) of the object that covers a patch.
+    """What covers each patch, in merge-block order and padded to `geometry.patches`.
+
+    Returns:
+      (int32[n, 6] label, colour, size, material, id, depth, each counted from 1, 0 where no object is;
+      float32[n, 4] the whole object's box, unit frame, 0 where none is).
 
     An object counts where it covers at least a quarter of the patch, and more of it than the others. The picture must
     fit the policy without being resized; raises ValueError otherwise.

@@ -1,0 +1,64 @@
+"""Dense targets against a loop over patches and objects."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from dtr1_jax.data import vision
+from dtr1_jax.data.twinworld import categories, dense, generate
+
+GEOMETRY = vision.Geometry(8, 1, 2, 12, 96 * 96)
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_against_a_loop(index):
+    example = generate.example(0, "train", index, min_objects=5, max_objects=7)
+    classes, boxes = dense.targets(example, GEOMETRY)
+    places = vision.patches(example.image, GEOMETRY)[0]["position_bn2"]
+    assert classes.shape == (144, 6)
+    assert boxes.shape == (144, 4)
+    for (row, column), got, box in zip(places, classes, boxes):
+        covers = [i.mask[8 * row : 8 * row + 8, 8 * column : 8 * column + 8].sum() for i in example.scene]
+        if max(covers) < 16:  # a quarter of 64 pixels
+            assert not got.any()
+            assert not box.any()
+            continue
+        thing = example.scene[covers.index(max(covers))]
+        colour, size, material = thing.attributes
+        assert categories.LABELS[got[0] - 1] == thing.label
+        assert categories.COLOURS[got[1] - 1] == colour
+        assert categories.SIZES[got[2] - 1] == size
+        assert categories.MATERIALS[got[3] - 1] == material
+        assert tuple(got[4:]) == (thing.id, thing.depth)
+        np.testing.assert_allclose(box, thing.box, atol=1e-6)
+    assert (classes.min(0) >= 0).all()
+    assert (classes.max(0) < dense.COUNTS).all()
+    assert len({*map(int, classes[:, 4])}) > 3  # most of the objects are large enough to be seen
+
+
+def test_padding_is_no_object():
+    example = generate.example(0, "train", 0, size=96)
+    wide = vision.Geometry(8, 1, 2, 12, 96 * 96 + 255)  # 36 tokens all the same, so nothing to pad
+    np.testing.assert_array_equal(dense.targets(example, wide)[0], dense.targets(example, GEOMETRY)[0])
+    roomy = vision.Geometry(8, 1, 2, 12, 96 * 112)
+    assert vision.resized(96, 96, roomy) == (96, 96)
+    classes, boxes = dense.targets(example, roomy)
+    assert classes.shape == (168, 6)
+    np.testing.assert_array_equal(classes[:144], dense.targets(example, GEOMETRY)[0])
+    assert not classes[144:].any()
+    assert not boxes[144:].any()
+
+
+def test_pictures_that_would_be_resized_are_refused():
+    example = generate.example(0, "train", 0)
+    with pytest.raises(ValueError, match=r"twinworld/train/0/0: the dense loss needs pictures .* got 96 x 96"):
+        dense.targets(example, vision.Geometry(8, 1, 2, 12, 64 * 64))
+
+
+def test_every_class_has_a_place():
+    for size, words in zip(
+        dense.CLASSES, (categories.LABELS, categories.COLOURS, categories.SIZES, categories.MATERIALS)
+    ):
+        assert size == len(set(words))
+    assert list(itertools.accumulate(dense.COUNTS))[-1] == sum(dense.CLASSES) + 6

@@ -1,0 +1,127 @@
+"""Resizing, the order of patches, and the stretched position table, against loops that a person can follow."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dtr1_jax.data import vision
+
+TINY = vision.Geometry(patch=8, temporal_patch=1, merge=2, side=12, max_pixels=96 * 96)
+
+
+@given(st.integers(1, 10_000), st.integers(1, 10_000), st.integers(1, 3), st.integers(1, 40))
+@settings(max_examples=300, deadline=None)
+def test_resized_is_whole_tokens_within_the_limit(width, height, merge, most):
+    geometry = vision.Geometry(patch=4, temporal_patch=1, merge=merge, side=3, max_pixels=most * (4 * merge) ** 2 + 5)
+    w, h = vision.resized(width, height, geometry)
+    assert w % geometry.factor == h % geometry.factor == 0
+    assert min(w, h) >= geometry.factor
+    assert w * h <= most * geometry.factor**2
+    assert vision.resized(height, width, geometry) == (h, w)
+
+
+@pytest.mark.parametrize(
+    "size, expected",
+    [
+        ((96, 96), (96, 96)),
+        ((1, 1), (96, 96)),  # small pictures are enlarged
+        ((10_000, 10_000), (96, 96)),
+        ((192, 96), (128, 64)),
+        ((640, 480), (112, 80)),  # 110.9 x 83.1 pixels are 6.9 x 5.2 tokens: 7 x 5 fit
+        ((10_000, 3), (576, 16)),  # a strip is squeezed to one token's height
+        ((3, 10_000), (16, 576)),
+    ],
+)
+def test_resized_by_hand(size, expected):
+    assert vision.resized(*size, TINY) == expected
+
+
+@given(st.integers(20, 2000), st.floats(0.34, 3))
+@settings(max_examples=200, deadline=None)
+def test_resized_keeps_the_shape(width, ratio):
+    height = max(1, round(width * ratio))
+    w, h = vision.resized(width, height, vision.Geometry(16, 2, 2, 48, 640 * 640))
+    assert abs(np.log(w / h) - np.log(width / height)) < 0.15  # a token is at most 1/11 of a side here
+    assert w * h > 0.8 * 640 * 640
+
+
+def test_patches_and_positions_in_merge_block_order():
+    geometry = vision.Geometry(patch=2, temporal_patch=2, merge=2, side=5, max_pixels=16 * 8)
+    image = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
+    assert vision.resized(12, 8, geometry) == (12, 8)
+    fields, size = vision.patches(image, geometry)
+    assert size == (12, 8)
+    assert vision.tokens(size, geometry) == (2, 3)
+    assert geometry.patches == 32
+    values, places = [], []
+    for row, column in itertools.product(range(0, 4, 2), range(0, 6, 2)):  # tokens, then the patches in each
+        for r, c in itertools.product((row, row + 1), (column, column + 1)):
+            places.append((r, c))
+            cut = image[2 * r : 2 * r + 2, 2 * c : 2 * c + 2]
+            values.append([cut[y, x, k] for k in range(3) for _ in range(2) for y in range(2) for x in range(2)])
+    np.testing.assert_allclose(fields["patch_bnc"][:24], np.array(values) / 255 * 2 - 1, atol=1e-6)
+    np.testing.assert_array_equal(fields["position_bn2"][:24], places)
+    np.testing.assert_array_equal(fields["segment_bn"], [1] * 24 + [0] * 8)
+    for name, x in fields.items():
+        assert not x[24:].any(), f"{name} is not zero at the padding"
+    kinds = {name: x.dtype for name, x in fields.items()}
+    assert kinds == {"patch_bnc": np.float32, "position_bn2": np.int32, "corner_bn4": np.int32,
+                     "corner_weight_bn4": np.float32, "segment_bn": np.int32}  # fmt: skip
+
+
+def test_black_and_white_are_minus_one_and_one():
+    for value, expected in ((0, -1), (255, 1)):
+        fields, _ = vision.patches(np.full((96, 96, 3), value, np.uint8), TINY)
+        np.testing.assert_allclose(fields["patch_bnc"], expected, atol=1e-6)
+
+
+def test_resizing_keeps_what_is_where():
+    image = np.zeros((300, 200, 3), np.uint8)
+    image[:150, 100:] = 255  # the upper right quarter
+    fields, (w, h) = vision.patches(image, TINY)
+    real = fields["segment_bn"] > 0
+    bright = fields["patch_bnc"][real].mean(-1)
+    centre = (fields["position_bn2"][real] + 0.5) * TINY.patch
+    away = (np.abs(centre[:, 0] - h / 2) > 12) & (np.abs(centre[:, 1] - w / 2) > 12)
+    wanted = np.where((centre[:, 0] < h / 2) & (centre[:, 1] > w / 2), 1, -1)
+    np.testing.assert_allclose(bright[away], wanted[away], atol=0.02)
+
+
+@pytest.mark.parametrize("rows, columns, side", [(4, 6, 5), (2, 2, 12), (12, 2, 3), (1, 7, 4)])
+def test_corners_against_a_loop(rows, columns, side):
+    table = np.random.default_rng(1).normal(size=(side, side))
+    index, weight = vision._corners(rows, columns, side)
+    np.testing.assert_allclose(weight.sum(-1), 1)
+    assert (weight >= 0).all()
+    assert index.min() >= 0
+    assert index.max() < side * side
+    got = (table.reshape(-1)[index] * weight).sum(-1)
+    for r, c in itertools.product(range(rows), range(columns)):
+        y = r * (side - 1) / (rows - 1) if rows > 1 else 0.0
+        x = c * (side - 1) / (columns - 1) if columns > 1 else 0.0
+        near = [(a, b) for a in range(side) for b in range(side) if abs(a - y) < 1 and abs(b - x) < 1]
+        expected = sum(table[a, b] * (1 - abs(a - y)) * (1 - abs(b - x)) for a, b in near)
+        assert got[r, c] == pytest.approx(expected)
+
+
+def test_corners_are_the_table_itself_on_its_own_grid():
+    index, weight = vision._corners(12, 12, 12)
+    np.testing.assert_array_equal(index[..., 0], np.arange(144).reshape(12, 12))
+    np.testing.assert_allclose(weight, np.broadcast_to([1, 0, 0, 0], weight.shape), atol=1e-12)
+
+
+def test_stack():
+    pictures = [vision.patches(np.full((96, 96, 3), v, np.uint8), TINY)[0] for v in (0, 255)]
+    images = vision.stack(pictures)
+    assert images.patch_bnc.shape == (2, 144, 192)
+    np.testing.assert_array_equal(images.patch_bnc[1], pictures[1]["patch_bnc"])
+
+
+def test_no_room_for_one_token():
+    with pytest.raises(ValueError, match="max_pixels = 255 is less than one token of 16 x 16"):
+        vision.Geometry(8, 1, 2, 12, 255)
+    with pytest.raises(ValueError, match="sizes of at least 1"):
+        vision.Geometry(8, 1, 0, 12, 9216)

@@ -1,0 +1,277 @@
+"""Batches: the same in every run and after a resume, each example once a pass, and broken ones cost only themselves."""
+
+import dataclasses
+import itertools
+import json
+import logging
+import pickle
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+
+from dtr1_jax import bundle, types
+from dtr1_jax.data import files, images, pipeline, prompts, tokens, vision
+from dtr1_jax.data.twinworld import dense
+from dtr1_jax.twin.text import Frame
+
+SMALL = vision.Geometry(8, 1, 2, 12, 32 * 32)
+STYLE = prompts.Style(tokens.load(bundle.ASSETS / "tiny"), SMALL, Frame.PIXEL, "brief", 64)
+SCENES = dataclasses.replace(STYLE, geometry=dataclasses.replace(SMALL, max_pixels=96 * 96), length=96)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Pictures of one grey; those at `broken` can not be read, those at `long` make too long a prompt."""
+
+    size: int
+    broken: tuple[int, ...] = ()
+    long: tuple[int, ...] = ()
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise images.ImageError(f"photo{index}.jpg: the picture is corrupt")
+        target = types.Target(np.zeros((20, 30), bool), np.zeros((0, 4), np.float32))
+        query = "very " * 200 * (index in self.long) + f"number {index}"
+        return types.Example(str(index), np.full((20, 30, 3), index, np.uint8), query, "segmentation", target)
+
+
+def uids(batches):
+    return [[int(e.uid) for e in batch.examples] for batch in batches]
+
+
+def flat(batches):
+    return list(itertools.chain(*uids(batches)))
+
+
+def take(data, count):
+    return list(itertools.islice(data, count))
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_batch_holds_what_the_prompt_says():
+    (batch,) = take(pipeline.queries(Source(50), STYLE, 4, seed=0), 1)
+    assert len(batch.examples) == len(batch.canvases) == 4
+    for row, example in enumerate(batch.examples):
+        fields, pictures, canvas = prompts.prompt(example, STYLE)
+        assert batch.canvases[row] == canvas
+        same({name: getattr(batch.prompt, name)[row] for name in fields}, fields)
+        same({name: getattr(batch.prompt.images, name)[row] for name in pictures}, pictures)
+    assert batch.prompt.token_bp.shape == (4, STYLE.length)
+
+
+def test_order_depends_on_the_seed_alone():
+    runs = [uids(take(pipeline.queries(Source(40), STYLE, 4, seed=s), 20)) for s in (0, 0, 1)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_every_pass_shows_each_example_once_in_a_new_order():
+    order = flat(take(pipeline.queries(Source(12), STYLE, 4, seed=0), 6))
+    assert sorted(order[:12]) == sorted(order[12:]) == list(range(12))
+    assert order[:12] != order[12:]
+
+
+def test_batches_run_across_passes():
+    order = flat(take(pipeline.queries(Source(3), STYLE, 2, seed=0), 6))
+    assert [sorted(order[i : i + 3]) for i in range(0, 12, 3)] == [[0, 1, 2]] * 4
+
+
+def test_shards_are_disjoint_and_together_complete():
+    shards = [flat(take(pipeline.queries(Source(12), STYLE, 2, seed=5, shard=(i, 3)), 4)) for i in range(3)]
+    for first in (0, 4):  # each shard shows 4 of the 12 in a pass
+        assert sorted(itertools.chain(*(s[first : first + 4] for s in shards))) == list(range(12))
+
+
+@pytest.mark.parametrize("stop", [0, 1, 5])
+def test_resume_goes_on_with_the_next_batch(stop):
+    def begin():
+        return iter(pipeline.queries(Source(10, broken=(3, 4)), STYLE, 3, seed=2))
+
+    data = begin()
+    take(data, stop)
+    state = data.get_state()
+    expected = take(data, 5)
+    again = begin()
+    take(again, 2)  # wherever it stands
+    again.set_state(state)
+    got = take(again, 5)
+    assert uids(got) == uids(expected)
+    same([b.prompt for b in got], [b.prompt for b in expected])
+
+
+def test_state_is_small_and_fits_json():
+    data = iter(pipeline.queries(Source(10), STYLE, 3, seed=2))
+    take(data, 2)
+    state = data.get_state()
+    text = json.dumps(state)
+    assert len(text) < 1000
+    expected = uids(take(data, 2))
+    data.set_state(json.loads(text))
+    assert uids(take(data, 2)) == expected
+
+
+@pytest.fixture
+def parsed_flags():
+    """grain asks the flags of absl when it starts a process; main.py parses them, pytest does not."""
+    flags.FLAGS.mark_as_parsed()
+    yield
+    flags.FLAGS.unparse_flags()
+
+
+@pytest.mark.slow
+def test_a_worker_process_gives_the_same_and_resumes(parsed_flags):
+    source = Source(9, broken=(2,))
+    expected = uids(take(pipeline.queries(source, STYLE, 2, seed=0), 5))
+    data = iter(pipeline.queries(source, STYLE, 2, seed=0, workers=1))
+    assert uids(take(data, 3)) == expected[:3]
+    state = data.get_state()
+    assert uids(take(data, 2)) == expected[3:]
+    data.set_state(state)
+    assert uids(take(data, 2)) == expected[3:]
+
+
+@pytest.mark.slow
+def test_all_broken_ends_in_a_worker_process_too(parsed_flags):
+    data = iter(pipeline.queries(Source(3, broken=(0, 1, 2)), STYLE, 2, seed=0, workers=1))
+    with pytest.raises(files.DataError, match="none of 30 examples in a row could be used"):
+        next(data)
+
+
+def test_broken_examples_are_skipped_and_counted(caplog):
+    skipped = pipeline.Skipped()
+    data = iter(pipeline.queries(Source(9, broken=(1,), long=(4, 5)), STYLE, 3, seed=0, skipped=skipped))
+    with caplog.at_level(logging.WARNING):
+        order = flat(take(data, 6))
+    for i in (0, 6, 12):
+        assert sorted(order[i : i + 6]) == [0, 2, 3, 6, 7, 8]
+    assert skipped.count >= 6  # the thread may be ahead of the batches
+    warnings = [r.getMessage() for r in caplog.records]
+    assert len(warnings) == 5
+    assert warnings[0].startswith("skipped an example (1 so far): ")
+    assert warnings[-1].endswith("; more will only be counted")
+    assert any("photo1.jpg: the picture is corrupt" in w for w in warnings)
+    assert any("4: the prompt has" in w for w in warnings)
+
+
+def test_skipped_travels_to_processes():
+    skipped = pipeline.Skipped()
+    skipped.add(ValueError("x"))
+    twin = pickle.loads(pickle.dumps(skipped))
+    twin.add(ValueError("y"))
+    assert (skipped.count, twin.count) == (1, 2)
+
+
+@pytest.mark.parametrize("size, count", [(1, 10), (7, 70), (10_000, 2000)])
+def test_all_broken_is_an_error_and_not_silence(size, count):
+    source = Source(size, broken=range(size))
+    with pytest.raises(
+        files.DataError, match=rf"none of {count} examples in a row .* {size}\); the last: photo.*corrupt"
+    ):
+        next(iter(pipeline.queries(source, STYLE, 2, seed=0)))
+
+
+def test_one_good_example_is_enough():
+    data = pipeline.queries(Source(50, broken=tuple(range(1, 50))), STYLE, 2, seed=0)
+    assert uids(take(data, 8)) == [[0, 0]] * 8
+
+
+def test_too_long_prompts_alone_are_an_error():
+    with pytest.raises(files.DataError, match=r"raise policy\.prompt_tokens"):
+        next(iter(pipeline.queries(Source(5), dataclasses.replace(STYLE, length=3), 2, seed=0)))
+
+
+def test_other_errors_are_not_swallowed():
+    class Wrong(Source):
+        def __getitem__(self, index):
+            raise KeyError("a bug")
+
+    with pytest.raises(KeyError, match="a bug"):
+        next(iter(pipeline.queries(Wrong(5), STYLE, 2, seed=0)))
+
+
+def test_empty_source():
+    with pytest.raises(files.DataError, match=r"no examples in Source\(size=0"):
+        pipeline.queries(Source(0), STYLE, 2, seed=0)
+
+
+def test_evaluation_is_in_order_with_a_last_partial_batch():
+    skipped = pipeline.Skipped()
+    source = Source(20, broken=(2, 9), long=(5,))
+    assert uids(pipeline.evaluation(source, STYLE, 3, 10, skipped)) == [[0, 1, 3], [4, 6, 7], [8]]
+    assert skipped.count == 3
+    assert uids(pipeline.evaluation(Source(6), STYLE, 3, 100)) == [[0, 1, 2], [3, 4, 5]]
+    assert uids(pipeline.evaluation(Source(6), STYLE, 3, 0)) == []
+    assert uids(pipeline.evaluation(Source(2, broken=(0, 1)), STYLE, 3, 2)) == []
+
+
+def test_single():
+    batch = pipeline.single(Source(5)[3], STYLE)
+    assert uids([batch]) == [[3]]
+    assert batch.prompt.token_bp.shape == (1, STYLE.length)
+    with pytest.raises(prompts.PromptError):
+        pipeline.single(Source(5, long=(3,))[3], STYLE)
+
+
+def demonstrations(batch=2, length=160, objects=lambda index: (2, 2), **options):
+    data = pipeline.demonstrations(SCENES, batch, seed=0, length=length, objects=objects, size=96, **options)
+    return iter(data)
+
+
+def test_demonstrations_are_cut_to_a_bucket():
+    for batch in take(demonstrations(), 3):
+        for mask in (batch.mask_bgs, batch.prompt.mask_bp):
+            longest = mask.sum(-1).max()
+            assert mask.shape[-1] % pipeline.BUCKET == 0
+            assert longest <= mask.shape[-1] < longest + pipeline.BUCKET
+            assert (np.diff(mask.astype(int), axis=-1) <= 0).all()  # what is cut off is padding
+        p = batch.prompt
+        assert p.token_bp.shape == p.mask_bp.shape == p.slot_bp.shape == p.position_bp3.shape[:2]
+        assert batch.token_bgs.shape == batch.mask_bgs.shape
+        assert (p.slot_bp.max(1) == 35).all()
+        assert batch.dense_bnf.shape == (2, 144, len(dense.COUNTS))
+        assert batch.box_bn4.shape == (2, 144, 4)
+
+
+def test_bucket_is_never_wider_than_the_rows():
+    mask = np.arange(20) < np.array([[18], [3]])
+    assert pipeline._bucket(mask) == 20
+    assert pipeline._bucket(mask[:, :17]) == 17
+    assert pipeline._bucket(mask & (np.arange(20) < 16)) == 16
+
+
+def test_demonstrations_repeat_resume_and_shard():
+    expected = take(demonstrations(), 4)
+    data = demonstrations()
+    take(data, 2)
+    state = data.get_state()
+    other = demonstrations()
+    other.set_state(state)
+    same(take(other, 2), expected[2:])
+    whole = [b.token_bgs[0, 0, :20] for b in take(demonstrations(batch=1), 4)]
+    for i in range(2):
+        same([b.token_bgs[0, 0, :20] for b in take(demonstrations(batch=1, shard=(i, 2)), 2)], whole[i::2])
+
+
+def test_demonstrations_follow_the_curriculum():
+    batches = take(demonstrations(batch=1, objects=lambda index: (1 + index, 1 + index)), 3)
+    assert [b.dense_bnf[..., 4].max() for b in batches] == [1, 2, 3]  # ids of the objects
+
+
+def test_long_transcripts_are_left_out():
+    lengths = [int(b.mask_bgs.sum()) for b in take(demonstrations(batch=1), 6)]
+    limit, skipped = sorted(lengths)[3], pipeline.Skipped()
+    kept = [int(b.mask_bgs.sum()) for b in take(demonstrations(batch=1, length=limit, skipped=skipped), 3)]
+    assert kept == [n for n in lengths if n <= limit][:3]
+
+
+def test_no_room_for_any_transcript(monkeypatch):
+    monkeypatch.setattr(pipeline, "PATIENCE", 20)
+    with pytest.raises(files.DataError, match=r"none of 20 examples in a row .* more than the 5 it may have"):
+        next(demonstrations(length=5))

@@ -1,0 +1,146 @@
+"""The shipped tokenizer gives any text back, is cheap on twins, and damaged folders are refused by name."""
+
+import importlib.util
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dtr1_jax import bundle
+from dtr1_jax.data import tokens
+from dtr1_jax.data.twinworld import categories
+from dtr1_jax.twin import text as twin_text
+from dtr1_jax.twin.schema import Object, Twin
+
+FOLDER = bundle.ASSETS / "tiny"
+T = tokens.load(FOLDER)
+
+
+def script():
+    """experiments/cold_start/tokenizer.py, which is no module of the package."""
+    path = pathlib.Path(__file__).parents[1] / "experiments" / "cold_start" / "tokenizer.py"
+    spec = importlib.util.spec_from_file_location("cold_start_tokenizer", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_ids():
+    known = T.hf.get_vocab()
+    assert (T.pad, T.end, T.image) == tuple(known[n] for n in ("<|endoftext|>", "<|im_end|>", "<|image_pad|>"))
+    assert T.size == len(known) == max(known.values()) + 1
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=300, deadline=None)
+def test_any_text_comes_back(text):
+    text = text.replace("<|", "< |")
+    ids = T.encode(text)
+    assert T.decode(ids) == text
+    assert not set(ids) & {*T.banned, T.end}
+
+
+@given(st.lists(st.sampled_from(script().pieces()), max_size=12).map("".join))
+@settings(max_examples=100, deadline=None)
+def test_pieces_in_any_order_come_back(text):
+    assert T.decode(T.encode(text)) == text
+
+
+def test_lone_surrogates_do_not_raise():
+    assert T.decode(T.encode("a\ud800b")) == "a?b"
+
+
+def test_names_of_special_tokens_become_ids():
+    assert T.encode("<|im_end|><|image_pad|>") == [T.end, T.image]
+
+
+def test_integers_are_one_token():
+    for i in range(256):
+        assert len(T.encode(str(i))) == 1
+        assert len(T.encode(f"{i},")) == 1
+    assert [T.decode(T.encode(str(i))) for i in (256, 1000)] == ["256", "1000"]
+
+
+def test_pieces_are_one_token():
+    assert [piece for piece in script().pieces() if len(T.encode(piece)) != 1] == []
+
+
+def test_an_object_costs_thirteen_tokens():
+    """Its beginning with the id, the label, four integers, three words, and four pieces between them."""
+
+    def cost(label, attributes):
+        two = [Object(i, label, (10, 127, 255, 96), 3, attributes) for i in (1, 2)]
+        both, one = (len(T.encode(twin_text.dumps_twin(Twin((96, 96), tuple(n))))) for n in (two, two[:1]))
+        return both - one
+
+    attributes = (categories.COLOURS, categories.SIZES, categories.MATERIALS)
+    costs = {label: cost(label, tuple(a[0] for a in attributes)) for label in categories.LABELS}
+    assert set(costs.values()) == {13}, costs
+    for field in range(3):
+        for word in attributes[field]:
+            words = tuple(word if i == field else a[0] for i, a in enumerate(attributes))
+            assert cost(categories.LABELS[0], words) == 13, word
+
+
+def test_decode_stops_at_the_end():
+    ids = T.encode("yes")
+    assert T.decode([*ids, T.end, *ids]) == "yes"
+    assert T.decode([T.end]) == T.decode([]) == ""
+    assert T.decode(np.array([*ids, T.pad, T.pad])) == "yes"
+
+
+def test_banned():
+    assert T.end not in T.banned
+    assert {T.pad, T.image} < set(T.banned)
+    mask = T.banned_v(T.size + 10)
+    assert mask.shape == (T.size + 10,)
+    assert set(np.flatnonzero(mask)) == {*T.banned, *range(T.size, T.size + 10)}
+
+
+def copy(tmp_path):
+    return pathlib.Path(shutil.copytree(FOLDER, tmp_path / "tokenizer", ignore=shutil.ignore_patterns("*.safetensors")))
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(tokens.TokenizerError, match=f"{tmp_path}: no tokenizer.json; expected a folder"):
+        tokens.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": "1.0", "model": {"type": "Nonsense"}}', "\x00\xff"])
+def test_broken_json(tmp_path, content):
+    folder = copy(tmp_path)
+    (folder / "tokenizer.json").write_text(content)
+    with pytest.raises(tokens.TokenizerError, match="the tokenizer does not load"):
+        tokens.load(folder)
+
+
+def test_no_chat_template(tmp_path):
+    folder = copy(tmp_path)
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(tokens.TokenizerError, match="no chat template"):
+        tokens.load(folder)
+
+
+def test_no_end(tmp_path):
+    folder = copy(tmp_path)
+    file = folder / "tokenizer.json"
+    file.write_text(file.read_text("utf-8").replace("<|im_end|>", "<|other|>"), "utf-8")
+    settings_file = folder / "tokenizer_config.json"
+    values = json.loads(settings_file.read_text("utf-8"))
+    values.pop("eos_token")
+    settings_file.write_text(json.dumps(values), "utf-8")
+    with pytest.raises(tokens.TokenizerError, match=r"neither <\|im_end\|> nor an eos token"):
+        tokens.load(folder)
+
+
+def test_the_script_builds_the_pieces(tmp_path):
+    build = script()
+    made = build.build(examples=20)
+    for piece in build.pieces():
+        assert len(made.encode(piece).ids) == 1
+    text = "<twin>שלום\n🐟 12,"
+    assert made.decode(made.encode(text).ids) == text
