@@ -22,7 +22,7 @@ VENV=${VENV:-$PWD/.venv} # made once, on the login node: python3 -m venv .venv; 
 
 # --kill-on-bad-exit=0: the first process to leave after a save must not take the others with it before they are done.
 # 16 GPUs: rollout.queries and train.eval_batch are multiples of data x fsdp = 16.
-srun --kill-on-bad-exit=0 "$VENV/bin/python" main.py --config=configs/seg.py --workdir="$WORKDIR" \
+srun --kill-on-bad-exit=0 "$VENV/bin/python" main.py --distributed --config=configs/seg.py --workdir="$WORKDIR" \
   --config.policy.dtype=bfloat16 --config.mesh.data=-1 --config.mesh.fsdp=8 \
   --config.rollout.queries=64 --config.grpo.micro_queries=4 --config.train.eval_batch=64 \
   --config.train.steps=2000 --config.train.eval_every=200 "$@"

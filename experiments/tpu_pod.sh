@@ -31,13 +31,13 @@ case $command in
     ;;
   train)
     more=$(printf ' %q' "$@")
-    everywhere "cd dtr1_jax && .venv/bin/python main.py --config=configs/seg.py --workdir=$(printf %q "$WORKDIR") \
+    everywhere "cd dtr1_jax && exec .venv/bin/python main.py --distributed --config=configs/seg.py --workdir=$(printf %q "$WORKDIR") \
       --config.policy.dtype=bfloat16 --config.mesh.data=-1 --config.mesh.fsdp=4 --config.grpo.micro_queries=4 \
       --config.rollout.queries=$QUERIES --config.train.eval_batch=$EVAL_BATCH$more"
     ;;
   stop)
     # the pattern does not match itself, so the shell that runs it on the host lives on
-    everywhere "pkill -TERM --full 'main[.]py --config=configs' || true"
+    everywhere "pkill -TERM --full 'main[.]py --distributed' || true"
     ;;
   *)
     echo "expected setup, train or stop, got $command" >&2
