@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtr1_jax.config import Config
+from dtr1_jax.config import Config, ConfigError
 from dtr1_jax.data import prompts, tokens, vision
 from dtr1_jax.models import policy, spec, weights
 from dtr1_jax.twin.text import Frame
@@ -35,13 +35,19 @@ class Bundle:
 
 
 def load(config: Config) -> Bundle:
-    """The policy that `config` names. Raises ConfigError or TokenizerError."""
+    """The policy that `config` names. Raises ConfigError, or TokenizerError where the shipped files are damaged."""
     shape = spec.get(config.policy.name)
     if config.lora.rank:
         shape = dataclasses.replace(shape, lora_scale=config.lora.alpha / config.lora.rank)
     tower = shape.vision
-    geometry = vision.Geometry(tower.patch, tower.temporal_patch, tower.merge, tower.side, config.policy.max_pixels)
-    tokenizer = tokens.load(ASSETS / config.policy.name)
+    try:
+        geometry = vision.Geometry(tower.patch, tower.temporal_patch, tower.merge, tower.side, config.policy.max_pixels)
+    except ValueError as error:
+        raise ConfigError(f"config.policy.max_pixels: {error}") from None
+    folder = ASSETS / config.policy.name
+    tokenizer = tokens.load(folder)
+    if tokenizer.size > shape.vocab:
+        raise tokens.TokenizerError(f"{folder}: expected at most {shape.vocab} ids, got {tokenizer.size}")
     style = prompts.Style(tokenizer, geometry, Frame(shape.frame), config.policy.prompt, config.policy.prompt_tokens)
     return Bundle(shape, style, tokenizer.banned_v(shape.vocab), jnp.dtype(config.policy.dtype))
 

@@ -15,7 +15,10 @@ class Interrupted(Exception):
 
 
 class Flag:
-    """Context manager that turns the first SIGINT or SIGTERM into `is_set`; the second has its usual effect."""
+    """Context manager that turns the first SIGINT or SIGTERM into `is_set`; the second has its usual effect.
+
+    Off the main thread, where Python can not catch signals, it does nothing.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -24,7 +27,7 @@ class Flag:
         self._before: dict = {}
 
     def __enter__(self) -> Flag:
-        if threading.current_thread() is threading.main_thread():  # elsewhere signals can not be caught
+        if threading.current_thread() is threading.main_thread():
             self._before = {s: signal.signal(s, self._on_signal) for s in self.SIGNALS}
         return self
 
@@ -37,5 +40,5 @@ class Flag:
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: set by other than Python
         self._before = {}
