@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -17,14 +19,24 @@ class Block(nn.Module):
     spec: Spec
 
     @nn.compact
-    def __call__(self, x_bgqd, angle, own_mask, prefix, prefix_mask_bp, cache: KV | None, slot):
+    def __call__(
+        self,
+        x_bgqd: jax.Array,
+        angle: jax.Array,
+        own_mask: jax.Array,
+        prefix: KV | None = None,
+        prefix_mask_bp: jax.Array | None = None,
+        cache: KV | None = None,
+        slot: jax.Array | None = None,
+    ) -> tuple[jax.Array, KV]:
         """One layer.
 
         Args:
           x_bgqd: [B, G, q, D].
           angle: float32, broadcastable to [B, G, q, H / 2], rotary angles.
-          own_mask: bool, broadcastable to [B, G, q, t].
-          prefix: KV [B, K, P, H] shared by the branches, or None; prefix_mask_bp: bool[B, P].
+          own_mask: bool[B or 1, G or 1, q or 1, t].
+          prefix: KV [B, K, P, H] shared by the branches, or None.
+          prefix_mask_bp: bool[B, P], or None without a prefix.
           cache: KV [B, G, K, t, H] into which the new keys go from `slot` on; None = the new keys are all there are.
           slot: int32 scalar, or None without a cache.
 
@@ -58,21 +70,25 @@ class Block(nn.Module):
 def init(key: jax.Array, spec: Spec) -> dict:
     """Random weights, stacked on the layer axis."""
     block = Block(spec)
-    x, angle, mask = (
-        jnp.zeros((1, 1, 1, spec.width)),
-        jnp.zeros((1, 1, 1, spec.head_dim // 2)),
-        jnp.ones((1, 1, 1, 1), bool),
-    )
-    return jax.vmap(lambda k: block.init(k, x, angle, mask, None, None, None, None)["params"])(
-        jax.random.split(key, spec.layers)
-    )
+    x, angle = jnp.zeros((1, 1, 1, spec.width)), jnp.zeros((1, 1, 1, spec.head_dim // 2))
+    mask = jnp.ones((1, 1, 1, 1), bool)
+    return jax.vmap(lambda k: block.init(k, x, angle, mask)["params"])(jax.random.split(key, spec.layers))
 
 
 def _apply(spec, weights, lora, *args):
     return Block(spec).apply({"params": weights, **({"lora": lora} if lora else {})}, *args)
 
 
-def scan(params: dict, lora: dict | None, spec: Spec, x_bgqd, angle, own_mask, prefix: KV | None, prefix_mask_bp):
+def scan(
+    params: dict,
+    lora: dict | None,
+    spec: Spec,
+    x_bgqd: jax.Array,
+    angle: jax.Array,
+    own_mask: jax.Array,
+    prefix: KV | None = None,
+    prefix_mask_bp: jax.Array | None = None,
+) -> tuple[jax.Array, KV]:
     """All layers over whole sequences: ([B, G, q, D], KV [layers, B, G, K, q, H]).
 
     `prefix` is a KV [layers, B, K, P, H] or None; the other arguments are those of `Block`.
@@ -80,21 +96,33 @@ def scan(params: dict, lora: dict | None, spec: Spec, x_bgqd, angle, own_mask, p
 
     def layer(x, inputs):
         weights, adapters, before = inputs
-        return _apply(spec, weights, adapters, x, angle, own_mask, before, prefix_mask_bp, None, None)
+        return _apply(spec, weights, adapters, x, angle, own_mask, before, prefix_mask_bp)
 
     body = jax.checkpoint(layer) if spec.remat else layer
     return jax.lax.scan(body, x_bgqd, (params, lora or {}, prefix), unroll=min(spec.unroll, spec.layers))
 
 
-def unstack(tree: dict | None, layers_: int) -> list:
-    """One dict for each layer: done once before a decode loop, so that the loop does not slice the stack each step."""
-    return [jax.tree.map(lambda x: x[i], tree or {}) for i in range(layers_)]
+def unstack(tree: dict | KV | None, count: int) -> list:
+    """One tree for each of `count` layers: done once before a decode loop, so that no step slices the stack."""
+    return [jax.tree.map(operator.itemgetter(i), tree or {}) for i in range(count)]
 
 
 def step(
-    params: list, lora: list, spec: Spec, x_bgqd, angle, own_mask, prefix: list, prefix_mask_bp, cache: list, slot
-):
-    """All layers over a few new tokens against per-layer caches: ([B, G, q, D], the caches with the tokens in)."""
+    params: list[dict],
+    lora: list[dict],
+    spec: Spec,
+    x_bgqd: jax.Array,
+    angle: jax.Array,
+    own_mask: jax.Array,
+    prefix: list[KV],
+    prefix_mask_bp: jax.Array,
+    cache: list[KV],
+    slot: jax.Array,
+) -> tuple[jax.Array, list[KV]]:
+    """All layers over a few new tokens against per-layer caches: ([B, G, q, D], the caches with the tokens in).
+
+    `params`, `lora` and `prefix` are lists by layer from `unstack`; the other arguments are those of `Block`.
+    """
     new = []
     for weights, adapters, before, held in zip(params, lora, prefix, cache):
         x_bgqd, own = _apply(spec, weights, adapters, x_bgqd, angle, own_mask, before, prefix_mask_bp, held, slot)

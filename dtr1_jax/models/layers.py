@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -111,7 +112,7 @@ def attend(
     Args:
       q_bgqnh: [B, G, q, N, H] queries, rotated.
       own: k and v [B, G, K, t, H].
-      own_mask: bool, broadcastable to [B, G, q, t]; True where a query may see a key.
+      own_mask: bool[B or 1, G or 1, q or 1, t]; True where a query may see a key.
       prefix: k and v [B, K, P, H], or None.
       prefix_mask_bp: bool[B, P], True at real keys.
 
@@ -122,29 +123,29 @@ def attend(
     kv = own.k.shape[2]
     rep = n // kv
     query = (q_bgqnh * h**-0.5).reshape(b, g, q, kv, rep, h)
+    # scores and sums stay in float32 also where the factors are bfloat16
+    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
     branch_q = query.transpose(0, 1, 3, 4, 2, 5)  # [B, G, K, rep, q, H]
-    score = jnp.einsum("bgkmh,bgkth->bgkmt", branch_q.reshape(b, g, kv, rep * q, h), own.k)
-    score = score.astype(jnp.float32).reshape(b, g, kv, rep, q, -1)
-    mask = jnp.broadcast_to(own_mask, (*np.broadcast_shapes(own_mask.shape[:2], (1, 1)), *own_mask.shape[2:]))
-    score = jnp.where(mask[:, :, None, None], score, MASKED)
+    score = product("bgkmh,bgkth->bgkmt", branch_q.reshape(b, g, kv, rep * q, h), own.k)
+    score = jnp.where(own_mask[:, :, None, None], score.reshape(b, g, kv, rep, q, -1), MASKED)
     top = jax.lax.stop_gradient(score.max(-1))  # [B, G, K, rep, q]
 
     if prefix is not None:
         shared_q = query.transpose(0, 3, 1, 4, 2, 5)  # [B, K, G, rep, q, H]
-        shared = jnp.einsum("bkmh,bkph->bkmp", shared_q.reshape(b, kv, g * rep * q, h), prefix.k)
-        shared = jnp.where(prefix_mask_bp[:, None, None], shared.astype(jnp.float32), MASKED)
+        shared = product("bkmh,bkph->bkmp", shared_q.reshape(b, kv, g * rep * q, h), prefix.k)
+        shared = jnp.where(prefix_mask_bp[:, None, None], shared, MASKED)
         shared_top = jax.lax.stop_gradient(shared.max(-1)).reshape(b, kv, g, rep, q).swapaxes(1, 2)
         top = jnp.maximum(top, shared_top)
 
     weight = jnp.exp(score - top[..., None])
     total = weight.sum(-1)
-    out = jnp.einsum("bgkmt,bgkth->bgkmh", weight.reshape(b, g, kv, rep * q, -1).astype(own.v.dtype), own.v)
+    out = product("bgkmt,bgkth->bgkmh", weight.reshape(b, g, kv, rep * q, -1).astype(own.v.dtype), own.v)
     out = out.reshape(b, g, kv, rep, q, h)
     if prefix is not None:
         weight = jnp.exp(shared - top.swapaxes(1, 2).reshape(b, kv, g * rep * q)[..., None])
         total = total + weight.sum(-1).reshape(b, kv, g, rep, q).swapaxes(1, 2)
-        more = jnp.einsum("bkmp,bkph->bkmh", weight.astype(prefix.v.dtype), prefix.v)
+        more = product("bkmp,bkph->bkmh", weight.astype(prefix.v.dtype), prefix.v)
         out = out + more.reshape(b, kv, g, rep, q, h).swapaxes(1, 2)
-    out = out / total[..., None].astype(out.dtype)
+    out = (out / total[..., None]).astype(q_bgqnh.dtype)
     return out.transpose(0, 1, 4, 2, 3, 5).reshape(b, g, q, n * h)

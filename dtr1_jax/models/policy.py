@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dtr1_jax.models import decoder, layers, vision
+from dtr1_jax.models import decoder, layers, vision, weights
 from dtr1_jax.models.layers import KV
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.types import Prompt
@@ -63,30 +63,29 @@ def init(key: jax.Array, spec: Spec) -> dict:
 def init_lora(key: jax.Array, params: dict, rank: int, targets: str) -> dict:
     """Adapters for the projections whose path (as `decoder/q`, `vision/blocks/qkv`) matches `targets`.
 
-    a is normal / sqrt(inputs) and b is 0, so the policy starts where it was (Hu et al. 2021). Stacked as the weights are.
-    Raises ValueError where nothing matches.
+    a is normal / sqrt(inputs) and b is 0, so the policy starts where it was (Hu et al. 2021). Stacked as the weights
+    are. The output projection has none. Raises ValueError where nothing matches or `targets` is no regular expression.
     """
-    pattern, lora = re.compile(targets), {}
-    for path, kernel in jax.tree_util.tree_leaves_with_path(params):
-        names = [p.key for p in path]
-        if names[-1] != "kernel" or names[0] == "head" or not pattern.fullmatch("/".join(names[:-1])):
-            continue
-        key, sub = jax.random.split(key)
-        *stack, inputs, outputs = kernel.shape
-        node = lora
-        for name in names[:-1]:
-            node = node.setdefault(name, {})
-        node["a"] = inputs**-0.5 * jax.random.normal(sub, (*stack, inputs, rank))
-        node["b"] = jnp.zeros((*stack, rank, outputs))
-    if not lora:
-        known = sorted("/".join(p.key for p in path[:-1]) for path, _ in jax.tree_util.tree_leaves_with_path(params)
-                       if path[-1].key == "kernel")  # fmt: skip
-        raise ValueError(f"lora targets {targets!r} match no projection; there are: {', '.join(known)}")
-    return lora
+    kernels = {n.removesuffix("/kernel"): x for n, x in weights.flatten(params).items() if n.endswith("/kernel")}
+    kernels.pop("head", None)
+    try:
+        chosen = [path for path in kernels if re.fullmatch(targets, path)]
+    except re.error as error:
+        raise ValueError(f"lora targets {targets!r} are not a regular expression: {error}") from error
+    if not chosen:
+        raise ValueError(f"lora targets {targets!r} match no projection; there are: {', '.join(kernels)}")
+    flat = {}
+    for path, sub in zip(chosen, jax.random.split(key, len(chosen))):
+        *stack, inputs, outputs = kernels[path].shape
+        flat[f"{path}/a"] = inputs**-0.5 * jax.random.normal(sub, (*stack, inputs, rank))
+        flat[f"{path}/b"] = jnp.zeros((*stack, rank, outputs))
+    return weights.unflatten(flat)
 
 
 def encode(params: dict, lora: dict | None, spec: Spec, prompt: Prompt, dtype=jnp.float32) -> jax.Array:
-    """[B, n / merge**2, D]: the vision tokens of each query's pictures."""
+    """[B, n / merge**2, D]: the vision tokens of each query's pictures. Raises ValueError where there is no tower."""
+    if spec.vision is None:
+        raise ValueError("the prompts have pictures, but the policy has no vision tower: expected images = None")
     return vision.encode(
         params["vision"], spec.vision, spec.width, prompt.images, lora=(lora or {}).get("vision"),
         lora_scale=spec.lora_scale, dtype=dtype, remat=spec.remat, unroll=spec.unroll,
@@ -117,7 +116,7 @@ def prefill(
     # a token sees the real tokens at and before it; where the padding stands does not matter
     mask = jnp.tril(jnp.ones((length, length), bool)) & prompt.mask_bp[:, None, None, :]
     angle = _angle(spec, prompt.position_bp3)[:, None]
-    x_bgpd, kv = decoder.scan(params["decoder"], (lora or {}).get("decoder"), spec, x_bgpd, angle, mask, None, None)
+    x_bgpd, kv = decoder.scan(params["decoder"], (lora or {}).get("decoder"), spec, x_bgpd, angle, mask)
     index_b = (prompt.mask_bp * jnp.arange(length)).argmax(1)
     last_bd = jnp.take_along_axis(x_bgpd[:, 0], index_b[:, None, None], 1)[:, 0]
     return Prefix(KV(kv.k[:, :, 0], kv.v[:, :, 0]), prompt.mask_bp, _norm(params, spec, last_bd), prompt.next_b)
@@ -148,8 +147,8 @@ def logprobs(
 ) -> jax.Array:
     """float32[B, G, S]: log-probability of each completion token under softmax(temper(logits)).
 
-    `temper` is what the sampler does to the logits (temperature, banned tokens), so that both mean the same distribution.
-    Time is cut into chunks that are recomputed in the backward pass, so no [S, V] array is held in float32.
+    `temper` is what the sampler does to the logits (temperature, banned tokens), so that both mean the same
+    distribution. Time is cut into chunks that are recomputed in the backward pass, so no [S, V] array is held.
     """
     x_bgsd = hidden(params, lora, spec, prefix, token_bgs)
 
@@ -174,9 +173,9 @@ def logprobs(
 
 def logits(params: dict, spec: Spec, x: jax.Array) -> jax.Array:
     """float32[..., V] from normed hidden states [..., D]."""
-    if spec.tied:
-        return (x @ params["embed"]["table"].astype(x.dtype).T).astype(jnp.float32)
-    return (x @ params["head"]["kernel"].astype(x.dtype)).astype(jnp.float32)
+    kernel = params["embed"]["table"].T if spec.tied else params["head"]["kernel"]
+    # not rounded to bfloat16 on the way out: at 16 its step is 1/8, which would be the error of the log-probability
+    return jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
 
 
 def start(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, group: int, slots: int) -> tuple[Decoding, list]:
@@ -201,7 +200,7 @@ def decode(
       token_bgq: int32[B, G, q].
       position_bgq: int32[B, G, q], their rotary positions.
       seen_bgt: bool[B, G, slots], cache slots that hold a token of the row, these q included.
-      slot: int32 scalar.
+      slot: int32 scalar; slot + q <= slots.
 
     Returns:
       ([B, G, q, D] normed hidden states, the new caches).

@@ -32,6 +32,10 @@ class VisionSpec:
     eps: float = 1e-6
     theta: float = 1e4
 
+    def __post_init__(self):
+        if self.width % (4 * self.heads):
+            raise ValueError(f"vision width = {self.width} is not a multiple of 4 x heads = {4 * self.heads}")
+
     @property
     def values(self) -> int:
         """Values in one patch."""
@@ -51,11 +55,12 @@ class Spec:
       qkv_bias: bias of the query, key and value projections (Qwen2.5).
       tied: the embedding is also the output projection.
       eps: of the RMS norms.
-      unroll: how many layers of the scoring scan are compiled in line; more is faster on small models, and more to compile.
+      unroll: how many layers of the scoring scan are compiled in line; more is faster on small models, and more to
+        compile.
       remat: recompute each layer in the backward pass instead of keeping its activations.
       lora_scale: factor on the output of LoRA branches (alpha / rank).
-      frame: coordinate frame in which the policy writes boxes (names of dtr1_jax.twin.text.Frame): "pixel" of the resized
-        picture or "norm1000".
+      frame: coordinate frame in which the policy writes boxes (names of dtr1_jax.twin.text.Frame): "pixel" of the
+        resized picture or "norm1000".
       vision: the tower, or None for a text-only policy.
     """
 
@@ -80,14 +85,12 @@ class Spec:
     vision: VisionSpec | None = None
 
     def __post_init__(self):
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim = {self.head_dim} is odd, but rotary positions turn pairs of values")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}")
         if self.sections is not None and sum(self.sections) != self.head_dim // 2:
             raise ValueError(f"sections {self.sections} must sum to head_dim / 2 = {self.head_dim // 2}")
-        if self.vision is not None and self.vision.width % (4 * self.vision.heads):
-            raise ValueError(
-                f"vision width {self.vision.width} is not a multiple of 4 x heads = {4 * self.vision.heads}"
-            )
 
 
 TINY = Spec(

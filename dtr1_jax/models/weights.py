@@ -16,12 +16,10 @@ class WeightsError(ValueError):
     """A file of weights that does not fit; the message names the file and the tensors."""
 
 
-def flatten(params: dict, prefix: str = "") -> dict[str, jax.Array]:
+def flatten(params: dict) -> dict[str, jax.Array]:
     """Nested dict -> {"decoder/q/kernel": array, ...}, sorted by name."""
-    return {
-        "/".join(p.key for p in path): leaf
-        for path, leaf in sorted(jax.tree_util.tree_leaves_with_path(params), key=str)
-    }
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return dict(sorted(("/".join(p.key for p in path), leaf) for path, leaf in leaves))
 
 
 def unflatten(flat: dict) -> dict:
@@ -52,9 +50,10 @@ def load(path: str | Path, template: dict) -> dict:
     """
     path = Path(path)
     wanted = {name: leaf.shape for name, leaf in flatten(template).items()}
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file; expected weights as .safetensors with {len(wanted)} tensors")
     try:
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "no such file"
+            raise WeightsError(f"{path}: {what}; expected a .safetensors file with {len(wanted)} tensors")
         with safe_open(path, framework="flax") as file:
             names = set(file.keys())
             faults = [f"missing {n} {wanted[n]}" for n in sorted(wanted.keys() - names)]
