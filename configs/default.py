@@ -67,6 +67,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.grpo.epochs = 1  # passes over each rollout
     c.grpo.minibatches = 1  # optimizer steps per pass
     c.grpo.micro_queries = 1  # queries per gradient accumulation step; 0 = all at once
+    c.grpo.micro_group = 4  # completions of each at a time, at most; they share one pass over the prompt; 0 = all
     c.grpo.resample = 0  # rounds of refilling groups without spread (dynamic sampling); 0 = off
 
     c.optim = ConfigDict()

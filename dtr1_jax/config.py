@@ -78,6 +78,7 @@ class Grpo:
     epochs: int
     minibatches: int
     micro_queries: int
+    micro_group: int
     resample: int
 
 
@@ -241,6 +242,7 @@ def _cross_checks(c: Config) -> list[str]:
         "grpo.clip_high",
         "grpo.dual_clip",
         "grpo.micro_queries",
+        "grpo.micro_group",
         "grpo.resample",
         "optim.lr",
         "optim.warmup",

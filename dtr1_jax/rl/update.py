@@ -71,7 +71,7 @@ def update(
       frozen: weights that stay.
       banned_v: bool[V] or None, as in sampling.
       tx: from `optim.make`.
-      knobs: variant, clipping, KL.
+      knobs: variant, clipping, KL, and `micro_group`: completions of each query at a time, at most; 0 = all.
       temperature: of the sampling.
       micro: queries per gradient accumulation step, a divisor of B (and over a mesh a multiple of its shares); 0 = all.
       dtype: compute dtype.
@@ -86,43 +86,67 @@ def update(
     weight_bgs = loss_lib.loss_weights(mask_bgs, variant=knobs.variant, max_tokens=mask_bgs.shape[-1])
     temper = functools.partial(sampling.temper, temperature=temperature, banned_v=banned_v)
 
-    def score(base, lora, prompt):
-        prefix = policy.prefill(base, lora, spec, prompt, dtype)
-        return lambda token_bgs: policy.logprobs(base, lora, spec, prefix, token_bgs, temper=temper)
+    def score(base, lora, prefix, token_bgs):
+        return policy.logprobs(base, lora, spec, prefix, token_bgs, temper=temper)
 
-    def micro_loss(trainable, part):
-        prompt, token, old, advantage, weight, mask = part
-        base, lora = weights(trainable, frozen)
-        logp = score(base, lora, prompt)(token)
-        reference = None
+    def accumulate(total, part):
+        """Adds loss and gradient of some queries: prompts once forward, groups in parts, prompts once back."""
+        prompt, rows = mesh_lib.constrain(part, mesh)
+
+        def read(trainable):
+            prefix = policy.prefill(*weights(trainable, frozen), spec, prompt, dtype)
+            return (prefix.kv, prefix.last_bd), prefix
+
+        state_of_prompt, backward, prefix = jax.vjp(read, state.trainable, has_aux=True)
         if knobs.beta:
-            reference = jax.lax.stop_gradient(score(frozen.get("reference", base), None, prompt)(token))
-        return loss_lib.grpo_loss(
-            logp, old, reference, advantage, weight, mask, variant=knobs.variant, beta=knobs.beta,
-            clip_low=knobs.clip_low, clip_high=knobs.clip_high, dual_clip=knobs.dual_clip,
-        )  # fmt: skip
+            reference = frozen.get("reference", weights(state.trainable, frozen)[0])
+            reference_prefix = policy.prefill(reference, None, spec, prompt, dtype)
 
-    parts = (batch.prompt, rollout.token_bgs, rollout.logp_bgs, batch.advantage_bg, weight_bgs, mask_bgs)
-    value_and_grad = jax.value_and_grad(micro_loss, has_aux=True)
+        def loss(trainable, state_of_prompt, rows):
+            token, old, advantage, weight, mask = rows
+            kv, last_bd = state_of_prompt
+            logp = score(*weights(trainable, frozen), prefix._replace(kv=kv, last_bd=last_bd), token)
+            reference_logp = score(reference, None, reference_prefix, token) if knobs.beta else None
+            return loss_lib.grpo_loss(
+                logp, old, reference_logp, advantage, weight, mask, variant=knobs.variant, beta=knobs.beta,
+                clip_low=knobs.clip_low, clip_high=knobs.clip_high, dual_clip=knobs.dual_clip,
+            )  # fmt: skip
+
+        def branch(total, rows):
+            gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+            (value, metrics), grads = gradient(state.trainable, state_of_prompt, mesh_lib.constrain(rows, mesh))
+            return jax.tree.map(jnp.add, total, (value, *grads)), metrics
+
+        value, grads = total
+        zero = jax.tree.map(jnp.zeros_like, state_of_prompt)
+        count = _parts(rollout.token_bgs.shape[1], knobs.micro_group)
+        (value, grads, cotangent), metrics = _scan(branch, (value, grads, zero), rows, count, axis=1)
+        return (value, jax.tree.map(jnp.add, grads, backward(cotangent)[0])), metrics
+
+    parts = batch.prompt, (rollout.token_bgs, rollout.logp_bgs, batch.advantage_bg, weight_bgs, mask_bgs)
+    zero = jnp.float32(0), jax.tree.map(jnp.zeros_like, state.trainable)
     count = batch.advantage_bg.shape[0] // micro if micro else 1
-    if count == 1:
-        (value, metrics), grads = value_and_grad(state.trainable, parts)
-    else:
-
-        def accumulate(total, part):
-            out, grads = value_and_grad(state.trainable, mesh_lib.constrain(part, mesh))
-            return jax.tree.map(jnp.add, total, (out[0], grads)), out[1]
-
-        zero = (jnp.float32(0), jax.tree.map(jnp.zeros_like, state.trainable))
-        (value, grads), metrics = jax.lax.scan(accumulate, zero, _split(parts, count))
+    (value, grads), metrics = _scan(accumulate, zero, parts, count, axis=0)
     trainable, opt, info = optim.guarded_update(grads, value, state.opt, state.trainable, tx)
     metrics = loss_lib.reduce_metrics(metrics) | info | {"loss": value}
     return State(trainable, opt), jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
 
 
-def _split(tree, count):
-    """[B, ...] -> [count, B / count, ...]; part i takes rows i, i + count, ..., so each device keeps the rows it has."""
-    return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), tree)
+def _parts(size, most):
+    """The fewest equal parts of `size` that are no larger than `most`; 0 = no limit."""
+    return next(n for n in range(1, size + 1) if size % n == 0 and (not most or size // n <= most))
+
+
+def _scan(function, carry, tree, count, axis):
+    """lax.scan of `function` over `count` parts of `tree` along `axis`; a call where there is but one."""
+    if count == 1:
+        return function(carry, tree)
+    return jax.lax.scan(function, carry, jax.tree.map(lambda x: _split(x, count, axis), tree))
+
+
+def _split(x, count, axis):
+    """[.., n, ..] -> [count, .., n / count, ..]; part i takes i, i + count, ..., so each device keeps its own rows."""
+    return jnp.moveaxis(x.reshape(*x.shape[:axis], -1, count, *x.shape[axis + 1 :]), axis + 1, 0)
 
 
 def trim(rollout: Rollout, multiple: int = 32) -> Rollout:
