@@ -48,6 +48,25 @@ class LayerNorm(nn.Module):
         return (y * scale + bias).astype(x.dtype)
 
 
+@jax.custom_vjp
+def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x[..., i] @ kernel[i, o].
+
+    With a gradient rule of its own. That of `@` asks for the kernel's gradient transposed, for which XLA on the CPU
+    writes a transposed copy of the output's gradient: a quarter of the time that an MLP takes to train.
+    """
+    return x @ kernel
+
+
+def _matmul_backward(operands, dy):
+    x, kernel = operands
+    rows = tuple(range(x.ndim - 1))
+    return dy @ kernel.T, jax.lax.dot_general(x, dy, ((rows, rows), ((), ())))
+
+
+matmul.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _matmul_backward)
+
+
 class Projection(nn.Module):
     """x @ kernel (+ bias); where the `lora` collection has this layer, + scale * (x @ a) @ b (Hu et al. 2021)."""
 
@@ -58,12 +77,12 @@ class Projection(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", nn.initializers.normal(x.shape[-1] ** -0.5), (x.shape[-1], self.features))
-        y = x @ kernel.astype(x.dtype)
+        y = matmul(x, kernel.astype(x.dtype))
         if self.bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
         if self.has_variable("lora", "a"):
             a, b = (self.get_variable("lora", n).astype(x.dtype) for n in ("a", "b"))
-            y = y + ((x @ a) @ b) * self.lora_scale
+            y = y + matmul(matmul(x, a), b) * self.lora_scale
         return y
 
 
