@@ -1,11 +1,16 @@
-"""`python main.py --config=configs/seg.py --workdir=runs/seg --mode=train|sft|eval|infer [--config.section.name=value]`."""
+"""`python main.py --config=configs/seg.py --workdir=runs/seg --mode=train [--config.section.name=value]`; --help."""
 
+import logging
 import sys
 
 from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "settings; --config.section.name=value changes one")
+# Names that are not there are let in, so that config.py refuses all faults of the settings at once.
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "settings; --config.section.name=value changes one", lock_config=False, accept_new_attributes=True
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: metrics, checkpoints, report (default: runs/<task>)")
 MODE = flags.DEFINE_enum(
     "mode", "train", ["train", "sft", "eval", "infer"],
@@ -13,17 +18,40 @@ MODE = flags.DEFINE_enum(
 )  # fmt: skip
 IMAGE = flags.DEFINE_string("image", None, "infer: a JPEG or PNG file")
 QUERY = flags.DEFINE_string("query", None, "infer: what to look for")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join a run on several hosts, where that is not clear by itself")
+
+
+def parse(argv: list[str]) -> list[str]:
+    """What is left of the command line behind the flags. Leaves with one line where a flag does not fit."""
+    try:
+        rest = flags.FLAGS(argv)
+        if CONFIG.value is None:
+            raise flags.Error("--config is missing; expected a file such as configs/seg.py")
+        if rest[1:]:
+            raise flags.Error(f"not understood: {' '.join(rest[1:])}; settings are given as --name=value")
+        return rest
+    except flags.Error as error:
+        sys.exit(f"error: {error}")
+    except (OSError, KeyError, AttributeError, TypeError) as error:  # a setting of a group that is not there
+        text = error.args[0] if isinstance(error, KeyError) else error
+        sys.exit(f"error: settings: {' '.join(str(text).split())}")
 
 
 def main(argv: list[str]) -> None:
     """Hands the settings to the mode."""
-    from dtr1_jax import cli  # not before: `--help` and bad flags need not wait for JAX
+    del argv
+    logging.getLogger().removeHandler(absl_logging.get_absl_handler())  # its lines begin with a thread id
+    try:
+        from dtr1_jax import cli  # not before: `--help` and bad flags need not wait for JAX
 
-    if argv[1:]:
-        raise app.UsageError(f"not understood: {' '.join(argv[1:])}")
-    sys.exit(cli.run(MODE.value, CONFIG.value, WORKDIR.value, image=IMAGE.value, query=QUERY.value))
+        cli.quiet()
+        status = cli.run(
+            MODE.value, CONFIG.value, WORKDIR.value, image=IMAGE.value, query=QUERY.value, distributed=DISTRIBUTED.value
+        )
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse)

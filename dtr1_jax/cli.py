@@ -21,66 +21,126 @@ from dtr1_jax.workers import WorkerError
 
 EXPECTED = (
     config.ConfigError, checkpoint.CheckpointError, weights.WeightsError, files.DataError, images.ImageError,
-    prompts.PromptError, tokens.TokenizerError, WorkerError, train.DivergedError,
+    prompts.PromptError, tokens.TokenizerError, WorkerError, train.DivergedError, OSError,
 )  # fmt: skip
-STOPPED = 130  # exit status of a run that saved and left because it was asked to
+STOPPED = 130  # exit status of a run that left because it was asked to
 
 log = logging.getLogger(__name__)
 
 
 def run(
-    mode: str, values: ConfigDict, workdir: str | None, *, image: str | None = None, query: str | None = None
-) -> int:
+    mode: str, values: ConfigDict, workdir: str | None, *, image: str | None = None, query: str | None = None,
+    distributed: bool = False,
+) -> int:  # fmt: skip
     """Runs a mode; returns the exit status: 0 done, 1 an error of the user's (printed), 130 stopped by a signal."""
-    quiet()
     try:
         c = config.from_configdict(values)
         folder = Path(workdir or f"runs/{c.data.task}").expanduser()
+        join(distributed)
         if mode == "train":
-            print(f"report: {train.run(c, folder)}")
+            say(f"report: {train.run(c, folder)}")
         elif mode == "sft":
-            print(f"weights: {coldstart.run(c, folder)}")
+            say(f"weights: {coldstart.run(c, folder)}")
         elif mode == "eval":
-            print(json.dumps(held_out(c, folder), indent=2))
+            say(json.dumps(held_out(c, folder), indent=2))
         elif mode == "infer":
-            print(f"answer: {infer.run(c, folder, image, query)}")
+            say(f"answer: {infer.run(c, folder, image, query)}")
         else:
             raise config.ConfigError(f"--mode: expected train, sft, eval or infer, got {mode!r}")
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except interrupt.Interrupted as error:
-        print(f"{error}; the same command goes on from there", file=sys.stderr)
+        print(f"{error} and saved; the same command goes on from there", file=sys.stderr)
+        return STOPPED
+    except KeyboardInterrupt:
+        print("stopped at once; what was saved before is untouched", file=sys.stderr)
         return STOPPED
     return 0
+
+
+def say(text: str) -> None:
+    """Prints a result, once for all processes of a run."""
+    if jax.process_index() == 0:
+        print(text)
 
 
 def held_out(c: config.Config, folder: Path) -> dict[str, float]:
     """Scores the newest checkpoint in the folder, or the policy's own weights, on the held-out split.
 
-    Writes eval.json, and predictions.jsonl with pictures in gallery/eval.
+    Writes eval.json, and predictions.jsonl with pictures in gallery/eval. The folder is made once the settings have
+    proved good.
     """
     score.check_weights(c.reward.weights)
+    if not c.train.eval_examples:
+        raise config.ConfigError("config.train.eval_examples: expected at least 1 for --mode=eval, got 0")
     bundle, device_mesh = bundles.load(c), mesh.make(c.mesh)
+    mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
     source = sources.make(c.data, c.data.eval_split)
     current = train.trained(c, bundle, device_mesh, folder)
+    evaluate.open_folder(folder)
     with Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter:
         log.info("masks by %s", segmenter.description)
         predictions = evaluate.evaluate(*current, bundle, c, device_mesh, source, segmenter)
     numbers = evaluate.figures(predictions)
-    evaluate.write(folder / "gallery" / "eval", predictions, c.train.gallery)
-    partial = folder / "eval.json.partial"
-    partial.write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
-    os.replace(partial, folder / "eval.json")
+    if jax.process_index() == 0:
+        evaluate.write(folder / "gallery" / "eval", predictions, c.train.gallery)
+        partial = folder / "eval.json.partial"
+        partial.write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
+        os.replace(partial, folder / "eval.json")
     return numbers
 
 
+def join(asked: bool = False) -> None:
+    """Joins the other processes of a run on several hosts; must come before anything touches a device.
+
+    Does so where `asked`, where JAX_COORDINATOR_ADDRESS is set, and on the workers of a TPU pod. JAX finds the
+    processes by itself on TPU pods and under Slurm, Open MPI and Kubernetes. Elsewhere start one process a host with
+    JAX_COORDINATOR_ADDRESS=host:port, JAX_NUM_PROCESSES and JAX_PROCESS_ID (0, 1, ...). Raises ConfigError.
+    """
+    pod = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    if not (asked or pod or "JAX_COORDINATOR_ADDRESS" in os.environ):
+        return
+    names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+    try:
+        jax.distributed.initialize(**{k: int(os.environ[name]) for k, name in names.items() if name in os.environ})
+    except (ValueError, RuntimeError) as error:
+        raise config.ConfigError(
+            f"can not join the processes of this run: {error}; expected a TPU pod, Slurm, Open MPI or Kubernetes, or"
+            " JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from error
+    if jax.process_index():
+        logging.getLogger("dtr1_jax").setLevel(logging.WARNING)  # the first process speaks for all
+
+
 def quiet() -> None:
-    """Our messages and others' warnings only; and compiled programs are kept between runs where the user has a cache."""
-    logging.getLogger().setLevel(logging.WARNING)
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    """Plain lines on stderr: our messages, and others' warnings with their names. Compiled programs are kept.
+
+    They are kept in a folder of the user's cache, or where JAX_COMPILATION_CACHE_DIR says.
+    """
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Plain())
+    root.addHandler(handler)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax, which reports every save
     logging.getLogger("dtr1_jax").setLevel(logging.INFO)
+    # transformers would advise to install PyTorch
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if not jax.config.jax_compilation_cache_dir:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dtr1_jax" / "compiled"
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dtr1_jax" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+class _Plain(logging.Formatter):
+    """The message alone where it is ours; on a terminal it wipes the progress line, which comes again."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            ours = record.name.startswith("dtr1_jax")
+            text = f"{record.levelname.lower()}: " + (text if ours else f"{record.name}: {text}")
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return ("\r\x1b[K" if sys.stderr.isatty() else "") + text

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ import numpy as np
 from dtr1_jax import config, draw, mesh
 from dtr1_jax.benchmarks import segmentation
 from dtr1_jax.bundle import Bundle
-from dtr1_jax.data import pipeline
-from dtr1_jax.rewards import score
+from dtr1_jax.data import files, pipeline
+from dtr1_jax.rewards import resolve, score
 from dtr1_jax.rewards.resolve import Outcome
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.twin import text, transcript
@@ -49,29 +50,32 @@ def parse(rollout: Rollout, batch: pipeline.Batch, bundle: Bundle) -> list[list[
 
 
 def predict(
-    params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, batch: pipeline.Batch, segmenter
-) -> list[Prediction]:
-    """Answers a batch greedily (or at train.eval_temperature) and scores it."""
+    params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, batch: pipeline.Batch,
+    key: jax.Array, segmenter,
+) -> list[Prediction]:  # fmt: skip
+    """Answers a batch greedily (or at train.eval_temperature, with `key`) and scores it."""
     real = len(batch.examples)
     prompt = jax.tree.map(lambda x: _pad(x, -real % mesh.shares(device_mesh) + real), batch.prompt)
     rollout = rollouts.sample(
-        params, lora, mesh.put_batch(device_mesh, prompt), jax.random.key(c.seed), bundle.banned_v, spec=bundle.spec,
+        params, lora, mesh.put_batch(device_mesh, prompt), key, bundle.banned_v, spec=bundle.spec,
         group=1, new_tokens=c.rollout.new_tokens, end=bundle.style.tokenizer.end, pad=bundle.style.tokenizer.pad,
         temperature=c.train.eval_temperature, dtype=bundle.dtype,
     )  # fmt: skip
     rollout = jax.tree.map(lambda x: x[:real], mesh.local(rollout))
     parsed = parse(rollout, batch, bundle)
     rewards, outcomes = score.score(parsed, batch.examples, batch.canvases, segmenter, c.reward)
+    if not c.reward.weights.get("mask_iou"):  # the reward asks for no masks, but the figures need them
+        outcomes = resolve.outcomes(parsed, batch.examples, batch.canvases, segmenter)
     columns = {**rewards.columns, "reward": rewards.total_bg}
     return [
         Prediction(
-            example,
-            canvas,
-            parsed[i][0],
-            outcomes[i][0],
-            {name: float(x[i, 0]) for name, x in columns.items()},
-            segmentation.overlap(outcomes[i][0].mask, example.target.mask, example.target.ignore),
-        )  # fmt: skip
+            example=example,
+            canvas=canvas,
+            transcript=parsed[i][0],
+            outcome=outcomes[i][0],
+            columns={name: float(x[i, 0]) for name, x in columns.items()},
+            overlap=segmentation.overlap(outcomes[i][0].mask, example.target.mask, example.target.ignore),
+        )
         for i, (example, canvas) in enumerate(zip(batch.examples, batch.canvases))
     ]
 
@@ -80,11 +84,21 @@ def evaluate(
     params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, source, segmenter,
     check: Callable[[], None] = lambda: None,
 ) -> list[Prediction]:  # fmt: skip
-    """Predictions on the first train.eval_examples of `source`; `check` runs between batches and may raise."""
+    """Predictions on the first train.eval_examples of `source`; `check` runs around each batch and may raise.
+
+    Examples that can not be read are left out with a warning. Raises DataError where that leaves none.
+    """
     done: list[Prediction] = []
-    for batch in pipeline.evaluation(source, bundle.style, c.train.eval_batch, c.train.eval_examples):
+    skipped, root = pipeline.Skipped(), jax.random.key(c.seed)
+    batches = pipeline.evaluation(source, bundle.style, c.train.eval_batch, c.train.eval_examples, skipped)
+    check()
+    for i, batch in enumerate(batches):
+        done += predict(params, lora, bundle, c, device_mesh, batch, jax.random.fold_in(root, i), segmenter)
         check()
-        done += predict(params, lora, bundle, c, device_mesh, batch, segmenter)
+    if skipped.count and not done:
+        raise files.DataError(
+            f"none of the {skipped.count} held-out examples of {source!r} could be used; the warnings say why"
+        )
     return done
 
 
@@ -151,6 +165,19 @@ def draw_prediction(p: Prediction) -> Iterator[tuple[str, np.ndarray]]:
     yield "target", draw.overlay(image, mask=p.example.target.mask)
     if p.outcome.mask is not None:
         yield "answer", draw.overlay(image, mask=p.outcome.mask, target=p.example.target.mask)
+
+
+def open_folder(folder: Path) -> Path:
+    """Makes the folder for results, before the work for them. Raises ConfigError where it can not be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise config.ConfigError(
+            f"can not write to {folder}: {error.strerror or error}; expected a folder that this user may create and"
+            " write; choose another --workdir"
+        ) from None
 
 
 def _pad(x, size: int):

@@ -24,8 +24,8 @@ from dtr1_jax.types import Example, Prompt, Rewards, Rollout
 class Experience:
     """B queries with G scored completions each; arrays are numpy, the rows of this process.
 
-    seconds: of the sampling ("rollout") and of reading and scoring ("score"). tokens: sampled, those of groups that were
-    not kept included. failed: samples that the segmenter gave no mask for.
+    seconds: of the sampling ("rollout") and of reading and scoring ("score"). tokens: sampled, in groups that were not
+    kept too. failed: samples that the segmenter gave no mask for.
     """
 
     examples: list[Example]
@@ -39,8 +39,8 @@ class Experience:
 
 
 def gather(
-    params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, batch: pipeline.Batch, key: jax.Array,
-    segmenter,
+    params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, batch: pipeline.Batch,
+    key: jax.Array, segmenter,
 ) -> Experience:  # fmt: skip
     """Samples G completions for each query of the batch and scores them."""
     started = time.monotonic()
@@ -67,7 +67,7 @@ def collect(
 ) -> Experience:  # fmt: skip
     """A batch of experience; groups without spread are replaced by those of up to grpo.resample further batches (DAPO).
 
-    Where even those do not suffice, the last groups without spread stay: they weigh nothing, and nothing is raised.
+    Where even those do not suffice, groups without spread fill up: they weigh nothing, and nothing is raised.
     """
     rounds, informative = [], 0
     for i in range(1 + c.grpo.resample):
@@ -105,7 +105,8 @@ def describe(e: Experience) -> dict[str, float]:
     flat = ~np.asarray(advantages.informative_b(e.rewards.total_bg))
     out = {
         "train/reward": e.rewards.total_bg.mean(), "train/reward_std": e.rewards.total_bg.std(1).mean(),
-        "train/groups_without_spread": flat.mean(), "train/length": length_bg.mean(), "train/length_max": length_bg.max(),
+        "train/groups_without_spread": flat.mean(),
+        "train/length": length_bg.mean(), "train/length_max": length_bg.max(),
         "train/truncated": 1 - e.rollout.stopped_bg.mean(),
         "train/sound": np.mean([t.sound for group in e.transcripts for t in group]),
         # -log p of what was sampled: an unbiased estimate of the entropy of a token, at no cost
@@ -124,6 +125,10 @@ def table(e: Experience, most: int = 4) -> str:
     lines = []
     for i, example in enumerate(e.examples[:most]):
         worth = ", ".join(f"{name} {column[i, 0]:.2f}" for name, column in e.rewards.columns.items())
-        fault = f"\n\nfault: {e.transcripts[i][0].faults[0].message}" if e.transcripts[i][0].faults else ""
-        lines.append(f"### {example.query}\n\n```\n{e.transcripts[i][0].text}\n```\n\n{worth}{fault}\n")
+        first = e.transcripts[i][0]
+        fault = f"\n\nfault: {first.faults[0].message}" if first.faults else ""
+        fence = "```"
+        while fence in first.text:  # the policy may write one too
+            fence += "`"
+        lines.append(f"### {example.query}\n\n{fence}\n{first.text}\n{fence}\n\n{worth}{fault}\n")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ import json
 import logging
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from dtr1_jax import bundle as bundles
@@ -21,27 +22,31 @@ log = logging.getLogger(__name__)
 def run(c: config.Config, workdir: Path, image: str | None, query: str | None) -> Path:
     """Answers and writes into a new folder `workdir/infer/<name of the picture>`; returns it.
 
-    twin.json (text frame and size as the policy wrote it), answer.json, transcript.txt, mask.png (white = answer, at the
-    picture's own size), overlay.png. Raises ConfigError where image or query is missing, ImageError for a bad picture.
+    twin.json (in the frame and size that the policy wrote), twin.png (the same, drawn), answer.json, transcript.txt,
+    mask.png (white = answer, at the picture's own size) and overlay.png. An unsound transcript has no mask and may have
+    no twin; answer.json says its faults. Raises ConfigError where image or query is missing, ImageError for a bad
+    picture, PromptError for a query that is too long.
     """
     if not image or not query or not query.strip():
         raise config.ConfigError('--mode=infer needs --image=photo.jpg and --query="what to look for"')
     pixels = images.load(image)
     nothing = Target(np.zeros(pixels.shape[:2], bool), np.zeros((0, 4), np.float32))
-    example = Example(uid=str(image), image=pixels, query=query.strip().lower(), task=c.data.task, target=nothing)
+    words = query.strip().lower() if c.policy.prompt == "brief" else query.strip()  # the cold start's are lower case
+    example = Example(uid=str(image), image=pixels, query=words, task=c.data.task, target=nothing)
     bundle, device_mesh = bundles.load(c), mesh.make(c.mesh)
     batch = pipeline.single(example, bundle.style)
     weights = train.trained(c, bundle, device_mesh, workdir)
+    answers = evaluate.open_folder(Path(workdir) / "infer")
     with Segmenter(c.reward.segmenter, c.reward.workers, 10 * c.reward.deadline) as segmenter:
-        prediction = evaluate.predict(*weights, bundle, c, device_mesh, batch, segmenter)[0]
+        prediction = evaluate.predict(*weights, bundle, c, device_mesh, batch, jax.random.key(c.seed), segmenter)[0]
         description = segmenter.description
-    folder = _new_folder(Path(workdir) / "infer", Path(image).stem)
+    folder = _new_folder(answers, Path(image).stem)
     write(folder, prediction, query, description)
     return folder
 
 
 def write(folder: Path, p: evaluate.Prediction, query: str, segmenter: str) -> None:
-    """The files of one answer. An unsound transcript gives transcript.txt and an answer.json that says its faults."""
+    """The files of one answer, as `run` says."""
     row = evaluate.row(p)
     (folder / "transcript.txt").write_text(p.transcript.text, "utf-8", errors="replace")
     if row["twin"]:
@@ -51,17 +56,17 @@ def write(folder: Path, p: evaluate.Prediction, query: str, segmenter: str) -> N
     answer = {
         "query": query, "sound": p.transcript.sound, "answer": row["answer"], "thought": p.transcript.thought,
         "boxes_pixels": np.round(p.outcome.boxes * [width, height, width, height], 1).tolist(),
-        "masks_by": segmenter, "faults": [dataclasses.asdict(f) for f in p.transcript.faults],
+        "masks_by": segmenter, "segmenter_failed": p.outcome.failed,
+        "faults": [dataclasses.asdict(f) for f in p.transcript.faults],
     }  # fmt: skip
     (folder / "answer.json").write_text(json.dumps(answer, indent=2) + "\n", "utf-8")
     if p.outcome.mask is not None:
         (folder / "mask.png").write_bytes(draw.to_png(p.outcome.mask))
-    drawn = dict(evaluate.draw_prediction(p))
     small = draw.shrink(p.example.image, evaluate.LARGEST)
-    mask = None if p.outcome.mask is None else p.outcome.mask
-    (folder / "overlay.png").write_bytes(draw.to_png(draw.overlay(small, boxes=p.outcome.boxes, mask=mask)))
-    if "twin" in drawn:
-        (folder / "twin.png").write_bytes(draw.to_png(drawn["twin"]))
+    (folder / "overlay.png").write_bytes(draw.to_png(draw.overlay(small, boxes=p.outcome.boxes, mask=p.outcome.mask)))
+    for kind, drawn in evaluate.draw_prediction(p):
+        if kind == "twin":
+            (folder / "twin.png").write_bytes(draw.to_png(drawn))
 
 
 def _new_folder(parent: Path, name: str) -> Path:

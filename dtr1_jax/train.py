@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import logging
+import re
 import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from dtr1_jax import bundle as bundles
 from dtr1_jax import checkpoint, config, evaluate, experience, interrupt, mesh, metrics, report
@@ -19,7 +20,11 @@ from dtr1_jax.rewards import score
 from dtr1_jax.rl import advantages, optim, update
 from dtr1_jax.specialists.segment import Segmenter
 
-PATIENCE = 3  # updates in a row that may be skipped
+PATIENCE = 3  # skipped updates in a row that end a run
+# Settings that a checkpoint's weights depend on. Of the optimizer's, clipping changes what the checkpoint holds.
+POLICY = ("policy.name", "policy.path", "lora", "optim.clip")
+
+_advantages = jax.jit(advantages.advantages, static_argnames=("scale",))
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +34,13 @@ class DivergedError(RuntimeError):
 
 
 def initial(c: config.Config, bundle: bundles.Bundle, device_mesh) -> tuple[dict, dict]:
-    """(trainable, frozen) weights on the mesh; see rl/update.py for what they hold. Raises WeightsError."""
+    """(trainable, frozen) weights on the mesh, as rl/update.py describes them. Raises WeightsError, ConfigError."""
     base = bundles.read_weights(c, bundle)
     if c.lora.rank:
-        lora = policy.init_lora(jax.random.key(c.seed), base, c.lora.rank, c.lora.targets)
+        try:
+            lora = policy.init_lora(jax.random.key(c.seed), base, c.lora.rank, c.lora.targets)
+        except (ValueError, re.error) as error:
+            raise config.ConfigError(f"config.lora.targets = {c.lora.targets!r}: {error}") from None
         trainable, frozen = {"lora": lora}, {"base": base}
     else:
         trainable, frozen = {"base": base}, {"reference": base} if c.grpo.beta else {}
@@ -42,8 +50,16 @@ def initial(c: config.Config, bundle: bundles.Bundle, device_mesh) -> tuple[dict
 def run(c: config.Config, workdir: Path) -> Path:
     """Trains for train.steps, evaluates before and after, and writes the report; returns its path.
 
-    Raises interrupt.Interrupted after saving, where asked to stop; DivergedError; and the errors of the parts at the start.
+    Raises interrupt.Interrupted after saving, where asked to stop; DivergedError; and the errors of the parts at the
+    start.
     """
+    workdir = Path(workdir)
+    with interrupt.Flag() as stop:  # first, so that a signal during the start waits for something to save
+        _train(c, workdir, stop)
+        return report.build(workdir) if jax.process_index() == 0 else workdir / "report.html"
+
+
+def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     score.check_weights(c.reward.weights)
     bundle, device_mesh = bundles.load(c), mesh.make(c.mesh)
     for name, size in (("rollout.queries", c.rollout.queries), ("train.eval_batch", c.train.eval_batch)):
@@ -53,104 +69,122 @@ def run(c: config.Config, workdir: Path) -> Path:
     skipped = pipeline.Skipped()
     data = iter(
         pipeline.queries(
-            train_source,
-            bundle.style,
-            c.rollout.queries // jax.process_count(),
-            seed=c.data.seed + c.seed,
-            workers=c.data.workers,
-            shard=(jax.process_index(), jax.process_count()),
-            skipped=skipped,
-        )  # fmt: skip
-    )
-    tx = optim.make(c.optim, c.train.steps * c.grpo.epochs * c.grpo.minibatches)
+            train_source, bundle.style, c.rollout.queries // jax.process_count(), seed=c.data.seed + c.seed,
+            workers=c.data.workers, shard=(jax.process_index(), jax.process_count()), skipped=skipped,
+        )
+    )  # fmt: skip
+    updates = c.grpo.epochs * c.grpo.minibatches  # of a step
+    tx = optim.make(c.optim, c.train.steps * updates)
     trainable, frozen = initial(c, bundle, device_mesh)
-    root = jax.random.key(c.seed)
+    root, first = jax.random.key(c.seed), jax.process_index() == 0
 
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as saved,
-        metrics.writer(workdir, active=jax.process_index() == 0) as writer,
+        metrics.writer(workdir, active=first) as writer,
         Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
-        interrupt.Flag() as stop,
     ):
         log.info("masks by %s", segmenter.description)
-        opt_shapes = jax.eval_shape(tx.init, trainable)
-        opt = jax.jit(tx.init, out_shardings=mesh.shardings(device_mesh, {"opt": opt_shapes})["opt"])(trainable)
-        state, step, in_a_row = update.State(trainable, opt), 0, 0
-        restored = saved.restore(
-            jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-        )
+        state, step = begin(tx, trainable, device_mesh), 0
+        counts = {"skipped": 0, "in_a_row": 0, "examples": 0}  # updates left out in all, and of late; broken examples
+        kept = None  # step of the newest checkpoint
+        restored = saved.restore(shapes(state))
         if restored is not None:
             state, position, step = restored
             data.set_state(position["data"])
-            in_a_row = position["skipped_in_a_row"]
+            counts, kept = position["counts"], step
+            skipped.count = counts["examples"]
             log.info("going on from step %d of %s", step, workdir)
-        writer.truncate(step if restored else -1)
+        writer.truncate(-1 if restored is None else step)
 
-        def save(metric=None, wait=False):
-            position = {"data": data.get_state(), "skipped_in_a_row": in_a_row}
-            saved.save(step, state, position, metric, wait=wait)
+        def save(metric: float | None = None, wait: bool = False) -> None:
+            nonlocal kept
+            if step != kept:
+                position = {"data": data.get_state(), "counts": counts | {"examples": skipped.count}}
+                saved.save(step, state, position, metric)
+            kept = step
+            if wait:
+                saved.wait()
 
-        def leave_if_asked():
-            if stop.is_set:
+        def leave_if_asked() -> None:
+            if mesh.least(not stop.is_set) == 0:  # all processes leave where one was asked to
                 save(wait=True)
-                log.warning("asked to stop: saved step %d; the same command goes on from here", step)
                 raise interrupt.Interrupted(step)
 
-        def held_out(name: str) -> float:
-            weights = update.weights(state.trainable, frozen)
+        def held_out() -> float:
+            name = "before" if step == 0 else "after" if step >= c.train.steps else "latest"
+            log.info("evaluating on %d held-out queries", min(c.train.eval_examples, len(eval_source)))
             predictions = evaluate.evaluate(
-                *weights, bundle, c, device_mesh, eval_source, segmenter, check=leave_if_asked
-            )
+                *update.weights(state.trainable, frozen), bundle, c, device_mesh, eval_source, segmenter,
+                check=leave_if_asked,
+            )  # fmt: skip
             numbers = evaluate.figures(predictions)
-            writer.write(step, numbers)
-            if jax.process_index() == 0:
-                evaluate.write(Path(workdir) / "gallery" / name, predictions, c.train.gallery)
-            log.info("held-out %s: gIoU %.3f, %d queries", name, numbers.get("eval/giou", 0.0), len(predictions))
-            return numbers.get("eval/giou", 0.0)
+            if first:
+                evaluate.write(workdir / "gallery" / name, predictions, c.train.gallery)
+            writer.write(step, numbers)  # last: from here on the evaluation counts as done
+            log.info("held-out %s: gIoU %.3f, %d queries", name, numbers["eval/giou"], len(predictions))
+            return numbers["eval/giou"]
 
-        if not _evaluated(workdir, 0):
-            held_out("before")
         progress = metrics.Progress(c.train.steps, step)
-        while step < c.train.steps:
+        while True:
+            last, due = step >= c.train.steps, c.checkpoint.every and step and step % c.checkpoint.every == 0
+            if evaluation_due(c, step) and not _evaluated(workdir, step):
+                save(held_out(), wait=last)
+            elif last or due:
+                save(wait=last)
+            if last:
+                return
             leave_if_asked()
             started = time.monotonic()
-            key = jax.random.fold_in(root, step)
             gained = experience.collect(
-                *update.weights(state.trainable, frozen), bundle, c, device_mesh, data, key, segmenter
-            )
+                *update.weights(state.trainable, frozen), bundle, c, device_mesh, data, jax.random.fold_in(root, step),
+                segmenter,
+            )  # fmt: skip
             updating = time.monotonic()
             state, numbers = learn(state, frozen, bundle, c, device_mesh, tx, gained)
-            in_a_row = in_a_row + 1 if numbers["train/skipped"] else 0
-            step += 1
-            numbers |= mesh.mean(experience.describe(gained))
-            now = time.monotonic()
-            numbers |= {
+            step, now = step + 1, time.monotonic()
+            lost = int(numbers["train/skipped"])
+            counts["skipped"] += lost
+            counts["in_a_row"] = counts["in_a_row"] + lost if lost == updates else 0
+            numbers |= mesh.mean(experience.describe(gained)) | {
                 "train/update_s": now - updating, "train/step_s": now - started,
-                "train/update_tokens_per_s": gained.rollout.mask_bgs.sum() / (now - updating),
-                "train/lr": float(optim.lr_at(c.optim, c.train.steps, step - 1)), "train/examples_skipped": skipped.count,
+                "train/update_tokens_per_s": c.grpo.epochs * gained.rollout.mask_bgs.sum() / (now - updating),
+                "train/lr": float(optim.lr_at(c.optim, c.train.steps * updates, step * updates - 1)),
+                "train/skipped": counts["skipped"], "train/examples_skipped": skipped.count,
                 **metrics.memory(jax.local_devices()[0].memory_stats()),
             }  # fmt: skip
             if step % c.train.log_every == 0 or step == c.train.steps:
                 writer.write(step, numbers)
                 shown = ("train/reward", "train/structure", "train/mask_iou")
-                progress.line(step, {name[6:]: numbers[name] for name in shown if name in numbers})
+                if first:
+                    progress.line(step, {name[6:]: numbers[name] for name in shown if name in numbers})
             if c.train.samples_every and step % c.train.samples_every == 0:
                 writer.text(step, "samples", experience.table(gained))
-            if in_a_row >= PATIENCE:
+            if lost:
+                log.warning("step %d: %d of %d updates skipped, loss or gradient not finite", step, lost, updates)
+            if counts["in_a_row"] >= PATIENCE:
                 save(wait=True)
                 raise DivergedError(
-                    f"the loss or gradient was not finite {in_a_row} times in a row (step {step}); the weights before that "
-                    f"are saved in {workdir}. Lower config.optim.lr or look at train/grad_norm and train/ratio_max"
+                    f"the loss or gradient was not finite in {counts['in_a_row']} updates in a row (step {step}); the"
+                    f" weights before them are saved in {workdir}. Look at train/grad_norm and train/ratio_max in"
+                    " metrics.jsonl, lower config.optim.lr, and begin a new --workdir"
                 )
-            due = c.checkpoint.every and step % c.checkpoint.every == 0
-            metric = None
-            if c.train.eval_every and step % c.train.eval_every == 0 and step < c.train.steps:
-                metric, due = held_out("latest"), True
-            if due and step < c.train.steps:
-                save(metric)
-        if not _evaluated(workdir, c.train.steps) or c.train.steps == 0:
-            save(held_out("after"), wait=True)
-    return report.build(workdir)
+
+
+def evaluation_due(c: config.Config, step: int) -> bool:
+    """Whether the policy after `step` steps is evaluated: before the first, after the last, every train.eval_every."""
+    ends = step == 0 or step >= c.train.steps
+    return c.train.eval_examples > 0 and (ends or bool(c.train.eval_every and step % c.train.eval_every == 0))
+
+
+def begin(tx: optax.GradientTransformation, trainable: dict, device_mesh) -> update.State:
+    """The state before the first update, on the mesh as the weights are."""
+    placed = mesh.shardings(device_mesh, {"opt": jax.eval_shape(tx.init, trainable)})["opt"]
+    return update.State(trainable, jax.jit(tx.init, out_shardings=placed)(trainable))
+
+
+def shapes(state: update.State) -> update.State:
+    """What a checkpoint is restored into: shapes, dtypes and shardings of the state."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
 
 
 def micro_batch(c: config.Config, device_mesh) -> int:
@@ -160,43 +194,52 @@ def micro_batch(c: config.Config, device_mesh) -> int:
     micro = min(size, c.grpo.micro_queries * mesh.shares(device_mesh))
     if micro and size % micro:
         raise config.ConfigError(
-            f"config.grpo.micro_queries = {c.grpo.micro_queries} on each of {mesh.shares(device_mesh)} shares of the mesh "
-            f"makes {micro} queries a step, which does not divide the {size} queries of a minibatch"
+            f"config.grpo.micro_queries = {c.grpo.micro_queries} on each of {mesh.shares(device_mesh)} shares of the"
+            f" mesh makes {micro} queries a step, which does not divide the {size} queries of a minibatch"
         )
     return micro
 
 
 def learn(state, frozen, bundle, c, device_mesh, tx, gained) -> tuple[update.State, dict[str, float]]:
-    """The optimizer steps of one batch of experience: (state, `train/...` numbers, means over the steps)."""
+    """The optimizer steps of one batch of experience.
+
+    Returns (state, `train/...` numbers): means over the steps; of `skipped` the sum, of `..._max` the maximum.
+    """
     reward = mesh.put_batch(device_mesh, gained.rewards.total_bg)
-    advantage_bg = jax.jit(functools.partial(advantages.advantages, scale=c.grpo.advantage))(reward)
-    whole = update.Minibatch(gained.prompt, update.trim(gained.rollout), mesh.local(advantage_bg))
+    advantage_bg = mesh.local(_advantages(reward, scale=c.grpo.advantage))
+    whole = update.Minibatch(gained.prompt, update.trim(gained.rollout), advantage_bg)
     size = len(gained.examples) // c.grpo.minibatches
+
+    def rows(i: int) -> update.Minibatch:
+        return jax.tree.map(lambda x: x[i * size : (i + 1) * size], whole)
+
     every = []
-    for _ in range(c.grpo.epochs):
-        for i in range(c.grpo.minibatches):
-            part = jax.tree.map(lambda x: x[i * size : (i + 1) * size], whole)  # noqa: B023
-            state, numbers = update.update(
-                state, frozen, mesh.put_batch(device_mesh, part), jnp.asarray(bundle.banned_v), spec=bundle.spec, tx=tx,
-                knobs=c.grpo, temperature=c.rollout.temperature, micro=micro_batch(c, device_mesh), mesh=device_mesh,
-                dtype=bundle.dtype,
-            )  # fmt: skip
-            every.append(numbers)
+    for part in [rows(i) for i in range(c.grpo.minibatches)] * c.grpo.epochs:
+        state, numbers = update.update(
+            state, frozen, mesh.put_batch(device_mesh, part), jnp.asarray(bundle.banned_v), spec=bundle.spec, tx=tx,
+            knobs=c.grpo, temperature=c.rollout.temperature, micro=micro_batch(c, device_mesh), mesh=device_mesh,
+            dtype=bundle.dtype, max_tokens=c.rollout.new_tokens,
+        )  # fmt: skip
+        every.append(numbers)
     every = jax.device_get(every)
-    out = {f"train/{name}": float(np.mean([m[name] for m in every])) for name in every[0]}
+    out = {}
+    for name in every[0]:
+        reduce = np.sum if name == "skipped" else np.max if name.endswith("_max") else np.mean
+        out[f"train/{name}"] = float(reduce([m[name] for m in every]))
     # sampler and scorer are compared before the first step changed anything
     return state, out | {f"train/{name}": float(every[0][name]) for name in ("mismatch", "mismatch_max")}
 
 
 def trained(c: config.Config, bundle: bundles.Bundle, device_mesh, workdir: Path) -> tuple[dict, dict | None]:
-    """(weights, adapters) of the newest checkpoint in `workdir`, or of config.policy.path where there is none."""
+    """(weights, adapters) of the newest checkpoint in `workdir`, or of config.policy.path where there is none.
+
+    The data, rewards and sampling may be others than in training; raises CheckpointError where the policy is another.
+    """
     trainable, frozen = initial(c, bundle, device_mesh)
     if (Path(workdir) / "checkpoints").is_dir():
-        with checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as saved:
-            tx = optim.make(c.optim, c.train.steps * c.grpo.epochs * c.grpo.minibatches)
-            state = update.State(trainable, jax.jit(tx.init)(trainable))
-            shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-            restored = saved.restore(shapes)
+        with checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep, fields=POLICY) as saved:
+            tx = optim.make(c.optim, c.train.steps)
+            restored = saved.restore(shapes(begin(tx, trainable, device_mesh)))
             if restored is not None:
                 log.info("weights of step %d in %s", restored[2], workdir)
                 return update.weights(restored[0].trainable, frozen)
@@ -204,6 +247,7 @@ def trained(c: config.Config, bundle: bundles.Bundle, device_mesh, workdir: Path
     return update.weights(trainable, frozen)
 
 
-def _evaluated(workdir, step: int) -> bool:
+def _evaluated(workdir: Path, step: int) -> bool:
     """Whether the metrics have an evaluation at this step already (a run that was stopped after it)."""
-    return any(row["step"] == step and "eval/giou" in row for row in metrics.read(workdir))
+    done = any(row["step"] == step and "eval/giou" in row for row in metrics.read(workdir))
+    return mesh.least(done) == 1  # the first process may be ahead of the others in writing
