@@ -1,7 +1,8 @@
 """The device mesh and the one sharding table. Nothing else in the project names a partition.
 
-Axes: `data` replicates the weights and cuts the queries; `fsdp` cuts queries and weights; `tensor` cuts heads and hidden
-units. Weights are stacked on a layer axis, which is never cut. An axis that does not divide a dimension leaves it whole.
+Axes: `data` replicates the weights and cuts the queries; `fsdp` cuts queries and weights; `tensor` cuts heads and
+hidden units. Weights are stacked on a layer axis, which is never cut. An axis that does not divide a dimension leaves
+it whole.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def make(sizes: config.Mesh, devices: list | None = None) -> Mesh:
         shape[shape.index(-1)] = max(1, len(devices) // rest)
     if math.prod(shape) != len(devices):
         raise config.ConfigError(
-            f"config.mesh: data x fsdp x tensor = {' x '.join(map(str, shape))} = {math.prod(shape)} devices, but there "
-            f"are {len(devices)} ({devices[0].platform}); set one of them to -1 to take what is left"
+            f"config.mesh: data x fsdp x tensor = {' x '.join(map(str, shape))} = {math.prod(shape)} devices, but "
+            f"there are {len(devices)} ({devices[0].platform}); set one of them to -1 to take what is left"
         )
     return jax.make_mesh(tuple(shape), AXES, devices=devices, axis_types=(AxisType.Auto,) * 3)
 
@@ -59,7 +60,8 @@ def check_batch(mesh: Mesh, name: str, size: int) -> None:
     """Raises ConfigError where a batch of `size` can not be cut over the mesh; `name` is its setting."""
     if size % shares(mesh):
         raise config.ConfigError(
-            f"config.{name} = {size} is not a multiple of mesh data x fsdp = {shares(mesh)}, so it can not be cut evenly"
+            f"config.{name} = {size} is not a multiple of mesh data x fsdp = {shares(mesh)}, so it can not be cut "
+            "evenly; change either of them"
         )
 
 
@@ -74,12 +76,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def shardings(mesh: Mesh, tree: Any) -> Any:
-    """Shardings of weights, adapters or optimizer state by the path of each leaf. Raises KeyError on a path without a rule."""
+    """Shardings of weights, adapters or optimizer state by the path of each leaf. Raises KeyError if no rule fits."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(mesh, path, leaf)), tree)
 
 
 def put(tree: Any, sharding: Any) -> Any:
-    """Arrays on the mesh; `sharding` is one for all leaves or a tree of them. Each host holds the whole arrays."""
+    """Arrays on the mesh; `sharding` is one for all leaves or a tree of them. Each host holds the whole arrays.
+
+    Never shares memory with `tree`, so that what is put here may be donated.
+    """
     if isinstance(sharding, NamedSharding):
         sharding = jax.tree.map(lambda _: sharding, tree)
     return jax.tree.map(_put, tree, sharding)
@@ -92,7 +97,7 @@ def put_batch(mesh: Mesh, tree: Any) -> Any:
 
 
 def local(tree: Any) -> Any:
-    """numpy arrays with the rows that this process put in by `put_batch`; the whole arrays where there is one process."""
+    """numpy arrays with the rows that this process put in by `put_batch`; whole arrays where there is one process."""
     return jax.tree.map(_local, tree)
 
 
@@ -115,6 +120,11 @@ def least(value: int) -> int:
     return int(multihost_utils.process_allgather(np.int32(value)).min())
 
 
+def most(value: int) -> int:
+    """The largest of a number over all processes."""
+    return -least(-value)
+
+
 def constrain(tree: Any, mesh: Mesh | None, axis: int = 0) -> Any:
     """Inside jit: cuts `axis` of every leaf as the batch; the identity without a mesh."""
     if mesh is None:
@@ -126,12 +136,14 @@ def constrain(tree: Any, mesh: Mesh | None, axis: int = 0) -> Any:
 def _local(x):
     if not isinstance(x, jax.Array) or x.is_fully_addressable:
         return np.asarray(x)
+    x = jax.device_put(x, batch(x.sharding.mesh))  # what a jitted function returns may be cut in another way
     shards = {s.index[0].start or 0: s.data for s in x.addressable_shards}  # one of each replica
     return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
 
 
 def _put(x, sharding):
     if sharding.is_fully_addressable:
+        x = x.copy() if isinstance(x, jax.Array) else x  # device_put shares it, even with may_alias=False
         return jax.device_put(x, sharding)
     x = np.asarray(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
@@ -141,10 +153,8 @@ def _spec(mesh, path, leaf):
     if not leaf.ndim:
         return P()
     name = "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", "")))) for p in path)
-    for pattern, spec in RULES:
-        if re.search(pattern, name):
-            break
-    else:
+    spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), None)
+    if spec is None:
         raise KeyError(f"no sharding rule for {name} {leaf.shape}; add one to RULES in {__name__}")
     axes = (None,) * (leaf.ndim - len(spec)) + tuple(spec)
     return P(*(a if a is not None and n % mesh.shape[a] == 0 else None for a, n in zip(axes, leaf.shape)))

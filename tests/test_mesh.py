@@ -1,0 +1,256 @@
+"""Where every array lives: the mesh, the table of partitions, and the way on and off the devices."""
+
+import dataclasses
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import small
+
+from configs import default
+from dtr1_jax import config, mesh
+from dtr1_jax.models import policy
+from dtr1_jax.models.spec import SPECS
+from dtr1_jax.rl import optim, sft, update
+from dtr1_jax.rl import rollout as rl_rollout
+from dtr1_jax.types import Rollout
+
+SETTINGS = config.from_configdict(default.get_config())
+needs_8 = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
+
+
+def made(*sizes):
+    return mesh.make(config.Mesh(*sizes), jax.devices()[:8])
+
+
+@needs_8
+@pytest.mark.parametrize("sizes, shape", [
+    ((8, 1, 1), (8, 1, 1)), ((-1, 4, 1), (2, 4, 1)), ((2, -1, 2), (2, 2, 2)), ((1, 1, -1), (1, 1, 8)),
+])  # fmt: skip
+def test_make(sizes, shape):
+    m = made(*sizes)
+    assert tuple(m.shape[a] for a in ("data", "fsdp", "tensor")) == shape
+    assert mesh.shares(m) == shape[0] * shape[1]
+    assert all(t == jax.sharding.AxisType.Auto for t in m.axis_types)
+    assert sorted(d.id for d in m.devices.flat) == list(range(8))
+
+
+@needs_8
+@pytest.mark.parametrize("sizes, product", [
+    ((3, 1, 1), "3 x 1 x 1 = 3"), ((2, 2, 4), "2 x 2 x 4 = 16"), ((3, -1, 1), "3 x 2 x 1 = 6"),
+    ((16, -1, 1), "16 x 1 x 1 = 16"),
+])  # fmt: skip
+def test_make_says_what_does_not_fit(sizes, product):
+    with pytest.raises(config.ConfigError, match=f"data x fsdp x tensor = {product} devices, but there are 8"):
+        made(*sizes)
+
+
+@needs_8
+def test_check_batch():
+    m = made(2, 2, 2)
+    mesh.check_batch(m, "rollout.queries", 8)
+    with pytest.raises(config.ConfigError, match=r"config.rollout.queries = 6 .* data x fsdp = 4"):
+        mesh.check_batch(m, "rollout.queries", 6)
+
+
+def whole_state(spec):
+    """Shapes of all that a run ever puts on a mesh: weights, adapters of every projection, all optimizer states."""
+    shapes = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
+    lora = jax.eval_shape(lambda p: policy.init_lora(jax.random.key(0), p, 4, ".*"), shapes)
+    tree = {"base": shapes, "lora": lora, "reference": shapes}
+    for name, trainable in (("base", shapes), ("lora", lora)):
+        state = jax.eval_shape(lambda x: optim.make(SETTINGS.optim, 10).init(x), {name: trainable})
+        tree[f"grpo of {name}"] = {"opt": state}
+    if spec.vision:
+        head = jax.eval_shape(lambda: sft.init_head(jax.random.key(0), spec, (3, 4)))
+        cold = {"policy": shapes, "head": head}
+        tree["sft"] = {"trainable": cold, "opt": jax.eval_shape(sft.optimizer(SETTINGS.sft).init, cold)}
+    return tree
+
+
+@needs_8
+@pytest.mark.parametrize("spec", [
+    *SPECS.values(), dataclasses.replace(small.SPEC, tied=False, qkv_bias=True),
+    dataclasses.replace(small.SPEC, vision=None),
+])  # fmt: skip
+def test_every_leaf_has_a_rule(spec):
+    m, tree = made(2, 2, 2), whole_state(spec)
+    places = mesh.shardings(m, tree)
+    assert jax.tree.structure(places) == jax.tree.structure(tree)
+    for (path, place), leaf in zip(jax.tree_util.tree_leaves_with_path(places), jax.tree.leaves(tree)):
+        place.shard_shape(leaf.shape)  # raises where it does not divide
+        name = jax.tree_util.keystr(path)
+        if "kernel" in name or "table" in name:
+            assert not place.is_fully_replicated or leaf.ndim < 2, (name, leaf.shape)
+        elif "bias" not in name and "lora" not in name:
+            assert place.is_fully_replicated, (name, place.spec)
+    same = mesh.shardings(m, {"base": tree["base"], "reference": tree["reference"]})
+    assert jax.tree.leaves(same["base"]) == jax.tree.leaves(same["reference"])
+
+
+@needs_8
+def test_the_table_by_hand():
+    params = small.params()
+    places = mesh.shardings(made(2, 2, 2), {"base": params, "lora": {"decoder": {"q": {
+        "a": jnp.zeros((2, 16, 4)), "b": jnp.zeros((2, 4, 32))}}}})  # fmt: skip
+    spec = jax.tree.map(lambda p: tuple(p.spec), places)
+    decoder, tower = spec["base"]["decoder"], spec["base"]["vision"]
+    assert decoder["q"]["kernel"] == decoder["gate"]["kernel"] == (None, "fsdp", "tensor")
+    assert decoder["o"]["kernel"] == decoder["down"]["kernel"] == (None, "tensor", "fsdp")
+    assert decoder["attn_norm"]["scale"] == decoder["q_norm"]["scale"] == (None, None)
+    assert spec["base"]["embed"]["table"] == ("tensor", "fsdp")
+    assert tower["blocks"]["qkv"]["kernel"] == (None, "fsdp", "tensor")
+    assert tower["blocks"]["qkv"]["bias"] == (None, "tensor") and tower["blocks"]["out"]["bias"] == (None, None)
+    assert tower["merger"]["fc2"]["kernel"] == ("tensor", "fsdp") and tower["merger"]["norm"]["bias"] == (None,)
+    assert tower["patch"]["kernel"] == ("fsdp", "tensor") and tower["position"]["table"] == (None, "fsdp")
+    assert spec["lora"]["decoder"]["q"] == {"a": (None, "fsdp", None), "b": (None, None, "tensor")}
+
+
+@needs_8
+def test_what_does_not_divide_stays_whole():
+    m = made(1, 4, 2)
+    tree = {"q": {"kernel": jnp.zeros((6, 8))}, "k": {"kernel": jnp.zeros((8, 3))}, "o": {"kernel": jnp.zeros((7, 9))}}
+    got = {name: tuple(p["kernel"].spec) for name, p in mesh.shardings(m, tree).items()}
+    assert got == {"q": (None, "tensor"), "k": ("fsdp", None), "o": (None, None)}
+
+
+@needs_8
+@pytest.mark.parametrize("name", ["kernal", "xq/kernel"])
+def test_an_unknown_path_is_an_error(name):
+    tree = {"decoder": {name.split("/")[0]: {"kernel": jnp.zeros((4, 4))} if "/" in name else jnp.zeros((4, 4))}}
+    with pytest.raises(
+        KeyError, match=rf"no sharding rule for decoder/{name} \(4, 4\); add one to RULES in dtr1_jax.mesh"
+    ):
+        mesh.shardings(made(8, 1, 1), tree)
+
+
+@needs_8
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 4, 1), (2, 2, 2)])
+def test_there_and_back(sizes):
+    m = made(*sizes)
+    prompt = small.prompt(8)
+    there = mesh.put_batch(m, prompt)
+    for x in jax.tree.leaves(there):
+        assert x.sharding.is_equivalent_to(mesh.batch(m), x.ndim)
+        assert {s.data.shape[0] for s in x.addressable_shards} == {8 // mesh.shares(m)}
+    back = mesh.local(there)
+    assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(back))
+    assert all((x == y).all() for x, y in zip(jax.tree.leaves(back), jax.tree.leaves(prompt)))
+    weights = {"base": small.params()}
+    put = mesh.put(weights, mesh.shardings(m, weights))
+    assert all((np.asarray(x) == np.asarray(y)).all() for x, y in zip(jax.tree.leaves(put), jax.tree.leaves(weights)))
+    assert all(x.is_fully_replicated for x in jax.tree.leaves(mesh.put(weights, mesh.replicated(m))))
+    assert mesh.local({"a": np.arange(3)})["a"].tolist() == [0, 1, 2]
+
+
+@needs_8
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2)])
+def test_what_was_put_can_be_donated(sizes):
+    m = made(*sizes)
+    host = {"base": small.params()}
+    before = jax.tree.map(np.copy, host)
+    source = jax.tree.map(jnp.asarray, host)
+    add = jax.jit(lambda t: jax.tree.map(lambda x: x + 1, t), donate_argnums=0)
+    for place in (mesh.shardings(m, source), mesh.replicated(m)):
+        jax.block_until_ready(add(mesh.put(source, place)))
+        assert not any(x.is_deleted() for x in jax.tree.leaves(source))
+        jax.block_until_ready(add(mesh.put(host, place)))
+    for tree in (host, source):
+        assert all((np.asarray(x) == y).all() for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(before)))
+
+
+@needs_8
+def test_constrain():
+    m = made(2, 2, 2)
+    tree = {"a": jnp.ones((8, 3)), "b": jnp.ones(8)}
+    assert mesh.constrain(tree, None) is tree
+    cut = jax.jit(lambda t: mesh.constrain(t, m))(tree)
+    assert all(x.sharding.is_equivalent_to(mesh.batch(m), x.ndim) for x in jax.tree.leaves(cut))
+    second = jax.jit(lambda x: mesh.constrain(x, m, axis=1))(jnp.ones((3, 8)))
+    assert second.addressable_shards[0].data.shape == (3, 2)
+
+
+def test_numbers_of_one_process():
+    assert mesh.mean({"a": 1.5, "b": -2.0}) == {"a": 1.5, "b": -2.0}
+    assert mesh.least(3) == mesh.most(3) == 3
+
+
+def learn(m, prompt, rollout, advantage):
+    """One step of full training, with every array on the mesh: (loss, all weights as numpy on every process)."""
+    tx = optax.sgd(0.5)
+    trainable = {"base": small.params()}
+    trainable = mesh.put(trainable, mesh.shardings(m, trainable))
+    knobs = dataclasses.replace(SETTINGS.grpo, variant="dapo", micro_group=0)
+    batch = mesh.put_batch(m, update.Minibatch(prompt, update.trim(rollout, 2), advantage))
+    state, metrics = update.update(
+        update.State(trainable, tx.init(trainable)), {}, batch, None, spec=small.SPEC, tx=tx, knobs=knobs,
+        temperature=1.0, mesh=m,
+    )  # fmt: skip
+    whole = jax.jit(lambda x: x, out_shardings=mesh.replicated(m))(state.trainable)
+    return float(metrics["loss"]), [np.asarray(x.addressable_data(0)) for x in jax.tree.leaves(whole)]
+
+
+def work(rank: int, out: str) -> None:
+    """What each of two processes with four devices does; the second has longer completions than the first."""
+    m = mesh.make(SETTINGS.mesh if jax.process_count() == 1 else config.Mesh(2, 2, 2))
+    mine = slice(0, 8) if rank < 0 else slice(4 * rank, 4 * rank + 4)
+    prompt = jax.tree.map(lambda x: x[mine], small.prompt(8))
+    there = mesh.put_batch(m, prompt)
+    assert there.token_bp.shape == (8, 7)
+    back = mesh.local(there)
+    assert all((x == y).all() for x, y in zip(jax.tree.leaves(back), jax.tree.leaves(prompt)))
+    assert (mesh.local(jax.jit(lambda x: x, out_shardings=mesh.replicated(m))(there.next_b)) == prompt.next_b).all()
+    if rank >= 0:
+        assert mesh.mean({"a": 1.0 + rank, "b": 4.0}) == {"a": 1.5, "b": 4.0}
+        assert (mesh.least(5 - rank), mesh.most(5 - rank)) == (4, 5)
+    weights = mesh.put({"base": small.params()}, mesh.shardings(m, {"base": small.params()}))["base"]
+    sampled = mesh.local(rl_rollout.sample(
+        weights, None, there, jax.random.key(0), None, spec=small.SPEC, group=2, new_tokens=6, end=-1, pad=0,
+        temperature=1.0,
+    ))  # fmt: skip
+    length = np.where(np.arange(8) < 4, 2, 5)[mine]
+    mask = np.broadcast_to(np.arange(6) < length[:, None, None], sampled.token_bgs.shape)
+    rollout = Rollout(sampled.token_bgs, mask, sampled.logp_bgs, sampled.stopped_bg)
+    advantage = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)[mine]
+    loss, leaves = learn(m, prompt, rollout, advantage)
+    np.savez(out, loss, sampled.token_bgs, *leaves)
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path):
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        port = s.getsockname()[1]
+    root = pathlib.Path(__file__).parents[1]
+    flags = "--xla_force_host_platform_device_count={} --xla_cpu_collective_call_terminate_timeout_seconds=600"
+    running = []
+    for rank in (-1, 0, 1):
+        env = os.environ | {"XLA_FLAGS": flags.format(1 if rank < 0 else 4), "PYTHONPATH": str(root)}
+        command = [sys.executable, __file__, str(rank), str(port), str(tmp_path / f"{rank}.npz")]
+        running.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    try:
+        for process in running:
+            said, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, said[-4000:]
+    finally:
+        for process in running:
+            process.kill()
+    one, first, second = (list(np.load(tmp_path / f"{rank}.npz").values()) for rank in (-1, 0, 1))
+    np.testing.assert_array_equal(np.concatenate([first[1], second[1]]), one[1])
+    for a, b, c in zip(one[2:] + one[:1], first[2:] + first[:1], second[2:] + second[:1]):
+        np.testing.assert_array_equal(b, c)
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+if __name__ == "__main__":
+    if int(sys.argv[1]) >= 0:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(f"localhost:{sys.argv[2]}", 2, int(sys.argv[1]))
+    work(int(sys.argv[1]), sys.argv[3])
