@@ -122,12 +122,24 @@ def extend(
 def insert(params, lora, spec: Spec, session: Session, token_bgn: jax.Array, count_bg: jax.Array) -> Session:
     """Puts the first `count_bg` of `token_bgn` (int32[B, G, n]) behind each row; they are never in the loss.
 
-    Rows that have ended and rows where the tokens do not fit are left as they are. The caller keeps n slots free.
+    Rows that have ended and rows where the tokens do not fit are left as they are; all are where no n slots are free.
     """
+    slots, n = session.seen_bgt.shape[2], token_bgn.shape[2]
+    if n > slots:
+        return session
+
+    def put(session):
+        return _put(params, lora, spec, session, token_bgn, count_bg)
+
+    # a write past the last slot would land on earlier ones, so it must not happen at all
+    return jax.lax.cond(session.slot + n <= slots, put, lambda session: session, session)
+
+
+def _put(params, lora, spec, session, token_bgn, count_bg):
     split, _ = policy.start(params, lora, spec, session.prefix, session.token_bgs.shape[1], 1)
     _, _, n = token_bgn.shape
     room, slots = session.token_bgs.shape[2], session.seen_bgt.shape[2]
-    fits_bg = ~session.ended_bg & (session.length_bg + count_bg <= room) & (session.slot + n <= slots)
+    fits_bg = ~session.ended_bg & (session.length_bg + count_bg <= room)
     count_bg = jnp.where(fits_bg, count_bg, 0)
     given_bgn = jnp.arange(n) < count_bg[..., None]
     at = jnp.arange(slots) - session.slot
