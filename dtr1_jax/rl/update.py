@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -56,13 +57,13 @@ def weights(trainable: dict, frozen: dict) -> tuple[dict, dict | None]:
 
 @functools.partial(
     jax.jit,
-    static_argnames=("spec", "tx", "knobs", "temperature", "micro", "mesh", "dtype"),
+    static_argnames=("spec", "tx", "knobs", "temperature", "micro", "mesh", "dtype", "max_tokens"),
     donate_argnames=("state",),
 )
 def update(
     state: State, frozen: dict, batch: Minibatch, banned_v: jax.Array | None, *, spec: Spec,
     tx: optax.GradientTransformation, knobs: Grpo, temperature: float, micro: int = 0, mesh: Mesh | None = None,
-    dtype: jnp.dtype = jnp.float32,
+    dtype: jnp.dtype = jnp.float32, max_tokens: int = 0,
 ) -> tuple[State, dict[str, jax.Array]]:  # fmt: skip
     """One step; a loss or gradient that is not finite changes nothing and is reported.
 
@@ -74,7 +75,9 @@ def update(
       knobs: variant, clipping, KL, and `micro_group`: completions of each query at a time, at most; 0 = all.
       temperature: of the sampling.
       micro: queries per gradient accumulation step, a divisor of B (and over a mesh a multiple of its shares); 0 = all.
+      mesh: over which the arrays are cut, or None.
       dtype: compute dtype.
+      max_tokens: the most tokens a completion may have, by which dr_grpo divides; 0 = S, if nothing was trimmed.
 
     Returns:
       state, and metrics as float32 scalars: loss, grad_norm, skipped, tokens, and those of `loss.grpo_loss` per token.
@@ -83,7 +86,7 @@ def update(
     mask_bgs = rollout.mask_bgs
     if knobs.mask_truncated:
         mask_bgs = mask_bgs & rollout.stopped_bg[..., None]
-    weight_bgs = loss_lib.loss_weights(mask_bgs, variant=knobs.variant, max_tokens=mask_bgs.shape[-1])
+    weight_bgs = loss_lib.loss_weights(mask_bgs, variant=knobs.variant, max_tokens=max_tokens or mask_bgs.shape[-1])
     temper = functools.partial(sampling.temper, temperature=temperature, banned_v=banned_v)
 
     def score(base, lora, prefix, token_bgs):
@@ -129,7 +132,10 @@ def update(
     (value, grads), metrics = _scan(accumulate, zero, parts, count, axis=0)
     trainable, opt, info = optim.guarded_update(grads, value, state.opt, state.trainable, tx)
     metrics = loss_lib.reduce_metrics(metrics) | info | {"loss": value}
-    return State(trainable, opt), jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
+    state = State(trainable, opt)
+    if mesh is not None:  # else the compiler cuts as it likes, and the next step is compiled anew for what it liked
+        state = jax.lax.with_sharding_constraint(state, mesh_lib.shardings(mesh, state))
+    return state, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
 
 
 def _parts(size, most):
@@ -150,8 +156,9 @@ def _split(x, count, axis):
 
 
 def trim(rollout: Rollout, multiple: int = 32) -> Rollout:
-    """Cuts the time that no completion uses, to a multiple, so that only a few shapes are ever compiled. Host side."""
-    longest = int(jax.device_get(rollout.mask_bgs.sum(-1).max()))
+    """Cuts the time that no completion of any process uses, to a multiple, so that few shapes compile. Host side."""
+    real = jax.device_get(rollout.mask_bgs).any((0, 1))
+    longest = mesh_lib.most(int((real * (np.arange(len(real)) + 1)).max()))
     keep = min(rollout.token_bgs.shape[-1], max(1, -(-longest // multiple)) * multiple)
     return Rollout(
         rollout.token_bgs[..., :keep], rollout.mask_bgs[..., :keep], rollout.logp_bgs[..., :keep], rollout.stopped_bg
