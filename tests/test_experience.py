@@ -1,0 +1,148 @@
+"""Groups without spread are replaced, rows stay together, and the numbers are those of a hand calculation."""
+
+import dataclasses
+import types as pytypes
+
+import jax
+import numpy as np
+import pytest
+
+from dtr1_jax import experience
+from dtr1_jax.twin.schema import Fault
+from dtr1_jax.twin.transcript import Transcript
+from dtr1_jax.types import Example, Prompt, Rewards, Rollout, Target
+
+G, S = 2, 3
+FLAT, SPREAD = (0.5, 0.5), (0.0, 1.0)
+
+
+def transcript(text, *faults):
+    return Transcript(text, {}, None, None, None, tuple(Fault("transcript", f) for f in faults))
+
+
+def made(number, rewards):
+    """One round: query i of it carries the number 10 * number + i in every array, its uid and its texts."""
+    b = len(rewards)
+    names = 10 * number + np.arange(b)
+    target = Target(np.zeros((1, 1), bool), np.zeros((0, 4), np.float32))
+    image = np.zeros((1, 1, 3), np.uint8)
+
+    def filled(*shape):
+        return np.broadcast_to(names.reshape(b, *(1,) * len(shape)), (b, *shape)).copy()
+
+    total = np.array(rewards, np.float32)
+    return experience.Experience(
+        examples=[Example(f"uid {n}", image, f"query {n}", "segmentation", target) for n in names],
+        transcripts=[[transcript(f"{n} {g}") for g in range(G)] for n in names],
+        prompt=Prompt(filled(4), filled(4) >= 0, filled(4, 3), filled(4), filled(), None),
+        rollout=Rollout(filled(G, S), filled(G, S) >= 0, -1.0 * filled(G, S), filled(G) >= 0),
+        rewards=Rewards({"structure": total, "mask_iou": filled(G) + 0.0}, total),
+        seconds={"rollout": 1.0, "score": 0.5},
+        tokens=6 * b,
+        failed=number,
+    )
+
+
+def collect(monkeypatch, rounds, resample):
+    """(what `collect` makes of these rounds, the batches and keys it asked for)."""
+    asked = []
+
+    def gather(params, lora, bundle, c, device_mesh, batch, key, segmenter):
+        asked.append((batch, jax.random.key_data(key).tolist()))
+        return rounds[batch]
+
+    monkeypatch.setattr(experience, "gather", gather)
+    c = pytypes.SimpleNamespace(grpo=pytypes.SimpleNamespace(resample=resample))
+    data = iter(range(len(rounds)))
+    return experience.collect(None, None, None, c, None, data, jax.random.key(0), None), asked
+
+
+def names(e):
+    """The numbers of the queries, after checking that everything of a query is still in one row."""
+    out = [int(x.uid.split()[1]) for x in e.examples]
+    expected = np.array(out)
+    assert [[t.text for t in group] for group in e.transcripts] == [[f"{n} {g}" for g in range(G)] for n in out]
+    for x in (
+        e.prompt.token_bp,
+        e.prompt.next_b,
+        e.rollout.token_bgs,
+        -e.rollout.logp_bgs,
+        e.rewards.columns["mask_iou"],
+    ):
+        assert isinstance(x, np.ndarray) and (x == expected.reshape(-1, *(1,) * (x.ndim - 1))).all()
+    assert (e.rewards.columns["structure"] == e.rewards.total_bg).all()
+    return out
+
+
+def test_one_round_is_enough(monkeypatch):
+    rounds = [made(0, [SPREAD, SPREAD]), made(1, [SPREAD, SPREAD])]
+    got, asked = collect(monkeypatch, rounds, 3)
+    assert got is rounds[0] and len(asked) == 1
+
+
+def test_without_resampling_flat_groups_stay(monkeypatch):
+    got, asked = collect(monkeypatch, [made(0, [FLAT, SPREAD]), made(1, [SPREAD, SPREAD])], 0)
+    assert names(got) == [0, 1] and len(asked) == 1
+
+
+def test_flat_groups_are_replaced(monkeypatch):
+    rounds = [made(0, [FLAT, SPREAD, FLAT]), made(1, [FLAT, FLAT, SPREAD]), made(2, [SPREAD, SPREAD, SPREAD])]
+    got, asked = collect(monkeypatch, rounds, 5)
+    assert names(got) == [1, 12, 20]
+    assert [batch for batch, _ in asked] == [0, 1, 2] and len({str(key) for _, key in asked}) == 3
+    assert got.rewards.total_bg.tolist() == [list(SPREAD)] * 3
+    assert got.seconds == {"rollout": 3.0, "score": 1.5} and got.tokens == 54 and got.failed == 3
+    assert [e.tokens for e in rounds] == [18] * 3  # the rounds themselves are as they were
+
+
+@pytest.mark.parametrize("resample", [1, 2])
+def test_too_few_with_spread(monkeypatch, resample):
+    rounds = [made(0, [FLAT, FLAT, SPREAD]), made(1, [FLAT, SPREAD, FLAT]), made(2, [FLAT, FLAT, FLAT])]
+    got, asked = collect(monkeypatch, rounds, resample)
+    assert names(got) == [2, 11, 0] and len(asked) == 1 + resample
+
+
+def test_no_spread_at_all(monkeypatch):
+    rounds = [made(i, [FLAT, (0.0, 0.0)]) for i in range(3)]
+    got, _ = collect(monkeypatch, rounds, 2)
+    assert names(got) == [0, 1] and experience.describe(got)["train/groups_without_spread"] == 1
+
+
+def test_unscored_rewards_are_no_spread(monkeypatch):
+    nan = float("nan")
+    got, _ = collect(monkeypatch, [made(0, [(nan, 1.0), (nan, nan)]), made(1, [SPREAD, SPREAD])], 1)
+    assert names(got) == [10, 11]
+
+
+def example():
+    e = made(0, [(0.0, 1.0), (0.25, 0.25)])
+    mask = np.array([[[1, 1, 1], [1, 0, 0]], [[1, 1, 0], [1, 1, 0]]], bool)
+    logp = np.where(mask, -0.5, -99.0)
+    logp[0, 0, 0] = -2.5
+    rollout = Rollout(e.rollout.token_bgs, mask, logp, np.array([[False, True], [True, True]]))
+    transcripts = [[transcript("one", "no twin"), transcript("two")], [transcript("a ``` b"), transcript("four")]]
+    rewards = Rewards({"structure": np.array([[0.0, 1.0], [1.0, 1.0]])}, e.rewards.total_bg)
+    return dataclasses.replace(
+        e, rollout=rollout, transcripts=transcripts, rewards=rewards, seconds={"rollout": 2.0, "score": 0.5}, tokens=20,
+        failed=1,
+    )  # fmt: skip
+
+
+def test_describe_by_hand():
+    assert experience.describe(example()) == pytest.approx({
+        "train/reward": 0.375, "train/reward_std": 0.25, "train/groups_without_spread": 0.5,
+        "train/length": 2.0, "train/length_max": 3.0, "train/truncated": 0.25, "train/sound": 0.75,
+        "train/entropy": (7 * 0.5 + 2.5) / 8, "train/segmenter_failed": 1.0,
+        "train/rollout_s": 2.0, "train/score_s": 0.5, "train/rollout_tokens_per_s": 10.0,
+        "train/structure": 0.75, "train/structure_std": 0.25,
+    })  # fmt: skip
+
+
+def test_table():
+    e = example()
+    shown = experience.table(e)
+    assert shown.index("### query 0") < shown.index("```\none\n```") < shown.index("structure 0.00")
+    assert shown.index("fault: no twin") < shown.index("### query 1")
+    assert "````\na ``` b\n````\n\nstructure 1.00" in shown  # a longer fence than the policy's own
+    assert shown.count("fault:") == 1 and "four" not in shown
+    assert "query 1" not in experience.table(e, most=1)
