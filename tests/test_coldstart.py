@@ -1,0 +1,153 @@
+"""`--mode=sft` on a policy of two thin layers: what it writes, and that stopping changes nothing."""
+
+import dataclasses
+import functools
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from configs import default
+from dtr1_jax import bundle, coldstart, config, interrupt, mesh
+from dtr1_jax.data import pipeline
+from dtr1_jax.data.files import DataError
+from dtr1_jax.models import spec, weights
+from dtr1_jax.rl import sft
+
+TOWER = dataclasses.replace(spec.TINY.vision, width=16, layers=1, heads=2, hidden=16)
+THIN = dataclasses.replace(
+    spec.TINY, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, hidden=16, sections=(2, 1, 1), vision=TOWER
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def thin(monkeypatch):
+    """The thin policy on one device, and all batches of one shape: less to compile."""
+    monkeypatch.setitem(spec.SPECS, "tiny", THIN)
+    monkeypatch.setattr(mesh, "make", functools.partial(mesh.make, devices=jax.devices()[:1]))
+    monkeypatch.setattr(pipeline, "BUCKET", 1000)
+
+
+def settings(**changes):
+    values = default.get_config()
+    values.data.max_objects = 2
+    values.sft.steps, values.sft.batch, values.sft.warmup, values.sft.log_every = 4, 4, 1, 1
+    values.sft.tower = 0.5
+    values.checkpoint.every = 0
+    for name, value in changes.items():
+        section, key = name.split("__")
+        values[section][key] = value
+    return config.from_configdict(values)
+
+
+def rows(workdir):
+    """The metrics without the clock's."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if "examples_per_s" not in k and "time" not in k} for line in lines]
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """A function that has SIGTERM sent during update `n`."""
+    update = sft.update
+
+    def arm(n):
+        left = [n]
+
+        def counted(*args, **kwargs):
+            left[0] -= 1
+            if not left[0]:
+                signal.raise_signal(signal.SIGTERM)
+            return update(*args, **kwargs)
+
+        monkeypatch.setattr(sft, "update", counted)
+
+    return arm
+
+
+def test_stopped_and_gone_on_is_the_same_as_in_one_go(tmp_path, stop_after):
+    c = settings()
+    whole = coldstart.run(c, tmp_path / "whole")
+    assert whole == tmp_path / "whole" / "policy.safetensors"
+    stop_after(2)
+    with pytest.raises(interrupt.Interrupted) as stopped:
+        coldstart.run(c, tmp_path / "parts")
+    assert stopped.value.step == 2
+    assert not (tmp_path / "parts" / "policy.safetensors").exists()
+    parts = coldstart.run(c, tmp_path / "parts")
+    assert parts.read_bytes() == whole.read_bytes()
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+
+    lines = rows(tmp_path / "whole")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert ["sft/nll" in line for line in lines] == [False, False, True, True]  # the tower alone for half of the steps
+    assert all(np.isfinite(list(line.values())).all() for line in lines)
+
+    adjusted = coldstart.adjusted(c, whole)
+    assert adjusted.policy.path == str(whole)
+    made = bundle.load(adjusted)
+    got = bundle.read_weights(adjusted, made)
+    assert jax.tree.map(np.shape, got) == jax.tree.map(lambda x: x.shape, bundle.template(made))
+
+    before = parts.read_bytes()
+    parts.unlink()
+    assert coldstart.run(c, tmp_path / "parts").read_bytes() == before  # a run that is done only writes its weights
+
+
+def test_no_steps_give_the_random_weights(tmp_path):
+    path = coldstart.run(settings(sft__steps=0), tmp_path)
+    made = bundle.load(settings())
+    got = weights.load(path, bundle.template(made))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(got))
+
+
+@pytest.mark.parametrize(
+    "changes, error, message",
+    [
+        ({"data__source": "coco", "data__root": "photos"}, config.ConfigError,
+         r"config\.data\.source: expected twinworld, .* got 'coco'"),
+        ({"data__source": "jsonl", "data__root": "x.jsonl"}, config.ConfigError, r"got 'jsonl'"),
+        ({"data__image_size": 128}, config.ConfigError,
+         r"config\.data\.image_size: .* config\.policy\.max_pixels = 9216 turns 128 x 128 into 96 x 96 pixels"),
+        ({"data__max_objects": 12}, DataError, r"twinworld objects: .* got 2 and 12"),
+        ({"data__image_size": 64, "policy__max_pixels": 64 * 64}, DataError, r"at least 96 pixels, got 64"),
+        ({"mesh__data": 3}, config.ConfigError, r"config\.mesh: .* = 3 devices, but there are 1"),
+    ],
+)  # fmt: skip
+def test_settings_that_can_not_be_used_are_refused_before_anything_is_written(tmp_path, changes, error, message):
+    workdir = tmp_path / "run"
+    with pytest.raises(error, match=message):
+        coldstart.run(settings(**changes), workdir)
+    assert not workdir.exists()
+
+
+def counts(c, steps):
+    at = coldstart.objects(c)
+    got = []
+    for step in range(steps):
+        of_step = {at(i) for i in range(step * c.sft.batch, (step + 1) * c.sft.batch)}
+        assert len(of_step) == 1  # one number a step
+        fewest, most = of_step.pop()
+        assert fewest == most
+        got.append(fewest)
+    return got
+
+
+def test_scenes_grow():
+    c = settings(data__max_objects=7, sft__steps=100, sft__curriculum=0.6)
+    got = counts(c, 130)
+    assert got[:6] == [2, 3] * 3
+    largest = [max(got[: i + 1]) for i in range(130)]
+    assert (largest[5], largest[58], largest[66]) == (3, 6, 7)
+    assert set(got[70:100]) == set(range(2, 8))
+
+
+@pytest.mark.parametrize("curriculum", [0.0, 0.03, 1.0])
+@pytest.mark.parametrize("fewest, most", [(1, 1), (2, 2), (2, 3), (1, 9)])
+def test_scenes_stay_within_the_settings(fewest, most, curriculum):
+    c = settings(data__min_objects=fewest, data__max_objects=most, sft__steps=40, sft__curriculum=curriculum)
+    got = counts(c, 200)
+    assert min(got) == fewest
+    assert max(got) == most
