@@ -23,7 +23,8 @@ from dtr1_jax.rl import rollout as rl_rollout
 from dtr1_jax.types import Rollout
 
 SETTINGS = config.from_configdict(default.get_config())
-needs_8 = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
+# a string is evaluated when a test starts: two processes must be joined before anything asks for devices
+needs_8 = pytest.mark.skipif("jax.device_count() < 8", reason="needs 8 devices")
 
 
 def made(*sizes):
