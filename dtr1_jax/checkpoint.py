@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 # Settings that may change between two starts of one run: they touch neither the state nor the order of the data.
-FREE = ("train", "checkpoint", "mesh", "reward.workers", "reward.deadline")
+FREE = ("train", "sft.steps", "checkpoint", "mesh", "reward.workers", "reward.deadline")
 
 _log = logging.getLogger(__name__)
 
