@@ -1,6 +1,6 @@
 """Every setting once, with its meaning and unit. The other configs say only what differs.
 
-Use: `python main.py --config=configs/seg.py --config.grpo.lr=1e-4`. Unknown names and wrong types are refused.
+Use: `python main.py --config=configs/seg.py --config.optim.lr=1e-4`. Unknown names and wrong types are refused.
 """
 
 from ml_collections import ConfigDict
@@ -39,7 +39,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.lora.targets = "decoder/.*"  # regular expression over projection paths
 
     c.rollout = ConfigDict()
-    c.rollout.queries = 8  # B, queries per step
+    c.rollout.queries = 16  # B, queries per step
     c.rollout.group = 8  # G, completions per query
     c.rollout.new_tokens = 160  # S, completion tokens at most
     c.rollout.temperature = 1.0  # of the softmax
@@ -48,7 +48,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
 
     c.reward = ConfigDict()
     c.reward.weights = ConfigDict()  # reward = sum of weight * column; a weight of 0 leaves the column out
-    c.reward.weights.structure = 0.5  # is the transcript sound, [0, 1]
+    c.reward.weights.structure = 0.2  # is the transcript sound, [0, 1]
     c.reward.weights.mask_iou = 1.0  # IoU of the answer's masks with the target, [0, 1]
     c.reward.weights.box_iou = 0.5  # matched IoU of the answer's boxes with the target's, [0, 1]
     c.reward.segmenter = "grabcut"  # box -> mask: grabcut | box
@@ -71,7 +71,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.grpo.resample = 0  # rounds of refilling groups without spread (dynamic sampling); 0 = off
 
     c.optim = ConfigDict()
-    c.optim.lr = 1e-4  # peak learning rate
+    c.optim.lr = 5e-5  # peak learning rate
     c.optim.warmup = 5  # steps of linear warm-up
     c.optim.schedule = "constant"  # after it: constant | cosine | linear (to 0 after the last step)
     c.optim.b1 = 0.9
@@ -83,7 +83,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.sft = ConfigDict()
     c.sft.steps = 5000
     c.sft.batch = 32  # examples per step
-    c.sft.lr = 1e-2  # of Muon on the matrices; embeddings, norms and biases have AdamW at a tenth of it
+    c.sft.lr = 1e-2  # of Muon on the matrices; embeddings, norms and biases have Adam at a tenth of it
     c.sft.warmup = 100  # steps
     c.sft.dense = 1.0  # weight of the loss that asks each vision token what it sees (twinworld only)
     c.sft.tower = 0.3  # share of the steps, at the start, that train the vision tower alone

@@ -163,8 +163,8 @@ class Rollout:
     Attributes:
       token_bgs: int32[B, G, S], padded with the pad token after the end.
       mask_bgs: bool[B, G, S], True at sampled tokens, the end token included. Example: [1 1 1 1 0 0].
-      logp_bgs: float32[B, G, S], log-probability of each sampled token under softmax(logits / temperature), before top-k
-        and top-p cut it (what the scorer computes too); 0 at padding.
+      logp_bgs: float32[B, G, S], log-probability of each sampled token under softmax(logits / temperature), before
+        top-k and top-p cut it (what the scorer computes too); 0 at padding.
       stopped_bg: bool[B, G], True where the completion ended by itself; False where S cut it off.
     """
 

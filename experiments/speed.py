@@ -171,6 +171,7 @@ def _moment(opt):
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Prints the measurements of the shape that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="prefix")
     parser.add_argument("--steps", type=int, default=10, help="timed steps of text5m")
