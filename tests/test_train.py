@@ -1,0 +1,239 @@
+"""Training from end to end: it learns from what it samples, and may be stopped, killed and moved at any moment."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from dtr1_jax import bundle, checkpoint, config, interrupt, mesh, metrics, train
+from dtr1_jax.models import weights
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tiny.weights_file(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.fixture
+def small(monkeypatch):
+    tiny.install(monkeypatch)
+    return monkeypatch
+
+
+@pytest.fixture(scope="module")
+def whole(path, tmp_path_factory):
+    """A run of four steps that nothing disturbs: (workdir, settings)."""
+    workdir = tmp_path_factory.mktemp("whole")
+    c = tiny.settings(path)
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.install(patch)
+        train.run(c, workdir)
+    return workdir, c
+
+
+def assert_same_run(workdir, whole, rows_too=True):
+    a, b = tiny.state(workdir, whole[1], 4), tiny.state(*whole, 4)
+    assert [k for k in b if a[k].tobytes() != b[k].tobytes()] == []
+    if rows_too:
+        assert tiny.timeless(metrics.read(workdir)) == tiny.timeless(metrics.read(whole[0]))
+
+
+def test_a_run_leaves_what_it_should(whole, small):
+    workdir, c = whole
+    rows = metrics.read(workdir)
+    evaluations = [row for row in rows if "eval/giou" in row]
+    assert [row["step"] for row in evaluations] == [0, 4]
+    assert [row["step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4]
+    names = {
+        "train/reward", "train/reward_std", "train/structure", "train/structure_std", "train/mask_iou",
+        "train/mask_iou_std", "train/box_iou", "train/box_iou_std", "train/groups_without_spread", "train/length",
+        "train/entropy", "train/clip_low", "train/clip_high", "train/mismatch", "train/mismatch_max", "train/grad_norm",
+        "train/rollout_tokens_per_s", "train/update_tokens_per_s", "train/lr", "train/skipped",
+        "train/examples_skipped", "memory/host_peak_mb",
+    }  # fmt: skip
+    assert names <= {name for row in rows for name in row}
+    assert all(row["train/mismatch_max"] < 1e-4 and row["train/skipped"] == 0 for row in rows if "train/loss" in row)
+    assert (workdir / "report.html").exists() and (workdir / "tb").is_dir()
+    assert sorted(p.name for p in (workdir / "samples").iterdir()) == ["step_000002.md", "step_000004.md"]
+    assert {p.name for p in (workdir / "gallery").iterdir()} == {"before", "after"}
+    before, after = (weights.flatten(t) for t in (bundle_weights(c), trained_weights(workdir, c)))
+    moved = [name for name in before if not np.array_equal(before[name], after[name])]
+    assert len(moved) > len(before) / 2  # it learns
+
+
+def bundle_weights(c):
+    return bundle.read_weights(c, bundle.load(c))
+
+
+def trained_weights(workdir, c):
+    return train.trained(c, bundle.load(c), mesh.make(c.mesh), workdir)[0]
+
+
+def test_two_steps_a_kill_and_two_more_equal_four(path, whole, small, tmp_path):
+    command = [sys.executable, tiny.__file__, "--config=configs/seg.py", f"--workdir={tmp_path}"]
+    env = os.environ | {"TINY_SIGNALS": "KILL@learn:4", "PYTHONPATH": str(tiny.ROOT)}
+    killed = subprocess.run(command + tiny.arguments(path), cwd=tiny.ROOT, env=env, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert metrics.read(tmp_path)[-1]["step"] == 3  # was written, and is lost with the weights of step 3
+    train.run(whole[1], tmp_path)
+    assert_same_run(tmp_path, whole)
+
+
+def test_asked_to_stop_at_any_moment(whole, tmp_path):
+    places = [("TERM@predict:1", 0), ("INT@gather:2", 2), ("TERM@learn:2", 4), ("INT@predict:1", 4)]
+    for plan, step in places:  # in the first evaluation, while sampling, while learning, in the last evaluation
+        with pytest.MonkeyPatch.context() as patch:
+            tiny.install(patch)
+            tiny.signals(patch, plan)
+            with pytest.raises(interrupt.Interrupted) as stopped:
+                train.run(whole[1], tmp_path)
+        assert stopped.value.step == step
+        tiny.settled(tmp_path, step)
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.install(patch)
+        train.run(whole[1], tmp_path)
+        assert_same_run(tmp_path, whole)
+
+
+def test_a_finished_run_is_left_as_it_is(whole, small):
+    before = (whole[0] / "metrics.jsonl").read_text()
+    (whole[0] / "report.html").unlink()
+    assert train.run(whole[1], whole[0]).exists()
+    assert (whole[0] / "metrics.jsonl").read_text() == before
+    assert_same_run(whole[0], whole)
+
+
+def test_evaluations_on_the_way_survive_a_stop(path, small, tmp_path):
+    c = tiny.settings(path, train__eval_every=2, train__eval_examples=2)
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.signals(patch, "TERM@predict:2")
+        with pytest.raises(interrupt.Interrupted):
+            train.run(c, tmp_path)
+    assert [row["step"] for row in metrics.read(tmp_path) if "eval/giou" in row] == [0]
+    train.run(c, tmp_path)
+    assert [row["step"] for row in metrics.read(tmp_path) if "eval/giou" in row] == [0, 2, 4]
+
+
+def test_another_workdir_of_other_settings_is_refused(whole, path, small):
+    with pytest.raises(checkpoint.CheckpointError, match=r"optim\.lr: workdir has 0\.01, this run has 0\.5"):
+        train.run(tiny.settings(path, optim__lr=0.5), whole[0])
+
+
+def test_not_finite_once_is_counted_and_gone_over(path, small, tmp_path):
+    broken = poison(small, {2})
+    train.run(tiny.settings(path), tmp_path)
+    rows = [row for row in metrics.read(tmp_path) if "train/loss" in row]
+    assert broken == [2] and [row["train/skipped"] for row in rows] == [0, 1, 1, 1]
+    assert rows[1]["train/loss"] is None and rows[2]["train/loss"] is not None
+
+
+def test_not_finite_three_times_in_a_row_stops_and_saves(path, small, tmp_path):
+    poison(small, {2, 3, 4, 5, 6})
+    c = tiny.settings(path, train__steps=9, checkpoint__every=0)
+    with pytest.raises(train.DivergedError, match=r"3 updates in a row \(step 4\)"):
+        train.run(c, tmp_path)
+    saved = tiny.state(tmp_path, c, 4)
+    assert all(np.isfinite(x).all() for x in saved.values() if x.dtype.kind == "f")
+    with pytest.raises(train.DivergedError, match="4 updates in a row"):  # it went on, and counts on
+        train.run(c, tmp_path)
+
+
+def poison(patch, steps: set[int]) -> list[int]:
+    """Advantages become NaN in the steps of that number (the first is 1); returns those that did, as they come."""
+    real, calls, done = train._advantages, [], []
+
+    def advantages(*args, **kwargs):
+        calls.append(None)
+        out = real(*args, **kwargs)
+        if len(calls) in steps:
+            done.append(len(calls))
+            return out + np.nan
+        return out
+
+    patch.setattr(train, "_advantages", advantages)
+    return done
+
+
+def test_eight_devices_do_what_one_does_and_hand_over(whole, path, monkeypatch, tmp_path):
+    c = dataclasses.replace(whole[1], mesh=config.Mesh(2, 2, 2))
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.install(patch, devices=8)
+        train.run(dataclasses.replace(c, train=dataclasses.replace(c.train, steps=2, eval_batch=4)), tmp_path)
+    ours, theirs = (
+        [row for row in metrics.read(w) if "train/loss" in row and row["step"] <= 2] for w in (tmp_path, whole[0])
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        for name in ("train/reward", "train/structure", "train/mask_iou", "train/length"):
+            assert a[name] == b[name]
+        for name in ("train/loss", "train/grad_norm", "train/entropy"):
+            assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-6)
+    tiny.install(monkeypatch)  # and on one device to the end
+    train.run(whole[1], tmp_path)
+    assert [row["step"] for row in metrics.read(tmp_path) if "train/loss" in row] == [1, 2, 3, 4]
+
+
+def test_adapters_epochs_minibatches_kl_and_resampling(path, small, tmp_path):
+    changes = {
+        "lora__rank": 2, "grpo__beta": 0.1, "grpo__epochs": 2, "grpo__minibatches": 2, "grpo__resample": 2,
+        "train__steps": 2, "train__log_every": 2, "optim__schedule": "linear", "train__eval_examples": 0,
+    }  # fmt: skip
+    c = tiny.settings(path, **changes)
+    rounds = []
+    tiny.after(small, train.experience, "gather", rounds.append)
+    small.setattr(train.experience.advantages, "informative_b", lambda r: np.arange(len(r)) == 1)
+    train.run(c, tmp_path)
+    assert len(rounds) == 6  # 1 of 4 groups has spread, so all further rounds are drawn
+    rows = [row for row in metrics.read(tmp_path) if "train/loss" in row]
+    assert [row["step"] for row in rows] == [2]
+    assert rows[0]["train/kl"] > 0 and rows[0]["train/ratio_max"] > 1
+    assert rows[0]["train/lr"] == pytest.approx(0.01 * (1 - 7 / 8))  # the eighth of eight updates
+    base, lora = train.trained(c, bundle.load(c), mesh.make(c.mesh), tmp_path)
+    assert any(np.asarray(x).any() for name, x in weights.flatten(lora).items() if name.endswith("/b"))
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(base), jax.tree.leaves(bundle_weights(c))))
+
+
+def test_the_reference_stays_where_it_was(path, small, tmp_path):
+    c = tiny.settings(path, grpo__beta=0.1, train__steps=3, train__eval_examples=0, checkpoint__every=0)
+    train.run(c, tmp_path)
+    kl = [row["train/kl"] for row in metrics.read(tmp_path)]
+    assert kl[0] == pytest.approx(0, abs=1e-6) and kl[2] > kl[1] > 1e-4
+
+
+def test_no_steps_is_one_evaluation(path, small, tmp_path):
+    train.run(tiny.settings(path, train__steps=0, train__eval_examples=2), tmp_path)
+    assert [row["step"] for row in metrics.read(tmp_path)] == [0]
+    assert json.loads((tmp_path / "gallery/before/predictions.jsonl").read_text().splitlines()[0])["uid"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mesh__data": 3}, "config.mesh: data x fsdp x tensor = 3 x 1 x 1 = 3 devices, but there are 1"),
+        ({"reward__weights": {"structur": 1.0}}, 'structur: unknown column .did you mean "structure"'),
+        ({"lora__rank": 2, "lora__targets": "encoder/.*"}, "config.lora.targets = 'encoder/.*'.*decoder/q"),
+        ({"lora__rank": 2, "lora__targets": "("}, "config.lora.targets = '\\('"),
+    ],
+)
+def test_settings_that_do_not_fit_leave_no_folder(path, small, tmp_path, changes, message):
+    with pytest.raises(config.ConfigError, match=message):
+        train.run(tiny.settings(path, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_queries_must_fill_the_mesh(path, monkeypatch, tmp_path):
+    tiny.install(monkeypatch, devices=8)
+    with pytest.raises(config.ConfigError, match=r"config.rollout.queries = 4 is not a multiple of .* = 8"):
+        train.run(tiny.settings(path), tmp_path / "run")
+    micro = tiny.settings(path, rollout__queries=12, grpo__micro_queries=1, mesh__fsdp=8, mesh__data=1)
+    with pytest.raises(config.ConfigError, match="queries = 12"):
+        train.run(micro, tmp_path / "run")
+    micro = tiny.settings(path, rollout__queries=24, grpo__micro_queries=2, train__eval_batch=8)
+    with pytest.raises(config.ConfigError, match="makes 16 queries a step, which does not divide the 24"):
+        train.run(micro, tmp_path / "run")

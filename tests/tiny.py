@@ -1,0 +1,174 @@
+"""Whole runs in seconds: a policy of 50 thousand random weights, on the shipped tokenizer and a handful of queries.
+
+As a program it is main.py with that policy, and it can send itself a signal: TINY_SIGNALS="KILL@gather:3" does so when
+`gather` is called for the third time (also `predict` and `learn`); several are separated by commas.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import pathlib
+import runpy
+import signal
+import sys
+import time
+import zlib
+
+import jax
+import numpy as np
+
+from configs import default
+from dtr1_jax import bundle, config, evaluate, experience, mesh, train
+from dtr1_jax.models import policy, spec, weights
+from dtr1_jax.rewards import score
+from dtr1_jax.rl import optim, rollout
+from dtr1_jax.types import Rollout
+
+ROOT = pathlib.Path(__file__).parents[1]
+SPEC = spec.Spec(
+    vocab=1536, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, hidden=32, theta=1e4, sections=(2, 1, 1),
+    remat=False, frame="pixel",
+    vision=spec.VisionSpec(width=16, layers=1, heads=2, hidden=32, patch=16, temporal_patch=1, merge=2, side=6),
+)  # fmt: skip
+SMALL = {
+    "data.max_objects": 3, "policy.max_pixels": 64 * 64, "policy.prompt_tokens": 64,
+    "rollout.queries": 4, "rollout.group": 2, "rollout.new_tokens": 8, "reward.segmenter": "box",
+    "reward.mask_size": 32, "grpo.mask_truncated": False, "grpo.micro_queries": 0, "grpo.micro_group": 0,
+    "optim.lr": 0.01, "optim.warmup": 0,
+    "train.steps": 4, "train.eval_examples": 4, "train.eval_batch": 2, "train.gallery": 1, "train.samples_every": 2,
+    "checkpoint.every": 2,
+}  # fmt: skip
+
+
+def weights_file(folder: pathlib.Path) -> str:
+    """Random weights of SPEC in a file that config.policy.path can name."""
+    path = folder / "policy.safetensors"
+    if not path.exists():
+        weights.save(path, policy.init(jax.random.key(1), SPEC))
+    return str(path)
+
+
+def values(path: str, **changes):
+    """The ConfigDict of a small run on the weights in `path`; changes are dotted names with dots as __."""
+    c = default.get_config()
+    c.update_from_flattened_dict(SMALL | {"policy.path": path})
+    c.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+    return c
+
+
+def settings(path: str, **changes) -> config.Config:
+    """`values`, checked."""
+    return config.from_configdict(values(path, **changes))
+
+
+def arguments(path: str, **changes) -> list[str]:
+    """The same settings as command line flags."""
+    flat = SMALL | {"policy.path": path} | {name.replace("__", "."): value for name, value in changes.items()}
+    return [f"--config.{name}={value}" for name, value in flat.items()]
+
+
+def install(patch, devices: int | None = 1) -> None:
+    """Puts the small policy in the place of `tiny`, limits the mesh to `devices` (None: all), and gives all completions
+    a reward that differs, since random weights write nothing that earns one."""
+    patch.setitem(spec.SPECS, "tiny", SPEC)
+    make = mesh.make
+    patch.setattr(mesh, "make", lambda sizes: make(sizes, jax.devices()[:devices]))
+    patch.setattr(experience.score, "score", _spread)
+    patch.setattr(optim, "make", _make_optimizer)
+
+
+_score = score.score
+_make_optimizer = functools.cache(optim.make)  # the same object again needs no new compilation
+
+
+def _spread(transcripts, *args):
+    rewards, outcomes = _score(transcripts, *args)
+    noise = [[zlib.crc32(t.text.encode("utf-8", "replace")) % 97 / 96 for t in group] for group in transcripts]
+    columns = rewards.columns | {"structure": np.array(noise, np.float32)}
+    return dataclasses.replace(rewards, columns=columns, total_bg=rewards.total_bg + columns["structure"]), outcomes
+
+
+def after(patch, module, name: str, action) -> None:
+    """Calls `action(n)` when `module.name` is called for the n-th time, before it works."""
+    real, calls = getattr(module, name), []
+
+    def counted(*args, **kwargs):
+        calls.append(None)
+        action(len(calls))
+        return real(*args, **kwargs)
+
+    patch.setattr(module, name, counted)
+
+
+def speak(patch, c: config.Config, texts: list[str]) -> None:
+    """Whatever is asked, the policy says these texts, one a query in the order of the queries, then nothing."""
+    tokenizer = bundle.load(c).style.tokenizer
+    queue = iter(texts)
+
+    def sample(params, lora, prompt, key, banned_v, *, group, pad, end, **_):
+        rows = [[*tokenizer.encode(next(queue, "")), end] for _ in range(len(prompt.token_bp))]
+        longest = max(map(len, rows))
+        token_bs = np.array([row + [pad] * (longest - len(row)) for row in rows], np.int32)
+        mask_bs = np.arange(longest) < np.array([len(row) for row in rows])[:, None]
+        token_bgs, mask_bgs = (np.repeat(x[:, None], group, 1) for x in (token_bs, mask_bs))
+        return Rollout(token_bgs, mask_bgs, np.zeros(mask_bgs.shape, np.float32), np.ones(mask_bgs.shape[:2], bool))
+
+    patch.setattr(rollout, "sample", sample)
+
+
+PLACES = {"gather": experience, "predict": evaluate, "learn": train}
+
+
+def signals(patch, plan: str) -> None:
+    """Installs a plan as TINY_SIGNALS gives it."""
+    for entry in filter(None, plan.split(",")):
+        number, place, count = entry.replace("@", ":").split(":")
+
+        def send(n, number=number, count=int(count)):
+            if n == count:
+                os.kill(os.getpid(), getattr(signal, f"SIG{number}"))
+
+        after(patch, PLACES[place], place, send)
+
+
+def settled(workdir: pathlib.Path, step: int) -> None:
+    """Waits until the checkpoint of `step` is on disk."""
+    for _ in range(600):
+        if (workdir / "checkpoints" / str(step)).exists():
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"no checkpoint {step} in {workdir}")
+
+
+def state(workdir: pathlib.Path, c: config.Config, step: int) -> dict[str, np.ndarray]:
+    """All arrays of a checkpoint by name, read on one device."""
+    ready = bundle.load(c)
+    one = mesh.make(config.Mesh(-1, 1, 1))
+    tx = optim.make(c.optim, c.train.steps)
+    template = train.shapes(train.begin(tx, train.initial(c, ready, one)[0], one))
+    with train.checkpoint.Checkpoints(workdir, config.to_dict(c), keep=9, fields=()) as saved:
+        restored, position, _ = saved.restore(template, step)
+    named = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(restored)}
+    return named | {"position": np.array(str(position))}
+
+
+def timeless(rows: list[dict]) -> list[dict]:
+    """Rows of metrics without what differs between two equal runs."""
+    moving = ("_s", "memory/host_peak_mb")
+    return [{k: v for k, v in row.items() if not k.endswith(moving)} for row in rows]
+
+
+if __name__ == "__main__":
+    import pytest
+
+    patch = pytest.MonkeyPatch()
+    install(patch)
+    plan = os.environ.get("TINY_SIGNALS", "")
+    if plan.startswith("KILL"):  # not before the checkpoint of step 2 is whole
+        folder = pathlib.Path(next(a for a in sys.argv if a.startswith("--workdir=")).partition("=")[2])
+        after(patch, train, "learn", lambda n: n == 3 and settled(folder, 2))
+    signals(patch, plan)
+    sys.argv[0] = str(ROOT / "main.py")
+    runpy.run_path(sys.argv[0], run_name="__main__")
