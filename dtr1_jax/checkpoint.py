@@ -286,9 +286,10 @@ def _leaves(tree) -> dict[str, Any]:
 
 def _describe(state) -> dict[str, dict]:
     """Name -> shape, dtype and checksum of each array."""
-    leaves = _leaves(state)
-    sums = jax.device_get({name: _checksum(x) for name, x in leaves.items()})
-    return {n: {"shape": list(x.shape), "dtype": str(x.dtype), "sum": int(sums[n])} for n, x in leaves.items()}
+    leaves = jax.block_until_ready(_leaves(state))
+    # One after the other: programs with collectives that are in flight together can block one another on CPU devices.
+    sums = {name: int(_checksum(x)) for name, x in leaves.items()}
+    return {n: {"shape": list(x.shape), "dtype": str(x.dtype), "sum": sums[n]} for n, x in leaves.items()}
 
 
 @jax.jit
