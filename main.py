@@ -1,10 +1,8 @@
 """`python main.py --config=configs/seg.py --workdir=runs/seg --mode=train [--config.section.name=value]`; --help."""
 
-import logging
 import sys
 
 from absl import app, flags
-from absl import logging as absl_logging
 from ml_collections import config_flags
 
 # Names that are not there are let in, so that config.py refuses all faults of the settings at once.
@@ -40,7 +38,6 @@ def parse(argv: list[str]) -> list[str]:
 def main(argv: list[str]) -> None:
     """Hands the settings to the mode."""
     del argv
-    logging.getLogger().removeHandler(absl_logging.get_absl_handler())  # its lines begin with a thread id
     try:
         from dtr1_jax import cli  # not before: `--help` and bad flags need not wait for JAX
 

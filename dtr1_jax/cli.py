@@ -118,11 +118,9 @@ def quiet() -> None:
 
     They are kept in a folder of the user's cache, or where JAX_COMPILATION_CACHE_DIR says.
     """
-    root = logging.getLogger()
-    root.setLevel(logging.WARNING)
     handler = logging.StreamHandler()
     handler.setFormatter(_Plain())
-    root.addHandler(handler)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)  # absl's lines begin with a thread id
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax, which reports every save
     logging.getLogger("dtr1_jax").setLevel(logging.INFO)
     # transformers would advise to install PyTorch

@@ -243,8 +243,5 @@ def test_picture_of_a_gallery(tmp_path):
         picture.gallery(tmp_path, 1)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="figures of the shipped policy and of the speed comparison are still to be measured"
-)
 def test_every_figure_is_filled_in():
     assert not [name for name in DOCUMENTS if "{{" in read(name)]

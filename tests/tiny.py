@@ -73,6 +73,8 @@ def install(patch, devices: int | None = 1) -> None:
     """Puts the small policy in the place of `tiny`, limits the mesh to `devices` (None: all), and gives all completions
     a reward that differs, since random weights write nothing that earns one."""
     patch.setitem(spec.SPECS, "tiny", SPEC)
+    patch.setenv("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    patch.setenv("TRANSFORMERS_VERBOSITY", "error")
     make = mesh.make
     patch.setattr(mesh, "make", lambda sizes: make(sizes, jax.devices()[:devices]))
     patch.setattr(experience.score, "score", _spread)
