@@ -24,8 +24,8 @@ def optimizer(settings: config.Sft) -> optax.GradientTransformation:
 
     Adam is the variant with Nesterov's momentum (Dozat 2016), as optax pairs it with Muon.
     Measured on the tower's dense loss, batches of 32 on a CPU, one run each: after 160 steps the colour of a patch was
-    right for 87 % with Muon (Jordan 2024) at 1e-2 and for 24 % with AdamW at 1e-3, whose rate was not tuned; a step took
-    1.2 times as long.
+    right for 87 % with Muon (Jordan 2024) at 1e-2 and for 24 % with AdamW at 1e-3, whose rate was not tuned; a step
+    took 1.2 times as long.
     """
 
     def rate(peak):
