@@ -81,12 +81,14 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.optim.clip = 1.0  # global norm of the gradient
 
     c.sft = ConfigDict()
-    c.sft.steps = 5000
+    c.sft.steps = 4000
     c.sft.batch = 32  # examples per step
     c.sft.lr = 1e-2  # of Muon on the matrices; embeddings, norms and biases have Adam at a tenth of it
     c.sft.warmup = 100  # steps
+    c.sft.direct = 0.6  # share of the demonstrations that answer with an empty thought; what pays is left to GRPO
+    c.sft.reasoning = 3.0  # weight of a token of the thought or the answer, where one of the twin weighs 1
     c.sft.dense = 1.0  # weight of the loss that asks each vision token what it sees (twinworld only)
-    c.sft.tower = 0.3  # share of the steps, at the start, that train the vision tower alone
+    c.sft.tower = 0.37  # share of the steps, at the start, that train the vision tower alone
     c.sft.log_every = 20  # steps
     c.sft.curriculum = 0.6  # share of the steps over which scenes grow from min_objects to max_objects
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -87,6 +86,7 @@ def run(c: config.Config, workdir: Path) -> Path:
             length=c.rollout.new_tokens,
             objects=objects(c),
             size=c.data.image_size,
+            direct=c.sft.direct,
             workers=c.data.workers,
             shard=(jax.process_index(), jax.process_count()),
         )
@@ -112,8 +112,8 @@ def run(c: config.Config, workdir: Path) -> Path:
         while step < c.sft.steps:
             batch = mesh.put_batch(device_mesh, next(data))
             trainable, opt, values = sft.update(
-                state["trainable"], state["opt"], batch, tx=tx, spec=bundle.spec, dense=c.sft.dense,
-                counts=dense.COUNTS, text=step >= tower_steps,
+                state["trainable"], state["opt"], batch, tx=tx, spec=bundle.spec, reasoning=c.sft.reasoning,
+                dense=c.sft.dense, counts=dense.COUNTS, text=step >= tower_steps,
             )  # fmt: skip
             state = {"trainable": trainable, "opt": opt}
             step += 1
@@ -123,17 +123,16 @@ def run(c: config.Config, workdir: Path) -> Path:
                 values["sft/examples_per_s"] = (step - since) * c.sft.batch / (now - clock)
                 since, clock = step, now
                 writer.write(step, values)
-                progress.line(step, {k: values[k] for k in ("sft/loss", "sft/dense_box_l1") if k in values})
+                progress.line(
+                    step, {k: values[k] for k in ("sft/loss", "sft/dense_box_l1", "sft/nll_reasoning") if k in values}
+                )
             if stop.is_set or step == c.sft.steps or (c.checkpoint.every and step % c.checkpoint.every == 0):
                 saved.save(step, state, data.get_state(), wait=stop.is_set)
             if stop.is_set:
                 log.warning("asked to stop: saved step %d; the same command goes on from here", step)
                 raise interrupt.Interrupted(step)
         path = Path(workdir) / "policy.safetensors"
-        weights.save(path, jax.device_get(state["trainable"]["policy"]))
+        whole = mesh.whole(device_mesh, state["trainable"]["policy"])
+        if jax.process_index() == 0:
+            weights.save(path, whole)
     return path
-
-
-def adjusted(c: config.Config, path: Path) -> config.Config:
-    """The settings with the weights that `run` made as the policy."""
-    return dataclasses.replace(c, policy=dataclasses.replace(c.policy, path=str(path)))

@@ -100,6 +100,8 @@ class Sft:
     batch: int
     lr: float
     warmup: int
+    direct: float
+    reasoning: float
     dense: float
     tower: float
     log_every: int

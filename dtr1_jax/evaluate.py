@@ -112,6 +112,7 @@ def figures(predictions: list[Prediction]) -> dict[str, float]:
         "eval/giou": segmentation.giou(overlaps), "eval/giou_low": low, "eval/giou_high": high,
         "eval/ciou": segmentation.ciou(overlaps), "eval/examples": len(predictions),
         "eval/sound": float(np.mean([p.transcript.sound for p in predictions])),
+        "eval/reasoned": float(np.mean([p.transcript.reasoned for p in predictions])),
         "eval/segmenter_failed": sum(p.outcome.failed for p in predictions),
     }  # fmt: skip
     for name in predictions[0].columns:
@@ -159,12 +160,17 @@ def draw_prediction(p: Prediction) -> Iterator[tuple[str, np.ndarray]]:
     image = draw.shrink(p.example.image, LARGEST)
     yield "image", draw.overlay(image)
     if p.transcript.twin:
-        objects = p.transcript.twin.objects
-        boxes = np.array([text.to_unit(o.box, p.canvas) for o in objects], np.float32).reshape(-1, 4)
-        yield "twin", draw.overlay(image, boxes=boxes, names=[f"{o.id} {o.label}" for o in objects])
+        yield "twin", draw_twin(p, image)
     yield "target", draw.overlay(image, mask=p.example.target.mask)
     if p.outcome.mask is not None:
         yield "answer", draw.overlay(image, mask=p.outcome.mask, target=p.example.target.mask)
+
+
+def draw_twin(p: Prediction, image: np.ndarray) -> np.ndarray:
+    """uint8[h, w, 3]: the objects of the predicted twin, which must be there, over `image`."""
+    objects = p.transcript.twin.objects
+    boxes = np.array([text.to_unit(o.box, p.canvas) for o in objects], np.float32).reshape(-1, 4)
+    return draw.overlay(image, boxes=boxes, names=[f"{o.id} {o.label}" for o in objects])
 
 
 def open_folder(folder: Path) -> Path:

@@ -109,6 +109,7 @@ def describe(e: Experience) -> dict[str, float]:
         "train/length": length_bg.mean(), "train/length_max": length_bg.max(),
         "train/truncated": 1 - e.rollout.stopped_bg.mean(),
         "train/sound": np.mean([t.sound for group in e.transcripts for t in group]),
+        "train/reasoned": np.mean([t.reasoned for group in e.transcripts for t in group]),
         # -log p of what was sampled: an unbiased estimate of the entropy of a token, at no cost
         "train/entropy": -(e.rollout.logp_bgs * mask_bgs).sum() / max(1, mask_bgs.sum()),
         "train/segmenter_failed": e.failed,

@@ -64,9 +64,8 @@ def write(folder: Path, p: evaluate.Prediction, query: str, segmenter: str) -> N
         (folder / "mask.png").write_bytes(draw.to_png(p.outcome.mask))
     small = draw.shrink(p.example.image, evaluate.LARGEST)
     (folder / "overlay.png").write_bytes(draw.to_png(draw.overlay(small, boxes=p.outcome.boxes, mask=p.outcome.mask)))
-    for kind, drawn in evaluate.draw_prediction(p):
-        if kind == "twin":
-            (folder / "twin.png").write_bytes(draw.to_png(drawn))
+    if p.transcript.twin:
+        (folder / "twin.png").write_bytes(draw.to_png(evaluate.draw_twin(p, small)))
 
 
 def _new_folder(parent: Path, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 
@@ -37,6 +38,8 @@ class Flag:
     def _on_signal(self, number, frame) -> None:
         self.is_set = True
         self._restore()
+        # not by logging or print: a signal may come while either holds its lock
+        os.write(2, b"\nstopping: the work of this step is saved first; once more to leave at once\n")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -101,6 +101,12 @@ def local(tree: Any) -> Any:
     return jax.tree.map(_local, tree)
 
 
+def whole(mesh: Mesh, tree: Any) -> Any:
+    """numpy arrays of what is cut over the mesh, whole on every process; all processes must call it."""
+    gathered = jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
+    return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), gathered)
+
+
 def mean(values: dict[str, float]) -> dict[str, float]:
     """The mean over processes of numbers that each of them computed on its own rows."""
     if jax.process_count() == 1:

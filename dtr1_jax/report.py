@@ -104,6 +104,7 @@ def _curves(rows: list[dict], config: dict) -> str:
         "Reward": rf"train/(reward/.*|(reward_)?({columns})([/_]mean)?)",
         "Held-out IoU": r"eval/(giou|ciou)",
         "Structure": r"(eval|train)/structure",
+        "Completions that reason (share with a thought)": r"(eval|train)/reasoned",
         "KL to the reference": r"train/.*\bkl.*|train/kl.*",
         "Entropy (nats a token)": r"train/.*entropy.*",
         "Completion length (tokens)": r"train/.*length.*",

@@ -145,6 +145,7 @@ class Demonstration:
       prompt: the prompts.
       token_bgs: int32[B, 1, S], the oracle's transcript with its end token.
       mask_bgs: bool[B, 1, S], True at real tokens.
+      reason_bgs: bool[B, 1, S], True at those after "<think>": the thought and the answer.
       dense_bnf: int32[B, n, f], classes of the object that covers each patch (0 = none), or None.
       box_bn4: float32[B, n, 4], its box, unit frame; 0 where there is none; or None.
     """
@@ -152,6 +153,7 @@ class Demonstration:
     prompt: Prompt
     token_bgs: Any
     mask_bgs: Any
+    reason_bgs: Any
     dense_bnf: Any
     box_bn4: Any
 

@@ -3,6 +3,8 @@
 import os
 import pathlib
 
+import pytest
+
 # Eight devices on two busy cores may wait long for one another; XLA's default is to abort the process after 40 s.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
@@ -16,3 +18,20 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+@pytest.fixture(scope="session")
+def path(tmp_path_factory) -> str:
+    """The weights of tests/tiny.py's policy, as config.policy.path names them."""
+    import tiny
+
+    return tiny.weights_file(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Whole runs with tests/tiny.py's policy in place of the shipped one; gives monkeypatch."""
+    import tiny
+
+    tiny.install(monkeypatch)
+    return monkeypatch

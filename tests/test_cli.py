@@ -15,17 +15,6 @@ from assets import path as asset
 from dtr1_jax import cli, coldstart, config, evaluate, metrics, train
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    return tiny.weights_file(tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture
-def small(monkeypatch):
-    tiny.install(monkeypatch)
-    return monkeypatch
-
-
 def command(*arguments, plan="", script=tiny.__file__, **settings):
     """Runs main.py with the small policy, as a user does."""
     env = os.environ | {"TINY_SIGNALS": plan, "PYTHONPATH": str(tiny.ROOT)}

@@ -15,17 +15,6 @@ from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    return tiny.weights_file(tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture
-def small(monkeypatch):
-    tiny.install(monkeypatch)
-    return monkeypatch
-
-
 def heldout(c, source=None, check=lambda: None):
     """evaluate.evaluate with the random policy, on one device."""
     ready, one = bundle.load(c), mesh.make(c.mesh)
@@ -73,6 +62,8 @@ def test_figures_are_those_of_the_answers(path, small, tmp_path):
     assert figures["eval/giou"] == pytest.approx(np.mean([r["iou"] for r in rows]))
     assert figures["eval/ciou"] == pytest.approx(sum(r["intersection"] for r in rows) / sum(r["union"] for r in rows))
     assert figures["eval/sound"] == pytest.approx(np.mean([r["sound"] for r in rows])) == 0.8
+    thoughts = [r["transcript"].partition("<think>")[2].partition("</think>")[0] for r in rows]
+    assert figures["eval/reasoned"] == pytest.approx(np.mean([bool(t) for t in thoughts]))
     for name in ("reward", "structure", "mask_iou", "box_iou"):
         assert figures[f"eval/{name}"] == pytest.approx(np.mean([r["columns"][name] for r in rows]))
     for r in rows:

@@ -16,8 +16,8 @@ G, S = 2, 3
 FLAT, SPREAD = (0.5, 0.5), (0.0, 1.0)
 
 
-def transcript(text, *faults):
-    return Transcript(text, {}, None, None, None, tuple(Fault("transcript", f) for f in faults))
+def transcript(text, *faults, thought=None):
+    return Transcript(text, {}, None, thought, None, tuple(Fault("transcript", f) for f in faults))
 
 
 def made(number, rewards):
@@ -120,7 +120,10 @@ def example():
     logp = np.where(mask, -0.5, -99.0)
     logp[0, 0, 0] = -2.5
     rollout = Rollout(e.rollout.token_bgs, mask, logp, np.array([[False, True], [True, True]]))
-    transcripts = [[transcript("one", "no twin"), transcript("two")], [transcript("a ``` b"), transcript("four")]]
+    transcripts = [
+        [transcript("one", "no twin"), transcript("two")],
+        [transcript("a ``` b", thought=" "), transcript("four", thought="hm")],
+    ]
     rewards = Rewards({"structure": np.array([[0.0, 1.0], [1.0, 1.0]])}, e.rewards.total_bg)
     return dataclasses.replace(
         e, rollout=rollout, transcripts=transcripts, rewards=rewards, seconds={"rollout": 2.0, "score": 0.5}, tokens=20,
@@ -132,6 +135,7 @@ def test_describe_by_hand():
     assert experience.describe(example()) == pytest.approx({
         "train/reward": 0.375, "train/reward_std": 0.25, "train/groups_without_spread": 0.5,
         "train/length": 2.0, "train/length_max": 3.0, "train/truncated": 0.25, "train/sound": 0.75,
+        "train/reasoned": 0.25,
         "train/entropy": (7 * 0.5 + 2.5) / 8, "train/segmenter_failed": 1.0,
         "train/rollout_s": 2.0, "train/score_s": 0.5, "train/rollout_tokens_per_s": 10.0,
         "train/structure": 0.75, "train/structure_std": 0.25,

@@ -17,17 +17,6 @@ from dtr1_jax.twin.schema import Answer, Object, Twin
 FILES = {"answer.json", "mask.png", "overlay.png", "transcript.txt", "twin.json", "twin.png"}
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    return tiny.weights_file(tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture
-def small(monkeypatch):
-    tiny.install(monkeypatch)
-    return monkeypatch
-
-
 def pictures(folder):
     """Files of many kinds; the upright width and height of each."""
     rng = np.random.default_rng(0)

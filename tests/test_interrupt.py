@@ -20,12 +20,13 @@ def heard():
 
 @pytest.mark.parametrize("first", interrupt.Flag.SIGNALS)
 @pytest.mark.parametrize("second", interrupt.Flag.SIGNALS)
-def test_the_first_asks_and_the_second_has_its_usual_effect(heard, first, second):
+def test_the_first_asks_and_the_second_has_its_usual_effect(heard, capfd, first, second):
     with interrupt.Flag() as stop:
         assert not stop.is_set
         signal.raise_signal(first)
         assert stop.is_set
         assert heard == []
+        assert "saved first; once more to leave at once" in capfd.readouterr().err
         signal.raise_signal(second)
         assert heard == [second]
     assert stop.is_set

@@ -147,6 +147,9 @@ def test_there_and_back(sizes):
     weights = {"base": small.params()}
     put = mesh.put(weights, mesh.shardings(m, weights))
     assert all((np.asarray(x) == np.asarray(y)).all() for x, y in zip(jax.tree.leaves(put), jax.tree.leaves(weights)))
+    gathered = mesh.whole(m, put)
+    assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(gathered))
+    assert all((x == np.asarray(y)).all() for x, y in zip(jax.tree.leaves(gathered), jax.tree.leaves(weights)))
     assert all(x.is_fully_replicated for x in jax.tree.leaves(mesh.put(weights, mesh.replicated(m))))
     assert mesh.local({"a": np.arange(3)})["a"].tolist() == [0, 1, 2]
 
@@ -194,8 +197,7 @@ def learn(m, prompt, rollout, advantage):
         update.State(trainable, tx.init(trainable)), {}, batch, None, spec=small.SPEC, tx=tx, knobs=knobs,
         temperature=1.0, mesh=m,
     )  # fmt: skip
-    whole = jax.jit(lambda x: x, out_shardings=mesh.replicated(m))(state.trainable)
-    return float(metrics["loss"]), [np.asarray(x.addressable_data(0)) for x in jax.tree.leaves(whole)]
+    return float(metrics["loss"]), jax.tree.leaves(mesh.whole(m, state.trainable))
 
 
 def work(rank: int, out: str) -> None:

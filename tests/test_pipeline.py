@@ -264,6 +264,16 @@ def test_demonstrations_follow_the_curriculum():
     assert [b.dense_bnf[..., 4].max() for b in batches] == [1, 2, 3]  # ids of the objects
 
 
+def test_a_share_of_the_demonstrations_answers_directly():
+    def direct(share):
+        rows = take(demonstrations(batch=1, direct=share), 24)
+        return ["<think></think>" in SCENES.tokenizer.decode(b.token_bgs[0, 0]) for b in rows]
+
+    assert not any(direct(0.0)) and all(direct(1.0))
+    assert direct(0.5) == direct(0.5)
+    assert 4 < sum(direct(0.5)) < 20
+
+
 def test_long_transcripts_are_left_out():
     lengths = [int(b.mask_bgs.sum()) for b in take(demonstrations(batch=1), 6)]
     limit, skipped = sorted(lengths)[3], pipeline.Skipped()

@@ -162,6 +162,9 @@ def test_the_oracle_is_sound_and_right(frame, index):
     assert parsed.sound, parsed.faults
     assert parsed.answer.objects == example.answer_ids
     assert parsed.thought == example.thought
+    direct = transcript.parse(prompts.oracle(example, canvas, reasons=False), task=example.task, canvas=canvas)
+    assert direct.sound and direct.thought == ""
+    assert (direct.twin, direct.answer) == (parsed.twin, parsed.answer)
     assert [o.label for o in parsed.twin.objects] == [i.label for i in example.scene]
 
 
@@ -175,12 +178,17 @@ def test_nothing_to_imitate():
 def test_demonstration():
     text = prompts.oracle(SCENE, Canvas(Frame.PIXEL, (96, 96)))
     count = len(T.encode(text)) + 1
-    token, mask = prompts.demonstration(text, STYLE, count + 3)
+    token, mask, reason = prompts.demonstration(text, STYLE, count + 3)
     assert token.shape == mask.shape == (1, count + 3)
     assert token[0, count - 1] == T.end
     assert token[0, count:].tolist() == [T.pad] * 3
     assert mask[0].tolist() == [True] * count + [False] * 3
     assert T.decode(token[0]) == text
+    assert T.decode(token[0][reason[0]]) == text.partition("<think>")[2]
+    assert not (reason & ~mask).any()
+    direct = prompts.oracle(SCENE, Canvas(Frame.PIXEL, (96, 96)), reasons=False)
+    token, _, reason = prompts.demonstration(direct, STYLE, count)
+    assert T.decode(token[0][reason[0]]) == direct.partition("<think>")[2]  # whether to reason at all is part of it
     prompts.demonstration(text, STYLE, count)
     with pytest.raises(prompts.PromptError, match=f"has {count} tokens, more than the {count - 1} it may have"):
         prompts.demonstration(text, STYLE, count - 1)

@@ -17,7 +17,9 @@ SPEC = Spec(
     vision=VisionSpec(width=16, layers=2, heads=2, hidden=16, patch=2, temporal_patch=1, merge=2, side=4),
 )  # fmt: skip
 COUNTS = (3, 4)
-SETTINGS = config.Sft(steps=20, batch=2, lr=2e-2, warmup=2, dense=1.0, tower=0.0, log_every=1, curriculum=0.5)
+SETTINGS = config.Sft(
+    steps=20, batch=2, lr=2e-2, warmup=2, direct=0.0, reasoning=3.0, dense=1.0, tower=0.0, log_every=1, curriculum=0.5,
+)  # fmt: skip
 
 
 def batch(seed=0):
@@ -47,6 +49,7 @@ def batch(seed=0):
         prompt=prompt,
         token_bgs=rng.integers(0, 32, (b, 1, 5)),
         mask_bgs=np.arange(5) < np.array([5, 3])[:, None, None],
+        reason_bgs=(np.arange(5) >= 2) & (np.arange(5) < np.array([5, 3])[:, None, None]),
         dense_bnf=dense.astype(np.int32),
         box_bn4=(rng.random((b, n, 4)) * there).astype(np.float32),
     )
@@ -58,12 +61,12 @@ def weights(seed=0):
     return {"policy": policy.init(k_policy, SPEC), "head": sft.init_head(k_head, SPEC, COUNTS)}
 
 
-compiled = jax.jit(sft.loss, static_argnames=("spec", "dense", "counts", "text"))
+compiled = jax.jit(sft.loss, static_argnames=("spec", "reasoning", "dense", "counts", "text"))
 dense_loss = jax.jit(sft.dense_loss, static_argnames="counts")
 
 
-def loss(trainable, data, dense=1.0, text=True):
-    return compiled(trainable, SPEC, data, dense=dense, counts=COUNTS, text=text)
+def loss(trainable, data, dense=1.0, text=True, reasoning=1.0):
+    return compiled(trainable, SPEC, data, reasoning=reasoning, dense=dense, counts=COUNTS, text=text)
 
 
 def test_dense_loss_against_a_loop():
@@ -108,7 +111,7 @@ def test_a_picture_without_objects_has_a_finite_loss():
     assert metrics["dense_box_l1"] == metrics["dense_right_0"] == 0
 
 
-def test_text_loss_is_the_mean_over_real_tokens():
+def test_text_loss_is_the_weighted_mean_over_real_tokens():
     data, trainable = batch(), weights()
     value, metrics = loss(trainable, data, dense=0.0)
 
@@ -117,8 +120,12 @@ def test_text_loss_is_the_mean_over_real_tokens():
         return policy.logprobs(params, None, SPEC, policy.prefill(params, None, SPEC, data.prompt), data.token_bgs)
 
     logp = score(trainable["policy"])
-    assert metrics["nll"] == pytest.approx(float(-(logp[0].sum() + logp[1, 0, :3].sum()) / 8), rel=1e-5)
-    assert value == metrics["nll"] == metrics["loss"]
+    twin, reasoning = logp[0, 0, :2].sum() + logp[1, 0, :2].sum(), logp[0, 0, 2:].sum() + logp[1, 0, 2]
+    assert value == metrics["loss"] == pytest.approx(float(-(twin + reasoning) / 8), rel=1e-5)
+    assert metrics["nll_twin"] == pytest.approx(float(-twin / 4), rel=1e-5)
+    assert metrics["nll_reasoning"] == pytest.approx(float(-reasoning / 4), rel=1e-5)
+    weighted = loss(trainable, data, dense=0.0, reasoning=3.0)[0]
+    assert weighted == pytest.approx(float(-(twin + 3 * reasoning) / (4 + 3 * 4)), rel=1e-5)
     token = data.token_bgs.copy()
     token[1, 0, 3:] = 7
     assert loss(trainable, dataclasses.replace(data, token_bgs=token), dense=0.0)[0] == pytest.approx(
@@ -129,7 +136,8 @@ def test_text_loss_is_the_mean_over_real_tokens():
 def test_total_is_weighted():
     data, trainable = batch(), weights()
     total, metrics = loss(trainable, data, dense=0.5)
-    assert total == pytest.approx(float(metrics["nll"] + 0.5 * metrics["dense"]), rel=1e-6)
+    text = loss(trainable, data, dense=0.0)[0]
+    assert total == pytest.approx(float(text + 0.5 * metrics["dense"]), rel=1e-6)
     assert metrics["loss"] == total
 
 
@@ -150,11 +158,12 @@ def test_a_fixed_batch_is_learned():
     opt, values = jax.jit(tx.init)(trainable), []
     for _ in range(SETTINGS.steps):
         trainable, opt, metrics = sft.update(
-            trainable, opt, data, tx=tx, spec=SPEC, dense=1.0, counts=COUNTS, text=True
+            trainable, opt, data, tx=tx, spec=SPEC, reasoning=3.0, dense=1.0, counts=COUNTS, text=True
         )
         values.append(jax.device_get(metrics))
     assert values[-1]["loss"] < 0.7 * values[0]["loss"]
-    assert values[-1]["nll"] < 0.7 * values[0]["nll"]
+    for name in ("nll_twin", "nll_reasoning"):
+        assert values[-1][name] < 0.7 * values[0][name]
     assert values[-1]["dense"] < values[0]["dense"]
     assert all(np.isfinite(v["grad_norm"]) and v["grad_norm"] > 0 for v in values)
 

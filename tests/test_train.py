@@ -17,17 +17,6 @@ from dtr1_jax.models import weights
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    return tiny.weights_file(tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture
-def small(monkeypatch):
-    tiny.install(monkeypatch)
-    return monkeypatch
-
-
-@pytest.fixture(scope="module")
 def whole(path, tmp_path_factory):
     """A run of four steps that nothing disturbs: (workdir, settings)."""
     workdir = tmp_path_factory.mktemp("whole")

@@ -63,6 +63,12 @@ def test_parse_inverts_compose(case):
     assert (transcript.twin, transcript.thought, transcript.answer) == (twin, thought, answer)
 
 
+@pytest.mark.parametrize("thought, reasoned", [("", False), (" \n", False), ("light: lamp 1.", True)])
+def test_a_blank_thought_is_no_reasoning(thought, reasoned):
+    text = compose(MUG, thought, Answer(objects=(1,)))
+    assert parse(text, task="segmentation", canvas=Canvas(Frame.PIXEL, MUG.size)).reasoned == reasoned
+
+
 def test_compose_by_hand():
     assert compose(MUG, "hm", Answer(objects=(1,))) == (
         '<twin>{"size":[96,64],"objects":[{"id":1,"label":"mug","box":[1,2,3,4]}]}</twin>'

@@ -15,7 +15,7 @@ from dtr1_jax.data import files, images, prompts, sources, vision
 from dtr1_jax.data.twinworld import dense, generate
 from dtr1_jax.twin.text import Canvas
 
-BUCKET = 16  # demonstrations are padded to a multiple of so many tokens, so that few shapes are compiled
+BUCKET = 32  # demonstrations are padded to a multiple of so many tokens, so that few shapes are compiled
 PASSES, PATIENCE = 10, 2000  # unusable examples in a row that are endured: so many passes, and never more than so many
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def single(example: types.Example, style: prompts.Style) -> Batch:
 
 def demonstrations(
     style: prompts.Style, batch: int, *, seed: int, length: int, objects: Callable[[int], tuple[int, int]],
-    size: int, workers: int = 0, shard: tuple[int, int] = (0, 1), skipped: Skipped | None = None,
+    size: int, direct: float = 0.0, workers: int = 0, shard: tuple[int, int] = (0, 1), skipped: Skipped | None = None,
 ) -> grain.IterDataset:  # fmt: skip
     """Endless batches of oracle transcripts on TwinWorld's training split, in its order.
 
@@ -126,6 +126,7 @@ def demonstrations(
       length: tokens that a transcript may have; longer ones are left out.
       objects: example index -> (fewest, most) objects of its scene: the curriculum.
       size: side of the pictures, pixels.
+      direct: share of the transcripts that answer with an empty thought.
       workers: processes that prepare batches; 0 = a thread of this process. Each takes every so many-th example.
       shard: (index, count) of this process among those that share the data.
       skipped: counts the examples that are left out.
@@ -137,8 +138,9 @@ def demonstrations(
         fewest, most = objects(index)
         example = generate.example(seed, "train", index, size=size, min_objects=fewest, max_objects=most)
         fields, pictures, canvas = prompts.prompt(example, style)
-        token, mask = prompts.demonstration(prompts.oracle(example, canvas), style, length)
-        return fields, pictures, token, mask, *dense.targets(example, style.geometry)
+        reasons = np.random.default_rng([seed, index]).random() >= direct
+        tokens = prompts.demonstration(prompts.oracle(example, canvas, reasons), style, length)
+        return fields, pictures, *tokens, *dense.targets(example, style.geometry)
 
     prepare = _tolerant(read, sources.TRAIN, skipped or Skipped())
     data = grain.MapDataset.range(sources.TRAIN)[shard[0] :: shard[1]]
@@ -190,12 +192,12 @@ def _stack_queries(rows):
 
 def _stack_demonstrations(rows):
     prompt = _stack_prompt(rows)
-    token, mask, classes, boxes = (np.stack(x) for x in list(zip(*rows))[2:])
+    token, mask, reason, classes, boxes = (np.stack(x) for x in list(zip(*rows))[2:])
     keep = _bucket(prompt.mask_bp)
     cut = {name: getattr(prompt, name)[:, :keep] for name in ("token_bp", "mask_bp", "position_bp3", "slot_bp")}
     prompt = dataclasses.replace(prompt, **cut)
     keep = _bucket(mask)
-    return types.Demonstration(prompt, token[..., :keep], mask[..., :keep], classes, boxes)
+    return types.Demonstration(prompt, token[..., :keep], mask[..., :keep], reason[..., :keep], classes, boxes)
 
 
 def _bucket(mask):

@@ -130,22 +130,33 @@ def positions(length: int, at: int, grid: tuple[int, int]) -> tuple[np.ndarray, 
     return np.concatenate([before, picture, after]).astype(np.int32), at + max(rows, columns) + length - at - count
 
 
-def oracle(example: types.Example, canvas: twin_text.Canvas) -> str:
-    """The transcript of a flawless policy: the scene's twin, the reasoning, the answer.
+def oracle(example: types.Example, canvas: twin_text.Canvas, reasons: bool = True) -> str:
+    """The transcript of a flawless policy: the scene's twin, the reasoning (empty unless it `reasons`), the answer.
 
     Raises PromptError where the example has no annotated scene with an answer.
     """
     if example.answer_ids is None or not example.scene:
         raise PromptError(f"{example.uid}: no annotated scene with an answer, so there is nothing to imitate")
     twin = twin_text.from_scene(example.scene, canvas)
-    return transcript.compose(twin, example.thought, Answer(objects=tuple(example.answer_ids)))
+    return transcript.compose(twin, example.thought if reasons else "", Answer(objects=tuple(example.answer_ids)))
 
 
-def demonstration(text: str, style: Style, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """(int32[1, S] ids of a transcript and the end token, bool[1, S] mask), padded to `length`. Raises PromptError."""
-    ids = [*style.tokenizer.encode(text), style.tokenizer.end]
+def demonstration(text: str, style: Style, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A transcript as tokens, padded to `length`.
+
+    Returns:
+      (int32[1, S] ids and the end token, bool[1, S] True at them, bool[1, S] True at those after "<think>").
+
+    Raises PromptError where it is longer.
+    """
+    head, tag, _ = text.partition("<think>")
+    twin, ids = style.tokenizer.encode(head + tag), style.tokenizer.encode(text)
+    # a token may reach across the tag, so that the head alone has others than the whole
+    described = next((i for i, (a, b) in enumerate(zip(twin, ids)) if a != b), min(len(twin), len(ids)))
+    ids.append(style.tokenizer.end)
     if len(ids) > length:
         raise PromptError(f"the transcript has {len(ids)} tokens, more than the {length} it may have")
     token = np.full((1, length), style.tokenizer.pad, np.int32)
     token[0, : len(ids)] = ids
-    return token, np.arange(length)[None] < len(ids)
+    mask = np.arange(length)[None] < len(ids)
+    return token, mask, mask & (np.arange(length) >= described)

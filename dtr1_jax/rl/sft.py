@@ -85,17 +85,20 @@ def dense_loss(
 
 
 def loss(
-    trainable: dict, spec: Spec, batch: Demonstration, *, dense: float, counts: tuple[int, ...], text: bool
-) -> tuple[jax.Array, dict]:
-    """Mean negative log-probability of the transcript's tokens plus `dense` times the dense loss.
+    trainable: dict, spec: Spec, batch: Demonstration, *, reasoning: float, dense: float, counts: tuple[int, ...],
+    text: bool,
+) -> tuple[jax.Array, dict]:  # fmt: skip
+    """Weighted mean negative log-probability of the transcript's tokens plus `dense` times the dense loss.
 
     Args:
       trainable: {"policy": weights, "head": dense head}.
+      reasoning: weight of a token after the twin, where one of the twin weighs 1: there are few of them, and they
+        decide what the twin is good for.
       dense, counts: weight of the dense loss, and its classes as in `init_head`.
       text: False leaves the decoder out, to train the tower alone.
 
     Returns:
-      (loss, scalars for the log; "nll" is per token, in nats).
+      (loss, scalars for the log; "nll_twin" and "nll_reasoning" are means per token, in nats).
     """
     weights = trainable["policy"]
     vision_bmd = policy.encode(weights, None, spec, batch.prompt)
@@ -107,19 +110,23 @@ def loss(
     if text:
         prefix = policy.prefill(weights, None, spec, batch.prompt, vision_bmd=vision_bmd)
         logp_bgs = policy.logprobs(weights, None, spec, prefix, batch.token_bgs)
-        value = -(logp_bgs * batch.mask_bgs).sum() / batch.mask_bgs.sum()
-        total = total + value
-        metrics["nll"] = value
+        weight_bgs = jnp.where(batch.reason_bgs, reasoning, 1.0) * batch.mask_bgs
+        total = total - (logp_bgs * weight_bgs).sum() / weight_bgs.sum()
+        for name, at in (("twin", batch.mask_bgs & ~batch.reason_bgs), ("reasoning", batch.reason_bgs)):
+            metrics[f"nll_{name}"] = -(logp_bgs * at).sum() / jnp.maximum(at.sum(), 1)
     return total, metrics | {"loss": total}
 
 
-@functools.partial(jax.jit, static_argnames=("tx", "spec", "dense", "counts", "text"), donate_argnums=(0, 1))
+@functools.partial(
+    jax.jit, static_argnames=("tx", "spec", "reasoning", "dense", "counts", "text"), donate_argnums=(0, 1)
+)
 def update(
-    trainable: dict, opt_state, batch: Demonstration, *, tx, spec: Spec, dense: float, counts: tuple, text: bool
-):
+    trainable: dict, opt_state, batch: Demonstration, *, tx, spec: Spec, reasoning: float, dense: float, counts: tuple,
+    text: bool,
+):  # fmt: skip
     """One optimizer step: (trainable, opt_state, metrics). The buffers of the first two are given away."""
     (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
-        trainable, spec, batch, dense=dense, counts=counts, text=text
+        trainable, spec, batch, reasoning=reasoning, dense=dense, counts=counts, text=text
     )
     updates, opt_state = tx.update(grads, opt_state, trainable)
     return optax.apply_updates(trainable, updates), opt_state, metrics | {"grad_norm": optax.global_norm(grads)}

@@ -53,6 +53,11 @@ class Transcript:
         """Whether nothing is wrong with it; then twin, thought and answer are all there."""
         return not self.faults
 
+    @property
+    def reasoned(self) -> bool:
+        """Whether there is a thought, and something in it."""
+        return bool(self.thought and self.thought.strip())
+
 
 def parse(
     text: str, *, task: str, canvas: Canvas, constructor: str = "policy", given: Twin | None = None
