@@ -15,26 +15,66 @@ from dtr1_jax.data import pipeline, sources, vision
 from dtr1_jax.data.twinworld import dense
 from dtr1_jax.models import policy, weights
 from dtr1_jax.rl import sft
+from dtr1_jax.types import Demonstration
 
 log = logging.getLogger(__name__)
 
 
-def objects(c: config.Config) -> Callable[[int], tuple[int, int]]:
-    """Example index -> (fewest, most) objects of its scene.
+def objects(c: config.Config) -> Callable[[int], int]:
+    """Step -> number of objects in all of its scenes, so that its transcripts are about equally long.
 
-    All scenes of a step have the same number of objects, so its transcripts are about equally long and little is
-    padded. That number takes turns from data.min_objects to a most that grows to data.max_objects over sft.curriculum.
+    It takes turns from data.min_objects to a most that grows to data.max_objects over sft.curriculum.
     """
     fewest, most = c.data.min_objects, c.data.max_objects
     ramp = max(1, round(c.sft.curriculum * c.sft.steps))
 
-    def at(index: int) -> tuple[int, int]:
-        step = index // c.sft.batch
+    def at(step: int) -> int:
         now = min(most, fewest + 1 + max(0, most - fewest - 1) * step // ramp)
-        count = fewest + step % (now - fewest + 1)
-        return count, count
+        return fewest + step % (now - fewest + 1)
 
     return at
+
+
+def tower_steps(c: config.Config) -> int:
+    """Steps at the start that train the tower alone: none without the dense loss, as no other reaches it there."""
+    return round(c.sft.tower * c.sft.steps) if c.sft.dense else 0
+
+
+class Data:
+    """The batches of a step, with a position that a checkpoint can hold: pictures, and from then on practice too."""
+
+    def __init__(self, c: config.Config, bundle: bundles.Bundle):
+        count, first = objects(c), tower_steps(c)
+        shard = (jax.process_index(), jax.process_count())
+        common = {"seed": c.data.seed, "workers": c.data.workers, "shard": shard}
+        self._pictures = iter(
+            pipeline.demonstrations(
+                bundle.style, c.sft.batch // shard[1], length=c.rollout.new_tokens, size=c.data.image_size,
+                objects=lambda index: (count(index // c.sft.batch),) * 2, direct=c.sft.direct, **common,
+            )
+        )  # fmt: skip
+        self._practice = None
+        if c.sft.practice:
+            self._practice = iter(
+                pipeline.practice(
+                    bundle.style, c.sft.practice // shard[1], queries=c.sft.practice_queries,
+                    objects=lambda index: count(first + index // c.sft.practice), **common,
+                )
+            )  # fmt: skip
+
+    def next(self, text: bool) -> tuple[Demonstration, Demonstration | None]:
+        """(demonstrations, practice or None); the tower alone needs no practice."""
+        return next(self._pictures), next(self._practice) if text and self._practice is not None else None
+
+    def get_state(self) -> dict:
+        """What `set_state` takes, for JSON."""
+        return {"pictures": self._pictures.get_state(), "practice": self._practice and self._practice.get_state()}
+
+    def set_state(self, state: dict) -> None:
+        """Goes on from there."""
+        self._pictures.set_state(state["pictures"])
+        if self._practice is not None:
+            self._practice.set_state(state["practice"])
 
 
 def check(c: config.Config, bundle: bundles.Bundle) -> None:
@@ -66,6 +106,7 @@ def run(c: config.Config, workdir: Path) -> Path:
     check(c, bundle)
     device_mesh = mesh.make(c.mesh)
     mesh.check_batch(device_mesh, "sft.batch", c.sft.batch)
+    mesh.check_batch(device_mesh, "sft.practice", c.sft.practice)
     tx = sft.optimizer(c.sft)
 
     def begin():
@@ -78,20 +119,7 @@ def run(c: config.Config, workdir: Path) -> Path:
 
     shapes = jax.eval_shape(begin)
     placed = mesh.shardings(device_mesh, shapes)
-    data = iter(
-        pipeline.demonstrations(
-            bundle.style,
-            c.sft.batch // jax.process_count(),
-            seed=c.data.seed,
-            length=c.rollout.new_tokens,
-            objects=objects(c),
-            size=c.data.image_size,
-            direct=c.sft.direct,
-            workers=c.data.workers,
-            shard=(jax.process_index(), jax.process_count()),
-        )
-    )
-    tower_steps = round(c.sft.tower * c.sft.steps) if c.sft.dense else 0  # only the dense loss reaches the tower alone
+    data = Data(c, bundle)
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as saved,
         metrics.writer(workdir, active=jax.process_index() == 0) as writer,
@@ -110,10 +138,12 @@ def run(c: config.Config, workdir: Path) -> Path:
         progress = metrics.Progress(c.sft.steps, step)
         since, clock = step, time.monotonic()
         while step < c.sft.steps:
-            batch = mesh.put_batch(device_mesh, next(data))
+            text = step >= tower_steps(c)
+            batch, practice = data.next(text)
             trainable, opt, values = sft.update(
-                state["trainable"], state["opt"], batch, tx=tx, spec=bundle.spec, reasoning=c.sft.reasoning,
-                dense=c.sft.dense, counts=dense.COUNTS, text=step >= tower_steps,
+                state["trainable"], state["opt"], mesh.put_batch(device_mesh, batch),
+                mesh.put_batch(device_mesh, practice), tx=tx, spec=bundle.spec, reasoning=c.sft.reasoning,
+                dense=c.sft.dense, counts=dense.COUNTS, text=text,
             )  # fmt: skip
             state = {"trainable": trainable, "opt": opt}
             step += 1
@@ -124,7 +154,7 @@ def run(c: config.Config, workdir: Path) -> Path:
                 since, clock = step, now
                 writer.write(step, values)
                 progress.line(
-                    step, {k: values[k] for k in ("sft/loss", "sft/dense_box_l1", "sft/nll_reasoning") if k in values}
+                    step, {k: values[k] for k in ("sft/loss", "sft/dense_box_l1", "sft/nll_practice") if k in values}
                 )
             if stop.is_set or step == c.sft.steps or (c.checkpoint.every and step % c.checkpoint.every == 0):
                 saved.save(step, state, data.get_state(), wait=stop.is_set)

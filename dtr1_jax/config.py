@@ -102,6 +102,8 @@ class Sft:
     warmup: int
     direct: float
     reasoning: float
+    practice: int
+    practice_queries: int
     dense: float
     tower: float
     log_every: int

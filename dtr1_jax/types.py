@@ -139,13 +139,13 @@ class Prompt:
 
 @pytree
 class Demonstration:
-    """What the cold start imitates.
+    """What the cold start imitates: a transcript of each picture, or of each twin that is given G queries (practice).
 
     Attributes:
-      prompt: the prompts.
-      token_bgs: int32[B, 1, S], the oracle's transcript with its end token.
-      mask_bgs: bool[B, 1, S], True at real tokens.
-      reason_bgs: bool[B, 1, S], True at those after "<think>": the thought and the answer.
+      prompt: the prompts; of practice the twins, without pictures.
+      token_bgs: int32[B, G, S], the oracle's transcript, or the query and the rest of one, with the end token.
+      mask_bgs: bool[B, G, S], True at real tokens.
+      reason_bgs: bool[B, G, S], True at those after "<think>": the thought and the answer.
       dense_bnf: int32[B, n, f], classes of the object that covers each patch (0 = none), or None.
       box_bn4: float32[B, n, 4], its box, unit frame; 0 where there is none; or None.
     """

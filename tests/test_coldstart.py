@@ -34,7 +34,7 @@ def settings(**changes):
     values = default.get_config()
     values.data.max_objects = 2
     values.sft.steps, values.sft.batch, values.sft.warmup, values.sft.log_every = 4, 4, 1, 1
-    values.sft.tower = 0.5
+    values.sft.tower, values.sft.practice = 0.5, 4
     values.checkpoint.every = 0
     for name, value in changes.items():
         section, key = name.split("__")
@@ -127,15 +127,7 @@ def test_settings_that_can_not_be_used_are_refused_before_anything_is_written(tm
 
 
 def counts(c, steps):
-    at = coldstart.objects(c)
-    got = []
-    for step in range(steps):
-        of_step = {at(i) for i in range(step * c.sft.batch, (step + 1) * c.sft.batch)}
-        assert len(of_step) == 1  # one number a step
-        fewest, most = of_step.pop()
-        assert fewest == most
-        got.append(fewest)
-    return got
+    return list(map(coldstart.objects(c), range(steps)))
 
 
 def test_scenes_grow():
@@ -145,6 +137,31 @@ def test_scenes_grow():
     largest = [max(got[: i + 1]) for i in range(130)]
     assert (largest[5], largest[58], largest[66]) == (3, 6, 7)
     assert set(got[70:100]) == set(range(2, 8))
+
+
+def test_practice_starts_with_the_text_and_follows_the_curriculum():
+    c = settings(data__max_objects=5, sft__steps=8, sft__tower=0.5, sft__practice=2)
+    assert coldstart.tower_steps(c) == 4
+    data, count = coldstart.Data(c, bundle.load(c)), coldstart.objects(c)
+    assert data.next(text=False)[1] is None
+    for step in range(4, 7):
+        twins, tokenizer = data.next(text=True)[1].prompt, bundle.load(c).style.tokenizer
+        for token, mask in zip(twins.token_bp, twins.mask_bp):
+            assert tokenizer.hf.decode(token[mask]).count('"id":') == count(step)
+
+
+def test_the_position_of_the_data_restores_both_streams():
+    c = settings(sft__practice=2)
+    made = bundle.load(c)
+    data, other = coldstart.Data(c, made), coldstart.Data(c, made)
+    data.next(text=False), data.next(text=True)
+    position = json.loads(json.dumps(data.get_state()))
+    expected = [data.next(text=True) for _ in range(2)]
+    other.set_state(position)
+    jax.tree.map(np.testing.assert_array_equal, [other.next(text=True) for _ in range(2)], expected)
+    without = coldstart.Data(settings(sft__practice=0), made)
+    assert without.next(text=True)[1] is None
+    without.set_state(json.loads(json.dumps(without.get_state())))
 
 
 @pytest.mark.parametrize("curriculum", [0.0, 0.03, 1.0])

@@ -274,6 +274,29 @@ def test_a_share_of_the_demonstrations_answers_directly():
     assert 4 < sum(direct(0.5)) < 20
 
 
+def test_practice_pads_twins_to_a_bucket_and_resumes():
+    def begin():
+        return iter(pipeline.practice(SCENES, 2, seed=0, queries=3, objects=lambda index: 2 + index // 2))
+
+    data = begin()
+    first, second = next(data), next(data)
+    assert first.token_bgs.shape == (2, 3, pipeline.PRACTICE_QUERY)
+    assert first.prompt.images is None and first.dense_bnf is None
+    decode = SCENES.tokenizer.hf.decode
+    for row in range(2):
+        twin = decode(second.prompt.token_bp[row][second.prompt.mask_bp[row]])
+        assert twin.count('"id":') == 3
+        assert second.prompt.next_b[row] == second.prompt.mask_bp[row].sum()
+    assert second.prompt.token_bp.shape[1] % pipeline.BUCKET == 0
+    assert not (first.reason_bgs & ~first.mask_bgs).any() and (~first.reason_bgs & first.mask_bgs).any()
+    again = begin()
+    next(again)
+    state = again.get_state()
+    same(next(again), second)
+    again.set_state(state)
+    same(next(again), second)
+
+
 def test_long_transcripts_are_left_out():
     lengths = [int(b.mask_bgs.sum()) for b in take(demonstrations(batch=1), 6)]
     limit, skipped = sorted(lengths)[3], pipeline.Skipped()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dtr1_jax import bundle, types
 from dtr1_jax.data import prompts, tokens, vision
 from dtr1_jax.data.twinworld import generate
+from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.text import Canvas, Frame
 
@@ -166,6 +167,31 @@ def test_the_oracle_is_sound_and_right(frame, index):
     assert direct.sound and direct.thought == ""
     assert (direct.twin, direct.answer) == (parsed.twin, parsed.answer)
     assert [o.label for o in parsed.twin.objects] == [i.label for i in example.scene]
+
+
+def test_an_exercise_shares_the_twin_among_its_queries():
+    canvas = Canvas(Frame.PIXEL, (96, 96))
+    twin = twin_text.from_scene(SCENE.scene, canvas)
+    asked = [("the red one", "red: 1.", (1,)), ("nothing", "none: none.", ())]
+    fields, token, mask, reason = prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=200), 40)
+    count = int(fields["mask_bp"].sum())
+    assert fields["next_b"] == count and fields["position_bp3"][count - 1].tolist() == [count - 1] * 3
+    head = T.hf.decode(fields["token_bp"][:count])
+    assert head.endswith(f"<twin>{twin_text.dumps_twin(twin)}</twin>\n")
+    answers = ['{"objects":[1]}', '{"objects":[]}']
+    for row, ((query, thought, _), answer) in enumerate(zip(asked, answers)):
+        text = f"<think>{thought}</think><answer>{answer}</answer>"
+        whole = head + T.hf.decode(token[row][mask[row]])
+        chat = T.hf.apply_chat_template(
+            [{"role": "user", "content": f"<twin>{twin_text.dumps_twin(twin)}</twin>\n{query}"}],
+            tokenize=False, add_generation_prompt=True,
+        )  # fmt: skip
+        assert whole == chat + text + T.hf.decode([T.end])
+        assert T.decode(token[row][reason[row]]) == text.removeprefix("<think>")
+    with pytest.raises(prompts.PromptError, match=r"the twin has \d+ tokens, more than policy.prompt_tokens = 20"):
+        prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=20), 40)
+    with pytest.raises(prompts.PromptError, match=r"the transcript has \d+ tokens, more than the 10 it may have"):
+        prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=200), 10)
 
 
 def test_nothing_to_imitate():

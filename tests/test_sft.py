@@ -133,6 +133,39 @@ def test_text_loss_is_the_weighted_mean_over_real_tokens():
     )
 
 
+def practice():
+    """Two twins of 7 tokens with two queries of 5 tokens each, of which the last 3 and 1 are thought and answer."""
+    data = batch(seed=4)
+    rng = np.random.default_rng(5)
+    prompt = dataclasses.replace(data.prompt, slot_bp=np.full((2, 7), -1, np.int32), images=None)
+    return types.Demonstration(
+        prompt=prompt,
+        token_bgs=rng.integers(0, 32, (2, 2, 5)),
+        mask_bgs=np.ones((2, 2, 5), bool),
+        reason_bgs=np.broadcast_to(np.arange(5) >= np.array([2, 4])[:, None], (2, 2, 5)),
+        dense_bnf=None,
+        box_bn4=None,
+    )
+
+
+def test_practice_adds_the_mean_over_its_thoughts_and_answers():
+    data, more, trainable = batch(), practice(), weights()
+    without, _ = loss(trainable, data)
+    together, metrics = compiled(trainable, SPEC, data, more, reasoning=1.0, dense=1.0, counts=COUNTS, text=True)
+    params = trainable["policy"]
+
+    @jax.jit
+    def score(params):
+        return policy.logprobs(params, None, SPEC, policy.prefill(params, None, SPEC, more.prompt), more.token_bgs)
+
+    logp = score(params)
+    by_hand = -float((logp[:, 0, 2:].sum() + logp[:, 1, 4].sum()) / 8)
+    assert metrics["nll_practice"] == pytest.approx(by_hand, rel=1e-5)
+    assert together == pytest.approx(float(without) + by_hand, rel=1e-5)
+    alone, _ = compiled(trainable, SPEC, data, more, reasoning=1.0, dense=1.0, counts=COUNTS, text=False)
+    assert alone == pytest.approx(float(loss(trainable, data, text=False)[0]), rel=1e-6)
+
+
 def test_total_is_weighted():
     data, trainable = batch(), weights()
     total, metrics = loss(trainable, data, dense=0.5)

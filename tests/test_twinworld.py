@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import types
 from collections import Counter
 
 import numpy as np
@@ -197,6 +198,17 @@ def test_every_thought_follows_from_the_annotations_and_ends_in_the_answer(every
         assert tuple(replay(example)) == example.answer_ids
         assert len(example.thought.split()) <= 25
         assert len(set(steps_of(example))) == len(steps_of(example)), "no step is said twice"
+
+
+def test_practice_asks_several_right_queries_of_a_scene():
+    for index in range(60):
+        things, asked = generate.practice(3, index, 2 + index % 6, 4)
+        assert len(things) == 2 + index % 6 and len(asked) == 4
+        for query in asked:
+            scene = types.SimpleNamespace(scene=things, thought=query.thought)
+            assert tuple(replay(scene)) == query.ids, query
+    again = generate.practice(3, 59, 7, 4)
+    assert again[1] == generate.practice(3, 59, 7, 4)[1] != generate.practice(4, 59, 7, 4)[1]
 
 
 def test_relations_leave_a_clear_gap():

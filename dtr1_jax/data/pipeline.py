@@ -13,9 +13,11 @@ import numpy as np
 from dtr1_jax import types
 from dtr1_jax.data import files, images, prompts, sources, vision
 from dtr1_jax.data.twinworld import dense, generate
+from dtr1_jax.twin import text
 from dtr1_jax.twin.text import Canvas
 
 BUCKET = 32  # demonstrations are padded to a multiple of so many tokens, so that few shapes are compiled
+PRACTICE_TWIN, PRACTICE_QUERY = 160, 64  # tokens of an exercise, at most: its twin; a query, thought and answer
 PASSES, PATIENCE = 10, 2000  # unusable examples in a row that are endured: so many passes, and never more than so many
 
 log = logging.getLogger(__name__)
@@ -147,6 +149,27 @@ def demonstrations(
     return _iterate(data.map(prepare), batch, _stack_demonstrations, workers)
 
 
+def practice(
+    style: prompts.Style, batch: int, *, seed: int, queries: int, objects: Callable[[int], int], workers: int = 0,
+    shard: tuple[int, int] = (0, 1), skipped: Skipped | None = None,
+) -> grain.IterDataset:  # fmt: skip
+    """Endless batches of `queries` oracle thoughts about one given twin each: types.Demonstration without pictures.
+
+    Arguments as of `demonstrations`, but `objects` gives one number. A scene with a query too long is left out.
+    """
+    canvas = Canvas(style.frame, (generate.SMALLEST, generate.SMALLEST))
+    style = dataclasses.replace(style, length=PRACTICE_TWIN)
+
+    def read(index: int):
+        things, asked = generate.practice(seed, index, objects(index), queries)
+        twin = text.from_scene(things, canvas)
+        return prompts.exercise(twin, [(q.text, q.thought, tuple(q.ids)) for q in asked], style, PRACTICE_QUERY)
+
+    prepare = _tolerant(read, sources.TRAIN, skipped or Skipped(shown=0))
+    data = grain.MapDataset.range(sources.TRAIN)[shard[0] :: shard[1]]
+    return _iterate(data.map(prepare), batch, _stack_practice, workers)
+
+
 def _tolerant(read: Callable[[int], tuple], examples: int, skipped: Skipped) -> Callable[[int], tuple | None]:
     """`read`, with None, which grain leaves out, for an example that can not be used.
 
@@ -190,12 +213,22 @@ def _stack_queries(rows):
     return Batch(list(examples), list(canvases), _stack_prompt(list(zip(fields, pictures))))
 
 
-def _stack_demonstrations(rows):
-    prompt = _stack_prompt(rows)
-    token, mask, reason, classes, boxes = (np.stack(x) for x in list(zip(*rows))[2:])
+def _stack_practice(rows):
+    fields = {name: np.stack([r[0][name] for r in rows]) for name in rows[0][0]}
+    token, mask, reason = (np.stack(x) for x in list(zip(*rows))[1:])
+    return types.Demonstration(_cut_prompt(types.Prompt(**fields, images=None)), token, mask, reason, None, None)
+
+
+def _cut_prompt(prompt):
+    """The prompts without the padding that all of them have, up to a bucket."""
     keep = _bucket(prompt.mask_bp)
     cut = {name: getattr(prompt, name)[:, :keep] for name in ("token_bp", "mask_bp", "position_bp3", "slot_bp")}
-    prompt = dataclasses.replace(prompt, **cut)
+    return dataclasses.replace(prompt, **cut)
+
+
+def _stack_demonstrations(rows):
+    prompt = _cut_prompt(_stack_prompt(rows))
+    token, mask, reason, classes, boxes = (np.stack(x) for x in list(zip(*rows))[2:])
     keep = _bucket(mask)
     return types.Demonstration(prompt, token[..., :keep], mask[..., :keep], reason[..., :keep], classes, boxes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from dtr1_jax.data import tokens as tokens_lib
 from dtr1_jax.data import vision
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
-from dtr1_jax.twin.schema import Answer
+from dtr1_jax.twin.schema import Answer, Twin
 
 _ANSWERS = {
     "segmentation": '{"objects":[ids of the objects whose masks are the answer]}, with an empty list if nothing fits',
@@ -139,6 +140,45 @@ def oracle(example: types.Example, canvas: twin_text.Canvas, reasons: bool = Tru
         raise PromptError(f"{example.uid}: no annotated scene with an answer, so there is nothing to imitate")
     twin = twin_text.from_scene(example.scene, canvas)
     return transcript.compose(twin, example.thought if reasons else "", Answer(objects=tuple(example.answer_ids)))
+
+
+def exercise(
+    twin: Twin, queries: Sequence[tuple[str, str, tuple[int, ...]]], style: Style, length: int
+) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray]:
+    """Queries (text, thought, ids of the answer) over one twin that is given in words, where the picture would stand.
+
+    The twin comes before the queries, so that they share it as the completions of a prompt do.
+
+    Returns:
+      (fields of types.Prompt without the batch axis, up to and with the twin; int32[G, S] for each query its text,
+      thought, answer and end token; bool[G, S] True at these; bool[G, S] True at those after "<think>"). S = `length`.
+
+    Raises PromptError where the twin or a query is longer than it may be.
+    """
+    encode, mark = style.tokenizer.encode, "\N{OBJECT REPLACEMENT CHARACTER}"
+    chat = style.tokenizer.hf.apply_chat_template(
+        [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
+    )
+    before, after = chat.split(mark)
+    ids = encode(f"{before}<twin>{twin_text.dumps_twin(twin)}</twin>\n")
+    if len(ids) > style.length:
+        raise PromptError(f"the twin has {len(ids)} tokens, more than policy.prompt_tokens = {style.length}")
+    pad = style.length - len(ids)
+    fields = {
+        "token_bp": np.pad(np.asarray(ids, np.int32), (0, pad), constant_values=style.tokenizer.pad),
+        "mask_bp": np.arange(style.length) < len(ids),
+        "position_bp3": np.repeat(np.arange(style.length, dtype=np.int32)[:, None], 3, 1),
+        "slot_bp": np.full(style.length, -1, np.int32),
+        "next_b": np.int32(len(ids)),
+    }
+    rows = [
+        demonstration(
+            f"{query}{after}<think>{thought}</think><answer>{twin_text.dumps_answer(Answer(objects=answer))}</answer>",
+            style, length,
+        )
+        for query, thought, answer in queries
+    ]  # fmt: skip
+    return fields, *(np.concatenate(part) for part in zip(*rows))
 
 
 def demonstration(text: str, style: Style, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

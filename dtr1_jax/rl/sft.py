@@ -85,10 +85,12 @@ def dense_loss(
 
 
 def loss(
-    trainable: dict, spec: Spec, batch: Demonstration, *, reasoning: float, dense: float, counts: tuple[int, ...],
-    text: bool,
+    trainable: dict, spec: Spec, batch: Demonstration, practice: Demonstration | None = None, *, reasoning: float,
+    dense: float, counts: tuple[int, ...], text: bool,
 ) -> tuple[jax.Array, dict]:  # fmt: skip
     """Weighted mean negative log-probability of the transcript's tokens plus `dense` times the dense loss.
+
+    With `practice`, plus the mean over its thoughts and answers: the queries of a twin share its one pass.
 
     Args:
       trainable: {"policy": weights, "head": dense head}.
@@ -114,6 +116,11 @@ def loss(
         total = total - (logp_bgs * weight_bgs).sum() / weight_bgs.sum()
         for name, at in (("twin", batch.mask_bgs & ~batch.reason_bgs), ("reasoning", batch.reason_bgs)):
             metrics[f"nll_{name}"] = -(logp_bgs * at).sum() / jnp.maximum(at.sum(), 1)
+    if text and practice is not None:
+        prefix = policy.prefill(weights, None, spec, practice.prompt)
+        logp_bgs = policy.logprobs(weights, None, spec, prefix, practice.token_bgs)
+        value = -(logp_bgs * practice.reason_bgs).sum() / practice.reason_bgs.sum()
+        total, metrics["nll_practice"] = total + value, value
     return total, metrics | {"loss": total}
 
 
@@ -121,12 +128,12 @@ def loss(
     jax.jit, static_argnames=("tx", "spec", "reasoning", "dense", "counts", "text"), donate_argnums=(0, 1)
 )
 def update(
-    trainable: dict, opt_state, batch: Demonstration, *, tx, spec: Spec, reasoning: float, dense: float, counts: tuple,
-    text: bool,
+    trainable: dict, opt_state, batch: Demonstration, practice: Demonstration | None = None, *, tx, spec: Spec,
+    reasoning: float, dense: float, counts: tuple, text: bool,
 ):  # fmt: skip
     """One optimizer step: (trainable, opt_state, metrics). The buffers of the first two are given away."""
     (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
-        trainable, spec, batch, reasoning=reasoning, dense=dense, counts=counts, text=text
+        trainable, spec, batch, practice, reasoning=reasoning, dense=dense, counts=counts, text=text
     )
     updates, opt_state = tx.update(grads, opt_state, trainable)
     return optax.apply_updates(trainable, updates), opt_state, metrics | {"grad_norm": optax.global_norm(grads)}

@@ -15,6 +15,7 @@ SMALLEST = 96  # side of a picture, pixels: below this the drawn details vanish
 _CELLS = tuple(KINDS)
 _SCENES = 6  # scenes drawn for one wished kind of query before another kind is taken
 _EMPTY, _SEVERAL = 0.09, 0.24  # share of queries that wish for no object, for several
+_PRACTICE = 2  # keeps the random numbers of practice apart from those of the splits
 
 
 def example(
@@ -66,13 +67,34 @@ def example(
     )
 
 
+def practice(seed: int, index: int, count: int, queries: int) -> tuple[tuple[Instance, ...], list[Query]]:
+    """A scene of `count` objects with several queries in the phrasings of training, to exercise reasoning over a twin.
+
+    A pure function of its arguments. Nothing is painted: the instances are all there is of the scene.
+    """
+    rng = np.random.default_rng([seed, _PRACTICE, index])
+    things = instances(layout(rng, "train", count, SMALLEST))
+    asked: list[Query] = []
+    while len(asked) < queries:
+        (category, level), want = pick(rng, _CELLS), _wish(rng)
+        query = ask(rng, "train", things, category, level, want)
+        if query is None:
+            query = ask(rng, "train", things, "semantic", 1, "one")
+        asked.append(query)
+    return things, asked
+
+
+def _wish(rng: np.random.Generator) -> str:
+    draw = rng.random()
+    return "none" if draw < _EMPTY else "many" if draw < _EMPTY + _SEVERAL else "one"
+
+
 def _compose(
     rng: np.random.Generator, split: str, size: int, low: int, high: int
 ) -> tuple[Layout, tuple[Instance, ...], Query]:
     """A scene and a query that fit together. A wished category and level that no scene allows gives way to another."""
     category, level = pick(rng, _CELLS)
-    draw = rng.random()
-    want = "none" if draw < _EMPTY else "many" if draw < _EMPTY + _SEVERAL else "one"
+    want = _wish(rng)
     for _ in range(_SCENES):
         scene = layout(rng, split, int(rng.integers(low, high + 1)), size)
         things = instances(scene)
