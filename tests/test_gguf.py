@@ -1,4 +1,4 @@
-"""GGUF files: numbers as the format says, rows in Hugging Face's order, text cut as the tokenizer does, and bad files."""
+"""GGUF files: numbers as the format says, rows in Hugging Face's order, text cut as the tokenizer does; bad files."""
 
 import struct
 
