@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dtr1_jax.data import geometry as layouts
 from dtr1_jax.data import vision
 
 TINY = vision.Geometry(patch=8, temporal_patch=1, merge=2, side=12, max_pixels=96 * 96)
@@ -54,7 +55,7 @@ def test_patches_and_positions_in_merge_block_order():
     assert vision.resized(12, 8, geometry) == (12, 8)
     fields, size = vision.patches(image, geometry)
     assert size == (12, 8)
-    assert vision.tokens(size, geometry) == (2, 3)
+    assert vision.tokens((1, 4, 6), geometry) == (1, 2, 3)
     assert geometry.patches == 32
     values, places = [], []
     for row, column in itertools.product(range(0, 4, 2), range(0, 6, 2)):  # tokens, then the patches in each
@@ -65,6 +66,7 @@ def test_patches_and_positions_in_merge_block_order():
     np.testing.assert_allclose(fields["patch_bnc"][:24], np.array(values) / 255 * 2 - 1, atol=1e-6)
     np.testing.assert_array_equal(fields["position_bn2"][:24], places)
     np.testing.assert_array_equal(fields["segment_bn"], [1] * 24 + [0] * 8)
+    assert fields.pop("window_bn") is None
     for name, x in fields.items():
         assert not x[24:].any(), f"{name} is not zero at the padding"
     kinds = {name: x.dtype for name, x in fields.items()}
@@ -93,7 +95,7 @@ def test_resizing_keeps_what_is_where():
 @pytest.mark.parametrize("rows, columns, side", [(4, 6, 5), (2, 2, 12), (12, 2, 3), (1, 7, 4)])
 def test_corners_against_a_loop(rows, columns, side):
     table = np.random.default_rng(1).normal(size=(side, side))
-    index, weight = vision._corners(rows, columns, side)
+    index, weight = layouts.corners(rows, columns, side)
     np.testing.assert_allclose(weight.sum(-1), 1)
     assert (weight >= 0).all()
     assert index.min() >= 0
@@ -108,7 +110,7 @@ def test_corners_against_a_loop(rows, columns, side):
 
 
 def test_corners_are_the_table_itself_on_its_own_grid():
-    index, weight = vision._corners(12, 12, 12)
+    index, weight = layouts.corners(12, 12, 12)
     np.testing.assert_array_equal(index[..., 0], np.arange(144).reshape(12, 12))
     np.testing.assert_allclose(weight, np.broadcast_to([1, 0, 0, 0], weight.shape), atol=1e-12)
 

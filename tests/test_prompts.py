@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtr1_jax import bundle, types
-from dtr1_jax.data import prompts, tokens, vision
+from dtr1_jax.data import positions, prompts, tokens, vision
 from dtr1_jax.data.twinworld import generate
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.text import Canvas, Frame
@@ -29,24 +29,6 @@ def shown(fields):
     return T.hf.decode(ids, skip_special_tokens=False)
 
 
-def test_positions_by_hand():
-    position, following = prompts.positions(9, 2, (2, 3))  # two words, 2 x 3 vision tokens, one word
-    np.testing.assert_array_equal(
-        position,
-        [[0, 0, 0], [1, 1, 1], [2, 2, 2], [2, 2, 3], [2, 2, 4], [2, 3, 2], [2, 3, 3], [2, 3, 4], [5, 5, 5]],
-    )
-    assert following == 6
-    assert position.dtype == np.int32
-
-
-@pytest.mark.parametrize("grid", [(1, 1), (4, 1), (1, 5)])
-def test_positions_go_on_after_the_largest(grid):
-    count = grid[0] * grid[1]
-    position, following = prompts.positions(3 + count + 4, 3, grid)
-    assert position[3 + count].tolist() == [position[: 3 + count].max() + 1] * 3
-    assert following == position.max() + 1
-
-
 def test_fields_of_a_prompt():
     fields, pictures, canvas = prompts.prompt(picture(192, 96, "find it"), STYLE)
     assert canvas == Canvas(Frame.PIXEL, (128, 64))
@@ -60,7 +42,7 @@ def test_fields_of_a_prompt():
     np.testing.assert_array_equal(fields["mask_bp"], [True] * len(ids) + [False] * (96 - len(ids)))
     slots = [-1] * len(start) + list(range(count)) + [-1] * (96 - len(start) - count)
     np.testing.assert_array_equal(fields["slot_bp"], slots)
-    position, following = prompts.positions(len(ids), len(start), (4, 8))
+    position, following = positions.positions([len(start), positions.Grid(1, 4, 8), len(T.encode(rest))])
     np.testing.assert_array_equal(fields["position_bp3"][: len(ids)], position)
     assert not fields["position_bp3"][len(ids) :].any()
     assert fields["next_b"] == following == len(start) + 8 + len(T.encode(rest))
