@@ -166,17 +166,16 @@ def from_hf(config: dict) -> Spec:
         if not name.endswith(("ForCausalLM", "ForConditionalGeneration")):
             raise SpecError(f"architectures: {name} does not generate text; expected ...ForCausalLM or the like")
     text = config
-    if config.get("text_config") is not None:
-        text = {"tie_word_embeddings": config.get("tie_word_embeddings"), **config["text_config"]}
-        text["tie_word_embeddings"] = text["tie_word_embeddings"] or config.get("tie_word_embeddings")
+    inner = _dict(config, "text_config")
+    if inner:
+        text = {**inner, "tie_word_embeddings": inner.get("tie_word_embeddings") or config.get("tie_word_embeddings")}
     _refuse(config, "", {"quantization_config": (None,)})
     heads = _size(text, "num_attention_heads")
     width = _size(text, "hidden_size")
     vision = _vision(config, kind, width) if kind.endswith("_vl") else None
-    rope = dict(text.get("rope_scaling") or {}) | dict(text.get("rope_parameters") or {})
+    rope = _dict(text, "rope_scaling") | _dict(text, "rope_parameters")
     fixed = dict(_TEXT[kind])
-    theta = float(rope.get("rope_theta") or text.get("rope_theta") or fixed.pop("theta"))
-    fixed.pop("theta", None)
+    theta = _number({"rope_theta": fixed.pop("theta")} | _given(text, "rope_theta") | rope, "rope_theta")
     _refuse(text, "", {
         "hidden_act": (None, "silu"),
         "attention_bias": (None, fixed["qkv_bias"]),
@@ -193,9 +192,9 @@ def from_hf(config: dict) -> Spec:
     })  # fmt: skip
     if vision is not None:
         sections = rope.get("mrope_section")
-        if not isinstance(sections, list | tuple) or len(sections) != 3:
-            raise SpecError(f"rope_scaling.mrope_section: expected three numbers, got {sections!r}")
-        fixed["sections"] = tuple(int(n) for n in sections)
+        if not isinstance(sections, list | tuple) or len(sections) != 3 or not all(type(n) is int for n in sections):
+            raise SpecError(f"rope_scaling.mrope_section: expected three integers, got {sections!r}")
+        fixed["sections"] = tuple(sections)
         _refuse(rope, "rope_scaling.", {"mrope_interleaved": (None, fixed["interleaved"])})
     try:
         return Spec(
@@ -208,7 +207,7 @@ def from_hf(config: dict) -> Spec:
             hidden=_size(text, "intermediate_size"),
             theta=theta,
             tied=bool(text.get("tie_word_embeddings")),
-            eps=float(text.get("rms_norm_eps", 1e-6)),
+            eps=_number({"rms_norm_eps": 1e-6} | text, "rms_norm_eps"),
             vision=vision,
             **fixed,
         )
@@ -219,9 +218,9 @@ def from_hf(config: dict) -> Spec:
 
 
 def _vision(config, kind, width):
-    v = config.get("vision_config")
-    if not isinstance(v, dict):
-        raise SpecError(f"vision_config: expected the tower's sizes, got {v!r}")
+    v = _dict(config, "vision_config")
+    if not v:
+        raise SpecError(f"vision_config: expected the tower's sizes, got {config.get('vision_config')!r}")
     out = _size(v, "out_hidden_size", width, "vision_config.")
     if out != width:
         raise SpecError(f"vision_config.out_hidden_size = {out} is not the decoder's hidden_size = {width}")
@@ -239,19 +238,24 @@ def _vision(config, kind, width):
         "patch": patch,
         "merge": merge,
         "temporal_patch": _size(v, "temporal_patch_size", 2, "vision_config."),
-        "theta": float((v.get("rope_parameters") or {}).get("rope_theta", 1e4)),
+        "theta": _number({"rope_theta": 1e4} | _dict(v, "rope_parameters"), "rope_theta", "vision_config."),
     }
     try:
         if gated:
+            window = _size(v, "window_size", 112, "vision_config.") // merge // patch
+            if not window:
+                raise SpecError(
+                    f"vision_config.window_size = {v['window_size']} is less than a token's {merge * patch}"
+                )
             return VisionSpec(
                 **common,
                 side=0,
                 norm="rms",
                 gated=True,
                 patch_bias=False,
-                window=_size(v, "window_size", 112, "vision_config.") // merge // patch,
+                window=window,
                 full_layers=tuple(v.get("fullatt_block_indexes", (7, 15, 23, 31))),
-                tokens_per_second=float(v.get("tokens_per_second", 4)),
+                tokens_per_second=_number({"tokens_per_second": 4} | v, "tokens_per_second", "vision_config."),
             )
         rows = _size(v, "num_position_embeddings", 2304, "vision_config.")
         side = math.isqrt(rows)
@@ -270,6 +274,24 @@ def _size(config, name, default=None, where=""):
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise SpecError(f"{where}{name}: expected a positive integer, got {config.get(name)!r}")
     return value
+
+
+def _number(config, name, where=""):
+    value = config[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise SpecError(f"{where}{name}: expected a positive number, got {value!r}")
+    return float(value)
+
+
+def _dict(config, name):
+    value = config.get(name)
+    if not isinstance(value, dict | None):
+        raise SpecError(f"{name}: expected an object, got {value!r}")
+    return dict(value or {})
+
+
+def _given(config, name):
+    return {name: config[name]} if config.get(name) is not None else {}
 
 
 def _refuse(config, where, allowed):
