@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import importlib.util
 import pathlib
@@ -81,12 +82,12 @@ ROPE = {  # lengths of text, and grids (kind, t, h, w in patches, seconds per te
 }
 
 
+@functools.cache
 def torchvision_works() -> bool:
     """Whether torchvision can be imported, if need be after telling torch of its operators, which CPU torch lacks."""
     try:
-        import torch
-
         importlib.metadata.version("torchvision")
+        import torch
     except ImportError:
         return False
     try:
@@ -100,6 +101,9 @@ def torchvision_works() -> bool:
         torchvision_works.library = library  # what it defines lives as long as it does
         import torchvision  # noqa: F401
     return True
+
+
+torchvision_works()  # transformers imports one that is there, and must find it whole
 
 
 def tokenizer(family: str) -> tokens.Tokenizer:

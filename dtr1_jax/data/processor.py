@@ -46,7 +46,7 @@ def geometry(
     merged, image, video = (_read(folder, name) for name in _FILES)
     image = _sub(merged, "image_processor") or image
     # transformers reads a video's settings from the picture's file where there is no other
-    video = _sub(merged, "video_processor") or video or image
+    video = _sub(merged, "video_processor") or (video if video[0] else image)
     low, high = _limits(image, base.min_pixels, base.max_pixels)
     clip_low, clip_high = _limits(video, base.video.min_pixels, base.video.max_pixels)
     for source in (image, video):

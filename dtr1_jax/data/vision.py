@@ -157,13 +157,13 @@ def _smart(width, height, factor, low, high, frames=1, step=1):
         raise ValueError(
             f"expected a picture at most {RATIO} times as long as wide, got {width} x {height} pixels; crop it"
         )
-    columns, rows = max(1, round(width / factor)), max(1, round(height / factor))
+    columns, rows = round(width / factor), round(height / factor)
     area = round(frames / step) * step * columns * rows * factor**2
     if area > high:
         shrink = math.sqrt(frames * height * width / high)
         columns, rows = (max(1, math.floor(side / shrink / factor)) for side in (width, height))
-    elif area < low:
-        grow = math.sqrt(low / (frames * height * width))
+    elif area < max(low, 1):  # 0 for a picture that is thinner than half a token
+        grow = math.sqrt(max(low, 1) / (frames * height * width))
         columns, rows = (math.ceil(side * grow / factor) for side in (width, height))
     return columns * factor, rows * factor
 
