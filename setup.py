@@ -26,6 +26,8 @@ setup(
         "absl-py>=2.3",
         "numpy>=2,<3",
         "safetensors>=0.7,<0.9",
+        "huggingface_hub>=1.31,<3",
+        "gguf>=0.19,<0.20",
         "pillow>=11",
         "jinja2>=3.1",
         "opencv-python-headless>=4.10,<6",
@@ -44,6 +46,7 @@ setup(
             "scipy>=1.14",
             "ruff>=0.12",
         ],
-        "parity": ["torch==2.13.0"],  # reference models; the tests that compare with them skip without it
+        # reference models; the tests that compare with them skip without it
+        "parity": ["torch==2.13.0", "peft>=0.19,<0.22"],
     },
 )

@@ -62,3 +62,9 @@ def test_differences():
     text = dataclasses.replace(one, vision=None)
     assert named.differences(one, text) == ["vision tower: one and none"]
     assert named.differences(text, one) == ["vision tower: none and one"]
+
+
+def test_the_shipped_policy_in_the_words_of_config_json():
+    found = spec.from_hf(named.TINY)
+    wanted = dataclasses.replace(spec.TINY, frame=found.frame, unroll=found.unroll, remat=found.remat)
+    assert found == wanted

@@ -77,6 +77,30 @@ CONFIGS = {
     "qwen3_vl_32b": _qwen3_vl((5120, 64, 64, 8, 25600), False, *_LARGE_TOWER),
 }  # fmt: skip
 
+# the shipped policy in the same words: Qwen3-VL without DeepStack
+TINY = {
+    "model_type": "qwen3_vl",
+    "tie_word_embeddings": True,
+    "text_config": _text(
+        "qwen3_vl_text", (192, 4, 6, 2, 512), 1536, True, rope_theta=1e4, head_dim=32,
+        rope_scaling={"rope_type": "default", "mrope_section": [6, 5, 5], "mrope_interleaved": True},
+        bos_token_id=None, eos_token_id=962,
+    ),
+    "vision_config": {
+        "depth": 4, "hidden_size": 128, "intermediate_size": 384, "num_heads": 4, "in_channels": 3,
+        "out_hidden_size": 192, "patch_size": 8, "spatial_merge_size": 2, "temporal_patch_size": 1,
+        "num_position_embeddings": 144, "deepstack_visual_indexes": [], "hidden_act": "gelu_pytorch_tanh",
+    },
+    "image_token_id": 965, "video_token_id": 966, "vision_start_token_id": 963, "vision_end_token_id": 964,
+}  # fmt: skip
+CLASSES = {  # of transformers
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
+    "qwen3_vl": "Qwen3VLForConditionalGeneration",
+}
+
 
 def get(name: str) -> Spec:
     """The spec of a named policy. Raises ConfigError with the nearest name."""

@@ -109,6 +109,8 @@ def write_adapter(folder: Path, lora: dict, scale: float, config: dict[str, Any]
     out, modules = {}, []
     for path, array in weights.flatten(lora).items():
         parent, _, which = path.rpartition("/")
+        if parent == "vision/patch":
+            raise WeightsError(f"{path}: PEFT knows no adapter like this of a convolution; export it merged instead")
         try:
             pattern = hf_names.module(parent, family)
         except hf_names.NamingError as error:
