@@ -1,4 +1,4 @@
-"""Package `dtr1_jax`; extras: tpu, cuda, cuda12, test, parity."""
+"""Package `dtr1_jax`; extras: tpu, cuda, cuda12, video, test, parity."""
 
 from setuptools import find_packages, setup
 
@@ -38,6 +38,7 @@ setup(
         "tpu": [f"jax[tpu]{JAX}"],
         "cuda": [f"jax[cuda13]{JAX}"],
         "cuda12": [f"jax[cuda12]{JAX}"],  # for GPU drivers older than CUDA 13 asks for
+        "video": ["av>=14,<19"],  # reads video files; folders of frames need nothing
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.6",
