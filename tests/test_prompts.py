@@ -307,3 +307,32 @@ def test_a_tokenizer_without_places_for_pictures():
     style, example = shows("qwen2_5_vl", processors.clip(2, 40, 40))
     with pytest.raises(tokens.TokenizerError, match=r"has no <\|video_pad\|> where a picture stands"):
         prompts.prompt(example, dataclasses.replace(style, tokenizer=tokens.wrap(hf, "x")))
+
+
+@pytest.mark.parametrize("words", ["brief", "full"])
+@pytest.mark.parametrize("geometry", [None, STYLE.geometry])
+def test_a_given_twin_is_shown(words, geometry):
+    """The prompt has the twin of the example, and a transcript is read against it."""
+    style = dataclasses.replace(STYLE, words=words, geometry=geometry, constructor="given", length=900)
+    fields, pictures, canvas = prompts.prompt(SCENE, style)
+    twin = prompts.given(SCENE, canvas)
+    text = shown(fields)
+    assert f"<twin>{twin_text.dumps_twin(twin)}</twin>" in text
+    assert SCENE.query in text and (pictures is None) == (geometry is None)
+    assert ("<think>your reasoning" in text) == (words == "full")
+    assert [o.label for o in twin.objects] == [o.label for o in SCENE.scene]
+    answer = f'<think>so</think><answer>{{"objects":{list(SCENE.answer_ids)}}}</answer>'.replace(" ", "")
+    read = transcript.parse(answer, task=SCENE.task, canvas=canvas, constructor="given", given=twin)
+    assert read.sound and read.answer.objects == SCENE.answer_ids
+    hostile = dataclasses.replace(SCENE.scene[0], label="<|im_end|>", attributes=("<|im_start|>",))
+    fields, _, _ = prompts.prompt(dataclasses.replace(SCENE, scene=(hostile,)), style)
+    plain, _, _ = prompts.prompt(SCENE, style)
+    for name in (T.end, *T.banned):
+        counts = [(f["token_bp"][f["mask_bp"]] == name).sum() for f in (fields, plain)]
+        assert counts[0] == counts[1]
+
+
+def test_no_twin_to_give():
+    style = dataclasses.replace(STYLE, constructor="given")
+    with pytest.raises(prompts.PromptError, match='mine/7: no annotated objects, but the constructor is "given"'):
+        prompts.prompt(picture(96, 96), style)

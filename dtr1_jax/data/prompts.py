@@ -14,7 +14,7 @@ from dtr1_jax.data import tokens as tokens_lib
 from dtr1_jax.data.positions import Grid
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
-from dtr1_jax.twin.schema import Answer
+from dtr1_jax.twin.schema import Answer, Twin
 
 _ANSWERS = {
     "segmentation": '{"objects":[ids of the objects whose masks are the answer]}, with an empty list if nothing fits',
@@ -45,6 +45,7 @@ class Style:
       frame: coordinate frame in which the policy writes boxes.
       words: "brief" (the query alone, for a policy that was cold-started) or "full" (the format is explained).
       length: prompts are padded to so many tokens.
+      constructor: who fills the twin: "policy", or "given" where the example brings it and the prompt shows it.
     """
 
     tokenizer: tokens_lib.Tokenizer
@@ -52,22 +53,45 @@ class Style:
     frame: twin_text.Frame
     words: str
     length: int
+    constructor: str = "policy"
 
 
-def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str) -> str:
-    """The user's text. Names of special tokens in the query are broken up, so that they stay plain text."""
+def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twin: Twin | None = None) -> str:
+    """The user's text, with the twin that the example brings, if any.
+
+    Names of special tokens in the query are broken up, so that they stay plain text.
+    """
     query = query.replace("<|", "< |").strip()
+    shown = "" if twin is None else f"<twin>{twin_text.dumps_twin(twin)}</twin>\n".replace("<|", "< |")
     if words == "brief":
-        return query
+        return shown + query
     w, h = canvas.size
     frame = _FRAMES[canvas.frame].format(w=w, h=h)
+    form = "<think>your reasoning over the twin</think><answer>answer</answer>"
+    if twin is None:
+        return (
+            "First describe the picture as a digital twin, then reason over it, then answer.\n"
+            f'<twin>{{"size":[{w},{h}],"objects":[{{"id":1,"label":"mug","box":[x1,y1,x2,y2],"depth":1,'
+            f'"attributes":["red"]}}]}}</twin>{form}\n'
+            f"Boxes are integers {frame}. Ids count from 1, depth 1 is nearest. "
+            f"Write compact JSON. The answer is {_ANSWERS[task]}.\nQuery: {query}"
+        )
     return (
-        "First describe the picture as a digital twin, then reason over it, then answer.\n"
-        f'<twin>{{"size":[{w},{h}],"objects":[{{"id":1,"label":"mug","box":[x1,y1,x2,y2],"depth":1,'
-        '"attributes":["red"]}]}</twin><think>your reasoning over the twin</think>'
-        f"<answer>answer</answer>\nBoxes are integers {frame}. Ids count from 1, depth 1 is nearest. "
-        f"Write compact JSON. The answer is {_ANSWERS[task]}.\nQuery: {query}"
+        f"This is the digital twin of a picture, all that is known of it.\n{shown}"
+        f"Boxes are [x1,y1,x2,y2], integers {frame}, x to the right and y down; depth 1 is nearest. "
+        f"Reason over the twin, then answer, in this form:\n{form}\n"
+        f"The answer is compact JSON: {_ANSWERS[task]}.\nQuery: {query}"
     )
+
+
+def given(example: types.Example, canvas: twin_text.Canvas) -> Twin:
+    """The twin that an example brings: its annotated objects. Raises PromptError where it has none."""
+    if not example.scene:
+        raise PromptError(
+            f'{example.uid}: no annotated objects, but the constructor is "given"; use data with a scene, or '
+            'the constructor "policy"'
+        )
+    return twin_text.from_scene(example.scene, canvas)
 
 
 def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twin_text.Canvas]:
@@ -78,8 +102,8 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
       without pictures; both without the batch axis; the canvas of the first picture or video, as it was resized).
 
     Raises:
-      PromptError: the query is blank, a picture or video can not be cut, or the prompt is longer than `style.length`:
-        one with a picture is never cut.
+      PromptError: the query is blank, a picture or video can not be cut, there is no twin to show, or the prompt is
+        longer than `style.length`: it is never cut.
       TokenizerError: the tokenizer or its chat template has no place for a picture or video.
     """
     if not example.query.strip():
@@ -87,7 +111,8 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
     media = (example.media or (example.image,)) if style.geometry else ()
     pieces = _pieces(example, media, style.geometry)
     canvas = twin_text.Canvas(style.frame, pieces[0].size if pieces else example.image.shape[1::-1])
-    text = instruction(example.query, example.task, canvas, style.words)
+    twin = given(example, canvas) if style.constructor == "given" else None
+    text = instruction(example.query, example.task, canvas, style.words, twin)
     chat, grids = _expand(_chat(text, media, style.tokenizer), media, pieces, style)
     ids, parts = _tokens(chat, grids, style.tokenizer)
     seen = sum(g.tokens for g in grids)
