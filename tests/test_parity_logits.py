@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="the reference models need torch: pip instal
 import parity
 
 from dtr1_jax.data import geometry
-from dtr1_jax.models import vision, weights
+from dtr1_jax.models import layers, weights
 from dtr1_jax.rl import rollout
 
 LIMIT = 1e-4
@@ -115,7 +115,7 @@ def test_many_queries_are_taken_in_pieces(family, monkeypatch):
     params, before = ours(family, 0)
     _, _, prompt = batch(family, 0)
     spec = dataclasses.replace(parity.shape(family, 0), lora_scale=3.0)  # not what is compiled already
-    monkeypatch.setattr(vision, "SCORES", 20_000)
+    monkeypatch.setattr(layers, "SCORES", 2_000)
     after = np.asarray(parity.prompt_logits(params, prompt, spec=spec))
     np.testing.assert_allclose(after[prompt.mask_bp], before[prompt.mask_bp], atol=1e-5)
 

@@ -11,8 +11,6 @@ from dtr1_jax.models import layers
 from dtr1_jax.models.spec import VisionSpec
 from dtr1_jax.types import Images
 
-SCORES = 2**28  # attention scores held at once, in values; more only costs memory
-
 
 def _norm(spec, name):
     return (layers.RMSNorm if spec.norm == "rms" else layers.LayerNorm)(spec.eps, name=name)
@@ -64,24 +62,10 @@ class TowerBlock(nn.Module):
 
 
 def attend_alike(q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array) -> jax.Array:
-    """Attention of [B, n, N, H] among places with the same positive number: [B, n, N * H].
-
-    Queries are taken in pieces where the scores of all at once would be many; each piece's are made again backward.
-    """
-    b, n, heads, _ = q.shape
+    """Attention of [B, n, N, H] among places with the same positive number: [B, n, N * H]."""
+    mask = (number_bn[:, :, None] == number_bn[:, None, :]) & (number_bn > 0)[:, None, :]
     own = layers.KV(k.swapaxes(1, 2)[:, None], v.swapaxes(1, 2)[:, None])
-
-    def piece(q, number):
-        mask = (number[:, :, None] == number_bn[:, None, :]) & (number_bn > 0)[:, None, :]
-        return layers.attend(q[:, None], own, mask[:, None])[:, 0]
-
-    count = -(-b * heads * n * n // SCORES)
-    if count <= 1:
-        return piece(q, number_bn)
-    size = -(-n // count)
-    pieces = _cut(q, size), _cut(number_bn, size)
-    out = jax.lax.map(lambda x: jax.checkpoint(piece)(*x), jax.tree.map(lambda x: x.swapaxes(0, 1), pieces))
-    return out.swapaxes(0, 1).reshape(b, -1, out.shape[-1])[:, :n]
+    return layers.attend(q[:, None], own, mask[:, None])[:, 0]
 
 
 def attend_runs(q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array, longest: int) -> jax.Array:
