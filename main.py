@@ -14,7 +14,9 @@ MODE = flags.DEFINE_enum(
     "mode", "train", ["train", "sft", "eval", "infer", "export"],
     "train: GRPO; sft: cold start; eval: held-out scores; infer: one picture; export: a Hugging Face folder",
 )  # fmt: skip
-IMAGE = flags.DEFINE_string("image", None, "infer: a JPEG or PNG file")
+IMAGE = flags.DEFINE_string(
+    "image", None, "infer: a picture, a video or a folder of frames; several with commas between"
+)
 QUERY = flags.DEFINE_string("query", None, "infer: what to look for")
 OUT = flags.DEFINE_string("out", None, "export: the folder to write; it must not exist yet")
 ADAPTER = flags.DEFINE_bool("adapter", False, "export: the LoRA alone, as PEFT reads it, instead of merged weights")
