@@ -135,10 +135,10 @@ def test_the_template_of_an_older_checkpoint(tmp_path):
     assert tokens.load(folder).hf.chat_template == "older"
     for content in ("{", "[]", '{"template": "x"}'):
         (folder / "chat_template.json").write_text(content)
-        with pytest.raises(tokens.TokenizerError, match="chat_template.json: expected JSON with the key"):
+        with pytest.raises(tokens.TokenizerError, match=r"chat_template.json: expected JSON with the key"):
             tokens.load(folder)
     (folder / "chat_template.json").write_text('{"chat_template": " "}')
-    with pytest.raises(tokens.TokenizerError, match="no chat template; expected one in chat_template.jinja"):
+    with pytest.raises(tokens.TokenizerError, match=r"no chat template; expected one in chat_template.jinja"):
         tokens.load(folder)
 
 
