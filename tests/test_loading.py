@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from configs import default
 from dtr1_jax import config, mesh
-from dtr1_jax.models import loading, stored, weights, writing
+from dtr1_jax.models import loading, named, policy, spec, stored, weights, writing
 from dtr1_jax.models.weights import WeightsError
 
 SPEC = dataclasses.replace(small.TEXT, tied=False, qkv_bias=True)
@@ -245,3 +248,40 @@ def test_towers_come_back(tmp_path, family):
 
 def replicated():
     return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+
+MEMORY = """
+import sys
+import jax, jax.numpy as jnp
+from dtr1_jax.models import loading, policy, spec, stored
+
+def kilobytes(name):
+    return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1])
+
+opened = stored.open_folder(sys.argv[1])
+shape = spec.from_hf(opened.config)
+tree = jax.eval_shape(lambda: policy.init(jax.random.key(0), shape))
+here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+jnp.zeros(3).block_until_ready()
+before = kilobytes("VmRSS")
+params = loading.load(opened, tree, jax.tree.map(lambda _: here, tree), jnp.bfloat16)
+print(1024 * (kilobytes("VmHWM") - before) - sum(x.nbytes for x in jax.tree.leaves(params)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the memory of a process from /proc")
+def test_host_memory_stays_under_one_and_a_half_shards(tmp_path):
+    """On a CPU device the weights themselves are in host memory too: what is counted is all that came besides them."""
+    values = named.CONFIGS["qwen2_5_0_5b"] | {"num_hidden_layers": 16, "vocab_size": 64_000}
+    tree = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec.from_hf(values)))
+    folder(tmp_path, jax.tree.map(lambda x: np.full(x.shape, 0.5, np.float32), tree), values, 2**28, "bfloat16")
+    largest = max(file.stat().st_size for file in tmp_path.glob("*.safetensors"))
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    # one device and no compiled programs from before: this process alone is measured
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", MEMORY, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert 0 < int(done.stdout) < 1.5 * largest, f"{int(done.stdout) / largest:.2f} of the largest shard"
+    print(f"{int(done.stdout) / largest:.2f} of the largest shard")

@@ -17,7 +17,7 @@ from dtr1_jax.models import hf_names, weights
 from dtr1_jax.models.stored import FLOATS, Stored, Tensor, shortened
 from dtr1_jax.models.weights import WeightsError
 
-PART = 2**26  # bytes read at once
+PART = 2**25  # bytes read at once
 QUANTISED = ("Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")  # of GGUF files
 
 
