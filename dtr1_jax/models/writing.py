@@ -151,6 +151,7 @@ def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """A safetensors file in the form that transformers accepts; there whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, partial, metadata={"format": "pt"})
+    partial.chmod(path.parent.stat().st_mode & 0o666)  # the library's files are for their owner alone
     os.replace(partial, path)
 
 
