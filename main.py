@@ -11,11 +11,15 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: metrics, checkpoints, report (default: runs/<task>)")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "sft", "eval", "infer"],
-    "train: GRPO; sft: cold start; eval: held-out scores; infer: one picture",
+    "mode", "train", ["train", "sft", "eval", "infer", "export"],
+    "train: GRPO; sft: cold start; eval: held-out scores; infer: one picture; export: a Hugging Face folder",
 )  # fmt: skip
-IMAGE = flags.DEFINE_string("image", None, "infer: a JPEG or PNG file")
+IMAGE = flags.DEFINE_string(
+    "image", None, "infer: a picture, a video or a folder of frames; several with commas between"
+)
 QUERY = flags.DEFINE_string("query", None, "infer: what to look for")
+OUT = flags.DEFINE_string("out", None, "export: the folder to write; it must not exist yet")
+ADAPTER = flags.DEFINE_bool("adapter", False, "export: the LoRA alone, as PEFT reads it, instead of merged weights")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join a run on several hosts, where that is not clear by itself")
 
 
@@ -43,7 +47,14 @@ def main(argv: list[str]) -> None:
 
         cli.quiet()
         status = cli.run(
-            MODE.value, CONFIG.value, WORKDIR.value, image=IMAGE.value, query=QUERY.value, distributed=DISTRIBUTED.value
+            MODE.value,
+            CONFIG.value,
+            WORKDIR.value,
+            image=IMAGE.value,
+            query=QUERY.value,
+            distributed=DISTRIBUTED.value,
+            out=OUT.value,
+            adapter=ADAPTER.value,
         )
     except KeyboardInterrupt:
         status = 130

@@ -1,4 +1,4 @@
-"""Package `dtr1_jax`; extras: tpu, cuda, cuda12, test, parity."""
+"""Package `dtr1_jax`; extras: tpu, cuda, cuda12, video, test, parity."""
 
 from setuptools import find_packages, setup
 
@@ -26,6 +26,8 @@ setup(
         "absl-py>=2.3",
         "numpy>=2,<3",
         "safetensors>=0.7,<0.9",
+        "huggingface_hub>=1.31,<3",
+        "gguf>=0.19,<0.20",
         "pillow>=11",
         "jinja2>=3.1",
         "opencv-python-headless>=4.10,<6",
@@ -36,6 +38,7 @@ setup(
         "tpu": [f"jax[tpu]{JAX}"],
         "cuda": [f"jax[cuda13]{JAX}"],
         "cuda12": [f"jax[cuda12]{JAX}"],  # for GPU drivers older than CUDA 13 asks for
+        "video": ["av>=14,<19"],  # reads video files; folders of frames need nothing
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.6",
@@ -44,6 +47,7 @@ setup(
             "scipy>=1.14",
             "ruff>=0.12",
         ],
-        "parity": ["torch==2.13.0"],  # reference models; the tests that compare with them skip without it
+        # reference models; the tests that compare with them skip without it
+        "parity": ["torch==2.13.0", "peft>=0.19,<0.22"],
     },
 )

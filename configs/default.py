@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(policy: str = "tiny") -> ConfigDict:
-    """All settings for `policy` (a name in dtr1_jax.models.spec.SPECS)."""
+    """All settings for `policy`: tiny, a name in dtr1_jax.models.named.CONFIGS, or auto (the sizes of its files)."""
     c = ConfigDict()
     c.seed = 0  # root of all randomness; everything else is folded in from it
 
@@ -26,10 +26,16 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data.workers = 0  # processes that prepare batches; 0 = a thread of this process
 
     c.policy = ConfigDict()
-    c.policy.name = policy  # architecture and defaults, see dtr1_jax/models/spec.py
-    c.policy.path = ""  # weights: a folder or .safetensors file; "" = those shipped with the policy
+    c.policy.name = policy  # sizes and defaults, see dtr1_jax/models/named.py; auto = the sizes of the files
+    # a Hugging Face folder or hub id (org/name or org/name@revision), a .gguf file, or a file of ours (.safetensors, or
+    # the folder of policy.safetensors); "" = what is shipped with the policy
+    c.policy.path = ""
     c.policy.dtype = "float32"  # compute dtype: float32 | bfloat16
-    c.policy.max_pixels = 96 * 96  # a picture is shrunk, keeping its shape, to at most so many pixels
+    c.policy.weights_dtype = "float32"  # of the frozen base under LoRA; trained weights are always float32
+    c.policy.max_pixels = 96 * 96  # a picture is shrunk, keeping its shape, to at most so many; 0 = as is usual for it
+    c.policy.video_pixels = 0  # the same for a video (Qwen3-VL) or each of its frames (Qwen2.5-VL)
+    c.policy.fps = 0.0  # frames a second that are taken of a video; 0 = as the processor says
+    c.policy.max_frames = 0  # frames that are taken of a video, at most; 0 = as the processor says
     c.policy.prompt_tokens = 96  # length to which prompts are padded, tokens; a longer prompt is an error
     c.policy.prompt = "brief"  # brief: the query alone (a policy that was cold-started); full: explains the format
 
@@ -112,4 +118,17 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.mesh.data = -1  # replicas of the weights, each with its share of the queries
     c.mesh.fsdp = 1  # as data, and the weights are cut over it
     c.mesh.tensor = 1  # heads and hidden units are cut over it
+    if policy != "tiny":
+        published(c)
     return c
+
+
+def published(c: ConfigDict) -> None:
+    """What differs for the policies of others: they are large, were never cold-started, and are trained by LoRA."""
+    c.policy.dtype = c.policy.weights_dtype = "bfloat16"
+    c.policy.max_pixels = 512 * 28**2  # 512 vision tokens of Qwen2.5-VL, 392 of Qwen3-VL
+    c.policy.prompt_tokens = 1024
+    c.policy.prompt = "full"
+    c.lora.rank = 16
+    c.rollout.new_tokens = 512
+    c.optim.lr = 1e-5

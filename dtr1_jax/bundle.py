@@ -1,20 +1,27 @@
-"""A named policy made ready: its spec, its tokenizer, how it is prompted, and its weights."""
+"""A named policy made ready: its files found, its spec, its tokenizer, how it is prompted, and its weights."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dtr1_jax import mesh
 from dtr1_jax.config import Config, ConfigError
-from dtr1_jax.data import prompts, tokens, vision
-from dtr1_jax.models import policy, spec, weights
+from dtr1_jax.data import processor, prompts, tokens, vision
+from dtr1_jax.models import gguf, loading, named, policy, spec, stored, weights
 from dtr1_jax.twin.text import Frame
 
 ASSETS = Path(__file__).parent / "assets"
+OURS = "policy.safetensors"
+AUTO = "auto"  # name of a policy whose sizes are those of its files, whatever they are
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
+# what is taken from the hub: numbers and text, no pickles and no code
+_WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,45 +33,170 @@ class Bundle:
       style: how examples become prompts.
       banned_v: bool[V], tokens that must never be sampled.
       dtype: compute dtype.
+      stored: the opened checkpoint of others; None where the weights are a file of ours.
     """
 
     spec: spec.Spec
     style: prompts.Style
     banned_v: np.ndarray
     dtype: jnp.dtype
+    stored: stored.Stored | None = None
 
 
 def load(config: Config) -> Bundle:
-    """The policy that `config` names. Raises ConfigError, or TokenizerError where the shipped files are damaged."""
-    shape = spec.get(config.policy.name)
+    """The policy that `config` names, with the files that config.policy.path gives.
+
+    Raises ConfigError: an unknown name, no files, or files of another size than the name says. WeightsError,
+    TokenizerError or DataError: a file that is missing or damaged; the message names it.
+    """
+    c = config.policy
+    if c.name != AUTO:
+        named.get(c.name)  # an unknown name is the first thing to say
+    where = weights_path(config)
+    opened = _open(where)
+    shape = _spec(config, where, opened)
     if config.lora.rank:
         shape = dataclasses.replace(shape, lora_scale=config.lora.alpha / config.lora.rank)
-    tower = shape.vision
-    try:
-        geometry = vision.Geometry(tower.patch, tower.temporal_patch, tower.merge, tower.side, config.policy.max_pixels)
-    except ValueError as error:
-        raise ConfigError(f"config.policy.max_pixels: {error}") from None
-    folder = ASSETS / config.policy.name
-    tokenizer = tokens.load(folder)
+    tokenizer = _tokenizer(config, where, opened)
     if tokenizer.size > shape.vocab:
-        raise tokens.TokenizerError(f"{folder}: expected at most {shape.vocab} ids, got {tokenizer.size}")
-    style = prompts.Style(tokenizer, geometry, Frame(shape.frame), config.policy.prompt, config.policy.prompt_tokens)
-    return Bundle(shape, style, tokenizer.banned_v(shape.vocab), jnp.dtype(config.policy.dtype))
+        raise tokens.TokenizerError(f"{tokenizer.where}: expected at most {shape.vocab} ids, got {tokenizer.size}")
+    if shape.vision is not None:
+        tokens.require_images(tokenizer)
+        image = (opened.config if opened else {}).get("image_token_id", tokenizer.image)
+        if image != tokenizer.image:
+            raise tokens.TokenizerError(
+                f"{tokenizer.where}: {tokens.IMAGE} has the id {tokenizer.image}, but config.json says image_token_id ="
+                f" {image}; tokenizer and weights are of different checkpoints"
+            )
+    geometry = _geometry(config, where, opened, shape)
+    style = prompts.Style(tokenizer, geometry, Frame(shape.frame), c.prompt, c.prompt_tokens)
+    return Bundle(shape, style, tokenizer.banned_v(shape.vocab), jnp.dtype(c.dtype), opened)
 
 
 def weights_path(config: Config) -> Path:
-    """The file of weights: config.policy.path, or what is shipped with the policy."""
-    if not config.policy.path:
-        return ASSETS / config.policy.name / "policy.safetensors"
-    path = Path(config.policy.path).expanduser()
-    return path / "policy.safetensors" if path.is_dir() else path
+    """Where the policy's files are: config.policy.path or what is shipped; a hub id is downloaded.
+
+    Returns a folder of Hugging Face, a .gguf file, or a .safetensors file of ours. Raises ConfigError.
+    """
+    given, name = config.policy.path, config.policy.name
+    if not given:
+        shipped = ASSETS / name / OURS
+        if not shipped.is_file():
+            raise ConfigError(
+                f"config.policy.path: no weights are shipped for {name}; expected a folder with config.json and "
+                "safetensors, a .gguf file, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
+            )
+        return shipped
+    path = Path(given).expanduser()
+    if not path.exists() and not path.parent.exists() and _HUB_ID.fullmatch(given):
+        path = download(given)
+    if path.name == stored.SINGLE and (path.parent / "config.json").is_file():
+        return path.parent
+    if path.is_dir() and not (path / "config.json").is_file():
+        return path / OURS
+    return path
 
 
-def read_weights(config: Config, bundle: Bundle) -> dict:
-    """The weights as numpy float32. Raises WeightsError naming the file and what does not fit."""
-    return weights.load(weights_path(config), template(bundle))
+def download(hub_id: str) -> Path:
+    """The folder with a snapshot of a hub repository ("org/name" or "org/name@revision"). Raises ConfigError."""
+    import huggingface_hub
+
+    name, _, revision = hub_id.partition("@")
+    try:
+        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=_WANTED))
+    except Exception as error:  # of the network, the hub, the disk
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"config.policy.path = {hub_id!r} is no file or folder here, and as a hub id it could not be downloaded "
+            f"({type(error).__name__}: {reason}). On a machine with network: `hf download {name} --local-dir DIR`; "
+            "then copy DIR here and set config.policy.path=DIR"
+        ) from error
+
+
+def read_weights(config: Config, bundle: Bundle, device_mesh: jax.sharding.Mesh | None = None) -> dict:
+    """The weights: float32 or, in a frozen base, config.policy.weights_dtype.
+
+    On the mesh where there is one; a checkpoint of others is then read by each process only as far as its devices hold
+    it. Without a mesh on the first device, or as numpy from a file of ours. Raises WeightsError naming the file and
+    what does not fit.
+    """
+    shapes = template(bundle)
+    dtype = jnp.dtype(config.policy.weights_dtype)
+    if device_mesh is None:
+        places = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), shapes)
+    else:
+        places = mesh.shardings(device_mesh, shapes)
+    if bundle.stored is not None:
+        return loading.load(bundle.stored, shapes, places, dtype)
+    params = weights.load(weights_path(config), shapes)
+    if dtype != jnp.float32:
+        params = jax.tree.map(lambda x: x.astype(dtype), params)
+    return params if device_mesh is None else mesh.put(params, places)
 
 
 def template(bundle: Bundle) -> dict:
     """Shapes of the weights."""
     return jax.eval_shape(lambda: policy.init(jax.random.key(0), bundle.spec))
+
+
+def _open(where: Path) -> stored.Stored | None:
+    if where.is_dir():
+        return stored.open_folder(where)
+    return gguf.open_file(where) if where.suffix.lower() == ".gguf" else None
+
+
+def _spec(config: Config, where: Path, opened) -> spec.Spec:
+    """The spec that the files describe, which must be of the sizes that the name says."""
+    name = config.policy.name
+    if opened is None:
+        if name == AUTO:
+            raise ConfigError(
+                f"config.policy.name: {AUTO!r} takes its sizes from config.json or a .gguf file, but {where} has none"
+            )
+        return named.get(name)
+    try:
+        found = spec.from_hf(opened.config)
+    except spec.SpecError as error:
+        raise weights.WeightsError(f"{where / 'config.json' if where.is_dir() else where}: {error}") from error
+    if name == AUTO:
+        return found
+    differing = named.differences(named.get(name), found)
+    if differing:
+        raise ConfigError(
+            f"config.policy.name = {name!r} is not what config.policy.path = {where} holds ({name} and file):\n  "
+            + "\n  ".join(differing)
+            + f"\nchoose the name of its size, as in --config=configs/seg.py:NAME, or {AUTO} to take the file's"
+        )
+    return found
+
+
+def _tokenizer(config: Config, where: Path, opened) -> tokens.Tokenizer:
+    if opened is not None:
+        return tokens.load(where) if where.is_dir() else tokens.wrap(gguf.tokenizer(where), where)
+    beside = where.parent
+    return tokens.load(beside if (beside / "tokenizer.json").is_file() else ASSETS / config.policy.name)
+
+
+def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> vision.Geometry | None:
+    c, tower = config.policy, shape.vision
+    if tower is None:
+        return None
+    try:
+        if opened is None and c.name not in named.CONFIGS:
+            return vision.Geometry(tower.patch, tower.temporal_patch, tower.merge, tower.side, c.max_pixels)
+        folder, values = (where, opened.config) if opened else (None, named.CONFIGS[c.name])
+        made = processor.geometry(
+            folder, values["model_type"], side=tower.side, window=tower.window, time_scale=tower.tokens_per_second,
+            max_pixels=c.max_pixels, video_pixels=c.video_pixels, fps=c.fps, max_frames=c.max_frames,
+        )  # fmt: skip
+    except ValueError as error:
+        if opened is not None:
+            raise
+        raise ConfigError(f"config.policy.max_pixels: {error}") from None
+    for name in ("patch", "temporal_patch", "merge"):
+        if getattr(made, name) != getattr(tower, name):
+            raise weights.WeightsError(
+                f"{where}: config.json says {name} = {getattr(tower, name)}, but the processor's files "
+                f"{getattr(made, name)}"
+            )
+    return made

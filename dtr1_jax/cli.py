@@ -12,7 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from dtr1_jax import bundle as bundles
-from dtr1_jax import checkpoint, coldstart, config, evaluate, infer, interrupt, mesh, train
+from dtr1_jax import checkpoint, coldstart, config, evaluate, export, infer, interrupt, mesh, train
 from dtr1_jax.data import files, images, prompts, sources, tokens
 from dtr1_jax.models import weights
 from dtr1_jax.rewards import score
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 def run(
     mode: str, values: ConfigDict, workdir: str | None, *, image: str | None = None, query: str | None = None,
-    distributed: bool = False,
+    distributed: bool = False, out: str | None = None, adapter: bool = False,
 ) -> int:  # fmt: skip
     """Runs a mode; returns the exit status: 0 done, 1 an error of the user's (printed), 130 stopped by a signal."""
     try:
@@ -45,8 +45,10 @@ def run(
             say(json.dumps(held_out(c, folder), indent=2))
         elif mode == "infer":
             say(f"answer: {infer.run(c, folder, image, query)}")
+        elif mode == "export":
+            say(f"exported: {export.run(c, folder if workdir else None, out, adapter)}")
         else:
-            raise config.ConfigError(f"--mode: expected train, sft, eval or infer, got {mode!r}")
+            raise config.ConfigError(f"--mode: expected train, sft, eval, infer or export, got {mode!r}")
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -35,7 +35,11 @@ class Policy:
     name: str
     path: str
     dtype: Literal["float32", "bfloat16"]
+    weights_dtype: Literal["float32", "bfloat16"]
     max_pixels: int
+    video_pixels: int
+    fps: float
+    max_frames: int
     prompt_tokens: int
     prompt: Literal["brief", "full"]
 
@@ -219,7 +223,6 @@ def _cross_checks(c: Config) -> list[str]:
         "rollout.queries",
         "rollout.group",
         "rollout.new_tokens",
-        "policy.max_pixels",
         "policy.prompt_tokens",
         "data.image_size",
         "data.min_objects",
@@ -238,6 +241,10 @@ def _cross_checks(c: Config) -> list[str]:
         check(got >= 1, name, "at least 1", got)
     for name in (
         "data.workers",
+        "policy.max_pixels",
+        "policy.video_pixels",
+        "policy.fps",
+        "policy.max_frames",
         "lora.rank",
         "rollout.temperature",
         "rollout.top_k",
@@ -268,6 +275,12 @@ def _cross_checks(c: Config) -> list[str]:
         section, key = name.split(".")
         got = getattr(getattr(c, section), key)
         check(got >= 0, name, "0 or more", got)
+    check(
+        c.lora.rank > 0 or c.policy.weights_dtype == "float32",
+        "policy.weights_dtype",
+        "float32 where all weights are trained (lora.rank = 0): steps are smaller than what bfloat16 can hold",
+        c.policy.weights_dtype,
+    )
     check(c.data.max_objects >= c.data.min_objects, "data.max_objects", "at least data.min_objects", c.data.max_objects)
     check(0 < c.rollout.top_p <= 1, "rollout.top_p", "a number in (0, 1]", c.rollout.top_p)
     check(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import json
 import os
 import tempfile
@@ -17,7 +18,7 @@ import numpy as np
 from dtr1_jax import config, draw, mesh
 from dtr1_jax.benchmarks import segmentation
 from dtr1_jax.bundle import Bundle
-from dtr1_jax.data import files, pipeline
+from dtr1_jax.data import files, pipeline, prompts
 from dtr1_jax.rewards import resolve, score
 from dtr1_jax.rewards.resolve import Outcome
 from dtr1_jax.rl import rollout as rollouts
@@ -42,11 +43,15 @@ class Prediction:
 def parse(rollout: Rollout, batch: pipeline.Batch, bundle: Bundle) -> list[list[transcript.Transcript]]:
     """The transcripts of B x G completions; never raises on what the policy wrote."""
     token_bgs, mask_bgs = np.asarray(rollout.token_bgs), np.asarray(rollout.mask_bgs)
-    decode = bundle.style.tokenizer.decode
-    return [
-        [transcript.parse(decode(t[m]), task=example.task, canvas=canvas) for t, m in zip(token_gs, mask_gs)]
-        for example, canvas, token_gs, mask_gs in zip(batch.examples, batch.canvases, token_bgs, mask_bgs)
-    ]
+    decode, constructor = bundle.style.tokenizer.decode, bundle.style.constructor
+    found = []
+    for example, canvas, token_gs, mask_gs in zip(batch.examples, batch.canvases, token_bgs, mask_bgs):
+        twin = prompts.given(example, canvas) if constructor == "given" else None
+        read = functools.partial(
+            transcript.parse, task=example.task, canvas=canvas, constructor=constructor, given=twin
+        )
+        found.append([read(decode(t[m])) for t, m in zip(token_gs, mask_gs)])
+    return found
 
 
 def predict(

@@ -89,8 +89,9 @@ def collect(
 def _join(a: Experience, b: Experience) -> Experience:
     arrays = {
         name: jax.tree.map(lambda x, y: np.concatenate([x, y]), getattr(a, name), getattr(b, name))
-        for name in ("prompt", "rollout", "rewards")
+        for name in ("rollout", "rewards")
     }
+    arrays["prompt"] = pipeline.join(a.prompt, b.prompt)
     seconds = {name: a.seconds[name] + b.seconds[name] for name in a.seconds}
     return Experience(
         a.examples + b.examples, a.transcripts + b.transcripts, **arrays, seconds=seconds, tokens=a.tokens + b.tokens,

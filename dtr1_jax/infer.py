@@ -1,4 +1,4 @@
-"""`--mode=infer`: one picture and one question -> twin, answer, mask and overlay as files."""
+"""`--mode=infer`: pictures or a video and one question -> twin, answer, mask and overlay as files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from dtr1_jax import bundle as bundles
 from dtr1_jax import config, draw, evaluate, mesh, train
-from dtr1_jax.data import images, pipeline
+from dtr1_jax.data import media, pipeline
 from dtr1_jax.specialists.segment import Segmenter
 from dtr1_jax.types import Example, Target
 
@@ -22,27 +22,40 @@ log = logging.getLogger(__name__)
 def run(c: config.Config, workdir: Path, image: str | None, query: str | None) -> Path:
     """Answers and writes into a new folder `workdir/infer/<name of the picture>`; returns it.
 
+    `image` names a picture, a video file or a folder of frames, or several of them with commas between; boxes and masks
+    are those of the first (of a video: of its first frame).
     twin.json (in the frame and size that the policy wrote), twin.png (the same, drawn), answer.json, transcript.txt,
     mask.png (white = answer, at the picture's own size) and overlay.png. An unsound transcript has no mask and may have
-    no twin; answer.json says its faults. Raises ConfigError where image or query is missing, ImageError for a bad
-    picture, PromptError for a query that is too long.
+    no twin; answer.json says its faults. Raises ConfigError where image or query is missing or the policy sees nothing,
+    ImageError for a bad picture or video, PromptError for a query that is too long.
     """
     if not image or not query or not query.strip():
         raise config.ConfigError('--mode=infer needs --image=photo.jpg and --query="what to look for"')
-    pixels = images.load(image)
+    bundle = bundles.load(c)
+    if bundle.style.geometry is None:
+        raise config.ConfigError(
+            f"--mode=infer needs a policy that sees pictures, got {c.policy.name}, which reads text"
+        )
+    shown = tuple(media.load(path, bundle.style.geometry) for path in _paths(image))
+    pixels = media.first_frame(shown)
     nothing = Target(np.zeros(pixels.shape[:2], bool), np.zeros((0, 4), np.float32))
     words = query.strip().lower() if c.policy.prompt == "brief" else query.strip()  # the cold start's are lower case
-    example = Example(uid=str(image), image=pixels, query=words, task=c.data.task, target=nothing)
-    bundle, device_mesh = bundles.load(c), mesh.make(c.mesh)
+    example = Example(uid=str(image), image=pixels, query=words, task=c.data.task, target=nothing, media=shown)
+    device_mesh = mesh.make(c.mesh)
     batch = pipeline.single(example, bundle.style)
     weights = train.trained(c, bundle, device_mesh, workdir)
     answers = evaluate.open_folder(Path(workdir) / "infer")
     with Segmenter(c.reward.segmenter, c.reward.workers, 10 * c.reward.deadline) as segmenter:
         prediction = evaluate.predict(*weights, bundle, c, device_mesh, batch, jax.random.key(c.seed), segmenter)[0]
         description = segmenter.description
-    folder = _new_folder(answers, Path(image).stem)
+    folder = _new_folder(answers, Path(_paths(image)[0]).stem)
     write(folder, prediction, query, description)
     return folder
+
+
+def _paths(named: str) -> list[str]:
+    """One path, also where its name has commas in it, or several."""
+    return [named] if Path(named).exists() else [part.strip() for part in named.split(",")]
 
 
 def write(folder: Path, p: evaluate.Prediction, query: str, segmenter: str) -> None:

@@ -35,16 +35,16 @@ class DivergedError(RuntimeError):
 
 def initial(c: config.Config, bundle: bundles.Bundle, device_mesh) -> tuple[dict, dict]:
     """(trainable, frozen) weights on the mesh, as rl/update.py describes them. Raises WeightsError, ConfigError."""
-    base = bundles.read_weights(c, bundle)
-    if c.lora.rank:
-        try:
-            lora = policy.init_lora(jax.random.key(c.seed), base, c.lora.rank, c.lora.targets)
-        except (ValueError, re.error) as error:
-            raise config.ConfigError(f"config.lora.targets = {c.lora.targets!r}: {error}") from None
-        trainable, frozen = {"lora": lora}, {"base": base}
-    else:
-        trainable, frozen = {"base": base}, {"reference": base} if c.grpo.beta else {}
-    return tuple(mesh.put(tree, mesh.shardings(device_mesh, tree)) for tree in (trainable, frozen))
+    base = bundles.read_weights(c, bundle, device_mesh)
+    if not c.lora.rank:
+        # a copy, since the trained weights are donated to each update
+        return {"base": base}, {"reference": jax.tree.map(jnp.copy, base)} if c.grpo.beta else {}
+    try:
+        lora = policy.init_lora(jax.random.key(c.seed), base, c.lora.rank, c.lora.targets)
+    except (ValueError, re.error) as error:
+        raise config.ConfigError(f"config.lora.targets = {c.lora.targets!r}: {error}") from None
+    trainable = {"lora": lora}
+    return mesh.put(trainable, mesh.shardings(device_mesh, trainable)), {"base": base}
 
 
 def run(c: config.Config, workdir: Path) -> Path:

@@ -61,12 +61,34 @@ class Target:
 
 
 @dataclasses.dataclass(frozen=True)
+class Video:
+    """Frames that were sampled from a video.
+
+    Attributes:
+      frames: uint8[T, h, w, 3], sRGB, in the order of time.
+      index: int[T], their numbers in the video, counted from 0.
+      fps: frames per second of the video itself.
+      total: frames of the video itself.
+    """
+
+    frames: np.ndarray
+    index: np.ndarray
+    fps: float
+    total: int
+
+    @property
+    def sampled_fps(self) -> float:
+        """Frames per second of the sample."""
+        return len(self.index) / self.total * self.fps
+
+
+@dataclasses.dataclass(frozen=True)
 class Example:
-    """One picture with one query.
+    """One query about a picture, several pictures or a video.
 
     Attributes:
       uid: unique and stable within its source; appears in predictions and errors.
-      image: uint8[h, w, 3], sRGB, upright.
+      image: uint8[h, w, 3], sRGB, upright: the picture (of a video: the frame) to which target and scene refer.
       query: the user's words.
       task: one of TASKS.
       target: what a right answer is.
@@ -75,6 +97,8 @@ class Example:
       thought: the oracle's reasoning for the cold start; empty where there is none.
       category: one of CATEGORIES, or "" where not known.
       level: length of the reasoning chain, one of LEVELS, or 0 where not known.
+      media: what the policy sees, in order: pictures uint8[h, w, 3] and Videos. Boxes are those of the first, which
+        must have the size of `image`. Empty: `image` alone.
     """
 
     uid: str
@@ -87,6 +111,7 @@ class Example:
     thought: str = ""
     category: str = ""
     level: int = 0
+    media: tuple[np.ndarray | Video, ...] = ()
 
 
 def pytree(cls):
@@ -97,16 +122,20 @@ def pytree(cls):
 
 @pytree
 class Images:
-    """Patches of the pictures of each query, padded to n.
+    """Patches of the pictures and videos of each query, padded to n.
 
-    Patches come in merge-block order: the merge x merge patches that become one token stand together.
+    The merge x merge patches that become one token stand together, and so do the tokens of an attention window, where
+    the tower has windows. `Prompt.slot_bp` says which of the tokens stands where in the prompt.
 
     Attributes:
       patch_bnc: float32[B, n, c], normalised pixel values, c = channels * temporal * patch * patch.
       position_bn2: int32[B, n, 2], row and column of the patch in its picture, in patches.
-      corner_bn4: int32[B, n, 4], rows of the learned position table around the patch.
-      corner_weight_bn4: float32[B, n, 4], their bilinear weights (sum to 1; 0 at padding).
-      segment_bn: int32[B, n], number of the picture (1, 2, ...); 0 is padding. Example: [1 1 1 1 2 2 2 2 0 0 0 0].
+      corner_bn4: int32[B, n, 4], rows of the learned position table around the patch; None where there is no table.
+      corner_weight_bn4: float32[B, n, 4], their bilinear weights (sum to 1; 0 at padding), or None.
+      segment_bn: int32[B, n], number of the picture or frame (1, 2, ...): a patch sees those with its number. 0 is
+        padding. Example: [1 1 1 1 2 2 2 2 0 0 0 0].
+      window_bn: int32[B, n], number of the attention window (1, 2, ..., never the same in two frames; 0 is padding),
+        or None where the tower has no windows. Example: [1 1 2 2 3 3 4 4 0 0 0 0].
     """
 
     patch_bnc: Any
@@ -114,6 +143,7 @@ class Images:
     corner_bn4: Any
     corner_weight_bn4: Any
     segment_bn: Any
+    window_bn: Any = None
 
 
 @pytree

@@ -1,15 +1,19 @@
-"""What a named policy is made of, and settings that it can not be made with."""
+"""What a policy is made of, wherever its files are, and settings and files that it can not be made with."""
 
 import dataclasses
+import json
+import re
 
 import jax
 import numpy as np
 import pytest
+from checkpoints import write
+from test_gguf import write as write_gguf
 
 from configs import default
-from dtr1_jax import bundle, config
+from dtr1_jax import bundle, config, mesh
 from dtr1_jax.data import tokens
-from dtr1_jax.models import policy, spec, weights
+from dtr1_jax.models import named, policy, spec, weights
 from dtr1_jax.twin.text import Frame
 
 
@@ -17,6 +21,13 @@ def settings(**changes):
     values = default.get_config()
     for name, value in changes.items():
         values.policy[name] = value
+    return config.from_configdict(values)
+
+
+def of_files(path, name="auto", **changes):
+    values = default.get_config(name)
+    values.policy.path = str(path)
+    values.policy.update(changes)
     return config.from_configdict(values)
 
 
@@ -31,11 +42,12 @@ def test_the_tiny_policy():
     assert made.style.frame is Frame.PIXEL
     assert (made.style.words, made.style.length) == ("brief", 96)
     geometry = made.style.geometry
-    assert (geometry.patches, geometry.factor) == (144, 16)
+    assert (geometry.patches, geometry.factor, geometry.rule) == (144, 16, "fill")
     assert 3 * geometry.temporal_patch * geometry.patch**2 == spec.TINY.vision.values
     assert made.style.tokenizer.size <= made.spec.vocab
     np.testing.assert_array_equal(made.banned_v, made.style.tokenizer.banned_v(made.spec.vocab))
     assert made.dtype == np.float32
+    assert made.stored is None
 
 
 def test_settings_are_used():
@@ -69,12 +81,15 @@ def test_a_tokenizer_with_more_ids_than_the_policy(monkeypatch):
         bundle.load(settings())
 
 
-def test_path_of_the_weights(tmp_path, monkeypatch):
+def test_where_the_weights_are(tmp_path, monkeypatch):
     assert bundle.weights_path(settings()) == bundle.ASSETS / "tiny" / "policy.safetensors"
     assert bundle.weights_path(settings(path=str(tmp_path))) == tmp_path / "policy.safetensors"
     assert bundle.weights_path(settings(path=str(tmp_path / "x.safetensors"))) == tmp_path / "x.safetensors"
     monkeypatch.setenv("HOME", str(tmp_path))
     assert bundle.weights_path(settings(path="~")) == tmp_path / "policy.safetensors"
+    write(tmp_path / "hf")
+    assert bundle.weights_path(settings(path=str(tmp_path / "hf"))) == tmp_path / "hf"
+    assert bundle.weights_path(settings(path=str(tmp_path / "hf" / "model.safetensors"))) == tmp_path / "hf"
 
 
 def test_weights_come_back_and_must_fit(tmp_path, monkeypatch):
@@ -90,3 +105,146 @@ def test_weights_come_back_and_must_fit(tmp_path, monkeypatch):
         bundle.read_weights(c, dataclasses.replace(made, spec=dataclasses.replace(made.spec, hidden=32)))
     with pytest.raises(weights.WeightsError, match=r"nothing\.safetensors: no such file"):
         bundle.read_weights(settings(path=str(tmp_path / "nothing.safetensors")), made)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "qwen2_5_vl", "qwen3_vl"])
+def test_a_folder_of_hugging_face(tmp_path, family):
+    params = write(tmp_path, family, shard=20_000)
+    c = of_files(tmp_path, weights_dtype="float32", prompt_tokens=77)
+    made = bundle.load(c)
+    assert made.spec.lora_scale == 2  # alpha 32 over rank 16
+    assert made.stored.config["model_type"] == family
+    assert (made.style.length, made.dtype.name, made.style.words) == (77, "bfloat16", "full")
+    if family.endswith("_vl"):
+        geometry = made.style.geometry
+        assert (geometry.rule, geometry.max_pixels, geometry.patch) == ("smart", 512 * 28**2, made.spec.vision.patch)
+        assert geometry.window == made.spec.vision.window
+        assert made.style.frame is (Frame.PIXEL if family == "qwen2_5_vl" else Frame.NORM1000)
+    else:
+        assert made.style.geometry is None
+    jax.tree.map(np.testing.assert_array_equal, bundle.read_weights(c, made), params)
+
+
+def test_weights_on_a_mesh_in_the_dtype_asked_for(tmp_path):
+    params = write(tmp_path)
+    c = of_files(tmp_path)
+    made = bundle.load(c)
+    device_mesh = mesh.make(dataclasses.replace(c.mesh, data=1, fsdp=2, tensor=-1))
+    got = bundle.read_weights(c, made, device_mesh)
+    places = mesh.shardings(device_mesh, got)
+    jax.tree.map(lambda x, p: x.sharding.is_equivalent_to(p, x.ndim) or pytest.fail(str(p)), got, places)
+    assert {str(x.dtype) for x in jax.tree.leaves(got)} == {"bfloat16"}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(np.float32(a), b, rtol=1 / 128), got, params)
+    ours = settings()
+    shipped = bundle.read_weights(ours, bundle.load(ours), device_mesh)
+    assert {str(x.dtype) for x in jax.tree.leaves(shipped)} == {"float32"}
+    assert len(jax.tree.leaves(shipped)[0].sharding.device_set) == jax.device_count()
+
+
+def test_a_gguf_file(tmp_path):
+    path = write_gguf(tmp_path / "m.gguf", template="{{ messages[0].content }}<|im_end|>")
+    c = of_files(path, weights_dtype="float32")
+    made = bundle.load(c)
+    assert (made.spec.layers, made.spec.qk_norm, made.style.geometry) == (2, False, None)
+    assert made.style.tokenizer.decode(made.style.tokenizer.encode("the 12")) == "the 12"
+    assert bundle.read_weights(c, made)["decoder"]["q"]["kernel"].shape == (2, 64, 64)
+    with pytest.raises(tokens.TokenizerError, match=r"n\.gguf: no chat template"):
+        bundle.load(of_files(write_gguf(tmp_path / "n.gguf", template=None)))
+
+
+def test_named_sizes_must_be_those_of_the_files(tmp_path, monkeypatch):
+    write(tmp_path)
+    with pytest.raises(config.ConfigError, match=r"'qwen3_0_6b' is not what config\.policy\.path") as error:
+        bundle.load(of_files(tmp_path, "qwen3_0_6b"))
+    assert "layers: 28 and 2" in str(error.value) and "or auto to take the file's" in str(error.value)
+    sizes = json.loads((tmp_path / "config.json").read_text())
+    monkeypatch.setitem(named.CONFIGS, "qwen3_0_6b", sizes | {"rope_theta": 5.0})
+    assert bundle.load(of_files(tmp_path, "qwen3_0_6b")).spec.theta == 1e4  # that of the files
+
+
+def edit(path, **changes):
+    values = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
+
+
+def test_config_and_weights_that_disagree(tmp_path):
+    write(tmp_path)
+    edit(tmp_path / "config.json", num_hidden_layers=3)
+    c = of_files(tmp_path)
+    with pytest.raises(weights.WeightsError, match=r"missing model\.layers\.2\.input_layernorm\.weight"):
+        bundle.read_weights(c, bundle.load(c))
+    edit(tmp_path / "config.json", num_hidden_layers=1)
+    with pytest.raises(weights.WeightsError, match=r"left over model\.layers\.1\.input_layernorm\.weight"):
+        bundle.read_weights(c, bundle.load(c))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"model_type": "gemma3"}, r"config\.json: model_type 'gemma3' is not supported; expected one of llama"),
+        ({"hidden_size": None}, r"config\.json: hidden_size: expected a positive integer, got None"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, r"config\.json: rope_scaling\.rope_type = 'yarn'"),
+    ],
+)
+def test_bad_configs_name_file_and_field(tmp_path, changes, fault):
+    write(tmp_path)
+    edit(tmp_path / "config.json", **changes)
+    with pytest.raises(weights.WeightsError, match=fault):
+        bundle.load(of_files(tmp_path))
+
+
+def test_tokenizers_that_do_not_fit(tmp_path):
+    write(tmp_path, "qwen3_vl")
+    edit(tmp_path / "config.json", image_token_id=9)
+    with pytest.raises(tokens.TokenizerError, match=r"<\|image_pad\|> has the id 965, but config.json says .* = 9"):
+        bundle.load(of_files(tmp_path))
+    file = tmp_path / "tokenizer.json"
+    text = file.read_text().replace("<|image_pad|>", "<|other|>")
+    file.write_text(text)
+    with pytest.raises(tokens.TokenizerError, match=re.escape("no <|image_pad|> among its 1526 tokens")):
+        bundle.load(of_files(tmp_path))
+    (tmp_path / "chat_template.jinja").unlink()
+    with pytest.raises(tokens.TokenizerError, match="no chat template"):
+        bundle.load(of_files(tmp_path))
+    file.unlink()
+    with pytest.raises(tokens.TokenizerError, match=r"no tokenizer\.json"):
+        bundle.load(of_files(tmp_path))
+
+
+def test_code_in_a_checkpoint_is_never_run(tmp_path):
+    write(tmp_path)
+    edit(tmp_path / "config.json", auto_map={"AutoConfig": "evil.Config", "AutoTokenizer": "evil.Tokenizer"})
+    edit(tmp_path / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Tokenizer", None]})
+    (tmp_path / "evil.py").write_text("raise SystemExit('code of a checkpoint was run')")
+    bundle.load(of_files(tmp_path))
+
+
+def test_nothing_given():
+    with pytest.raises(config.ConfigError, match=r"no weights are shipped for qwen3_4b; expected a folder with config"):
+        bundle.load(of_files("", "qwen3_4b"))
+
+
+def test_hub_ids_are_downloaded_without_code_or_pickles(tmp_path, monkeypatch):
+    write(tmp_path / "snapshot")
+    asked = {}
+
+    def snapshot_download(name, **arguments):
+        asked.update(arguments, name=name)
+        return str(tmp_path / "snapshot")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    assert bundle.load(of_files("Qwen/Tiny@v1")).spec.layers == 2
+    assert (asked["name"], asked["revision"]) == ("Qwen/Tiny", "v1")
+    assert not any(pattern.endswith((".py", ".bin", "*")) for pattern in asked["allow_patterns"])
+
+
+def test_no_network_says_how_to_fetch(tmp_path, monkeypatch):
+    def snapshot_download(name, **_):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(config.ConfigError, match=r"no route to host\)\. On a machine with network: `hf download") as e:
+        bundle.load(of_files("Qwen/Qwen3-4B"))
+    assert "set config.policy.path=DIR" in str(e.value)

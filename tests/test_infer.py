@@ -68,6 +68,21 @@ def test_pictures_of_every_kind(path, small, tmp_path):
         assert shape[1] / shape[0] == pytest.approx(width / height, rel=0.01)
 
 
+def test_several_pictures(path, small, tmp_path):
+    """Boxes are those of the first; its name is that of the folder."""
+    pictures(tmp_path)
+    c = tiny.settings(path, policy__prompt_tokens=128)
+    seen = []
+    real = infer.pipeline.single
+    small.setattr(infer.pipeline, "single", lambda e, s: seen.append(real(e, s)) or seen[-1])
+    tiny.speak(small, c, [left_half(c, (60, 40))])
+    folder = infer.run(c, tmp_path / "run", f"{tmp_path / 'photo.png'}, {tmp_path / 'turned.jpg'}", "it")
+    assert folder.name == "photo"
+    assert np.asarray(Image.open(folder / "mask.png")).shape == (40, 60)
+    assert seen[0].prompt.images.segment_bn.max() == 2
+    assert [m.shape for m in seen[0].examples[0].media] == [(40, 60, 3), (60, 40, 3)]
+
+
 def test_an_earlier_answer_is_never_written_over(path, small, tmp_path):
     c = tiny.settings(path)
     pictures(tmp_path)
@@ -115,6 +130,8 @@ def bad(tmp_path):
         (str(tmp_path / "none.jpg"), "it", ImageError, "none.jpg: no such file"),
         (str(tmp_path / "corrupt.jpg"), "it", ImageError, "corrupt.jpg: the picture is corrupt"),
         (str(tmp_path / "words.jpg"), "it", ImageError, "words.jpg: not a picture"),
+        (f"{photo},{tmp_path / 'none.jpg'}", "it", ImageError, "none.jpg: no such file"),
+        (str(tmp_path), "it", ImageError, "may be a video, which this policy does not take"),
         (photo, None, config.ConfigError, "needs --image=photo.jpg and --query"),
         (photo, "  ", config.ConfigError, "needs --image=photo.jpg and --query"),
         (None, "it", config.ConfigError, "needs --image=photo.jpg and --query"),

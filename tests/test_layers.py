@@ -197,3 +197,26 @@ def test_attention_in_bfloat16_keeps_the_dtype_and_sums_in_float32():
     got = layers.attend(q, own, np.ones((1, 1, 1, 512), bool))
     assert got.dtype == jnp.bfloat16
     np.testing.assert_array_equal(got.astype(np.float32), 1.0)
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_attention_in_pieces_is_the_same(monkeypatch, narrow):
+    """Values and gradients of 37 queries, 16 at a time, with a mask for each of them or one for all."""
+    b, g, l, n, kv, t, p, h = 2, 2, 37, 2, 1, 5, 4, 4
+    q, own = normal(b, g, l, n, h), layers.KV(normal(b, g, kv, t, h), normal(b, g, kv, t, h))
+    prefix = layers.KV(normal(b, kv, p, h), normal(b, kv, p, h))
+    mask = RNG.random((1, g, 1 if narrow else l, t)) < 0.6
+    prefix_mask = np.array([[1, 1, 0, 1], [0, 1, 1, 1]], bool)
+    weight = normal(b, g, l, n * h)
+
+    def loss(q, own, prefix):
+        return (layers.attend(q, own, mask, prefix, prefix_mask) * weight).sum()
+
+    def both():
+        return jax.jit(jax.value_and_grad(lambda *x: loss(*x), argnums=(0, 1, 2)))(q, own, prefix)
+
+    whole = both()
+    monkeypatch.setattr(layers, "SCORES", 1)
+    assert "scan" in str(jax.make_jaxpr(loss)(q, own, prefix))
+    for x, y in zip(jax.tree.leaves(both()), jax.tree.leaves(whole)):
+        np.testing.assert_allclose(x, y, atol=1e-4)

@@ -1,14 +1,20 @@
-"""Resizing, the order of patches, and the stretched position table, against loops that a person can follow."""
+"""Resizing, the order of patches, and the stretched position table: against loops by hand and against transformers."""
 
+import dataclasses
 import itertools
+import json
+import pathlib
 
 import numpy as np
+import processors
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dtr1_jax.data import geometry as layouts
 from dtr1_jax.data import vision
 
+MADE = json.loads((pathlib.Path(__file__).parent / "fixtures" / "processors.json").read_text("utf-8"))
 TINY = vision.Geometry(patch=8, temporal_patch=1, merge=2, side=12, max_pixels=96 * 96)
 
 
@@ -54,7 +60,7 @@ def test_patches_and_positions_in_merge_block_order():
     assert vision.resized(12, 8, geometry) == (12, 8)
     fields, size = vision.patches(image, geometry)
     assert size == (12, 8)
-    assert vision.tokens(size, geometry) == (2, 3)
+    assert vision.tokens((1, 4, 6), geometry) == (1, 2, 3)
     assert geometry.patches == 32
     values, places = [], []
     for row, column in itertools.product(range(0, 4, 2), range(0, 6, 2)):  # tokens, then the patches in each
@@ -65,6 +71,7 @@ def test_patches_and_positions_in_merge_block_order():
     np.testing.assert_allclose(fields["patch_bnc"][:24], np.array(values) / 255 * 2 - 1, atol=1e-6)
     np.testing.assert_array_equal(fields["position_bn2"][:24], places)
     np.testing.assert_array_equal(fields["segment_bn"], [1] * 24 + [0] * 8)
+    assert fields.pop("window_bn") is None
     for name, x in fields.items():
         assert not x[24:].any(), f"{name} is not zero at the padding"
     kinds = {name: x.dtype for name, x in fields.items()}
@@ -93,7 +100,7 @@ def test_resizing_keeps_what_is_where():
 @pytest.mark.parametrize("rows, columns, side", [(4, 6, 5), (2, 2, 12), (12, 2, 3), (1, 7, 4)])
 def test_corners_against_a_loop(rows, columns, side):
     table = np.random.default_rng(1).normal(size=(side, side))
-    index, weight = vision._corners(rows, columns, side)
+    index, weight = layouts.corners(rows, columns, side)
     np.testing.assert_allclose(weight.sum(-1), 1)
     assert (weight >= 0).all()
     assert index.min() >= 0
@@ -108,7 +115,7 @@ def test_corners_against_a_loop(rows, columns, side):
 
 
 def test_corners_are_the_table_itself_on_its_own_grid():
-    index, weight = vision._corners(12, 12, 12)
+    index, weight = layouts.corners(12, 12, 12)
     np.testing.assert_array_equal(index[..., 0], np.arange(144).reshape(12, 12))
     np.testing.assert_allclose(weight, np.broadcast_to([1, 0, 0, 0], weight.shape), atol=1e-12)
 
@@ -125,3 +132,138 @@ def test_no_room_for_one_token():
         vision.Geometry(8, 1, 2, 12, 255)
     with pytest.raises(ValueError, match="sizes of at least 1"):
         vision.Geometry(8, 1, 0, 12, 9216)
+
+
+FAMILY = pytest.mark.parametrize("family", processors.FAMILIES)
+
+
+@FAMILY
+@pytest.mark.parametrize(
+    "size", [(37, 91), (300, 200), (641, 361), (1, 1), (7, 900), (900, 7), (28, 28), (33, 32), (224, 100)]
+)
+def test_pictures_as_transformers(family, size):
+    """All values of all patches, of pictures that are shrunk, enlarged and only straightened."""
+    geometry = processors.geometry(family)
+    image = processors.picture(*size)
+    made = processors.image_processor(geometry)(image, return_tensors="np", input_data_format="channels_last")
+    piece = vision.picture(image, geometry)
+    assert [list(piece.grid)] == made["image_grid_thw"].tolist()
+    np.testing.assert_allclose(piece.patch_nc, made["pixel_values"], atol=1e-5)
+    assert piece.size == (piece.grid[2] * geometry.patch, piece.grid[1] * geometry.patch)
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 60), st.integers(0, 4000))
+@settings(max_examples=200, deadline=None)
+def test_smart_resize_as_transformers(width, height, least, more):
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+    for family in processors.FAMILIES:
+        geometry = processors.geometry(family, least, least + more)
+        low, high = geometry.min_pixels, geometry.max_pixels
+        try:
+            h, w = smart_resize(height, width, geometry.factor, low, high)
+        except ValueError:
+            with pytest.raises(ValueError, match=rf"at most 200 times as long as wide, got {width} x {height}"):
+                vision.resized(width, height, geometry)
+        else:
+            assert vision.resized(width, height, geometry) == (w, h)
+            if not geometry.video.whole:  # Qwen2.5-VL: each frame as a picture
+                assert vision.resized_video(9, width, height, geometry) == (w, h)
+
+
+@given(st.integers(2, 99), st.integers(1, 900), st.integers(1, 900), st.integers(1, 60), st.integers(0, 4000))
+@settings(max_examples=200, deadline=None)
+def test_smart_resize_of_whole_videos_as_transformers(frames, width, height, least, more):
+    pytest.importorskip("torch")
+    from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize
+
+    geometry = processors.geometry("qwen3_vl", least, least + more)
+    low, high = geometry.video.min_pixels, geometry.video.max_pixels
+    try:
+        h, w = smart_resize(frames, height, width, 2, geometry.factor, low, high)
+    except ValueError:
+        with pytest.raises(ValueError, match="at most 200 times as long as wide"):
+            vision.resized_video(frames, width, height, geometry)
+    else:
+        assert vision.resized_video(frames, width, height, geometry) == (w, h)
+
+
+@FAMILY
+@pytest.mark.parametrize("name", processors.VIDEOS)
+def test_videos_as_transformers(family, name):
+    """Where frames are resized, Pillow and torchvision round some values differently, by one of 255 levels."""
+    geometry, made = processors.geometry(family), MADE[family]["videos"][name]
+    piece = vision.video(processors.VIDEOS[name](geometry.factor), geometry)
+    assert list(piece.grid) == made["grid"]
+    got = processors.summary_of_patches(piece.patch_nc, geometry)
+    level = 0 if name == "as it is" else 1 / 255 / min(geometry.std)
+    np.testing.assert_allclose(got["means"], made["means"], atol=2e-3)
+    np.testing.assert_allclose(got["ends"], made["ends"], atol=1.1 * level + 1e-4)
+
+
+@FAMILY
+@pytest.mark.parametrize("name", processors.VIDEOS)
+def test_videos_as_transformers_live(family, name):
+    if not processors.torchvision_works():
+        pytest.skip("no torchvision")
+    geometry = processors.geometry(family)
+    clip = processors.VIDEOS[name](geometry.factor)
+    made, grid = processors.video_patches(family, geometry, clip)
+    piece = vision.video(clip, geometry)
+    assert list(piece.grid) == grid
+    error = np.abs(piece.patch_nc - made)
+    if name == "as it is":
+        assert error.max() < 1e-5
+    else:
+        assert error.max() < 1.1 / 255 / min(geometry.std)
+        assert (error > 1e-5).mean() < 0.01
+    # nothing but the resizing differs: transformers cuts frames that are resized as ours are in the same way
+    ready = dataclasses.replace(clip, frames=_resized(clip.frames, piece.size))
+    np.testing.assert_allclose(piece.patch_nc, processors.video_patches(family, geometry, ready)[0], atol=1e-5)
+
+
+def _resized(frames, size):
+    from PIL import Image
+
+    return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames])
+
+
+@FAMILY
+def test_a_video_of_one_picture_is_that_picture(family):
+    geometry = processors.geometry(family)
+    image = processors.picture(4 * geometry.factor, 3 * geometry.factor)
+    clip = processors.types.Video(np.stack([image] * 4), np.arange(4), 2.0, 4)
+    video, picture = vision.video(clip, geometry), vision.picture(image, geometry)
+    assert video.grid == (2, *picture.grid[1:])
+    np.testing.assert_array_equal(video.patch_nc, np.concatenate([picture.patch_nc] * 2))
+    alone = dataclasses.replace(clip, frames=clip.frames[:1], index=clip.index[:1])  # one frame fills its patch
+    np.testing.assert_array_equal(vision.video(alone, geometry).patch_nc, picture.patch_nc)
+
+
+def test_gather_follows_the_layout():
+    """Two pictures in one row, in window order: `place` says where each token of the reading order stands."""
+    geometry = dataclasses.replace(processors.geometry("qwen2_5_vl"), window=2)
+    pieces = [vision.picture(processors.picture(*size), geometry) for size in ((140, 84), (56, 60))]
+    fields, place = vision.gather(pieces, geometry, 80)
+    reading = np.concatenate([p.patch_nc for p in pieces])
+    assert fields["patch_bnc"].shape == (80, 1176)
+    assert not fields["patch_bnc"][len(reading) :].any()
+    blocks = fields["patch_bnc"].reshape(20, 4, -1)
+    np.testing.assert_array_equal(blocks[place], reading.reshape(-1, 4, 1176))
+    assert place.tolist() != sorted(place.tolist())
+    assert fields["corner_bn4"] is None
+    assert fields["segment_bn"].tolist() == [1] * 60 + [2] * 16 + [0] * 4
+    padded = vision.pad(vision.gather(pieces, geometry)[0], 80)
+    for name, x in fields.items():
+        np.testing.assert_array_equal(x, padded[name], err_msg=name)
+
+
+def test_limits_that_contradict():
+    with pytest.raises(ValueError, match="min_pixels = 3000 is more than max_pixels = 2000"):
+        vision.Geometry(14, 2, 2, 0, 2000, 3000, "smart")
+    with pytest.raises(ValueError, match='rule "fill" or "smart", got "smrat"'.replace('"smrat"', "'smrat'")):
+        vision.Geometry(14, 2, 2, 0, 2000, rule="smrat")
+    with pytest.raises(ValueError, match="min_frames <= max_frames"):
+        vision.VideoRule(10, 20, min_frames=5, max_frames=4)
+    with pytest.raises(ValueError, match="takes no videos; give it single frames"):
+        vision.video(processors.clip(2, 40, 40), TINY)

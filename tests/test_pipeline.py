@@ -63,8 +63,116 @@ def test_a_batch_holds_what_the_prompt_says():
         fields, pictures, canvas = prompts.prompt(example, STYLE)
         assert batch.canvases[row] == canvas
         same({name: getattr(batch.prompt, name)[row] for name in fields}, fields)
-        same({name: getattr(batch.prompt.images, name)[row] for name in pictures}, pictures)
+        padded = vision.pad(pictures, SMALL.patches)
+        assert padded.pop("window_bn") is batch.prompt.images.window_bn is None
+        same({name: getattr(batch.prompt.images, name)[row] for name in padded}, padded)
     assert batch.prompt.token_bp.shape == (4, STYLE.length)
+
+
+@pytest.mark.parametrize(
+    "count, most, expected",
+    [(1, 96, 96), (96, 96, 96), (1, 2048, 512), (512, 2048, 512), (513, 2048, 1024), (2048, 2048, 2048),
+     (129, 300, 256), (257, 300, 300), (600, 1000, 768), (900, 1000, 1000)],
+)  # fmt: skip
+def test_bucket_of_tokens_by_hand(count, most, expected):
+    assert pipeline.bucket_tokens(count, most) == expected
+
+
+@pytest.mark.parametrize("most", [1, 96, 128, 1000, 2048, 30_001])
+def test_lengths_are_few(most):
+    lengths = {pipeline.bucket_tokens(count, most) for count in range(1, most + 1)}
+    assert len(lengths) <= pipeline.STEPS
+    assert max(lengths) == most
+    assert all(pipeline.bucket_tokens(count, most) >= count for count in range(1, most + 1))
+
+
+def test_counts_of_patches_are_few():
+    one = vision.Geometry(14, 2, 2, 0, 28 * 28 * 1000, rule="smart")  # a picture has at most 4000 patches
+    sizes = [pipeline.bucket_patches(count, one) for count in range(4, 20_001, 4)]
+    assert all(size >= count and size % 4 == 0 for size, count in zip(sizes, range(4, 20_001, 4)))
+    assert sorted(set(sizes)) == [
+        256,
+        384,
+        512,
+        768,
+        1024,
+        1536,
+        2048,
+        3072,
+        4000,
+        4096,
+        6144,
+        8192,
+        12288,
+        16384,
+        24576,
+    ]
+    assert pipeline.bucket_patches(4, SMALL) == pipeline.bucket_patches(16, SMALL) == SMALL.patches == 16
+    threes = vision.Geometry(8, 1, 3, 12, 24 * 24 * 1000)
+    assert pipeline.bucket_patches(200, threes) == 261  # whole tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Pictures of several sizes, some queries with two of them."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        side = (60, 200, 330)[index % 3]
+        image = np.full((side, side, 3), index, np.uint8)
+        target = types.Target(np.zeros((side, side), bool), np.zeros((0, 4), np.float32))
+        media = (image, image) if index % 4 == 3 else ()
+        return types.Example(str(index), image, "look " * (1 + 8 * index), "segmentation", target, media=media)
+
+
+LARGE = dataclasses.replace(
+    STYLE, geometry=vision.Geometry(8, 1, 2, 12, 320 * 320, rule="smart"), length=1024
+)  # pictures of 16, 144 and 400 vision tokens
+
+
+def test_batches_are_cut_to_buckets_and_new_shapes_are_logged(caplog):
+    pipeline._shapes.clear()
+    with caplog.at_level(logging.INFO):
+        batches = list(pipeline.evaluation(Sizes(), LARGE, 1, 12))
+    shapes = {(b.prompt.token_bp.shape[1], b.prompt.images.segment_bn.shape[1]) for b in batches}
+    logged = [r.getMessage() for r in caplog.records if "a new shape of prompts" in r.getMessage()]
+    assert len(logged) == len(shapes) == len(set(logged)) > 2
+    assert {n for n, _ in shapes} <= {256, 512, 768, 1024}
+    for batch, example in zip(batches, Sizes()):
+        fields, pictures, _ = prompts.prompt(example, LARGE)
+        p, length = batch.prompt, batch.prompt.token_bp.shape[1]
+        assert p.mask_bp.sum() == fields["mask_bp"].sum() > length - 256
+        np.testing.assert_array_equal(p.token_bp[0], fields["token_bp"][:length])
+        count = len(pictures["segment_bn"])
+        np.testing.assert_array_equal(p.images.patch_bnc[0, :count], pictures["patch_bnc"])
+        assert not p.images.segment_bn[0, count:].any()
+        assert p.slot_bp.max() == count // 4 - 1
+
+
+def test_several_processes_have_one_shape():
+    batches = take(pipeline.queries(Sizes(), LARGE, 2, seed=0, shard=(0, 2)), 3)
+    assert {(b.prompt.token_bp.shape, b.prompt.images.segment_bn.shape) for b in batches} == {((2, 1024), (2, 4096))}
+    filling = dataclasses.replace(LARGE, geometry=dataclasses.replace(LARGE.geometry, rule="fill"))
+    skipped = pipeline.Skipped()
+    batches = take(pipeline.queries(Sizes(), filling, 2, seed=0, shard=(1, 2), skipped=skipped), 6)
+    assert {b.prompt.images.segment_bn.shape for b in batches} == {(2, 1600)}
+    assert skipped.count  # queries with two pictures
+
+
+def test_join_pads_to_the_larger():
+    short, long = (pipeline.single(Sizes()[i], LARGE).prompt for i in (0, 11))
+    both = pipeline.join(short, long)
+    assert both.token_bp.shape == (2, 1024) and both.images.segment_bn.shape[1] == long.images.segment_bn.shape[1]
+    for row, one in enumerate((short, long)):
+        p, n = one.token_bp.shape[1], one.images.segment_bn.shape[1]
+        for name in ("token_bp", "mask_bp", "position_bp3", "slot_bp"):
+            np.testing.assert_array_equal(getattr(both, name)[row, :p], getattr(one, name)[0])
+        np.testing.assert_array_equal(both.images.patch_bnc[row, :n], one.images.patch_bnc[0])
+        assert both.next_b[row] == one.next_b[0]
+    assert not both.mask_bp[0, 256:].any() and (both.slot_bp[0, 256:] == -1).all()
+    same(pipeline.join(short, short).token_bp, np.repeat(short.token_bp, 2, 0))
 
 
 def test_order_depends_on_the_seed_alone():

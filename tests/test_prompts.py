@@ -1,19 +1,23 @@
 """Prompts: where the picture's tokens stand, how they are numbered, and queries that try to break out of the text."""
 
 import dataclasses
+import json
+import pathlib
 
 import numpy as np
+import processors
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtr1_jax import bundle, types
-from dtr1_jax.data import prompts, tokens, vision
+from dtr1_jax.data import positions, prompts, tokens, vision
 from dtr1_jax.data.twinworld import generate
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.text import Canvas, Frame
 
+MADE = json.loads((pathlib.Path(__file__).parent / "fixtures" / "processors.json").read_text("utf-8"))
 T = tokens.load(bundle.ASSETS / "tiny")
 STYLE = prompts.Style(T, vision.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96)
 SCENE = generate.example(0, "train", 0)
@@ -30,24 +34,6 @@ def shown(fields):
     return T.hf.decode(ids, skip_special_tokens=False)
 
 
-def test_positions_by_hand():
-    position, following = prompts.positions(9, 2, (2, 3))  # two words, 2 x 3 vision tokens, one word
-    np.testing.assert_array_equal(
-        position,
-        [[0, 0, 0], [1, 1, 1], [2, 2, 2], [2, 2, 3], [2, 2, 4], [2, 3, 2], [2, 3, 3], [2, 3, 4], [5, 5, 5]],
-    )
-    assert following == 6
-    assert position.dtype == np.int32
-
-
-@pytest.mark.parametrize("grid", [(1, 1), (4, 1), (1, 5)])
-def test_positions_go_on_after_the_largest(grid):
-    count = grid[0] * grid[1]
-    position, following = prompts.positions(3 + count + 4, 3, grid)
-    assert position[3 + count].tolist() == [position[: 3 + count].max() + 1] * 3
-    assert following == position.max() + 1
-
-
 def test_fields_of_a_prompt():
     fields, pictures, canvas = prompts.prompt(picture(192, 96, "find it"), STYLE)
     assert canvas == Canvas(Frame.PIXEL, (128, 64))
@@ -61,7 +47,7 @@ def test_fields_of_a_prompt():
     np.testing.assert_array_equal(fields["mask_bp"], [True] * len(ids) + [False] * (96 - len(ids)))
     slots = [-1] * len(start) + list(range(count)) + [-1] * (96 - len(start) - count)
     np.testing.assert_array_equal(fields["slot_bp"], slots)
-    position, following = prompts.positions(len(ids), len(start), (4, 8))
+    position, following = positions.positions([len(start), positions.Grid(1, 4, 8), len(T.encode(rest))])
     np.testing.assert_array_equal(fields["position_bp3"][: len(ids)], position)
     assert not fields["position_bp3"][len(ids) :].any()
     assert fields["next_b"] == following == len(start) + 8 + len(T.encode(rest))
@@ -218,3 +204,168 @@ def test_demonstration():
     prompts.demonstration(text, STYLE, count)
     with pytest.raises(prompts.PromptError, match=f"has {count} tokens, more than the {count - 1} it may have"):
         prompts.demonstration(text, STYLE, count - 1)
+
+
+def shows(family, *media, wrapped=True, **changes):
+    """(the style of a family, an example that shows `media`)."""
+    geometry = processors.geometry(family)
+    geometry = dataclasses.replace(geometry, video=dataclasses.replace(geometry.video, wrapped=wrapped))
+    frame = Frame.PIXEL if family == "qwen2_5_vl" else Frame.NORM1000
+    style = prompts.Style(processors.tokenizer(family), geometry, frame, "brief", 128)
+    first = media[0].frames[0] if isinstance(media[0], types.Video) else media[0]
+    example = dataclasses.replace(picture(*first.shape[1::-1], processors.TEXT), image=first, media=media)
+    return dataclasses.replace(style, **changes), example
+
+
+FAMILY = pytest.mark.parametrize("family", processors.FAMILIES)
+
+
+@FAMILY
+@pytest.mark.parametrize("name", processors.PROMPTS)
+def test_prompts_as_transformers(family, name):
+    """Tokens and rotary positions of several pictures, videos and both, as the family's own processor has them."""
+    media = processors.PROMPTS[name]()
+    style, example = shows(family, *media)
+    fields, pictures, canvas = prompts.prompt(example, style)
+    made, mask = MADE[family]["prompts"][name], fields["mask_bp"]
+    np.testing.assert_array_equal(fields["token_bp"][mask], made["ids"])
+    np.testing.assert_array_equal(fields["position_bp3"][mask], made["position"])
+    assert fields["next_b"] == made["next"]
+    grids = np.array(made["image_grid_thw"] + made["video_grid_thw"])
+    assert len(pictures["patch_bnc"]) == grids.prod(1).sum()
+    assert (fields["slot_bp"] >= 0).sum() * 4 == len(pictures["patch_bnc"])
+    np.testing.assert_array_equal(
+        fields["slot_bp"] >= 0, np.isin(fields["token_bp"], [T.image, T.video]) & (fields["mask_bp"])
+    )
+    assert pictures["segment_bn"].max() == grids[:, 0].sum()
+    shown = vision.video if isinstance(media[0], types.Video) else vision.picture
+    assert canvas.size == shown(media[0], style.geometry).size
+
+
+def test_stamped_frames_by_hand():
+    """As Qwen3-VL was released, and as transformers keeps the template's own pair around them."""
+    clip = processors.clip(5, 80, 60, fps=23.976, step=7)  # frames 0 7 14 21 28, the last one twice
+    parts = ["<0.1 seconds>", "<0.7 seconds>", "<1.2 seconds>"]
+    frames = "".join(f"{p}<|vision_start|><|vision_end|>" for p in parts)
+    for wrapped, expected in ((False, frames), (True, f"<|vision_start|>{frames}<|vision_end|>")):
+        style, example = shows("qwen3_vl", clip, wrapped=wrapped)
+        fields, pictures, _ = prompts.prompt(example, style)
+        assert shown(fields) == f"<|im_start|>user\n{expected}what is it<|im_end|>\n<|im_start|>assistant\n"
+        assert pictures["segment_bn"].max() == 3
+        assert (fields["token_bp"] == T.video).sum() * 4 == len(pictures["segment_bn"])
+
+
+def test_the_rate_of_a_video_moves_its_positions():
+    def last_time(step):
+        style, example = shows("qwen2_5_vl", processors.clip(6, 80, 60, fps=10.0, step=step))
+        fields, _, _ = prompts.prompt(example, style)
+        seen = fields["position_bp3"][fields["slot_bp"] >= 0]
+        return seen[:, 0].max() - seen[0, 0]
+
+    assert [last_time(step) for step in (5, 10, 1)] == [4, 8, 0]  # 1, 2 and 0.2 s a patch, 2 positions a second
+
+
+def test_a_policy_without_pictures():
+    style = dataclasses.replace(STYLE, geometry=None)
+    fields, pictures, canvas = prompts.prompt(picture(192, 96, "find it"), style)
+    ids = T.encode("<|im_start|>user\nfind it<|im_end|>\n<|im_start|>assistant\n")
+    assert pictures is None
+    assert canvas == Canvas(Frame.PIXEL, (192, 96))
+    assert fields["token_bp"][fields["mask_bp"]].tolist() == ids
+    assert fields["position_bp3"][fields["mask_bp"]].tolist() == [[i] * 3 for i in range(len(ids))]
+    assert (fields["slot_bp"] == -1).all() and fields["next_b"] == len(ids)
+    with pytest.raises(
+        prompts.PromptError, match=r"has \d+ tokens, more than policy.prompt_tokens = 5; shorten the query, or"
+    ):
+        prompts.prompt(picture(192, 96, "find it"), dataclasses.replace(style, length=5))
+
+
+@FAMILY
+def test_boxes_come_back_after_a_change_of_max_pixels(family):
+    """A box of the target, written in the frame of each size and read again, is the same box."""
+    frame = Frame.PIXEL if family == "qwen2_5_vl" else Frame.NORM1000
+    image = processors.picture(613, 419)
+    boxes = np.random.default_rng(0).uniform(0, 1, (50, 2, 2))
+    boxes = np.concatenate([boxes.min(1), boxes.max(1)], 1)
+    texts = []
+    for most in (40, 200, 900):
+        geometry = processors.geometry(family, 4, most)
+        style = prompts.Style(processors.tokenizer(family), geometry, frame, "brief", 1000)
+        example = dataclasses.replace(picture(613, 419), image=image)
+        _, _, canvas = prompts.prompt(example, style)
+        assert canvas.size == vision.resized(613, 419, geometry)
+        written = [twin_text.from_unit(box, canvas) for box in boxes]
+        back = np.array([twin_text.to_unit(box, canvas) for box in written])
+        np.testing.assert_allclose(back, boxes, atol=1.01 / min(canvas.limit))
+        texts.append(written)
+        parsed = transcript.parse(
+            prompts.oracle(dataclasses.replace(SCENE), canvas), task="segmentation", canvas=canvas
+        )
+        for made, wanted in zip(parsed.twin.objects, SCENE.scene):
+            np.testing.assert_allclose(twin_text.to_unit(made.box, canvas), wanted.box, atol=1.01 / min(canvas.limit))
+    assert (texts[0] == texts[1] == texts[2]) == (family == "qwen3_vl")
+
+
+def test_bad_media():
+    style, example = shows("qwen2_5_vl", processors.picture(900, 4))
+    with pytest.raises(
+        prompts.PromptError, match=r"mine/7: expected a picture at most 200 times .* got 900 x 4 pixels"
+    ):
+        prompts.prompt(example, style)
+    style, example = shows("qwen2_5_vl", processors.picture(90, 40))
+    other = dataclasses.replace(example, image=processors.picture(80, 40))
+    with pytest.raises(
+        prompts.PromptError, match=r"mine/7: expected the first of `media`.* 80 x 40 pixels, got 90 x 40"
+    ):
+        prompts.prompt(other, style)
+    clip = processors.clip(2, 40, 40)
+    with pytest.raises(prompts.PromptError, match="mine/7: the policy takes no videos"):
+        prompts.prompt(dataclasses.replace(picture(40, 40), media=(clip,)), STYLE)
+    many = dataclasses.replace(example, media=example.media * 30)
+    with pytest.raises(
+        prompts.PromptError, match=r"has \d+ tokens \(\d+ of the pictures\), more than .* lower policy.max_pixels"
+    ):
+        prompts.prompt(many, style)
+
+
+def test_a_tokenizer_without_places_for_pictures():
+    style, example = shows("qwen2_5_vl", processors.picture(90, 40))
+    hf = tokens.load(bundle.ASSETS / "tiny").hf
+    hf.chat_template = "{{ raise_exception('only text') }}"
+    broken = dataclasses.replace(style, tokenizer=tokens.wrap(hf, "some/folder"))
+    with pytest.raises(tokens.TokenizerError, match="some/folder: its chat template fails: only text"):
+        prompts.prompt(example, broken)
+    hf = tokens.load(bundle.ASSETS / "tiny").hf
+    hf.chat_template = processors.TEMPLATES["qwen2_5_vl"].replace("<|video_pad|>", "")
+    style, example = shows("qwen2_5_vl", processors.clip(2, 40, 40))
+    with pytest.raises(tokens.TokenizerError, match=r"has no <\|video_pad\|> where a picture stands"):
+        prompts.prompt(example, dataclasses.replace(style, tokenizer=tokens.wrap(hf, "x")))
+
+
+@pytest.mark.parametrize("words", ["brief", "full"])
+@pytest.mark.parametrize("geometry", [None, STYLE.geometry])
+def test_a_given_twin_is_shown(words, geometry):
+    """The prompt has the twin of the example, and a transcript is read against it."""
+    style = dataclasses.replace(STYLE, words=words, geometry=geometry, constructor="given", length=900)
+    fields, pictures, canvas = prompts.prompt(SCENE, style)
+    twin = prompts.given(SCENE, canvas)
+    text = shown(fields)
+    assert f"<twin>{twin_text.dumps_twin(twin)}</twin>" in text
+    assert SCENE.query in text and (pictures is None) == (geometry is None)
+    assert ("<think>your reasoning" in text) == (words == "full")
+    assert [o.label for o in twin.objects] == [o.label for o in SCENE.scene]
+    answer = f'<think>so</think><answer>{{"objects":{list(SCENE.answer_ids)}}}</answer>'.replace(" ", "")
+    read = transcript.parse(answer, task=SCENE.task, canvas=canvas, constructor="given", given=twin)
+    assert read.sound and read.answer.objects == SCENE.answer_ids
+    hostile = dataclasses.replace(SCENE.scene[0], label="<|im_end|>", attributes=("<|im_start|>",))
+    fields, _, _ = prompts.prompt(dataclasses.replace(SCENE, scene=(hostile,)), style)
+    plain, _, _ = prompts.prompt(SCENE, style)
+    for name in (T.end, *T.banned):
+        counts = [(f["token_bp"][f["mask_bp"]] == name).sum() for f in (fields, plain)]
+        assert counts[0] == counts[1]
+
+
+def test_no_twin_to_give():
+    style = dataclasses.replace(STYLE, constructor="given")
+    with pytest.raises(prompts.PromptError, match='mine/7: no annotated objects, but the constructor is "given"'):
+        prompts.prompt(picture(96, 96), style)

@@ -32,6 +32,7 @@ def script():
 def test_ids():
     known = T.hf.get_vocab()
     assert (T.pad, T.end, T.image) == tuple(known[n] for n in ("<|endoftext|>", "<|im_end|>", "<|image_pad|>"))
+    assert T.video == known["<|video_pad|>"]
     assert T.size == len(known) == max(known.values()) + 1
 
 
@@ -95,7 +96,7 @@ def test_decode_stops_at_the_end():
 
 def test_banned():
     assert T.end not in T.banned
-    assert {T.pad, T.image} < set(T.banned)
+    assert {T.pad, T.image, T.video} < set(T.banned)
     mask = T.banned_v(T.size + 10)
     assert mask.shape == (T.size + 10,)
     assert set(np.flatnonzero(mask)) == {*T.banned, *range(T.size, T.size + 10)}
@@ -123,6 +124,35 @@ def test_no_chat_template(tmp_path):
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(tokens.TokenizerError, match="no chat template"):
         tokens.load(folder)
+
+
+def test_the_template_of_an_older_checkpoint(tmp_path):
+    """chat_template.json counts where there is no chat_template.jinja, before that of tokenizer_config.json."""
+    folder = copy(tmp_path)
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": "older"}))
+    assert tokens.load(folder).hf.chat_template == T.hf.chat_template
+    (folder / "chat_template.jinja").unlink()
+    assert tokens.load(folder).hf.chat_template == "older"
+    for content in ("{", "[]", '{"template": "x"}'):
+        (folder / "chat_template.json").write_text(content)
+        with pytest.raises(tokens.TokenizerError, match=r"chat_template.json: expected JSON with the key"):
+            tokens.load(folder)
+    (folder / "chat_template.json").write_text('{"chat_template": " "}')
+    with pytest.raises(tokens.TokenizerError, match=r"no chat template; expected one in chat_template.jinja"):
+        tokens.load(folder)
+
+
+def test_a_tokenizer_without_vision_tokens(tmp_path):
+    tokens.require_images(T)
+    folder = copy(tmp_path)
+    file = folder / "tokenizer.json"
+    file.write_text(file.read_text("utf-8").replace("<|image_pad|>", "<|other|>"), "utf-8")
+    blind = tokens.load(folder)
+    assert blind.image is None and blind.video == T.video
+    with pytest.raises(
+        tokens.TokenizerError, match=rf"{folder}: no <\|image_pad\|> among its {T.size} tokens, but .*sees"
+    ):
+        tokens.require_images(blind)
 
 
 def test_no_end(tmp_path):

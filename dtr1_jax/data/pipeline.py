@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -18,9 +19,11 @@ from dtr1_jax.twin.text import Canvas
 
 BUCKET = 32  # demonstrations are padded to a multiple of so many tokens, so that few shapes are compiled
 PRACTICE_TWIN, PRACTICE_QUERY = 160, 64  # tokens of an exercise, at most: its twin; a query, thought and answer
+STEPS, TOKENS, PATCHES = 4, 128, 256  # see bucket_tokens and bucket_patches
 PASSES, PATIENCE = 10, 2000  # unusable examples in a row that are endured: so many passes, and never more than so many
 
 log = logging.getLogger(__name__)
+_shapes: set[tuple[int, int]] = set()  # that were logged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +87,23 @@ def queries(
     if not len(source):
         raise files.DataError(f"no examples in {source!r}; expected at least one")
 
+    fixed = shard[1] > 1
+
     def read(index: int):
         example = source[index]
-        return example, *prompts.prompt(example, style)
+        fields, pictures, canvas = prompts.prompt(example, style)
+        if fixed and pictures and len(pictures["segment_bn"]) > _ceiling(style):
+            raise prompts.PromptError(
+                f"{example.uid}: its pictures have {len(pictures['segment_bn'])} patches, more than the "
+                f"{_ceiling(style)} to which they are padded in a run of several processes; use one process"
+            )
+        return example, fields, pictures, canvas
 
     prepare = _tolerant(read, len(source), skipped or Skipped())
     # indices, not examples, go through the shuffle, so that an example is read once and in a prefetch thread
     data = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()[shard[0] :: shard[1]]
-    return _iterate(data.map(prepare), batch, _stack_queries, workers)
+    stack = functools.partial(_stack_queries, style=style, fixed=fixed)
+    return _iterate(data.map(prepare), batch, stack, workers)
 
 
 def evaluation(source, style: prompts.Style, batch: int, count: int, skipped: Skipped | None = None) -> Iterator[Batch]:
@@ -104,15 +116,50 @@ def evaluation(source, style: prompts.Style, batch: int, count: int, skipped: Sk
         except (images.ImageError, prompts.PromptError) as error:
             skipped.add(error)
         if len(ready) == batch:
-            yield _stack_queries(ready)
+            yield _stack_queries(ready, style)
             ready = []
     if ready:
-        yield _stack_queries(ready)
+        yield _stack_queries(ready, style)
 
 
 def single(example: types.Example, style: prompts.Style) -> Batch:
     """A batch of one. Raises PromptError."""
-    return _stack_queries([(example, *prompts.prompt(example, style))])
+    return _stack_queries([(example, *prompts.prompt(example, style))], style)
+
+
+def join(first: types.Prompt, second: types.Prompt) -> types.Prompt:
+    """The rows of both, padded to the larger shape."""
+    count = max(len(p.token_bp[0]) for p in (first, second))
+    fields = [[_padded_prompt(row, count) for row in _rows(p)] for p in (first, second)]
+    both = [p.images for p in (first, second)]
+    images = None
+    if both[0] is not None:
+        patches = max(len(x.segment_bn[0]) for x in both)
+        images = vision.stack([vision.pad(row, patches) for x in both for row in _rows(x)])
+    rows = fields[0] + fields[1]
+    return types.Prompt(**{name: np.stack([r[name] for r in rows]) for name in rows[0]}, images=images)
+
+
+def bucket_tokens(count: int, most: int) -> int:
+    """The length to which prompts of at most `count` tokens are padded: one of at most STEPS, the last `most`.
+
+    Steps are equal, a multiple of 16 and at least TOKENS: 512, 1024, 1536 and 2048 for `most` = 2048.
+    """
+    step = max(TOKENS, -(-most // STEPS // 16) * 16)
+    return min(-(-count // step) * step, most)
+
+
+def bucket_patches(count: int, geometry: vision.Geometry) -> int:
+    """The number of patches to which those of a query's pictures are padded.
+
+    PATCHES x 1, 1.5, 2, 3, 4, 6, 8, ..., but not more than a picture of `max_pixels` has where that is enough.
+    """
+    size = PATCHES
+    while size < count:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
+    block = geometry.merge**2
+    size = -(-size // block) * block
+    return min(size, geometry.patches) if count <= geometry.patches else size
 
 
 def demonstrations(
@@ -146,7 +193,7 @@ def demonstrations(
 
     prepare = _tolerant(read, sources.TRAIN, skipped or Skipped())
     data = grain.MapDataset.range(sources.TRAIN)[shard[0] :: shard[1]]
-    return _iterate(data.map(prepare), batch, _stack_demonstrations, workers)
+    return _iterate(data.map(prepare), batch, functools.partial(_stack_demonstrations, style=style), workers)
 
 
 def practice(
@@ -203,14 +250,53 @@ def _iterate(data, batch, stack, workers):
     return data
 
 
-def _stack_prompt(rows):
-    fields = {name: np.stack([r[0][name] for r in rows]) for name in rows[0][0]}
-    return types.Prompt(**fields, images=vision.stack([r[1] for r in rows]))
+def _rows(arrays) -> list[dict]:
+    """Rows of a types.Prompt or types.Images as fields without the batch axis."""
+    names = [f.name for f in dataclasses.fields(arrays) if f.name != "images"]
+    count = len(next(iter(vars(arrays).values())))
+    values = {name: getattr(arrays, name) for name in names}
+    return [{n: None if x is None else x[i] for n, x in values.items()} for i in range(count)]
 
 
-def _stack_queries(rows):
+def _padded_prompt(fields: dict, count: int) -> dict:
+    """Fields of types.Prompt with `count` tokens; what is padded is masked, so that only the slots must be -1."""
+    out = {}
+    for name, x in fields.items():
+        missing = [(0, count - len(x))] + [(0, 0)] * (x.ndim - 1) if x.ndim else None
+        out[name] = np.pad(x, missing, constant_values=-1 if name == "slot_bp" else 0) if missing else x
+    return out
+
+
+def _stack_prompt(rows, style, fixed):
+    """types.Prompt of [(fields of the prompt, fields of its pictures or None)], cut to a bucket unless `fixed`.
+
+    Several processes must have the same shapes without asking one another, so theirs are the largest there can be.
+    """
+    length, most = style.length, max(int(r[0]["mask_bp"].sum()) for r in rows)
+    if not fixed:
+        length = bucket_tokens(most, style.length)
+    fields = [{n: x[:length] if x.ndim else x for n, x in r[0].items()} for r in rows]
+    images, patches = None, 0
+    if style.geometry is not None:
+        count = max(len(r[1]["segment_bn"]) for r in rows)
+        patches = _ceiling(style) if fixed else bucket_patches(count, style.geometry)
+        images = vision.stack([vision.pad(r[1], patches) for r in rows])
+    if (length, patches) not in _shapes:
+        _shapes.add((length, patches))
+        log.info("a new shape of prompts, to be compiled: %d tokens and %d patches", length, patches)
+    return types.Prompt(**{name: np.stack([f[name] for f in fields]) for name in fields[0]}, images=images)
+
+
+def _ceiling(style):
+    """Patches that the pictures of a query can have: one picture's, or as many as the prompt has room for."""
+    if style.geometry.rule == "fill":
+        return style.geometry.patches
+    return style.length * style.geometry.merge**2
+
+
+def _stack_queries(rows, style, fixed=False):
     examples, fields, pictures, canvases = zip(*rows)
-    return Batch(list(examples), list(canvases), _stack_prompt(list(zip(fields, pictures))))
+    return Batch(list(examples), list(canvases), _stack_prompt(list(zip(fields, pictures)), style, fixed))
 
 
 def _stack_practice(rows):
@@ -226,8 +312,8 @@ def _cut_prompt(prompt):
     return dataclasses.replace(prompt, **cut)
 
 
-def _stack_demonstrations(rows):
-    prompt = _cut_prompt(_stack_prompt(rows))
+def _stack_demonstrations(rows, style):
+    prompt = _cut_prompt(_stack_prompt([r[:2] for r in rows], style, fixed=True))
     token, mask, reason, classes, boxes = (np.stack(x) for x in list(zip(*rows))[2:])
     keep = _bucket(mask)
     return types.Demonstration(prompt, token[..., :keep], mask[..., :keep], reason[..., :keep], classes, boxes)

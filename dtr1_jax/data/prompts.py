@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from dtr1_jax import types
+from dtr1_jax.data import positions, video, vision
 from dtr1_jax.data import tokens as tokens_lib
-from dtr1_jax.data import vision
+from dtr1_jax.data.positions import Grid
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer, Twin
@@ -26,6 +28,9 @@ _FRAMES = {
 }
 
 
+_PLACEHOLDER = re.compile("|".join(map(re.escape, (tokens_lib.IMAGE, tokens_lib.VIDEO))))
+
+
 class PromptError(ValueError):
     """A prompt that can not be made to fit."""
 
@@ -36,72 +41,92 @@ class Style:
 
     Attributes:
       tokenizer: ids and chat template.
-      geometry: how pictures are cut.
+      geometry: how pictures and videos are cut; None = a policy that sees none, whose prompts are text alone.
       frame: coordinate frame in which the policy writes boxes.
       words: "brief" (the query alone, for a policy that was cold-started) or "full" (the format is explained).
       length: prompts are padded to so many tokens.
+      constructor: who fills the twin: "policy", or "given" where the example brings it and the prompt shows it.
     """
 
     tokenizer: tokens_lib.Tokenizer
-    geometry: vision.Geometry
+    geometry: vision.Geometry | None
     frame: twin_text.Frame
     words: str
     length: int
+    constructor: str = "policy"
 
 
-def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str) -> str:
-    """The user's text. Names of special tokens in the query are broken up, so that they stay plain text."""
+def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twin: Twin | None = None) -> str:
+    """The user's text, with the twin that the example brings, if any.
+
+    Names of special tokens in the query are broken up, so that they stay plain text.
+    """
     query = query.replace("<|", "< |").strip()
+    shown = "" if twin is None else f"<twin>{twin_text.dumps_twin(twin)}</twin>\n".replace("<|", "< |")
     if words == "brief":
-        return query
+        return shown + query
     w, h = canvas.size
     frame = _FRAMES[canvas.frame].format(w=w, h=h)
+    form = "<think>your reasoning over the twin</think><answer>answer</answer>"
+    if twin is None:
+        return (
+            "First describe the picture as a digital twin, then reason over it, then answer.\n"
+            f'<twin>{{"size":[{w},{h}],"objects":[{{"id":1,"label":"mug","box":[x1,y1,x2,y2],"depth":1,'
+            f'"attributes":["red"]}}]}}</twin>{form}\n'
+            f"Boxes are integers {frame}. Ids count from 1, depth 1 is nearest. "
+            f"Write compact JSON. The answer is {_ANSWERS[task]}.\nQuery: {query}"
+        )
     return (
-        "First describe the picture as a digital twin, then reason over it, then answer.\n"
-        f'<twin>{{"size":[{w},{h}],"objects":[{{"id":1,"label":"mug","box":[x1,y1,x2,y2],"depth":1,'
-        '"attributes":["red"]}]}</twin><think>your reasoning over the twin</think>'
-        f"<answer>answer</answer>\nBoxes are integers {frame}. Ids count from 1, depth 1 is nearest. "
-        f"Write compact JSON. The answer is {_ANSWERS[task]}.\nQuery: {query}"
+        f"This is the digital twin of a picture, all that is known of it.\n{shown}"
+        f"Boxes are [x1,y1,x2,y2], integers {frame}, x to the right and y down; depth 1 is nearest. "
+        f"Reason over the twin, then answer, in this form:\n{form}\n"
+        f"The answer is compact JSON: {_ANSWERS[task]}.\nQuery: {query}"
     )
 
 
-def prompt(example: types.Example, style: Style) -> tuple[dict, dict, twin_text.Canvas]:
+def given(example: types.Example, canvas: twin_text.Canvas) -> Twin:
+    """The twin that an example brings: its annotated objects. Raises PromptError where it has none."""
+    if not example.scene:
+        raise PromptError(
+            f'{example.uid}: no annotated objects, but the constructor is "given"; use data with a scene, or '
+            'the constructor "policy"'
+        )
+    return twin_text.from_scene(example.scene, canvas)
+
+
+def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twin_text.Canvas]:
     """What the policy gets to see of an example.
 
     Returns:
-      (fields of types.Prompt and fields of types.Images, both without the batch axis; the canvas of the picture).
+      (fields of types.Prompt, padded to `style.length`; fields of types.Images, not padded, or None for a policy
+      without pictures; both without the batch axis; the canvas of the first picture or video, as it was resized).
 
     Raises:
-      PromptError: the query is blank, or the prompt is longer than `style.length`: one with a picture is never cut.
-      TokenizerError: the chat template has no place for a picture.
+      PromptError: the query is blank, a picture or video can not be cut, there is no twin to show, or the prompt is
+        longer than `style.length`: it is never cut.
+      TokenizerError: the tokenizer or its chat template has no place for a picture or video.
     """
     if not example.query.strip():
         raise PromptError(f"{example.uid}: expected a query, got only blanks; say what to look for")
-    pictures, size = vision.patches(example.image, style.geometry)
-    canvas = twin_text.Canvas(style.frame, size)
-    grid = vision.tokens(size, style.geometry)
-    content = [
-        {"type": "image"},
-        {"type": "text", "text": instruction(example.query, example.task, canvas, style.words)},
-    ]
-    chat = style.tokenizer.hf.apply_chat_template(
-        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-    )
-    ids = style.tokenizer.encode(chat)
-    if style.tokenizer.image not in ids:
-        raise tokens_lib.TokenizerError(f"the chat template has no {tokens_lib.IMAGE} where a picture stands: {chat!r}")
-    at = ids.index(style.tokenizer.image)
-    count = grid[0] * grid[1]
-    ids = ids[:at] + [style.tokenizer.image] * count + ids[at + 1 :]
+    media = (example.media or (example.image,)) if style.geometry else ()
+    pieces = _pieces(example, media, style.geometry)
+    canvas = twin_text.Canvas(style.frame, pieces[0].size if pieces else example.image.shape[1::-1])
+    twin = given(example, canvas) if style.constructor == "given" else None
+    text = instruction(example.query, example.task, canvas, style.words, twin)
+    chat, grids = _expand(_chat(text, media, style.tokenizer), media, pieces, style)
+    ids, parts = _tokens(chat, grids, style.tokenizer)
+    seen = sum(g.tokens for g in grids)
     if len(ids) > style.length:
+        of = f" ({seen} of the picture{'s' * (len(grids) > 1)})" if seen else ""
         raise PromptError(
-            f"{example.uid}: the prompt has {len(ids)} tokens ({count} of the picture), more than "
-            f"policy.prompt_tokens = {style.length}; "
-            "shorten the query, lower policy.max_pixels or raise policy.prompt_tokens"
+            f"{example.uid}: the prompt has {len(ids)} tokens{of}, more than policy.prompt_tokens = {style.length}; "
+            f"shorten the query, {'lower policy.max_pixels ' * bool(seen)}or raise policy.prompt_tokens"
         )
-    position, following = positions(len(ids), at, grid)
+    pictures, place = vision.gather(pieces, style.geometry) if pieces else (None, np.zeros(0, np.int32))
+    position, following = positions.positions(parts)
     slot = np.full(len(ids), -1, np.int32)
-    slot[at : at + count] = np.arange(count)
+    slot[np.concatenate([np.full(part.tokens if isinstance(part, Grid) else part, isinstance(part, Grid))
+                         for part in parts])] = place  # fmt: skip
     pad = style.length - len(ids)
     fields = {
         "token_bp": np.pad(np.asarray(ids, np.int32), (0, pad), constant_values=style.tokenizer.pad),
@@ -113,22 +138,91 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict, twin_text.
     return fields, pictures, canvas
 
 
-def positions(length: int, at: int, grid: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """Rotary positions of a prompt with one picture, as Qwen2-VL numbers them.
+def _pieces(example, media, geometry) -> list[vision.Piece]:
+    if example.media:
+        first = media[0].frames[0] if isinstance(media[0], types.Video) else media[0]
+        if first.shape[:2] != example.image.shape[:2]:
+            (h, w), (h0, w0) = first.shape[:2], example.image.shape[:2]
+            raise PromptError(
+                f"{example.uid}: expected the first of `media`, to which boxes refer, to have the size of `image`, "
+                f"{w0} x {h0} pixels, got {w} x {h}"
+            )
+    try:
+        return [
+            vision.video(item, geometry) if isinstance(item, types.Video) else vision.picture(item, geometry)
+            for item in media
+        ]
+    except ValueError as error:
+        raise PromptError(f"{example.uid}: {error}") from None
 
-    Text counts up in all three axes; a vision token stays at the time where the picture starts and adds its row and
-    column; text goes on after the largest of them.
 
-    Returns:
-      (int32[length, 3] time, row, column; the position of the token that follows the prompt).
+def _chat(text: str, media: Sequence, tokenizer: tokens_lib.Tokenizer) -> str:
+    """The user's turn by the tokenizer's own template, which writes one placeholder for each of `media`."""
+    content = text
+    if media:
+        tokens_lib.require_images(tokenizer)
+        content = [{"type": "video" if isinstance(item, types.Video) else "image"} for item in media]
+        content.append({"type": "text", "text": text})
+    message = [{"role": "user", "content": content}]
+    try:
+        chat = tokenizer.hf.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template is a program of the checkpoint's
+        raise tokens_lib.TokenizerError(f"{tokenizer.where}: its chat template fails: {error}") from error
+    wanted = [tokens_lib.VIDEO if isinstance(item, types.Video) else tokens_lib.IMAGE for item in media]
+    found = _PLACEHOLDER.findall(chat)
+    if found != wanted:
+        missing = next((w for w in wanted if wanted.count(w) > found.count(w)), "order of pictures and videos")
+        raise tokens_lib.TokenizerError(
+            f"{tokenizer.where}: the chat template has no {missing} where a picture stands: {chat!r}"
+        )
+    return chat
+
+
+def _expand(chat: str, media: Sequence, pieces: Sequence[vision.Piece], style: Style) -> tuple[str, list[Grid]]:
+    """(the chat with one placeholder for each grid of vision tokens; these grids).
+
+    A video whose frames are stamped becomes a placeholder for each temporal patch, with its time before it.
     """
-    rows, columns = grid
-    count = rows * columns
-    before = np.repeat(np.arange(at)[:, None], 3, 1)
-    row, column = np.divmod(np.arange(count), columns)
-    picture = at + np.stack([np.zeros(count, int), row, column], -1)
-    after = at + max(rows, columns) + np.repeat(np.arange(length - at - count)[:, None], 3, 1)
-    return np.concatenate([before, picture, after]).astype(np.int32), at + max(rows, columns) + length - at - count
+    geometry, grids, out, last = style.geometry, [], [], 0
+    for match, item, piece in zip(_PLACEHOLDER.finditer(chat), media, pieces):
+        before, last = chat[last : match.start()], match.end()
+        times, rows, columns = vision.tokens(piece.grid, geometry)
+        if not isinstance(item, types.Video):
+            out += [before, match[0]]
+            grids.append(Grid(times, rows, columns))
+        elif geometry.video.stamped:
+            if not geometry.video.wrapped and before.endswith(tokens_lib.START) and chat.startswith(
+                tokens_lib.STOP, last
+            ):  # fmt: skip
+                before, last = before.removesuffix(tokens_lib.START), last + len(tokens_lib.STOP)
+            out.append(before)
+            for second in video.seconds(item.index, item.fps, geometry.temporal_patch):
+                out.append(f"<{second:.1f} seconds>{tokens_lib.START}{tokens_lib.VIDEO}{tokens_lib.STOP}")
+            grids += [Grid(1, rows, columns)] * times
+        else:
+            step = geometry.video.time_scale * (geometry.temporal_patch / item.sampled_fps)
+            out += [before, match[0]]
+            grids.append(Grid(times, rows, columns, step, geometry.video.resume))
+    return "".join([*out, chat[last:]]), grids
+
+
+def _tokens(chat: str, grids: Sequence[Grid], tokenizer: tokens_lib.Tokenizer) -> tuple[list[int], list[int | Grid]]:
+    """(ids, each placeholder repeated for its grid; the lengths of the texts, and the grids between them)."""
+    ids, parts, rest = [], [0], list(grids)
+    for token in tokenizer.encode(chat):
+        if rest and token in (tokenizer.image, tokenizer.video):
+            grid = rest.pop(0)
+            ids += [token] * grid.tokens
+            parts += [grid, 0]
+        else:
+            ids.append(token)
+            parts[-1] += 1
+    if rest:
+        raise tokens_lib.TokenizerError(
+            f"{tokenizer.where}: {tokens_lib.IMAGE} or {tokens_lib.VIDEO} does not stay one token in {chat!r}; "
+            "expected them as special tokens of tokenizer.json"
+        )
+    return ids, parts
 
 
 def oracle(example: types.Example, canvas: twin_text.Canvas, reasons: bool = True) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 
 IMAGE = "<|image_pad|>"  # where a vision token stands, in the Qwen-VL templates and in ours
+VIDEO = "<|video_pad|>"  # the same, of a video
+START, STOP = "<|vision_start|>", "<|vision_end|>"  # around each picture or video
 END = "<|im_end|>"
 
 
@@ -23,9 +26,10 @@ class Tokenizer:
 
     Attributes:
       hf: the transformers tokenizer.
-      pad, end, image: token ids; end closes a completion; image is None for text-only tokenizers.
+      pad, end, image, video: token ids; end closes a completion; image and video are None for text-only tokenizers.
       size: number of ids.
       banned: ids that the policy must never sample (special tokens other than the end).
+      where: the file or folder that it comes from, for errors.
     """
 
     hf: Any
@@ -34,6 +38,8 @@ class Tokenizer:
     image: int | None
     size: int
     banned: tuple[int, ...]
+    video: int | None = None
+    where: str = "the tokenizer"
 
     def encode(self, text: str) -> list[int]:
         """Ids of a piece of text; names of special tokens in it become their ids, and lone surrogates "?"."""
@@ -54,7 +60,11 @@ class Tokenizer:
 
 
 def load(path: str | Path) -> Tokenizer:
-    """Reads tokenizer.json and the chat template from a folder; no code in it is run. Raises TokenizerError."""
+    """Reads tokenizer.json and the chat template from a folder; no code in it is run. Raises TokenizerError.
+
+    The template is the one that the checkpoint's own processor would take: chat_template.jinja, else
+    chat_template.json, else that of tokenizer_config.json.
+    """
     from transformers import AutoTokenizer
 
     path = Path(path)
@@ -64,15 +74,39 @@ def load(path: str | Path) -> Tokenizer:
         hf = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, local_files_only=True)
     except Exception as error:
         raise TokenizerError(f"{path}: the tokenizer does not load: {error}") from error
-    if not hf.chat_template:
-        raise TokenizerError(f"{path}: no chat template; expected one in tokenizer_config.json or chat_template.jinja")
+    legacy = path / "chat_template.json"
+    if legacy.is_file() and not (path / "chat_template.jinja").is_file():
+        try:
+            template = json.loads(legacy.read_text("utf-8"))["chat_template"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TokenizerError(f'{legacy}: expected JSON with the key "chat_template" ({error!r})') from error
+        hf.chat_template = template
+    return wrap(hf, path)
+
+
+def wrap(hf: Any, where: str | Path) -> Tokenizer:
+    """A transformers tokenizer with its ids looked up; `where` it comes from is for errors. Raises TokenizerError."""
+    if not isinstance(hf.chat_template, str) or not hf.chat_template.strip():
+        expected = "expected one in chat_template.jinja, chat_template.json or tokenizer_config.json"
+        raise TokenizerError(f"{where}: no chat template; {expected}; take the files of an instruction-tuned model")
     known = hf.get_vocab()
     end = known.get(END, hf.eos_token_id)
     if end is None:
-        raise TokenizerError(f"{path}: neither {END} nor an eos token; a completion could never end")
+        raise TokenizerError(f"{where}: neither {END} nor an eos token; a completion could never end")
     pad = hf.pad_token_id if hf.pad_token_id is not None else end
-    banned = tuple(sorted({*hf.all_special_ids, *_added_special(hf)} - {end}))
-    return Tokenizer(hf, pad, end, known.get(IMAGE), len(hf), banned)
+    placeholders = {known[name] for name in (IMAGE, VIDEO) if name in known}
+    banned = tuple(sorted({*hf.all_special_ids, *_added_special(hf), *placeholders} - {end}))
+    return Tokenizer(hf, pad, end, known.get(IMAGE), len(hf), banned, known.get(VIDEO), str(where))
+
+
+def require_images(tokenizer: Tokenizer) -> None:
+    """Raises TokenizerError where a policy with a vision tower has a tokenizer that knows no vision tokens."""
+    missing = [n for n in (IMAGE, START, STOP) if n not in tokenizer.hf.get_vocab()]
+    if missing:
+        raise TokenizerError(
+            f"{tokenizer.where}: no {', '.join(missing)} among its {tokenizer.size} tokens, but the policy sees "
+            "pictures; take the tokenizer files of the vision-language checkpoint"
+        )
 
 
 def _added_special(hf) -> list[int]:

@@ -1,14 +1,57 @@
-"""Pictures become patches of a fixed count: resize, normalise, cut, and say where each patch stands. numpy only."""
+"""Pictures and videos become patches: resize, normalise, cut, and say where each patch stands. numpy only."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from dtr1_jax import types
+from dtr1_jax.data import geometry as layouts
+
+RATIO = 200  # Qwen's processors take no picture that is longer than so many times its other side
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoRule:
+    """How a policy takes videos.
+
+    Attributes:
+      min_pixels, max_pixels: limits after resizing, of a frame or, where `whole`, of all frames together.
+      whole: the limits count all frames (Qwen3-VL) instead of each (Qwen2.5-VL).
+      fps: frames sampled per second.
+      min_frames, max_frames: of a sample, as far as the video has so many.
+      spread: which frames: "ends" from the first to the last, rounded (Qwen3-VL), or "steps" of equal length from the
+        first, rounded down, and as many as fill temporal patches (Qwen2.5-VL).
+      stamped: each temporal patch stands between <|vision_start|> and <|vision_end|> behind its time, as
+        "<3.0 seconds>" (Qwen3-VL).
+      wrapped: the pair that the chat template writes around a video stays around its stamped patches too, as in
+        transformers >= 5.12; as Qwen3-VL was released, and in vLLM, it does not.
+      time_scale: positions in a second of the rotary time axis (Qwen2.5-VL); no meaning where `stamped`.
+      resume: rotary position of the text behind a video: "grid", after its rows and columns, as in
+        transformers >= 5.3, or "end", after its time as well, as Qwen2.5-VL was released.
+    """
+
+    min_pixels: int
+    max_pixels: int
+    whole: bool = False
+    fps: float = 2.0
+    min_frames: int = 4
+    max_frames: int = 768
+    spread: str = "ends"
+    stamped: bool = True
+    wrapped: bool = False
+    time_scale: float = 0.0
+    resume: str = "grid"
+
+    def __post_init__(self):
+        if self.fps <= 0 or not 1 <= self.min_frames <= self.max_frames:
+            raise ValueError(f"expected fps above 0 and 1 <= min_frames <= max_frames, got {self}")
+        if self.spread not in ("ends", "steps") or self.resume not in ("grid", "end"):
+            raise ValueError(f'expected spread "ends" or "steps" and resume "grid" or "end", got {self}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +62,13 @@ class Geometry:
       patch: side of a patch, pixels.
       temporal_patch: frames in a patch; a still picture is repeated.
       merge: merge x merge patches become one token.
-      side: the learned position table has side x side rows.
-      max_pixels: a picture is shrunk to at most so many pixels.
+      side: the learned position table has side x side rows; 0 = there is none.
+      max_pixels: a picture is shrunk to about so many pixels at most.
+      min_pixels: a picture is enlarged to about so many at least; only where the rule is "smart".
+      rule: "fill" resizes every picture to fill max_pixels; "smart" only those outside the limits (Qwen-VL).
+      mean, std: of red, green and blue in [0, 1], to normalise.
+      window: side of an attention window of the tower in tokens; 0 = none.
+      video: how videos are taken; None = not at all.
     """
 
     patch: int
@@ -28,6 +76,12 @@ class Geometry:
     merge: int
     side: int
     max_pixels: int
+    min_pixels: int = 0
+    rule: str = "fill"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    window: int = 0
+    video: VideoRule | None = None
 
     @property
     def factor(self) -> int:
@@ -36,24 +90,47 @@ class Geometry:
 
     @property
     def patches(self) -> int:
-        """Patches of the largest picture: what every picture is padded to."""
+        """Patches of a picture of `max_pixels`."""
         return self.max_pixels // self.factor**2 * self.merge**2
 
     def __post_init__(self):
-        if min(self.patch, self.temporal_patch, self.merge, self.side) < 1:
+        if min(self.patch, self.temporal_patch, self.merge) < 1 or min(self.side, self.window) < 0:
             raise ValueError(f"expected sizes of at least 1, got {self}")
         if self.max_pixels < self.factor**2:
             raise ValueError(
                 f"max_pixels = {self.max_pixels} is less than one token of {self.factor} x {self.factor} pixels"
             )
+        if self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels = {self.min_pixels} is more than max_pixels = {self.max_pixels}")
+        if self.rule not in ("fill", "smart"):
+            raise ValueError(f'expected rule "fill" or "smart", got {self.rule!r}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A picture or video, cut.
+
+    Attributes:
+      patch_nc: float32[n, c], its patches: time by time, the merge x merge patches of a token together, tokens in
+        reading order. The values of a patch are ordered channel, frame, row, column.
+      grid: (times, rows, columns), in patches.
+      size: (w, h) of the resized picture, pixels.
+    """
+
+    patch_nc: np.ndarray
+    grid: tuple[int, int, int]
+    size: tuple[int, int]
 
 
 def resized(width: int, height: int, geometry: Geometry) -> tuple[int, int]:
-    """(width, height) in pixels to which a picture is resized: multiples of `factor` with at most `max_pixels` pixels.
+    """(width, height) in pixels to which a picture is resized: multiples of `factor`, at least one token a side.
 
-    Keeps the shape of the picture as nearly as that allows (the `smart_resize` of Qwen2-VL), and at least one token a
-    side; a strip so long that this is not possible is squeezed. Small pictures are enlarged to fill `max_pixels`.
+    By the rule "fill": with at most `max_pixels` pixels, and as many as that and the picture's shape allow; a strip so
+    long that its shape can not be kept is squeezed. By the rule "smart" (`smart_resize` of Qwen2-VL): the nearest
+    multiples, unless they are outside the limits. Raises ValueError for a strip that "smart" refuses.
     """
+    if geometry.rule == "smart":
+        return _smart(width, height, geometry.factor, geometry.min_pixels, geometry.max_pixels)
     factor, most = geometry.factor, geometry.max_pixels // geometry.factor**2
     scale = math.sqrt(geometry.max_pixels / (width * height))
     columns, rows = max(1, round(width * scale / factor)), max(1, round(height * scale / factor))
@@ -63,63 +140,105 @@ def resized(width: int, height: int, geometry: Geometry) -> tuple[int, int]:
     return columns * factor, rows * factor
 
 
+def resized_video(frames: int, width: int, height: int, geometry: Geometry) -> tuple[int, int]:
+    """(width, height) in pixels to which the frames of a video are resized. Raises ValueError as `resized`."""
+    rule, factor = _rule(geometry), geometry.factor
+    if not rule.whole:
+        return _smart(width, height, factor, rule.min_pixels, rule.max_pixels)
+    if min(width, height) < factor:
+        scale = max(factor / width, factor / height)
+        width, height = int(width * scale), int(height * scale)
+    return _smart(width, height, factor, rule.min_pixels, rule.max_pixels, frames, geometry.temporal_patch)
+
+
+def _smart(width, height, factor, low, high, frames=1, step=1):
+    """`smart_resize` of Qwen2-VL and, with `frames` and `step`, of Qwen3-VL's videos: limits on all frames together."""
+    if max(width, height) > RATIO * min(width, height):
+        raise ValueError(
+            f"expected a picture at most {RATIO} times as long as wide, got {width} x {height} pixels; crop it"
+        )
+    columns, rows = round(width / factor), round(height / factor)
+    area = round(frames / step) * step * columns * rows * factor**2
+    if area > high:
+        shrink = math.sqrt(frames * height * width / high)
+        columns, rows = (max(1, math.floor(side / shrink / factor)) for side in (width, height))
+    elif area < max(low, 1):  # 0 for a picture that is thinner than half a token
+        grow = math.sqrt(max(low, 1) / (frames * height * width))
+        columns, rows = (math.ceil(side * grow / factor) for side in (width, height))
+    return columns * factor, rows * factor
+
+
+def picture(image: np.ndarray, geometry: Geometry) -> Piece:
+    """Resizes and cuts uint8[h, w, 3]. Raises ValueError as `resized`."""
+    return _cut(image[None], resized(image.shape[1], image.shape[0], geometry), geometry)
+
+
+def video(clip: types.Video, geometry: Geometry) -> Piece:
+    """Resizes and cuts the frames; the last is repeated to fill a temporal patch. Raises ValueError."""
+    _, height, width, _ = clip.frames.shape
+    count = max(len(clip.frames), geometry.temporal_patch)
+    return _cut(clip.frames, resized_video(count, width, height, geometry), geometry)
+
+
+def gather(pieces: Sequence[Piece], geometry: Geometry, count: int | None = None) -> tuple[dict, np.ndarray]:
+    """One query's pictures and videos.
+
+    Returns:
+      (fields of types.Images without the batch axis, padded to `count` patches where it is given; int[m], for each
+      vision token in the order of the pieces: where it stands among the tokens of these patches).
+    """
+    layout = layouts.layout(
+        [p.grid for p in pieces], merge=geometry.merge, side=geometry.side, window=geometry.window, patches=count
+    )
+    patch_nc = pieces[0].patch_nc if len(pieces) == 1 else np.concatenate([p.patch_nc for p in pieces])
+    patch_nc = patch_nc[layout.order]
+    if count is not None:
+        patch_nc = np.pad(patch_nc, [(0, count - len(patch_nc)), (0, 0)])
+    return {"patch_bnc": patch_nc, **layout.fields}, layout.place
+
+
 def patches(image: np.ndarray, geometry: Geometry) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
-    """Cuts uint8[h, w, 3] into patches in merge-block order, padded to `geometry.patches`.
+    """(fields of types.Images of one picture, padded to `geometry.patches`; (w, h) of the resized picture, pixels)."""
+    piece = picture(image, geometry)
+    return gather([piece], geometry, geometry.patches)[0], piece.size
 
-    Returns:
-      (fields of types.Images without the batch axis, (width, height) of the resized picture in pixels). The values of
-      a patch are ordered channel, frame, row, column and lie in [-1, 1].
-    """
-    size = resized(image.shape[1], image.shape[0], geometry)
-    if (image.shape[1], image.shape[0]) != size:
-        image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-    pixels = image.astype(np.float32) / 127.5 - 1.0
-    p, m, n = geometry.patch, geometry.merge, geometry.patches
-    rows, columns = size[1] // p, size[0] // p
 
-    def blocks(x):  # [rows, columns, ...] -> [rows * columns, ...], the merge x merge patches of a token together
-        x = x.reshape(rows // m, m, columns // m, m, *x.shape[2:])
-        return x.swapaxes(1, 2).reshape(rows * columns, *x.shape[4:])
+def tokens(grid: tuple[int, int, int], geometry: Geometry) -> tuple[int, int, int]:
+    """(times, rows, columns) of decoder tokens of a grid of patches."""
+    return grid[0], grid[1] // geometry.merge, grid[2] // geometry.merge
 
-    cut = pixels.reshape(rows, p, columns, p, 3).transpose(0, 2, 4, 1, 3)  # [rows, columns, 3, p, p]
-    cut = np.repeat(cut[:, :, :, None], geometry.temporal_patch, 3)
-    position = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), -1)
-    corner, weight = _corners(rows, columns, geometry.side)
 
-    def padded(x, dtype):
-        x = blocks(x).reshape(rows * columns, -1).astype(dtype)
-        return np.pad(x, [(0, n - len(x)), (0, 0)])
-
-    fields = {
-        "patch_bnc": padded(cut, np.float32),
-        "position_bn2": padded(position, np.int32),
-        "corner_bn4": padded(corner, np.int32),
-        "corner_weight_bn4": padded(weight, np.float32),
-        "segment_bn": (np.arange(n) < rows * columns).astype(np.int32),
+def pad(fields: dict, count: int) -> dict:
+    """The fields of one query's pictures, with zeros up to `count` patches; what is None stays so."""
+    return {
+        name: None if x is None else np.pad(x, [(0, count - len(x))] + [(0, 0)] * (x.ndim - 1))
+        for name, x in fields.items()
     }
-    return fields, size
 
 
-def tokens(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
-    """(rows, columns) of decoder tokens of a picture resized to (width, height)."""
-    return size[1] // geometry.factor, size[0] // geometry.factor
+def stack(pictures: Sequence[dict]) -> types.Images:
+    """One batch from the fields of its queries, all padded to one count of patches."""
+    return types.Images(
+        **{n: None if x is None else np.stack([p[n] for p in pictures]) for n, x in pictures[0].items()}
+    )
 
 
-def _corners(rows: int, columns: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stretches the side x side position table over the grid, bilinearly and with the corners kept.
-
-    Returns:
-      (int[rows, columns, 4] rows of the table, float[rows, columns, 4] their weights).
-    """
-    y, x = np.linspace(0, side - 1, rows), np.linspace(0, side - 1, columns)
-    y0, x0 = np.floor(y).astype(int), np.floor(x).astype(int)
-    y1, x1 = np.minimum(y0 + 1, side - 1), np.minimum(x0 + 1, side - 1)
-    fy, fx = (y - y0)[:, None], (x - x0)[None, :]
-    index = np.stack([a[:, None] * side + b[None, :] for a in (y0, y1) for b in (x0, x1)], -1)
-    weight = np.stack([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx], -1)
-    return index, weight
+def _rule(geometry: Geometry) -> VideoRule:
+    if geometry.video is None:
+        raise ValueError("the policy takes no videos; give it single frames as pictures")
+    return geometry.video
 
 
-def stack(pictures: list[dict[str, np.ndarray]]) -> types.Images:
-    """One batch from the fields of its pictures."""
-    return types.Images(**{name: np.stack([p[name] for p in pictures]) for name in pictures[0]})
+def _cut(frames: np.ndarray, size: tuple[int, int], geometry: Geometry) -> Piece:
+    """uint8[T, h, w, 3] -> patches of the frames resized to `size`."""
+    if (frames.shape[2], frames.shape[1]) != size:
+        frames = np.stack([Image.fromarray(f).resize(size, Image.Resampling.BICUBIC) for f in frames])
+    std, mean = np.asarray(geometry.std), np.asarray(geometry.mean)
+    pixels = frames.astype(np.float32) / (255 * std).astype(np.float32) - (mean / std).astype(np.float32)
+    p, m, f = geometry.patch, geometry.merge, geometry.temporal_patch
+    if missing := -len(pixels) % f:
+        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], missing, 0)])
+    times, rows, columns = len(pixels) // f, size[1] // p, size[0] // p
+    x = pixels.reshape(times, f, rows // m, m, p, columns // m, m, p, 3)
+    x = x.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7)  # time, token row, token column, row, column in it | values
+    return Piece(x.reshape(times * rows * columns, -1), (times, rows, columns), size)

@@ -6,6 +6,7 @@ import operator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from dtr1_jax.models import layers
@@ -88,18 +89,29 @@ def scan(
     own_mask: jax.Array,
     prefix: KV | None = None,
     prefix_mask_bp: jax.Array | None = None,
+    deep_lbgqd: jax.Array | None = None,
 ) -> tuple[jax.Array, KV]:
     """All layers over whole sequences: ([B, G, q, D], KV [layers, B, G, K, q, H]).
 
-    `prefix` is a KV [layers, B, K, P, H] or None; the other arguments are those of `Block`.
+    `prefix` is a KV [layers, B, K, P, H] or None; `deep_lbgqd` [levels, B, G, q, D] is added after the first layers, a
+    level each (DeepStack, 0 where there is no vision token); the other arguments are those of `Block`.
     """
 
     def layer(x, inputs):
         weights, adapters, before = inputs
         return _apply(spec, weights, adapters, x, angle, own_mask, before, prefix_mask_bp)
 
-    body = jax.checkpoint(layer) if spec.remat else layer
-    return jax.lax.scan(body, x_bgqd, (params, lora or {}, prefix), unroll=min(spec.unroll, spec.layers))
+    step = jax.checkpoint(layer) if spec.remat else layer
+
+    def body(x, inputs):
+        x, own = step(x, inputs[:3])
+        if deep_lbgqd is not None:
+            levels, number = len(deep_lbgqd), inputs[3]
+            x = x + jnp.where(number < levels, deep_lbgqd[jnp.minimum(number, levels - 1)], 0)
+        return x, own
+
+    xs = (params, lora or {}, prefix, np.arange(spec.layers))
+    return jax.lax.scan(body, x_bgqd, xs, unroll=min(spec.unroll, spec.layers))
 
 
 def unstack(tree: dict | KV | None, count: int) -> list:

@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 MASKED = -1e30  # finite, so that a row without any key gives a uniform softmax and no NaN
+SCORES = 2**28  # attention scores that a device holds at once, in values; more only costs memory
 
 
 class KV(NamedTuple):
@@ -126,7 +127,8 @@ def attend(
 
     The prefix is never copied per branch: its scores are one matrix product per query and kv head over the rows of all
     branches. Both parts meet in one softmax through their maxima and sums. Prefill (no prefix, G = 1), scoring (many
-    own queries) and decoding (one own query against a cache) are this one function.
+    own queries) and decoding (one own query against a cache) are this one function. Where the scores of all queries
+    would be many, it takes the queries in pieces, and makes the scores of each again in the backward pass.
 
     Args:
       q_bgqnh: [B, G, q, N, H] queries, rotated.
@@ -138,6 +140,28 @@ def attend(
     Returns:
       [B, G, q, N * H].
     """
+    b, g, q, n, _ = q_bgqnh.shape
+    scores = b * g * q * n * (own.k.shape[3] + (0 if prefix is None else prefix.k.shape[2]))
+    count = -(-scores // (SCORES * jax.device_count()))
+    size = max(-(-q // count), 16)  # smaller pieces are slow
+    if size >= q:
+        return _attend(q_bgqnh, own, own_mask, prefix, prefix_mask_bp)
+
+    def cut(x):  # [B, G, q, ...] -> [pieces, B, G, size, ...]
+        x = jnp.pad(x, [(0, 0), (0, 0), (0, -q % size)] + [(0, 0)] * (x.ndim - 3))
+        return jnp.moveaxis(x.reshape(*x.shape[:2], -1, size, *x.shape[3:]), 2, 0)
+
+    each = own_mask.shape[2] > 1
+
+    def piece(inputs):
+        query, mask = inputs
+        return jax.checkpoint(_attend)(query, own, mask if each else own_mask, prefix, prefix_mask_bp)
+
+    out = jnp.moveaxis(jax.lax.map(piece, (cut(q_bgqnh), cut(own_mask) if each else None)), 0, 2)
+    return out.reshape(b, g, -1, out.shape[-1])[:, :, :q]
+
+
+def _attend(q_bgqnh, own, own_mask, prefix, prefix_mask_bp):
     b, g, q, n, h = q_bgqnh.shape
     kv = own.k.shape[2]
     rep = n // kv

@@ -83,7 +83,10 @@ def init_lora(key: jax.Array, params: dict, rank: int, targets: str) -> dict:
 
 
 def encode(params: dict, lora: dict | None, spec: Spec, prompt: Prompt, dtype=jnp.float32) -> jax.Array:
-    """[B, n / merge**2, D]: the vision tokens of each query's pictures. Raises ValueError where there is no tower."""
+    """[B, n / merge**2, E]: the vision tokens of each query's pictures, and behind each its DeepStack features.
+
+    E = D * (1 + DeepStack levels). Raises ValueError where there is no tower, or pictures laid out for another one.
+    """
     if spec.vision is None:
         raise ValueError("the prompts have pictures, but the policy has no vision tower: expected images = None")
     return vision.encode(
@@ -92,14 +95,20 @@ def encode(params: dict, lora: dict | None, spec: Spec, prompt: Prompt, dtype=jn
     )  # fmt: skip
 
 
-def embed(params: dict, spec: Spec, prompt: Prompt, vision_bmd: jax.Array | None, dtype=jnp.float32) -> jax.Array:
-    """[B, P, D]: token embeddings, with vision tokens where the prompt has a slot for one."""
+def embed(
+    params: dict, spec: Spec, prompt: Prompt, vision_bme: jax.Array | None, dtype=jnp.float32
+) -> tuple[jax.Array, jax.Array | None]:
+    """([B, P, D] token embeddings, with vision tokens where the prompt has a slot for one; [levels, B, P, D] their
+    DeepStack features, 0 at text, or None where the tower has none)."""
     x_bpd = params["embed"]["table"].astype(dtype)[prompt.token_bp]
-    if vision_bmd is None:
-        return x_bpd
+    if vision_bme is None:
+        return x_bpd, None
     slot_bp = prompt.slot_bp
-    seen = jnp.take_along_axis(vision_bmd, jnp.maximum(slot_bp, 0)[..., None], 1)
-    return jnp.where((slot_bp >= 0)[..., None], seen, x_bpd)
+    seen_bpe = jnp.take_along_axis(vision_bme, jnp.maximum(slot_bp, 0)[..., None], 1)
+    seen, *deep = jnp.split(seen_bpe, vision_bme.shape[-1] // spec.width, -1)
+    here = (slot_bp >= 0)[..., None]
+    x_bpd = jnp.where(here, seen, x_bpd)
+    return x_bpd, jnp.stack([jnp.where(here, d, 0) for d in deep]) if deep else None
 
 
 def prefill(
@@ -107,16 +116,18 @@ def prefill(
 ) -> Prefix:
     """One pass over the prompts: what the G completions of each query will share.
 
-    `vision_bmd` are the vision tokens where the caller has them already.
+    `vision_bmd` is what `encode` gives, where the caller has it already.
     """
     if vision_bmd is None and prompt.images is not None:
         vision_bmd = encode(params, lora, spec, prompt, dtype)
-    x_bgpd = embed(params, spec, prompt, vision_bmd, dtype)[:, None]
+    x_bpd, deep_lbpd = embed(params, spec, prompt, vision_bmd, dtype)
+    deep_lbgpd = None if deep_lbpd is None else deep_lbpd[:, :, None]
     length = prompt.mask_bp.shape[1]
     # a token sees the real tokens at and before it; where the padding stands does not matter
     mask = jnp.tril(jnp.ones((length, length), bool)) & prompt.mask_bp[:, None, None, :]
     angle = _angle(spec, prompt.position_bp3)[:, None]
-    x_bgpd, kv = decoder.scan(params["decoder"], (lora or {}).get("decoder"), spec, x_bgpd, angle, mask)
+    adapters = (lora or {}).get("decoder")
+    x_bgpd, kv = decoder.scan(params["decoder"], adapters, spec, x_bpd[:, None], angle, mask, deep_lbgqd=deep_lbgpd)
     index_b = (prompt.mask_bp * jnp.arange(length)).argmax(1)
     last_bd = jnp.take_along_axis(x_bgpd[:, 0], index_b[:, None, None], 1)[:, 0]
     return Prefix(KV(kv.k[:, :, 0], kv.v[:, :, 0]), prompt.mask_bp, _norm(params, spec, last_bd), prompt.next_b)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from dtr1_jax import config
 
 
 @dataclasses.dataclass(frozen=True)
 class VisionSpec:
-    """Vision tower in the Qwen3-VL shape.
+    """Vision tower; the defaults are those of Qwen3-VL.
 
     Attributes:
       width, layers, heads, hidden: of the transformer.
       patch: side of a patch, pixels.
       temporal_patch: frames in a patch.
       merge: merge x merge patches become one token of the decoder.
-      side: the learned position table has side x side rows.
-      eps: of the layer norms.
+      side: the learned position table has side x side rows; 0 = rotary positions only (Qwen2.5-VL).
+      eps: of the norms.
       theta: base of the rotary frequencies.
+      norm: "layer" or "rms" (Qwen2.5-VL).
+      gated: SwiGLU (Qwen2.5-VL) instead of GELU.
+      patch_bias: the patch projection has a bias.
+      window: side of an attention window, in tokens; 0 = every layer sees the whole picture.
+      full_layers: layers that see the whole picture where there are windows (Qwen2.5-VL).
+      deepstack: layers whose states are merged too and added after the first layers of the decoder, in this order
+        (DeepStack, arXiv 2406.04334; Qwen3-VL).
+      tokens_per_second: rotary time of a video runs at so many positions a second (Qwen2.5-VL); 0 = its frames are
+        pictures of their own, with timestamps in the text (Qwen3-VL).
     """
 
     width: int
@@ -31,10 +41,23 @@ class VisionSpec:
     side: int = 48
     eps: float = 1e-6
     theta: float = 1e4
+    norm: str = "layer"
+    gated: bool = False
+    patch_bias: bool = True
+    window: int = 0
+    full_layers: tuple[int, ...] = ()
+    deepstack: tuple[int, ...] = ()
+    tokens_per_second: float = 0.0
 
     def __post_init__(self):
         if self.width % (4 * self.heads):
             raise ValueError(f"vision width = {self.width} is not a multiple of 4 x heads = {4 * self.heads}")
+        if self.norm not in ("layer", "rms"):
+            raise ValueError(f"vision norm: expected layer or rms, got {self.norm!r}")
+        for name in ("full_layers", "deepstack"):
+            layers = getattr(self, name)
+            if list(layers) != sorted(set(layers) & set(range(self.layers))):
+                raise ValueError(f"vision {name} = {layers}: expected rising numbers below layers = {self.layers}")
 
     @property
     def values(self) -> int:
@@ -91,6 +114,8 @@ class Spec:
             raise ValueError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}")
         if self.sections is not None and sum(self.sections) != self.head_dim // 2:
             raise ValueError(f"sections {self.sections} must sum to head_dim / 2 = {self.head_dim // 2}")
+        if self.vision is not None and len(self.vision.deepstack) > self.layers:
+            raise ValueError(f"{len(self.vision.deepstack)} DeepStack levels do not fit into {self.layers} layers")
 
 
 TINY = Spec(
@@ -110,6 +135,170 @@ TINY = Spec(
 )
 
 SPECS = {"tiny": TINY}
+
+
+class SpecError(ValueError):
+    """A config.json that this code can not run; the message names the field."""
+
+
+_TEXT = {  # model_type -> what the family's code fixes; theta is its default
+    "llama": {"theta": 1e4, "qk_norm": False, "qkv_bias": False},
+    "qwen2": {"theta": 1e4, "qk_norm": False, "qkv_bias": True},
+    "qwen3": {"theta": 1e4, "qk_norm": True, "qkv_bias": False},
+    "qwen2_5_vl": {"theta": 1e6, "qk_norm": False, "qkv_bias": True, "interleaved": False, "frame": "pixel"},
+    "qwen3_vl": {"theta": 5e5, "qk_norm": True, "qkv_bias": False, "interleaved": True},
+}
+_HEAD_DIM = {"qwen3": 128, "qwen3_vl": 128}  # where the file does not say; elsewhere it is width / heads
+
+
+def from_hf(config: dict) -> Spec:
+    """The spec that a Hugging Face config.json describes.
+
+    Takes llama, qwen2, qwen3, qwen2_5_vl and qwen3_vl, as files on the hub and as transformers 4 and 5 write them.
+
+    Raises SpecError naming the field: another architecture, a size that is missing or does not fit, or a feature that
+    would change the logits and is not implemented (scaled rotary positions, sliding windows, quantised weights, ...).
+    """
+    kind = config.get("model_type")
+    if kind not in _TEXT:
+        raise SpecError(f"model_type {kind!r} is not supported; expected one of {', '.join(_TEXT)}")
+    for name in config.get("architectures") or ():
+        if not name.endswith(("ForCausalLM", "ForConditionalGeneration")):
+            raise SpecError(f"architectures: {name} does not generate text; expected ...ForCausalLM or the like")
+    text = config
+    inner = _dict(config, "text_config")
+    if inner:
+        text = {**inner, "tie_word_embeddings": inner.get("tie_word_embeddings") or config.get("tie_word_embeddings")}
+    _refuse(config, "", {"quantization_config": (None,)})
+    heads = _size(text, "num_attention_heads")
+    width = _size(text, "hidden_size")
+    vision = _vision(config, kind, width) if kind.endswith("_vl") else None
+    rope = _dict(text, "rope_scaling") | _dict(text, "rope_parameters")
+    fixed = dict(_TEXT[kind])
+    theta = _number({"rope_theta": fixed.pop("theta")} | _given(text, "rope_theta") | rope, "rope_theta")
+    _refuse(text, "", {
+        "hidden_act": (None, "silu"),
+        "attention_bias": (None, fixed["qkv_bias"]),
+        "mlp_bias": (None, False),
+        "use_sliding_window": (None, False),
+        "rope_interleaved": (None, False),
+        "partial_rotary_factor": (None, 1, 1.0),
+    })  # fmt: skip
+    if set(text.get("layer_types") or ()) - {"full_attention"}:
+        raise SpecError(f"layer_types: expected full_attention everywhere, got {sorted(set(text['layer_types']))}")
+    _refuse(rope, "rope_scaling.", {
+        "rope_type": (None, "default", "mrope"), "type": (None, "default", "mrope"),
+        "partial_rotary_factor": (None, 1, 1.0),
+    })  # fmt: skip
+    if vision is not None:
+        sections = rope.get("mrope_section")
+        if not isinstance(sections, list | tuple) or len(sections) != 3 or not all(type(n) is int for n in sections):
+            raise SpecError(f"rope_scaling.mrope_section: expected three integers, got {sections!r}")
+        fixed["sections"] = tuple(sections)
+        _refuse(rope, "rope_scaling.", {"mrope_interleaved": (None, fixed["interleaved"])})
+    try:
+        return Spec(
+            vocab=_size(text, "vocab_size"),
+            width=width,
+            layers=_size(text, "num_hidden_layers"),
+            heads=heads,
+            kv_heads=_size(text, "num_key_value_heads", heads),
+            head_dim=_size(text, "head_dim", _HEAD_DIM.get(kind, width // heads)),
+            hidden=_size(text, "intermediate_size"),
+            theta=theta,
+            tied=bool(text.get("tie_word_embeddings")),
+            eps=_number({"rms_norm_eps": 1e-6} | text, "rms_norm_eps"),
+            vision=vision,
+            **fixed,
+        )
+    except SpecError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"the sizes do not fit: {error}") from error
+
+
+def _vision(config, kind, width):
+    v = _dict(config, "vision_config")
+    if not v:
+        raise SpecError(f"vision_config: expected the tower's sizes, got {config.get('vision_config')!r}")
+    out = _size(v, "out_hidden_size", width, "vision_config.")
+    if out != width:
+        raise SpecError(f"vision_config.out_hidden_size = {out} is not the decoder's hidden_size = {width}")
+    gated = kind == "qwen2_5_vl"
+    _refuse(v, "vision_config.", {
+        "hidden_act": (None, "silu") if gated else (None, "gelu_pytorch_tanh"),
+        "in_channels": (None, 3), "in_chans": (None, 3),
+    })  # fmt: skip
+    patch, merge = _size(v, "patch_size", None, "vision_config."), _size(v, "spatial_merge_size", 2, "vision_config.")
+    common = {
+        "width": _size(v, "hidden_size", None, "vision_config."),
+        "layers": _size(v, "depth", None, "vision_config."),
+        "heads": _size(v, "num_heads", None, "vision_config."),
+        "hidden": _size(v, "intermediate_size", None, "vision_config."),
+        "patch": patch,
+        "merge": merge,
+        "temporal_patch": _size(v, "temporal_patch_size", 2, "vision_config."),
+        "theta": _number({"rope_theta": 1e4} | _dict(v, "rope_parameters"), "rope_theta", "vision_config."),
+    }
+    try:
+        if gated:
+            window = _size(v, "window_size", 112, "vision_config.") // merge // patch
+            if not window:
+                raise SpecError(
+                    f"vision_config.window_size = {v['window_size']} is less than a token's {merge * patch}"
+                )
+            return VisionSpec(
+                **common,
+                side=0,
+                norm="rms",
+                gated=True,
+                patch_bias=False,
+                window=window,
+                full_layers=tuple(v.get("fullatt_block_indexes", (7, 15, 23, 31))),
+                tokens_per_second=_number({"tokens_per_second": 4} | v, "tokens_per_second", "vision_config."),
+            )
+        rows = _size(v, "num_position_embeddings", 2304, "vision_config.")
+        side = math.isqrt(rows)
+        if side**2 != rows:
+            raise SpecError(f"vision_config.num_position_embeddings = {rows} is not a square")
+        return VisionSpec(**common, side=side, deepstack=tuple(v.get("deepstack_visual_indexes", (8, 16, 24))))
+    except SpecError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"vision_config: {error}") from error
+
+
+def _size(config, name, default=None, where=""):
+    value = config.get(name)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SpecError(f"{where}{name}: expected a positive integer, got {config.get(name)!r}")
+    return value
+
+
+def _number(config, name, where=""):
+    value = config[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise SpecError(f"{where}{name}: expected a positive number, got {value!r}")
+    return float(value)
+
+
+def _dict(config, name):
+    value = config.get(name)
+    if not isinstance(value, dict | None):
+        raise SpecError(f"{name}: expected an object, got {value!r}")
+    return dict(value or {})
+
+
+def _given(config, name):
+    return {name: config[name]} if config.get(name) is not None else {}
+
+
+def _refuse(config, where, allowed):
+    for name, values in allowed.items():
+        if config.get(name) not in values:
+            wanted = " or ".join(repr(v) for v in values if v is not None) or "none"
+            raise SpecError(f"{where}{name} = {config[name]!r} is not supported; expected {wanted}")
 
 
 def get(name: str) -> Spec:

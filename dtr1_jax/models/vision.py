@@ -1,4 +1,4 @@
-"""Vision tower and merger in the Qwen3-VL shape: patches of pictures become tokens of the decoder."""
+"""Vision tower and mergers of Qwen2.5-VL and Qwen3-VL: patches of pictures become tokens of the decoder."""
 
 from __future__ import annotations
 
@@ -12,72 +12,152 @@ from dtr1_jax.models.spec import VisionSpec
 from dtr1_jax.types import Images
 
 
+def _norm(spec, name):
+    return (layers.RMSNorm if spec.norm == "rms" else layers.LayerNorm)(spec.eps, name=name)
+
+
 class TowerBlock(nn.Module):
-    """Pre-norm transformer block; a patch sees the patches of its own picture."""
+    """Pre-norm transformer block; a patch sees the patches of its own frame, or of its own window."""
 
     spec: VisionSpec
     lora_scale: float = 1.0
 
     @nn.compact
-    def __call__(self, x_bnd: jax.Array, angle_bna: jax.Array, mask_bnn: jax.Array) -> jax.Array:
+    def __call__(
+        self, x_bnd: jax.Array, angle_bna: jax.Array, segment_bn: jax.Array, window_bn: jax.Array | None = None,
+        full: jax.Array | None = None,
+    ) -> jax.Array:  # fmt: skip
+        """One layer.
+
+        Args:
+          x_bnd: [B, n, D].
+          angle_bna: float32[B, n, H / 2], rotary angles.
+          segment_bn, window_bn: as in types.Images.
+          full: bool scalar, this layer goes by segments and not by windows; None where there are no windows.
+        """
         s = self.spec
         b, n, d = x_bnd.shape
-        y = layers.LayerNorm(s.eps, name="norm1")(x_bnd)
+        y = _norm(s, "norm1")(x_bnd)
         qkv = layers.Projection(3 * d, True, self.lora_scale, name="qkv")(y).reshape(b, n, 3, s.heads, d // s.heads)
         q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         q, k = layers.rotate(q, angle_bna), layers.rotate(k, angle_bna)
-        own = layers.KV(k.swapaxes(1, 2)[:, None], v.swapaxes(1, 2)[:, None])
-        y = layers.attend(q[:, None], own, mask_bnn[:, None])[:, 0]
+        if full is None:
+            y = attend_alike(q, k, v, segment_bn)
+        else:
+            longest = (s.window * s.merge) ** 2
+            y = jax.lax.cond(
+                full,
+                lambda q, k, v: attend_alike(q, k, v, segment_bn),
+                lambda q, k, v: attend_runs(q, k, v, window_bn, longest),
+                q, k, v,
+            )  # fmt: skip
         x_bnd = x_bnd + layers.Projection(d, True, self.lora_scale, name="out")(y)
-        y = layers.LayerNorm(s.eps, name="norm2")(x_bnd)
-        y = nn.gelu(layers.Projection(s.hidden, True, self.lora_scale, name="up")(y), approximate=True)
+        y = _norm(s, "norm2")(x_bnd)
+        up = layers.Projection(s.hidden, True, self.lora_scale, name="up")(y)
+        if s.gated:
+            y = nn.silu(layers.Projection(s.hidden, True, self.lora_scale, name="gate")(y)) * up
+        else:
+            y = nn.gelu(up, approximate=True)
         return x_bnd + layers.Projection(d, True, self.lora_scale, name="down")(y)
 
 
+def attend_alike(q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array) -> jax.Array:
+    """Attention of [B, n, N, H] among places with the same positive number: [B, n, N * H]."""
+    mask = (number_bn[:, :, None] == number_bn[:, None, :]) & (number_bn > 0)[:, None, :]
+    own = layers.KV(k.swapaxes(1, 2)[:, None], v.swapaxes(1, 2)[:, None])
+    return layers.attend(q[:, None], own, mask[:, None])[:, 0]
+
+
+def attend_runs(q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array, longest: int) -> jax.Array:
+    """`attend_alike` where the places with a number stand in a row and are at most `longest`.
+
+    The row is cut into pieces of that length, so that a run lies in two neighbours at most, and each piece looks at
+    itself and its two neighbours: the cost grows with n and not with its square, and no run needs any padding.
+    """
+    b, n, heads, h = q.shape
+    if n <= 3 * longest:
+        return attend_alike(q, k, v, number_bn)
+    q, k, v, number = (_cut(x, longest) for x in (q, k, v, number_bn))  # [B, pieces, longest, ...]
+
+    def neighbours(x):
+        edge = jnp.zeros_like(x[:, :1])
+        return jnp.concatenate([jnp.concatenate([edge, x[:, :-1]], 1), x, jnp.concatenate([x[:, 1:], edge], 1)], 2)
+
+    near = neighbours(number)
+    mask = (number[..., :, None] == near[..., None, :]) & (near > 0)[..., None, :]
+    out = layers.attend(q, layers.KV(neighbours(k).swapaxes(2, 3), neighbours(v).swapaxes(2, 3)), mask)
+    return out.reshape(b, -1, heads * h)[:, :n]
+
+
+def _cut(x, size):
+    """[B, n, ...] -> [B, pieces, size, ...], the last piece filled up with zeros."""
+    x = jnp.pad(x, [(0, 0), (0, -x.shape[1] % size)] + [(0, 0)] * (x.ndim - 2))
+    return x.reshape(x.shape[0], -1, size, *x.shape[2:])
+
+
 class Merger(nn.Module):
-    """merge x merge neighbouring patches, which stand together in the input, become one token of the decoder."""
+    """merge x merge neighbouring patches, which stand together in the input, become one token of the decoder.
+
+    The norm is over each patch, or, `after`, over the patches of a token side by side (Qwen3-VL's DeepStack).
+    """
 
     spec: VisionSpec
     width: int
     lora_scale: float = 1.0
+    after: bool = False
 
     @nn.compact
     def __call__(self, x_bnd: jax.Array) -> jax.Array:
         b, n, d = x_bnd.shape
         block = self.spec.merge**2
-        y = layers.LayerNorm(self.spec.eps, name="norm")(x_bnd).reshape(b, n // block, block * d)
+        if self.after:
+            y = _norm(self.spec, "norm")(x_bnd.reshape(b, n // block, block * d))
+        else:
+            y = _norm(self.spec, "norm")(x_bnd).reshape(b, n // block, block * d)
         y = nn.gelu(layers.Projection(block * d, True, self.lora_scale, name="fc1")(y), approximate=False)
         return layers.Projection(self.width, True, self.lora_scale, name="fc2")(y)
 
 
 def init(key: jax.Array, spec: VisionSpec, width: int) -> dict:
-    """Random weights of the tower, its merger giving tokens of `width`; blocks are stacked on the layer axis."""
+    """Random weights of the tower, its mergers giving tokens of `width`; blocks are stacked on the layer axis."""
     k_patch, k_table, k_blocks, k_merger = jax.random.split(key, 4)
     x = jnp.zeros((1, spec.merge**2, spec.width))
-    angle, mask = jnp.zeros((1, spec.merge**2, spec.width // spec.heads // 2)), jnp.ones((1, 1, 1), bool)
+    angle, ones = jnp.zeros((1, spec.merge**2, spec.width // spec.heads // 2)), jnp.ones((1, spec.merge**2), int)
     block = TowerBlock(spec)
-    return {
-        "patch": layers.Projection(spec.width, True).init(k_patch, jnp.zeros((1, spec.values)))["params"],
-        "position": {"table": 0.02 * jax.random.normal(k_table, (spec.side**2, spec.width))},
-        "blocks": jax.vmap(lambda k: block.init(k, x, angle, mask)["params"])(jax.random.split(k_blocks, spec.layers)),
+    params = {
+        "patch": layers.Projection(spec.width, spec.patch_bias).init(k_patch, jnp.zeros((1, spec.values)))["params"],
+        "blocks": jax.vmap(lambda k: block.init(k, x, angle, ones)["params"])(jax.random.split(k_blocks, spec.layers)),
         "merger": Merger(spec, width).init(k_merger, x)["params"],
     }
+    if spec.side:
+        params["position"] = {"table": 0.02 * jax.random.normal(k_table, (spec.side**2, spec.width))}
+    if spec.deepstack:
+        merger = Merger(spec, width, after=True)
+        keys = jax.random.split(jax.random.fold_in(k_merger, 1), len(spec.deepstack))
+        params["deepstack"] = jax.vmap(lambda k: merger.init(k, x)["params"])(keys)
+    return params
 
 
 def encode(
     params: dict, spec: VisionSpec, width: int, images: Images, *, lora: dict | None, lora_scale: float,
     dtype: jnp.dtype, remat: bool, unroll: int,
 ) -> jax.Array:  # fmt: skip
-    """[B, n / merge**2, width]: the vision tokens of each query's pictures, in the order of their patches."""
+    """[B, n / merge**2, width * (1 + levels)]: the vision tokens of each query's pictures, in the order of their
+    patches, and behind each its DeepStack features, level by level.
+
+    Raises ValueError where the pictures were laid out for another tower.
+    """
     lora = lora or {}
+    _check(spec, images)
 
     def variables(name):
         return {"params": params[name], **({"lora": lora[name]} if name in lora else {})}
 
-    patch = layers.Projection(spec.width, True, lora_scale)
+    patch = layers.Projection(spec.width, spec.patch_bias, lora_scale)
     x_bnd = patch.apply(variables("patch"), images.patch_bnc.astype(dtype))
-    corners = params["position"]["table"][images.corner_bn4]  # [B, n, 4, D]
-    x_bnd = x_bnd + (corners * images.corner_weight_bn4[..., None]).sum(2).astype(dtype)
+    if spec.side:
+        corners = params["position"]["table"][images.corner_bn4]  # [B, n, 4, D]
+        x_bnd = x_bnd + (corners * images.corner_weight_bn4[..., None]).sum(2).astype(dtype)
 
     half = spec.width // spec.heads // 2  # rotary frequencies of a head: the first half follow rows, the others columns
     position = images.position_bn2
@@ -85,14 +165,42 @@ def encode(
     angle_bna = jnp.concatenate(
         [layers.rotary_angles(position[..., i : i + 1], half, spec.theta, axes) for i in (0, 1)], -1
     )
-    segment = images.segment_bn
-    mask_bnn = (segment[:, :, None] == segment[:, None, :]) & (segment > 0)[:, None, :]
     block = TowerBlock(spec, lora_scale)
 
-    def layer(x_bnd, weights):
+    def layer(x_bnd, weights, full):
         p, l = weights
-        return block.apply({"params": p, **({"lora": l} if l else {})}, x_bnd, angle_bna, mask_bnn), None
+        variables = {"params": p, **({"lora": l} if l else {})}
+        return block.apply(variables, x_bnd, angle_bna, images.segment_bn, images.window_bn, full)
 
-    body = jax.checkpoint(layer) if remat else layer
-    x_bnd, _ = jax.lax.scan(body, x_bnd, (params["blocks"], lora.get("blocks", {})), unroll=min(unroll, spec.layers))
-    return Merger(spec, width, lora_scale).apply(variables("merger"), x_bnd)
+    number = np.arange(spec.layers)
+    full = np.isin(number, spec.full_layers) if spec.window else None
+    # the level whose state a layer gives; all other layers write past the end, which is to write nothing
+    level = np.where(np.isin(number, spec.deepstack), np.searchsorted(spec.deepstack, number), len(spec.deepstack))
+    kept = jnp.zeros((len(spec.deepstack), *x_bnd.shape), dtype) if spec.deepstack else None
+    checkpointed = jax.checkpoint(layer) if remat else layer
+
+    def body(carry, inputs):
+        x_bnd, kept = carry
+        weights, full, level = inputs
+        x_bnd = checkpointed(x_bnd, weights, full)
+        if kept is not None:
+            kept = kept.at[level].set(x_bnd, mode="drop")
+        return (x_bnd, kept), None
+
+    xs = ((params["blocks"], lora.get("blocks", {})), full, level)
+    (x_bnd, kept), _ = jax.lax.scan(body, (x_bnd, kept), xs, unroll=min(unroll, spec.layers))
+    seen = Merger(spec, width, lora_scale).apply(variables("merger"), x_bnd)
+    if kept is None:
+        return seen
+    deep = jax.vmap(Merger(spec, width, lora_scale, after=True).apply)(variables("deepstack"), kept)
+    return jnp.concatenate([seen, *deep], -1)
+
+
+def _check(spec, images):
+    for name, wanted in (("corner_bn4", spec.side), ("window_bn", spec.window)):
+        if bool(wanted) != (getattr(images, name) is not None):
+            state = "is missing" if wanted else "is there"
+            raise ValueError(
+                f"images.{name} {state}, but the tower has side = {spec.side} and window = {spec.window}; lay the "
+                "pictures out with the same geometry"
+            )

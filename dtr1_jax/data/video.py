@@ -1,0 +1,151 @@
+"""Video files and folders of frames become a types.Video: sampled frames and their times."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dtr1_jax.data import images
+from dtr1_jax.data.images import ImageError
+from dtr1_jax.data.vision import VideoRule
+from dtr1_jax.types import Video
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # what counts as a frame of a folder
+RATE = 24.0  # frames per second of what does not say its own
+MAX_VALUES = 4 << 30  # bytes that the sampled frames of one video may take
+_WHOLE = 0.9  # of the frames that a file promises; with fewer it is broken
+
+
+def load(path: str | os.PathLike, rule: VideoRule, temporal_patch: int, *, fps: float = RATE) -> Video:
+    """Samples a video file, or a folder of frames in the order of their names.
+
+    Args:
+      path: the file or folder.
+      rule: which frames.
+      temporal_patch: frames in a patch.
+      fps: frames per second of a folder, or of a file that does not say.
+
+    Raises ImageError: nothing there, no frames, a broken file or frame, frames of several sizes, or PyAV is missing.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _folder(path, rule, temporal_patch, fps)
+    if not path.exists():
+        raise ImageError(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise ImageError(f"{path}: expected a video file or a folder of frames, got a device or pipe")
+    if not path.stat().st_size:
+        raise ImageError(f"{path}: the file is empty; fetch or export it again")
+    return _file(path, rule, temporal_patch, fps)
+
+
+def sample(total: int, fps: float, rule: VideoRule, temporal_patch: int) -> np.ndarray:
+    """int64[T], the numbers of the frames that the policy sees of a video of `total` frames, in order.
+
+    The rules of transformers' Qwen3VLVideoProcessor ("ends") and Qwen2VLVideoProcessor ("steps"); where the latter
+    would take none, of a video shorter than a temporal patch, all are taken. Raises ValueError where `total` is 0.
+    """
+    if total < 1:
+        raise ValueError("the video has 0 frames; expected at least 1")
+    wanted = total / fps * rule.fps
+    if rule.spread == "ends":
+        count = min(max(int(wanted), rule.min_frames), rule.max_frames, total)
+        return np.linspace(0, total - 1, count).round().astype(np.int64)
+    whole = min(rule.max_frames, total) // temporal_patch * temporal_patch
+    count = int(min(max(wanted, rule.min_frames), whole)) // temporal_patch * temporal_patch
+    if not count:
+        return np.arange(min(total, rule.max_frames))
+    # in float32, as torch.arange has it: where a product falls just below an integer, the frame before it is taken
+    return np.minimum((np.arange(count) * (total / count)).astype(np.float32).astype(np.int64), total - 1)
+
+
+def seconds(index: Sequence[int], fps: float, temporal_patch: int) -> list[float]:
+    """The time of each temporal patch: the mean of its first and last frame's; the last frame is repeated to fill."""
+    times = [int(i) / fps for i in index]
+    times += times[-1:] * (-len(times) % temporal_patch)
+    return [(times[i] + times[i + temporal_patch - 1]) / 2 for i in range(0, len(times), temporal_patch)]
+
+
+def _folder(path: Path, rule: VideoRule, temporal_patch: int, fps: float) -> Video:
+    names = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file())
+    if not names:
+        raise ImageError(f"{path}: a video with 0 frames: expected pictures ({', '.join(PICTURES)}) in the folder")
+    index = sample(len(names), fps, rule, temporal_patch)
+    frames = [images.load(names[i]) for i in index]
+    for i, frame in zip(index, frames):
+        if frame.shape != frames[0].shape:
+            (h, w), (h0, w0) = frame.shape[:2], frames[0].shape[:2]
+            raise ImageError(f"{names[i]}: expected a frame of {w0} x {h0} pixels, as the first has, got {w} x {h}")
+    return Video(np.stack(frames), index, fps, len(names))
+
+
+def _file(path: Path, rule: VideoRule, temporal_patch: int, fps: float) -> Video:
+    try:
+        import av
+    except ImportError:
+        raise ImageError(
+            f"{path}: reading video files needs PyAV: pip install 'dtr1_jax[video]', or give a folder of frames"
+        ) from None
+    try:
+        with _open(av, path) as container:
+            stream = _stream(container, path)
+            rate = float(stream.average_rate or stream.guessed_rate or fps)
+            # what the header says of the number of frames is often wrong or missing
+            total = sum(1 for packet in container.demux(stream) if packet.size)
+        while True:
+            if not total:
+                raise ImageError(f"{path}: a video with 0 frames; export it again")
+            index = sample(total, rate, rule, temporal_patch)
+            frames, decoded = _decode(av, path, index)
+            if len(frames) == len(index):
+                return Video(np.stack(frames), index, rate, total)
+            if decoded < _WHOLE * total:
+                raise ImageError(f"{path}: breaks off after {decoded} of {total} frames; fetch or export it again")
+            total = decoded
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError(f"{path}: too large for the memory; lower the frames per second or shrink it") from None
+    except Exception as error:  # decoders of broken files raise nearly everything
+        raise ImageError(
+            f"{path}: not a video, or a corrupt one ({type(error).__name__}: {error}); fetch or export it again"
+        ) from error
+
+
+def _decode(av, path: Path, index: np.ndarray) -> tuple[list[np.ndarray], int]:
+    """(uint8[h, w, 3] of the frames with these numbers, as far as they can be had; how many frames were decoded)."""
+    wanted, frames, decoded, stop = set(index.tolist()), [], 0, int(index[-1])
+    with _open(av, path) as container:
+        try:
+            for frame in container.decode(_stream(container, path)):
+                if decoded in wanted:
+                    if frame.width * frame.height * 3 * len(index) > MAX_VALUES:
+                        raise ImageError(
+                            f"{path}: {len(index)} frames of {frame.width} x {frame.height} pixels are too many; "
+                            "lower the frames per second or shrink it"
+                        )
+                    frames.append(_upright(frame.to_ndarray(format="rgb24"), frame.rotation))
+                decoded += 1
+                if decoded > stop:
+                    break
+        except av.error.FFmpegError:  # of a broken file, what comes before the damage counts
+            pass
+    return frames, decoded
+
+
+def _open(av, path: Path):
+    return av.open(str(path), options={"protocol_whitelist": "file"})  # no playlist makes it fetch anything
+
+
+def _stream(container, path: Path):
+    if not container.streams.video:
+        raise ImageError(f"{path}: expected a video, got a file without pictures")
+    return container.streams.video[0]
+
+
+def _upright(frame: np.ndarray, rotation: int) -> np.ndarray:
+    """Turns a frame by what its camera noted, degrees counter-clockwise."""
+    return np.ascontiguousarray(np.rot90(frame, round(rotation / 90) % 4)) if rotation else frame

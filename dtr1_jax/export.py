@@ -1,0 +1,128 @@
+"""`--mode=export`: a trained policy as a Hugging Face folder, which transformers and vLLM load."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dtr1_jax import bundle as bundles
+from dtr1_jax import config, mesh, train
+from dtr1_jax.data import vision
+from dtr1_jax.models import named, writing
+from dtr1_jax.rl import update
+
+# what stands beside the weights of a checkpoint and belongs to it whatever its weights are
+_BESIDE = (
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template*",
+    "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json", "generation_config.json",
+)  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+
+def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool = False) -> Path:
+    """Writes the newest checkpoint of `workdir` (None: the policy's own weights) into a new folder `out`; returns it.
+
+    Merged: config.json, safetensors in the dtype of the checkpoint that was trained from, and its tokenizer and
+    processor files. With `adapter`: the LoRA alone, as PEFT reads it, with the tokenizer. The folder is there whole or
+    not at all.
+
+    Raises ConfigError: no or an occupied folder, no checkpoint, no LoRA to write alone, several processes; and the
+    errors of reading.
+    """
+    if not out:
+        raise config.ConfigError("--mode=export needs --out=DIR, a folder that does not exist yet")
+    out = Path(out).expanduser()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise config.ConfigError(f"--out={out}: expected a new or empty folder; nothing was changed")
+    if jax.process_count() > 1:
+        raise config.ConfigError("--mode=export runs in one process: expected 1, got several; leave out --distributed")
+    if adapter and not c.lora.rank:
+        raise config.ConfigError("--adapter: config.lora.rank = 0 trains all weights, so there is no adapter to write")
+    if workdir is not None and not (Path(workdir) / "checkpoints").is_dir():
+        raise config.ConfigError(
+            f"{workdir}: no checkpoints to export; leave --workdir out for the policy's own weights"
+        )
+    bundle = bundles.load(c)
+    values = _config(c, bundle)
+    device_mesh = mesh.make(c.mesh)
+    if workdir is None:
+        params, lora = update.weights(*train.initial(c, bundle, device_mesh))
+    else:
+        params, lora = train.trained(c, bundle, device_mesh, workdir)
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    scale = bundle.spec.lora_scale
+    if adapter:
+        writing.write_adapter(partial, lora, scale, values, _base(c), c.lora.rank)
+    else:
+        writing.write_folder(partial, writing.tensors(params, lora, scale, values), _dtype(values))
+        writing.write_json(partial / "config.json", values)
+    _beside(c, bundle, partial, tokenizer_only=adapter)
+    if out.exists():
+        out.rmdir()  # empty, as was made sure
+    os.replace(partial, out)
+    return out
+
+
+def _config(c: config.Config, bundle: bundles.Bundle) -> dict[str, Any]:
+    """config.json of what is written; nothing in it points to code."""
+    if bundle.stored is not None:
+        values = bundle.stored.config
+    elif c.policy.name == "tiny":
+        values = named.TINY
+    else:
+        values = named.CONFIGS[c.policy.name]
+    values = {k: v for k, v in values.items() if k != "auto_map"}
+    values.setdefault("architectures", [named.CLASSES[values["model_type"]]])
+    values["dtype"] = _dtype(values)
+    return values
+
+
+def _dtype(values: dict[str, Any]) -> str:
+    text = values.get("text_config") or {}
+    found = next((d[k] for d in (values, text) for k in ("dtype", "torch_dtype") if d.get(k)), "float32")
+    if found not in writing.DTYPES:
+        raise config.ConfigError(f"config.json: dtype: expected one of {', '.join(writing.DTYPES)}, got {found!r}")
+    return found
+
+
+def _base(c: config.Config) -> str:
+    """How the adapter names the model it belongs to: the hub id as given, else where its files are."""
+    there = not c.policy.path or Path(c.policy.path).expanduser().exists()
+    return str(bundles.weights_path(c).resolve()) if there else c.policy.path
+
+
+def _beside(c: config.Config, bundle: bundles.Bundle, target: Path, tokenizer_only: bool) -> None:
+    where = bundles.weights_path(c)
+    if where.is_file():  # a GGUF file or one of ours: the tokenizer that was read, in the form of Hugging Face
+        bundle.style.tokenizer.hf.save_pretrained(target)
+        if bundle.style.geometry is not None and not tokenizer_only:
+            writing.write_json(target / "preprocessor_config.json", _preprocessor(bundle.style.geometry))
+        return
+    for pattern in _BESIDE:
+        if tokenizer_only and pattern.endswith("_config.json"):
+            continue
+        for file in where.glob(pattern):
+            if file.suffix in (".json", ".txt", ".jinja") and file.is_file():
+                shutil.copyfile(file, target / file.name)
+
+
+def _preprocessor(geometry: vision.Geometry) -> dict[str, Any]:
+    """preprocessor_config.json of a policy of ours; limits that meet resize every picture, as the rule "fill" does."""
+    low = geometry.max_pixels if geometry.rule == "fill" else geometry.min_pixels
+    return {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "patch_size": geometry.patch,
+        "temporal_patch_size": geometry.temporal_patch,
+        "merge_size": geometry.merge,
+        "size": {"shortest_edge": low, "longest_edge": geometry.max_pixels},
+        "image_mean": list(geometry.mean),
+        "image_std": list(geometry.std),
+    }

@@ -1,0 +1,243 @@
+"""GGUF files: their weights, sizes, tokenizer and chat template, in the form of a Hugging Face checkpoint.
+
+Read through the `gguf` package, which parses and dequantises in numpy. Format:
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtr1_jax.models.stored import Stored, Tensor
+from dtr1_jax.models.weights import WeightsError
+
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+DTYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
+_CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+# part of a block -> part of a Hugging Face layer
+_BLOCK = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_TOP = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+# How text is cut before its pieces are encoded, by `tokenizer.ggml.pre`. The expression is that of Qwen2's tokenizer.
+_QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+PRETOKENIZERS = ("smollm", "qwen2", "gpt-2")
+_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # token types
+
+
+def open_file(path: str | Path) -> Stored:
+    """Opens a GGUF file; its tensors are renamed and its q and k rows put in Hugging Face's order.
+
+    Raises WeightsError: no GGUF, truncated, another architecture, a quantisation that is not in DTYPES, metadata
+    missing or of the wrong type.
+    """
+    path = Path(path)
+    reader = _reader(path)
+    config = _config(path, reader)
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    tensors, entries, faults = {}, {}, []
+    for entry in reader.tensors:
+        name, kind = _hf_name(entry.name), entry.tensor_type.name
+        if kind not in DTYPES:
+            faults.append(f"{entry.name}: {kind} is not read here; expected one of {', '.join(DTYPES)}")
+        shape = tuple(int(n) for n in reversed(entry.shape))
+        tensors[name] = Tensor(path, shape, kind, entry.name)
+        order = None
+        part = entry.name.split(".")[-2]
+        if config["model_type"] == "llama" and part in heads:
+            if shape[0] % (2 * heads[part]):
+                faults.append(f"{entry.name}: {shape[0]} rows can not be cut into {heads[part]} heads")
+            else:
+                order = _llama_order(shape[0], heads[part])
+        entries[name] = (entry.data, entry.tensor_type, order)
+    if faults:
+        raise WeightsError(f"{path}: " + "\n  ".join(faults[:10]))
+
+    @contextlib.contextmanager
+    def reading(_):
+        yield lambda name, rows, columns: _read(*entries[name], rows, columns)
+
+    return Stored(path, config, tensors, reading)
+
+
+def tokenizer(path: str | Path) -> Any:
+    """The transformers tokenizer (PreTrainedTokenizerFast) that the file describes, with its chat template.
+
+    Raises WeightsError where the file has none, or one of a kind that is not known here.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    path = Path(path)
+    data = _Metadata(path, _reader(path))
+    model, pre = data.get("tokenizer.ggml.model", str), data.get("tokenizer.ggml.pre", str)
+    if model != "gpt2" or pre not in PRETOKENIZERS:
+        raise WeightsError(
+            f"{path}: the tokenizer is of model {model!r} and pre {pre!r}; expected gpt2 and one of "
+            f"{', '.join(PRETOKENIZERS)}. Use the checkpoint's Hugging Face folder instead"
+        )
+    words = data.get("tokenizer.ggml.tokens", list)
+    types = data.get("tokenizer.ggml.token_type", list, [1] * len(words))
+    merges = [tuple(pair.split(" ")) for pair in data.get("tokenizer.ggml.merges", list)]
+    while words and types[len(words) - 1] == _UNUSED:  # names without a meaning, for rows that pad the embedding
+        words.pop()
+    vocab = {word: i for i, word in enumerate(words)}
+    try:
+        if len(vocab) != len(words) or len(types) < len(words):
+            raise ValueError(f"{len(words)} tokens, of which {len(vocab)} differ, with {len(types)} types")
+        made = Tokenizer(models.BPE(vocab, merges, fuse_unk=False, byte_fallback=False, ignore_merges=False))
+    except Exception as error:  # the library raises bare Exception for merges that do not fit
+        raise WeightsError(f"{path}: the tokenizer's tokens and merges do not fit: {error}") from error
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre != "qwen2")
+    first = {
+        "smollm": [pre_tokenizers.Digits(individual_digits=True)],
+        "qwen2": [pre_tokenizers.Split(Regex(_QWEN2), "isolated")],
+        "gpt-2": [],
+    }[pre]
+    made.pre_tokenizer = pre_tokenizers.Sequence([*first, level])
+    made.decoder = decoders.ByteLevel()
+    if pre == "qwen2":
+        made.normalizer = normalizers.NFC()
+    made.add_tokens(
+        [
+            AddedToken(word, special=kind == _CONTROL, normalized=False)
+            for word, kind in zip(words, types)
+            if kind in (_CONTROL, _USER_DEFINED)
+        ]
+    )
+    special = {}
+    for ours, theirs in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
+        number = data.get(f"tokenizer.ggml.{theirs}_token_id", int, None)
+        if number is not None and number < len(words):
+            special[f"{ours}_token"] = words[number]
+    template = data.get("tokenizer.chat_template", str, None)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, chat_template=template, clean_up_tokenization_spaces=False, **special
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Metadata:
+    path: Path
+    reader: Any
+
+    def get(self, name: str, kind: type, default: Any = ...) -> Any:
+        """A value of the file's metadata. Raises WeightsError where it is missing without a default, or no `kind`."""
+        field = self.reader.fields.get(name)
+        if field is None:
+            if default is ...:
+                raise WeightsError(f"{self.path}: no {name} in the metadata")
+            return default
+        try:
+            value = field.contents()
+        except Exception as error:  # bytes that are no text, types that do not fit
+            raise WeightsError(f"{self.path}: {name} can not be read: {error}") from error
+        if kind is float and isinstance(value, int):
+            value = float(value)
+        if not isinstance(value, kind):
+            raise WeightsError(f"{self.path}: {name}: expected {kind.__name__}, got {value!r:.80}")
+        return value
+
+
+def _reader(path: Path):
+    import gguf
+
+    if not path.is_file():
+        raise WeightsError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected a .gguf file")
+    try:
+        with np.errstate(all="ignore"):
+            return gguf.GGUFReader(path)
+    except Exception as error:  # what the parser trips over in a broken file may be anything
+        raise WeightsError(
+            f"{path}: can not be read as GGUF ({type(error).__name__}: {error}); is it complete?"
+        ) from error
+
+
+def _config(path: Path, reader) -> dict[str, Any]:
+    """The metadata in the words of config.json."""
+    data = _Metadata(path, reader)
+    family = data.get("general.architecture", str)
+    if family not in ARCHITECTURES:
+        raise WeightsError(f"{path}: unknown architecture {family!r}; expected one of {', '.join(ARCHITECTURES)}")
+    scaling = data.get(f"{family}.rope.scaling.type", str, "none")
+    if scaling != "none":
+        raise WeightsError(f"{path}: rotary scaling {scaling!r} is not known here; expected none")
+    width, heads = data.get(f"{family}.embedding_length", int), data.get(f"{family}.attention.head_count", int)
+    if width < 1 or heads < 1:
+        raise WeightsError(f"{path}: expected a width and heads of at least 1, got {width} and {heads}")
+    shapes = {t.name: [int(n) for n in t.shape] for t in reader.tensors}
+    table = shapes.get("token_embd.weight")
+    if table is None:
+        raise WeightsError(f"{path}: missing token_embd.weight")
+    vocab = data.get(f"{family}.vocab_size", int, table[-1])
+    if table != [width, vocab]:
+        raise WeightsError(
+            f"{path}: token_embd.weight: expected shape {[vocab, width]} by the metadata, got {table[::-1]}"
+        )
+    eps = data.get(f"{family}.attention.layer_norm_rms_epsilon", float)
+    return {
+        "model_type": family,
+        "architectures": [_CLASSES[family]],
+        "vocab_size": vocab,
+        "hidden_size": width,
+        "intermediate_size": data.get(f"{family}.feed_forward_length", int),
+        "num_hidden_layers": data.get(f"{family}.block_count", int),
+        "num_attention_heads": heads,
+        "num_key_value_heads": data.get(f"{family}.attention.head_count_kv", int, heads),
+        "head_dim": data.get(f"{family}.attention.key_length", int, width // heads),
+        "hidden_act": "silu",
+        "max_position_embeddings": data.get(f"{family}.context_length", int),
+        "rms_norm_eps": float(f"{eps:.7g}"),  # stored in 32 bits
+        "rope_theta": data.get(f"{family}.rope.freq_base", float, 10000.0),
+        "tie_word_embeddings": "output.weight" not in shapes,
+        "attention_bias": False,
+        "use_sliding_window": False,
+        "bos_token_id": data.get("tokenizer.ggml.bos_token_id", int, None),
+        "eos_token_id": data.get("tokenizer.ggml.eos_token_id", int, None),
+    }
+
+
+def _hf_name(name: str) -> str:
+    """The Hugging Face name; one that is not known stays what it is, to be reported as left over."""
+    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
+    if match and match[2] in _BLOCK:
+        return f"model.layers.{match[1]}.{_BLOCK[match[2]]}.{match[3]}"
+    return _TOP.get(name, name)
+
+
+def _llama_order(rows: int, heads: int) -> np.ndarray:
+    """int[rows]: the row of the file for each row of a Hugging Face q or k projection.
+
+    Files of type llama turn neighbouring rows of a head together, Hugging Face row i and i + half.
+    """
+    return np.arange(rows).reshape(heads, rows // heads // 2, 2).swapaxes(1, 2).reshape(-1)
+
+
+def _read(data, kind, order, rows: slice, columns: slice) -> np.ndarray:
+    import gguf
+
+    part = np.ascontiguousarray(data[rows if order is None else order[rows]])
+    part = gguf.quants.dequantize(part, kind)
+    return part[:, columns] if part.ndim == 2 else part

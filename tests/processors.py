@@ -1,0 +1,246 @@
+"""What transformers' own processors make of pictures, videos and prompts, and the inputs on which we compare."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import importlib.util
+import pathlib
+import re
+import types as pytypes
+
+import numpy as np
+
+from dtr1_jax import bundle, types
+from dtr1_jax.data import processor, tokens
+
+# The user's turn of the released templates, as far as we use it: Qwen2.5-VL has a system turn, Qwen3-VL has none.
+_TURN = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{% if message.content is string %}"
+    "{{ message.content }}{% else %}{% for part in message.content %}{% if part.type == 'image' %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% elif part.type == 'video' %}<|vision_start|><|video_pad|>"
+    "<|vision_end|>{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TEMPLATES = {
+    "qwen2_5_vl": "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n" + _TURN,
+    "qwen3_vl": _TURN,
+}
+FAMILIES = tuple(TEMPLATES)
+TEXT = "what is it"
+TOTALS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 30, 49, 97, 100, 119, 250, 999)
+SAMPLES = [(total, fps) for total in TOTALS for fps in (30, 23.976, 10, 2, 1)]
+
+
+def geometry(family: str, least: int = 4, most: int = 40, frames: int = 2):
+    """The family's geometry with limits of a few tokens, so that fixtures stay small."""
+    made = processor.geometry(None, family, side=processor.DEFAULTS[family].side)
+    area = made.factor**2
+    video = dataclasses.replace(
+        made.video, min_pixels=least * area, max_pixels=most * area * (frames if made.video.whole else 1)
+    )
+    return dataclasses.replace(made, min_pixels=least * area, max_pixels=most * area, video=video)
+
+
+def picture(width: int, height: int, seed: int = 0) -> np.ndarray:
+    """uint8[height, width, 3] with edges, slopes and noise, the same on every machine."""
+    y, x = np.indices((height, width))
+    noise = np.random.default_rng(seed).integers(0, 64, (height, width))
+    return np.stack([x * 7 + y * 3 + noise, (x // 8 + y // 8) % 2 * 200 + noise, y * 5 + seed * 40], -1).astype(
+        np.uint8
+    )
+
+
+def clip(count: int, width: int, height: int, fps: float = 10.0, step: int = 5) -> types.Video:
+    """`count` sampled frames of a video with `step` times as many."""
+    frames = np.stack([picture(width, height, seed=i) for i in range(count)])
+    return types.Video(frames, np.arange(count) * step, fps, count * step)
+
+
+# name -> what the prompt shows
+PROMPTS = {
+    "picture": lambda: (picture(150, 90),),
+    "two pictures": lambda: (picture(61, 140), picture(200, 100, 1)),
+    "video": lambda: (clip(6, 80, 60),),
+    "odd video": lambda: (clip(5, 80, 60, fps=23.976, step=7),),
+    "picture and video": lambda: (picture(90, 90), clip(4, 70, 100, fps=30.0, step=3), picture(100, 60)),
+}
+VIDEOS = {
+    "as it is": lambda size: clip(4, 4 * size, 3 * size),
+    "shrunk": lambda size: clip(3, 331, 203),
+    "enlarged": lambda size: clip(2, 25, 41),
+}
+ROPE = {  # lengths of text, and grids (kind, t, h, w in patches, seconds per temporal patch)
+    "text": [7],
+    "picture": [3, ("image", 1, 4, 6, 0), 5],
+    "two pictures": [2, ("image", 1, 8, 2, 0), 1, ("image", 1, 2, 2, 0), 4],
+    "video": [2, ("video", 5, 4, 6, 1.0), 3],
+    "slow video": [1, ("video", 4, 6, 4, 0.0834), 2],
+    "long video": [1, ("video", 12, 4, 4, 2 / 0.75), 9],
+    "picture and video": [2, ("image", 1, 4, 4, 0), 2, ("video", 3, 2, 8, 1.5), 2, ("image", 1, 6, 2, 0), 1],
+}
+
+
+@functools.cache
+def torchvision_works() -> bool:
+    """Whether torchvision can be imported, if need be after telling torch of its operators, which CPU torch lacks."""
+    try:
+        importlib.metadata.version("torchvision")
+        import torch
+    except ImportError:
+        return False
+    try:
+        import torchvision
+    except RuntimeError:
+        folder = pathlib.Path(importlib.util.find_spec("torchvision").origin).parent
+        text = (folder / "_meta_registrations.py").read_text("utf-8")
+        library = torch.library.Library("torchvision", "DEF")
+        for name in sorted(set(re.findall(r'(?:register_meta\(|register_fake\()"(?:torchvision::)?(\w+)"', text))):
+            library.define(f"{name}(Tensor x) -> Tensor")
+        torchvision_works.library = library  # what it defines lives as long as it does
+        import torchvision  # noqa: F401
+    return True
+
+
+torchvision_works()  # transformers imports one that is there, and must find it whole
+
+
+def tokenizer(family: str) -> tokens.Tokenizer:
+    """The shipped tokenizer with the template of the family."""
+    hf = tokens.load(bundle.ASSETS / "tiny").hf
+    hf.chat_template = TEMPLATES[family]
+    return tokens.wrap(hf, family)
+
+
+def image_processor(geometry):
+    """transformers' processor of pictures that needs no torchvision."""
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    return Qwen2VLImageProcessorPil(
+        size={"shortest_edge": geometry.min_pixels, "longest_edge": geometry.max_pixels},
+        patch_size=geometry.patch, temporal_patch_size=geometry.temporal_patch, merge_size=geometry.merge,
+        image_mean=list(geometry.mean), image_std=list(geometry.std),
+    )  # fmt: skip
+
+
+def video_processor(family: str, geometry):
+    """transformers' processor of videos; needs torchvision."""
+    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+    from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
+
+    kind = {"qwen2_5_vl": Qwen2VLVideoProcessor, "qwen3_vl": Qwen3VLVideoProcessor}[family]
+    return kind(
+        size={"shortest_edge": geometry.video.min_pixels, "longest_edge": geometry.video.max_pixels},
+        patch_size=geometry.patch, temporal_patch_size=geometry.temporal_patch, merge_size=geometry.merge,
+        image_mean=list(geometry.mean), image_std=list(geometry.std), cap_pixels_per_frame=False,
+    )  # fmt: skip
+
+
+def metadata(video: types.Video):
+    """What transformers wants to know of a video."""
+    from transformers.video_utils import VideoMetadata
+
+    return VideoMetadata(total_num_frames=video.total, fps=video.fps, frames_indices=video.index.tolist())
+
+
+def video_patches(family: str, geometry, video: types.Video) -> tuple[np.ndarray, list[int]]:
+    """(float32[n, c], grid) of transformers' processor."""
+    made = video_processor(family, geometry)(
+        videos=[video.frames.transpose(0, 3, 1, 2)], do_sample_frames=False, return_tensors="pt"
+    )
+    return made["pixel_values_videos"].numpy(), made["video_grid_thw"][0].tolist()
+
+
+def prompt(family: str, geometry, text: str, media) -> dict:
+    """Everything that transformers' processor makes of a user's turn with `media` before the text."""
+    from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
+    from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
+
+    kind = {"qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor}[family]
+    whole = kind(image_processor(geometry), tokenizer(family).hf, video_processor(family, geometry), TEMPLATES[family])
+    content = [{"type": "video" if isinstance(m, types.Video) else "image"} for m in media]
+    chat = whole.tokenizer.apply_chat_template(
+        [{"role": "user", "content": [*content, {"type": "text", "text": text}]}], tokenize=False,
+        add_generation_prompt=True,
+    )  # fmt: skip
+    clips = [m for m in media if isinstance(m, types.Video)]
+    pictures = [m for m in media if not isinstance(m, types.Video)]
+    return whole(
+        text=[chat], images=pictures or None, videos=[c.frames.transpose(0, 3, 1, 2) for c in clips] or None,
+        video_metadata=[metadata(c) for c in clips] or None, do_sample_frames=False, return_tensors="pt",
+    )  # fmt: skip
+
+
+def rope(family: str, kinds, image_grids, video_grids, seconds, merge: int = 2):
+    """(int[L, 3], next position) of transformers' get_rope_index for one prompt; kinds: 0 text, 1 picture, 2 video."""
+    import torch
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
+    from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
+
+    model = {"qwen2_5_vl": Qwen2_5_VLModel, "qwen3_vl": Qwen3VLModel}[family]
+    tower = pytypes.SimpleNamespace(spatial_merge_size=merge, tokens_per_second=2)
+    fake = pytypes.SimpleNamespace(config=pytypes.SimpleNamespace(vision_config=tower))
+    fake.get_vision_position_ids = lambda *a, **k: model.get_vision_position_ids(fake, *a, **k)
+    grids = [torch.tensor(g).reshape(-1, 3) if len(g) else None for g in (image_grids, video_grids)]
+    more = {"second_per_grid_ts": torch.tensor(seconds, dtype=torch.float32)} if family == "qwen2_5_vl" else {}
+    kinds = torch.tensor([kinds])
+    position, delta = model.get_rope_index(fake, kinds, kinds, *grids, **more)
+    return position[:, 0].T.numpy(), int(delta[0]) + kinds.shape[1]
+
+
+def rope_summary(family: str, name: str) -> list:
+    """[next position, positions] of a case of ROPE; stamped temporal patches have one token of text between them."""
+    kinds, grids, seconds = [], {"image": [], "video": []}, []
+    for part in ROPE[name]:
+        if isinstance(part, int):
+            kinds += [0] * part
+            continue
+        kind, t, h, w, second = part
+        grids[kind].append([t, h, w])
+        seconds += [second] * (kind == "video")
+        for i in range(t if kind == "video" and family == "qwen3_vl" else 1):
+            count = h * w // 4 if kind == "video" and family == "qwen3_vl" else t * h * w // 4
+            kinds += [0] * (i > 0) + [1 + (kind == "video")] * count
+    position, following = rope(family, kinds, grids["image"], grids["video"], seconds)
+    return [following, position.tolist()]
+
+
+def prompt_summary(family: str, name: str) -> dict:
+    """ids, kinds and positions of the prompt of a case of PROMPTS, and the grids of its pictures and videos."""
+    made = prompt(family, geometry(family), TEXT, PROMPTS[name]())
+    grids = {key: made[key].tolist() if key in made else [] for key in ("image_grid_thw", "video_grid_thw")}
+    kinds = made["mm_token_type_ids"][0].tolist()
+    seconds = made["second_per_grid_ts"].tolist() if "second_per_grid_ts" in made else []
+    position, following = rope(family, kinds, *grids.values(), seconds)
+    return {"ids": made["input_ids"][0].tolist(), **grids, "position": position.tolist(), "next": following}
+
+
+def summary_of_patches(patch_nc: np.ndarray, geometry) -> dict:
+    """Means of each patch by channel and frame, and every fifth value of the first and last patch."""
+    means = patch_nc.reshape(len(patch_nc), 3 * geometry.temporal_patch, -1).mean(-1)
+    return {"means": np.round(means, 3).tolist(), "ends": np.round(patch_nc[[0, -1], ::5], 4).tolist()}
+
+
+def video_summary(family: str, name: str) -> dict:
+    """Grid and patches of a case of VIDEOS."""
+    cut = geometry(family)
+    patch_nc, grid = video_patches(family, cut, VIDEOS[name](cut.factor))
+    return {"grid": grid, **summary_of_patches(patch_nc, cut)}
+
+
+def sample_summary(family: str, total: int, fps: float) -> list[int] | None:
+    """[how many frames, their sum, the first of them] that transformers samples; None where it fails."""
+    from transformers.video_utils import VideoMetadata
+
+    made = video_processor(family, geometry(family))
+    try:
+        index = made.sample_frames(VideoMetadata(total_num_frames=total, fps=fps), fps=2)
+    except (ValueError, ZeroDivisionError, RuntimeError):
+        return None
+    return short(np.asarray(index))
+
+
+def short(index: np.ndarray) -> list[int]:
+    """[how many, their sum, the first twelve]."""
+    return [len(index), int(index.sum()), *index[:12].tolist()]

@@ -1,0 +1,204 @@
+"""Exported policies: transformers and PEFT load them, and they give the logits that ours gives."""
+
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checkpoints import write
+from safetensors.numpy import load_file
+from test_gguf import write as write_gguf
+
+from configs import default
+from dtr1_jax import bundle, cli, config, export, train
+from dtr1_jax.models import policy, stored, weights
+from dtr1_jax.types import Prompt
+
+IDS = [3, 200, 41, 7, 960, 12, 33, 600, 601, 5, 1200]
+
+
+def settings(path, **lora):
+    values = default.get_config("auto")
+    values.policy.path = str(path)
+    values.policy.dtype = values.policy.weights_dtype = "float32"
+    values.lora.update({"rank": 4, "alpha": 8.0} | lora)
+    values.mesh.data = -1
+    return values
+
+
+def adapters(base, rank=4, seed=3, targets="decoder/.*"):
+    """Adapters that are not the identity."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(lambda w: policy.init_lora(jax.random.key(0), w, rank, targets), base)
+    return jax.tree.map(lambda x: (0.2 * rng.normal(size=x.shape)).astype(np.float32), shapes)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Makes the newest checkpoint hold adapters that are not the identity; returns a function that gives its logits."""
+    held = {}
+
+    def pretend(c, made, device_mesh, workdir):
+        base = bundle.read_weights(c, made)
+        held.update(spec=made.spec, base=base, lora=adapters(base, c.lora.rank, targets=c.lora.targets))
+        return base, held["lora"]
+
+    monkeypatch.setattr(train, "trained", pretend)
+
+    def logits(adapted=True):
+        token = jnp.asarray([[[*IDS[1:], 0]]])
+        first = Prompt(
+            token_bp=jnp.asarray([IDS[:1]]), mask_bp=jnp.ones((1, 1), bool), position_bp3=jnp.zeros((1, 1, 3), int),
+            slot_bp=jnp.full((1, 1), -1), next_b=jnp.ones(1, int), images=None,
+        )  # fmt: skip
+        base, shape, lora = held["base"], held["spec"], held["lora"] if adapted else None
+        prefix = policy.prefill(base, lora, shape, first)
+        return np.asarray(policy.logits(base, shape, policy.hidden(base, lora, shape, prefix, token)))[0, 0]
+
+    return logits
+
+
+def run(tmp_path, values, adapter=False, name="out"):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True, exist_ok=True)
+    return export.run(config.from_configdict(values), tmp_path / "run", str(tmp_path / name), adapter)
+
+
+def theirs(model):
+    import torch
+
+    with torch.no_grad():
+        return model.eval()(torch.tensor([IDS])).logits[0].float().numpy()
+
+
+def auto(family):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    return transformers.AutoModelForImageTextToText if family.endswith("vl") else transformers.AutoModelForCausalLM
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "qwen2_5_vl", "qwen3_vl"])
+def test_transformers_gives_the_same_logits(tmp_path, trained, family):
+    kind = auto(family)
+    peft = pytest.importorskip("peft")
+    write(tmp_path / "base", family)
+    values = settings(tmp_path / "base", targets="decoder/(q|v|down)" if family == "llama" else "decoder/.*")
+    merged = run(tmp_path, values)
+    model, loading = kind.from_pretrained(merged, dtype="float32", output_loading_info=True)
+    assert not any(loading.get(key) for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    wanted = trained()
+    np.testing.assert_allclose(theirs(model), wanted, atol=1e-4)
+    assert np.abs(trained(adapted=False) - wanted).max() > 0.05  # the adapters do something
+
+    alone = run(tmp_path, values, adapter=True, name="adapter")
+    base = kind.from_pretrained(tmp_path / "base", dtype="float32")
+    model = peft.PeftModel.from_pretrained(base, alone)
+    np.testing.assert_allclose(theirs(model), wanted, atol=1e-4)
+    assert {p.name for p in alone.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"}
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_adapters_of_the_tower_have_the_names_of_its_modules(tmp_path, trained, family):
+    kind = auto(family)
+    peft = pytest.importorskip("peft")
+    write(tmp_path / "base", family)
+    values = settings(tmp_path / "base", targets="(vision/(blocks|merger|deepstack)|decoder)/.*")
+    alone = run(tmp_path, values, adapter=True)
+    model = peft.PeftModel.from_pretrained(kind.from_pretrained(tmp_path / "base", dtype="float32"), alone)
+    saved = load_file(alone / "adapter_model.safetensors")
+    state = {n.replace(".default", ""): x.numpy() for n, x in model.state_dict().items() if "lora_" in n}
+    assert set(state) == set(saved)
+    for name, array in saved.items():
+        np.testing.assert_array_equal(state[name], array)
+
+
+def test_what_is_written_is_read_back_with_the_adapters_in_it(tmp_path, trained):
+    base = write(tmp_path / "base")
+    merged = run(tmp_path, settings(tmp_path / "base"))
+    c = config.from_configdict(settings(merged))
+    got = bundle.read_weights(c, bundle.load(c))
+    lora, scale = adapters(base), 2.0
+    kernel = base["decoder"]["gate"]["kernel"] + scale * np.matmul(
+        lora["decoder"]["gate"]["a"], lora["decoder"]["gate"]["b"]
+    )
+    np.testing.assert_allclose(got["decoder"]["gate"]["kernel"], kernel, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(got["embed"]["table"], base["embed"]["table"])
+    assert len({p.stat().st_mode for p in merged.iterdir()}) == 1  # who may read the config may read the weights
+    assert sorted(p.name for p in merged.iterdir()) == [
+        "chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+    ]  # fmt: skip
+
+
+def test_dtype_of_the_checkpoint_and_no_code(tmp_path, trained):
+    write(tmp_path / "base", dtype="bfloat16", torch_dtype="bfloat16", auto_map={"AutoModel": "evil.Model"})
+    file = tmp_path / "base" / "config.json"
+    values = json.loads(file.read_text())
+    del values["dtype"]
+    file.write_text(json.dumps(values))
+    merged = run(tmp_path, settings(tmp_path / "base"))
+    assert {t.dtype for t in stored.open_folder(merged).tensors.values()} == {"BF16"}
+    assert "auto_map" not in json.loads((merged / "config.json").read_text())
+
+
+def test_the_shipped_policy(tmp_path):
+    """The demo's policy opens in transformers, and its text logits are ours."""
+    kind = auto("qwen3_vl")
+    values = default.get_config()
+    out = export.run(config.from_configdict(values), None, str(tmp_path / "tiny"))
+    model = kind.from_pretrained(out, dtype="float32")
+    c = config.from_configdict(settings(out))
+    again = bundle.read_weights(c, bundle.load(c))
+    shipped = config.from_configdict(values)
+    jax.tree.map(np.testing.assert_array_equal, again, bundle.read_weights(shipped, bundle.load(shipped)))
+    assert bundle.load(c).style.geometry.min_pixels == values.policy.max_pixels
+    assert sum(p.numel() for p in model.parameters()) == sum(x.size for x in weights.flatten(again).values())
+
+
+def test_a_gguf_file_becomes_a_folder(tmp_path):
+    values = settings(write_gguf(tmp_path / "m.gguf", template="{{ messages[0].content }}<|im_end|>"))
+    c = config.from_configdict(values)
+    source = bundle.load(c)
+    out = export.run(c, None, str(tmp_path / "out"))
+    c = config.from_configdict(settings(out))
+    made = bundle.load(c)
+    assert made.spec == source.spec
+    assert made.style.tokenizer.encode("the 12<|im_end|>") == source.style.tokenizer.encode("the 12<|im_end|>")
+    jax.tree.map(
+        np.testing.assert_array_equal, bundle.read_weights(c, made), bundle.read_weights(c, source)
+    )  # adapters that were never trained change nothing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ({"out": None}, r"needs --out=DIR"),
+        ({"out": "base"}, r"base: expected a new or empty folder; nothing was changed"),
+        ({"workdir": "nothing"}, r"nothing: no checkpoints to export"),
+        ({"adapter": True, "rank": 0}, r"--adapter: config\.lora\.rank = 0 trains all weights"),
+    ],
+)
+def test_what_can_not_be_exported(tmp_path, capsys, arguments, fault, monkeypatch):
+    write(tmp_path / "base")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    arguments = {"out": "out", "workdir": "run", "adapter": False, "rank": 4} | arguments
+    values = settings(tmp_path / "base", rank=arguments.pop("rank"))
+    workdir = str(tmp_path / arguments["workdir"])
+    out = arguments["out"] and str(tmp_path / arguments["out"])
+    assert cli.run("export", values, workdir, out=out, adapter=arguments["adapter"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and re.search(fault, error), error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_export_leaves_nothing_that_looks_whole(tmp_path, trained, monkeypatch):
+    write(tmp_path / "base")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export.writing, "write_json", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, settings(tmp_path / "base"))
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()

@@ -1,0 +1,108 @@
+"""What the towers of Qwen2.5-VL and Qwen3-VL add: windows, DeepStack, RMS norms and gates, all in one small tower."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dtr1_jax.data import geometry
+from dtr1_jax.models import decoder, policy, vision
+from dtr1_jax.models.spec import Spec, VisionSpec
+from dtr1_jax.types import Images
+
+TOWER = VisionSpec(
+    width=16, layers=3, heads=2, hidden=16, patch=2, temporal_patch=1, merge=2, side=3, norm="rms", gated=True,
+    patch_bias=False, window=1, full_layers=(1,), deepstack=(0, 2),
+)  # fmt: skip
+SPEC = Spec(vocab=32, width=8, layers=2, heads=2, kv_heads=1, head_dim=8, hidden=8, sections=(2, 1, 1), vision=TOWER)
+PATCHES = 32
+
+
+def images(grids=((1, 4, 6),), spec=TOWER, seed=0):
+    rng = np.random.default_rng(seed)
+    laid = geometry.layout(grids, merge=spec.merge, side=spec.side, window=spec.window, patches=PATCHES)
+    patch = rng.standard_normal((PATCHES, spec.values)).astype(np.float32)
+    fields = {name: None if x is None else x[None] for name, x in laid.fields.items()}
+    return Images(patch_bnc=patch[None], **fields)
+
+
+@functools.cache
+def params():
+    rng = np.random.default_rng(0)
+    whole = policy.init(jax.random.key(0), SPEC)
+    return jax.tree.map(lambda x: x + 0.2 * rng.standard_normal(x.shape).astype(np.float32), whole)
+
+
+def encode(params, images, spec=TOWER, lora=None, remat=False):
+    return vision.encode(
+        params, spec, SPEC.width, images, lora=lora, lora_scale=1.0, dtype=jnp.float32, remat=remat, unroll=1
+    )
+
+
+def test_runs_equal_the_whole_square():
+    """Attention by neighbouring pieces is attention with a mask, also where a run lies across two pieces."""
+    rng = np.random.default_rng(1)
+    q, k, v = rng.standard_normal((3, 2, 30, 2, 4)).astype(np.float32)
+    number = np.stack([np.repeat([1, 2, 3, 4, 5, 6, 7, 0], [5, 1, 6, 6, 3, 2, 4, 3]), np.repeat([9, 8, 0], [6, 4, 20])])
+    got = vision.attend_runs(q, k, v, jnp.asarray(number), longest=6)
+    wanted = vision.attend_alike(q, k, v, jnp.asarray(number))
+    np.testing.assert_allclose(got[number > 0], wanted[number > 0], atol=1e-5)
+    assert got.shape == (2, 30, 8) and np.isfinite(got).all()
+
+
+def test_shapes_gradients_and_adapters():
+    base, adapters = params()["vision"], policy.init_lora(jax.random.key(1), params(), 2, "vision/.*")["vision"]
+    adapters = jax.tree.map(lambda x: 0.2 * jnp.ones_like(x), adapters)
+    picture = images()
+
+    @functools.partial(jax.jit, static_argnames="remat")
+    def loss(base, adapters, remat):
+        out = encode(base, picture, lora=adapters, remat=remat)
+        assert out.shape == (1, PATCHES // 4, 3 * SPEC.width)
+        return (out * jnp.cos(jnp.arange(out.size)).reshape(out.shape))[:, :6].sum()
+
+    plain, remade = (jax.grad(functools.partial(loss, remat=remat), argnums=(0, 1))(base, adapters) for remat in (0, 1))
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(plain), jax.tree.leaves(remade)):
+        name = jax.tree_util.keystr(path)
+        np.testing.assert_allclose(x, y, atol=1e-4, rtol=1e-4, err_msg=name)
+        assert np.abs(x).max() > 0, f"{name} is not used"
+
+
+def test_a_patch_sees_its_window_and_in_full_layers_its_frame():
+    base = params()["vision"]
+    picture = images(((1, 4, 4), (1, 2, 4)))
+    patch = picture.patch_bnc.copy()
+    patch[:, 0] += 1.0
+    changed = dataclasses.replace(picture, patch_bnc=patch)
+    moved = np.abs(np.asarray(encode(base, changed) - encode(base, picture)))[0]
+    moved = moved.reshape(8, 3, SPEC.width).max(-1) > 1e-4
+    # token by token: [merged after the last layer, level 0 after a window layer, level 1 after a full layer]
+    assert moved[0].tolist() == [True, True, True]
+    assert moved[1].tolist() == [True, False, True]  # another window of the same picture
+    assert not moved[4:6].any()  # another picture; what stands at padding does not matter
+
+
+@pytest.mark.parametrize("field", ["window_bn", "corner_bn4"])
+def test_pictures_laid_out_for_another_tower_are_refused(field):
+    with pytest.raises(ValueError, match=f"images.{field} is missing, but the tower has side = 3 and window = 1"):
+        encode(params()["vision"], dataclasses.replace(images(), **{field: None}))
+    plain = dataclasses.replace(TOWER, window=0, full_layers=(), side=0)
+    with pytest.raises(ValueError, match=r"images\.\w+ is there"):
+        encode(params()["vision"], images(), spec=plain)
+
+
+def test_features_are_added_after_the_first_layers_at_vision_tokens():
+    """With a decoder whose layers add nothing, the state is the token plus all its features."""
+    base = params()
+    quiet = jax.tree.map(jnp.zeros_like, base["decoder"])
+    b, p, levels = 1, 5, 2
+    rng = np.random.default_rng(3)
+    x, deep = rng.standard_normal((b, 1, p, 8)), rng.standard_normal((levels, b, 1, p, 8))
+    mask = np.tril(np.ones((p, p), bool))[None, None]
+    out, _ = decoder.scan(
+        quiet, None, SPEC, jnp.asarray(x), jnp.zeros((b, 1, p, 4)), mask, deep_lbgqd=jnp.asarray(deep)
+    )
+    np.testing.assert_allclose(out, x + deep.sum(0), atol=1e-5)

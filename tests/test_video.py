@@ -1,0 +1,184 @@
+"""Videos: which frames are sampled, as transformers does; files and folders of frames, whole and broken."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+
+import numpy as np
+import processors
+import pytest
+from PIL import Image
+
+from dtr1_jax.data import images, processor, video
+
+MADE = json.loads((pathlib.Path(__file__).parent / "fixtures" / "processors.json").read_text("utf-8"))
+STEPS = processor.DEFAULTS["qwen2_5_vl"].video
+ENDS = processor.DEFAULTS["qwen3_vl"].video
+
+
+@pytest.mark.parametrize("family", processors.FAMILIES)
+def test_samples_as_transformers(family):
+    rule = processors.geometry(family).video
+    for (total, fps), expected in zip(processors.SAMPLES, MADE[family]["samples"]):
+        index = video.sample(total, fps, rule, 2)
+        assert (np.diff(index) > 0).all()
+        assert 0 <= index[0] <= index[-1] < total
+        if expected is None:  # transformers fails on what is shorter than a temporal patch
+            assert total < 2
+        else:
+            assert processors.short(index) == expected, (total, fps)
+
+
+def test_samples_by_hand():
+    assert video.sample(10, 5.0, dataclasses.replace(ENDS, min_frames=2), 2).tolist() == [0, 3, 6, 9]
+    assert video.sample(10, 5.0, dataclasses.replace(STEPS, min_frames=2), 2).tolist() == [0, 2, 5, 7]
+    assert video.sample(100, 1.0, dataclasses.replace(ENDS, max_frames=4), 2).tolist() == [0, 33, 66, 99]
+    assert video.sample(100, 1.0, dataclasses.replace(STEPS, max_frames=5), 2).tolist() == [0, 25, 50, 75]
+    assert video.sample(3, 1.0, ENDS, 2).tolist() == [0, 1, 2]
+    assert video.sample(3, 1.0, STEPS, 2).tolist() == [0, 1]
+    assert video.sample(1, 1.0, STEPS, 2).tolist() == video.sample(1, 1.0, ENDS, 2).tolist() == [0]
+    with pytest.raises(ValueError, match="0 frames"):
+        video.sample(0, 24.0, ENDS, 2)
+
+
+def test_seconds_by_hand():
+    assert video.seconds([0, 10, 20, 30], 10.0, 2) == [0.5, 2.5]
+    assert video.seconds([0, 10, 20], 10.0, 2) == [0.5, 2.0]  # the last frame twice
+    assert video.seconds([5, 6, 7], 2.0, 1) == [2.5, 3.0, 3.5]
+
+
+def shades(folder, count, size=(32, 24)):
+    """Frames whose grey value is 10 x their number."""
+    folder.mkdir()
+    for i in range(count):
+        Image.new("RGB", size, (10 * i,) * 3).save(folder / f"{i:03}.png")
+    return folder
+
+
+def greys(clip):
+    return (clip.frames.reshape(len(clip.frames), -1).mean(1) / 10).round().astype(int).tolist()
+
+
+def test_a_folder_of_frames(tmp_path):
+    folder = shades(tmp_path / "clip", 10)
+    (folder / "notes.txt").write_text("no frame")
+    clip = video.load(folder, ENDS, 2, fps=5.0)
+    assert clip.frames.shape == (4, 24, 32, 3)
+    assert (clip.fps, clip.total) == (5.0, 10)
+    assert clip.index.tolist() == greys(clip) == [0, 3, 6, 9]
+    assert clip.sampled_fps == 2.0
+    fast = video.load(folder, dataclasses.replace(ENDS, fps=5.0), 2, fps=5.0)
+    assert greys(fast) == list(range(10))
+
+
+def test_a_folder_with_a_frame_of_another_size(tmp_path):
+    folder = shades(tmp_path / "clip", 4)
+    Image.new("RGB", (9, 8)).save(folder / "002.png")
+    with pytest.raises(images.ImageError, match=r"002.png: expected a frame of 32 x 24 pixels, .* got 9 x 8"):
+        video.load(folder, ENDS, 2)
+    (folder / "001.png").write_bytes(b"x")
+    with pytest.raises(images.ImageError, match=r"001.png: not a picture"):
+        video.load(folder, ENDS, 2)
+
+
+def encode(path, count, size=(64, 48), fps=10):
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=fps)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = *size, "yuv420p", 4_000_000
+        for i in range(count):
+            frame = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), 10 * i, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_file(tmp_path):
+    file = encode(tmp_path / "clip.mp4", 20)
+    clip = video.load(file, ENDS, 2)
+    assert clip.frames.shape == (4, 48, 64, 3) and clip.frames.dtype == np.uint8
+    assert (clip.fps, clip.total) == (10.0, 20)
+    assert clip.index.tolist() == greys(clip) == [0, 6, 13, 19]
+    clip = video.load(file, STEPS, 2)
+    assert clip.index.tolist() == greys(clip) == [0, 5, 10, 15]
+
+
+def test_broken_files(tmp_path):
+    whole = encode(tmp_path / "clip.avi", 24, size=(256, 192)).read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole[: len(whole) // 2])
+    try:
+        clip = video.load(cut, ENDS, 2)  # what is there before the damage may still be a video
+        assert clip.total < 24 and greys(clip) == clip.index.tolist()
+    except images.ImageError as error:
+        assert str(cut) in str(error)
+    for name, content, words in (
+        ("empty.mp4", b"", "the file is empty"),
+        ("noise.mp4", bytes(range(256)) * 40, "not a video, or a corrupt one"),
+        ("text.mp4", b"#EXTM3U\nhttp://host/clip.ts\n", "not a video, or a corrupt one"),
+    ):
+        file = tmp_path / name
+        file.write_bytes(content)
+        with pytest.raises(images.ImageError, match=f"{file}: {words}"):
+            video.load(file, ENDS, 2)
+
+
+def test_frames_that_do_not_decode(tmp_path, monkeypatch):
+    file = encode(tmp_path / "clip.mp4", 20)
+    decode = video._decode
+    for lost, total in ((1, 19), (10, None)):
+        monkeypatch.setattr(
+            video, "_decode", lambda av, path, index, lost=lost: _short(decode(av, path, index), index, 20 - lost)
+        )
+        if total:  # the header or the packets promised a little more than there is
+            clip = video.load(file, ENDS, 2)
+            assert clip.total == total and clip.index.tolist() == greys(clip) == [0, 6, 12, 18]
+        else:
+            with pytest.raises(images.ImageError, match=r"clip.mp4: breaks off after 10 of 20 frames"):
+                video.load(file, ENDS, 2)
+
+
+def _short(found, index, count):
+    return [f for f, i in zip(found[0], index) if i < count], min(found[1], count)
+
+
+def test_nothing_to_see(tmp_path):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(images.ImageError, match=r"none: a video with 0 frames: expected pictures \(.jpg"):
+        video.load(tmp_path / "none", ENDS, 2)
+    with pytest.raises(images.ImageError, match=r"missing.mp4: no such file"):
+        video.load(tmp_path / "missing.mp4", ENDS, 2)
+    av = pytest.importorskip("av")
+    sound = tmp_path / "sound.wav"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+    with pytest.raises(images.ImageError, match=r"sound.wav: expected a video, got a file without pictures"):
+        video.load(sound, ENDS, 2)
+
+
+def test_too_much_at_once(tmp_path, monkeypatch):
+    file = encode(tmp_path / "clip.mp4", 20)
+    monkeypatch.setattr(video, "MAX_VALUES", 10_000)
+    with pytest.raises(images.ImageError, match=r"clip.mp4: 4 frames of 64 x 48 pixels are too many; lower the frames"):
+        video.load(file, ENDS, 2)
+
+
+def test_without_pyav(tmp_path, monkeypatch):
+    file = tmp_path / "clip.mp4"
+    file.write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(images.ImageError, match=r"clip.mp4: reading video files needs PyAV: pip install .*\[video\]"):
+        video.load(file, ENDS, 2)
+
+
+def test_upright():
+    """The camera's note says by how much to turn counter-clockwise."""
+    frame = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
+    assert video._upright(frame, 0) is frame
+    assert video._upright(frame, 90)[..., 0].tolist() == [[2, 5], [1, 4], [0, 3]]
+    assert video._upright(frame, -90)[..., 0].tolist() == [[3, 0], [4, 1], [5, 2]]
+    assert video._upright(frame, 180)[..., 0].tolist() == [[5, 4, 3], [2, 1, 0]]
