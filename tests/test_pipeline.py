@@ -348,10 +348,11 @@ def test_demonstrations_are_cut_to_a_bucket():
 
 
 def test_bucket_is_never_wider_than_the_rows():
-    mask = np.arange(20) < np.array([[18], [3]])
-    assert pipeline._bucket(mask) == 20
-    assert pipeline._bucket(mask[:, :17]) == 17
-    assert pipeline._bucket(mask & (np.arange(20) < 16)) == 16
+    size = pipeline.BUCKET
+    mask = np.arange(size + 4) < np.array([[size + 2], [3]])
+    assert pipeline._bucket(mask) == size + 4
+    assert pipeline._bucket(mask[:, : size + 1]) == size + 1
+    assert pipeline._bucket(mask & (np.arange(size + 4) < size)) == size
 
 
 def test_demonstrations_repeat_resume_and_shard():
