@@ -38,6 +38,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.policy.max_frames = 0  # frames that are taken of a video, at most; 0 = as the processor says
     c.policy.prompt_tokens = 96  # length to which prompts are padded, tokens; a longer prompt is an error
     c.policy.prompt = "brief"  # brief: the query alone (a policy that was cold-started); full: explains the format
+    c.policy.constructor = "policy"  # who fills the twin: policy; given = the example brings it, the prompt shows it
 
     c.lora = ConfigDict()
     c.lora.rank = 0  # 0 = train all weights
@@ -129,6 +130,8 @@ def published(c: ConfigDict) -> None:
     c.policy.max_pixels = 512 * 28**2  # 512 vision tokens of Qwen2.5-VL, 392 of Qwen3-VL
     c.policy.prompt_tokens = 1024
     c.policy.prompt = "full"
+    if "_vl_" not in c.policy.name and c.policy.name != "auto":
+        c.policy.constructor = "given"  # these see no pictures
     c.lora.rank = 16
     c.rollout.new_tokens = 512
     c.optim.lr = 1e-5

@@ -57,6 +57,11 @@ def load(config: Config) -> Bundle:
     shape = _spec(config, where, opened)
     if config.lora.rank:
         shape = dataclasses.replace(shape, lora_scale=config.lora.alpha / config.lora.rank)
+    if shape.vision is None and c.constructor == "policy":
+        raise ConfigError(
+            f"config.policy.constructor = 'policy': {c.name} at {where} sees no pictures, so it can not write their "
+            "twins; set it to given, with data that brings them"
+        )
     tokenizer = _tokenizer(config, where, opened)
     if tokenizer.size > shape.vocab:
         raise tokens.TokenizerError(f"{tokenizer.where}: expected at most {shape.vocab} ids, got {tokenizer.size}")
@@ -69,7 +74,7 @@ def load(config: Config) -> Bundle:
                 f" {image}; tokenizer and weights are of different checkpoints"
             )
     geometry = _geometry(config, where, opened, shape)
-    style = prompts.Style(tokenizer, geometry, Frame(shape.frame), c.prompt, c.prompt_tokens)
+    style = prompts.Style(tokenizer, geometry, Frame(shape.frame), c.prompt, c.prompt_tokens, c.constructor)
     return Bundle(shape, style, tokenizer.banned_v(shape.vocab), jnp.dtype(c.dtype), opened)
 
 

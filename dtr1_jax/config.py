@@ -42,6 +42,7 @@ class Policy:
     max_frames: int
     prompt_tokens: int
     prompt: Literal["brief", "full"]
+    constructor: Literal["policy", "given"]
 
 
 @dataclasses.dataclass(frozen=True)

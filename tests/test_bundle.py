@@ -27,6 +27,7 @@ def settings(**changes):
 def of_files(path, name="auto", **changes):
     values = default.get_config(name)
     values.policy.path = str(path)
+    values.policy.constructor = "given"
     values.policy.update(changes)
     return config.from_configdict(values)
 
@@ -115,6 +116,7 @@ def test_a_folder_of_hugging_face(tmp_path, family):
     assert made.spec.lora_scale == 2  # alpha 32 over rank 16
     assert made.stored.config["model_type"] == family
     assert (made.style.length, made.dtype.name, made.style.words) == (77, "bfloat16", "full")
+    assert made.style.constructor == "given"
     if family.endswith("_vl"):
         geometry = made.style.geometry
         assert (geometry.rule, geometry.max_pixels, geometry.patch) == ("smart", 512 * 28**2, made.spec.vision.patch)
@@ -217,6 +219,14 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path):
     edit(tmp_path / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Tokenizer", None]})
     (tmp_path / "evil.py").write_text("raise SystemExit('code of a checkpoint was run')")
     bundle.load(of_files(tmp_path))
+
+
+def test_a_policy_that_sees_nothing_can_not_write_twins(tmp_path):
+    write(tmp_path)
+    with pytest.raises(config.ConfigError, match=r"config\.policy\.constructor = 'policy': auto .* sees no pictures"):
+        bundle.load(of_files(tmp_path, constructor="policy"))
+    assert default.get_config("qwen3_4b").policy.constructor == "given"
+    assert default.get_config("qwen3_vl_4b").policy.constructor == "policy"
 
 
 def test_nothing_given():

@@ -23,6 +23,7 @@ def settings(path, **lora):
     values = default.get_config("auto")
     values.policy.path = str(path)
     values.policy.dtype = values.policy.weights_dtype = "float32"
+    values.policy.constructor = "given"
     values.lora.update({"rank": 4, "alpha": 8.0} | lora)
     values.mesh.data = -1
     return values

@@ -224,12 +224,18 @@ def test_vision_tokens_that_the_caller_has_are_used():
     assert np.abs(other.last_bd - own.last_bd).max() > 1e-3
 
 
-def test_embed_puts_vision_tokens_into_their_slots():
-    seen = np.random.default_rng(0).standard_normal((2, 4, SPEC.width)).astype(np.float32)
-    x = policy.embed(PARAMS, SPEC, PROMPT, seen)
-    np.testing.assert_array_equal(x[0, 4], seen[0, 2])
-    np.testing.assert_array_equal(x[1, 2], seen[1, 1])
+@pytest.mark.parametrize("levels", [0, 2])
+def test_embed_puts_vision_tokens_into_their_slots(levels):
+    """Their DeepStack features come apart, and text has none."""
+    seen = np.random.default_rng(0).standard_normal((2, 4, (1 + levels) * SPEC.width)).astype(np.float32)
+    x, deep = policy.embed(PARAMS, SPEC, PROMPT, seen)
+    parts = [x] if deep is None else [x, *deep]
+    assert len(parts) == 1 + levels
+    for part, wanted in zip(parts, np.split(seen, 1 + levels, -1)):
+        np.testing.assert_array_equal(part[0, 4], wanted[0, 2])
+        np.testing.assert_array_equal(part[1, 2], wanted[1, 1])
     np.testing.assert_array_equal(x[0, 3], PARAMS["embed"]["table"][9])
+    assert not any(d[0, 3].any() for d in parts[1:])
 
 
 def test_one_token_completions():
