@@ -45,6 +45,7 @@ setup(
             "hypothesis>=6.120",
             "pycocotools>=2.0.8",
             "scipy>=1.14",
+            "av>=14,<19",
             "ruff>=0.12",
         ],
         # reference models; the tests that compare with them skip without it
