@@ -58,7 +58,8 @@ class Data:
             self._practice = iter(
                 pipeline.practice(
                     bundle.style, c.sft.practice // shard[1], queries=c.sft.practice_queries,
-                    objects=lambda index: count(first + index // c.sft.practice), **common,
+                    drills=c.sft.practice_drills, objects=lambda index: count(first + index // c.sft.practice),
+                    **common,
                 )
             )  # fmt: skip
 

@@ -109,6 +109,7 @@ class Sft:
     reasoning: float
     practice: int
     practice_queries: int
+    practice_drills: int
     dense: float
     tower: float
     log_every: int

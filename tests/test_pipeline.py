@@ -385,7 +385,7 @@ def test_a_share_of_the_demonstrations_answers_directly():
 
 def test_practice_pads_twins_to_a_bucket_and_resumes():
     def begin():
-        return iter(pipeline.practice(SCENES, 2, seed=0, queries=3, objects=lambda index: 2 + index // 2))
+        return iter(pipeline.practice(SCENES, 2, seed=0, queries=2, drills=1, objects=lambda index: 2 + index // 2))
 
     data = begin()
     first, second = next(data), next(data)

@@ -202,13 +202,31 @@ def test_every_thought_follows_from_the_annotations_and_ends_in_the_answer(every
 
 def test_practice_asks_several_right_queries_of_a_scene():
     for index in range(60):
-        things, asked = generate.practice(3, index, 2 + index % 6, 4)
-        assert len(things) == 2 + index % 6 and len(asked) == 4
-        for query in asked:
+        things, asked = generate.practice(3, index, 2 + index % 6, 4, 2)
+        assert len(things) == 2 + index % 6 and len(asked) == 6
+        for query in asked[:4]:
             scene = types.SimpleNamespace(scene=things, thought=query.thought)
             assert tuple(replay(scene)) == query.ids, query
     again = generate.practice(3, 59, 7, 4)
     assert again[1] == generate.practice(3, 59, 7, 4)[1] != generate.practice(4, 59, 7, 4)[1]
+
+
+def test_every_step_of_a_drill_is_right_by_itself():
+    kinds = set()
+    for index in range(100):
+        things, (query,) = generate.practice(5, index, 2 + index % 6, 0, 1)
+        assert query.ids == tuple(thing.id for thing in things)
+        for step in query.thought[:-1].split(". "):
+            how = step.partition(":")[0]
+            if how in WORDS or how in categories.LABELS:
+                assert ids_of(step) == [t.id for t in things if how == t.label or how in t.attributes]
+            elif relation := re.fullmatch(r"(.+) (\d)", how):
+                offset, anchor = chains.OFFSETS[relation[1]], things[int(relation[2]) - 1]
+                assert ids_of(step) == [t.id for t in things if t.id != anchor.id and offset(t, anchor) > 0]
+            else:
+                assert replay(types.SimpleNamespace(scene=things, thought=f"{step}.")) == ids_of(step)
+            kinds.add(re.sub(r" \d", "", how))
+    assert set(SIDES) <= kinds and set(FARTHEST_ALONG) <= kinds and set(WORDS) <= kinds
 
 
 def test_relations_leave_a_clear_gap():

@@ -197,18 +197,19 @@ def demonstrations(
 
 
 def practice(
-    style: prompts.Style, batch: int, *, seed: int, queries: int, objects: Callable[[int], int], workers: int = 0,
-    shard: tuple[int, int] = (0, 1), skipped: Skipped | None = None,
+    style: prompts.Style, batch: int, *, seed: int, queries: int, drills: int, objects: Callable[[int], int],
+    workers: int = 0, shard: tuple[int, int] = (0, 1), skipped: Skipped | None = None,
 ) -> grain.IterDataset:  # fmt: skip
-    """Endless batches of `queries` oracle thoughts about one given twin each: types.Demonstration without pictures.
+    """Endless batches of twins, each with the oracle's thoughts and answers to `queries` queries and `drills` drills.
 
-    Arguments as of `demonstrations`, but `objects` gives one number. A scene with a query too long is left out.
+    They are types.Demonstration without pictures. Arguments as of `demonstrations`, but `objects` gives one number. A
+    scene with a query too long is left out.
     """
     canvas = Canvas(style.frame, (generate.SMALLEST, generate.SMALLEST))
     style = dataclasses.replace(style, length=PRACTICE_TWIN)
 
     def read(index: int):
-        things, asked = generate.practice(seed, index, objects(index), queries)
+        things, asked = generate.practice(seed, index, objects(index), queries, drills)
         twin = text.from_scene(things, canvas)
         return prompts.exercise(twin, [(q.text, q.thought, tuple(q.ids)) for q in asked], style, PRACTICE_QUERY)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from dtr1_jax.data.twinworld.categories import UNSEEN
 from dtr1_jax.data.twinworld.draw import paint
+from dtr1_jax.data.twinworld.drills import drill
 from dtr1_jax.data.twinworld.queries import KINDS, Query, ask
 from dtr1_jax.data.twinworld.scenes import MOST_OBJECTS, Layout, instances, layout, pick
 from dtr1_jax.types import Example, Instance, Target
@@ -67,8 +68,10 @@ def example(
     )
 
 
-def practice(seed: int, index: int, count: int, queries: int) -> tuple[tuple[Instance, ...], list[Query]]:
-    """A scene of `count` objects with several queries in the phrasings of training, to exercise reasoning over a twin.
+def practice(
+    seed: int, index: int, count: int, queries: int, drills: int = 0
+) -> tuple[tuple[Instance, ...], list[Query]]:
+    """A scene of `count` objects with queries in the phrasings of training, and with drills (drills.py).
 
     A pure function of its arguments. Nothing is painted: the instances are all there is of the scene.
     """
@@ -81,7 +84,7 @@ def practice(seed: int, index: int, count: int, queries: int) -> tuple[tuple[Ins
         if query is None:
             query = ask(rng, "train", things, "semantic", 1, "one")
         asked.append(query)
-    return things, asked
+    return things, asked + [drill(rng, things) for _ in range(drills)]
 
 
 def _wish(rng: np.random.Generator) -> str:

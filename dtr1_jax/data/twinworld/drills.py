@@ -1,0 +1,52 @@
+"""Drills: many looks into a twin in few tokens, in the form of a thought.
+
+A query's thought looks two or three times into the twin, and a small policy that sees one such thought after each twin
+learns the words and not the looking: after 80,000 of them its first ids were still a guess (38 % right with 6 objects),
+while the words around them were right (98 %). Drills say nothing else.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dtr1_jax.data.twinworld import chains
+from dtr1_jax.data.twinworld.queries import Query
+from dtr1_jax.data.twinworld.scenes import pick
+from dtr1_jax.types import Instance
+
+TEXT = "list everything."
+_LENGTH = 44  # of a thought, in ids and words
+
+
+def drill(rng: np.random.Generator, things: tuple[Instance, ...]) -> Query:
+    """Steps "how: ids." over all objects, each by itself: a category or attribute, a relation, an extreme.
+
+    The answer is all objects.
+    """
+    asker = chains.Asker(rng, "train", {thing.id: thing for thing in things}, "many")
+    steps: list[str] = []
+    length = len(things)
+    while True:
+        step = _step(asker)
+        length += len(step.split()) + step.count(",") + 3
+        if length > _LENGTH:
+            return Query(TEXT, " ".join(steps), tuple(asker.scene), "semantic", 1)
+        steps.append(step)
+
+
+def _step(asker: chains.Asker) -> str:
+    everything = chains.everything(asker)
+    kind = asker.rng.random()
+    if kind < 0.2:
+        anchor, name = asker.pick(everything.ids), asker.pick(tuple(chains.OFFSETS))
+        draft = chains.relation(asker, everything, name, anchor)
+    elif kind < 0.35:
+        draft = chains.extreme(asker, everything, asker.pick(tuple(chains.EXTREMES)))
+    else:
+        draft = None
+    if draft is None:
+        thing = pick(asker.rng, tuple(asker.scene.values()))
+        word = pick(asker.rng, (thing.label, *thing.attributes))
+        ids = [i for i, other in asker.scene.items() if word == other.label or word in other.attributes]
+        draft = chains.keep(everything, word, ids)
+    return draft.steps[-1]
