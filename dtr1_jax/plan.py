@@ -216,13 +216,13 @@ def update_parts(c: config.Config, shape: Spec, todo: Load, trained_bytes: int) 
     saved += (3 if c.grpo.beta else 2) * _kv(shape, todo, b, p)
     masks = _scores(shape, todo, branch) * 5 // 4  # a float32 and a bool
     layer = _slices(shape, todo) + max(5 * _hidden(shape, todo, branch), _attention(shape, todo, branch)) + masks
-    tower = _tower(shape, todo, b, trained=not frozen or _reaches_tower(c))
+    seen, tower = _tower(shape, todo, b, trained=not frozen or _reaches_tower(c))
     tied_and_frozen = shape.tied and (frozen or c.grpo.beta > 0)
     return {
         "gradients": 2 * trained_bytes,
         "optimizer_copies": trained_bytes,
         "embedding_copy": shape.vocab * shape.width * todo.item // todo.tensor if tied_and_frozen else 0,
-        "activations": max(saved + chunk * 5 // 4 + max(layer, 2 * chunk), tower),
+        "activations": seen + max(saved + chunk * 5 // 4 + max(layer, 2 * chunk), tower),
     }
 
 
@@ -236,11 +236,12 @@ def rollout_parts(shape: Spec, todo: Load, split_bytes: int) -> dict[str, int]:
     b, g, p = todo.queries, todo.group, todo.prompt
     prompt = _Rows(b, 1, p, 0)
     prefill = _slices(shape, todo) + max(3 * _hidden(shape, todo, prompt), _attention(shape, todo, prompt))
+    seen, tower = _tower(shape, todo, b, trained=False)
     sampling = 5 * FLOAT * b * g * shape.vocab // todo.tensor
     return {
         "kv_cache": _kv(shape, todo, b * g, todo.new) + _kv(shape, todo, b, p),
         "weights_by_layer": split_bytes,
-        "activations": max(prefill, sampling, _tower(shape, todo, b, trained=False)),
+        "activations": max(seen + max(prefill, tower), sampling),
     }
 
 
@@ -304,18 +305,21 @@ def _chunk(shape, rows, length):
 
 
 def _tower(shape, todo, queries, trained):
-    """The pass over the pictures, and where the tower is trained the way back through one of its layers."""
+    """(bytes that the pass over the pictures leaves behind, bytes at its widest moment besides).
+
+    It leaves the pictures' tokens; where the tower is trained, the states that its layers start from as well.
+    """
     tower, n = shape.vision, queries * todo.patches
     if tower is None or not n:
-        return 0
+        return 0, 0
+    levels = 1 + len(tower.deepstack)
+    tokens = n // tower.merge**2 * shape.width * todo.item * levels
     scores = FLOAT * min(n * tower.heads // todo.tensor * todo.patches, layers.SCORES)
-    states = n * tower.width * todo.item * (1 + len(tower.deepstack))
-    out = n // tower.merge**2 * shape.width * todo.item * (1 + len(tower.deepstack))
+    states = n * tower.width * todo.item
     hidden = n * tower.hidden * todo.item // todo.tensor
-    if not trained:
-        return states + out + max(3 * hidden, 2 * scores)
-    kept = tower.layers * n * tower.width * todo.item
-    return states + out + kept + scores * 5 // 4 + max(5 * hidden, 2 * scores)
+    if trained:
+        return tokens + tower.layers * states, levels * states + scores * 5 // 4 + max(5 * hidden, 2 * scores)
+    return tokens, levels * states + max(3 * hidden, 2 * scores)
 
 
 def _reaches_tower(c):
