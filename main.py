@@ -11,8 +11,9 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: metrics, checkpoints, report (default: runs/<task>)")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "sft", "eval", "infer", "export"],
-    "train: GRPO; sft: cold start; eval: held-out scores; infer: one picture; export: a Hugging Face folder",
+    "mode", "train", ["train", "sft", "eval", "infer", "export", "plan"],
+    "train: GRPO; sft: cold start; eval: held-out scores; infer: one picture; export: a Hugging Face folder; "
+    "plan: the memory it takes",
 )  # fmt: skip
 IMAGE = flags.DEFINE_string(
     "image", None, "infer: a picture, a video or a folder of frames; several with commas between"

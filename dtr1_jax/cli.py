@@ -12,7 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from dtr1_jax import bundle as bundles
-from dtr1_jax import checkpoint, coldstart, config, evaluate, export, infer, interrupt, mesh, train
+from dtr1_jax import checkpoint, coldstart, config, evaluate, export, infer, interrupt, mesh, plan, train
 from dtr1_jax.data import files, images, prompts, sources, tokens
 from dtr1_jax.models import weights
 from dtr1_jax.rewards import score
@@ -47,8 +47,10 @@ def run(
             say(f"answer: {infer.run(c, folder, image, query)}")
         elif mode == "export":
             say(f"exported: {export.run(c, folder if workdir else None, out, adapter)}")
+        elif mode == "plan":
+            say(plan.run(c))
         else:
-            raise config.ConfigError(f"--mode: expected train, sft, eval, infer or export, got {mode!r}")
+            raise config.ConfigError(f"--mode: expected train, sft, eval, infer, export or plan, got {mode!r}")
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

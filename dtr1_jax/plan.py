@@ -1,0 +1,347 @@
+"""`--mode=plan`: does it fit? The memory of one device for a policy, a batch and lengths, before anything is loaded.
+
+What stays (weights, adapters, optimizer, frozen copies) is counted leaf by leaf from shapes and the sharding table, and
+is exact. What comes and goes is counted from what rl/update.py and rl/rollout.py hold at their widest moment, with the
+copies that XLA was seen to make: of the optimizer's moments, of the embedding where it is frozen and tied, and of the
+weights of each layer for the decode loop. tests/test_plan.py compares both programs with XLA's own analysis. What
+comes and goes was within 4 % of it for Qwen2.5-0.5B in float32 on the CPU, at 128 + 64 and at 512 + 512 tokens, trained
+whole and by LoRA. Where a minibatch is one part (micro_queries and micro_group cover it), the sum of the gradients is
+not held: the plan is then 23 % above it (11 % with what stays).
+
+bfloat16 is counted as on devices that compute with it. XLA on the CPU makes float32 copies of all weights besides, and
+so needs 3.5 times of what is said here to come and go.
+Over a mesh the rows, heads and hidden units are taken as cut evenly and a layer's weights as gathered when it is used;
+buffers for the communication are not counted. Host memory and the file that is read are not counted either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dtr1_jax import bundle as bundles
+from dtr1_jax import config, mesh, train
+from dtr1_jax.models import layers, named, policy, spec
+from dtr1_jax.models.spec import Spec
+from dtr1_jax.rl import optim
+
+GIB = 2**30
+FLOAT = 4  # bytes of attention scores, logits and trained weights, whatever the compute dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What one device has to do.
+
+    Attributes:
+      queries, group: rows of the rollout are queries x group.
+      part_queries, part_group: of them, what one pass of the update holds.
+      prompt, new: tokens of a prompt and of a completion, at most.
+      patches: of the pictures of a query; 0 = none.
+      item: bytes of the compute dtype.
+      tensor: into how many parts heads and hidden units are cut.
+    """
+
+    queries: int
+    group: int
+    part_queries: int
+    part_group: int
+    prompt: int
+    new: int
+    patches: int
+    item: int
+    tensor: int = 1
+
+
+def run(c: config.Config) -> str:
+    """A table for people, and as last line one JSON object with bytes: the memory of each device. Raises ConfigError,
+    and the errors of reading config.json."""
+    found = plan(c, sizes(c))
+    return "\n".join([*_table(found), json.dumps(found)])
+
+
+def sizes(c: config.Config) -> Spec:
+    """The policy's spec by its name, or by config.json in the folder config.policy.path. No weights are needed."""
+    file = Path(c.policy.path).expanduser() / "config.json"
+    if c.policy.path and file.is_file():
+        try:
+            return spec.from_hf(json.loads(file.read_text("utf-8")))
+        except ValueError as error:  # not JSON, or a policy that can not be run
+            raise config.ConfigError(f"config.policy.path: {file}: {error}") from error
+    if c.policy.path:
+        return bundles.load(c).spec
+    return named.get(c.policy.name)
+
+
+def plan(c: config.Config, shape: Spec) -> dict[str, Any]:
+    """Bytes on each device: {"parameters", "resident", "update", "rollout", "peak", ...}; see README.
+
+    The parts of `resident` stay for the whole run; the parts of `update` and `rollout` come on top of it, never both.
+    Raises ConfigError where the batch can not be cut over config.mesh.
+    """
+    device_mesh = abstract_mesh(c.mesh)
+    todo = load(c, shape, device_mesh)
+    stays, count = resident(c, shape, device_mesh)
+    trained_bytes = stays["adapters"] if c.lora.rank else stays["weights"]
+    parts = {
+        "update": update_parts(c, shape, todo, trained_bytes),
+        "rollout": rollout_parts(shape, todo, _split_bytes(c, shape, device_mesh)),
+    }
+    totals = {name: sum(part.values()) for name, part in parts.items()}
+    return {
+        "policy": c.policy.name,
+        "devices": math.prod(device_mesh.shape.values()),
+        "mesh": dict(device_mesh.shape),
+        "dtype": c.policy.dtype,
+        "lora_rank": c.lora.rank,
+        "per_device": dataclasses.asdict(todo),
+        **count,
+        "resident": stays,
+        "update": parts["update"],
+        "rollout": parts["rollout"],
+        "peak": sum(stays.values()) + max(totals.values()),
+    }
+
+
+def abstract_mesh(wanted: config.Mesh) -> jax.sharding.AbstractMesh:
+    """The mesh that the settings ask for, which may have more devices than are here; -1 = what is here and left."""
+    shape = [wanted.data, wanted.fsdp, wanted.tensor]
+    if -1 in shape:
+        rest = math.prod(s for s in shape if s != -1)
+        shape[shape.index(-1)] = max(1, jax.device_count() // rest)
+    return jax.sharding.AbstractMesh(tuple(shape), mesh.AXES)
+
+
+def load(c: config.Config, shape: Spec, device_mesh: Any) -> Load:
+    """The share of one device. Raises ConfigError where the batch can not be cut evenly."""
+    shares = mesh.shares(device_mesh)
+    mesh.check_batch(device_mesh, "rollout.queries", c.rollout.queries)
+    micro = train.micro_batch(c, device_mesh) or c.rollout.queries // c.grpo.minibatches
+    group, most = c.rollout.group, c.grpo.micro_group or c.rollout.group
+    return Load(
+        queries=c.rollout.queries // shares,
+        group=group,
+        part_queries=micro // shares,
+        part_group=max(n for n in range(1, group + 1) if group % n == 0 and n <= most),
+        prompt=c.policy.prompt_tokens,
+        new=c.rollout.new_tokens,
+        patches=_patches(c, shape),
+        item=jnp.dtype(c.policy.dtype).itemsize,
+        tensor=device_mesh.shape["tensor"],
+    )
+
+
+def _patches(c, shape):
+    """Of one picture as large as it may be; its tokens must fit into the prompt."""
+    tower = shape.vision
+    if tower is None or c.policy.constructor == "given":
+        return 0
+    most = c.policy.prompt_tokens * tower.merge**2
+    return min(most, c.policy.max_pixels // tower.patch**2) if c.policy.max_pixels else most
+
+
+def resident(c: config.Config, shape: Spec, device_mesh: Any) -> tuple[dict[str, int], dict[str, int]]:
+    """(bytes on a device of what stays during the whole run, numbers of parameters); exact."""
+    base = _base(c, shape)
+    lora = _adapters(c, base)
+    trainable = {"lora": lora} if c.lora.rank else {"base": base}
+    opt = jax.eval_shape(optim.make(c.optim, c.train.steps).init, trainable)
+    copy = {"reference": base} if c.grpo.beta and not c.lora.rank else {}
+    stays = {
+        "weights": held(device_mesh, {"base": base}),
+        "adapters": held(device_mesh, {"lora": lora}) if c.lora.rank else 0,
+        "optimizer": held(device_mesh, {"opt": opt}),
+        "frozen_copies": held(device_mesh, copy),
+    }
+    return stays, {"parameters": _count(base), "trainable": _count(trainable)}
+
+
+def held(device_mesh: Any, tree: Any) -> int:
+    """Bytes of a tree of shapes on each device, cut as the sharding table says."""
+    places = mesh.shardings(device_mesh, tree)
+    each = jax.tree.map(lambda x, s: math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize, tree, places)
+    return sum(jax.tree.leaves(each))
+
+
+def _base(c, shape):
+    dtype = jnp.dtype(c.policy.weights_dtype)
+    whole = jax.eval_shape(lambda: policy.init(jax.random.key(0), shape))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), whole)
+
+
+def _adapters(c, base):
+    if not c.lora.rank:
+        return {}
+    try:
+        return jax.eval_shape(
+            lambda w: policy.init_lora(jax.random.key(0), w, c.lora.rank, c.lora.targets), base
+        )  # fmt: skip
+    except ValueError as error:
+        raise config.ConfigError(f"config.lora.targets = {c.lora.targets!r}: {error}") from None
+
+
+def _split_bytes(c, shape, device_mesh):
+    """Bytes on a device of the decoder's weights and adapters in the compute dtype."""
+    base = _base(c, shape)
+    tree = {"base": {"decoder": base["decoder"]}, "lora": {"decoder": _adapters(c, base).get("decoder", {})}}
+    dtype = jnp.dtype(c.policy.dtype)
+    return held(device_mesh, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), tree))
+
+
+def _count(tree):
+    return int(sum(math.prod(x.shape) for x in jax.tree.leaves(tree)))
+
+
+def update_parts(c: config.Config, shape: Spec, todo: Load, trained_bytes: int) -> dict[str, int]:
+    """Bytes that an optimizer step needs besides what stays, at its widest moment.
+
+    `gradients`: their sum, and those of the part at hand. `optimizer_copies`: XLA copies both moments and lays the sum
+    of the gradients where one of them was. `embedding_copy`: a frozen table that is also the output projection is laid
+    down transposed. `activations`: the states that each layer starts from (all that a layer computes without remat),
+    the prompt's keys and values with their gradients, and the larger of one layer's or one chunk of logits' backward
+    pass; constants of masks included.
+    """
+    b, g, p, s = todo.part_queries, todo.part_group, todo.prompt, max(todo.new - 1, 1)
+    frozen = bool(c.lora.rank)
+    branch, prompt = _Rows(b, g, s, p), _Rows(b, 1, p, 0)
+    chunk = FLOAT * _chunk(shape, b * g, todo.new) // todo.tensor
+    saved = sum(_saved(shape, todo, rows) for rows in (branch, prompt))
+    saved += (3 if c.grpo.beta else 2) * _kv(shape, todo, b, p)
+    masks = _scores(shape, todo, branch) * 5 // 4  # a float32 and a bool
+    layer = _slices(shape, todo) + max(5 * _hidden(shape, todo, branch), _attention(shape, todo, branch)) + masks
+    seen, tower = _tower(shape, todo, b, trained=not frozen or _reaches_tower(c))
+    tied_and_frozen = shape.tied and (frozen or c.grpo.beta > 0)
+    return {
+        "gradients": 2 * trained_bytes,
+        "optimizer_copies": trained_bytes,
+        "embedding_copy": shape.vocab * shape.width * todo.item // todo.tensor if tied_and_frozen else 0,
+        "activations": seen + max(saved + chunk * 5 // 4 + max(layer, 2 * chunk), tower),
+    }
+
+
+def rollout_parts(shape: Spec, todo: Load, split_bytes: int) -> dict[str, int]:
+    """Bytes that sampling needs besides what stays, at its widest moment.
+
+    `kv_cache`: of the completions, and of the prompts that they share. `weights_by_layer`: the decoder's weights and
+    adapters once more, since a decode loop reads them layer by layer. `activations`: the larger of the pass over the
+    prompts and of a step of sampling (logits and random bits of all rows).
+    """
+    b, g, p = todo.queries, todo.group, todo.prompt
+    prompt = _Rows(b, 1, p, 0)
+    prefill = _slices(shape, todo) + max(3 * _hidden(shape, todo, prompt), _attention(shape, todo, prompt))
+    seen, tower = _tower(shape, todo, b, trained=False)
+    sampling = 5 * FLOAT * b * g * shape.vocab // todo.tensor
+    return {
+        "kv_cache": _kv(shape, todo, b * g, todo.new) + _kv(shape, todo, b, p),
+        "weights_by_layer": split_bytes,
+        "activations": max(seen + max(prefill, tower), sampling),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Tokens that go through the decoder together: `queries` x `group` rows of `length`, behind `prefix` tokens."""
+
+    queries: int
+    group: int
+    length: int
+    prefix: int
+
+    @property
+    def tokens(self) -> int:
+        return self.queries * self.group * self.length
+
+
+def _kv(shape, todo, rows, length):
+    """Keys and values of all layers."""
+    heads = shape.kv_heads // todo.tensor if shape.kv_heads % todo.tensor == 0 else shape.kv_heads
+    return 2 * shape.layers * rows * length * heads * shape.head_dim * todo.item
+
+
+def _hidden(shape, todo, rows):
+    """One array of an MLP's hidden units."""
+    return rows.tokens * shape.hidden * todo.item // todo.tensor
+
+
+def _scores(shape, todo, rows):
+    """The attention scores of all tokens at once, own and prefix, or of as many as attend() takes at once."""
+    values = rows.tokens * shape.heads // todo.tensor * (rows.length + rows.prefix)
+    return FLOAT * min(values, max(layers.SCORES, values * 16 // rows.length))
+
+
+def _attention(shape, todo, rows):
+    """Scores at the widest moment: the wider of own and prefix before and after its mask, and the other."""
+    total = _scores(shape, todo, rows)
+    return total + total * max(rows.length, rows.prefix) // (rows.length + rows.prefix)
+
+
+def _saved(shape, todo, rows):
+    """What the backward pass keeps of the forward pass."""
+    if shape.remat:
+        return shape.layers * rows.tokens * shape.width * todo.item
+    scores = _scores(shape, todo, rows)
+    each = 6 * _hidden(shape, todo, rows) + scores + scores * rows.length // (rows.length + rows.prefix)
+    each += rows.tokens * (5 * shape.width + 4 * shape.heads * shape.head_dim) * todo.item
+    return shape.layers * each
+
+
+def _slices(shape, todo):
+    """The matrices of one layer, cut out of the stack."""
+    attention = 2 * shape.width * shape.head_dim * (shape.heads + shape.kv_heads)
+    return (attention + 3 * shape.width * shape.hidden) * todo.item // todo.tensor
+
+
+def _chunk(shape, rows, length):
+    """Logits that policy.logprobs makes at once, in values."""
+    chunks = -(-rows * length * shape.vocab // policy.CHUNK)
+    return rows * -(-length // min(max(chunks, 1), length)) * shape.vocab
+
+
+def _tower(shape, todo, queries, trained):
+    """(bytes that the pass over the pictures leaves behind, bytes at its widest moment besides).
+
+    It leaves the pictures' tokens; where the tower is trained, the states that its layers start from as well.
+    """
+    tower, n = shape.vision, queries * todo.patches
+    if tower is None or not n:
+        return 0, 0
+    levels = 1 + len(tower.deepstack)
+    tokens = n // tower.merge**2 * shape.width * todo.item * levels
+    scores = FLOAT * min(n * tower.heads // todo.tensor * todo.patches, layers.SCORES)
+    states = n * tower.width * todo.item
+    hidden = n * tower.hidden * todo.item // todo.tensor
+    if trained:
+        return tokens + tower.layers * states, levels * states + scores * 5 // 4 + max(5 * hidden, 2 * scores)
+    return tokens, levels * states + max(3 * hidden, 2 * scores)
+
+
+def _reaches_tower(c):
+    """Whether the adapters may be in the tower, so that gradients go there."""
+    return any(re.fullmatch(c.lora.targets, f"vision/{name}") for name in ("blocks/qkv", "blocks/up", "merger/fc1"))
+
+
+def _table(found):
+    at = found["per_device"]
+    yield f"{found['policy']}: {found['parameters']:,} parameters, {found['trainable']:,} of them trained" + (
+        f" (LoRA of rank {found['lora_rank']})" if found["lora_rank"] else ""
+    )
+    yield (
+        f"{found['devices']} device(s): " + ", ".join(f"{k} {v}" for k, v in found["mesh"].items()) + f"; on each "
+        f"{at['queries']} queries x {at['group']} completions of {at['prompt']} + {at['new']} tokens, the update by "
+        f"{at['part_queries']} x {at['part_group']}; {found['dtype']}"
+    )
+    yield ""
+    yield f"{'GiB on each device':<40}"
+    for title, parts in (("stays", found["resident"]), ("update", found["update"]), ("rollout", found["rollout"])):
+        for name, size in parts.items():
+            yield f"  {title:<8} {name.replace('_', ' '):<20} {size / GIB:9.2f}"
+        yield f"  {title:<8} {'together':<20} {sum(parts.values()) / GIB:9.2f}"
+    yield f"  {'peak':<29} {found['peak'] / GIB:9.2f}"
+    yield ""

@@ -1,0 +1,182 @@
+"""What a policy takes: counted by hand, held against arrays on a mesh, and against XLA's own analysis."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+import small
+
+from configs import seg
+from dtr1_jax import config, mesh, plan
+from dtr1_jax.models import named, policy
+from dtr1_jax.rl import optim, rollout, update
+from dtr1_jax.types import Prompt, Rollout
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def settings(name: str = "tiny", **changes) -> config.Config:
+    """The settings of a policy on one device; names as `rollout_queries`."""
+    values = seg.get_config(name)
+    values.mesh.data = 1
+    for path, value in changes.items():
+        group, _, key = path.partition("_")
+        values[group][key] = value
+    return config.from_configdict(values)
+
+
+def test_what_stays_is_counted_by_hand():
+    c = settings(lora_rank=2, lora_targets="decoder/(q|down)")
+    stays, count = plan.resident(c, small.TEXT, plan.abstract_mesh(c.mesh))
+    d, f, v, heads, kv, h = 16, 32, 32, 4, 2, 8
+    layer = 2 * d * heads * h + 2 * d * kv * h + 3 * d * f + 2 * d + 2 * h
+    lora = 2 * 2 * (d + heads * h + f + d)
+    assert count == {"parameters": v * d + d + 2 * layer, "trainable": lora}
+    # of Adam's state two moments are large; besides there are step counts of 4 bytes
+    assert stays == {
+        "weights": 4 * count["parameters"], "adapters": 4 * lora, "optimizer": 8 * lora + 8, "frozen_copies": 0,
+    }  # fmt: skip
+
+
+def test_a_reference_is_kept_only_for_the_kl_of_full_training():
+    def copies(**changes):
+        c = settings(**changes)
+        return plan.resident(c, small.TEXT, plan.abstract_mesh(c.mesh))[0]
+
+    assert copies()["frozen_copies"] == copies(grpo_beta=0.1, lora_rank=2)["frozen_copies"] == 0
+    assert copies(grpo_beta=0.1)["frozen_copies"] == copies()["weights"]
+
+
+def test_the_share_of_a_device_is_what_it_holds():
+    c = settings(mesh_data=2, mesh_fsdp=2, mesh_tensor=2)
+    device_mesh = mesh.make(c.mesh)
+    params = small.params()
+    trainable = {"base": params}
+    tree = {"base": params, "opt": optim.make(c.optim, 10).init(trainable)}
+    arrays = mesh.put(tree, mesh.shardings(device_mesh, tree))
+    held = {
+        name: sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(part)) for name, part in arrays.items()
+    }
+    stays, _ = plan.resident(c, small.SPEC, plan.abstract_mesh(c.mesh))
+    assert stays["weights"] == held["base"] and stays["optimizer"] == held["opt"]
+    assert held["base"] < sum(x.nbytes for x in jax.tree.leaves(params)) / 2
+
+
+def test_caches_by_hand():
+    todo = plan.Load(
+        queries=3, group=4, part_queries=1, part_group=2, prompt=7, new=5, patches=0, item=2
+    )  # fmt: skip
+    found = plan.rollout_parts(small.TEXT, todo, split_bytes=1000)
+    layers, kv, h = 2, 2, 8
+    assert found["kv_cache"] == 2 * layers * kv * h * 2 * (3 * 4 * 5 + 3 * 7) and found["weights_by_layer"] == 1000
+    halves = plan.rollout_parts(small.TEXT, dataclasses.replace(todo, tensor=2), split_bytes=1000)
+    assert halves["kv_cache"] == found["kv_cache"] / 2
+
+
+def test_more_work_takes_more():
+    def update_of(**changes):
+        c = settings("qwen2_5_vl_3b", **changes)
+        return plan.plan(c, plan.sizes(c))["update"]["activations"]
+
+    usual = update_of()
+    assert update_of(grpo_micro_group=2) < usual < update_of(grpo_micro_queries=2)
+    assert usual < update_of(policy_prompt_tokens=2048)
+    assert usual < update_of(lora_targets=".*")  # the tower keeps its states for the way back
+
+
+def test_a_mesh_of_more_devices_than_are_here():
+    c = settings("qwen2_5_vl_7b", mesh_fsdp=16)
+    found = plan.plan(c, plan.sizes(c))
+    assert found["devices"] == 16 > jax.device_count() and found["per_device"]["queries"] == 1
+    with pytest.raises(config.ConfigError, match=r"rollout\.queries = 16 is not a multiple of mesh data x fsdp = 32"):
+        plan.run(settings("qwen2_5_vl_7b", mesh_fsdp=32))
+    assert plan.abstract_mesh(config.Mesh(-1, 2, 1)).shape["data"] == jax.device_count() // 2
+
+
+def test_sizes_of_a_folder(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(named.CONFIGS["smollm2_135m"]))
+    c = settings("auto", policy_path=str(tmp_path))
+    assert plan.sizes(c) == named.get("smollm2_135m")
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(config.ConfigError, match=r"config\.policy\.path: .*config\.json: model_type 'gpt2'"):
+        plan.sizes(c)
+
+
+def test_the_last_line_is_one_json_object():
+    *table, last = plan.run(settings("smollm2_135m")).splitlines()
+    found = json.loads(last)
+    assert found["parameters"] == 134_515_008 and found["peak"] > found["resident"]["weights"] > 0
+    assert {"kv_cache", "activations"} <= set(found["rollout"]) and set(found["update"]) >= {"activations"}
+    assert any(line.split()[:1] == ["peak"] for line in table)
+
+
+def row(name: str) -> list[str]:
+    """The row of the README: parameters, then GiB for LoRA and full training on one device and on eight."""
+    cells = [f"{plan.plan(c := settings(name), plan.sizes(c))['parameters'] / 1e9:.2f}"]
+    for changes in ({}, {"lora_rank": 0, "policy_weights_dtype": "float32"}):
+        for devices in (1, 8):
+            c = settings(name, mesh_fsdp=devices, **changes)
+            cells.append(f"{plan.plan(c, plan.sizes(c))['peak'] / plan.GIB:.1f}")
+    return cells
+
+
+def test_table_of_the_readme():
+    section = README.read_text("utf-8").split("## Which policies fit", 1)[1].split("\n## ", 1)[0]
+    rows = re.findall(r"^\| (\w+) \| ([\d. |]+) \|$", section, re.MULTILINE)
+    assert [name for name, _ in rows] == list(named.CONFIGS)
+    for name, cells in rows:
+        assert cells.split(" | ") == row(name), name
+
+
+S = jax.ShapeDtypeStruct
+
+
+def shapes(c: config.Config, spec) -> tuple[dict, dict | None, Prompt]:
+    """Weights, adapters and prompts without any data."""
+    base = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
+    lora = jax.eval_shape(lambda w: policy.init_lora(jax.random.key(0), w, c.lora.rank, c.lora.targets), base)
+    b, p = c.rollout.queries, c.policy.prompt_tokens
+    prompt = Prompt(
+        S((b, p), jnp.int32), S((b, p), bool), S((b, p, 3), jnp.int32), S((b, p), jnp.int32), S((b,), jnp.int32), None
+    )
+    return base, lora, prompt
+
+
+def compiled_update(c: config.Config, spec):
+    base, lora, prompt = shapes(c, spec)
+    trainable, frozen = ({"lora": lora}, {"base": base}) if c.lora.rank else ({"base": base}, {})
+    tx = optim.make(c.optim, 10)
+    b, g, s = c.rollout.queries, c.rollout.group, c.rollout.new_tokens
+    sampled = Rollout(S((b, g, s), jnp.int32), S((b, g, s), bool), S((b, g, s), jnp.float32), S((b, g), bool))
+    return update.update.lower(
+        update.State(trainable, jax.eval_shape(tx.init, trainable)), frozen,
+        update.Minibatch(prompt, sampled, S((b, g), jnp.float32)), S((spec.vocab,), bool), spec=spec, tx=tx,
+        knobs=c.grpo, temperature=1.0, micro=c.grpo.micro_queries,
+    ).compile()  # fmt: skip
+
+
+def compiled_rollout(c: config.Config, spec):
+    base, _, prompt = shapes(c, spec)
+    return rollout.sample.lower(
+        base, None, prompt, jax.eval_shape(lambda: jax.random.key(0)), S((spec.vocab,), bool), spec=spec,
+        group=c.rollout.group, new_tokens=c.rollout.new_tokens, end=1, pad=0, temperature=1.0,
+    ).compile()  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what, rank", [("update", 0), ("update", 16), ("rollout", 0)])
+def test_plan_is_what_xla_reports(what, rank):
+    c = settings(
+        "qwen2_5_0_5b", lora_rank=rank, policy_dtype="float32", policy_weights_dtype="float32", rollout_queries=2,
+        rollout_group=4, policy_prompt_tokens=128, rollout_new_tokens=64,
+    )  # fmt: skip
+    spec = plan.sizes(c)
+    found = plan.plan(c, spec)
+    analysis = (compiled_update if what == "update" else compiled_rollout)(c, spec).memory_analysis()
+    assert sum(found[what].values()) == pytest.approx(analysis.temp_size_in_bytes, rel=0.1)
+    stays = sum(size for name, size in found["resident"].items() if what == "update" or name != "optimizer")
+    assert stays == pytest.approx(analysis.argument_size_in_bytes, rel=0.001)
