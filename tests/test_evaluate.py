@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import numpy as np
@@ -62,8 +63,8 @@ def test_figures_are_those_of_the_answers(path, small, tmp_path):
     assert figures["eval/giou"] == pytest.approx(np.mean([r["iou"] for r in rows]))
     assert figures["eval/ciou"] == pytest.approx(sum(r["intersection"] for r in rows) / sum(r["union"] for r in rows))
     assert figures["eval/sound"] == pytest.approx(np.mean([r["sound"] for r in rows])) == 0.8
-    thoughts = [r["transcript"].partition("<think>")[2].partition("</think>")[0] for r in rows]
-    assert figures["eval/reasoned"] == pytest.approx(np.mean([bool(t) for t in thoughts]))
+    thoughts = [re.search(r"<think>(.+)</think>", r["transcript"]) for r in rows]
+    assert figures["eval/reasoned"] == pytest.approx(np.mean([t is not None for t in thoughts]))
     for name in ("reward", "structure", "mask_iou", "box_iou"):
         assert figures[f"eval/{name}"] == pytest.approx(np.mean([r["columns"][name] for r in rows]))
     for r in rows:

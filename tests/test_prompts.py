@@ -159,7 +159,7 @@ def test_an_exercise_shares_the_twin_among_its_queries():
     canvas = Canvas(Frame.PIXEL, (96, 96))
     twin = twin_text.from_scene(SCENE.scene, canvas)
     asked = [("the red one", "red: 1.", (1,)), ("nothing", "none: none.", ())]
-    fields, token, mask, reason = prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=200), 40)
+    fields, token, mask, reason = prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=200), 40, 2)
     count = int(fields["mask_bp"].sum())
     assert fields["next_b"] == count and fields["position_bp3"][count - 1].tolist() == [count - 1] * 3
     head = T.hf.decode(fields["token_bp"][:count])
@@ -175,9 +175,12 @@ def test_an_exercise_shares_the_twin_among_its_queries():
         assert whole == chat + text + T.hf.decode([T.end])
         assert T.decode(token[row][reason[row]]) == text.removeprefix("<think>")
     with pytest.raises(prompts.PromptError, match=r"the twin has \d+ tokens, more than policy.prompt_tokens = 20"):
-        prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=20), 40)
-    with pytest.raises(prompts.PromptError, match=r"the transcript has \d+ tokens, more than the 10 it may have"):
-        prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=200), 10)
+        prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=20), 40, 2)
+    long = ("very " * 40 + "red", "red: 1.", (1,))
+    spared = prompts.exercise(twin, [asked[0], long, asked[1]], dataclasses.replace(STYLE, length=200), 40, 2)
+    np.testing.assert_array_equal(spared[1], token)
+    with pytest.raises(prompts.PromptError, match=r"expected 3 queries of less than 40 tokens .*, got 2"):
+        prompts.exercise(twin, [*asked, long], dataclasses.replace(STYLE, length=200), 40, 3)
 
 
 def test_nothing_to_imitate():

@@ -18,7 +18,8 @@ SPEC = Spec(
 )  # fmt: skip
 COUNTS = (3, 4)
 SETTINGS = config.Sft(
-    steps=20, batch=2, lr=2e-2, warmup=2, direct=0.0, reasoning=3.0, dense=1.0, tower=0.0, log_every=1, curriculum=0.5,
+    steps=20, batch=2, lr=2e-2, warmup=2, direct=0.0, reasoning=3.0, practice=0, practice_queries=0,
+    practice_drills=0, dense=1.0, tower=0.0, log_every=1, curriculum=0.5,
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dtr1_jax import config, types
 
-HOST = (types.Instance, types.Target, types.Example)
+HOST = (types.Instance, types.Target, types.Example, types.Video)
 DEVICE = [kind for kind in vars(types).values() if dataclasses.is_dataclass(kind) and kind not in HOST]
 
 
@@ -40,7 +40,7 @@ def test_jit_maps_a_prompt_and_keeps_what_is_none():
 
 def test_images_inside_a_prompt_and_columns_inside_rewards_are_leaves():
     prompt = dataclasses.replace(filled(types.Prompt), images=filled(types.Images))
-    assert len(jax.tree.leaves(prompt)) == 5 + 5
+    assert len(jax.tree.leaves(prompt)) == 5 + 6
     ones = np.ones((1, 2))
     rewards = types.Rewards(columns={"structure": ones, "mask_iou": ones}, total_bg=ones)
     paths = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(rewards)}

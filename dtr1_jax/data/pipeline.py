@@ -19,6 +19,7 @@ from dtr1_jax.twin.text import Canvas
 
 BUCKET = 32  # demonstrations are padded to a multiple of so many tokens, so that few shapes are compiled
 PRACTICE_TWIN, PRACTICE_QUERY = 160, 64  # tokens of an exercise, at most: its twin; a query, thought and answer
+SPARE = 3  # queries drawn for those that are longer
 STEPS, TOKENS, PATCHES = 4, 128, 256  # see bucket_tokens and bucket_patches
 PASSES, PATIENCE = 10, 2000  # unusable examples in a row that are endured: so many passes, and never more than so many
 
@@ -209,9 +210,10 @@ def practice(
     style = dataclasses.replace(style, length=PRACTICE_TWIN)
 
     def read(index: int):
-        things, asked = generate.practice(seed, index, objects(index), queries, drills)
+        things, asked = generate.practice(seed, index, objects(index), queries + SPARE, drills)
         twin = text.from_scene(things, canvas)
-        return prompts.exercise(twin, [(q.text, q.thought, tuple(q.ids)) for q in asked], style, PRACTICE_QUERY)
+        asked = [(q.text, q.thought, tuple(q.ids)) for q in asked]
+        return prompts.exercise(twin, asked, style, PRACTICE_QUERY, queries + drills)
 
     prepare = _tolerant(read, sources.TRAIN, skipped or Skipped(shown=0))
     data = grain.MapDataset.range(sources.TRAIN)[shard[0] :: shard[1]]

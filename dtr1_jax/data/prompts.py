@@ -237,17 +237,18 @@ def oracle(example: types.Example, canvas: twin_text.Canvas, reasons: bool = Tru
 
 
 def exercise(
-    twin: Twin, queries: Sequence[tuple[str, str, tuple[int, ...]]], style: Style, length: int
+    twin: Twin, queries: Sequence[tuple[str, str, tuple[int, ...]]], style: Style, length: int, count: int
 ) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray]:
     """Queries (text, thought, ids of the answer) over one twin that is given in words, where the picture would stand.
 
-    The twin comes before the queries, so that they share it as the completions of a prompt do.
+    The twin comes before the queries, so that they share it as the completions of a prompt do. The first `count` of
+    them that are not too long are taken.
 
     Returns:
-      (fields of types.Prompt without the batch axis, up to and with the twin; int32[G, S] for each query its text,
-      thought, answer and end token; bool[G, S] True at these; bool[G, S] True at those after "<think>"). S = `length`.
+      (fields of types.Prompt without the batch axis, up to and with the twin; int32[count, S] for each query its text,
+      thought, answer and end token; bool[count, S] True at these; the same, True at those after "<think>"). S = length.
 
-    Raises PromptError where the twin or a query is longer than it may be.
+    Raises PromptError where the twin is longer than `style.length` tokens, or too few queries fit into `length`.
     """
     encode, mark = style.tokenizer.encode, "\N{OBJECT REPLACEMENT CHARACTER}"
     chat = style.tokenizer.hf.apply_chat_template(
@@ -265,13 +266,14 @@ def exercise(
         "slot_bp": np.full(style.length, -1, np.int32),
         "next_b": np.int32(len(ids)),
     }
-    rows = [
-        demonstration(
-            f"{query}{after}<think>{thought}</think><answer>{twin_text.dumps_answer(Answer(objects=answer))}</answer>",
-            style, length,
-        )
-        for query, thought, answer in queries
-    ]  # fmt: skip
+    rows = []
+    for query, thought, ids in queries:
+        answer = twin_text.dumps_answer(Answer(objects=ids))
+        text = f"{query}{after}<think>{thought}</think><answer>{answer}</answer>"
+        if len(rows) < count and len(encode(text)) < length:
+            rows.append(demonstration(text, style, length))
+    if len(rows) < count:
+        raise PromptError(f"expected {count} queries of less than {length} tokens with their answers, got {len(rows)}")
     return fields, *(np.concatenate(part) for part in zip(*rows))
 
 

@@ -71,7 +71,7 @@ def example(
 def practice(
     seed: int, index: int, count: int, queries: int, drills: int = 0
 ) -> tuple[tuple[Instance, ...], list[Query]]:
-    """A scene of `count` objects with queries in the phrasings of training, and with drills (drills.py).
+    """A scene of `count` objects with drills (drills.py) and, after them, queries in the phrasings of training.
 
     A pure function of its arguments. Nothing is painted: the instances are all there is of the scene.
     """
@@ -84,7 +84,7 @@ def practice(
         if query is None:
             query = ask(rng, "train", things, "semantic", 1, "one")
         asked.append(query)
-    return things, asked + [drill(rng, things) for _ in range(drills)]
+    return things, [drill(rng, things) for _ in range(drills)] + asked
 
 
 def _wish(rng: np.random.Generator) -> str:
