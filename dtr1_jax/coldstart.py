@@ -50,7 +50,7 @@ class Data:
         self._pictures = iter(
             pipeline.demonstrations(
                 bundle.style, c.sft.batch // shard[1], length=c.rollout.new_tokens, size=c.data.image_size,
-                objects=lambda index: (count(index // c.sft.batch),) * 2, direct=c.sft.direct, **common,
+                objects=lambda index: count(index // c.sft.batch), direct=c.sft.direct, **common,
             )
         )  # fmt: skip
         self._practice = None

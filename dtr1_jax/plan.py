@@ -19,6 +19,7 @@ the communication on other devices, host memory and the file that is read are no
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -174,19 +175,18 @@ def held(device_mesh: Any, tree: Any) -> int:
 
 def _base(c, shape):
     dtype = jnp.dtype(c.policy.weights_dtype)
-    whole = jax.eval_shape(lambda: policy.init(jax.random.key(0), shape))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), whole)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), _whole(shape))
+
+
+@functools.cache  # tracing a large policy takes seconds
+def _whole(shape):
+    return jax.eval_shape(lambda: policy.init(jax.random.key(0), shape))
 
 
 def _adapters(c, base):
     if not c.lora.rank:
         return {}
-    try:
-        return jax.eval_shape(
-            lambda w: policy.init_lora(jax.random.key(0), w, c.lora.rank, c.lora.targets), base
-        )  # fmt: skip
-    except ValueError as error:
-        raise config.ConfigError(f"config.lora.targets = {c.lora.targets!r}: {error}") from None
+    return jax.eval_shape(lambda weights: train.adapters(c, weights), base)
 
 
 def _split_bytes(c, shape, device_mesh):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from pathlib import Path
 
@@ -39,12 +38,16 @@ def initial(c: config.Config, bundle: bundles.Bundle, device_mesh) -> tuple[dict
     if not c.lora.rank:
         # a copy, since the trained weights are donated to each update
         return {"base": base}, {"reference": jax.tree.map(jnp.copy, base)} if c.grpo.beta else {}
-    try:
-        lora = policy.init_lora(jax.random.key(c.seed), base, c.lora.rank, c.lora.targets)
-    except (ValueError, re.error) as error:
-        raise config.ConfigError(f"config.lora.targets = {c.lora.targets!r}: {error}") from None
-    trainable = {"lora": lora}
+    trainable = {"lora": adapters(c, base)}
     return mesh.put(trainable, mesh.shardings(device_mesh, trainable)), {"base": base}
+
+
+def adapters(c: config.Config, base: dict) -> dict:
+    """New LoRA adapters of the weights. Raises ConfigError where lora.targets names none of them."""
+    try:
+        return policy.init_lora(jax.random.key(c.seed), base, c.lora.rank, c.lora.targets)
+    except ValueError as error:
+        raise config.ConfigError(f"config.lora.targets = {c.lora.targets!r}: {error}") from None
 
 
 def run(c: config.Config, workdir: Path) -> Path:

@@ -327,7 +327,7 @@ def test_single():
         pipeline.single(Source(5, long=(3,))[3], STYLE)
 
 
-def demonstrations(batch=2, length=160, objects=lambda index: (2, 2), **options):
+def demonstrations(batch=2, length=160, objects=lambda index: 2, **options):
     data = pipeline.demonstrations(SCENES, batch, seed=0, length=length, objects=objects, size=96, **options)
     return iter(data)
 
@@ -369,7 +369,7 @@ def test_demonstrations_repeat_resume_and_shard():
 
 
 def test_demonstrations_follow_the_curriculum():
-    batches = take(demonstrations(batch=1, objects=lambda index: (1 + index, 1 + index)), 3)
+    batches = take(demonstrations(batch=1, objects=lambda index: 1 + index), 3)
     assert [b.dense_bnf[..., 4].max() for b in batches] == [1, 2, 3]  # ids of the objects
 
 

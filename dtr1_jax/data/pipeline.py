@@ -164,8 +164,8 @@ def bucket_patches(count: int, geometry: vision.Geometry) -> int:
 
 
 def demonstrations(
-    style: prompts.Style, batch: int, *, seed: int, length: int, objects: Callable[[int], tuple[int, int]],
-    size: int, direct: float = 0.0, workers: int = 0, shard: tuple[int, int] = (0, 1), skipped: Skipped | None = None,
+    style: prompts.Style, batch: int, *, seed: int, length: int, objects: Callable[[int], int], size: int,
+    direct: float = 0.0, workers: int = 0, shard: tuple[int, int] = (0, 1), skipped: Skipped | None = None,
 ) -> grain.IterDataset:  # fmt: skip
     """Endless batches of oracle transcripts on TwinWorld's training split, in its order.
 
@@ -174,7 +174,7 @@ def demonstrations(
       batch: B of this process.
       seed: of the scenes.
       length: tokens that a transcript may have; longer ones are left out.
-      objects: example index -> (fewest, most) objects of its scene: the curriculum.
+      objects: example index -> number of objects in its scene: the curriculum.
       size: side of the pictures, pixels.
       direct: share of the transcripts that answer with an empty thought.
       workers: processes that prepare batches; 0 = a thread of this process. Each takes every so many-th example.
@@ -185,8 +185,8 @@ def demonstrations(
     """
 
     def read(index: int):
-        fewest, most = objects(index)
-        example = generate.example(seed, "train", index, size=size, min_objects=fewest, max_objects=most)
+        count = objects(index)
+        example = generate.example(seed, "train", index, size=size, min_objects=count, max_objects=count)
         fields, pictures, canvas = prompts.prompt(example, style)
         reasons = np.random.default_rng([seed, index]).random() >= direct
         tokens = prompts.demonstration(prompts.oracle(example, canvas, reasons), style, length)
@@ -203,8 +203,8 @@ def practice(
 ) -> grain.IterDataset:  # fmt: skip
     """Endless batches of twins, each with the oracle's thoughts and answers to `queries` queries and `drills` drills.
 
-    They are types.Demonstration without pictures. Arguments as of `demonstrations`, but `objects` gives one number. A
-    scene with a query too long is left out.
+    They are types.Demonstration without pictures. Arguments as of `demonstrations`. Queries that are too long give way
+    to others.
     """
     canvas = Canvas(style.frame, (generate.SMALLEST, generate.SMALLEST))
     style = dataclasses.replace(style, length=PRACTICE_TWIN)

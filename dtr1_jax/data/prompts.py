@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import numpy as np
 from dtr1_jax import types
 from dtr1_jax.data import positions, video, vision
 from dtr1_jax.data import tokens as tokens_lib
+from dtr1_jax.data.media import first_frame
 from dtr1_jax.data.positions import Grid
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
@@ -62,7 +64,7 @@ def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twi
     Names of special tokens in the query are broken up, so that they stay plain text.
     """
     query = query.replace("<|", "< |").strip()
-    shown = "" if twin is None else f"<twin>{twin_text.dumps_twin(twin)}</twin>\n".replace("<|", "< |")
+    shown = "" if twin is None else _shown(twin)
     if words == "brief":
         return shown + query
     w, h = canvas.size
@@ -82,6 +84,10 @@ def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twi
         f"Reason over the twin, then answer, in this form:\n{form}\n"
         f"The answer is compact JSON: {_ANSWERS[task]}.\nQuery: {query}"
     )
+
+
+def _shown(twin: Twin) -> str:
+    return f"<twin>{twin_text.dumps_twin(twin)}</twin>\n".replace("<|", "< |")
 
 
 def given(example: types.Example, canvas: twin_text.Canvas) -> Twin:
@@ -127,20 +133,24 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
     slot = np.full(len(ids), -1, np.int32)
     slot[np.concatenate([np.full(part.tokens if isinstance(part, Grid) else part, isinstance(part, Grid))
                          for part in parts])] = place  # fmt: skip
+    return _fields(ids, position, slot, following, style), pictures, canvas
+
+
+def _fields(ids: list[int], position: np.ndarray, slot: np.ndarray, following: int, style: Style) -> dict:
+    """Fields of types.Prompt without the batch axis, padded to `style.length`."""
     pad = style.length - len(ids)
-    fields = {
+    return {
         "token_bp": np.pad(np.asarray(ids, np.int32), (0, pad), constant_values=style.tokenizer.pad),
         "mask_bp": np.arange(style.length) < len(ids),
         "position_bp3": np.pad(position, [(0, pad), (0, 0)]),
         "slot_bp": np.pad(slot, (0, pad), constant_values=-1),
         "next_b": np.int32(following),
     }
-    return fields, pictures, canvas
 
 
 def _pieces(example, media, geometry) -> list[vision.Piece]:
     if example.media:
-        first = media[0].frames[0] if isinstance(media[0], types.Video) else media[0]
+        first = first_frame(media)
         if first.shape[:2] != example.image.shape[:2]:
             (h, w), (h0, w0) = first.shape[:2], example.image.shape[:2]
             raise PromptError(
@@ -250,28 +260,22 @@ def exercise(
 
     Raises PromptError where the twin is longer than `style.length` tokens, or too few queries fit into `length`.
     """
-    encode, mark = style.tokenizer.encode, "\N{OBJECT REPLACEMENT CHARACTER}"
-    chat = style.tokenizer.hf.apply_chat_template(
-        [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
-    )
-    before, after = chat.split(mark)
-    ids = encode(f"{before}<twin>{twin_text.dumps_twin(twin)}</twin>\n")
+    mark = "\N{OBJECT REPLACEMENT CHARACTER}"
+    before, after = _chat(_shown(twin) + mark, (), style.tokenizer).split(mark)
+    ids = style.tokenizer.encode(before)
     if len(ids) > style.length:
         raise PromptError(f"the twin has {len(ids)} tokens, more than policy.prompt_tokens = {style.length}")
-    pad = style.length - len(ids)
-    fields = {
-        "token_bp": np.pad(np.asarray(ids, np.int32), (0, pad), constant_values=style.tokenizer.pad),
-        "mask_bp": np.arange(style.length) < len(ids),
-        "position_bp3": np.repeat(np.arange(style.length, dtype=np.int32)[:, None], 3, 1),
-        "slot_bp": np.full(style.length, -1, np.int32),
-        "next_b": np.int32(len(ids)),
-    }
+    position, following = positions.positions([len(ids)])
+    fields = _fields(ids, position, np.full(len(ids), -1, np.int32), following, style)
     rows = []
     for query, thought, ids in queries:
         answer = twin_text.dumps_answer(Answer(objects=ids))
-        text = f"{query}{after}<think>{thought}</think><answer>{answer}</answer>"
-        if len(rows) < count and len(encode(text)) < length:
-            rows.append(demonstration(text, style, length))
+        with contextlib.suppress(PromptError):  # a longer one than there is room for
+            rows.append(
+                demonstration(f"{query}{after}<think>{thought}</think><answer>{answer}</answer>", style, length)
+            )
+        if len(rows) == count:
+            break
     if len(rows) < count:
         raise PromptError(f"expected {count} queries of less than {length} tokens with their answers, got {len(rows)}")
     return fields, *(np.concatenate(part) for part in zip(*rows))

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from dtr1_jax.models import named
 from dtr1_jax.models.stored import Stored, Tensor
-from dtr1_jax.models.weights import WeightsError
+from dtr1_jax.models.weights import WeightsError, shortened
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 DTYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
-_CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 # part of a block -> part of a Hugging Face layer
 _BLOCK = {
     "attn_norm": "input_layernorm",
@@ -73,7 +73,7 @@ def open_file(path: str | Path) -> Stored:
                 order = _llama_order(shape[0], heads[part])
         entries[name] = (entry.data, entry.tensor_type, order)
     if faults:
-        raise WeightsError(f"{path}: " + "\n  ".join(faults[:10]))
+        raise WeightsError(f"{path}: " + shortened(faults))
 
     @contextlib.contextmanager
     def reading(_):
@@ -199,7 +199,7 @@ def _config(path: Path, reader) -> dict[str, Any]:
     eps = data.get(f"{family}.attention.layer_norm_rms_epsilon", float)
     return {
         "model_type": family,
-        "architectures": [_CLASSES[family]],
+        "architectures": [named.CLASSES[family]],
         "vocab_size": vocab,
         "hidden_size": width,
         "intermediate_size": data.get(f"{family}.feed_forward_length", int),

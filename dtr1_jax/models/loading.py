@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtr1_jax.models import hf_names, weights
-from dtr1_jax.models.stored import FLOATS, Stored, Tensor, shortened
-from dtr1_jax.models.weights import WeightsError
+from dtr1_jax.models.stored import Stored, Tensor
+from dtr1_jax.models.weights import FLOATS, WeightsError, shortened
 
 PART = 2**25  # bytes read at once
 QUANTISED = ("Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")  # of GGUF files

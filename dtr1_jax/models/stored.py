@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from dtr1_jax.models.weights import WeightsError
+from dtr1_jax.models.weights import WeightsError, shortened
 
-FLOATS = ("F16", "BF16", "F32", "F64")
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -111,12 +110,6 @@ def _indexed(folder: Path) -> dict[str, Tensor]:
     if faults:
         raise WeightsError(f"{folder}: index and shards disagree:\n  " + shortened(faults))
     return tensors
-
-
-def shortened(faults: list[str]) -> str:
-    """The first ten, and how many more there are."""
-    more = [f"and {len(faults) - 10} more"] if len(faults) > 10 else []
-    return "\n  ".join(faults[:10] + more)
 
 
 @contextlib.contextmanager

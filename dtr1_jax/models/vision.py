@@ -109,11 +109,9 @@ class Merger(nn.Module):
     @nn.compact
     def __call__(self, x_bnd: jax.Array) -> jax.Array:
         b, n, d = x_bnd.shape
-        block = self.spec.merge**2
-        if self.after:
-            y = _norm(self.spec, "norm")(x_bnd.reshape(b, n // block, block * d))
-        else:
-            y = _norm(self.spec, "norm")(x_bnd).reshape(b, n // block, block * d)
+        block, norm = self.spec.merge**2, _norm(self.spec, "norm")
+        tokens = (b, n // block, block * d)
+        y = norm(x_bnd.reshape(tokens)) if self.after else norm(x_bnd).reshape(tokens)
         y = nn.gelu(layers.Projection(block * d, True, self.lora_scale, name="fc1")(y), approximate=False)
         return layers.Projection(self.width, True, self.lora_scale, name="fc2")(y)
 

