@@ -88,13 +88,13 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.optim.clip = 1.0  # global norm of the gradient
 
     c.sft = ConfigDict()
-    c.sft.steps = 4000
+    c.sft.steps = 2600
     c.sft.batch = 32  # examples per step
     c.sft.lr = 1e-2  # of Muon on the matrices; embeddings, norms and biases have Adam at a tenth of it
     c.sft.warmup = 100  # steps
     c.sft.direct = 0.6  # share of the demonstrations that answer with an empty thought; what pays is left to GRPO
     c.sft.reasoning = 3.0  # weight of a token of the thought or the answer, where one of the twin weighs 1
-    c.sft.practice = 16  # twins per step that are given in words, to practise reasoning over; 0 = off
+    c.sft.practice = 8  # twins per step that are given in words, to practise reasoning over; 0 = off
     c.sft.practice_queries = 4  # queries about each of them; all are answered with a thought
     c.sft.practice_drills = 4  # thoughts about each of them that only look things up
     c.sft.dense = 1.0  # weight of the loss that asks each vision token what it sees (twinworld only)

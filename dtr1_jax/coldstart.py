@@ -1,4 +1,7 @@
-"""`--mode=sft`: makes a policy that can write twins, from nothing, by imitating TwinWorld's oracle transcripts."""
+"""`--mode=sft`: makes a policy that can write twins by imitating TwinWorld's oracle transcripts.
+
+From nothing, or, where config.policy.path is set, from the weights there.
+"""
 
 from __future__ import annotations
 
@@ -109,16 +112,17 @@ def run(c: config.Config, workdir: Path) -> Path:
     mesh.check_batch(device_mesh, "sft.batch", c.sft.batch)
     mesh.check_batch(device_mesh, "sft.practice", c.sft.practice)
     tx = sft.optimizer(c.sft)
+    start = bundles.read_weights(c, bundle, device_mesh) if c.policy.path else None
 
-    def begin():
+    def begin(start):
         k_policy, k_head = jax.random.split(jax.random.key(c.seed))
         trainable = {
-            "policy": policy.init(k_policy, bundle.spec),
+            "policy": policy.init(k_policy, bundle.spec) if start is None else start,
             "head": sft.init_head(k_head, bundle.spec, dense.COUNTS),
         }
         return {"trainable": trainable, "opt": tx.init(trainable)}
 
-    shapes = jax.eval_shape(begin)
+    shapes = jax.eval_shape(begin, start)
     placed = mesh.shardings(device_mesh, shapes)
     data = Data(c, bundle)
     with (
@@ -130,7 +134,7 @@ def run(c: config.Config, workdir: Path) -> Path:
         restored = saved.restore(template)
         step = 0
         if restored is None:
-            state = jax.jit(begin, out_shardings=placed)()
+            state = jax.jit(begin, out_shardings=placed)(start)
         else:
             state, position, step = restored
             data.set_state(position)

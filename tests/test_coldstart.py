@@ -37,8 +37,8 @@ def settings(**changes):
     values.sft.tower, values.sft.practice = 0.5, 4
     values.checkpoint.every = 0
     for name, value in changes.items():
-        section, key = name.split("__")
-        values[section][key] = value
+        *section, key = name.split("__")
+        (values[section[0]] if section else values)[key] = value
     return config.from_configdict(values)
 
 
@@ -104,6 +104,13 @@ def test_no_steps_give_the_random_weights(tmp_path):
     made = bundle.load(settings())
     got = weights.load(path, bundle.template(made))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(got))
+
+
+def test_it_goes_on_from_the_weights_that_are_given(tmp_path):
+    given = coldstart.run(settings(sft__steps=0, seed=5), tmp_path / "given")
+    kept = coldstart.run(settings(sft__steps=0, policy__path=str(given)), tmp_path / "kept")
+    new = coldstart.run(settings(sft__steps=0), tmp_path / "new")
+    assert kept.read_bytes() == given.read_bytes() != new.read_bytes()
 
 
 @pytest.mark.parametrize(

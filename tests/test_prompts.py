@@ -158,7 +158,7 @@ def test_the_oracle_is_sound_and_right(frame, index):
 def test_an_exercise_shares_the_twin_among_its_queries():
     canvas = Canvas(Frame.PIXEL, (96, 96))
     twin = twin_text.from_scene(SCENE.scene, canvas)
-    asked = [("the red one", "red: 1.", (1,)), ("nothing", "none: none.", ())]
+    asked = [("the red one", "red 1.", (1,)), ("nothing", "red none.", ())]
     fields, token, mask, reason = prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=200), 40, 2)
     count = int(fields["mask_bp"].sum())
     assert fields["next_b"] == count and fields["position_bp3"][count - 1].tolist() == [count - 1] * 3
@@ -174,6 +174,11 @@ def test_an_exercise_shares_the_twin_among_its_queries():
         )  # fmt: skip
         assert whole == chat + text + T.hf.decode([T.end])
         assert T.decode(token[row][reason[row]]) == text.removeprefix("<think>")
+    drilled = prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=200), 40, 2, drills=1)
+    np.testing.assert_array_equal(drilled[1], token)
+    np.testing.assert_array_equal(drilled[3][1], reason[1])
+    learnt = [T.hf.decode([t]) for t in token[0][drilled[3][0]]]
+    assert learnt == [" 1", ".", "1", "]}</answer>"], "ids and what follows them, and no word that was drawn"
     with pytest.raises(prompts.PromptError, match=r"the twin has \d+ tokens, more than policy.prompt_tokens = 20"):
         prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=20), 40, 2)
     long = ("very " * 40 + "red", "red: 1.", (1,))

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from dtr1_jax import bundle
 from dtr1_jax.data import tokens
-from dtr1_jax.data.twinworld import categories
+from dtr1_jax.data.twinworld import categories, generate
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin.schema import Object, Twin
 
@@ -165,6 +166,46 @@ def test_no_end(tmp_path):
     settings_file.write_text(json.dumps(values), "utf-8")
     with pytest.raises(tokens.TokenizerError, match=r"neither <\|im_end\|> nor an eos token"):
         tokens.load(folder)
+
+
+def test_a_looked_up_id_comes_right_after_the_word_in_one_token():
+    """The thought has the twin's token of a word, and then the id: by this a small policy learns to look things up."""
+    ids = {T.encode(f" {i}")[0] for i in range(1, 10)}
+    names = (*categories.LABELS, *categories.COLOURS, *categories.SIZES, *categories.MATERIALS)
+    words = {name: T.encode(name) for name in names}
+    for seed in range(20):
+        for query in generate.practice(seed, 0, 5, 3, 3)[1]:
+            thought = T.encode(query.thought)
+            assert len(re.findall(r" \d", query.thought)) == sum(token in ids for token in thought), query.thought
+            first = query.thought.split()[0]
+            if first in words:
+                assert thought[: len(words[first])] == words[first]
+                assert thought[len(words[first])] in {*ids, *T.encode(" none")}
+
+
+def test_tokens_like():
+    found = T.tokens_like(r"\d+,?|none")
+    assert found.shape == (T.size,) and found.dtype == bool
+    for text in ("3", "3,", " 3", "255", " none"):
+        (token,) = T.encode(text)
+        assert found[token], text
+    for text in (". ", " of", "lamp", '","box":['):
+        assert not found[T.encode(text)].any(), text
+
+
+def test_a_tokenizer_is_extended_at_its_end(tmp_path):
+    build = script()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "IDS", range(1, 4))
+        old = build.build(examples=20)
+    old.save(str(tmp_path / "tokenizer.json"))
+    new = build.extend(tmp_path / "tokenizer.json")
+    assert new.get_vocab().items() > old.get_vocab().items()
+    assert all(len(new.encode(piece).ids) == 1 for piece in build.pieces())
+    assert min(set(new.get_vocab().values()) - set(old.get_vocab().values())) == old.get_vocab_size()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match="more than 1000"):
+        patch.setattr(build, "VOCAB", 1000)
+        build.extend(tmp_path / "tokenizer.json")
 
 
 def test_the_script_builds_the_pieces(tmp_path):

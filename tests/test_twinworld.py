@@ -27,9 +27,16 @@ def every(examples):
     return [example for part in examples.values() for example in part]
 
 
+def split(step):
+    """("left of 3 is", [1, 2]) of the step "left of 3 is 1 2": how, and the ids it ends in; of "a: b 1, c 2", "a"."""
+    how, colon, found = step.partition(": ")
+    if not colon:
+        how, found = re.fullmatch(r"(.*?)((?: \d)+| none)", step).groups()
+    return how, [int(number) for number in re.findall(r"\d", found)]
+
+
 def ids_of(step):
-    """Ids that a step of a thought names after its colon."""
-    return [int(number) for number in re.findall(r"\d+", step.split(":")[1])]
+    return split(step)[1]
 
 
 def steps_of(example):
@@ -140,8 +147,8 @@ def replay(example):
     labels = {use.name: use.labels for use in phrases.USES + phrases.GROUPS}
     previous, history = list(things), []
     for step in steps_of(example):
-        how, ids = step.split(":")[0], ids_of(step)
-        relation = re.fullmatch(rf"({'|'.join(chains.OFFSETS)}) (\d+)", how)
+        how, ids = split(step)
+        relation = re.fullmatch(rf"({'|'.join(chains.OFFSETS)}) (\d) is", how)
         if relation:
             name, anchor = relation[1], things[int(relation[2])]
             assert history[-1] == [anchor.id], step
@@ -196,7 +203,7 @@ def replay(example):
 def test_every_thought_follows_from_the_annotations_and_ends_in_the_answer(every):
     for example in every:
         assert tuple(replay(example)) == example.answer_ids
-        assert len(example.thought.split()) <= 25
+        assert len(example.thought.split()) <= 34
         assert len(set(steps_of(example))) == len(steps_of(example)), "no step is said twice"
 
 
@@ -217,15 +224,15 @@ def test_every_step_of_a_drill_is_right_by_itself():
         things, (query,) = generate.practice(5, index, 2 + index % 6, 0, 1)
         assert query.ids == tuple(thing.id for thing in things)
         for step in query.thought[:-1].split(". "):
-            how = step.partition(":")[0]
+            how = split(step)[0]
             if how in WORDS or how in categories.LABELS:
                 assert ids_of(step) == [t.id for t in things if how == t.label or how in t.attributes]
-            elif relation := re.fullmatch(r"(.+) (\d)", how):
+            elif relation := re.fullmatch(r"(.+) (\d) is", how):
                 offset, anchor = chains.OFFSETS[relation[1]], things[int(relation[2]) - 1]
                 assert ids_of(step) == [t.id for t in things if t.id != anchor.id and offset(t, anchor) > 0]
             else:
                 assert replay(types.SimpleNamespace(scene=things, thought=f"{step}.")) == ids_of(step)
-            kinds.add(re.sub(r" \d", "", how))
+            kinds.add(re.sub(r" \d is", "", how))
     assert set(SIDES) <= kinds and set(FARTHEST_ALONG) <= kinds and set(WORDS) <= kinds
 
 

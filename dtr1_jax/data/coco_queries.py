@@ -50,7 +50,7 @@ class Query:
       text: the user's words.
       labels: what the query is about; pixels of crowds of these count neither way.
       ids: the wanted objects of the scene, ascending; empty where nothing fits.
-      thought, level, category: as in types.Example; thoughts are steps `how: ids.` as TwinWorld's are.
+      thought, level, category: as in types.Example; thoughts are steps `how: ids.`, much as TwinWorld's.
     """
 
     text: str

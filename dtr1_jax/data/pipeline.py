@@ -213,7 +213,7 @@ def practice(
         things, asked = generate.practice(seed, index, objects(index), queries + SPARE, drills)
         twin = text.from_scene(things, canvas)
         asked = [(q.text, q.thought, tuple(q.ids)) for q in asked]
-        return prompts.exercise(twin, asked, style, PRACTICE_QUERY, queries + drills)
+        return prompts.exercise(twin, asked, style, PRACTICE_QUERY, queries + drills, drills)
 
     prepare = _tolerant(read, sources.TRAIN, skipped or Skipped(shown=0))
     data = grain.MapDataset.range(sources.TRAIN)[shard[0] :: shard[1]]

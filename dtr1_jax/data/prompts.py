@@ -247,7 +247,12 @@ def oracle(example: types.Example, canvas: twin_text.Canvas, reasons: bool = Tru
 
 
 def exercise(
-    twin: Twin, queries: Sequence[tuple[str, str, tuple[int, ...]]], style: Style, length: int, count: int
+    twin: Twin,
+    queries: Sequence[tuple[str, str, tuple[int, ...]]],
+    style: Style,
+    length: int,
+    count: int,
+    drills: int = 0,
 ) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray]:
     """Queries (text, thought, ids of the answer) over one twin that is given in words, where the picture would stand.
 
@@ -256,7 +261,8 @@ def exercise(
 
     Returns:
       (fields of types.Prompt without the batch axis, up to and with the twin; int32[count, S] for each query its text,
-      thought, answer and end token; bool[count, S] True at these; the same, True at those after "<think>"). S = length.
+      thought, answer and end token; bool[count, S] True at these; the same, True at those after "<think>", and in the
+      first `drills` queries only at ids and what follows them: words that were drawn can not be learnt). S = length.
 
     Raises PromptError where the twin is longer than `style.length` tokens, or too few queries fit into `length`.
     """
@@ -278,7 +284,10 @@ def exercise(
             break
     if len(rows) < count:
         raise PromptError(f"expected {count} queries of less than {length} tokens with their answers, got {len(rows)}")
-    return fields, *(np.concatenate(part) for part in zip(*rows))
+    token, mask, reason = (np.concatenate(part) for part in zip(*rows))
+    found = style.tokenizer.tokens_like(r"\d+,?|none")[token[:drills]]
+    reason[:drills] &= found | np.roll(found, 1, axis=-1)
+    return fields, token, mask, reason
 
 
 def demonstration(text: str, style: Style, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

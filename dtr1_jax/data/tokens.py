@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,10 @@ class Tokenizer:
             ids = ids[: ids.index(self.end)]
         return self.hf.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
+    def tokens_like(self, pattern: str) -> np.ndarray:
+        """bool[size], True at ids whose text, without blanks around it, is matched in full by a regular expression."""
+        return _tokens_like(self, pattern)
+
     def banned_v(self, vocab: int) -> np.ndarray:
         """bool[vocab], True at ids that must not be sampled: `banned` and the rows without a token."""
         mask = np.arange(vocab) >= self.size
@@ -99,6 +105,7 @@ def wrap(hf: Any, where: str | Path) -> Tokenizer:
     return Tokenizer(hf, pad, end, known.get(IMAGE), len(hf), banned, known.get(VIDEO), str(where))
 
 
+@functools.lru_cache(maxsize=8)  # asked for each prompt, and the vocabulary is copied for each look at it
 def require_images(tokenizer: Tokenizer) -> None:
     """Raises TokenizerError where a policy with a vision tower has a tokenizer that knows no vision tokens."""
     missing = [n for n in (IMAGE, START, STOP) if n not in tokenizer.hf.get_vocab()]
@@ -107,6 +114,12 @@ def require_images(tokenizer: Tokenizer) -> None:
             f"{tokenizer.where}: no {', '.join(missing)} among its {tokenizer.size} tokens, but the policy sees "
             "pictures; take the tokenizer files of the vision-language checkpoint"
         )
+
+
+@functools.lru_cache(maxsize=8)
+def _tokens_like(tokenizer: Tokenizer, pattern: str) -> np.ndarray:
+    texts = (tokenizer.hf.decode([i]).strip() for i in range(tokenizer.size))
+    return np.array([re.fullmatch(pattern, text) is not None for text in texts])
 
 
 def _added_special(hf) -> list[int]:

@@ -1,8 +1,9 @@
 """Builds the tokenizer of the tiny policy: `python experiments/cold_start/tokenizer.py --out dtr1_jax/assets/tiny`.
 
 A byte-level BPE for words, and before it a list of pieces that are always one token: the tags of a transcript, the
-punctuation of a twin between two values, and the integers to 255 with and without the comma that follows them in a box.
-An object with three attributes then costs thirteen tokens. Everything else, any UTF-8 text, still has an encoding.
+punctuation of a twin between two values, the integers to 255 with and without the comma that follows them in a box,
+and the ids of a thought with the blank before them. An object with three attributes then costs thirteen tokens.
+Everything else, any UTF-8 text, still has an encoding.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def pieces() -> list[str]:
         '<twin>{"size":[', '],"objects":[', '"]}]}</twin><think>', '</think><answer>{"objects":[', "]}</answer>",
         '","box":[', '","', '"]}', '],"depth":', '],"attributes":["', '{"objects":[', '{"boxes":[[', '{"text":"', '"}',
         '],"objects":[]}</twin><think>', '"}]}</twin><think>', '],"relations":[[',
-        ": ", ". ", "user\n", "assistant\n",
+        ": ", ". ", ", ", "user\n", "assistant\n",
     ]  # fmt: skip
     numbered = [
         t.format(i)
@@ -50,6 +51,7 @@ def pieces() -> list[str]:
         for t in ('{{"id":{},"label":"', '"]}},{{"id":{},"label":"', '],"depth":{},"attributes":["')
     ]
     numbered += [f'],"objects":[{{"id":{i},"label":"' for i in (1,)]
+    numbered += [f" {i}" for i in IDS]
     integers = [f"{i}{comma}" for i in range(INTEGERS) for comma in ("", ",")]
     return tags + fixed + numbered + integers
 
@@ -83,14 +85,25 @@ def build(examples: int) -> Tokenizer:
     return tokenizer
 
 
+def extend(path: Path) -> Tokenizer:
+    """A tokenizer of ours with the pieces that it lacks at its end: the ids that a policy has learnt stay."""
+    tokenizer = Tokenizer.from_file(str(path))
+    known = tokenizer.get_vocab()
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in pieces() if t not in known])
+    if tokenizer.get_vocab_size() > VOCAB:
+        raise SystemExit(f"{path}: {tokenizer.get_vocab_size()} ids with the pieces it lacks, more than {VOCAB}")
+    return tokenizer
+
+
 def main() -> None:
     """Writes the folder of the tokenizer and says how many ids it has."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--examples", type=int, default=4000)
+    parser.add_argument("--extend", type=Path, help="tokenizer.json to which the pieces that it lacks are added")
     args = parser.parse_args()
     hf = PreTrainedTokenizerFast(
-        tokenizer_object=build(args.examples),
+        tokenizer_object=extend(args.extend) if args.extend else build(args.examples),
         pad_token="<|endoftext|>",
         eos_token="<|im_end|>",
         chat_template=TEMPLATE,

@@ -15,20 +15,20 @@ from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Instance
 
 TEXT = "list everything."
-_LENGTH = 44  # of a thought, in ids and words
+_LENGTH = 44  # of the thought and the answer, in words and ids
 
 
 def drill(rng: np.random.Generator, things: tuple[Instance, ...]) -> Query:
-    """Steps "how: ids." over all objects, each by itself: a category or attribute, a relation, an extreme.
+    """Steps "how ids." over all objects, each by itself: a category or attribute, a relation, an extreme.
 
-    The answer is all objects.
+    What is looked up is drawn, so that only the ids can be learnt from it. The answer is all objects.
     """
     asker = chains.Asker(rng, "train", {thing.id: thing for thing in things}, "many")
     steps: list[str] = []
     length = len(things)
     while True:
         step = _step(asker)
-        length += len(step.split()) + step.count(",") + 3
+        length += len(step.split()) + 2
         if length > _LENGTH:
             return Query(TEXT, " ".join(steps), tuple(asker.scene), "semantic", 1)
         steps.append(step)
@@ -46,7 +46,7 @@ def _step(asker: chains.Asker) -> str:
         draft = None
     if draft is None:
         thing = pick(asker.rng, tuple(asker.scene.values()))
-        word = pick(asker.rng, (thing.label, *thing.attributes))
+        word = thing.label if asker.chance(0.5) else pick(asker.rng, thing.attributes)
         ids = [i for i, other in asker.scene.items() if word == other.label or word in other.attributes]
         draft = chains.keep(everything, word, ids)
     return draft.steps[-1]

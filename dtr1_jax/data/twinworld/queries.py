@@ -49,7 +49,7 @@ class Query:
 
     Attributes:
       text: the user's words.
-      thought: steps "how: ids."; the ids of the last step are the answer.
+      thought: steps "how ids."; the ids of the last step are the answer.
       ids: the wanted objects, ascending; empty where there is none.
       category, level: as in types.Example.
     """
@@ -202,7 +202,7 @@ def _relation_named(a: Asker) -> Draft | None:
     anchor, name = alone(a), a.pick(_PLACES)
     if anchor is None:
         return None
-    draft = relation(a, everything(a), name, anchor.id, f"{anchor.label}: {anchor.id}.")
+    draft = relation(a, everything(a), name, anchor.id, f"{anchor.label} {anchor.id}.")
     return _said(a, draft, _NOUN, a.say(phrases.RELATIONS[name], f"the {anchor.label}"))
 
 
@@ -260,7 +260,8 @@ def _twice(a: Asker) -> Draft | None:
     if len(pairs) > 1 or len(a.scene) < 2:
         return None
     ids = tuple(i for i, thing in a.scene.items() if thing.label in pairs)
-    return Draft(ids, (f"twice: {' '.join([*pairs, listed(ids)])}.",))
+    how = f"twice: {pairs[0]}" if pairs else "twice"
+    return Draft(ids, (f"{how}{listed(ids)}.",))
 
 
 def _twice_alone(a: Asker) -> Draft | None:
@@ -283,7 +284,7 @@ def _common(a: Asker) -> tuple[Draft, str, int] | None:
         return None
     word = ranked[0][0]
     ids = tuple(having(a, everything(a), place, word))
-    return Draft(ids, (f"most {which}: {word} {listed(ids)}.",)), a.say(phrases.MOST[which]), place
+    return Draft(ids, (f"most {which}: {word}{listed(ids)}.",)), a.say(phrases.MOST[which]), place
 
 
 def _common_alone(a: Asker) -> Draft | None:
@@ -298,7 +299,7 @@ def _single(a: Asker) -> Draft | None:
     ids = tuple(i for i, thing in a.scene.items() if counts[thing.attributes[place]] == 1)
     if len(a.scene) < 2:
         return None
-    return _said(a, Draft(ids, (f"single {which}: {listed(ids)}.",)), _NOUN, a.say(phrases.SINGLE[which]))
+    return _said(a, Draft(ids, (f"single {which}{listed(ids)}.",)), _NOUN, a.say(phrases.SINGLE[which]))
 
 
 def _use_size_extreme(a: Asker) -> Draft | None:
