@@ -48,7 +48,7 @@ setup(
             "av>=14,<19",
             "ruff>=0.12",
         ],
-        # reference models; the tests that compare with them skip without it
-        "parity": ["torch==2.13.0", "peft>=0.19,<0.22"],
+        # reference models and metrics; the tests that compare with them skip without it
+        "parity": ["torch==2.13.0", "peft>=0.19,<0.22", "rouge-score>=0.1.2,<0.2", "pycocoevalcap>=1.2,<2"],
     },
 )
