@@ -32,6 +32,7 @@ setup(
         "jinja2>=3.1",
         "opencv-python-headless>=4.10,<6",
         "tensorboardX>=2.6.4,<3",
+        "sacrebleu>=2.4,<3",
         "jaxtyping>=0.3,<0.4",
     ],
     extras_require={
