@@ -86,6 +86,24 @@ def test_failed_samples_stay_in_the_denominator():
     assert bleu([None], [["a b"]]) == 0.0
 
 
+def test_a_table_there_and_back(tmp_path):
+    table = frequencies(REFERENCES)
+    captions.write_frequencies(tmp_path / "idf.json", table)
+    assert captions.read_frequencies(tmp_path / "idf.json") == table
+
+
+@pytest.mark.parametrize("content", [
+    "", "[]", "{}", '{"documents":0,"counts":{}}', '{"documents":2,"counts":{"a":3}}', '{"documents":true,"counts":{}}',
+    '{"documents":2,"counts":{"a":0.5}}', '{"documents":2,"counts":[1]}', "[" * 100_000,
+])  # fmt: skip
+def test_a_broken_table_is_told(tmp_path, content):
+    (tmp_path / "idf.json").write_text(content)
+    with pytest.raises(ValueError, match=r"idf\.json: expected JSON"):
+        captions.read_frequencies(tmp_path / "idf.json")
+    with pytest.raises(ValueError, match=r"none\.json: expected JSON"):
+        captions.read_frequencies(tmp_path / "none.json")
+
+
 def test_a_single_document_has_no_weights():
     assert cider_d("a b c d", ["a b c d"], frequencies([["a b c d"]])) == 0.0
 

@@ -21,9 +21,11 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from dtr1_jax.benchmarks.words import lcs, ngrams, ptb_words
 
@@ -52,6 +54,30 @@ def frequencies(references: Sequence[Sequence[str]]) -> Frequencies:
     for of_sample in references:
         counts.update(set().union(*(ngrams(ptb_words(reference), ORDER) for reference in of_sample)))
     return Frequencies(len(references), counts)
+
+
+def write_frequencies(path: str | Path, table: Frequencies) -> None:
+    """Writes a table as JSON, {"documents": n, "counts": {"words with spaces": n}}."""
+    counts = {" ".join(gram): count for gram, count in sorted(table.counts.items())}
+    text = json.dumps({"documents": table.documents, "counts": counts}, ensure_ascii=False, separators=(",", ":"))
+    Path(path).write_text(text + "\n", "utf-8", errors="replace")
+
+
+def read_frequencies(path: str | Path) -> Frequencies:
+    """Reads what `write_frequencies` wrote. Raises ValueError, naming the file, where it is something else."""
+    try:
+        form = json.loads(Path(path).read_text("utf-8"))
+        documents, counts = form["documents"], form["counts"]
+        sound = type(documents) is int and documents >= 1
+        sound = sound and all(type(n) is int and 1 <= n <= documents for n in counts.values())
+        if not sound:
+            raise ValueError("a count that is no integer from 1 to the number of documents")
+        return Frequencies(documents, {tuple(gram.split(" ")): count for gram, count in counts.items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f'{path}: expected JSON {{"documents": n, "counts": {{"words": n}}}} as write_frequencies makes it, got'
+            f" {type(error).__name__}: {error}"
+        ) from error
 
 
 def cider_d(answer: str | None, references: Sequence[str], table: Frequencies) -> float:

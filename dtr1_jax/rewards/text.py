@@ -92,6 +92,31 @@ def similarity(answers: Sequence[str | None], references: Sequence[Sequence[str]
     return [min(max(score, 0.0), 1.0) if np.isfinite(score) else 0.0 for score in scores]
 
 
+PLAIN = {"rouge_l": rouge_l, "bleu4": bleu4, "cider": cider}  # columns that need no model
+
+
+def score_item(item: dict) -> list[float]:
+    """Text rewards of one answer, for `workers.Pool("dtr1_jax.rewards.text:score_item")`.
+
+    Args:
+      item: {"columns": names out of PLAIN, "answer": text or None, "references": texts, "table": path of a file that
+        `captions.write_frequencies` wrote, or None for FLAT}.
+
+    Returns the columns in their order.
+    """
+    answer, references = item["answer"], item["references"]
+    table = FLAT if item.get("table") is None else _table(item["table"])
+    return [
+        cider(answer, references, table) if name == "cider" else PLAIN[name](answer, references)
+        for name in item["columns"]
+    ]
+
+
+@functools.lru_cache(maxsize=4)
+def _table(path: str) -> Frequencies:
+    return captions.read_frequencies(path)
+
+
 def _prepared(answer: str | None, references: Sequence[str]) -> tuple[str, list[str]]:
     """Cleaned answer, and the cleaned references that have words."""
     others = [clean(reference) for reference in references]
