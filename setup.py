@@ -32,6 +32,7 @@ setup(
         "jinja2>=3.1",
         "opencv-python-headless>=4.10,<6",
         "tensorboardX>=2.6.4,<3",
+        "sacrebleu>=2.4,<3",
         "jaxtyping>=0.3,<0.4",
     ],
     extras_require={
@@ -48,7 +49,7 @@ setup(
             "av>=14,<19",
             "ruff>=0.12",
         ],
-        # reference models; the tests that compare with them skip without it
-        "parity": ["torch==2.13.0", "peft>=0.19,<0.22"],
+        # reference models and metrics; the tests that compare with them skip without it
+        "parity": ["torch==2.13.0", "peft>=0.19,<0.22", "rouge-score>=0.1.2,<0.2", "pycocoevalcap>=1.2,<2"],
     },
 )

@@ -23,7 +23,7 @@ LAYERS = (
 ALSO = {"mesh": ("config",), "data": ("twin",)} | dict.fromkeys(LAYERS[-1], LAYERS[-1])
 # Rooms that may import this alone, whatever lies below them.
 ONLY = {
-    "rewards": ("types", "config", "twin", "workers"),
+    "rewards": ("types", "config", "twin", "workers", "benchmarks"),
     "rl": ("types", "config", "mesh", "models.policy"),
 }
 # Packages of others, and the files (or folders) that may import them. All else is free.
