@@ -79,7 +79,7 @@ def practice(
     things = instances(layout(rng, "train", count, SMALLEST))
     asked: list[Query] = []
     while len(asked) < queries:
-        (category, level), want = pick(rng, _CELLS), _wish(rng)
+        (category, level), want = pick(rng, _CELLS), wish(rng)
         query = ask(rng, "train", things, category, level, want)
         if query is None:
             query = ask(rng, "train", things, "semantic", 1, "one")
@@ -87,7 +87,8 @@ def practice(
     return things, [drill(rng, things) for _ in range(drills)] + asked
 
 
-def _wish(rng: np.random.Generator) -> str:
+def wish(rng: np.random.Generator) -> str:
+    """How many objects a query should have as its answer: "none", "one" or "many"."""
     draw = rng.random()
     return "none" if draw < _EMPTY else "many" if draw < _EMPTY + _SEVERAL else "one"
 
@@ -97,7 +98,7 @@ def _compose(
 ) -> tuple[Layout, tuple[Instance, ...], Query]:
     """A scene and a query that fit together. A wished category and level that no scene allows gives way to another."""
     category, level = pick(rng, _CELLS)
-    want = _wish(rng)
+    want = wish(rng)
     for _ in range(_SCENES):
         scene = layout(rng, split, int(rng.integers(low, high + 1)), size)
         things = instances(scene)

@@ -1,0 +1,119 @@
+"""Video example i of TwinWorld, a pure function of (seed, split, i)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dtr1_jax.data.twinworld import draw, films, temporal
+from dtr1_jax.data.twinworld.categories import UNSEEN
+from dtr1_jax.data.twinworld.generate import SMALLEST, SPLITS, wish
+from dtr1_jax.data.twinworld.queries import Query, ask
+from dtr1_jax.data.twinworld.scenes import pick
+from dtr1_jax.types import Example, Instance, Target, Video
+
+FPS = 2.0  # frames per second that a video says
+_STREAM = 7  # keeps the random numbers of videos apart from those of pictures
+_SCENES = 5  # videos drawn for one wished kind of query before another kind is taken
+_TEMPORAL = 0.75  # share of the queries that are about time; the others are about what an object is
+_LEVELS = (1, 2, 3, 4)
+
+
+def example(
+    seed: int, split: str, index: int, *, size: int = SMALLEST, frames: int = 8, min_objects: int = 2,
+    max_objects: int = 5,
+) -> Example:  # fmt: skip
+    """One video with one implicit query, the same on every call.
+
+    Args:
+      seed, split, index, size: as of generate.example; the random numbers are others than those of pictures.
+      frames: of the video, 4 .. 64.
+      min_objects, max_objects: 1 <= min_objects <= max_objects <= 6.
+
+    Returns:
+      An Example with task "segmentation" and `media` of one Video; `image` is its first frame. The scene's instances
+      have boxes, masks and velocities over time.
+
+    Raises:
+      ValueError: an argument is out of range.
+    """
+    rng, film, things = begin(seed, split, index, size, frames, min_objects, max_objects)
+    about_time, level, want = rng.random() < _TEMPORAL, pick(rng, _LEVELS), wish(rng)
+    for _ in range(_SCENES):
+        prefer = preferred(split, things)
+        if about_time:
+            query = temporal.ask(rng, split, things, level, want, prefer)
+        else:
+            query = ask(rng, split, things, "semantic", level, want, prefer)
+        if query is not None:
+            break
+        level = max(1, level - 1) if len(things) < 3 else level  # few objects seldom carry long chains
+        film, things = _film(rng, split, size, frames, min_objects, max_objects)
+    else:
+        query = ask(rng, split, things, "semantic", 1, "one", preferred(split, things))
+    uid = f"twinworld-video/{split}/{seed}/{index}"
+    return filmed(rng, film, things, uid, query)
+
+
+def begin(
+    seed: int, split: str, index: int, size: int, frames: int, low: int, high: int, stream: int = _STREAM
+) -> tuple[np.random.Generator, films.Film, tuple[Instance, ...]]:
+    """(the random numbers of an example, its first film, the film's instances). Raises ValueError as `example` does."""
+    if split not in SPLITS:
+        raise ValueError(f"twinworld split: expected one of {SPLITS}, got {split!r}")
+    if not 1 <= low <= high <= films.MOST_OBJECTS:
+        raise ValueError(
+            f"twinworld objects of a video: expected 1 <= min_objects <= max_objects <= {films.MOST_OBJECTS}, "
+            f"got {low} and {high}"
+        )
+    if size < SMALLEST:
+        raise ValueError(f"twinworld size: expected at least {SMALLEST} pixels, got {size}")
+    if not films.FEWEST_FRAMES <= frames <= films.MOST_FRAMES:
+        raise ValueError(
+            f"twinworld frames: expected {films.FEWEST_FRAMES} to {films.MOST_FRAMES} frames of a video, got {frames}"
+        )
+    rng = np.random.default_rng([seed, SPLITS.index(split), index, stream])
+    return rng, *_film(rng, split, size, frames, low, high)
+
+
+def preferred(split: str, things: tuple[Instance, ...]) -> frozenset[int]:
+    """Ids of the objects about which a held-out query should be: those of unseen combinations."""
+    if split != "heldout":
+        return frozenset()
+    return frozenset(thing.id for thing in things if (thing.label, thing.attributes[0]) in UNSEEN)
+
+
+def filmed(rng: np.random.Generator, film: films.Film, things: tuple[Instance, ...], uid: str, query: Query) -> Example:
+    """The example of a film and a query about it; paints the frames."""
+    size, frames = film.owner.shape[1], len(film.owner)
+    pixels = draw.film(rng, size, film.sprites, film.corners, film.shown)
+    return Example(
+        uid=uid,
+        image=pixels[0],
+        query=query.text,
+        task="segmentation",
+        target=over_time(things, query.ids, (frames, size, size)),
+        scene=things,
+        answer_ids=query.ids,
+        thought=query.thought,
+        category=query.category,
+        level=query.level,
+        media=(Video(pixels, np.arange(frames), FPS, frames),),
+    )
+
+
+def over_time(things: tuple[Instance, ...], ids: tuple[int, ...], shape: tuple[int, int, int]) -> Target:
+    """The target of a video in which the objects with these ids are wanted; `shape` is frames, height, width."""
+    wanted = [thing for thing in things if thing.id in ids]
+    masks = np.zeros(shape, bool)
+    for thing in wanted:
+        masks |= thing.masks
+    tracks = np.array([thing.boxes for thing in wanted], np.float32).reshape(-1, shape[0], 4)
+    first = tracks[:, 0]
+    return Target(masks[0], first[first[:, 2] > first[:, 0]], masks=masks, tracks=tracks)
+
+
+def _film(
+    rng: np.random.Generator, split: str, size: int, frames: int, low: int, high: int
+) -> tuple[films.Film, tuple[Instance, ...]]:
+    film = films.film(rng, split, int(rng.integers(low, high + 1)), size, frames)
+    return film, films.instances(film)
