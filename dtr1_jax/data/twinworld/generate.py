@@ -37,15 +37,7 @@ def example(
     Raises:
       ValueError: an argument is out of range.
     """
-    if split not in SPLITS:
-        raise ValueError(f"twinworld split: expected one of {SPLITS}, got {split!r}")
-    if not 1 <= min_objects <= max_objects <= MOST_OBJECTS:
-        raise ValueError(
-            f"twinworld objects: expected 1 <= min_objects <= max_objects <= {MOST_OBJECTS}, "
-            f"got {min_objects} and {max_objects}"
-        )
-    if size < SMALLEST:
-        raise ValueError(f"twinworld size: expected at least {SMALLEST} pixels, got {size}")
+    check(split, size, min_objects, max_objects)
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     scene, things, query = _compose(rng, split, size, min_objects, max_objects)
     image = paint(rng, scene)
@@ -66,6 +58,16 @@ def example(
         category=query.category,
         level=query.level,
     )
+
+
+def check(split: str, size: int, low: int, high: int, most: int = MOST_OBJECTS) -> None:
+    """Raises ValueError where an argument of an example, `low` to `high` objects, is out of range."""
+    if split not in SPLITS:
+        raise ValueError(f"twinworld split: expected one of {SPLITS}, got {split!r}")
+    if not 1 <= low <= high <= most:
+        raise ValueError(f"twinworld objects: expected 1 <= min_objects <= max_objects <= {most}, got {low} and {high}")
+    if size < SMALLEST:
+        raise ValueError(f"twinworld size: expected at least {SMALLEST} pixels, got {size}")
 
 
 def practice(

@@ -310,6 +310,17 @@ KINDS: dict[tuple[str, int], tuple[Callable[[Asker], Draft | None], ...]] = {
     ("count", 4): (_common_attribute_extreme, _compared_attribute_extreme, _twice_related),
 }
 
+# Those whose answer can be no object, one or several, so that it can be counted.
+COUNTED: dict[tuple[str, int], tuple[Callable[[Asker], Draft | None], ...]] = KINDS | {
+    ("spatial", 1): (_side,),
+    ("spatial", 2): (_relation_named,),
+    ("spatial", 4): (_two_relations,),
+    ("count", 1): (_twice_alone,),
+    ("count", 2): (_common_alone, _single),
+    ("count", 3): (_common_attribute, _compared_attribute),
+    ("count", 4): (_twice_related,),
+}
+
 
 def ask(
     rng: np.random.Generator,

@@ -285,6 +285,12 @@ KINDS: dict[int, tuple[Callable[[Watcher], Draft | None], ...]] = {
     3: (_attribute_extreme, _related_attribute, _timed_alone),
     4: (_timed_attribute, _related_extreme, _state_attribute_extreme),
 }
+COUNTED = {  # those whose answer can be no object, one or several
+    1: (_state_alone,),
+    2: (_state_attribute, _related_alone),
+    3: (_related_attribute, _timed_alone),
+    4: (_timed_attribute,),
+}
 BARE = {  # of objects without known attributes
     1: (_state_alone,),
     2: (_extreme_alone, _two_states, _related_alone),

@@ -71,10 +71,6 @@ EVENTS = {  # of an object alone, and of one beside an anchor: clause, and what 
 }
 TIMES = ("before", "after")
 
-# Whole questions that are answered by a word; {} is the noun phrase.
-WAY = Phrases(("which way does {} move?", "where does {} go, left, right, up or down?"), ("which way is {} moving?",))
-MORE = Phrases(("does {} move?", "does {} change its place?"), ("is {} moving?",))
-
 
 def pools():
     """Yields every Phrases of this module, for checks over all of them."""
@@ -82,4 +78,3 @@ def pools():
         yield from table.values()
     for pair in EVENTS.values():
         yield from pair
-    yield from (WAY, MORE)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from dtr1_jax.data.twinworld import draw, films, temporal
 from dtr1_jax.data.twinworld.categories import UNSEEN
-from dtr1_jax.data.twinworld.generate import SMALLEST, SPLITS, wish
-from dtr1_jax.data.twinworld.queries import Query, ask
+from dtr1_jax.data.twinworld.generate import SMALLEST, SPLITS, check, wish
+from dtr1_jax.data.twinworld.queries import ask
 from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Example, Instance, Target, Video
 
 FPS = 2.0  # frames per second that a video says
-_STREAM = 7  # keeps the random numbers of videos apart from those of pictures
+STREAM = 7  # keeps the random numbers of videos apart from those of pictures
 _SCENES = 5  # videos drawn for one wished kind of query before another kind is taken
 _TEMPORAL = 0.75  # share of the queries that are about time; the others are about what an object is
 _LEVELS = (1, 2, 3, 4)
@@ -50,23 +52,18 @@ def example(
         film, things = _film(rng, split, size, frames, min_objects, max_objects)
     else:
         query = ask(rng, split, things, "semantic", 1, "one", preferred(split, things))
-    uid = f"twinworld-video/{split}/{seed}/{index}"
-    return filmed(rng, film, things, uid, query)
+    made = filmed(rng, film, things, f"twinworld-video/{split}/{seed}/{index}", query.text)
+    return dataclasses.replace(
+        made, target=over_time(things, query.ids, film.owner.shape), answer_ids=query.ids, thought=query.thought,
+        category=query.category, level=query.level,
+    )  # fmt: skip
 
 
 def begin(
-    seed: int, split: str, index: int, size: int, frames: int, low: int, high: int, stream: int = _STREAM
+    seed: int, split: str, index: int, size: int, frames: int, low: int, high: int, stream: int = STREAM
 ) -> tuple[np.random.Generator, films.Film, tuple[Instance, ...]]:
     """(the random numbers of an example, its first film, the film's instances). Raises ValueError as `example` does."""
-    if split not in SPLITS:
-        raise ValueError(f"twinworld split: expected one of {SPLITS}, got {split!r}")
-    if not 1 <= low <= high <= films.MOST_OBJECTS:
-        raise ValueError(
-            f"twinworld objects of a video: expected 1 <= min_objects <= max_objects <= {films.MOST_OBJECTS}, "
-            f"got {low} and {high}"
-        )
-    if size < SMALLEST:
-        raise ValueError(f"twinworld size: expected at least {SMALLEST} pixels, got {size}")
+    check(split, size, low, high, films.MOST_OBJECTS)
     if not films.FEWEST_FRAMES <= frames <= films.MOST_FRAMES:
         raise ValueError(
             f"twinworld frames: expected {films.FEWEST_FRAMES} to {films.MOST_FRAMES} frames of a video, got {frames}"
@@ -82,23 +79,13 @@ def preferred(split: str, things: tuple[Instance, ...]) -> frozenset[int]:
     return frozenset(thing.id for thing in things if (thing.label, thing.attributes[0]) in UNSEEN)
 
 
-def filmed(rng: np.random.Generator, film: films.Film, things: tuple[Instance, ...], uid: str, query: Query) -> Example:
-    """The example of a film and a query about it; paints the frames."""
+def filmed(rng: np.random.Generator, film: films.Film, things: tuple[Instance, ...], uid: str, query: str) -> Example:
+    """The example of a film, with an empty target; paints the frames."""
     size, frames = film.owner.shape[1], len(film.owner)
     pixels = draw.film(rng, size, film.sprites, film.corners, film.shown)
-    return Example(
-        uid=uid,
-        image=pixels[0],
-        query=query.text,
-        task="segmentation",
-        target=over_time(things, query.ids, (frames, size, size)),
-        scene=things,
-        answer_ids=query.ids,
-        thought=query.thought,
-        category=query.category,
-        level=query.level,
-        media=(Video(pixels, np.arange(frames), FPS, frames),),
-    )
+    nothing = Target(np.zeros((size, size), bool), np.zeros((0, 4), np.float32))
+    media = (Video(pixels, np.arange(frames), FPS, frames),)
+    return Example(uid, pixels[0], query, "segmentation", nothing, things, media=media)
 
 
 def over_time(things: tuple[Instance, ...], ids: tuple[int, ...], shape: tuple[int, int, int]) -> Target:
