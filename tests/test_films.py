@@ -138,10 +138,8 @@ def test_motions_are_what_they_are_called(shot):
             assert found.turns == (name == "bouncing") or name == "hiding"
             if name == "hiding":
                 assert found.hidden and found.first == 0 and found.last == 7
-            if name in ("entering", "passing"):
-                assert found.first > 0
-            if name in ("leaving", "passing"):
-                assert found.last < 7
+            assert (found.first > 0) == (name in ("entering", "passing")), "nothing comes from behind another"
+            assert (found.last < 7) == (name in ("leaving", "passing"))
     assert set(names) == {*motions.MOTIONS, "hiding", "crossing"}
 
 

@@ -157,6 +157,11 @@ def _sound(film: Film, k: int, share: np.ndarray) -> bool:
     found = moves.move(thing)
     if name == "hiding":
         return bool(found.hidden) and found.first == 0 and found.last == len(shown) - 1
+    # what comes and goes does so at the picture's edge, not from behind another
+    if (found.first > 0) != (name in ("entering", "passing")):
+        return False
+    if (found.last < len(shown) - 1) != (name in ("leaving", "passing")):
+        return False
     if found.moves is not (name != "still"):
         return False
     return found.turns == (name == "bouncing")

@@ -40,7 +40,8 @@ def example(
     """
     rng, film, things = begin(seed, split, index, size, frames, min_objects, max_objects)
     about_time, level, want = rng.random() < _TEMPORAL, pick(rng, _LEVELS), wish(rng)
-    for _ in range(_SCENES):
+    enough = max(min_objects, min(max_objects, level + 1))  # few objects seldom carry long chains
+    for tried in range(_SCENES):
         prefer = preferred(split, things)
         if about_time:
             query = temporal.ask(rng, split, things, level, want, prefer)
@@ -48,8 +49,8 @@ def example(
             query = ask(rng, split, things, "semantic", level, want, prefer)
         if query is not None:
             break
-        level = max(1, level - 1) if len(things) < 3 else level  # few objects seldom carry long chains
-        film, things = _film(rng, split, size, frames, min_objects, max_objects)
+        level = max(1, level - (tried > 1))
+        film, things = _film(rng, split, size, frames, enough, max_objects)
     else:
         query = ask(rng, split, things, "semantic", 1, "one", preferred(split, things))
     made = filmed(rng, film, things, f"twinworld-video/{split}/{seed}/{index}", query.text)
