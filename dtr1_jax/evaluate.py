@@ -22,7 +22,7 @@ from dtr1_jax.data import files, pipeline, prompts
 from dtr1_jax.rewards import resolve, score
 from dtr1_jax.rewards.resolve import Outcome
 from dtr1_jax.rl import rollout as rollouts
-from dtr1_jax.twin import text, transcript
+from dtr1_jax.twin import text, tracks, transcript
 from dtr1_jax.types import Example, Rollout
 
 LARGEST = 512  # side in pixels to which pictures of the gallery are shrunk
@@ -172,8 +172,8 @@ def draw_prediction(p: Prediction) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def draw_twin(p: Prediction, image: np.ndarray) -> np.ndarray:
-    """uint8[h, w, 3]: the objects of the predicted twin, which must be there, over `image`."""
-    objects = p.transcript.twin.objects
+    """uint8[h, w, 3]: the objects of the predicted twin, which must be there, over `image`, the first frame."""
+    objects = tracks.first(p.transcript.twin).objects
     boxes = np.array([text.to_unit(o.box, p.canvas) for o in objects], np.float32).reshape(-1, 4)
     return draw.overlay(image, boxes=boxes, names=[f"{o.id} {o.label}" for o in objects])
 

@@ -26,15 +26,19 @@ LEVELS = (1, 2, 3, 4)
 
 @dataclasses.dataclass(frozen=True)
 class Instance:
-    """One object of a picture as the data set annotates it.
+    """One object of a picture or video as the data set annotates it.
 
     Attributes:
-      id: 1, 2, ... in the order in which an oracle twin lists the objects.
+      id: 1, 2, ... in the order in which an oracle twin lists the objects; the same in all frames of a video.
       label: category name.
-      box: x1,y1,x2,y2 of the visible part, unit frame.
-      mask: bool[h, w], the visible pixels at the picture's own size.
+      box: x1,y1,x2,y2 of the visible part, unit frame; of a video: in its first frame, all 0 where it is not seen.
+      mask: bool[h, w], the visible pixels at the picture's own size; of a video: in its first frame.
       depth: 1 = nearest; 0 = not known.
       attributes: words such as "red", "large", "metal".
+      boxes: float64[T, 4], `box` in each frame of a video, all 0 where it is not seen; None = a picture.
+      masks: bool[T, h, w], `mask` in each frame of a video; None = a picture, or not known.
+      velocity: dx, dy of the object from one frame to the next, unit frame, the mean from the first frame in which it
+        is seen to the last; None = not known but from `boxes`.
     """
 
     id: int
@@ -43,6 +47,9 @@ class Instance:
     mask: np.ndarray
     depth: int = 0
     attributes: tuple[str, ...] = ()
+    boxes: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    velocity: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +57,25 @@ class Target:
     """What a right answer is.
 
     Attributes:
-      mask: bool[h, w], union of the wanted pixels at the picture's own size; all False where nothing is wanted.
+      mask: bool[h, w], union of the wanted pixels at the picture's own size; all False where nothing is wanted. Of a
+        video: those of its first frame, and so are `boxes`.
       boxes: float32[n, 4], one box per wanted object, unit frame; n = 0 where nothing is wanted.
       ignore: bool[h, w] or None, pixels that count neither way (crowd regions).
+      masks: bool[T, h, w], `mask` in each frame of a video; None = a picture, or a video with words as its answer.
+      tracks: float32[n, T, 4], the box of each wanted object in each frame of a video, unit frame, all 0 where it is
+        not seen; n counts objects that are seen in some frame. None where `masks` is.
+      labelled: bool[T], frames of a video that are annotated; the others count neither way. None = all.
+      references: right answers in words, the oracle's first: any of them is right (vqa), or all are to be compared
+        with (summary). Empty for the other tasks, where `mask` and `boxes` are the target; for words these are empty.
     """
 
     mask: np.ndarray
     boxes: np.ndarray
     ignore: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    tracks: np.ndarray | None = None
+    labelled: np.ndarray | None = None
+    references: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

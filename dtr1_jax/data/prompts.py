@@ -30,6 +30,11 @@ _FRAMES = {
 }
 
 
+_MOVING = (
+    'An object that does not stand still has, in place of "box", "track":{{"{first}":[x1,y1,x2,y2],'
+    '"{last}":[x1,y1,x2,y2]}} with the frames where its motion begins, changes or ends, null for a frame from which on '
+    'it is out of sight, and "velocity":[dx,dy] from one frame to the next. '
+)
 _PLACEHOLDER = re.compile("|".join(map(re.escape, (tokens_lib.IMAGE, tokens_lib.VIDEO))))
 
 
@@ -70,17 +75,21 @@ def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twi
     w, h = canvas.size
     frame = _FRAMES[canvas.frame].format(w=w, h=h)
     form = "<think>your reasoning over the twin</think><answer>answer</answer>"
+    what, numbers, moving = "picture", "", ""
+    if canvas.frames:
+        what, numbers = "video", f'"frames":{list(canvas.frames)},'.replace(" ", "")
+        moving = _MOVING.format(first=canvas.frames[0], last=canvas.frames[-1])
     if twin is None:
         return (
-            "First describe the picture as a digital twin, then reason over it, then answer.\n"
-            f'<twin>{{"size":[{w},{h}],"objects":[{{"id":1,"label":"mug","box":[x1,y1,x2,y2],"depth":1,'
+            f"First describe the {what} as a digital twin, then reason over it, then answer.\n"
+            f'<twin>{{"size":[{w},{h}],{numbers}"objects":[{{"id":1,"label":"mug","box":[x1,y1,x2,y2],"depth":1,'
             f'"attributes":["red"]}}]}}</twin>{form}\n'
-            f"Boxes are integers {frame}. Ids count from 1, depth 1 is nearest. "
+            f"Boxes are integers {frame}. Ids count from 1, depth 1 is nearest. {moving}"
             f"Write compact JSON. The answer is {_ANSWERS[task]}.\nQuery: {query}"
         )
     return (
-        f"This is the digital twin of a picture, all that is known of it.\n{shown}"
-        f"Boxes are [x1,y1,x2,y2], integers {frame}, x to the right and y down; depth 1 is nearest. "
+        f"This is the digital twin of a {what}, all that is known of it.\n{shown}"
+        f"Boxes are [x1,y1,x2,y2], integers {frame}, x to the right and y down; depth 1 is nearest. {moving}"
         f"Reason over the twin, then answer, in this form:\n{form}\n"
         f"The answer is compact JSON: {_ANSWERS[task]}.\nQuery: {query}"
     )
@@ -105,7 +114,8 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
 
     Returns:
       (fields of types.Prompt, padded to `style.length`; fields of types.Images, not padded, or None for a policy
-      without pictures; both without the batch axis; the canvas of the first picture or video, as it was resized).
+      without pictures; both without the batch axis; the canvas of the first picture or video, as it was resized, with
+      the numbers of the video's frames).
 
     Raises:
       PromptError: the query is blank, a picture or video can not be cut, there is no twin to show, or the prompt is
@@ -116,7 +126,9 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
         raise PromptError(f"{example.uid}: expected a query, got only blanks; say what to look for")
     media = (example.media or (example.image,)) if style.geometry else ()
     pieces = _pieces(example, media, style.geometry)
-    canvas = twin_text.Canvas(style.frame, pieces[0].size if pieces else example.image.shape[1::-1])
+    shown = example.media[0] if example.media else None
+    frames = tuple(map(int, shown.index)) if isinstance(shown, types.Video) else ()
+    canvas = twin_text.Canvas(style.frame, pieces[0].size if pieces else example.image.shape[1::-1], frames)
     twin = given(example, canvas) if style.constructor == "given" else None
     text = instruction(example.query, example.task, canvas, style.words, twin)
     chat, grids = _expand(_chat(text, media, style.tokenizer), media, pieces, style)
@@ -238,12 +250,27 @@ def _tokens(chat: str, grids: Sequence[Grid], tokenizer: tokens_lib.Tokenizer) -
 def oracle(example: types.Example, canvas: twin_text.Canvas, reasons: bool = True) -> str:
     """The transcript of a flawless policy: the scene's twin, the reasoning (empty unless it `reasons`), the answer.
 
+    The answer is made of words (vqa, summary: the first of the target's references), of boxes (grounding in a picture),
+    or of ids (segmentation, and a video's grounding, since a box would be that of one frame).
+
     Raises PromptError where the example has no annotated scene with an answer.
     """
-    if example.answer_ids is None or not example.scene:
+    if not example.scene or (example.answer_ids is None and not example.target.references):
         raise PromptError(f"{example.uid}: no annotated scene with an answer, so there is nothing to imitate")
     twin = twin_text.from_scene(example.scene, canvas)
-    return transcript.compose(twin, example.thought if reasons else "", Answer(objects=tuple(example.answer_ids)))
+    return transcript.compose(twin, example.thought if reasons else "", _answer(example, twin))
+
+
+def _answer(example: types.Example, twin: Twin) -> Answer:
+    if example.task in ("vqa", "summary"):
+        if not example.target.references:
+            raise PromptError(f"{example.uid}: no answer in words for task {example.task!r}: nothing to imitate")
+        return Answer(text=example.target.references[0])
+    if example.answer_ids is None:
+        raise PromptError(f"{example.uid}: no objects as an answer for task {example.task!r}: nothing to imitate")
+    if example.task == "grounding" and not twin.frames:
+        return Answer(boxes=tuple(item.box for item in twin.objects if item.id in example.answer_ids))
+    return Answer(objects=tuple(example.answer_ids))
 
 
 def exercise(

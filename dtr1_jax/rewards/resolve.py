@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from dtr1_jax.twin import tracks
 from dtr1_jax.twin.text import Canvas, to_unit
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import Example
@@ -36,14 +37,15 @@ def boxes_of(transcript: Transcript, canvas: Canvas) -> np.ndarray:
     """float32[n, 4], unit frame: the boxes that the answer names, or those of the twin's objects whose ids it names.
 
     Empty where the transcript is unsound or the answer is made of words. `canvas` says what the text's integers mean.
+    Of a video, the boxes are those of its first frame, without objects that are not to be seen there.
     """
     answer = transcript.answer
     if not transcript.sound or answer is None:
         return np.zeros((0, 4), np.float32)
     boxes = answer.boxes or ()
     if answer.objects:
-        box_of = {o.id: o.box for o in transcript.twin.objects}
-        boxes = [box_of[i] for i in answer.objects]
+        box_of = {o.id: o.box for o in tracks.first(transcript.twin).objects}
+        boxes = [box_of[i] for i in answer.objects if i in box_of]
     return np.asarray([to_unit(b, canvas) for b in boxes], np.float32).reshape(-1, 4)
 
 

@@ -3,11 +3,14 @@
 `read_twin` and `read_answer` turn decoded JSON into the dataclasses below. They take any value without raising, and
 list every fault with its place; a dataclass comes back only where there is none, so whoever holds one need not check.
 Boxes here are integers x1,y1,x2,y2 in the frame of the text (twin/text.py), x right and y down, x2 and y2 exclusive.
+What the keyframes of a track say of the frames between them stands in twin/tracks.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import re
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -17,6 +20,7 @@ MAX_OBJECTS = 256
 MAX_RELATIONS = 1024
 MAX_ATTRIBUTES = 16
 MAX_NAME = 64  # characters of a label, an attribute or a relation
+MAX_KEYFRAMES = 128  # of one track
 MAX_INT = (1 << 31) - 1  # ids and depths fit in int32
 
 FORMS = {  # the keys of which an answer has exactly one, by task
@@ -26,7 +30,10 @@ FORMS = {  # the keys of which an answer has exactly one, by task
     "summary": ("text",),
 }
 
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")  # of a frame, as a key
+
 Box = tuple[int, int, int, int]
+Track = tuple[tuple[int, Box | None], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,31 +43,41 @@ class Object:
     Attributes:
       id: positive, unique in its twin.
       label: what it is.
-      box: x1,y1,x2,y2 in the frame of the text.
+      box: x1,y1,x2,y2 in the frame of the text; of a video: the same in all frames. None where there is a track.
       depth: 1 = nearest; None = not said.
       attributes: words such as "red".
+      track: of a video: (frame number, box), ascending; it appears in the first and is gone after the last. None in the
+        place of a box: out of sight from this frame until the next keyframe. Empty where there is a box.
+      velocity: dx, dy of the box's centre in the frame of the text, from one of the twin's frames to the next, the mean
+        over the track; None = not said.
     """
 
     id: int
     label: str
-    box: Box
+    box: Box | None
     depth: int | None = None
     attributes: tuple[str, ...] = ()
+    track: Track = ()
+    velocity: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Twin:
-    """The digital twin of one picture.
+    """The digital twin of one picture or video. An object keeps its id over all frames of a video.
 
     Attributes:
       size: (w, h) in pixels of the picture as the policy saw it, whatever the frame of the boxes.
       objects: the instances, any number up to MAX_OBJECTS.
       relations: (id, words, id), such as (1, "left of", 2).
+      frames: numbers of the frames of a video that the twin is about, ascending; empty = a picture.
+      more: number of objects that are there too and were left out, see twin/budget.py.
     """
 
     size: tuple[int, int]
     objects: tuple[Object, ...]
     relations: tuple[tuple[int, str, int], ...] = ()
+    frames: tuple[int, ...] = ()
+    more: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,25 +108,32 @@ class Fault:
     message: str
 
 
-def read_twin(value: Any, *, size: tuple[int, int], limit: tuple[int, int]) -> tuple[Twin | None, tuple[Fault, ...]]:
+def read_twin(
+    value: Any, *, size: tuple[int, int], limit: tuple[int, int], frames: tuple[int, ...] = ()
+) -> tuple[Twin | None, tuple[Fault, ...]]:
     """Checks a decoded twin.
 
     Args:
       value: anything; what `strict_json.loads` returned.
       size: (w, h) in pixels that the twin has to state.
       limit: (w, h), the largest x and y of a box.
+      frames: numbers of the frames that the twin of a video has to state, ascending; empty = a picture, whose twin has
+        neither frames nor tracks.
 
     Returns:
       The twin, or None where it has faults; and its faults.
     """
     faults: list[Fault] = []
-    fields = _fields(value, "twin", faults, required=("size", "objects"), optional=("relations",))
-    if "size" in fields:
-        stated = fields["size"]
-        if not isinstance(stated, list) or tuple(stated) != size or not all(type(v) is int for v in stated):
-            faults.append(Fault("twin.size", f"expected {list(size)}, got {show(stated)}"))
+    required = ("size", "frames", "objects") if frames else ("size", "objects")
+    fields = _fields(value, "twin", faults, required=required, optional=("relations", "more"))
+    for key, wanted in (("size", size), ("frames", frames)):
+        stated = fields.get(key, list(wanted))
+        if not isinstance(stated, list) or tuple(stated) != wanted or not all(type(v) is int for v in stated):
+            faults.append(Fault(f"twin.{key}", f"expected {list(wanted)}, got {show(stated)}"))
+    more = _integer(fields["more"], "twin.more", faults, low=1) if "more" in fields else 0
 
-    objects = _list(fields.get("objects", []), "twin.objects", faults, lambda *a: _object(*a, limit), MAX_OBJECTS)
+    read = functools.partial(_object, limit=limit, frames=frames)
+    objects = _list(fields.get("objects", []), "twin.objects", faults, read, MAX_OBJECTS)
     owner: dict[int, int] = {}
     for i, item in enumerate(objects):
         if item.id is not None and owner.setdefault(item.id, i) != i:
@@ -120,7 +144,7 @@ def read_twin(value: Any, *, size: tuple[int, int], limit: tuple[int, int]) -> t
     for i, relation in enumerate(relations):
         for j in (0, 2):
             _refer(relation[j], f"twin.relations[{i}][{j}]", faults, owner)
-    return (None if faults else Twin(size, objects, relations)), tuple(faults)
+    return (None if faults else Twin(size, objects, relations, frames, more)), tuple(faults)
 
 
 def read_answer(
@@ -245,8 +269,13 @@ def _box(value: Any, where: str, faults: list[Fault], limit: tuple[int, int]) ->
     return tuple(corners)
 
 
-def _object(value: Any, where: str, faults: list[Fault], limit: tuple[int, int]) -> Object:
-    fields = _fields(value, where, faults, required=("id", "label", "box"), optional=("depth", "attributes"))
+def _object(value: Any, where: str, faults: list[Fault], limit: tuple[int, int], frames: tuple[int, ...]) -> Object:
+    required, optional = ("id", "label", "box"), ("depth", "attributes")
+    if frames:
+        optional += ("track", "velocity")
+        if isinstance(value, dict) and "track" in value:
+            required = ("id", "label", "track")
+    fields = _fields(value, where, faults, required=required, optional=optional)
     # A key that is absent has its fault already; its reader is not asked again.
     return Object(
         id=_id(fields["id"], f"{where}.id", faults) if "id" in fields else None,
@@ -254,7 +283,43 @@ def _object(value: Any, where: str, faults: list[Fault], limit: tuple[int, int])
         box=_box(fields["box"], f"{where}.box", faults, limit) if "box" in fields else None,
         depth=_integer(fields["depth"], f"{where}.depth", faults, low=1) if "depth" in fields else None,
         attributes=_list(fields.get("attributes", []), f"{where}.attributes", faults, _string, MAX_ATTRIBUTES),
+        track=_track(fields["track"], f"{where}.track", faults, limit, frames) if "track" in fields else (),
+        velocity=_velocity(fields, where, faults, limit) if "velocity" in fields else None,
     )
+
+
+def _track(value: Any, where: str, faults: list[Fault], limit: tuple[int, int], frames: tuple[int, ...]) -> Track:
+    if not isinstance(value, dict) or not value:
+        got = "an empty one" if isinstance(value, dict) else show(value)
+        faults.append(Fault(where, f"expected an object of frame numbers and boxes, got {got}"))
+        return ()
+    if len(value) > MAX_KEYFRAMES:
+        faults.append(Fault(where, f"expected at most {MAX_KEYFRAMES} keyframes, got {len(value)}"))
+    keys, found = [], []
+    for i, (key, box) in enumerate(value.items()):
+        if not isinstance(key, str) or not _NUMBER.fullmatch(key):
+            faults.append(Fault(where, f'expected frame numbers such as "{frames[0]}" as keys, got {show(key)}'))
+            continue
+        place, number = f"{where}.{key}", int(key)
+        if number not in frames:
+            faults.append(Fault(place, f"expected one of the twin's frames, got frame {number}"))
+        if keys and number <= keys[-1]:
+            faults.append(Fault(place, f"expected a track that goes on in time, got {number} after {keys[-1]}"))
+        if box is None and i in (0, len(value) - 1):
+            faults.append(Fault(place, "expected a track that begins and ends with a box, got null"))
+        keys.append(number)
+        found.append((number, None if box is None else _box(box, place, faults, limit)))
+    return tuple(found)
+
+
+def _velocity(fields: dict, where: str, faults: list[Fault], limit: tuple[int, int]) -> tuple | None:
+    value, where = fields["velocity"], f"{where}.velocity"
+    if "track" not in fields:
+        faults.append(Fault(where, "expected a velocity beside a track alone, got one beside a box"))
+    if not isinstance(value, list) or len(value) != 2:
+        faults.append(Fault(where, f"expected a list of 2 integers dx,dy, got {show(value)}"))
+        return None
+    return tuple(_integer(v, f"{where}[{i}]", faults, -limit[i], limit[i]) for i, v in enumerate(value))
 
 
 def _relation(value: Any, where: str, faults: list[Fault]) -> tuple[int | None, str, int | None]:

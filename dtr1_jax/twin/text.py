@@ -2,6 +2,8 @@
 
 Everywhere else in Python a box is in the unit frame: float x1,y1,x2,y2 in [0,1] of the picture. Only the text that a
 policy reads and writes has integers, and a `Canvas` says in which frame.
+
+The text of a video says an object that stands still once, as a box; others have the keyframes of their track alone.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dtr1_jax.twin.schema import Answer, Box, Object, Twin
+from dtr1_jax.twin import tracks
+from dtr1_jax.twin.schema import MAX_KEYFRAMES, Answer, Box, Object, Twin
 from dtr1_jax.types import Instance
+
+TOLERANCE = 0.015  # unit frame: how far the tracks that we write may be from the boxes, between their keyframes
 
 
 class Frame(enum.Enum):
@@ -26,21 +31,26 @@ class Frame(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Canvas:
-    """The picture as the policy saw it.
+    """The picture or video as the policy saw it.
 
     Attributes:
       frame: the frame of boxes in the text.
       size: (w, h) in pixels of the *resized* picture, both positive.
+      frames: numbers of the frames of a video that the policy saw, ascending from 0 or later; empty = a picture.
     """
 
     frame: Frame
     size: tuple[int, int]
+    frames: tuple[int, ...] = ()
 
     def __post_init__(self):
         if not isinstance(self.frame, Frame):
             raise ValueError(f"Canvas.frame: expected a Frame, such as Frame('norm1000'), got {self.frame!r}")
         if len(self.size) != 2 or min(self.size) < 1:
             raise ValueError(f"Canvas.size: expected (w, h), both at least 1 pixel, got {self.size!r}")
+        numbers = isinstance(self.frames, tuple) and all(type(v) is int for v in self.frames)
+        if not numbers or any(b <= a for a, b in zip((-1, *self.frames), self.frames)):
+            raise ValueError(f"Canvas.frames: expected a tuple of ascending integers from 0 on, got {self.frames!r}")
 
     @property
     def limit(self) -> tuple[int, int]:
@@ -78,21 +88,59 @@ def _side(low: float, high: float, limit: int) -> tuple[int, int]:
 
 
 def from_scene(instances: Sequence[Instance], canvas: Canvas) -> Twin:
-    """The oracle twin: the annotated objects in their order, as a flawless policy would write them."""
-    return Twin(
-        size=canvas.size,
-        objects=tuple(
-            Object(item.id, item.label, from_unit(item.box, canvas), item.depth or None, tuple(item.attributes))
-            for item in instances
-        ),
-    )
+    """The oracle twin: the annotated objects in their order, as a flawless policy would write them.
+
+    Of a video, objects that are never to be seen are left out. An object stands still where its box moves by at most
+    TOLERANCE all through the video; of the others, tracks are within TOLERANCE of the boxes (and up to rounding).
+    Velocities are those of the instances, or those of their boxes where they say none. An instance without `boxes` is
+    taken to stand still.
+
+    Raises ValueError where an instance has boxes for another number of frames than the canvas.
+    """
+    items = (_moving(item, canvas) if canvas.frames and item.boxes is not None else _standing(item, canvas)
+             for item in instances)  # fmt: skip
+    return Twin(canvas.size, tuple(item for item in items if item is not None), frames=canvas.frames)
+
+
+def _standing(item: Instance, canvas: Canvas) -> Object:
+    return Object(item.id, item.label, from_unit(item.box, canvas), item.depth or None, tuple(item.attributes))
+
+
+def _moving(item: Instance, canvas: Canvas) -> Object | None:
+    """The object of a video's twin, None where it is never seen."""
+    if len(item.boxes) != len(canvas.frames):
+        raise ValueError(
+            f"object {item.id} {item.label!r}: expected boxes for the {len(canvas.frames)} frames of the video, "
+            f"got {len(item.boxes)}"
+        )
+    found = [tuple(map(float, box)) if box[2] > box[0] and box[3] > box[1] else None for box in item.boxes]
+    seen = [box for box in found if box is not None]
+    if not seen:
+        return None
+    words = (item.depth or None, tuple(item.attributes))
+    apart = max(abs(a - b) for box in seen for a, b in zip(box, seen[0]))
+    if len(seen) == len(found) and apart <= TOLERANCE:
+        return Object(item.id, item.label, from_unit(seen[0], canvas), *words)
+    track = tracks.keyframes(found, canvas.frames, TOLERANCE)
+    if len(track) > MAX_KEYFRAMES:  # a long and restless video: only when it comes and goes, and that cut off
+        track = tracks.keyframes(found, canvas.frames, 1.0)[:MAX_KEYFRAMES]
+        track = track if track[-1][1] is not None else track[:-1]
+    track = tuple((frame, box and from_unit(box, canvas)) for frame, box in track)
+    dx, dy = item.velocity or tracks.velocity(found)
+    (w, h), clamp = canvas.limit, lambda v, most: min(max(round(v * most), -most), most)
+    return Object(item.id, item.label, None, *words, track, (clamp(dx, w), clamp(dy, h)))
 
 
 def dumps_twin(twin: Twin) -> str:
-    """Writes a twin as JSON without spaces; what is empty (depth, attributes, relations) is left out."""
-    value: dict[str, Any] = {"size": twin.size, "objects": [_object(item) for item in twin.objects]}
+    """Writes a twin as JSON without spaces; what is empty (depth, attributes, relations, frames, ...) is left out."""
+    value: dict[str, Any] = {"size": twin.size}
+    if twin.frames:
+        value["frames"] = twin.frames
+    value["objects"] = [_object(item) for item in twin.objects]
     if twin.relations:
         value["relations"] = twin.relations
+    if twin.more:
+        value["more"] = twin.more
     return _dumps(value)
 
 
@@ -109,7 +157,13 @@ def dumps_answer(answer: Answer) -> str:
 
 
 def _object(item: Object) -> dict[str, Any]:
-    value: dict[str, Any] = {"id": item.id, "label": item.label, "box": item.box}
+    value: dict[str, Any] = {"id": item.id, "label": item.label}
+    if item.track:
+        value["track"] = {str(frame): box for frame, box in item.track}
+    else:
+        value["box"] = item.box
+    if item.velocity is not None:
+        value["velocity"] = item.velocity
     if item.depth is not None:
         value["depth"] = item.depth
     if item.attributes:

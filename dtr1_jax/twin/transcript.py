@@ -91,7 +91,7 @@ def parse(
         faults.append(Fault("twin", "expected the example to bring a twin, got none"))
     value = _decode(parts, "twin", faults)
     if value is not _ABSENT:
-        twin, found = schema.read_twin(value, size=canvas.size, limit=canvas.limit)
+        twin, found = schema.read_twin(value, size=canvas.size, limit=canvas.limit, frames=canvas.frames)
         faults += found
 
     answer = None

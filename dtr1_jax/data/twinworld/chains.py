@@ -21,6 +21,7 @@ from dtr1_jax.types import Instance
 
 GAP = 0.05  # centres nearer than this along an axis are neither left nor right of each other, unit frame
 RATIO = 1.3  # areas of visible boxes within this factor are neither larger nor smaller
+_DRAWS = 14  # questions drawn for one query
 COLOUR, SIZE, MATERIAL = range(3)  # places in Instance.attributes
 VALUES = (COLOURS, SIZES, MATERIALS)
 
@@ -168,3 +169,27 @@ def alone(a: Asker) -> Instance | None:
     counts = Counter(thing.label for thing in a.scene.values())
     single = [thing for thing in a.scene.values() if counts[thing.label] == 1]
     return a.pick(single) if single and len(a.scene) > 1 else None
+
+
+def choose(
+    a: Asker,
+    kinds: Sequence[Callable[[Asker], Draft | None]],
+    prefer: frozenset[int] = frozenset(),
+    accept: Callable[[Draft], bool] = lambda draft: True,
+) -> Draft | None:
+    """The best of some draws of `kinds`: one with as many objects as wanted, with one of `prefer`, and with steps that
+    leave something out. None where no draw gives a draft that `accept` takes.
+    """
+    best, best_score = None, -np.inf
+    for _ in range(_DRAWS):
+        draft = a.pick(kinds)(a)
+        if draft is None or not accept(draft):
+            continue
+        fits = ("none", "one", "many")[min(2, len(draft.ids))] == a.want
+        liked = not prefer or a.want == "none" or not prefer.isdisjoint(draft.ids)
+        score = 4 * fits + 3 * liked + min(draft.narrow, 1)
+        if score > best_score:
+            best, best_score = draft, score
+        if fits and liked and draft.narrow >= 0:
+            break
+    return best

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from dtr1_jax.data.twinworld.categories import BODY, DARK, EDGE, LIGHT, SHADE
-from dtr1_jax.data.twinworld.scenes import Layout, pick
+from dtr1_jax.data.twinworld.scenes import Layout, Sprite, pick
 
 RGB = {
     "red": (214, 32, 38),
@@ -115,21 +116,56 @@ def paint(rng: np.random.Generator, scene: Layout) -> np.ndarray:
     """uint8[size, size, 3], sRGB: the layout from back to front, each object on its shadow."""
     size = scene.owner.shape[0]
     image = background(rng, size)
-    slant = int(pick(rng, (-1, 1)) * 0.04 * size)
-    for item, (left, top) in zip(scene.sprites, scene.corners):
-        height, width = item.tones.shape
-        _shadow(image, left + width // 2 + slant, top + height - 1, width)
-        levels = _texture(item.kind.material, size)[:height, :width]
-        colours = _PALETTES[item.kind.colour][item.tones * np.uint8(_LEVELS) + levels]
-        cv2.copyTo(colours, (item.tones > 0).view(np.uint8), image[top : top + height, left : left + width])
+    slant = _slant(rng, size)
+    for item, corner in zip(scene.sprites, scene.corners):
+        _put(image, item, corner, slant)
     return image
+
+
+def film(
+    rng: np.random.Generator, size: int, sprites: Sequence[Sprite], corners: np.ndarray, shown: np.ndarray
+) -> np.ndarray:
+    """uint8[T, size, size, 3], sRGB: frames over one background, painted as pictures are.
+
+    Args:
+      sprites: from the farthest to the nearest.
+      corners: int[T, n, 2], left, top of each sprite in each frame, pixels; may be outside.
+      shown: bool[T, n], False where a sprite is not painted.
+    """
+    frames = np.repeat(background(rng, size)[None], len(corners), 0)
+    slant = _slant(rng, size)
+    for image, places, seen in zip(frames, corners.tolist(), shown.tolist()):
+        for item, corner, visible in zip(sprites, places, seen):
+            if visible:
+                _put(image, item, corner, slant)
+    return frames
+
+
+def _slant(rng: np.random.Generator, size: int) -> int:
+    return int(pick(rng, (-1, 1)) * 0.04 * size)
+
+
+def _put(image: np.ndarray, item: Sprite, corner: Sequence[int], slant: int) -> None:
+    """Paints a sprite on its shadow, or what of it is inside the picture."""
+    (left, top), (height, width), (bottom, right) = corner, item.tones.shape, image.shape[:2]
+    _shadow(image, left + width // 2 + slant, top + height - 1, width)
+    x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + width, right), min(top + height, bottom)
+    if x1 >= x2 or y1 >= y2:
+        return
+    inner = (slice(y1 - top, y2 - top), slice(x1 - left, x2 - left))
+    tones = item.tones[inner]
+    levels = _texture(item.kind.material, right)[inner]
+    colours = _PALETTES[item.kind.colour][tones * np.uint8(_LEVELS) + levels]
+    cv2.copyTo(colours, (tones > 0).view(np.uint8), image[y1:y2, x1:x2])
 
 
 def _shadow(image: np.ndarray, x: int, y: int, width: int) -> None:
     """Darkens the floor under an object whose lower edge is centred at x, y."""
     half, flat = max(3, width // 2), max(2, width // 9)
     x1, y1 = max(0, x - half), max(0, y - flat)
-    window = image[y1 : y + flat + 1, x1 : x + half + 1]
+    window = image[y1 : max(0, y + flat + 1), x1 : max(0, x + half + 1)]
+    if not window.size:
+        return
     inside = np.zeros(window.shape[:2], np.uint8)
     cv2.ellipse(inside, (x - x1, y - y1), (half, flat), 0, 0, 360, 1, -1)
     cv2.copyTo(_SHADOW[window], inside, window)

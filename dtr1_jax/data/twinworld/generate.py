@@ -37,15 +37,7 @@ def example(
     Raises:
       ValueError: an argument is out of range.
     """
-    if split not in SPLITS:
-        raise ValueError(f"twinworld split: expected one of {SPLITS}, got {split!r}")
-    if not 1 <= min_objects <= max_objects <= MOST_OBJECTS:
-        raise ValueError(
-            f"twinworld objects: expected 1 <= min_objects <= max_objects <= {MOST_OBJECTS}, "
-            f"got {min_objects} and {max_objects}"
-        )
-    if size < SMALLEST:
-        raise ValueError(f"twinworld size: expected at least {SMALLEST} pixels, got {size}")
+    check(split, size, min_objects, max_objects)
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     scene, things, query = _compose(rng, split, size, min_objects, max_objects)
     image = paint(rng, scene)
@@ -68,6 +60,16 @@ def example(
     )
 
 
+def check(split: str, size: int, low: int, high: int, most: int = MOST_OBJECTS) -> None:
+    """Raises ValueError where an argument of an example, `low` to `high` objects, is out of range."""
+    if split not in SPLITS:
+        raise ValueError(f"twinworld split: expected one of {SPLITS}, got {split!r}")
+    if not 1 <= low <= high <= most:
+        raise ValueError(f"twinworld objects: expected 1 <= min_objects <= max_objects <= {most}, got {low} and {high}")
+    if size < SMALLEST:
+        raise ValueError(f"twinworld size: expected at least {SMALLEST} pixels, got {size}")
+
+
 def practice(
     seed: int, index: int, count: int, queries: int, drills: int = 0
 ) -> tuple[tuple[Instance, ...], list[Query]]:
@@ -79,7 +81,7 @@ def practice(
     things = instances(layout(rng, "train", count, SMALLEST))
     asked: list[Query] = []
     while len(asked) < queries:
-        (category, level), want = pick(rng, _CELLS), _wish(rng)
+        (category, level), want = pick(rng, _CELLS), wish(rng)
         query = ask(rng, "train", things, category, level, want)
         if query is None:
             query = ask(rng, "train", things, "semantic", 1, "one")
@@ -87,7 +89,8 @@ def practice(
     return things, [drill(rng, things) for _ in range(drills)] + asked
 
 
-def _wish(rng: np.random.Generator) -> str:
+def wish(rng: np.random.Generator) -> str:
+    """How many objects a query should have as its answer: "none", "one" or "many"."""
     draw = rng.random()
     return "none" if draw < _EMPTY else "many" if draw < _EMPTY + _SEVERAL else "one"
 
@@ -97,7 +100,7 @@ def _compose(
 ) -> tuple[Layout, tuple[Instance, ...], Query]:
     """A scene and a query that fit together. A wished category and level that no scene allows gives way to another."""
     category, level = pick(rng, _CELLS)
-    want = _wish(rng)
+    want = wish(rng)
     for _ in range(_SCENES):
         scene = layout(rng, split, int(rng.integers(low, high + 1)), size)
         things = instances(scene)

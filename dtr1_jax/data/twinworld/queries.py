@@ -24,8 +24,8 @@ from dtr1_jax.data.twinworld.chains import (
     alone,
     attribute,
     centre,
+    choose,
     everything,
-    extreme,
     having,
     keep,
     listed,
@@ -33,9 +33,9 @@ from dtr1_jax.data.twinworld.chains import (
     relation,
 )
 from dtr1_jax.data.twinworld.scenes import pick
+from dtr1_jax.data.twinworld.wording import NOUN, adjective, anchor_of, most, phrase, said, use_of
 from dtr1_jax.types import Instance
 
-_DRAWS = 14  # questions drawn for one query
 _PLACES = ("left of", "right of", "above", "below", "in front of", "behind")
 _COMPARISONS = ("larger than", "smaller than")
 _PLACED = ("nearest", "farthest", "leftmost", "rightmost", "highest", "lowest")
@@ -61,92 +61,45 @@ class Query:
     level: int
 
 
-# Words. A noun phrase is a list of words before and after the noun, whose place is _NOUN.
-
-_NOUN = "|"
-
-
-def _phrase(a: Asker, parts: Sequence[str]) -> str:
-    return " ".join(a.pick(phrases.NOUNS) if part == _NOUN else part for part in parts)
-
-
-def _adjective(word: str) -> str:
-    return phrases.ADJECTIVES.get(word, word)
-
-
-def _said(a: Asker, draft: Draft | None, *parts: str) -> Draft | None:
-    """The draft with a noun phrase that fits the number of its objects."""
-    if draft is None:
-        return None
-    definite = a.chance(0.75) if len(draft.ids) == 1 else not draft.ids and a.chance(0.5)
-    word = "the" if definite else a.say(phrases.DETERMINERS)
-    return dataclasses.replace(draft, text=f"{word} {_phrase(a, parts)}")
-
-
-def _most(a: Asker, draft: Draft, names: Sequence[str], *parts: str) -> Draft | None:
-    """The object of the draft that is most something, with its noun phrase."""
-    name = a.pick(names)
-    draft = extreme(a, draft, name)
-    return draft and dataclasses.replace(draft, text=a.say(phrases.EXTREMES[name], _phrase(a, parts)))
-
-
-def _anchor(a: Asker) -> tuple[Draft, str] | None:
-    """An object named by its use alone: the step that finds it and its noun phrase."""
-    thing = alone(a)
-    if thing is None:
-        return None
-    use = phrases.BY_LABEL[thing.label]
-    return lookup(a, use), f"the {_phrase(a, (_NOUN, a.say(use.clauses)))}"
-
-
-def _use(a: Asker, groups: float = 0.3) -> phrases.Use:
-    """A use that some object serves; a group of categories with probability `groups`, where one fits."""
-    labels = {thing.label for thing in a.scene.values()}
-    fitting = [group for group in phrases.GROUPS if labels & set(group.labels)]
-    if fitting and a.chance(groups):
-        return a.pick(fitting)
-    return phrases.BY_LABEL[a.pick(tuple(a.scene.values())).label]
-
-
 # Semantic: by use or property.
 
 
 def _use_alone(a: Asker) -> Draft | None:
-    use = _use(a)
+    use = use_of(a)
     if a.want == "none":
         labels = {thing.label for thing in a.scene.values()}
         use = a.pick([u for u in phrases.USES + phrases.GROUPS if not labels & set(u.labels)])
     draft = lookup(a, use)
     if a.chance(0.35):
         return dataclasses.replace(draft, text=a.say(use.needs), whole=True)
-    return _said(a, draft, _NOUN, a.say(use.clauses))
+    return said(a, draft, NOUN, a.say(use.clauses))
 
 
 def _use_attribute(a: Asker) -> Draft | None:
-    use = _use(a)
+    use = use_of(a)
     draft, word = attribute(a, lookup(a, use), last=True)
-    return _said(a, draft, _adjective(word), _NOUN, a.say(use.clauses))
+    return said(a, draft, adjective(word), NOUN, a.say(use.clauses))
 
 
 def _use_without_attribute(a: Asker) -> Draft | None:
-    use, place = _use(a), a.pick((COLOUR, SIZE, MATERIAL))
+    use, place = use_of(a), a.pick((COLOUR, SIZE, MATERIAL))
     found = lookup(a, use)
     word = a.scene[a.pick(found.ids)].attributes[place]
     draft = keep(found, f"not {word}", set(found.ids) - set(having(a, found, place, word)))
-    return _said(a, draft, _NOUN, a.say(use.clauses), a.say(phrases.NEGATIONS, _adjective(word)))
+    return said(a, draft, NOUN, a.say(use.clauses), a.say(phrases.NEGATIONS, adjective(word)))
 
 
 def _use_two_attributes(a: Asker) -> Draft | None:
-    use = _use(a, groups=0.5)
+    use = use_of(a, groups=0.5)
     first, second = a.pick(((SIZE, COLOUR), (SIZE, MATERIAL), (COLOUR, MATERIAL)))
     draft, one = attribute(a, lookup(a, use), False, (first,))
     draft, two = attribute(a, draft, True, (second,))
-    return _said(a, draft, _adjective(one), _adjective(two), _NOUN, a.say(use.clauses))
+    return said(a, draft, adjective(one), adjective(two), NOUN, a.say(use.clauses))
 
 
 def _same(a: Asker) -> tuple[Draft, str, int] | None:
     """Other objects of the colour or material of one that is named by use, the words for it, the attribute's place."""
-    found = _anchor(a)
+    found = anchor_of(a)
     if found is None:
         return None
     (anchor, noun), (which, place) = found, a.pick(tuple(_SHARED.items()))
@@ -157,7 +110,7 @@ def _same(a: Asker) -> tuple[Draft, str, int] | None:
 
 def _same_alone(a: Asker) -> Draft | None:
     found = _same(a)
-    return found and _said(a, found[0], "other", _NOUN, found[1])
+    return found and said(a, found[0], "other", NOUN, found[1])
 
 
 def _same_attribute(a: Asker) -> Draft | None:
@@ -166,7 +119,7 @@ def _same_attribute(a: Asker) -> Draft | None:
         return None
     before, words, place = found
     draft, word = attribute(a, before, True, [p for p in (COLOUR, SIZE, MATERIAL) if p != place])
-    return _said(a, draft, "other", _adjective(word), _NOUN, words)
+    return said(a, draft, "other", adjective(word), NOUN, words)
 
 
 def _same_use(a: Asker) -> Draft | None:
@@ -174,18 +127,18 @@ def _same_use(a: Asker) -> Draft | None:
     if found is None:
         return None
     before, words, _ = found
-    use = _use(a, groups=0.6)
+    use = use_of(a, groups=0.6)
     served = lookup(a, use)
     if served.steps[0] == before.steps[0]:  # another one that serves the use of the only one that does
         return None
-    return _said(a, keep(before, "both", served.ids, *served.steps), "other", _NOUN, a.say(use.clauses), words)
+    return said(a, keep(before, "both", served.ids, *served.steps), "other", NOUN, a.say(use.clauses), words)
 
 
 # Spatial: place and depth.
 
 
 def _extreme_alone(a: Asker, names: Sequence[str] = _PLACED) -> Draft | None:
-    return _most(a, everything(a), names, _NOUN)
+    return most(a, everything(a), names, NOUN)
 
 
 def _side(a: Asker) -> Draft | None:
@@ -194,7 +147,7 @@ def _side(a: Asker) -> Draft | None:
     if any(abs(offset) < GAP for offset in offsets.values()):
         return None
     draft = keep(everything(a), name, [i for i, offset in offsets.items() if offset > 0])
-    return _said(a, draft, _NOUN, a.say(pool))
+    return said(a, draft, NOUN, a.say(pool))
 
 
 def _relation_named(a: Asker) -> Draft | None:
@@ -203,17 +156,17 @@ def _relation_named(a: Asker) -> Draft | None:
     if anchor is None:
         return None
     draft = relation(a, everything(a), name, anchor.id, f"{anchor.label} {anchor.id}.")
-    return _said(a, draft, _NOUN, a.say(phrases.RELATIONS[name], f"the {anchor.label}"))
+    return said(a, draft, NOUN, a.say(phrases.RELATIONS[name], f"the {anchor.label}"))
 
 
 def _attribute_extreme(a: Asker) -> Draft | None:
     draft, word = attribute(a, everything(a), last=False)
-    return _most(a, draft, _PLACED, _adjective(word), _NOUN)
+    return most(a, draft, _PLACED, adjective(word), NOUN)
 
 
 def _related(a: Asker, names: Sequence[str]) -> tuple[Draft, str] | None:
     """Objects in a relation to an object named by use, and the words for it; None where there is no such object."""
-    found = _anchor(a)
+    found = anchor_of(a)
     if found is None:
         return None
     (anchor, noun), name = found, a.pick(names)
@@ -226,7 +179,7 @@ def _relation_attribute(a: Asker, names: Sequence[str] = _PLACES) -> Draft | Non
     if found is None:
         return None
     draft, word = attribute(a, found[0], last=True)
-    return _said(a, draft, _adjective(word), _NOUN, found[1])
+    return said(a, draft, adjective(word), NOUN, found[1])
 
 
 def _relation_attribute_extreme(
@@ -236,14 +189,14 @@ def _relation_attribute_extreme(
     if found is None:
         return None
     draft, word = attribute(a, found[0], last=False)
-    return _most(a, draft, extremes, _adjective(word), _NOUN, found[1])
+    return most(a, draft, extremes, adjective(word), NOUN, found[1])
 
 
 def _two_relations(a: Asker) -> Draft | None:
     one, two = _related(a, _PLACES), _related(a, _PLACES)
     if one is None or two is None or one[0].steps[0] == two[0].steps[0]:
         return None
-    return _said(a, keep(one[0], "both", two[0].ids, *two[0].steps), _NOUN, one[1], "and", two[1])
+    return said(a, keep(one[0], "both", two[0].ids, *two[0].steps), NOUN, one[1], "and", two[1])
 
 
 # Count: how many, how large.
@@ -265,7 +218,7 @@ def _twice(a: Asker) -> Draft | None:
 
 
 def _twice_alone(a: Asker) -> Draft | None:
-    return _said(a, _twice(a), _NOUN, a.say(phrases.TWICE))
+    return said(a, _twice(a), NOUN, a.say(phrases.TWICE))
 
 
 def _only(a: Asker) -> Draft | None:
@@ -273,7 +226,7 @@ def _only(a: Asker) -> Draft | None:
     draft, word = attribute(a, everything(a), last=True)
     if len(draft.ids) > 1:
         return None
-    return dataclasses.replace(draft, text=f"the {_phrase(a, (_NOUN, a.say(phrases.ALONE, _adjective(word))))}")
+    return dataclasses.replace(draft, text=f"the {phrase(a, (NOUN, a.say(phrases.ALONE, adjective(word))))}")
 
 
 def _common(a: Asker) -> tuple[Draft, str, int] | None:
@@ -289,7 +242,7 @@ def _common(a: Asker) -> tuple[Draft, str, int] | None:
 
 def _common_alone(a: Asker) -> Draft | None:
     found = _common(a)
-    return found and _said(a, found[0], _NOUN, found[1])
+    return found and said(a, found[0], NOUN, found[1])
 
 
 def _single(a: Asker) -> Draft | None:
@@ -299,12 +252,12 @@ def _single(a: Asker) -> Draft | None:
     ids = tuple(i for i, thing in a.scene.items() if counts[thing.attributes[place]] == 1)
     if len(a.scene) < 2:
         return None
-    return _said(a, Draft(ids, (f"single {which}{listed(ids)}.",)), _NOUN, a.say(phrases.SINGLE[which]))
+    return said(a, Draft(ids, (f"single {which}{listed(ids)}.",)), NOUN, a.say(phrases.SINGLE[which]))
 
 
 def _use_size_extreme(a: Asker) -> Draft | None:
-    use = _use(a)
-    return _most(a, lookup(a, use), _SIZED, _NOUN, a.say(use.clauses))
+    use = use_of(a)
+    return most(a, lookup(a, use), _SIZED, NOUN, a.say(use.clauses))
 
 
 def _common_attribute(a: Asker, extremes: Sequence[str] = ()) -> Draft | None:
@@ -313,8 +266,8 @@ def _common_attribute(a: Asker, extremes: Sequence[str] = ()) -> Draft | None:
         return None
     before, words, place = found
     draft, word = attribute(a, before, not extremes, [p for p in (COLOUR, SIZE, MATERIAL) if p != place])
-    parts = (_adjective(word), _NOUN, words)
-    return _most(a, draft, extremes, *parts) if extremes else _said(a, draft, *parts)
+    parts = (adjective(word), NOUN, words)
+    return most(a, draft, extremes, *parts) if extremes else said(a, draft, *parts)
 
 
 def _common_attribute_extreme(a: Asker) -> Draft | None:
@@ -323,7 +276,7 @@ def _common_attribute_extreme(a: Asker) -> Draft | None:
 
 def _common_extreme(a: Asker) -> Draft | None:
     found = _common(a)
-    return found and _most(a, found[0], _SIZED + _PLACED, _NOUN, found[1])
+    return found and most(a, found[0], _SIZED + _PLACED, NOUN, found[1])
 
 
 def _compared_attribute(a: Asker) -> Draft | None:
@@ -336,11 +289,11 @@ def _compared_attribute_extreme(a: Asker) -> Draft | None:
 
 def _twice_related(a: Asker) -> Draft | None:
     """Of the two of a kind, those in a relation to an object named by use."""
-    pair, found, name = _twice(a), _anchor(a), a.pick(_PLACES + _COMPARISONS)
+    pair, found, name = _twice(a), anchor_of(a), a.pick(_PLACES + _COMPARISONS)
     if pair is None or found is None:
         return None
     draft = relation(a, pair, name, found[0].ids[0], *found[0].steps)
-    return _said(a, draft, _NOUN, a.say(phrases.TWICE) + ",", a.say(phrases.RELATIONS[name], found[1]))
+    return said(a, draft, NOUN, a.say(phrases.TWICE) + ",", a.say(phrases.RELATIONS[name], found[1]))
 
 
 KINDS: dict[tuple[str, int], tuple[Callable[[Asker], Draft | None], ...]] = {
@@ -356,6 +309,17 @@ KINDS: dict[tuple[str, int], tuple[Callable[[Asker], Draft | None], ...]] = {
     ("count", 2): (_common_alone, _single, _use_size_extreme),
     ("count", 3): (_common_attribute, _common_extreme, _compared_attribute),
     ("count", 4): (_common_attribute_extreme, _compared_attribute_extreme, _twice_related),
+}
+
+# Those whose answer can be no object, one or several, so that it can be counted.
+COUNTED: dict[tuple[str, int], tuple[Callable[[Asker], Draft | None], ...]] = KINDS | {
+    ("spatial", 1): (_side,),
+    ("spatial", 2): (_relation_named,),
+    ("spatial", 4): (_two_relations,),
+    ("count", 1): (_twice_alone,),
+    ("count", 2): (_common_alone, _single),
+    ("count", 3): (_common_attribute, _compared_attribute),
+    ("count", 4): (_twice_related,),
 }
 
 
@@ -376,18 +340,7 @@ def ask(
       prefer: ids of which the answer should have one, if possible.
     """
     a = Asker(rng, split, {thing.id: thing for thing in scene}, want)
-    best, best_score = None, -np.inf
-    for _ in range(_DRAWS):
-        draft = pick(rng, KINDS[category, level])(a)
-        if draft is None:
-            continue
-        fits = ("none", "one", "many")[min(2, len(draft.ids))] == want
-        liked = not prefer or want == "none" or not prefer.isdisjoint(draft.ids)
-        score = 4 * fits + 3 * liked + min(draft.narrow, 1)
-        if score > best_score:
-            best, best_score = draft, score
-        if fits and liked and draft.narrow >= 0:
-            break
+    best = choose(a, KINDS[category, level], prefer)
     if best is None:
         return None
     text = best.text if best.whole else pick(rng, getattr(phrases.FRAMES, split)).format(best.text)
