@@ -12,8 +12,8 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.seed = 0  # root of all randomness; everything else is folded in from it
 
     c.data = ConfigDict()
-    c.data.source = "twinworld"  # twinworld | coco | jsonl
-    c.data.root = ""  # coco: folder with annotations and images; jsonl: the file
+    c.data.source = "twinworld"  # twinworld | coco | davis | jsonl
+    c.data.root = ""  # coco, davis: folder with annotations and images; jsonl: the file
     c.data.task = "segmentation"  # segmentation | grounding | vqa | summary
     c.data.train_split = (
         "train"  # twinworld: train | heldout; coco: part of the annotation file's name; jsonl: see README

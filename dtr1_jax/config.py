@@ -18,7 +18,7 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    source: Literal["twinworld", "coco", "jsonl"]
+    source: Literal["twinworld", "coco", "davis", "jsonl"]
     root: str
     task: Literal["segmentation", "grounding", "vqa", "summary"]
     train_split: str

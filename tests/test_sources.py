@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -27,12 +28,15 @@ def folders(root):
             "categories": [{"id": 1, "name": "dog"}],
         }
         (root / "annotations" / f"instances_{name}.json").write_text(json.dumps(value))
+    for t, folder in itertools.product("01", ("JPEGImages", "Annotations")):
+        (root / "davis" / folder / "dog").mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 24), 1).save(root / "davis" / folder / "dog" / f"{t}.png")
     row = json.dumps({"image": "train/1.png", "query": "it", "polygons": box})
     (root / "data.jsonl").write_text("\n".join([row] * 5))
-    return {"coco": str(root), "jsonl": str(root / "data.jsonl"), "twinworld": ""}
+    return {"coco": str(root), "jsonl": str(root / "data.jsonl"), "twinworld": "", "davis": str(root / "davis")}
 
 
-@pytest.mark.parametrize("name", ["twinworld", "coco", "jsonl"])
+@pytest.mark.parametrize("name", ["twinworld", "coco", "davis", "jsonl"])
 @pytest.mark.parametrize("task", ["segmentation", "grounding"])
 def test_every_source_is_a_sequence_of_examples(tmp_path, name, task):
     data = dataclasses.replace(DATA, source=name, root=folders(tmp_path)[name], task=task)
@@ -67,6 +71,7 @@ def test_twinworld_is_practically_endless_and_its_held_out_part_is_not():
         ({"image_size": 4}, "train", "96"),
         ({"max_objects": 99}, "train", "max_objects"),
         ({"source": "coco", "root": "/nowhere"}, "train", "/nowhere"),
+        ({"source": "davis", "root": "/nowhere"}, "train", "/nowhere"),
         ({"source": "jsonl", "root": "/nowhere"}, "train", "/nowhere"),
     ],
 )

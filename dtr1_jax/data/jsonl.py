@@ -16,6 +16,8 @@ Fields of a line:
     split     "train", "heldout", ...; in all lines or in none
     objects   [{"label": "mug", "box": [x1, y1, x2, y2], "attributes": ["red"]}, ...], the scene
 
+A line about a video has "video" in place of "image", and other forms of what is wanted: see jsonl_video.py.
+
 No boxes, no polygons, or an empty mask: nothing in the picture fits. Without "split", every fifth line is held out. If
 `boxes` repeats boxes of `objects`, the answer is known as objects, and the line can serve for the cold start.
 """
@@ -29,30 +31,16 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax.data import files, images
+from dtr1_jax.data import files, images, jsonl_video
 from dtr1_jax.data.files import DataError
+from dtr1_jax.data.line_values import Line, are_boxes, are_polygons, are_rles, filled, is_object, is_text, unit
 from dtr1_jax.twin import masks
-from dtr1_jax.twin.schema import encodable, show
+from dtr1_jax.twin.schema import show
 from dtr1_jax.types import Example, Instance, Target
 
 TASKS = ("segmentation", "grounding")
 FIFTH = 5  # without "split", lines 5, 10, ... are held out
 SHOWN = 10  # faults in an error message
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """A checked line; form is boxes, polygons, rle or mask, and wanted its value; where is FILE:LINE."""
-
-    where: str
-    uid: str
-    image: Path
-    query: str
-    task: str
-    split: str | None
-    form: str
-    wanted: Any
-    objects: tuple[dict[str, Any], ...]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -74,6 +62,8 @@ class Jsonl:
     def __getitem__(self, index: int) -> Example:
         """Example `index`. Raises ImageError where picture or mask do not fit the line; IndexError."""
         line = self.lines[index]
+        if line.video is not None:
+            return jsonl_video.example(line, self.max_objects)
         image = images.load(line.image)
         h, w = image.shape[:2]
         try:
@@ -148,66 +138,47 @@ def _line(raw: bytes, where: str, folder: Path, task: str, faults: list[str]) ->
     if not isinstance(row, dict):
         expect(False, "line", "a JSON object", row)
         return None
-    for field in ("image", "query"):
-        expect(_is_text(row.get(field)), field, "a string that is not blank", row.get(field))
+    video = "video" in row
+    if video and "image" in row:
+        expect(False, "target", "either image or video", "both")
+    for field in ("video" if video else "image", "query"):
+        expect(is_text(row.get(field)), field, "a string that is not blank", row.get(field))
     for field in ("id", "split"):
-        expect(field not in row or _is_text(row[field]), field, "a string that is not blank", row.get(field))
+        expect(field not in row or is_text(row[field]), field, "a string that is not blank", row.get(field))
     expect(row.get("task", task) in TASKS, "task", f"one of {', '.join(TASKS)}", row.get("task", task))
-    forms = [form for form in FORMS if form in row]
+    known = jsonl_video.FORMS if video else FORMS
+    forms = [form for form in known if form in row]
     if len(forms) != 1:
-        expect(False, "target", f"exactly one of {', '.join(FORMS)}", ", ".join(forms) or None)
+        expect(False, "target", f"exactly one of {', '.join(known)}", ", ".join(forms) or None)
     for form in forms:
-        sound, expected, _ = FORMS[form]
+        sound, expected = known[form][:2]
         expect(sound(row[form]), form, expected, row[form])
+    if video:
+        frames = row.get("frames", [])
+        expect(jsonl_video.are_frames(frames), "frames", "a list of ascending frame numbers from 0 on", frames)
     objects = row.get("objects", [])
     expect(isinstance(objects, list), "objects", "a list", objects)
+    sound, expected = (is_object, "a label, a box and, if any, attributes")
+    if video:
+        sound, expected = jsonl_video.is_object, "a label, a box or track and, if any, attributes"
     for i, item in enumerate(objects if isinstance(objects, list) else []):
-        expect(_is_object(item), f"objects[{i}]", "a label, a box and, if any, attributes", item)
+        expect(sound(item), f"objects[{i}]", expected, item)
     if len(faults) > before:
         return None
-    image, uid = folder / row["image"], row.get("id", where)
-    wanted = folder / row["mask"] if forms[0] == "mask" else row[forms[0]]
-    split, task = row.get("split"), row.get("task", task)
-    return Line(where, uid, image, row["query"], task, split, forms[0], wanted, tuple(objects))
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and encodable(value) and "\0" not in value
-
-
-def _is_box(value: Any) -> bool:
-    numbers = isinstance(value, list) and len(value) == 4 and all(map(files.is_number, value))
-    return numbers and value[0] < value[2] and value[1] < value[3]
-
-
-def _are_boxes(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_box, value))
-
-
-def _is_polygon(value: Any) -> bool:
-    return isinstance(value, list) and len(value) >= 6 and len(value) % 2 == 0 and all(map(files.is_number, value))
-
-
-def _are_polygons(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_polygon, value))
-
-
-def _are_rles(value: Any) -> bool:
-    rles = value if isinstance(value, list) else [value]
-    return all(isinstance(rle, dict) and "size" in rle and "counts" in rle for rle in rles)
-
-
-def _is_object(value: Any) -> bool:
-    if not isinstance(value, dict) or not files.is_name(value.get("label")) or not _is_box(value.get("box")):
-        return False
-    words = value.get("attributes", [])
-    return isinstance(words, list) and len(words) <= 16 and all(map(files.is_name, words))
+    uid, split, task = row.get("id", where), row.get("split"), row.get("task", task)
+    wanted, objects = row[forms[0]], tuple(objects)
+    if video:
+        wanted = jsonl_video.located(forms[0], wanted, folder)
+        path, frames = folder / row["video"], tuple(row.get("frames", ()))
+        return Line(where, uid, path, row["query"], task, split, forms[0], wanted, objects, path, frames)
+    wanted = folder / wanted if forms[0] == "mask" else wanted
+    return Line(where, uid, folder / row["image"], row["query"], task, split, forms[0], wanted, objects)
 
 
 def _wanted(line: Line, h: int, w: int) -> tuple[list, list[np.ndarray]]:
     """Unit-frame boxes and masks bool[h, w] of the wanted things. Raises ValueError."""
     if line.form == "boxes":
-        return [_unit(box, h, w) for box in line.wanted], [_filled(box, h, w) for box in line.wanted]
+        return [unit(box, h, w) for box in line.wanted], [filled(box, h, w) for box in line.wanted]
     found = FORMS[line.form][2](line.wanted, h, w)
     for mask in found:
         if mask.shape != (h, w):
@@ -231,37 +202,20 @@ def _bitmap(path: Path, h: int, w: int) -> list[np.ndarray]:
 
 # form: (check at opening, what it expects, reader of masks)
 FORMS: dict[str, tuple[Callable, str, Callable | None]] = {
-    "boxes": (_are_boxes, "a list of [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2", None),
-    "polygons": (_are_polygons, "a list of [x, y, x, y, ...] in pixels, each of at least 3 points", _polygon_masks),
-    "rle": (_are_rles, "an object with size and counts, or a list of such", _rle_masks),
-    "mask": (_is_text, "a path", _bitmap),
+    "boxes": (are_boxes, "a list of [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2", None),
+    "polygons": (are_polygons, "a list of [x, y, x, y, ...] in pixels, each of at least 3 points", _polygon_masks),
+    "rle": (are_rles, "an object with size and counts, or a list of such", _rle_masks),
+    "mask": (is_text, "a path", _bitmap),
 }
-
-
-def _unit(box: Sequence[float], h: int, w: int) -> tuple[float, float, float, float]:
-    """A box in pixels, cut to the picture, in the unit frame. Raises ValueError where nothing is left of it."""
-    x1, x2 = (min(max(x, 0), w) for x in box[::2])
-    y1, y2 = (min(max(y, 0), h) for y in box[1::2])
-    if x1 >= x2 or y1 >= y2:
-        raise ValueError(f"expected boxes in the picture of {w} x {h} pixels, got {box}")
-    return x1 / w, y1 / h, x2 / w, y2 / h
-
-
-def _filled(box: Sequence[float], h: int, w: int) -> np.ndarray:
-    """bool[h, w], True at the pixels that the box touches."""
-    x1, y1, x2, y2 = (max(v, 0) for v in box)
-    mask = np.zeros((h, w), bool)
-    mask[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = True
-    return mask
 
 
 def _scene(objects: Sequence[dict], h: int, w: int, max_objects: int) -> tuple[Instance, ...]:
     """The objects in the order of the line; of too many, those with the largest boxes."""
-    rows = [(_unit(o["box"], h, w), o) for o in objects]
+    rows = [(unit(o["box"], h, w), o) for o in objects]
     areas = [(x2 - x1) * (y2 - y1) for (x1, y1, x2, y2), _ in rows]
     kept = sorted(sorted(range(len(rows)), key=lambda i: -areas[i])[:max_objects])
     return tuple(
-        Instance(i, o["label"], box, _filled(o["box"], h, w), attributes=tuple(o.get("attributes", ())))
+        Instance(i, o["label"], box, filled(o["box"], h, w), attributes=tuple(o.get("attributes", ())))
         for i, (box, o) in enumerate((rows[k] for k in kept), 1)
     )
 

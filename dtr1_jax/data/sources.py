@@ -11,7 +11,7 @@ import dataclasses
 from typing import Protocol
 
 from dtr1_jax import config
-from dtr1_jax.data import coco, jsonl
+from dtr1_jax.data import coco, davis, jsonl
 from dtr1_jax.data.files import DataError
 from dtr1_jax.data.twinworld import generate
 from dtr1_jax.types import Example
@@ -58,7 +58,7 @@ def make(data: config.Data, split: str) -> Source:
 
     Args:
       data: `config.data`.
-      split: which part of it; coco_format.py and jsonl.py say how it is found in files.
+      split: which part of it; coco_format.py, davis.py and jsonl.py say how it is found in files.
 
     Raises:
       DataError: a file is missing, malformed or has nothing for this split or task; the message says which and why.
@@ -68,6 +68,8 @@ def make(data: config.Data, split: str) -> Source:
         raise DataError(f"data.task: expected {known}, for which source {data.source!r} has targets, got {data.task!r}")
     if data.source == "coco":
         return coco.open_folder(data.root, split, data.task, seed=data.seed, max_objects=data.max_objects)
+    if data.source == "davis":
+        return davis.open_folder(data.root, split, data.task, seed=data.seed, max_objects=data.max_objects)
     if data.source == "jsonl":
         return jsonl.open_file(data.root, split, data.task, max_objects=data.max_objects)
     source = TwinWorld(split, data.task, data.seed, data.image_size, data.min_objects, data.max_objects)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +30,50 @@ def load(path: str | os.PathLike, rule: VideoRule, temporal_patch: int, *, fps: 
 
     Raises ImageError: nothing there, no frames, a broken file or frame, frames of several sizes, or PyAV is missing.
     """
+    return _load(path, lambda total, rate: sample(total, rate, rule, temporal_patch), fps)
+
+
+def evenly(path: str | os.PathLike, count: int, *, fps: float = RATE) -> Video:
+    """`count` frames from the first to the last, or all where there are fewer. Raises ImageError as `load` does."""
+    return _load(path, lambda total, rate: spread(total, count), fps)
+
+
+def numbered(path: str | os.PathLike, numbers: Sequence[int], *, fps: float = RATE) -> Video:
+    """The frames with these ascending numbers. Raises ImageError as `load` does, or where the video has too few."""
+
+    def index(total: int, rate: float) -> np.ndarray:
+        if numbers[-1] >= total:
+            raise ImageError(f"{path}: expected a frame number {numbers[-1]}, got a video of {total} frames, from 0 on")
+        return np.asarray(numbers, np.int64)
+
+    return _load(path, index, fps)
+
+
+def spread(total: int, count: int) -> np.ndarray:
+    """int64[min(total, count)]: numbers of frames from the first to the last, as even as integers can be."""
+    return np.linspace(0, total - 1, min(total, count)).round().astype(np.int64)
+
+
+def frames_of(folder: Path) -> list[Path]:
+    """The pictures in a folder of frames, in the order of their names. Raises ImageError where there are none."""
+    names = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES and file.is_file())
+    if not names:
+        raise ImageError(f"{folder}: a video with 0 frames: expected pictures ({', '.join(PICTURES)}) in the folder")
+    return names
+
+
+def _load(path: str | os.PathLike, choose: Callable[[int, float], np.ndarray], fps: float) -> Video:
+    """A video with the frames that `choose` names, given how many there are and how many a second."""
     path = Path(path)
     if path.is_dir():
-        return _folder(path, rule, temporal_patch, fps)
+        return _folder(path, choose, fps)
     if not path.exists():
         raise ImageError(f"{path}: no such file; check the path")
     if not path.is_file():
         raise ImageError(f"{path}: expected a video file or a folder of frames, got a device or pipe")
     if not path.stat().st_size:
         raise ImageError(f"{path}: the file is empty; fetch or export it again")
-    return _file(path, rule, temporal_patch, fps)
+    return _file(path, choose, fps)
 
 
 def sample(total: int, fps: float, rule: VideoRule, temporal_patch: int) -> np.ndarray:
@@ -69,11 +103,9 @@ def seconds(index: Sequence[int], fps: float, temporal_patch: int) -> list[float
     return [(times[i] + times[i + temporal_patch - 1]) / 2 for i in range(0, len(times), temporal_patch)]
 
 
-def _folder(path: Path, rule: VideoRule, temporal_patch: int, fps: float) -> Video:
-    names = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file())
-    if not names:
-        raise ImageError(f"{path}: a video with 0 frames: expected pictures ({', '.join(PICTURES)}) in the folder")
-    index = sample(len(names), fps, rule, temporal_patch)
+def _folder(path: Path, choose: Callable[[int, float], np.ndarray], fps: float) -> Video:
+    names = frames_of(path)
+    index = choose(len(names), fps)
     frames = [images.load(names[i]) for i in index]
     for i, frame in zip(index, frames):
         if frame.shape != frames[0].shape:
@@ -82,7 +114,7 @@ def _folder(path: Path, rule: VideoRule, temporal_patch: int, fps: float) -> Vid
     return Video(np.stack(frames), index, fps, len(names))
 
 
-def _file(path: Path, rule: VideoRule, temporal_patch: int, fps: float) -> Video:
+def _file(path: Path, choose: Callable[[int, float], np.ndarray], fps: float) -> Video:
     try:
         import av
     except ImportError:
@@ -98,7 +130,7 @@ def _file(path: Path, rule: VideoRule, temporal_patch: int, fps: float) -> Video
         while True:
             if not total:
                 raise ImageError(f"{path}: a video with 0 frames; export it again")
-            index = sample(total, rate, rule, temporal_patch)
+            index = choose(total, rate)
             frames, decoded = _decode(av, path, index)
             if len(frames) == len(index):
                 return Video(np.stack(frames), index, rate, total)

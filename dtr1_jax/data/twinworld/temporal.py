@@ -23,6 +23,7 @@ from dtr1_jax.data.twinworld.wording import NOUN, adjective, anchor_of, phrase, 
 from dtr1_jax.types import Instance
 
 RATIO = 1.4  # of speeds: within this factor neither is faster
+_PRESENT = ("enters", "leaves", "hidden", "stays")
 _RELATIONS = tuple(words.RELATIONS)
 NEARER = 0.1  # by so much of the picture's side a distance shrinks or grows, or the answer is doubtful
 
@@ -187,7 +188,8 @@ def _state_attribute(a: Watcher) -> Draft | None:
 def _two_states(a: Watcher) -> Draft | None:
     one, two = _drawn_state(a), _drawn_state(a)
     draft = state(a, everything(a), one)
-    if one == two or draft is None or not draft.ids:
+    # one about being there and one about moving, so that they neither repeat nor contradict one another
+    if (one in _PRESENT) == (two in _PRESENT) or draft is None or not draft.ids:
         return None
     return said(a, state(a, draft, two), NOUN, a.say(words.STATES[one]), "and", a.say(words.STATES[two]))
 
