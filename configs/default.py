@@ -88,7 +88,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.optim.clip = 1.0  # global norm of the gradient
 
     c.sft = ConfigDict()
-    c.sft.steps = 2600
+    c.sft.steps = 4000
     c.sft.batch = 32  # examples per step
     c.sft.lr = 1e-2  # of Muon on the matrices; embeddings, norms and biases have Adam at a tenth of it
     c.sft.warmup = 100  # steps
