@@ -161,7 +161,7 @@ def _fields(ids: list[int], position: np.ndarray, slot: np.ndarray, following: i
 
 
 def _pieces(example, media, geometry) -> list[vision.Piece]:
-    if example.media:
+    if example.media and media:  # a policy that reads text alone sees none of them
         first = first_frame(media)
         if first.shape[:2] != example.image.shape[:2]:
             (h, w), (h0, w0) = first.shape[:2], example.image.shape[:2]
