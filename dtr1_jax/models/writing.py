@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
+from dtr1_jax import atomic
 from dtr1_jax.models import hf_names, weights
 from dtr1_jax.models.stored import INDEX, SINGLE
 from dtr1_jax.models.weights import WeightsError
@@ -149,17 +149,14 @@ def _targets(modules: list[str], config: dict) -> list[str] | str:
 
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """A safetensors file in the form that transformers accepts; there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, partial, metadata={"format": "pt"})
-    partial.chmod(path.parent.stat().st_mode & 0o666)  # the library's files are for their owner alone
-    os.replace(partial, path)
+    with atomic.replacing(path) as partial:
+        save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, partial, metadata={"format": "pt"})
 
 
 def write_json(path: Path, value: dict) -> None:
     """A JSON file, there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(partial, path)
+    with atomic.replacing(path) as partial:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _has(adapters: dict, path: str) -> bool:
