@@ -42,7 +42,12 @@ def get_config(policy: str = "tiny") -> ConfigDict:
 
     c.lora = ConfigDict()
     c.lora.rank = 0  # 0 = train all weights
-    c.lora.alpha = 32.0  # scale = alpha / rank
+    c.lora.alpha = 32.0  # the adapters' product is added times alpha / rank
+    c.lora.rslora = False  # times alpha / sqrt(rank) instead, which suits large ranks (arXiv 2312.03732)
+    # share of the values going into the adapters that an update drops; 0 = off. Sampling, the KL's reference,
+    # evaluation and export drop nothing. So GRPO's ratio is not 1 in the first update after a rollout either:
+    # train/mismatch then shows the dropout too, and where it is large, clipping takes tokens out of the loss
+    c.lora.dropout = 0.0
     c.lora.targets = "decoder/.*"  # regular expression over projection paths
 
     c.rollout = ConfigDict()

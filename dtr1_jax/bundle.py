@@ -56,7 +56,7 @@ def load(config: Config) -> Bundle:
     opened = _open(where)
     shape = _spec(config, where, opened)
     if config.lora.rank:
-        shape = dataclasses.replace(shape, lora_scale=config.lora.alpha / config.lora.rank)
+        shape = dataclasses.replace(shape, lora_scale=config.lora.scale, lora_dropout=config.lora.dropout)
     if shape.vision is None and c.constructor == "policy":
         raise ConfigError(
             f"config.policy.constructor = 'policy': {c.name} at {where} sees no pictures, so it can not write their "

@@ -58,11 +58,10 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    scale = bundle.spec.lora_scale
     if adapter:
-        writing.write_adapter(partial, lora, scale, values, _base(c), c.lora.rank)
+        writing.write_adapter(partial, lora, c.lora, values, _base(c))
     else:
-        writing.write_folder(partial, writing.tensors(params, lora, scale, values), _dtype(values))
+        writing.write_folder(partial, writing.tensors(params, lora, bundle.spec.lora_scale, values), _dtype(values))
         writing.write_json(partial / "config.json", values)
     _beside(c, bundle, partial, tokenizer_only=adapter)
     if out.exists():
