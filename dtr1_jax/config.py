@@ -36,7 +36,7 @@ class Policy:
     name: str
     path: str
     dtype: Literal["float32", "bfloat16"]
-    weights_dtype: Literal["float32", "bfloat16"]
+    weights_dtype: Literal["float32", "bfloat16", "int8"]
     max_pixels: int
     video_pixels: int
     fps: float
@@ -288,7 +288,7 @@ def _cross_checks(c: Config) -> list[str]:
     check(
         c.lora.rank > 0 or c.policy.weights_dtype == "float32",
         "policy.weights_dtype",
-        "float32 where all weights are trained (lora.rank = 0): steps are smaller than what bfloat16 can hold",
+        "float32 where all weights are trained (lora.rank = 0): steps are smaller than what bfloat16 or int8 can hold",
         c.policy.weights_dtype,
     )
     check(0 <= c.lora.dropout < 1, "lora.dropout", "a share in [0, 1)", c.lora.dropout)

@@ -115,6 +115,10 @@ def test_an_integer_stands_for_a_float():
         ({"lora__rslora": True}, "config.lora.rslora: expected False where there are no adapters (lora.rank = 0)"),
         ({"lora__rank": 2, "lora__dropout": 1.0}, "config.lora.dropout: expected a share in [0, 1), got 1.0"),
         ({"lora__rank": 2, "lora__dropout": -0.1}, "config.lora.dropout: expected a share in [0, 1), got -0.1"),
+        (
+            {"policy__weights_dtype": "int8"},
+            "config.policy.weights_dtype: expected float32 where all weights are trained",
+        ),
         ({"mesh__data": 0}, "config.mesh: expected sizes of at least 1, at most one of them -1, got [0, 1, 1]"),
         ({"mesh__fsdp": -1}, "config.mesh: expected sizes of at least 1, at most one of them -1, got [-1, -1, 1]"),
     ],

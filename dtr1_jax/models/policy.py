@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dtr1_jax.models import decoder, layers, vision, weights
+from dtr1_jax.models import decoder, int8, layers, vision, weights
 from dtr1_jax.models.layers import KV
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.types import Prompt
@@ -199,9 +199,11 @@ def logprobs(
 
 def logits(params: dict, spec: Spec, x: jax.Array) -> jax.Array:
     """float32[..., V] from normed hidden states [..., D]."""
-    kernel = params["embed"]["table"].T if spec.tied else params["head"]["kernel"]
+    head = {"kernel": params["embed"]["table"].T} if spec.tied else params["head"]
+    if int8.SCALE in head:
+        return int8.product(x, head["kernel"], head[int8.SCALE])
     # not rounded to bfloat16 on the way out: at 16 its step is 1/8, which would be the error of the log-probability
-    return jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+    return jnp.matmul(x, head["kernel"].astype(x.dtype), preferred_element_type=jnp.float32)
 
 
 def start(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, group: int, slots: int) -> tuple[Decoding, list]:
