@@ -31,7 +31,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     # the folder of policy.safetensors); "" = what is shipped with the policy
     c.policy.path = ""
     c.policy.dtype = "float32"  # compute dtype: float32 | bfloat16
-    c.policy.weights_dtype = "float32"  # of the frozen base under LoRA; trained weights are always float32
+    # of the frozen base under LoRA: float32 | bfloat16 | int8 (projections are rounded, with a scale for each output;
+    # all else is in policy.dtype; export writes the weights as they were). Trained weights are always float32
+    c.policy.weights_dtype = "float32"
     c.policy.max_pixels = 96 * 96  # a picture is shrunk, keeping its shape, to at most so many; 0 = as is usual for it
     c.policy.video_pixels = 0  # the same for a video (Qwen3-VL) or each of its frames (Qwen2.5-VL)
     c.policy.fps = 0.0  # frames a second that are taken of a video; 0 = as the processor says
@@ -42,7 +44,12 @@ def get_config(policy: str = "tiny") -> ConfigDict:
 
     c.lora = ConfigDict()
     c.lora.rank = 0  # 0 = train all weights
-    c.lora.alpha = 32.0  # scale = alpha / rank
+    c.lora.alpha = 32.0  # the adapters' product is added times alpha / rank
+    c.lora.rslora = False  # times alpha / sqrt(rank) instead, which suits large ranks (arXiv 2312.03732)
+    # share of the values going into the adapters that an update drops; 0 = off. Sampling, the KL's reference,
+    # evaluation and export drop nothing. So GRPO's ratio is not 1 in the first update after a rollout either:
+    # train/mismatch then shows the dropout too, and where it is large, clipping takes tokens out of the loss
+    c.lora.dropout = 0.0
     c.lora.targets = "decoder/.*"  # regular expression over projection paths
 
     c.rollout = ConfigDict()

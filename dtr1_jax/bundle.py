@@ -13,7 +13,7 @@ import numpy as np
 from dtr1_jax import mesh
 from dtr1_jax.config import Config, ConfigError
 from dtr1_jax.data import processor, prompts, tokens, vision
-from dtr1_jax.models import gguf, loading, named, policy, spec, stored, weights
+from dtr1_jax.models import gguf, int8, loading, named, policy, spec, stored, weights
 from dtr1_jax.twin.text import Frame
 
 ASSETS = Path(__file__).parent / "assets"
@@ -56,7 +56,7 @@ def load(config: Config) -> Bundle:
     opened = _open(where)
     shape = _spec(config, where, opened)
     if config.lora.rank:
-        shape = dataclasses.replace(shape, lora_scale=config.lora.alpha / config.lora.rank)
+        shape = dataclasses.replace(shape, lora_scale=config.lora.scale, lora_dropout=config.lora.dropout)
     if shape.vision is None and c.constructor == "policy":
         raise ConfigError(
             f"config.policy.constructor = 'policy': {c.name} at {where} sees no pictures, so it can not write their "
@@ -119,22 +119,27 @@ def download(hub_id: str) -> Path:
 
 
 def read_weights(config: Config, bundle: Bundle, device_mesh: jax.sharding.Mesh | None = None) -> dict:
-    """The weights: float32 or, in a frozen base, config.policy.weights_dtype.
+    """The weights: float32 or, in a frozen base, config.policy.weights_dtype (int8: in the form of models/int8.py).
 
     On the mesh where there is one; a checkpoint of others is then read by each process only as far as its devices hold
     it. Without a mesh on the first device, or as numpy from a file of ours. Raises WeightsError naming the file and
     what does not fit.
     """
-    shapes = template(bundle)
-    dtype = jnp.dtype(config.policy.weights_dtype)
+    shapes, dtype = template(bundle), jnp.dtype(config.policy.weights_dtype)
+    rounds = dtype == jnp.int8
+    if rounds:
+        dtype = bundle.dtype
+        shapes = int8.template(shapes, dtype)
     if device_mesh is None:
         places = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), shapes)
     else:
         places = mesh.shardings(device_mesh, shapes)
     if bundle.stored is not None:
         return loading.load(bundle.stored, shapes, places, dtype)
-    params = weights.load(weights_path(config), shapes)
-    if dtype != jnp.float32:
+    params = weights.load(weights_path(config), template(bundle))
+    if rounds:
+        params = int8.rounded(params, dtype)
+    elif dtype != jnp.float32:
         params = jax.tree.map(lambda x: x.astype(dtype), params)
     return params if device_mesh is None else mesh.put(params, places)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import typing
 from typing import Any, Literal
 
@@ -35,7 +36,7 @@ class Policy:
     name: str
     path: str
     dtype: Literal["float32", "bfloat16"]
-    weights_dtype: Literal["float32", "bfloat16"]
+    weights_dtype: Literal["float32", "bfloat16", "int8"]
     max_pixels: int
     video_pixels: int
     fps: float
@@ -49,7 +50,14 @@ class Policy:
 class Lora:
     rank: int
     alpha: float
+    rslora: bool
+    dropout: float
     targets: str
+
+    @property
+    def scale(self) -> float:
+        """Factor on the output of each branch; with rslora that of arXiv 2312.03732. Needs rank > 0."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,9 +288,13 @@ def _cross_checks(c: Config) -> list[str]:
     check(
         c.lora.rank > 0 or c.policy.weights_dtype == "float32",
         "policy.weights_dtype",
-        "float32 where all weights are trained (lora.rank = 0): steps are smaller than what bfloat16 can hold",
+        "float32 where all weights are trained (lora.rank = 0): steps are smaller than what bfloat16 or int8 can hold",
         c.policy.weights_dtype,
     )
+    check(0 <= c.lora.dropout < 1, "lora.dropout", "a share in [0, 1)", c.lora.dropout)
+    for name, got in (("lora.dropout", c.lora.dropout), ("lora.rslora", c.lora.rslora)):
+        off = type(got)(0)
+        check(c.lora.rank > 0 or got == off, name, f"{off} where there are no adapters (lora.rank = 0)", got)
     check(c.data.max_objects >= c.data.min_objects, "data.max_objects", "at least data.min_objects", c.data.max_objects)
     check(0 < c.rollout.top_p <= 1, "rollout.top_p", "a number in (0, 1]", c.rollout.top_p)
     check(

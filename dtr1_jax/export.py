@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -50,6 +51,7 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
         )
     bundle = bundles.load(c)
     values = _config(c, bundle)
+    c = _unrounded(c, values)
     device_mesh = mesh.make(c.mesh)
     if workdir is None:
         params, lora = update.weights(*train.initial(c, bundle, device_mesh))
@@ -58,11 +60,10 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    scale = bundle.spec.lora_scale
     if adapter:
-        writing.write_adapter(partial, lora, scale, values, _base(c), c.lora.rank)
+        writing.write_adapter(partial, lora, c.lora, values, _base(c))
     else:
-        writing.write_folder(partial, writing.tensors(params, lora, scale, values), _dtype(values))
+        writing.write_folder(partial, writing.tensors(params, lora, bundle.spec.lora_scale, values), _dtype(values))
         writing.write_json(partial / "config.json", values)
     _beside(c, bundle, partial, tokenizer_only=adapter)
     if out.exists():
@@ -83,6 +84,18 @@ def _config(c: config.Config, bundle: bundles.Bundle) -> dict[str, Any]:
     values.setdefault("architectures", [named.CLASSES[values["model_type"]]])
     values["dtype"] = _dtype(values)
     return values
+
+
+def _unrounded(c: config.Config, values: dict[str, Any]) -> config.Config:
+    """Settings that read the policy's weights as they were, where it was trained on weights that were rounded."""
+    if c.policy.weights_dtype != "int8":
+        return c
+    log.warning(
+        "config.policy.weights_dtype = 'int8': the adapters were trained on weights that were rounded, and what is"
+        " written holds or names them as they were before: its logits differ from those of training by the rounding"
+    )
+    dtype = "bfloat16" if _dtype(values) == "bfloat16" else "float32"
+    return dataclasses.replace(c, policy=dataclasses.replace(c.policy, weights_dtype=dtype))
 
 
 def _dtype(values: dict[str, Any]) -> str:

@@ -31,6 +31,9 @@ RULES = (
     (r"(^|/)(o|out|down|fc2)/bias$", P(None)),
     (r"(^|/)(q|k|v|qkv|gate|up|fc1|patch|head)/kernel$", P("fsdp", "tensor")),
     (r"(^|/)(q|k|v|qkv|gate|up|fc1|patch|head)/bias$", P("tensor")),
+    # of an int8 kernel, cut as its outputs are: who rounds a part of the outputs needs their scales alone
+    (r"(^|/)(o|out|down|fc2)/kernel_scale$", P("fsdp")),
+    (r"(^|/)(q|k|v|qkv|gate|up|fc1|head)/kernel_scale$", P("tensor")),
     (r"norm\w*/(scale|bias)$", P(None)),
     (r"(^|/)opt/.*/ns_coeffs$", P(None)),  # constants of Muon
 )

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 
 from dtr1_jax import bundle as bundles
 from dtr1_jax import config, mesh, train
-from dtr1_jax.models import layers, named, policy, spec
+from dtr1_jax.models import int8, layers, named, policy, spec
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.rl import optim
 
@@ -50,6 +50,7 @@ class Load:
       patches: of the pictures of a query; 0 = none.
       item: bytes of the compute dtype.
       tensor: into how many parts heads and hidden units are cut.
+      rounded: the frozen weights are int8.
     """
 
     queries: int
@@ -61,6 +62,7 @@ class Load:
     patches: int
     item: int
     tensor: int = 1
+    rounded: bool = False
 
 
 def run(c: config.Config) -> str:
@@ -138,6 +140,7 @@ def load(c: config.Config, shape: Spec, device_mesh: Any) -> Load:
         patches=_patches(c, shape),
         item=jnp.dtype(c.policy.dtype).itemsize,
         tensor=device_mesh.shape["tensor"],
+        rounded=c.policy.weights_dtype == "int8",
     )
 
 
@@ -163,7 +166,7 @@ def resident(c: config.Config, shape: Spec, device_mesh: Any) -> tuple[dict[str,
         "optimizer": held(device_mesh, {"opt": opt}),
         "frozen_copies": held(device_mesh, copy),
     }
-    return stays, {"parameters": _count(base), "trainable": _count(trainable)}
+    return stays, {"parameters": _count(_whole(shape)), "trainable": _count(trainable)}
 
 
 def held(device_mesh: Any, tree: Any) -> int:
@@ -174,8 +177,13 @@ def held(device_mesh: Any, tree: Any) -> int:
 
 
 def _base(c, shape):
-    dtype = jnp.dtype(c.policy.weights_dtype)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), _whole(shape))
+    if c.policy.weights_dtype == "int8":
+        return int8.template(_whole(shape), jnp.dtype(c.policy.dtype))
+    return _as(_whole(shape), c.policy.weights_dtype)
+
+
+def _as(tree, dtype):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.dtype(dtype)), tree)
 
 
 @functools.cache  # tracing a large policy takes seconds
@@ -190,11 +198,11 @@ def _adapters(c, base):
 
 
 def _split_bytes(c, shape, device_mesh):
-    """Bytes on a device of the decoder's weights and adapters in the compute dtype."""
+    """Bytes on a device of the decoder's weights and adapters in the compute dtype (or int8)."""
     base = _base(c, shape)
-    tree = {"base": {"decoder": base["decoder"]}, "lora": {"decoder": _adapters(c, base).get("decoder", {})}}
-    dtype = jnp.dtype(c.policy.dtype)
-    return held(device_mesh, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), tree))
+    weights = base["decoder"] if c.policy.weights_dtype == "int8" else _as(base["decoder"], c.policy.dtype)
+    lora = _as(_adapters(c, base).get("decoder", {}), c.policy.dtype)
+    return held(device_mesh, {"base": {"decoder": weights}, "lora": {"decoder": lora}})
 
 
 def _count(tree):
@@ -206,9 +214,9 @@ def update_parts(c: config.Config, shape: Spec, todo: Load, trained_bytes: int) 
 
     `gradients`: their sum, and those of the part at hand. `optimizer_copies`: XLA copies both moments and lays the sum
     of the gradients where one of them was. `embedding_copy`: a frozen table that is also the output projection is laid
-    down transposed. `activations`: the states that each layer starts from (all that a layer computes without remat),
-    the prompt's keys and values with their gradients, and the larger of one layer's or one chunk of logits' backward
-    pass; constants of masks included.
+    down transposed, and an output projection in int8 as floats. `activations`: the states that each layer starts from
+    (all that a layer computes without remat), the prompt's keys and values with their gradients, and the larger of one
+    layer's or one chunk of logits' backward pass; constants of masks included.
     """
     b, g, p, s = todo.part_queries, todo.part_group, todo.prompt, max(todo.new - 1, 1)
     frozen = bool(c.lora.rank)
@@ -218,12 +226,14 @@ def update_parts(c: config.Config, shape: Spec, todo: Load, trained_bytes: int) 
     saved += (3 if c.grpo.beta else 2) * _kv(shape, todo, b, p)
     masks = _scores(shape, todo, branch) * 5 // 4  # a float32 and a bool
     layer = _slices(shape, todo) + max(5 * _hidden(shape, todo, branch), _attention(shape, todo, branch)) + masks
+    if c.lora.dropout:  # the random bits of the widest branch, and what is left of its input
+        layer += _hidden(shape, todo, branch) * (FLOAT + todo.item) // todo.item
     seen, tower = _tower(shape, todo, b, trained=not frozen or _reaches_tower(c))
-    tied_and_frozen = shape.tied and (frozen or c.grpo.beta > 0)
+    copied = todo.rounded or (shape.tied and (frozen or c.grpo.beta > 0))
     return {
         "gradients": 2 * trained_bytes,
         "optimizer_copies": trained_bytes,
-        "embedding_copy": shape.vocab * shape.width * todo.item // todo.tensor if tied_and_frozen else 0,
+        "embedding_copy": shape.vocab * shape.width * todo.item // todo.tensor if copied else 0,
         "activations": seen + max(saved + chunk * 5 // 4 + max(layer, 2 * chunk), tower),
     }
 
@@ -240,6 +250,8 @@ def rollout_parts(shape: Spec, todo: Load, split_bytes: int) -> dict[str, int]:
     prefill = _slices(shape, todo) + max(3 * _hidden(shape, todo, prompt), _attention(shape, todo, prompt))
     seen, tower = _tower(shape, todo, b, trained=False)
     sampling = 5 * FLOAT * b * g * shape.vocab // todo.tensor
+    if todo.rounded and not shape.tied:  # the output projection as floats
+        sampling += shape.vocab * shape.width * todo.item // todo.tensor
     return {
         "kv_cache": _kv(shape, todo, b * g, todo.new) + _kv(shape, todo, b, p),
         "weights_by_layer": split_bytes,
@@ -295,9 +307,10 @@ def _saved(shape, todo, rows):
 
 
 def _slices(shape, todo):
-    """The matrices of one layer, cut out of the stack."""
+    """The matrices of one layer, cut out of the stack; of those in int8, the one at hand is floats too."""
     attention = 2 * shape.width * shape.head_dim * (shape.heads + shape.kv_heads)
-    return (attention + 3 * shape.width * shape.hidden) * todo.item // todo.tensor
+    values, widest = attention + 3 * shape.width * shape.hidden, shape.width * shape.hidden
+    return (values + widest * todo.item if todo.rounded else values * todo.item) // todo.tensor
 
 
 def _chunk(shape, rows, length):

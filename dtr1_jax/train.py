@@ -21,7 +21,9 @@ from dtr1_jax.specialists.segment import Segmenter
 
 PATIENCE = 3  # skipped updates in a row that end a run
 # Settings that a checkpoint's weights depend on. Of the optimizer's, clipping changes what the checkpoint holds.
-POLICY = ("policy.name", "policy.path", "lora", "optim.clip")
+POLICY = ("policy.name", "policy.path", "lora.rank", "lora.alpha", "lora.rslora", "lora.targets", "optim.clip")
+# What fold_in makes of a step's key for the dropout in its updates; the rounds of sampling have 0, 1, ...
+DROPOUT = 2**31
 
 _advantages = jax.jit(advantages.advantages, static_argnames=("scale",))
 
@@ -137,13 +139,12 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
             if last:
                 return
             leave_if_asked()
-            started = time.monotonic()
+            started, key = time.monotonic(), jax.random.fold_in(root, step)
             gained = experience.collect(
-                *update.weights(state.trainable, frozen), bundle, c, device_mesh, data, jax.random.fold_in(root, step),
-                segmenter,
-            )  # fmt: skip
+                *update.weights(state.trainable, frozen), bundle, c, device_mesh, data, key, segmenter
+            )
             updating = time.monotonic()
-            state, numbers = learn(state, frozen, bundle, c, device_mesh, tx, gained)
+            state, numbers = learn(state, frozen, bundle, c, device_mesh, tx, gained, key)
             step, now = step + 1, time.monotonic()
             lost = int(numbers["train/skipped"])
             counts["skipped"] += lost
@@ -203,8 +204,8 @@ def micro_batch(c: config.Config, device_mesh) -> int:
     return micro
 
 
-def learn(state, frozen, bundle, c, device_mesh, tx, gained) -> tuple[update.State, dict[str, float]]:
-    """The optimizer steps of one batch of experience.
+def learn(state, frozen, bundle, c, device_mesh, tx, gained, key) -> tuple[update.State, dict[str, float]]:
+    """The optimizer steps of one batch of experience; `key` is the step's, of which the dropout's are made.
 
     Returns (state, `train/...` numbers): means over the steps; of `skipped` the sum, of `..._max` the maximum.
     """
@@ -216,12 +217,13 @@ def learn(state, frozen, bundle, c, device_mesh, tx, gained) -> tuple[update.Sta
     def rows(i: int) -> update.Minibatch:
         return jax.tree.map(lambda x: x[i * size : (i + 1) * size], whole)
 
-    every = []
-    for part in [rows(i) for i in range(c.grpo.minibatches)] * c.grpo.epochs:
+    every, key = [], jax.random.fold_in(key, DROPOUT)
+    for i, part in enumerate([rows(i) for i in range(c.grpo.minibatches)] * c.grpo.epochs):
         state, numbers = update.update(
             state, frozen, mesh.put_batch(device_mesh, part), jnp.asarray(bundle.banned_v), spec=bundle.spec, tx=tx,
             knobs=c.grpo, temperature=c.rollout.temperature, micro=micro_batch(c, device_mesh), mesh=device_mesh,
             dtype=bundle.dtype, max_tokens=c.rollout.new_tokens,
+            key=jax.random.fold_in(key, i) if c.lora.dropout else None,
         )  # fmt: skip
         every.append(numbers)
     every = jax.device_get(every)

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A room is a module or folder right below dtr1_jax/. It may import itself and the rooms of the lines before its own.
 LAYERS = (
     ("types",),
-    ("config", "mesh", "metrics", "workers", "draw", "interrupt"),
+    ("atomic", "config", "mesh", "metrics", "workers", "draw", "interrupt"),
     ("data", "models", "twin"),
     ("rewards", "rl", "specialists", "benchmarks"),
     ("checkpoint", "bundle"),

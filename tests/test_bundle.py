@@ -57,9 +57,16 @@ def test_settings_are_used():
     values.policy.max_pixels, values.policy.prompt_tokens = 32 * 32, 500
     values.policy.prompt, values.policy.dtype = "full", "bfloat16"
     made = bundle.load(config.from_configdict(values))
-    assert made.spec.lora_scale == 8
+    assert (made.spec.lora_scale, made.spec.lora_dropout) == (8, 0)
     assert made.style.geometry.patches == 16
     assert (made.style.words, made.style.length, made.dtype.name) == ("full", 500, "bfloat16")
+
+
+def test_adapters_are_scaled_by_the_root_of_their_rank_and_dropped():
+    values = default.get_config()
+    values.lora.rank, values.lora.alpha, values.lora.rslora, values.lora.dropout = 4, 32.0, True, 0.25
+    made = bundle.load(config.from_configdict(values))
+    assert (made.spec.lora_scale, made.spec.lora_dropout) == (16, 0.25)
 
 
 def test_an_unknown_policy():

@@ -108,6 +108,17 @@ def test_an_integer_stands_for_a_float():
         ({"grpo__minibatches": 3}, "config.grpo.minibatches: expected a divisor of rollout.queries = 16, got 3"),
         ({"grpo__micro_queries": 3}, "config.grpo.micro_queries: expected 0 or a divisor of the 16 queries"),
         ({"data__source": "coco"}, "config.data.root: expected a path, for data.source=coco, got ''"),
+        (
+            {"lora__dropout": 0.1},
+            "config.lora.dropout: expected 0.0 where there are no adapters (lora.rank = 0), got 0.1",
+        ),
+        ({"lora__rslora": True}, "config.lora.rslora: expected False where there are no adapters (lora.rank = 0)"),
+        ({"lora__rank": 2, "lora__dropout": 1.0}, "config.lora.dropout: expected a share in [0, 1), got 1.0"),
+        ({"lora__rank": 2, "lora__dropout": -0.1}, "config.lora.dropout: expected a share in [0, 1), got -0.1"),
+        (
+            {"policy__weights_dtype": "int8"},
+            "config.policy.weights_dtype: expected float32 where all weights are trained",
+        ),
         ({"mesh__data": 0}, "config.mesh: expected sizes of at least 1, at most one of them -1, got [0, 1, 1]"),
         ({"mesh__fsdp": -1}, "config.mesh: expected sizes of at least 1, at most one of them -1, got [-1, -1, 1]"),
     ],

@@ -16,7 +16,7 @@ import small
 
 from configs import default
 from dtr1_jax import config, mesh
-from dtr1_jax.models import policy
+from dtr1_jax.models import int8, policy
 from dtr1_jax.models.spec import SPECS
 from dtr1_jax.rl import optim, sft, update
 from dtr1_jax.rl import rollout as rl_rollout
@@ -65,7 +65,7 @@ def whole_state(spec):
     """Shapes of all that a run ever puts on a mesh: weights, adapters of every projection, all optimizer states."""
     shapes = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
     lora = jax.eval_shape(lambda p: policy.init_lora(jax.random.key(0), p, 4, ".*"), shapes)
-    tree = {"base": shapes, "lora": lora, "reference": shapes}
+    tree = {"base": shapes, "lora": lora, "reference": shapes, "rounded": int8.template(shapes, jnp.float32)}
     for name, trainable in (("base", shapes), ("lora", lora)):
         state = jax.eval_shape(lambda x: optim.make(SETTINGS.optim, 10).init(x), {name: trainable})
         tree[f"grpo of {name}"] = {"opt": state}

@@ -137,7 +137,7 @@ S = jax.ShapeDtypeStruct
 
 def shapes(c: config.Config, spec) -> tuple[dict, dict | None, Prompt]:
     """Weights, adapters and prompts without any data."""
-    base = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
+    base = plan._base(c, spec)
     lora = jax.eval_shape(lambda w: policy.init_lora(jax.random.key(0), w, c.lora.rank, c.lora.targets), base)
     b, p = c.rollout.queries, c.policy.prompt_tokens
     prompt = Prompt(
@@ -160,18 +160,22 @@ def compiled_update(c: config.Config, spec):
 
 
 def compiled_rollout(c: config.Config, spec):
-    base, _, prompt = shapes(c, spec)
+    base, lora, prompt = shapes(c, spec)
     return rollout.sample.lower(
-        base, None, prompt, jax.eval_shape(lambda: jax.random.key(0)), S((spec.vocab,), bool), spec=spec,
-        group=c.rollout.group, new_tokens=c.rollout.new_tokens, end=1, pad=0, temperature=1.0,
+        base, lora if c.lora.rank else None, prompt, jax.eval_shape(lambda: jax.random.key(0)),
+        S((spec.vocab,), bool), spec=spec, group=c.rollout.group, new_tokens=c.rollout.new_tokens, end=1, pad=0,
+        temperature=1.0,
     ).compile()  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what, rank", [("update", 0), ("update", 16), ("rollout", 0)])
-def test_plan_is_what_xla_reports(what, rank):
+@pytest.mark.parametrize("what, rank, dtype", [
+    ("update", 0, "float32"), ("update", 16, "float32"), ("rollout", 0, "float32"), ("update", 16, "int8"),
+    ("rollout", 16, "int8"),
+])  # fmt: skip
+def test_plan_is_what_xla_reports(what, rank, dtype):
     c = settings(
-        "qwen2_5_0_5b", lora_rank=rank, policy_dtype="float32", policy_weights_dtype="float32", rollout_queries=2,
+        "qwen2_5_0_5b", lora_rank=rank, policy_dtype="float32", policy_weights_dtype=dtype, rollout_queries=2,
         rollout_group=4, policy_prompt_tokens=128, rollout_new_tokens=64,
     )  # fmt: skip
     spec = plan.sizes(c)

@@ -47,9 +47,11 @@ class Block(nn.Module):
         s = self.spec
         b, g, q, _ = x_bgqd.shape
 
+        def linear(name, features, x, bias=False):
+            return layers.Projection(features, bias, s.lora_scale, s.lora_dropout, name=name)(x)
+
         def project(name, heads, x):
-            y = layers.Projection(heads * s.head_dim, s.qkv_bias, s.lora_scale, name=name)(x)
-            return y.reshape(b, g, q, heads, s.head_dim)
+            return linear(name, heads * s.head_dim, x, s.qkv_bias).reshape(b, g, q, heads, s.head_dim)
 
         y = layers.RMSNorm(s.eps, name="attn_norm")(x_bgqd)
         query, key, value = project("q", s.heads, y), project("k", s.kv_heads, y), project("v", s.kv_heads, y)
@@ -60,12 +62,11 @@ class Block(nn.Module):
         if cache is not None:
             own = KV(*(jax.lax.dynamic_update_slice(c, n, (0, 0, 0, slot, 0)) for c, n in zip(cache, own)))
         y = layers.attend(layers.rotate(query, angle), own, own_mask, prefix, prefix_mask_bp)
-        x_bgqd = x_bgqd + layers.Projection(s.width, False, s.lora_scale, name="o")(y)
+        x_bgqd = x_bgqd + linear("o", s.width, y)
 
         y = layers.RMSNorm(s.eps, name="mlp_norm")(x_bgqd)
-        gate = layers.Projection(s.hidden, False, s.lora_scale, name="gate")(y)
-        up = layers.Projection(s.hidden, False, s.lora_scale, name="up")(y)
-        return x_bgqd + layers.Projection(s.width, False, s.lora_scale, name="down")(nn.silu(gate) * up), own
+        gate, up = linear("gate", s.hidden, y), linear("up", s.hidden, y)
+        return x_bgqd + linear("down", s.width, nn.silu(gate) * up), own
 
 
 def init(key: jax.Array, spec: Spec) -> dict:
@@ -76,8 +77,8 @@ def init(key: jax.Array, spec: Spec) -> dict:
     return jax.vmap(lambda k: block.init(k, x, angle, mask)["params"])(jax.random.split(key, spec.layers))
 
 
-def _apply(spec, weights, lora, *args):
-    return Block(spec).apply({"params": weights, **({"lora": lora} if lora else {})}, *args)
+def _apply(spec, weights, lora, *args, key=None):
+    return Block(spec).apply({"params": weights, **({"lora": lora} if lora else {})}, *args, rngs=layers.rngs(key))
 
 
 def scan(
@@ -90,27 +91,30 @@ def scan(
     prefix: KV | None = None,
     prefix_mask_bp: jax.Array | None = None,
     deep_lbgqd: jax.Array | None = None,
+    key: jax.Array | None = None,
 ) -> tuple[jax.Array, KV]:
     """All layers over whole sequences: ([B, G, q, D], KV [layers, B, G, K, q, H]).
 
     `prefix` is a KV [layers, B, K, P, H] or None; `deep_lbgqd` [levels, B, G, q, D] is added after the first layers, a
-    level each (DeepStack, 0 where there is no vision token); the other arguments are those of `Block`.
+    level each (DeepStack, 0 where there is no vision token); `key` is that of the adapters' dropout, None = none; the
+    other arguments are those of `Block`.
     """
 
     def layer(x, inputs):
-        weights, adapters, before = inputs
-        return _apply(spec, weights, adapters, x, angle, own_mask, before, prefix_mask_bp)
+        weights, adapters, before, key = inputs
+        return _apply(spec, weights, adapters, x, angle, own_mask, before, prefix_mask_bp, key=key)
 
     step = jax.checkpoint(layer) if spec.remat else layer
 
     def body(x, inputs):
-        x, own = step(x, inputs[:3])
+        x, own = step(x, inputs[:4])
         if deep_lbgqd is not None:
-            levels, number = len(deep_lbgqd), inputs[3]
+            levels, number = len(deep_lbgqd), inputs[4]
             x = x + jnp.where(number < levels, deep_lbgqd[jnp.minimum(number, levels - 1)], 0)
         return x, own
 
-    xs = (params, lora or {}, prefix, np.arange(spec.layers))
+    keys = None if key is None else jax.random.split(key, spec.layers)
+    xs = (params, lora or {}, prefix, keys, np.arange(spec.layers))
     return jax.lax.scan(body, x_bgqd, xs, unroll=min(spec.unroll, spec.layers))
 
 

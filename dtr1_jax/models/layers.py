@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from dtr1_jax.models import int8
+
 MASKED = -1e30  # finite, so that a row without any key gives a uniform softmax and no NaN
 SCORES = 2**28  # attention scores that a device holds at once, in values; more only costs memory
 
@@ -69,22 +71,39 @@ matmul.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _matmul_backward)
 
 
 class Projection(nn.Module):
-    """x @ kernel (+ bias); where the `lora` collection has this layer, + scale * (x @ a) @ b (Hu et al. 2021)."""
+    """x @ kernel (+ bias); where the `lora` collection has this layer, + scale * (x @ a) @ b (Hu et al. 2021).
+
+    The kernel is one of floats, or of int8 with a `kernel_scale` beside it (models/int8.py).
+    With a "dropout" rng, what goes into the branch (and only that) is dropout(x), as in PEFT: each value is 0 with
+    probability `lora_dropout`, and else divided by 1 - lora_dropout.
+    """
 
     features: int
     bias: bool = False
     lora_scale: float = 1.0
+    lora_dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", nn.initializers.normal(x.shape[-1] ** -0.5), (x.shape[-1], self.features))
-        y = matmul(x, kernel.astype(x.dtype))
+        if self.has_variable("params", int8.SCALE):
+            y = int8.matmul(x, kernel, self.get_variable("params", int8.SCALE))
+        else:
+            y = matmul(x, kernel.astype(x.dtype))
         if self.bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
         if self.has_variable("lora", "a"):
             a, b = (self.get_variable("lora", n).astype(x.dtype) for n in ("a", "b"))
+            if self.lora_dropout and self.has_rng("dropout"):
+                kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.lora_dropout, x.shape)
+                x = jnp.where(kept, x / (1 - self.lora_dropout), 0).astype(x.dtype)
             y = y + matmul(matmul(x, a), b) * self.lora_scale
         return y
+
+
+def rngs(key: jax.Array | None) -> dict[str, jax.Array]:
+    """The `rngs` of a block's apply: every projection in it draws its own mask from `key`; None = no dropout."""
+    return {} if key is None else {"dropout": key}
 
 
 def rotary_axes(head_dim: int, sections: tuple[int, int, int] | None, interleaved: bool) -> np.ndarray:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtr1_jax.models import hf_names, weights
+from dtr1_jax.models import hf_names, int8, weights
 from dtr1_jax.models.stored import Stored, Tensor
 from dtr1_jax.models.weights import FLOATS, WeightsError, shortened
 
@@ -26,9 +26,9 @@ def load(stored: Stored, template: dict, places: dict, dtype=jnp.float32) -> dic
 
     Args:
       stored: the opened checkpoint; its tensors may be of any float dtype.
-      template: tree of shapes.
+      template: tree of shapes. Kernels that are int8 in it are rounded while they are read (models/int8.py).
       places: tree of shardings, as `mesh.shardings` makes it of the template.
-      dtype: of all arrays that are returned.
+      dtype: of all arrays that are returned, but for those of a rounded kernel.
 
     Returns:
       Tree of jax arrays like the template.
@@ -37,10 +37,18 @@ def load(stored: Stored, template: dict, places: dict, dtype=jnp.float32) -> dic
       WeightsError: a tensor missing, left over, of another shape or no float; an unknown architecture; a file that
         breaks while it is read.
     """
-    shapes = {path: tuple(x.shape) for path, x in weights.flatten(template).items()}
-    place = weights.flatten(places)
+    flat, place = weights.flatten(template), weights.flatten(places)
+    rounded = {path for path, x in flat.items() if x.dtype == jnp.int8}
+    every = {path: tuple(x.shape) for path, x in flat.items()}
+    shapes = {path: shape for path, shape in every.items() if not path.endswith(f"/{int8.SCALE}")}
     wanted, tied = _checked(stored, shapes)
     buffers: dict[str, dict] = {}
+
+    def held(path, dtype):
+        if path not in buffers:
+            buffers[path] = _empty(place[path], every[path], dtype)
+        return buffers[path]
+
     by_file: dict[Path, list[str]] = {}
     for name in wanted:
         by_file.setdefault(stored.tensors[name].file, []).append(name)
@@ -49,13 +57,17 @@ def load(stored: Stored, template: dict, places: dict, dtype=jnp.float32) -> dic
             for name in names:
                 leaf, layer = wanted[name]
                 shape = shapes[leaf.path]
-                held = buffers.setdefault(leaf.path, _empty(place[leaf.path], shape, dtype))
-                _fill_leaf(held, place[leaf.path], shape, leaf, layer, functools.partial(_floats, read, name))
+                values = functools.partial(_floats, read, name)
+                if leaf.path in rounded:
+                    kernels, scales = held(leaf.path, jnp.int8), held(int8.beside(leaf.path), jnp.float32)
+                    _fill_rounded(kernels, scales, place[leaf.path], shape, leaf, layer, values)
+                else:
+                    _fill_leaf(held(leaf.path, dtype), place[leaf.path], shape, leaf, layer, values)
     if tied:
         _check_tied(stored, *tied)
     flat = {
-        path: jax.make_array_from_single_device_arrays(shapes[path], place[path], list(buffers[path].values()))
-        for path in shapes
+        path: jax.make_array_from_single_device_arrays(shape, place[path], list(buffers[path].values()))
+        for path, shape in every.items()
     }
     return weights.unflatten(flat)
 
@@ -150,6 +162,37 @@ def _fill_leaf(held: dict, place, shape, leaf: hf_names.Leaf, layer: int, read) 
 def _fill(buffer, part, start, *, turned: bool):
     part = (part.T if turned else part).astype(buffer.dtype)
     return jax.lax.dynamic_update_slice(buffer, part.reshape((1,) * (buffer.ndim - part.ndim) + part.shape), start)
+
+
+def _fill_rounded(kernels: dict, scales: dict, place, shape, leaf: hf_names.Leaf, layer: int, read) -> None:
+    """`_fill_leaf` of a kernel as int8. A scale is of all inputs of an output, so whole rows of the file are read also
+    where a device holds a part of the inputs. The scales are cut as the kernel's outputs are."""
+    groups: dict[tuple, list] = {}
+    for device, index in place.addressable_devices_indices_map(shape).items():
+        *stack, (low, _), outputs = (s.indices(n)[:2] for s, n in zip(index, shape))
+        if not leaf.stacked or stack[0][0] <= layer < stack[0][1]:
+            lead = (layer - stack[0][0],) if leaf.stacked else ()
+            groups.setdefault(outputs, []).append((device, lead, low))
+    step = max(1, PART // (4 * shape[-2]))
+    for (start, stop), devices in groups.items():
+        for row in range(start, stop, step):
+            part = read(slice(row, min(row + step, stop)), slice(0, shape[-2]))
+            for device, lead, low in devices:
+                kernels[device], scales[device] = _round(
+                    kernels[device], scales[device], jax.device_put(part, device), lead, low, row - start
+                )
+            jax.block_until_ready([kernels[device] for device, *_ in devices])
+
+
+@functools.partial(jax.jit, donate_argnums=(0, 1))
+def _round(kernels, scales, part, lead, low, column):
+    kernel, scale = int8.quantise(part.T)
+    kernel = jax.lax.dynamic_slice_in_dim(kernel, low, kernels.shape[-2])
+    one = (1,) * len(lead)
+    return (
+        jax.lax.dynamic_update_slice(kernels, kernel.reshape(one + kernel.shape), (*lead, 0, column)),
+        jax.lax.dynamic_update_slice(scales, scale.reshape(one + scale.shape), (*lead, column)),
+    )
 
 
 def _check_tied(stored: Stored, head: str, table: str) -> None:

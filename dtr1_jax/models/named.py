@@ -117,7 +117,7 @@ def differences(named: Spec, found: Spec) -> list[str]:
 
     Numbers that fine-tunes of the same sizes change (rotary base, epsilons) are not compared.
     """
-    free = {"theta", "eps", "unroll", "remat", "lora_scale", "vision"}
+    free = {"theta", "eps", "unroll", "remat", "lora_scale", "lora_dropout", "vision"}
     return _compare(named, found, free, "") + _towers(named.vision, found.vision)
 
 

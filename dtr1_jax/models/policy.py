@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dtr1_jax.models import decoder, layers, vision, weights
+from dtr1_jax.models import decoder, int8, layers, vision, weights
 from dtr1_jax.models.layers import KV
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.types import Prompt
@@ -82,7 +82,9 @@ def init_lora(key: jax.Array, params: dict, rank: int, targets: str) -> dict:
     return weights.unflatten(flat)
 
 
-def encode(params: dict, lora: dict | None, spec: Spec, prompt: Prompt, dtype=jnp.float32) -> jax.Array:
+def encode(
+    params: dict, lora: dict | None, spec: Spec, prompt: Prompt, dtype=jnp.float32, key: jax.Array | None = None
+) -> jax.Array:
     """[B, n / merge**2, E]: the vision tokens of each query's pictures, and behind each its DeepStack features.
 
     E = D * (1 + DeepStack levels). Raises ValueError where there is no tower, or pictures laid out for another one.
@@ -91,7 +93,8 @@ def encode(params: dict, lora: dict | None, spec: Spec, prompt: Prompt, dtype=jn
         raise ValueError("the prompts have pictures, but the policy has no vision tower: expected images = None")
     return vision.encode(
         params["vision"], spec.vision, spec.width, prompt.images, lora=(lora or {}).get("vision"),
-        lora_scale=spec.lora_scale, dtype=dtype, remat=spec.remat, unroll=spec.unroll,
+        lora_scale=spec.lora_scale, dtype=dtype, remat=spec.remat, unroll=spec.unroll, lora_dropout=spec.lora_dropout,
+        key=key,
     )  # fmt: skip
 
 
@@ -112,14 +115,17 @@ def embed(
 
 
 def prefill(
-    params: dict, lora: dict | None, spec: Spec, prompt: Prompt, dtype=jnp.float32, vision_bmd: jax.Array | None = None
-) -> Prefix:
+    params: dict, lora: dict | None, spec: Spec, prompt: Prompt, dtype=jnp.float32, vision_bmd: jax.Array | None = None,
+    key: jax.Array | None = None,
+) -> Prefix:  # fmt: skip
     """One pass over the prompts: what the G completions of each query will share.
 
-    `vision_bmd` is what `encode` gives, where the caller has it already.
+    `vision_bmd` is what `encode` gives, where the caller has it already. `key` is that of the adapters' dropout (None =
+    none), whose masks the completions share too.
     """
+    k_vision, k_decoder = (None, None) if key is None else jax.random.split(key)
     if vision_bmd is None and prompt.images is not None:
-        vision_bmd = encode(params, lora, spec, prompt, dtype)
+        vision_bmd = encode(params, lora, spec, prompt, dtype, k_vision)
     x_bpd, deep_lbpd = embed(params, spec, prompt, vision_bmd, dtype)
     deep_lbgpd = None if deep_lbpd is None else deep_lbpd[:, :, None]
     length = prompt.mask_bp.shape[1]
@@ -127,14 +133,21 @@ def prefill(
     mask = jnp.tril(jnp.ones((length, length), bool)) & prompt.mask_bp[:, None, None, :]
     angle = _angle(spec, prompt.position_bp3)[:, None]
     adapters = (lora or {}).get("decoder")
-    x_bgpd, kv = decoder.scan(params["decoder"], adapters, spec, x_bpd[:, None], angle, mask, deep_lbgqd=deep_lbgpd)
+    x_bgpd, kv = decoder.scan(
+        params["decoder"], adapters, spec, x_bpd[:, None], angle, mask, deep_lbgqd=deep_lbgpd, key=k_decoder
+    )
     index_b = (prompt.mask_bp * jnp.arange(length)).argmax(1)
     last_bd = jnp.take_along_axis(x_bgpd[:, 0], index_b[:, None, None], 1)[:, 0]
     return Prefix(KV(kv.k[:, :, 0], kv.v[:, :, 0]), prompt.mask_bp, _norm(params, spec, last_bd), prompt.next_b)
 
 
-def hidden(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, token_bgs: jax.Array) -> jax.Array:
-    """[B, G, S, D]: the normed state from which completion token s is predicted (the prompt's last for s = 0)."""
+def hidden(
+    params: dict, lora: dict | None, spec: Spec, prefix: Prefix, token_bgs: jax.Array, key: jax.Array | None = None
+) -> jax.Array:
+    """[B, G, S, D]: the normed state from which completion token s is predicted (the prompt's last for s = 0).
+
+    `key` is that of the adapters' dropout; None = none.
+    """
     b, g, s = token_bgs.shape
     first = jnp.broadcast_to(prefix.last_bd[:, None, None], (b, g, 1, spec.width))
     if s == 1:
@@ -144,7 +157,7 @@ def hidden(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, token_bg
     angle = _angle(spec, jnp.repeat(position_bs[..., None], 3, -1))[:, None]
     mask = jnp.tril(jnp.ones((s - 1, s - 1), bool))[None, None]
     adapters = (lora or {}).get("decoder")
-    x_bgsd, _ = decoder.scan(params["decoder"], adapters, spec, x_bgsd, angle, mask, prefix.kv, prefix.mask_bp)
+    x_bgsd, _ = decoder.scan(params["decoder"], adapters, spec, x_bgsd, angle, mask, prefix.kv, prefix.mask_bp, key=key)
     return jnp.concatenate([first, _norm(params, spec, x_bgsd)], 2)
 
 
@@ -155,13 +168,15 @@ def logprobs(
     prefix: Prefix,
     token_bgs: jax.Array,
     temper: Callable[[jax.Array], jax.Array] = lambda logits: logits,
+    key: jax.Array | None = None,
 ) -> jax.Array:
     """float32[B, G, S]: log-probability of each completion token under softmax(temper(logits)).
 
     `temper` is what the sampler does to the logits (temperature, banned tokens), so that both mean the same
-    distribution. Time is cut into chunks that are recomputed in the backward pass, so no [S, V] array is held.
+    distribution. `key` is that of the adapters' dropout; None = none. Time is cut into chunks that are recomputed in
+    the backward pass, so no [S, V] array is held.
     """
-    x_bgsd = hidden(params, lora, spec, prefix, token_bgs)
+    x_bgsd = hidden(params, lora, spec, prefix, token_bgs, key)
 
     def chosen(x, token):
         z = temper(logits(params, spec, x))
@@ -184,9 +199,11 @@ def logprobs(
 
 def logits(params: dict, spec: Spec, x: jax.Array) -> jax.Array:
     """float32[..., V] from normed hidden states [..., D]."""
-    kernel = params["embed"]["table"].T if spec.tied else params["head"]["kernel"]
+    head = {"kernel": params["embed"]["table"].T} if spec.tied else params["head"]
+    if int8.SCALE in head:
+        return int8.product(x, head["kernel"], head[int8.SCALE])
     # not rounded to bfloat16 on the way out: at 16 its step is 1/8, which would be the error of the log-probability
-    return jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+    return jnp.matmul(x, head["kernel"].astype(x.dtype), preferred_element_type=jnp.float32)
 
 
 def start(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, group: int, slots: int) -> tuple[Decoding, list]:

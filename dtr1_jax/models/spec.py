@@ -81,7 +81,8 @@ class Spec:
       unroll: how many layers of the scoring scan are compiled in line; more is faster on small models, and more to
         compile.
       remat: recompute each layer in the backward pass instead of keeping its activations.
-      lora_scale: factor on the output of LoRA branches (alpha / rank).
+      lora_scale: factor on the output of LoRA branches: alpha / rank, or alpha / sqrt(rank) (rsLoRA).
+      lora_dropout: share of the values that go into LoRA branches which is dropped, in calls that are given a key.
       frame: coordinate frame in which the policy writes boxes (names of dtr1_jax.twin.text.Frame): "pixel" of the
         resized picture or "norm1000".
       vision: the tower, or None for a text-only policy.
@@ -104,6 +105,7 @@ class Spec:
     unroll: int = 1
     remat: bool = True
     lora_scale: float = 1.0
+    lora_dropout: float = 0.0
     frame: str = "norm1000"
     vision: VisionSpec | None = None
 

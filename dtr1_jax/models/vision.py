@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,7 @@ class TowerBlock(nn.Module):
 
     spec: VisionSpec
     lora_scale: float = 1.0
+    lora_dropout: float = 0.0
 
     @nn.compact
     def __call__(
@@ -37,8 +40,12 @@ class TowerBlock(nn.Module):
         """
         s = self.spec
         b, n, d = x_bnd.shape
+
+        def linear(name, features, x):
+            return layers.Projection(features, True, self.lora_scale, self.lora_dropout, name=name)(x)
+
         y = _norm(s, "norm1")(x_bnd)
-        qkv = layers.Projection(3 * d, True, self.lora_scale, name="qkv")(y).reshape(b, n, 3, s.heads, d // s.heads)
+        qkv = linear("qkv", 3 * d, y).reshape(b, n, 3, s.heads, d // s.heads)
         q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         q, k = layers.rotate(q, angle_bna), layers.rotate(k, angle_bna)
         if full is None:
@@ -51,14 +58,11 @@ class TowerBlock(nn.Module):
                 lambda q, k, v: attend_runs(q, k, v, window_bn, longest),
                 q, k, v,
             )  # fmt: skip
-        x_bnd = x_bnd + layers.Projection(d, True, self.lora_scale, name="out")(y)
+        x_bnd = x_bnd + linear("out", d, y)
         y = _norm(s, "norm2")(x_bnd)
-        up = layers.Projection(s.hidden, True, self.lora_scale, name="up")(y)
-        if s.gated:
-            y = nn.silu(layers.Projection(s.hidden, True, self.lora_scale, name="gate")(y)) * up
-        else:
-            y = nn.gelu(up, approximate=True)
-        return x_bnd + layers.Projection(d, True, self.lora_scale, name="down")(y)
+        up = linear("up", s.hidden, y)
+        y = nn.silu(linear("gate", s.hidden, y)) * up if s.gated else nn.gelu(up, approximate=True)
+        return x_bnd + linear("down", d, y)
 
 
 def attend_alike(q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array) -> jax.Array:
@@ -105,6 +109,7 @@ class Merger(nn.Module):
     width: int
     lora_scale: float = 1.0
     after: bool = False
+    lora_dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x_bnd: jax.Array) -> jax.Array:
@@ -112,8 +117,11 @@ class Merger(nn.Module):
         block, norm = self.spec.merge**2, _norm(self.spec, "norm")
         tokens = (b, n // block, block * d)
         y = norm(x_bnd.reshape(tokens)) if self.after else norm(x_bnd).reshape(tokens)
-        y = nn.gelu(layers.Projection(block * d, True, self.lora_scale, name="fc1")(y), approximate=False)
-        return layers.Projection(self.width, True, self.lora_scale, name="fc2")(y)
+
+        def linear(name, features, x):
+            return layers.Projection(features, True, self.lora_scale, self.lora_dropout, name=name)(x)
+
+        return linear("fc2", self.width, nn.gelu(linear("fc1", block * d, y), approximate=False))
 
 
 def init(key: jax.Array, spec: VisionSpec, width: int) -> dict:
@@ -138,21 +146,23 @@ def init(key: jax.Array, spec: VisionSpec, width: int) -> dict:
 
 def encode(
     params: dict, spec: VisionSpec, width: int, images: Images, *, lora: dict | None, lora_scale: float,
-    dtype: jnp.dtype, remat: bool, unroll: int,
+    dtype: jnp.dtype, remat: bool, unroll: int, lora_dropout: float = 0.0, key: jax.Array | None = None,
 ) -> jax.Array:  # fmt: skip
     """[B, n / merge**2, width * (1 + levels)]: the vision tokens of each query's pictures, in the order of their
-    patches, and behind each its DeepStack features, level by level.
+    patches, and behind each its DeepStack features, level by level. `key` is that of the adapters' dropout; None:
+    there is none.
 
     Raises ValueError where the pictures were laid out for another tower.
     """
     lora = lora or {}
     _check(spec, images)
+    k_patch, k_blocks, k_merger, k_deep = [None] * 4 if key is None else jax.random.split(key, 4)
 
     def variables(name):
         return {"params": params[name], **({"lora": lora[name]} if name in lora else {})}
 
-    patch = layers.Projection(spec.width, spec.patch_bias, lora_scale)
-    x_bnd = patch.apply(variables("patch"), images.patch_bnc.astype(dtype))
+    patch = layers.Projection(spec.width, spec.patch_bias, lora_scale, lora_dropout)
+    x_bnd = patch.apply(variables("patch"), images.patch_bnc.astype(dtype), rngs=layers.rngs(k_patch))
     if spec.side:
         corners = params["position"]["table"][images.corner_bn4]  # [B, n, 4, D]
         x_bnd = x_bnd + (corners * images.corner_weight_bn4[..., None]).sum(2).astype(dtype)
@@ -163,12 +173,12 @@ def encode(
     angle_bna = jnp.concatenate(
         [layers.rotary_angles(position[..., i : i + 1], half, spec.theta, axes) for i in (0, 1)], -1
     )
-    block = TowerBlock(spec, lora_scale)
+    block = TowerBlock(spec, lora_scale, lora_dropout)
 
     def layer(x_bnd, weights, full):
-        p, l = weights
+        p, l, k = weights
         variables = {"params": p, **({"lora": l} if l else {})}
-        return block.apply(variables, x_bnd, angle_bna, images.segment_bn, images.window_bn, full)
+        return block.apply(variables, x_bnd, angle_bna, images.segment_bn, images.window_bn, full, rngs=layers.rngs(k))
 
     number = np.arange(spec.layers)
     full = np.isin(number, spec.full_layers) if spec.window else None
@@ -185,12 +195,18 @@ def encode(
             kept = kept.at[level].set(x_bnd, mode="drop")
         return (x_bnd, kept), None
 
-    xs = ((params["blocks"], lora.get("blocks", {})), full, level)
+    keys = None if key is None else jax.random.split(k_blocks, spec.layers)
+    xs = ((params["blocks"], lora.get("blocks", {}), keys), full, level)
     (x_bnd, kept), _ = jax.lax.scan(body, (x_bnd, kept), xs, unroll=min(unroll, spec.layers))
-    seen = Merger(spec, width, lora_scale).apply(variables("merger"), x_bnd)
+
+    def merge(weights, x_bnd, key, after=False):
+        return Merger(spec, width, lora_scale, after, lora_dropout).apply(weights, x_bnd, rngs=layers.rngs(key))
+
+    seen = merge(variables("merger"), x_bnd, k_merger)
     if kept is None:
         return seen
-    deep = jax.vmap(Merger(spec, width, lora_scale, after=True).apply)(variables("deepstack"), kept)
+    keys = None if key is None else jax.random.split(k_deep, len(kept))
+    deep = jax.vmap(functools.partial(merge, after=True))(variables("deepstack"), kept, keys)
     return jnp.concatenate([seen, *deep], -1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import jax
@@ -10,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.flax import save_file
+
+from dtr1_jax import atomic
 
 FLOATS = ("F16", "BF16", "F32", "F64")
 
@@ -46,9 +47,8 @@ def save(path: str | Path, params: dict, dtype=jnp.bfloat16) -> None:
     """Writes all weights as `dtype`; the file is there whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save_file({name: jnp.asarray(np.asarray(x)).astype(dtype) for name, x in flatten(params).items()}, partial)
-    os.replace(partial, path)
+    with atomic.replacing(path) as partial:
+        save_file({name: jnp.asarray(np.asarray(x)).astype(dtype) for name, x in flatten(params).items()}, partial)
 
 
 def load(path: str | Path, template: dict) -> dict:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
+from dtr1_jax import atomic
+from dtr1_jax.config import Lora
 from dtr1_jax.models import hf_names, weights
 from dtr1_jax.models.stored import INDEX, SINGLE
 from dtr1_jax.models.weights import WeightsError
@@ -28,7 +29,7 @@ def tensors(
     """Name on disk, shape and a function that makes the array (float32 numpy), for each tensor of a checkpoint.
 
     Args:
-      params: weights; `lora`: adapters to add in, times `scale` (alpha / rank), or None.
+      params: weights; `lora`: adapters to add in, times `scale` (config.Lora.scale), or None.
       config: as in config.json; its model_type names the tensors.
 
     Raises WeightsError where the family has no name for a weight.
@@ -91,17 +92,17 @@ def write_folder(folder: Path, parts: Iterator, dtype: str, shard: int = SHARD) 
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": placed})
 
 
-def write_adapter(folder: Path, lora: dict, scale: float, config: dict[str, Any], base: str, rank: int) -> None:
+def write_adapter(folder: Path, lora: dict, settings: Lora, config: dict[str, Any], base: str) -> None:
     """Writes adapter_config.json and adapter_model.safetensors, which PEFT reads (LoRA, Hu et al. 2021).
 
-    PEFT adds (alpha / r) * B A to a weight [outputs, inputs]: A is our `a` transposed, B our `b` transposed.
+    PEFT adds (alpha / r) * B A (rsLoRA: alpha / sqrt(r)) to a weight [outputs, inputs]: A is our `a` transposed, B our
+    `b` transposed.
 
     Args:
       lora: adapters by path, as `policy.init_lora` makes them.
-      scale: alpha / rank, by which the policy was trained.
+      settings: by which they were trained.
       config: of the base model; its model_type gives the names of the modules.
       base: name or path of the base model, which goes into adapter_config.json.
-      rank: of the adapters.
 
     Raises WeightsError where the family has no module for an adapter.
     """
@@ -128,10 +129,10 @@ def write_adapter(folder: Path, lora: dict, scale: float, config: dict[str, Any]
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": base,
-            "r": rank,
-            "lora_alpha": scale * rank,
-            "lora_dropout": 0.0,
-            "use_rslora": False,
+            "r": settings.rank,
+            "lora_alpha": settings.alpha,
+            "lora_dropout": settings.dropout,
+            "use_rslora": settings.rslora,
             "bias": "none",
             "fan_in_fan_out": False,
             "inference_mode": True,
@@ -149,17 +150,14 @@ def _targets(modules: list[str], config: dict) -> list[str] | str:
 
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """A safetensors file in the form that transformers accepts; there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, partial, metadata={"format": "pt"})
-    partial.chmod(path.parent.stat().st_mode & 0o666)  # the library's files are for their owner alone
-    os.replace(partial, path)
+    with atomic.replacing(path) as partial:
+        save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, partial, metadata={"format": "pt"})
 
 
 def write_json(path: Path, value: dict) -> None:
     """A JSON file, there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(partial, path)
+    with atomic.replacing(path) as partial:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _has(adapters: dict, path: str) -> bool:

@@ -63,7 +63,7 @@ def weights(trainable: dict, frozen: dict) -> tuple[dict, dict | None]:
 def update(
     state: State, frozen: dict, batch: Minibatch, banned_v: jax.Array | None, *, spec: Spec,
     tx: optax.GradientTransformation, knobs: Grpo, temperature: float, micro: int = 0, mesh: Mesh | None = None,
-    dtype: jnp.dtype = jnp.float32, max_tokens: int = 0,
+    dtype: jnp.dtype = jnp.float32, max_tokens: int = 0, key: jax.Array | None = None,
 ) -> tuple[State, dict[str, jax.Array]]:  # fmt: skip
     """One step; a loss or gradient that is not finite changes nothing and is reported.
 
@@ -78,6 +78,8 @@ def update(
       mesh: over which the arrays are cut, or None.
       dtype: compute dtype.
       max_tokens: the most tokens a completion may have, by which dr_grpo divides; 0 = S, if nothing was trimmed.
+      key: of the dropout of the adapters (spec.lora_dropout); None = none. The completions of a query in one part share
+        the masks over their prompt.
 
     Returns:
       state, and metrics as float32 scalars: loss, grad_norm, skipped, tokens, and those of `loss.grpo_loss` per token.
@@ -89,15 +91,17 @@ def update(
     weight_bgs = loss_lib.loss_weights(mask_bgs, variant=knobs.variant, max_tokens=max_tokens or mask_bgs.shape[-1])
     temper = functools.partial(sampling.temper, temperature=temperature, banned_v=banned_v)
 
-    def score(base, lora, prefix, token_bgs):
-        return policy.logprobs(base, lora, spec, prefix, token_bgs, temper=temper)
+    def score(base, lora, prefix, token_bgs, key=None):
+        return policy.logprobs(base, lora, spec, prefix, token_bgs, temper=temper, key=key)
 
     def accumulate(total, part):
         """Adds loss and gradient of some queries: prompts once forward, groups in parts, prompts once back."""
+        part, key = part
         prompt, rows = mesh_lib.constrain(part, mesh)
+        k_prompt, k_rows = (None, None) if key is None else jax.random.split(key)
 
         def read(trainable):
-            prefix = policy.prefill(*weights(trainable, frozen), spec, prompt, dtype)
+            prefix = policy.prefill(*weights(trainable, frozen), spec, prompt, dtype, key=k_prompt)
             return (prefix.kv, prefix.last_bd), prefix
 
         state_of_prompt, backward, prefix = jax.vjp(read, state.trainable, has_aux=True)
@@ -105,31 +109,32 @@ def update(
             reference = frozen.get("reference", weights(state.trainable, frozen)[0])
             reference_prefix = policy.prefill(reference, None, spec, prompt, dtype)
 
-        def loss(trainable, state_of_prompt, rows):
+        def loss(trainable, state_of_prompt, rows, key):
             token, old, advantage, weight, mask = rows
             kv, last_bd = state_of_prompt
-            logp = score(*weights(trainable, frozen), prefix._replace(kv=kv, last_bd=last_bd), token)
+            logp = score(*weights(trainable, frozen), prefix._replace(kv=kv, last_bd=last_bd), token, key)
             reference_logp = score(reference, None, reference_prefix, token) if knobs.beta else None
             return loss_lib.grpo_loss(
                 logp, old, reference_logp, advantage, weight, mask, variant=knobs.variant, beta=knobs.beta,
                 clip_low=knobs.clip_low, clip_high=knobs.clip_high, dual_clip=knobs.dual_clip,
             )  # fmt: skip
 
-        def branch(total, rows):
+        def branch(total, part):
+            rows, key = part
             gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-            (value, metrics), grads = gradient(state.trainable, state_of_prompt, mesh_lib.constrain(rows, mesh))
+            (value, metrics), grads = gradient(state.trainable, state_of_prompt, mesh_lib.constrain(rows, mesh), key)
             return jax.tree.map(jnp.add, total, (value, *grads)), metrics
 
         value, grads = total
         zero = jax.tree.map(jnp.zeros_like, state_of_prompt)
         count = _parts(rollout.token_bgs.shape[1], knobs.micro_group)
-        (value, grads, cotangent), metrics = _scan(branch, (value, grads, zero), rows, count, axis=1)
+        (value, grads, cotangent), metrics = _scan(branch, (value, grads, zero), rows, count, axis=1, key=k_rows)
         return (value, jax.tree.map(jnp.add, grads, backward(cotangent)[0])), metrics
 
     parts = batch.prompt, (rollout.token_bgs, rollout.logp_bgs, batch.advantage_bg, weight_bgs, mask_bgs)
     zero = jnp.float32(0), jax.tree.map(jnp.zeros_like, state.trainable)
     count = batch.advantage_bg.shape[0] // micro if micro else 1
-    (value, grads), metrics = _scan(accumulate, zero, parts, count, axis=0)
+    (value, grads), metrics = _scan(accumulate, zero, parts, count, axis=0, key=key)
     trainable, opt, info = optim.guarded_update(grads, value, state.opt, state.trainable, tx)
     metrics = loss_lib.reduce_metrics(metrics) | info | {"loss": value}
     state = State(trainable, opt)
@@ -143,11 +148,13 @@ def _parts(size, most):
     return next(n for n in range(1, size + 1) if size % n == 0 and (not most or size // n <= most))
 
 
-def _scan(function, carry, tree, count, axis):
-    """lax.scan of `function` over `count` parts of `tree` along `axis`; a call where there is but one."""
+def _scan(function, carry, tree, count, axis, key):
+    """lax.scan of `function` over `count` parts of `tree` along `axis`, each with a key of its own (None without
+    `key`); a call where there is but one."""
     if count == 1:
-        return function(carry, tree)
-    return jax.lax.scan(function, carry, jax.tree.map(lambda x: _split(x, count, axis), tree))
+        return function(carry, (tree, key))
+    keys = None if key is None else jax.random.split(key, count)
+    return jax.lax.scan(function, carry, (jax.tree.map(lambda x: _split(x, count, axis), tree), keys))
 
 
 def _split(x, count, axis):
