@@ -1,6 +1,6 @@
 """Every setting once, with its meaning and unit. The other configs say only what differs.
 
-Use: `python main.py --config=configs/seg.py --config.optim.lr=1e-4`. Unknown names and wrong types are refused.
+Use: `python main.py --config=configs/seg.py --config.optim.lr=5e-5`. Unknown names and wrong types are refused.
 """
 
 from ml_collections import ConfigDict
@@ -85,7 +85,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.grpo.resample = 0  # rounds of refilling groups without spread (dynamic sampling); 0 = off
 
     c.optim = ConfigDict()
-    c.optim.lr = 5e-5  # peak learning rate
+    c.optim.lr = 1e-4  # peak learning rate
     c.optim.warmup = 5  # steps of linear warm-up
     c.optim.schedule = "constant"  # after it: constant | cosine | linear (to 0 after the last step)
     c.optim.b1 = 0.9
