@@ -33,10 +33,14 @@ def test_the_first_asks_and_the_second_has_its_usual_effect(heard, capfd, first,
 
 
 def test_ctrl_c_twice_is_a_keyboard_interrupt():
-    with interrupt.Flag() as stop:
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts without it
+    try:
+        with interrupt.Flag() as stop:
             signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert stop.is_set
 
 
