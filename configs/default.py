@@ -65,6 +65,8 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.reward.weights.structure = 0.2  # is the transcript sound, [0, 1]
     c.reward.weights.mask_iou = 1.0  # IoU of the answer's masks with the target, [0, 1]
     c.reward.weights.box_iou = 0.5  # matched IoU of the answer's boxes with the target's, [0, 1]
+    # matched IoU of the twin's boxes with all annotated objects, [0, 1]; keeps the twin whole (ours, not the paper's)
+    c.reward.weights.twin_iou = 0.0
     c.reward.segmenter = "grabcut"  # box -> mask: grabcut | box
     c.reward.mask_size = 96  # masks are compared on a grid of at most so many pixels a side
     c.reward.deadline = 2.0  # seconds that one sample's host work may take

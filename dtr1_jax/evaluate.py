@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from dtr1_jax import config, draw, mesh
-from dtr1_jax.benchmarks import segmentation
+from dtr1_jax.benchmarks import segmentation, twins
 from dtr1_jax.bundle import Bundle
 from dtr1_jax.data import files, pipeline, prompts
 from dtr1_jax.rewards import resolve, score
@@ -38,6 +38,7 @@ class Prediction:
     outcome: Outcome
     columns: dict[str, float]
     overlap: segmentation.Overlap
+    fidelity: twins.Fidelity | None  # of the twin that the policy built; None where nothing says what is right
 
 
 def parse(rollout: Rollout, batch: pipeline.Batch, bundle: Bundle) -> list[list[transcript.Transcript]]:
@@ -80,9 +81,20 @@ def predict(
             outcome=outcomes[i][0],
             columns={name: float(x[i, 0]) for name, x in columns.items()},
             overlap=segmentation.overlap(outcomes[i][0].mask, example.target.mask, example.target.ignore),
+            fidelity=_fidelity(parsed[i][0], example, canvas) if bundle.style.constructor == "policy" else None,
         )
         for i, (example, canvas) in enumerate(zip(batch.examples, batch.canvases))
     ]
+
+
+def _fidelity(parsed: transcript.Transcript, example: Example, canvas: text.Canvas) -> twins.Fidelity | None:
+    """The twin, of a video its first frame, against the annotated scene; None where nothing is annotated."""
+    there = [twins.Described(x.label, x.box, x.attributes) for x in example.scene if x.box[2] > x.box[0]]
+    if not there:
+        return None
+    boxes = resolve.twin_boxes(parsed, canvas)
+    objects = tracks.first(parsed.twin).objects if parsed.twin else ()
+    return twins.fidelity([twins.Described(o.label, b, o.attributes) for o, b in zip(objects, boxes)], there)
 
 
 def evaluate(
@@ -108,7 +120,8 @@ def evaluate(
 
 
 def figures(predictions: list[Prediction]) -> dict[str, float]:
-    """`eval/...` numbers: gIoU and cIoU with the interval of gIoU, reward columns, and gIoU by category and level."""
+    """`eval/...` numbers: gIoU and cIoU with the interval of gIoU, reward columns, gIoU by category and level, and how
+    true the twins are (`eval/twin/...`, see benchmarks/twins.py)."""
     if not predictions:
         return {"eval/examples": 0}
     overlaps = [p.overlap for p in predictions]
@@ -122,6 +135,8 @@ def figures(predictions: list[Prediction]) -> dict[str, float]:
     }  # fmt: skip
     for name in predictions[0].columns:
         out[f"eval/{name}"] = float(np.mean([p.columns[name] for p in predictions]))
+    true = twins.figures([p.fidelity for p in predictions if p.fidelity is not None])
+    out |= {f"eval/twin/{name}": value for name, value in true.items()}
     groups = collections.defaultdict(list)
     for p in predictions:
         groups[f"category/{p.example.category or 'unknown'}"].append(p.overlap)

@@ -73,6 +73,9 @@ def test_figures_are_those_of_the_answers(path, small, tmp_path):
         same = [x["iou"] for x in rows if x["level"] == r["level"]]
         assert figures[f"eval/giou/level/{r['level']}"] == pytest.approx(np.mean(same))
     assert figures["eval/giou_low"] <= figures["eval/giou"] <= figures["eval/giou_high"]
+    # four oracle twins, boxes rounded to the canvas, and one that lies in an unsound transcript but is sound itself
+    assert figures["eval/twin/count_right"] == figures["eval/twin/label"] == figures["eval/twin/found"] == 1
+    assert figures["eval/twin/excess"] == 0 and 0.85 < figures["eval/twin/iou"] < 1
 
     assert [r["transcript"] for r in rows] == texts and [bool(r["faults"]) for r in rows] == [0, 0, 1, 0, 0]
     assert rows[1]["answer"] == {"objects": []} and rows[0]["twin"]["objects"][0]["id"] == 1

@@ -1,5 +1,7 @@
 """From transcripts to rewards: what answers point at, the gate, the columns, and what a failing segmenter costs."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from dtr1_jax.rewards import resolve, score
 from dtr1_jax.twin.schema import Answer, Object, Twin
 from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
-from dtr1_jax.types import Example, Target
+from dtr1_jax.types import Example, Instance, Target
 from dtr1_jax.workers import Failure
 
 CANVAS = Canvas(Frame.PIXEL, (8, 4))
@@ -244,3 +246,22 @@ def test_weights_are_checked_with_the_nearest_name():
     for nothing in ({}, {"structure": 0.0}):
         with pytest.raises(config.ConfigError, match="every reward would be 0"):
             score.check_weights(nothing)
+
+
+def scene(*boxes):
+    return tuple(Instance(i + 1, "mug", box, np.zeros((4, 8), bool)) for i, box in enumerate(boxes))
+
+
+def test_twin_iou_counts_objects_that_the_answer_does_not_need():
+    right = (0.5, 0, 1, 1)
+    both = dataclasses.replace(example(WANT_LEFT), scene=scene(WANT_LEFT, right))
+    one = dataclasses.replace(both, scene=scene(WANT_LEFT))
+    hidden = dataclasses.replace(both, scene=scene(WANT_LEFT, right, (0, 0, 0, 0)))  # of a video, seen later
+    unknown = example(WANT_LEFT)
+    half = Twin((8, 4), (LEFT,))
+    rewards, _ = score.score(
+        [[say(1), say(1, twin=half), say(7), BROKEN]] * 4, [both, one, hidden, unknown], [CANVAS] * 4, Segmenter(),
+        settings(twin_iou=1.0),
+    )  # fmt: skip
+    assert list(rewards.columns) == ["twin_iou"]
+    np.testing.assert_allclose(rewards.total_bg, [[1, 0.5, 1, 0], [0.5, 1, 0.5, 0], [1, 0.5, 1, 0], [0, 0, 0, 0]])

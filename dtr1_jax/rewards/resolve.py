@@ -46,6 +46,18 @@ def boxes_of(transcript: Transcript, canvas: Canvas) -> np.ndarray:
     if answer.objects:
         box_of = {o.id: o.box for o in tracks.first(transcript.twin).objects}
         boxes = [box_of[i] for i in answer.objects if i in box_of]
+    return _unit(boxes, canvas)
+
+
+def twin_boxes(transcript: Transcript, canvas: Canvas) -> np.ndarray:
+    """float32[n, 4], unit frame: the boxes of all objects of the twin; of a video, those of its first frame.
+
+    Empty where the transcript has no twin that is sound by itself.
+    """
+    return _unit([o.box for o in tracks.first(transcript.twin).objects] if transcript.twin else [], canvas)
+
+
+def _unit(boxes, canvas: Canvas) -> np.ndarray:
     return np.asarray([to_unit(b, canvas) for b in boxes], np.float32).reshape(-1, 4)
 
 

@@ -3,10 +3,15 @@
     structure  is the transcript sound (rewards/structure.py)
     mask_iou   IoU of the answer's masks with the target
     box_iou    IoU of the answer's boxes with the target's, best one-to-one matching (geometry.matched_box_iou)
+    twin_iou   the same for all boxes of the twin and all objects that the data set annotates
 
-No credit for accuracy that stands on an unsound transcript: there the last two are 0. They are 0 too for queries that
-are answered in words, which have nothing to overlap. Text is read on the host; overlaps are computed on the device, in
-one call for all B x G completions and on fixed shapes, so that a run compiles it once.
+No credit for accuracy that stands on an unsound transcript: there the last three are 0. The masks and boxes of the
+answer are worth 0 too for queries that are answered in words, which have nothing to overlap, and the twin where the
+data set does not say what is in the picture. `twin_iou` is ours, not the paper's: an answer alone does not need the
+objects that it does not name, and a policy that is paid for answers alone learns to leave them out.
+
+Text is read on the host; overlaps are computed on the device, in one call for all B x G completions and on fixed
+shapes, so that a run compiles it once.
 """
 
 from __future__ import annotations
@@ -21,13 +26,13 @@ import numpy as np
 
 from dtr1_jax import config
 from dtr1_jax.rewards.geometry import mask_iou, matched_box_iou
-from dtr1_jax.rewards.resolve import Outcome, SegmentFn, outcomes
+from dtr1_jax.rewards.resolve import Outcome, SegmentFn, outcomes, twin_boxes
 from dtr1_jax.rewards.structure import structure
 from dtr1_jax.twin.text import Canvas
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import Example, Rewards
 
-COLUMNS = ("structure", "mask_iou", "box_iou")
+COLUMNS = ("structure", "mask_iou", "box_iou", "twin_iou")
 POINTING_TASKS = ("segmentation", "grounding")
 # Matching is cubic in the number of boxes, which an answer may have hundreds of: 64 completions with 64 boxes each take
 # 0.06 s on a CPU, with 128 boxes 0.4 s.
@@ -83,24 +88,33 @@ def score(
     if "structure" in weights:
         columns["structure"] = np.array([[structure(t) for t in group] for group in transcripts], np.float32)
     masks = _mask_arrays(results, examples, reward.mask_size) if "mask_iou" in weights else None
-    boxes = _box_arrays(results, examples) if "box_iou" in weights else None
-    columns |= jax.device_get(_accuracy(masks, boxes, points_bg))
+    boxes = twins = known_bg = None
+    if "box_iou" in weights:
+        boxes = _box_arrays([[o.boxes for o in group] for group in results], [e.target.boxes for e in examples])
+    if "twin_iou" in weights:
+        described = [[twin_boxes(t, canvas) for t in group] for group, canvas in zip(transcripts, canvases)]
+        annotated = [_seen([thing.box for thing in e.scene]) for e in examples]
+        twins = _box_arrays(described, annotated)
+        known_bg = np.array([[t.sound and len(things) > 0 for t in g] for g, things in zip(transcripts, annotated)])
+    columns |= jax.device_get(_accuracy(masks, boxes, twins, points_bg, known_bg))
     columns = {name: columns[name] for name in COLUMNS if name in columns}
     total_bg = sum(np.float32(weights[name]) * column for name, column in columns.items())
     return Rewards(columns=columns, total_bg=total_bg), results
 
 
 @jax.jit
-def _accuracy(masks, boxes, points_bg):
-    """The device part: columns float32[B, G] of those of `masks`, `boxes` (see the makers below) that are not None."""
+def _accuracy(masks, boxes, twins, points_bg, known_bg):
+    """The device part: columns float32[B, G] of those of `masks`, `boxes`, `twins` (see the makers below) there are."""
     columns = {}
     if masks is not None:
         pred_bghw, made_bg, target_bhw, valid_bhw = masks
         group_iou = jax.vmap(mask_iou, in_axes=(0, None, None))
         columns["mask_iou"] = jnp.where(points_bg & made_bg, jax.vmap(group_iou)(pred_bghw, target_bhw, valid_bhw), 0.0)
+    group_iou = jax.vmap(matched_box_iou, in_axes=(0, 0, None, None))
     if boxes is not None:
-        group_iou = jax.vmap(matched_box_iou, in_axes=(0, 0, None, None))
         columns["box_iou"] = jnp.where(points_bg, jax.vmap(group_iou)(*boxes), 0.0)
+    if twins is not None:
+        columns["twin_iou"] = jnp.where(known_bg, jax.vmap(group_iou)(*twins), 0.0)
     return columns
 
 
@@ -135,18 +149,27 @@ def _mask_arrays(results, examples, size):
     return pred_bghw, made_bg, target_bhw, valid_bhw
 
 
-def _box_arrays(results, examples):
-    """Boxes of answers float32[B, G, M, 4] with bool[B, G, M], of targets float32[B, M, 4] with bool[B, M].
+def _box_arrays(pred, target):
+    """Boxes of B x G completions float32[B, G, M, 4] with bool[B, G, M], of targets float32[B, M, 4] with bool[B, M].
 
     M is a power of two, so that a run meets few shapes. Of more than MAX_BOXES boxes the largest are kept.
+
+    Args:
+      pred: B lists of G times float[n, 4].
+      target: B times float[n, 4].
     """
-    most = max([len(o.boxes) for group in results for o in group] + [len(e.target.boxes) for e in examples])
+    most = max([len(x) for group in pred for x in group] + [len(x) for x in target])
     m = min(MAX_BOXES, max(8, 1 << (most - 1).bit_length()))
-    pred = [[_pad(o.boxes, m) for o in group] for group in results]
-    target = [_pad(e.target.boxes, m) for e in examples]
+    pred = [[_pad(x, m) for x in group] for group in pred]
+    target = [_pad(x, m) for x in target]
     pred_bgm4, pred_valid_bgm = (np.array([[p[i] for p in group] for group in pred]) for i in (0, 1))
     target_bm4, target_valid_bm = (np.array([t[i] for t in target]) for i in (0, 1))
     return pred_bgm4, pred_valid_bgm, target_bm4, target_valid_bm
+
+
+def _seen(boxes):
+    """float32[n, 4]: those with an area; objects of a video that its first frame does not show have none."""
+    return np.array([b for b in boxes if b[2] > b[0] and b[3] > b[1]], np.float32).reshape(-1, 4)
 
 
 def _pad(boxes, m):
