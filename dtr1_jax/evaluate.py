@@ -38,7 +38,7 @@ class Prediction:
     outcome: Outcome
     columns: dict[str, float]
     overlap: segmentation.Overlap
-    fidelity: twins.Fidelity | None  # of the twin that the policy built; None where nothing says what is right
+    fidelity: twins.Fidelity | None = None  # of the twin that the policy built; None where nothing says what is right
 
 
 def parse(rollout: Rollout, batch: pipeline.Batch, bundle: Bundle) -> list[list[transcript.Transcript]]:
