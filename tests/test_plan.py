@@ -43,8 +43,8 @@ def test_what_stays_is_counted_by_hand():
 
 
 def test_a_reference_is_kept_only_for_the_kl_of_full_training():
-    def copies(**changes):
-        c = settings(**changes)
+    def copies(grpo_beta=0.0, **changes):
+        c = settings(grpo_beta=grpo_beta, **changes)
         return plan.resident(c, small.TEXT, plan.abstract_mesh(c.mesh))[0]
 
     assert copies()["frozen_copies"] == copies(grpo_beta=0.1, lora_rank=2)["frozen_copies"] == 0

@@ -35,7 +35,8 @@ SPEC = spec.Spec(
 SMALL = {
     "data.max_objects": 3, "policy.max_pixels": 64 * 64, "policy.prompt_tokens": 64,
     "rollout.queries": 4, "rollout.group": 2, "rollout.new_tokens": 8, "reward.segmenter": "box",
-    "reward.mask_size": 32, "grpo.beta": 0.0, "grpo.mask_truncated": False, "grpo.micro_queries": 0, "grpo.micro_group": 0,
+    "reward.mask_size": 32, "grpo.beta": 0.0,
+    "grpo.mask_truncated": False, "grpo.micro_queries": 0, "grpo.micro_group": 0,
     "optim.lr": 0.01, "optim.warmup": 0,
     "train.steps": 4, "train.eval_examples": 4, "train.eval_batch": 2, "train.gallery": 1, "train.samples_every": 2,
     "checkpoint.every": 2,
