@@ -36,6 +36,7 @@ RULES = (
     (r"(^|/)(q|k|v|qkv|gate|up|fc1|head)/kernel_scale$", P("tensor")),
     (r"norm\w*/(scale|bias)$", P(None)),
     (r"(^|/)opt/.*/ns_coeffs$", P(None)),  # constants of Muon
+    (r"(^|/)ema/\w+_k$", P(None)),  # of the rewards of each task
 )
 
 
