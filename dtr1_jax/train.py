@@ -151,7 +151,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
             lost = int(numbers["train/skipped"])
             counts["skipped"] += lost
             counts["in_a_row"] = counts["in_a_row"] + lost if lost == updates else 0
-            numbers |= mesh.mean(experience.describe(gained)) | {
+            numbers |= mesh.mean(experience.describe(gained)) | experience.by_task(gained) | {
                 "train/update_s": now - updating, "train/step_s": now - started,
                 "train/update_tokens_per_s": c.grpo.epochs * gained.rollout.mask_bgs.sum() / (now - updating),
                 "train/lr": float(optim.lr_at(c.optim, c.train.steps * updates, step * updates - 1)),
