@@ -132,14 +132,18 @@ def write(
         (folder / "overlay.mp4").write_bytes(draw.to_mp4(_drawn(frames, names), film.sampled_fps))
     except ImportError:
         log.info("no overlay.mp4, only overlay.gif: writing it needs PyAV: pip install 'dtr1_jax[video]'")
+    except Exception as error:  # of an encoder, which differs from build to build; the GIF shows the same
+        log.warning("no overlay.mp4, only overlay.gif: %s: %s", type(error).__name__, error)
 
 
 def _drawn(frames: list[Frame], names: list[str]) -> Iterator[np.ndarray]:
-    """uint8[h, w, 3] of each frame: the twin's objects, which keep their colours, and the answer over them."""
-    for f in frames:
-        small = draw.shrink(f.pixels, LARGEST)
-        caption = f"frame {f.number}"
-        yield draw.overlay(small, boxes=f.twin_m4, names=names, mask=f.mask, marked=f.boxes, caption=caption)
+    """uint8[h, w, 3] of each frame: the twin's objects in their colours, where they came from, and the answer."""
+    middle_mk2 = np.stack([(f.twin_m4[:, :2] + f.twin_m4[:, 2:]) / 2 for f in frames], 1)
+    for k, f in enumerate(frames):
+        yield draw.overlay(
+            draw.shrink(f.pixels, LARGEST), boxes=f.twin_m4, names=names, mask=f.mask, marked=f.boxes,
+            trails=middle_mk2[:, : k + 1], caption=f"frame {f.number}",
+        )  # fmt: skip
 
 
 def _pixels(frame: Frame) -> list[list[float]]:

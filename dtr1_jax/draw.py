@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import io
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -32,6 +33,7 @@ def overlay(
     mask: np.ndarray | None = None,
     target: np.ndarray | None = None,
     marked: np.ndarray | None = None,
+    trails: np.ndarray | None = None,
     caption: str = "",
 ) -> np.ndarray:
     """The picture with what is known of it drawn over, uint8[h', w', 3].
@@ -42,7 +44,9 @@ def overlay(
       names: n texts to stand at the boxes; box i has `color(i + 1)`.
       mask: bool[h, w] at any size, tinted.
       target: bool[h, w] at any size, outlined.
-      marked: float[n, 4] as boxes, those of the answer, thick and in its colour.
+      marked: float[n, 4] as boxes, those of the answer: a thick frame around each, in the answer's colour.
+      trails: float[n, k, 2] x,y, unit frame: where the middle of box i was of late, as a line in its colour, with gaps
+        where it is not finite.
       caption: a line in the lower left corner.
     """
     height, width = image.shape[:2]
@@ -60,7 +64,12 @@ def overlay(
         _outline(canvas, target, (0, 0, 0), line + 2)
         _outline(canvas, target, TARGET, line)
     for x1, y1, x2, y2 in _corners(marked, canvas.shape).values():
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), MASK, 2 * line)
+        cv2.rectangle(canvas, (x1 - 2 * line, y1 - 2 * line), (x2 + 2 * line, y2 + 2 * line), MASK, 2 * line)
+    for i, trail in enumerate([] if trails is None else trails):
+        for a, b in itertools.pairwise(trail):
+            if np.isfinite([a, b]).all():
+                ends = (np.rint(p.clip(0, 1) * [canvas.shape[1] - 1, canvas.shape[0] - 1]).astype(int) for p in (a, b))
+                cv2.line(canvas, *(p.tolist() for p in ends), color(i + 1), line, cv2.LINE_AA)
     if boxes is not None:
         canvas = _label(canvas, np.asarray(boxes, np.float64).reshape(-1, 4), names, line)
     return _captioned(canvas, caption) if caption else canvas
@@ -91,18 +100,18 @@ def to_gif(pictures: Iterable[np.ndarray], fps: float) -> bytes:
     """A GIF file of uint8[h, w, 3] of one size, at least one, that plays again and again.
 
     Pictures that equal the one before make it last longer. A GIF knows hundredths of a second, and players slow down
-    below two, so a fast one plays at 50 pictures a second.
+    below two, so a fast one plays at 50 pictures a second, and a picture lasts 20 seconds at most.
     """
     first, *rest = (Image.fromarray(np.ascontiguousarray(p)) for p in pictures)
     file = io.BytesIO()
-    first.save(file, "GIF", save_all=True, append_images=rest, duration=max(20, round(1000 / fps)), loop=0)
+    first.save(file, "GIF", save_all=True, append_images=rest, duration=max(20, round(1000 / _rate(fps))), loop=0)
     return file.getvalue()
 
 
 def to_mp4(pictures: Iterable[np.ndarray], fps: float) -> bytes:
     """An MP4 file of uint8[h, w, 3] of one size; a last odd row or column is cut off, as the format asks.
 
-    Raises ImportError where PyAV is missing.
+    Raises ImportError where PyAV is missing, and errors of its own where it can not encode them.
     """
     import av
 
@@ -112,13 +121,18 @@ def to_mp4(pictures: Iterable[np.ndarray], fps: float) -> bytes:
         for picture in pictures:
             if stream is None:
                 codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-                stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
+                stream = container.add_stream(codec, rate=Fraction(_rate(fps)).limit_denominator(1000))
                 stream.height, stream.width = (side // 2 * 2 for side in picture.shape[:2])
                 stream.pix_fmt = "yuv420p"
             even = np.ascontiguousarray(picture[: stream.height, : stream.width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
         container.mux(stream.encode())
     return file.getvalue()
+
+
+def _rate(fps: float) -> float:
+    """Frames per second that both formats can say; a broken file may claim any."""
+    return min(max(fps, 0.05), 240.0)
 
 
 def _captioned(canvas: np.ndarray, caption: str) -> np.ndarray:

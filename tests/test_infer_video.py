@@ -100,7 +100,7 @@ def test_the_moving_picture_shows_tracks_and_answer(folder, monkeypatch, tmp_pat
     for k, frame in enumerate(shown):
         for row in boxes[k]["boxes"]:
             x1, y1, x2, y2 = (round(4 * v) for v in row["box"])
-            around = frame[max(0, y1 - 4) : y2 + 4, max(0, x1 - 4) : x2 + 4]
+            around = frame[max(0, y1 - 8) : y2 + 8, max(0, x1 - 8) : x2 + 8]
             assert close(around, draw.MASK) and close(
                 around, draw.color([o.id for o in example.scene].index(row["id"]) + 1)
             )
@@ -257,3 +257,17 @@ def test_bad_videos_are_refused_and_leave_no_folder(folder, path, small, tmp_pat
     with pytest.raises(ImageError, match=r"words.mp4: reading video files needs PyAV: pip install"):
         infer.run(settings(folder), tmp_path / "run", None, "it", video=str(tmp_path / "words.mp4"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_strip_that_no_mp4_can_hold_still_has_its_gif(tmp_path, caplog):
+    frames = np.zeros((2, 1, 600, 3), np.uint8)
+    target = Target(np.zeros((1, 600), bool), np.zeros((0, 4)))
+    example = Example(
+        "", frames[0], "it", "segmentation", target, media=(Video(frames, np.arange(2), float("inf"), 2),)
+    )
+    canvas = text.Canvas(text.Frame.NORM1000, (600, 1), (0, 1))
+    nothing = transcript.compose(Twin((600, 1), (), frames=(0, 1)), "", Answer(objects=()))
+    parsed = transcript.parse(nothing, task="segmentation", canvas=canvas)
+    answers.write(tmp_path, example, canvas, parsed, answers.resolve(example, canvas, parsed, lambda *_: []), {})
+    assert names(tmp_path) == ALWAYS - {"overlay.mp4"} | {"boxes.json", "masks/000000.png", "masks/000001.png"}
+    assert "no overlay.mp4, only overlay.gif" in caplog.text
