@@ -12,13 +12,15 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: metrics, checkpoints, report (default: runs/<task>)")
 MODE = flags.DEFINE_enum(
     "mode", "train", ["train", "sft", "eval", "infer", "export", "plan"],
-    "train: GRPO; sft: cold start; eval: held-out scores; infer: one picture; export: a Hugging Face folder; "
+    "train: GRPO; sft: cold start; eval: held-out scores; infer: one question; export: a Hugging Face folder; "
     "plan: the memory it takes",
 )  # fmt: skip
-IMAGE = flags.DEFINE_string(
-    "image", None, "infer: a picture, a video or a folder of frames; several with commas between"
+IMAGE = flags.DEFINE_multi_string("image", None, "infer: a picture; may be given several times")
+VIDEO = flags.DEFINE_string("video", None, "infer: a video file or a folder of frames; the answer is about it")
+QUERY = flags.DEFINE_string("query", None, "infer: what to look for, or to say")
+TASK = flags.DEFINE_string(
+    "task", None, "infer: segmentation | grounding | vqa | summary, the form of the answer (default: config.data.task)"
 )
-QUERY = flags.DEFINE_string("query", None, "infer: what to look for")
 OUT = flags.DEFINE_string("out", None, "export: the folder to write; it must not exist yet")
 ADAPTER = flags.DEFINE_bool("adapter", False, "export: the LoRA alone, as PEFT reads it, instead of merged weights")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join a run on several hosts, where that is not clear by itself")
@@ -53,6 +55,8 @@ def main(argv: list[str]) -> None:
             WORKDIR.value,
             image=IMAGE.value,
             query=QUERY.value,
+            video=VIDEO.value,
+            task=TASK.value,
             distributed=DISTRIBUTED.value,
             out=OUT.value,
             adapter=ADAPTER.value,

@@ -74,7 +74,10 @@ def get_config(policy: str = "tiny") -> ConfigDict:
 
     c.grpo = ConfigDict()
     c.grpo.variant = "dapo"  # grpo | dr_grpo | dapo | gspo | cispo
-    c.grpo.advantage = "group"  # scale of the advantage: group | batch | none
+    # whose deviation divides the advantage: group | batch | none | ema = the moving average over all rewards of the
+    # query's task, for training on several tasks whose rewards are spread unlike (EMA-GRPO, arXiv 2512.03043)
+    c.grpo.advantage = "group"
+    c.grpo.ema_decay = 0.99  # of that average: a step's rewards weigh 1 - ema_decay
     # weight of the KL to the reference policy (k3 estimator); without it the tiny policy describes less and less
     c.grpo.beta = 0.1
     c.grpo.clip_low = 0.2  # ratio is clipped to [1 - clip_low, 1 + clip_high]

@@ -64,7 +64,8 @@ class Checkpoints:
         folder = self.workdir / "checkpoints"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _settle_config(self.workdir / "config.json", config_dict, fields)
+            # dotted name -> value of the settings that the workdir was begun with
+            self.begun = _settle_config(self.workdir / "config.json", config_dict, fields)
         except OSError as e:
             raise CheckpointError(
                 f"can not write to workdir {self.workdir}: {e.strerror or e}; expected a folder that this user may"
@@ -235,8 +236,8 @@ class Checkpoints:
         )
 
 
-def _settle_config(path: pathlib.Path, config: dict, fields: tuple[str, ...] | None) -> None:
-    """Writes config.json, or compares it. Raises CheckpointError naming each setting that differs."""
+def _settle_config(path: pathlib.Path, config: dict, fields: tuple[str, ...] | None) -> dict[str, Any]:
+    """Writes config.json, or compares it; returns what it says. Raises CheckpointError naming what differs."""
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     if not path.exists():
         if jax.process_index() == 0:
@@ -246,7 +247,7 @@ def _settle_config(path: pathlib.Path, config: dict, fields: tuple[str, ...] | N
                 f.flush()
                 os.fsync(f.fileno())
             os.replace(part, path)
-        return
+        return _flatten(json.loads(text))
     try:
         old = _flatten(json.loads(path.read_text("utf-8")))
     except (ValueError, RecursionError, AttributeError) as e:
@@ -269,6 +270,7 @@ def _settle_config(path: pathlib.Path, config: dict, fields: tuple[str, ...] | N
             + "\n  ".join(lines)
             + "\nuse a new --workdir, or set these back; nothing was changed"
         )
+    return old
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:

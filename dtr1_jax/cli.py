@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    mode: str, values: ConfigDict, workdir: str | None, *, image: str | None = None, query: str | None = None,
-    distributed: bool = False, out: str | None = None, adapter: bool = False,
+    mode: str, values: ConfigDict, workdir: str | None, *, image: str | list[str] | None = None,
+    query: str | None = None, video: str | None = None, task: str | None = None, distributed: bool = False,
+    out: str | None = None, adapter: bool = False,
 ) -> int:  # fmt: skip
     """Runs a mode; returns the exit status: 0 done, 1 an error of the user's (printed), 130 stopped by a signal."""
     try:
@@ -44,7 +45,7 @@ def run(
         elif mode == "eval":
             say(json.dumps(held_out(c, folder), indent=2))
         elif mode == "infer":
-            say(f"answer: {infer.run(c, folder, image, query)}")
+            say(f"answer: {infer.run(c, folder, image, query, video=video, task=task)}")
         elif mode == "export":
             say(f"exported: {export.run(c, folder if workdir else None, out, adapter)}")
         elif mode == "plan":

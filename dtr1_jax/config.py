@@ -82,7 +82,8 @@ class Reward:
 @dataclasses.dataclass(frozen=True)
 class Grpo:
     variant: Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo"]
-    advantage: Literal["group", "batch", "none"]
+    advantage: Literal["group", "batch", "none", "ema"]
+    ema_decay: float
     beta: float
     clip_low: float
     clip_high: float
@@ -296,6 +297,7 @@ def _cross_checks(c: Config) -> list[str]:
         off = type(got)(0)
         check(c.lora.rank > 0 or got == off, name, f"{off} where there are no adapters (lora.rank = 0)", got)
     check(c.data.max_objects >= c.data.min_objects, "data.max_objects", "at least data.min_objects", c.data.max_objects)
+    check(0 <= c.grpo.ema_decay < 1, "grpo.ema_decay", "a number in [0, 1)", c.grpo.ema_decay)
     check(0 < c.rollout.top_p <= 1, "rollout.top_p", "a number in (0, 1]", c.rollout.top_p)
     check(
         c.rollout.temperature > 0,

@@ -13,7 +13,7 @@ COLOURS = 6  # classes c0 .. c5, which the page's CSS gives a colour each
 Point = tuple[float, float | None]
 
 
-def chart(series: Mapping[str, Sequence[Point]], *, label: str) -> str:
+def chart(series: Mapping[str, Sequence[Point]], *, label: str, colours: Mapping[str, int] | None = None) -> str:
     """One `<svg>` with a line for each series, and its legend if there are several.
 
     A point is (x, y); a y that is None, not finite or beyond 1e30 leaves a gap. A long line is drawn faint, with a
@@ -22,6 +22,7 @@ def chart(series: Mapping[str, Sequence[Point]], *, label: str) -> str:
     Args:
       series: name -> points, x ascending.
       label: what the chart shows, for screen readers.
+      colours: name -> number of its colour, below COLOURS; by default the series take them in their order.
     """
     series = {
         name: [(x, y if y is not None and abs(y) <= 1e30 else None) for x, y in points]
@@ -49,11 +50,12 @@ def chart(series: Mapping[str, Sequence[Point]], *, label: str) -> str:
     for tick in x_ticks:
         x = place(tick, y0)[0]
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{tick:.6g}</text>')
-    for i, (name, points) in enumerate(series.items()):
-        parts += _line(name, points, place, f"c{i % COLOURS}")
+    css = {name: f"c{(colours or {}).get(name, i) % COLOURS}" for i, name in enumerate(series)}
+    for name, points in series.items():
+        parts += _line(name, points, place, css[name])
     parts.append("</svg>")
     if len(series) > 1:
-        keys = (f'<span><i class="c{i % COLOURS}"></i>{html.escape(name)}</span>' for i, name in enumerate(series))
+        keys = (f'<span><i class="{css[name]}"></i>{html.escape(name)}</span>' for name in series)
         parts.append(f'<p class="legend">{"".join(keys)}</p>')
     return "".join(parts)
 

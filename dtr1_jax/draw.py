@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import colorsys
 import io
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -30,6 +32,9 @@ def overlay(
     names: Sequence[str] | None = None,
     mask: np.ndarray | None = None,
     target: np.ndarray | None = None,
+    marked: np.ndarray | None = None,
+    trails: np.ndarray | None = None,
+    caption: str = "",
 ) -> np.ndarray:
     """The picture with what is known of it drawn over, uint8[h', w', 3].
 
@@ -39,6 +44,10 @@ def overlay(
       names: n texts to stand at the boxes; box i has `color(i + 1)`.
       mask: bool[h, w] at any size, tinted.
       target: bool[h, w] at any size, outlined.
+      marked: float[n, 4] as boxes, those of the answer: a thick frame around each, in the answer's colour.
+      trails: float[n, k, 2] x,y, unit frame: where the middle of box i was of late, as a line in its colour, with gaps
+        where it is not finite.
+      caption: a line in the lower left corner.
     """
     height, width = image.shape[:2]
     factor = math.ceil(_READABLE / max(height, width))
@@ -54,9 +63,16 @@ def overlay(
         target = _fit(target, canvas.shape)
         _outline(canvas, target, (0, 0, 0), line + 2)
         _outline(canvas, target, TARGET, line)
-    if boxes is None:
-        return canvas
-    return _label(canvas, np.asarray(boxes, np.float64).reshape(-1, 4), names, line)
+    for x1, y1, x2, y2 in _corners(marked, canvas.shape).values():
+        cv2.rectangle(canvas, (x1 - 2 * line, y1 - 2 * line), (x2 + 2 * line, y2 + 2 * line), MASK, 2 * line)
+    for i, trail in enumerate([] if trails is None else trails):
+        for a, b in itertools.pairwise(trail):
+            if np.isfinite([a, b]).all():
+                ends = (np.rint(p.clip(0, 1) * [canvas.shape[1] - 1, canvas.shape[0] - 1]).astype(int) for p in (a, b))
+                cv2.line(canvas, *(p.tolist() for p in ends), color(i + 1), line, cv2.LINE_AA)
+    if boxes is not None:
+        canvas = _label(canvas, np.asarray(boxes, np.float64).reshape(-1, 4), names, line)
+    return _captioned(canvas, caption) if caption else canvas
 
 
 def shrink(image: np.ndarray, longest: int) -> np.ndarray:
@@ -80,6 +96,64 @@ def to_png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def to_gif(pictures: Iterable[np.ndarray], fps: float) -> bytes:
+    """A GIF file of uint8[h, w, 3] of one size, at least one, that plays again and again.
+
+    Pictures that equal the one before make it last longer. A GIF knows hundredths of a second, and players slow down
+    below two, so a fast one plays at 50 pictures a second, and a picture lasts 20 seconds at most.
+    """
+    first, *rest = (Image.fromarray(np.ascontiguousarray(p)) for p in pictures)
+    file = io.BytesIO()
+    first.save(file, "GIF", save_all=True, append_images=rest, duration=max(20, round(1000 / _rate(fps))), loop=0)
+    return file.getvalue()
+
+
+def to_mp4(pictures: Iterable[np.ndarray], fps: float) -> bytes:
+    """An MP4 file of uint8[h, w, 3] of one size; a last odd row or column is cut off, as the format asks.
+
+    Raises ImportError where PyAV is missing, and errors of its own where it can not encode them.
+    """
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = None
+        for picture in pictures:
+            if stream is None:
+                codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+                stream = container.add_stream(codec, rate=Fraction(_rate(fps)).limit_denominator(1000))
+                stream.height, stream.width = (side // 2 * 2 for side in picture.shape[:2])
+                stream.pix_fmt = "yuv420p"
+            even = np.ascontiguousarray(picture[: stream.height, : stream.width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def _rate(fps: float) -> float:
+    """Frames per second that both formats can say; a broken file may claim any."""
+    return min(max(fps, 0.05), 240.0)
+
+
+def _captioned(canvas: np.ndarray, caption: str) -> np.ndarray:
+    height, width = canvas.shape[:2]
+    picture = Image.fromarray(canvas)
+    pen = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=max(13, round(max(height, width) / 28)))
+    left, top, right, bottom = pen.textbbox((0, 0), _plain(caption), font=font)
+    pen.rectangle((0, height - (bottom - top) - 8, right - left + 8, height), fill=(0, 0, 0))
+    pen.text((4 - left, height - (bottom - top) - 4 - top), _plain(caption), font=font, fill=(255, 255, 255))
+    return np.asarray(picture)
+
+
+def _corners(boxes: np.ndarray | None, shape: tuple[int, ...]) -> dict[int, list[int]]:
+    """Place -> x1, y1, x2, y2 in pixels, of the boxes that can be shown."""
+    boxes = np.zeros((0, 4)) if boxes is None else np.asarray(boxes, np.float64).reshape(-1, 4)
+    sides = [shape[1] - 1, shape[0] - 1] * 2
+    shown = [i for i, b in enumerate(boxes) if np.isfinite(b).all() and b[0] < b[2] and b[1] < b[3]]
+    return {i: np.rint(boxes[i].clip(0, 1) * sides).astype(int).tolist() for i in shown}
+
+
 def _fit(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A mask at the size of the canvas, with smooth edges where it is enlarged."""
     size = shape[1], shape[0]
@@ -97,12 +171,11 @@ def _label(canvas: np.ndarray, boxes: np.ndarray, names: Sequence[str] | None, l
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
     font = ImageFont.load_default(size=max(13, round(max(height, width) / 28)))
-    shown = [i for i, b in enumerate(boxes) if np.isfinite(b).all() and b[0] < b[2] and b[1] < b[3]]
-    corners = {i: np.rint(boxes[i].clip(0, 1) * ([width - 1, height - 1] * 2)).astype(int).tolist() for i in shown}
-    for i in shown:
+    corners = _corners(boxes, canvas.shape)
+    for i in corners:
         pen.rectangle(corners[i], outline=color(i + 1), width=line)
     taken: list[tuple[int, int, int, int]] = []
-    for i in shown if names is not None else []:
+    for i in corners if names is not None else []:
         text = _plain(names[i])
         left, top, right, bottom = (int(v) for v in pen.textbbox((0, 0), text, font=font))
         x1, y1, x2, y2 = plate = _place(corners[i], (right - left + 6, bottom - top + 6), (width, height), taken)

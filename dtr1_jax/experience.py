@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import time
@@ -17,7 +18,7 @@ from dtr1_jax.rewards import score
 from dtr1_jax.rl import advantages
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.twin.transcript import Transcript
-from dtr1_jax.types import Example, Prompt, Rewards, Rollout
+from dtr1_jax.types import TASKS, Example, Prompt, Rewards, Rollout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,23 +68,36 @@ def collect(
 ) -> Experience:  # fmt: skip
     """A batch of experience; groups without spread are replaced by those of up to grpo.resample further batches (DAPO).
 
-    Where even those do not suffice, groups without spread fill up: they weigh nothing, and nothing is raised.
+    A group is replaced by one of its own task, so that each task keeps its share of the batch, and its places in it.
+    Where a task has not enough of them, its groups without spread fill up: they weigh nothing, and nothing is raised.
     """
-    rounds, informative = [], 0
+    rounds, found = [], collections.Counter()
     for i in range(1 + c.grpo.resample):
         rounds.append(gather(params, lora, bundle, c, device_mesh, next(data), jax.random.fold_in(key, i), segmenter))
-        informative += int(np.asarray(advantages.informative_b(rounds[-1].rewards.total_bg)).sum())
-        if mesh.least(informative) >= len(rounds[0].examples):
+        useful = np.asarray(advantages.informative_b(rounds[-1].rewards.total_bg))
+        found.update(e.task for e, teaches in zip(rounds[-1].examples, useful) if teaches)
+        shares = collections.Counter(e.task for e in rounds[0].examples)
+        if mesh.least(all(found[task] >= share for task, share in shares.items())):
             break
     if len(rounds) == 1:
         return rounds[0]
     whole = functools.reduce(_join, rounds)
     useful = np.asarray(advantages.informative_b(whole.rewards.total_bg))
-    order = np.argsort(~useful, kind="stable")[: len(rounds[0].examples)]
+    order = _refilled([e.task for e in whole.examples], useful, len(rounds[0].examples))
     return dataclasses.replace(
         whole, examples=[whole.examples[i] for i in order], transcripts=[whole.transcripts[i] for i in order],
         **{name: jax.tree.map(lambda x: x[order], getattr(whole, name)) for name in ("prompt", "rollout", "rewards")},
     )  # fmt: skip
+
+
+def _refilled(tasks: list[str], useful: np.ndarray, size: int) -> list[int]:
+    """Rows that take the first `size` places, each of the task that stood there: those that teach before the others.
+
+    _refilled(["vqa", "summary", "vqa", "vqa"], [0, 0, 1, 1], 2) == [2, 1]
+    """
+    order = np.argsort(~np.asarray(useful, bool), kind="stable").tolist()
+    queues = {task: iter([i for i in order if tasks[i] == task]) for task in tasks[:size]}
+    return [next(queues[task]) for task in tasks[:size]]
 
 
 def _join(a: Experience, b: Experience) -> Experience:
@@ -120,6 +134,31 @@ def describe(e: Experience) -> dict[str, float]:
     for name, column in e.rewards.columns.items():
         out |= {f"train/{name}": column.mean(), f"train/{name}_std": column.std(1).mean()}
     return {name: float(value) for name, value in out.items()}
+
+
+def by_task(e: Experience) -> dict[str, float]:
+    """`train/<task>/...` numbers over all processes: rewards, groups without spread, length and soundness of each task.
+
+    Queries whose number is not finite are left out of its mean. Empty where the batch has one task alone: then
+    `describe` says it all. All processes must call it.
+    """
+    flat_b = ~np.asarray(advantages.informative_b(e.rewards.total_bg))
+    rows = {
+        "reward": e.rewards.total_bg.mean(1), "reward_std": e.rewards.total_bg.std(1), "groups_without_spread": flat_b,
+        "length": e.rollout.mask_bgs.sum(-1).mean(1),
+        "sound": np.array([np.mean([t.sound for t in group]) for group in e.transcripts]),
+        **{name: column.mean(1) for name, column in e.rewards.columns.items()},
+    }  # fmt: skip
+    task_b = np.array([x.task for x in e.examples])
+    sums, counts = {}, {}  # the same names in the same order in every process, whatever tasks its own rows have
+    for task in TASKS:
+        for name, row_b in rows.items():
+            known = row_b[(task_b == task) & np.isfinite(row_b)]
+            key = f"train/{task}/{name}"
+            sums[key], counts[key] = float(known.sum()), float(len(known))
+    sums, counts = mesh.total(sums), mesh.total(counts)
+    several = sum(counts[f"train/{task}/length"] > 0 for task in TASKS) > 1
+    return {name: value / counts[name] for name, value in sums.items() if several and counts[name]}
 
 
 def table(e: Experience, most: int = 4) -> str:

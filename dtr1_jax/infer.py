@@ -1,84 +1,105 @@
-"""`--mode=infer`: pictures or a video and one question -> twin, answer, mask and overlay as files."""
+"""`--mode=infer`: pictures or a video and one question -> twin, answer and overlay as files."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from dtr1_jax import answers, config, evaluate, mesh, train
 from dtr1_jax import bundle as bundles
-from dtr1_jax import config, draw, evaluate, mesh, train
 from dtr1_jax.data import media, pipeline
+from dtr1_jax.data import video as videos
+from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.specialists.segment import Segmenter
-from dtr1_jax.types import Example, Target
+from dtr1_jax.types import TASKS, Example, Target, Video
 
 log = logging.getLogger(__name__)
 
+_SEEN = np.ndarray | Video
 
-def run(c: config.Config, workdir: Path, image: str | None, query: str | None) -> Path:
-    """Answers and writes into a new folder `workdir/infer/<name of the picture>`; returns it.
 
-    `image` names a picture, a video file or a folder of frames, or several of them with commas between; boxes and masks
-    are those of the first (of a video: of its first frame).
-    twin.json (in the frame and size that the policy wrote), twin.png (the same, drawn), answer.json, transcript.txt,
-    mask.png (white = answer, at the picture's own size) and overlay.png. An unsound transcript has no mask and may have
-    no twin; answer.json says its faults. Raises ConfigError where image or query is missing or the policy sees nothing,
+def run(
+    c: config.Config, workdir: Path, image: str | Sequence[str] | None, query: str | None, *,
+    video: str | None = None, task: str | None = None,
+) -> Path:  # fmt: skip
+    """Answers and writes into a new folder `workdir/infer/<name of the picture or video>`; returns it.
+
+    What is written is said by `answers.write`. The answer is about the first that is shown: the video, else the first
+    picture.
+
+    Args:
+      image: a picture or several, each also with commas between; a video file or folder of frames is taken as well.
+      query: the question.
+      video: a video file or a folder of frames.
+      task: one of types.TASKS; None = config.data.task.
+
+    Raises ConfigError where picture or query is missing, the task is unknown, or the policy does not see what is shown;
     ImageError for a bad picture or video, PromptError for a query that is too long.
     """
-    if not image or not query or not query.strip():
-        raise config.ConfigError('--mode=infer needs --image=photo.jpg and --query="what to look for"')
-    bundle = bundles.load(c)
-    if bundle.style.geometry is None:
+    task = task or c.data.task
+    if task not in TASKS:
+        raise config.ConfigError(f"--task: expected one of {', '.join(TASKS)}, got {task!r}")
+    if not (image or video) or not query or not query.strip():
         raise config.ConfigError(
-            f"--mode=infer needs a policy that sees pictures, got {c.policy.name}, which reads text"
+            '--mode=infer needs --image=photo.jpg and --query="what to look for", or --video=clip.mp4 for the picture'
         )
-    shown = tuple(media.load(path, bundle.style.geometry) for path in _paths(image))
+    bundle = bundles.load(c)
+    paths = ([video] if video else []) + _paths(image)
+    shown = _shown(c, bundle, paths, video)
     pixels = media.first_frame(shown)
     nothing = Target(np.zeros(pixels.shape[:2], bool), np.zeros((0, 4), np.float32))
     words = query.strip().lower() if c.policy.prompt == "brief" else query.strip()  # the cold start's are lower case
-    example = Example(uid=str(image), image=pixels, query=words, task=c.data.task, target=nothing, media=shown)
+    example = Example(uid=",".join(paths), image=pixels, query=words, task=task, target=nothing, media=shown)
     device_mesh = mesh.make(c.mesh)
     batch = pipeline.single(example, bundle.style)
     weights = train.trained(c, bundle, device_mesh, workdir)
-    answers = evaluate.open_folder(Path(workdir) / "infer")
-    with Segmenter(c.reward.segmenter, c.reward.workers, 10 * c.reward.deadline) as segmenter:
-        prediction = evaluate.predict(*weights, bundle, c, device_mesh, batch, jax.random.key(c.seed), segmenter)[0]
-        description = segmenter.description
-    folder = _new_folder(answers, Path(_paths(image)[0]).stem)
-    write(folder, prediction, query, description)
+    made = evaluate.open_folder(Path(workdir) / "infer")
+    prompt = jax.tree.map(lambda x: np.repeat(x, mesh.shares(device_mesh), 0), batch.prompt)
+    tokenizer = bundle.style.tokenizer
+    rollout = rollouts.sample(
+        *weights, mesh.put_batch(device_mesh, prompt), jax.random.key(c.seed), bundle.banned_v, spec=bundle.spec,
+        group=1, new_tokens=c.rollout.new_tokens, end=tokenizer.end, pad=tokenizer.pad,
+        temperature=c.train.eval_temperature, dtype=bundle.dtype,
+    )  # fmt: skip
+    parsed = evaluate.parse(jax.tree.map(lambda x: x[:1], mesh.local(rollout)), batch, bundle)[0][0]
+    said = {"query": query}
+    if task == "segmentation":
+        with Segmenter(c.reward.segmenter, c.reward.workers, 10 * c.reward.deadline) as segmenter:
+            frames = answers.resolve(example, batch.canvases[0], parsed, segmenter)
+            said["masks_by"] = segmenter.description
+    else:
+        frames = answers.resolve(example, batch.canvases[0], parsed, None)
+    folder = _new_folder(made, Path(paths[0]).stem)
+    answers.write(folder, example, batch.canvases[0], parsed, frames, said)
     return folder
 
 
-def _paths(named: str) -> list[str]:
-    """One path, also where its name has commas in it, or several."""
-    return [named] if Path(named).exists() else [part.strip() for part in named.split(",")]
+def _shown(c: config.Config, bundle: bundles.Bundle, paths: list[str], video: str | None) -> tuple[_SEEN, ...]:
+    """What the policy gets to see, the video first. Raises ConfigError, ImageError."""
+    geometry = bundle.style.geometry
+    if geometry is None:
+        raise config.ConfigError(
+            f"--mode=infer needs a policy that sees pictures, got {c.policy.name}, which reads text"
+        )
+    if not video:
+        return tuple(media.load(path, geometry) for path in paths)
+    if geometry.video is None:
+        raise config.ConfigError(
+            f"--video={video}: the policy {c.policy.name} takes no videos; give it single frames by --image, or choose"
+            " one that does, such as --config=configs/seg.py:qwen3_vl_2b"
+        )
+    film = videos.load(video, geometry.video, geometry.temporal_patch)
+    return (film, *(media.load(path, geometry) for path in paths[1:]))
 
 
-def write(folder: Path, p: evaluate.Prediction, query: str, segmenter: str) -> None:
-    """The files of one answer, as `run` says."""
-    row = evaluate.row(p)
-    (folder / "transcript.txt").write_text(p.transcript.text, "utf-8", errors="replace")
-    if row["twin"]:
-        twin = {"frame": p.canvas.frame.value, **row["twin"]}
-        (folder / "twin.json").write_text(json.dumps(twin, indent=2) + "\n", "utf-8")
-    height, width = p.example.image.shape[:2]
-    answer = {
-        "query": query, "sound": p.transcript.sound, "answer": row["answer"], "thought": p.transcript.thought,
-        "boxes_pixels": np.round(p.outcome.boxes * [width, height, width, height], 1).tolist(),
-        "masks_by": segmenter, "segmenter_failed": p.outcome.failed,
-        "faults": [dataclasses.asdict(f) for f in p.transcript.faults],
-    }  # fmt: skip
-    (folder / "answer.json").write_text(json.dumps(answer, indent=2) + "\n", "utf-8")
-    if p.outcome.mask is not None:
-        (folder / "mask.png").write_bytes(draw.to_png(p.outcome.mask))
-    small = draw.shrink(p.example.image, evaluate.LARGEST)
-    (folder / "overlay.png").write_bytes(draw.to_png(draw.overlay(small, boxes=p.outcome.boxes, mask=p.outcome.mask)))
-    if p.transcript.twin:
-        (folder / "twin.png").write_bytes(draw.to_png(evaluate.draw_twin(p, small)))
+def _paths(named: str | Sequence[str] | None) -> list[str]:
+    """Of each: one path, also where its name has commas in it, or several."""
+    every = [named] if isinstance(named, str) else named or []
+    return [path for one in every for path in ([one] if Path(one).exists() else map(str.strip, one.split(",")))]
 
 
 def _new_folder(parent: Path, name: str) -> Path:

@@ -36,6 +36,7 @@ RULES = (
     (r"(^|/)(q|k|v|qkv|gate|up|fc1|head)/kernel_scale$", P("tensor")),
     (r"norm\w*/(scale|bias)$", P(None)),
     (r"(^|/)opt/.*/ns_coeffs$", P(None)),  # constants of Muon
+    (r"(^|/)ema/\w+_k$", P(None)),  # of the rewards of each task
 )
 
 
@@ -114,10 +115,17 @@ def mean(values: dict[str, float]) -> dict[str, float]:
     """The mean over processes of numbers that each of them computed on its own rows."""
     if jax.process_count() == 1:
         return values
+    return {name: value / jax.process_count() for name, value in total(values).items()}
+
+
+def total(values: dict[str, float]) -> dict[str, float]:
+    """The sum over processes of numbers, whose names and their order are the same in each of them."""
+    if jax.process_count() == 1:
+        return values
     from jax.experimental import multihost_utils
 
     every = multihost_utils.process_allgather(np.array(list(values.values()), np.float32))
-    return dict(zip(values, every.mean(0).tolist()))
+    return dict(zip(values, every.sum(0).tolist()))
 
 
 def least(value: int) -> int:

@@ -15,7 +15,7 @@ import pathlib
 import re
 from typing import Any
 
-from dtr1_jax import curves, metrics
+from dtr1_jax import curves, metrics, types
 
 SIDES = ("before", "after")
 PICTURES = ("image", "twin", "target", "answer")
@@ -112,6 +112,8 @@ def _curves(rows: list[dict], config: dict) -> str:
         "Tokens per second": r".*(tokens_per_s|tokens/s).*",
     }
     names = list(dict.fromkeys(n for row in rows for n in row if n != "step"))
+    tasks = _by_task(names)
+    names = [n for n in names if not any(n in of.values() for of in tasks.values())]
     shown: set[str] = set()
 
     def panel(title: str, wanted: list[str]) -> str:
@@ -123,6 +125,11 @@ def _curves(rows: list[dict], config: dict) -> str:
         wanted = [n for n in names if re.fullmatch(pattern, n)]
         shown.update(wanted)
         out.append(panel(title, wanted))
+    for title, of in tasks.items():  # a task has one colour in all of them
+        chart = curves.chart(
+            {t: _series(rows, n) for t, n in of.items()}, label=title, colours={t: i for i, t in enumerate(types.TASKS)}
+        )
+        out.append(f'<figure class="panel"><figcaption>{_text(title)}</figcaption>{chart}</figure>')
     rest = [panel(n, [n]) for n in names if n not in shown]
     more = f'<details><summary>{len(rest)} other numbers</summary><div class="grid2">{"".join(rest)}</div></details>'
     note = "" if rows else '<p class="none">No metrics.jsonl in this folder yet, or no line in it.</p>'
@@ -130,6 +137,21 @@ def _curves(rows: list[dict], config: dict) -> str:
         f'<section><h2>Curves <small>over steps</small></h2>{note}<div class="grid2">{"".join(out)}</div>'
         f"{more if rest else ''}</section>"
     )
+
+
+def _by_task(names: list[str]) -> dict[str, dict[str, str]]:
+    """Title of a panel -> task -> number, of those that are there for tasks, as train/vqa/reward or train/ema_std/vqa.
+
+    The reward comes first.
+    """
+    panels: dict[str, dict[str, str]] = {}
+    for task in types.TASKS:
+        for name in names:
+            path = name.split("/")
+            if task in path[1:]:
+                title = f"{'/'.join(p for p in path if p != task)} by task"
+                panels.setdefault(title, {}).setdefault(task, name)
+    return dict(sorted(panels.items(), key=lambda item: item[0] not in ("train/reward by task", "eval/reward by task")))
 
 
 def _gallery(folder: pathlib.Path, sides: dict[str, list[dict]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import optax
 
 from dtr1_jax import bundle as bundles
-from dtr1_jax import checkpoint, config, evaluate, experience, interrupt, mesh, metrics, report
+from dtr1_jax import checkpoint, config, evaluate, experience, interrupt, mesh, metrics, report, types
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.models import policy
 from dtr1_jax.rewards import score
@@ -26,6 +27,7 @@ POLICY = ("policy.name", "policy.path", "lora.rank", "lora.alpha", "lora.rslora"
 DROPOUT = 2**31
 
 _advantages = jax.jit(advantages.advantages, static_argnames=("scale",))
+EMA = "ema"  # the grpo.advantage that needs the averages of update.State
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
     ):
         log.info("masks by %s", segmenter.description)
-        state, step = begin(tx, trainable, device_mesh), 0
+        state, step = begin(tx, trainable, device_mesh, ema=c.grpo.advantage == EMA), 0
         counts = {"skipped": 0, "in_a_row": 0, "examples": 0}  # updates left out in all, and of late; broken examples
         kept = None  # step of the newest checkpoint
         restored = saved.restore(shapes(state))
@@ -149,7 +151,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
             lost = int(numbers["train/skipped"])
             counts["skipped"] += lost
             counts["in_a_row"] = counts["in_a_row"] + lost if lost == updates else 0
-            numbers |= mesh.mean(experience.describe(gained)) | {
+            numbers |= mesh.mean(experience.describe(gained)) | experience.by_task(gained) | {
                 "train/update_s": now - updating, "train/step_s": now - started,
                 "train/update_tokens_per_s": c.grpo.epochs * gained.rollout.mask_bgs.sum() / (now - updating),
                 "train/lr": float(optim.lr_at(c.optim, c.train.steps * updates, step * updates - 1)),
@@ -180,10 +182,11 @@ def evaluation_due(c: config.Config, step: int) -> bool:
     return c.train.eval_examples > 0 and (ends or bool(c.train.eval_every and step % c.train.eval_every == 0))
 
 
-def begin(tx: optax.GradientTransformation, trainable: dict, device_mesh) -> update.State:
-    """The state before the first update, on the mesh as the weights are."""
+def begin(tx: optax.GradientTransformation, trainable: dict, device_mesh, ema: bool = False) -> update.State:
+    """The state before the first update, on the mesh as the weights are; with `ema` the averages of the rewards too."""
     placed = mesh.shardings(device_mesh, {"opt": jax.eval_shape(tx.init, trainable)})["opt"]
-    return update.State(trainable, jax.jit(tx.init, out_shardings=placed)(trainable))
+    averages = mesh.put(advantages.unseen(), mesh.replicated(device_mesh)) if ema else None
+    return update.State(trainable, jax.jit(tx.init, out_shardings=placed)(trainable), averages)
 
 
 def shapes(state: update.State) -> update.State:
@@ -210,8 +213,15 @@ def learn(state, frozen, bundle, c, device_mesh, tx, gained, key) -> tuple[updat
     Returns (state, `train/...` numbers): means over the steps; of `skipped` the sum, of `..._max` the maximum.
     """
     reward = mesh.put_batch(device_mesh, gained.rewards.total_bg)
-    advantage_bg = mesh.local(_advantages(reward, scale=c.grpo.advantage))
-    whole = update.Minibatch(gained.prompt, update.trim(gained.rollout), advantage_bg)
+    averages = {}
+    if c.grpo.advantage == EMA:
+        task = mesh.put_batch(device_mesh, np.array([types.TASKS.index(e.task) for e in gained.examples], np.int32))
+        place = mesh.replicated(device_mesh)
+        advantage, ema = _ema_advantages(reward, task, state.ema, decay=c.grpo.ema_decay, place=place)
+        state, averages = update.State(state.trainable, state.opt, ema), describe_ema(ema)
+    else:
+        advantage = _advantages(reward, scale=c.grpo.advantage)
+    whole = update.Minibatch(gained.prompt, update.trim(gained.rollout), mesh.local(advantage))
     size = len(gained.examples) // c.grpo.minibatches
 
     def rows(i: int) -> update.Minibatch:
@@ -232,7 +242,21 @@ def learn(state, frozen, bundle, c, device_mesh, tx, gained, key) -> tuple[updat
         reduce = np.sum if name == "skipped" else np.max if name.endswith("_max") else np.mean
         out[f"train/{name}"] = float(reduce([m[name] for m in every]))
     # sampler and scorer are compared before the first step changed anything
-    return state, out | {f"train/{name}": float(every[0][name]) for name in ("mismatch", "mismatch_max")}
+    return state, out | averages | {f"train/{name}": float(every[0][name]) for name in ("mismatch", "mismatch_max")}
+
+
+@functools.partial(jax.jit, static_argnames=("decay", "place"))
+def _ema_advantages(reward_bg, task_b, ema, *, decay, place):
+    """Each device adds up the whole batch by itself, in one order: the averages are the same on every mesh."""
+    reward_bg, task_b = jax.lax.with_sharding_constraint((reward_bg, task_b), place)
+    made = advantages.ema_advantages(reward_bg, task_b, ema, decay=decay)
+    return jax.lax.with_sharding_constraint(made, place)
+
+
+def describe_ema(ema: advantages.Ema) -> dict[str, float]:
+    """`train/ema_std/<task>`: what divides the advantages of each task that was seen."""
+    weight_k, variance_k = np.asarray(ema.weight_k), np.asarray(ema.variance_k)
+    return {f"train/ema_std/{task}": float(v) ** 0.5 for task, w, v in zip(types.TASKS, weight_k, variance_k) if w > 0}
 
 
 def trained(c: config.Config, bundle: bundles.Bundle, device_mesh, workdir: Path) -> tuple[dict, dict | None]:
@@ -244,7 +268,8 @@ def trained(c: config.Config, bundle: bundles.Bundle, device_mesh, workdir: Path
     if (Path(workdir) / "checkpoints").is_dir():
         with checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep, fields=POLICY) as saved:
             tx = optim.make(c.optim, c.train.steps)
-            restored = saved.restore(shapes(begin(tx, trainable, device_mesh)))
+            ema = saved.begun.get("grpo.advantage") == EMA  # says what the checkpoint holds, whatever is set now
+            restored = saved.restore(shapes(begin(tx, trainable, device_mesh, ema)))
             if restored is not None:
                 log.info("weights of step %d in %s", restored[2], workdir)
                 return update.weights(restored[0].trainable, frozen)

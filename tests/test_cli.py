@@ -132,6 +132,18 @@ def test_errors_of_the_user_are_one_message_and_leave_nothing(path, small, tmp_p
     assert (tmp_path / "file").read_text() == ""
 
 
+def test_infer_takes_pictures_again_and_again_a_video_and_a_task(tmp_path):
+    shown = ["--image=a.png", "--image=b.png", "--video=c.mp4", "--query=what"]
+    result = command(SEG, "--mode=infer", f"--workdir={tmp_path}/run", *shown, "--task=sumary", script=MAIN)
+    assert result.returncode == 1, result.stderr
+    assert (
+        result.stderr == ("error: --task: expected one of segmentation, grounding, vqa, summary, got 'sumary'\n")
+        and not (tmp_path / "run").exists()
+    )
+    result = command(SEG, "--mode=infer", f"--workdir={tmp_path}/run", *shown[:2], "--query=what", script=MAIN)
+    assert result.returncode == 1 and result.stderr.endswith("error: a.png: no such file; check the path\n")
+
+
 def test_a_data_set_of_broken_photos_ends_with_a_message(path, small, tmp_path, capsys, caplog):
     root = photo_folder(tmp_path / "coco", broken=True)
     data = {"data__source": "coco", "data__root": root, "data__eval_split": "val"}

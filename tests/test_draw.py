@@ -126,3 +126,56 @@ def test_png_round_trip():
     mask = image[..., 0] > 99
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(to_png(mask)))), mask * np.uint8(255))
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(to_png(image[..., 0])))), image[..., 0])
+
+
+def test_the_answers_boxes_have_a_frame_around_them():
+    box = np.array([[0.25, 0.25, 0.75, 0.75]])
+    picture = overlay(GREY, boxes=box, marked=np.concatenate([box, [[np.nan] * 4], [[0.5, 0.5, 0.5, 0.9]]]))
+    corner = round(0.25 * 383)
+    assert tuple(picture[200, corner]) == color(1) and tuple(picture[200, corner - 4]) == draw.MASK
+    assert tuple(picture[200, 200]) == (128, 128, 128) == tuple(picture[330, 192])
+
+
+def test_trails_go_where_a_box_was_and_stop_where_it_was_hidden():
+    trails = np.full((2, 4, 2), np.nan)
+    trails[1] = [[0.1, 0.5], [0.3, 0.5], [np.nan, 0.5], [0.9, 0.5]]
+    picture = overlay(GREY, trails=trails)
+    row = picture[round(0.5 * 383)]
+    assert tuple(row[round(0.2 * 383)]) == color(2)
+    assert tuple(row[round(0.6 * 383)]) == (128, 128, 128)
+    assert (overlay(GREY, trails=np.zeros((0, 4, 2))) == 128).all()
+
+
+def test_a_caption_is_written_in_the_corner():
+    picture = overlay(GREY, caption="frame 12 \N{SNOWMAN}" + "x" * 99)
+    assert (picture[-3:, :3] == 0).all() and (picture[-30:] == 255).any() and (picture[:300] == 128).all()
+
+
+def moving(count, size=(50, 61)):
+    for k in range(count):
+        picture = np.zeros((*size, 3), np.uint8)
+        picture[10:30, 8 * k : 8 * k + 16] = (200, 40, 40)
+        yield picture
+
+
+def test_gif():
+    gif = Image.open(io.BytesIO(draw.to_gif(moving(5), 10)))
+    assert gif.n_frames == 5 and gif.info["duration"] == 100 and gif.size == (61, 50)
+    for k, want in enumerate(moving(5)):
+        gif.seek(k)
+        assert np.abs(np.asarray(gif.convert("RGB")).astype(int) - want).max() < 8
+    fast = Image.open(io.BytesIO(draw.to_gif(moving(2), 240.0)))
+    assert fast.info["duration"] == 20
+    for fps in (0.0, 1e-9, 1e9):
+        assert Image.open(io.BytesIO(draw.to_gif([GREY], fps))).n_frames == 1
+
+
+@pytest.mark.parametrize("fps", [24, 29.97, 0.5, 1e-9, 1e9])
+def test_mp4(fps):
+    av = pytest.importorskip("av")
+    with av.open(io.BytesIO(draw.to_mp4(moving(5), fps))) as container:
+        rate = container.streams.video[0].average_rate
+        film = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    assert len(film) == 5 and float(rate) == pytest.approx(min(max(fps, 0.05), 240), rel=1e-3)
+    for got, want in zip(film, moving(5)):
+        assert got.shape == (50, 60, 3) and np.abs(got.astype(int) - want[:, :60]).mean() < 12

@@ -150,3 +150,63 @@ def test_table():
     assert "````\na ``` b\n````\n\nstructure 1.00" in shown  # a longer fence than the policy's own
     assert shown.count("fault:") == 1 and "four" not in shown
     assert "query 1" not in experience.table(e, most=1)
+
+
+def mix(e, *tasks):
+    return dataclasses.replace(e, examples=[dataclasses.replace(x, task=t) for x, t in zip(e.examples, tasks)])
+
+
+V, Q, U = "vqa", "segmentation", "summary"
+
+
+def test_a_group_is_replaced_by_one_of_its_own_task(monkeypatch):
+    rounds = [
+        mix(made(0, [FLAT, SPREAD, FLAT, FLAT]), V, V, Q, U),
+        mix(made(1, [SPREAD, SPREAD, SPREAD, FLAT]), Q, Q, Q, U),
+        mix(made(2, [FLAT, FLAT, SPREAD, SPREAD]), V, Q, U, V),
+        mix(made(3, [SPREAD] * 4), V, V, V, V),
+    ]
+    got, asked = collect(monkeypatch, rounds, 5)
+    assert len(asked) == 3  # not yet enough after two rounds, though four groups have spread
+    assert names(got) == [1, 23, 10, 22] and [x.task for x in got.examples] == [V, V, Q, U]
+    got, asked = collect(monkeypatch, rounds, 1)
+    assert names(got) == [1, 0, 10, 3]  # its own groups without spread fill up, and not those of other tasks
+    assert [x.task for x in got.examples] == [V, V, Q, U] and len(asked) == 2
+
+
+def test_each_task_keeps_its_place(monkeypatch):
+    """So that minibatches stay as mixed as they were."""
+    rounds = [mix(made(i, [SPREAD if i else FLAT] * 4), V, Q, V, Q) for i in range(2)]
+    got, _ = collect(monkeypatch, rounds, 1)
+    assert names(got) == [10, 11, 12, 13] and [x.task for x in got.examples] == [V, Q, V, Q]
+
+
+def test_numbers_by_task_by_hand():
+    e = mix(example(), V, U)
+    rewards = Rewards(e.rewards.columns | {"f1": np.array([[np.nan] * 2, [0.5, 1.0]])}, e.rewards.total_bg)
+    assert experience.by_task(dataclasses.replace(e, rewards=rewards)) == pytest.approx({
+        "train/vqa/reward": 0.5, "train/vqa/reward_std": 0.5, "train/vqa/groups_without_spread": 0.0,
+        "train/vqa/length": 2.0, "train/vqa/sound": 0.5, "train/vqa/structure": 0.5,
+        "train/summary/reward": 0.25, "train/summary/reward_std": 0.0, "train/summary/groups_without_spread": 1.0,
+        "train/summary/length": 2.0, "train/summary/sound": 1.0, "train/summary/structure": 1.0,
+        "train/summary/f1": 0.75,
+    })  # fmt: skip
+    assert experience.by_task(example()) == {}
+
+
+def test_numbers_by_task_are_those_of_all_processes(monkeypatch):
+    """The other process has no query of vqa, and this one none of segmentation."""
+    real = experience.mesh.total
+    seen = []
+    monkeypatch.setattr(experience.mesh, "total", lambda values: seen.append(values) or real(values))
+    experience.by_task(mix(example(), Q, U))
+    other = iter(seen.copy())
+
+    def total(values):
+        theirs = next(other)
+        assert list(values) == list(theirs)
+        return {name: value + theirs[name] for name, value in values.items()}
+
+    monkeypatch.setattr(experience.mesh, "total", total)
+    got = experience.by_task(mix(example(), V, U))
+    assert got["train/segmentation/reward"] == got["train/vqa/reward"] == 0.5 and got["train/summary/reward"] == 0.25

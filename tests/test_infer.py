@@ -14,7 +14,7 @@ from dtr1_jax.models.weights import WeightsError
 from dtr1_jax.twin import text, transcript
 from dtr1_jax.twin.schema import Answer, Object, Twin
 
-FILES = {"answer.json", "mask.png", "overlay.png", "transcript.txt", "twin.json", "twin.png"}
+FILES = {"answer.json", "boxes.json", "mask.png", "overlay.png", "transcript.txt", "twin.json", "twin.png"}
 
 
 def pictures(folder):

@@ -150,7 +150,7 @@ def state(workdir: pathlib.Path, c: config.Config, step: int) -> dict[str, np.nd
     ready = bundle.load(c)
     one = mesh.make(config.Mesh(-1, 1, 1))
     tx = optim.make(c.optim, c.train.steps)
-    template = train.shapes(train.begin(tx, train.initial(c, ready, one)[0], one))
+    template = train.shapes(train.begin(tx, train.initial(c, ready, one)[0], one, c.grpo.advantage == train.EMA))
     with train.checkpoint.Checkpoints(workdir, config.to_dict(c), keep=9, fields=()) as saved:
         restored, position, _ = saved.restore(template, step)
     named = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(restored)}

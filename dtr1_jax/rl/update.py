@@ -23,6 +23,7 @@ from dtr1_jax.models import policy
 from dtr1_jax.models.policy import Spec
 from dtr1_jax.rl import loss as loss_lib
 from dtr1_jax.rl import optim, sampling
+from dtr1_jax.rl.advantages import Ema
 from dtr1_jax.types import Prompt, Rollout, pytree
 
 
@@ -43,10 +44,12 @@ class Minibatch:
 
 @pytree
 class State:
-    """What an optimizer step changes: the trainable weights and the optimizer's own state."""
+    """What a checkpoint holds: the trainable weights, the optimizer's own state, and what the rewards of each task were
+    of late (None where the advantage does not ask; an optimizer step leaves it as it is)."""
 
     trainable: Any
     opt: Any
+    ema: Ema | None = None
 
 
 def weights(trainable: dict, frozen: dict) -> tuple[dict, dict | None]:
@@ -137,7 +140,7 @@ def update(
     (value, grads), metrics = _scan(accumulate, zero, parts, count, axis=0, key=key)
     trainable, opt, info = optim.guarded_update(grads, value, state.opt, state.trainable, tx)
     metrics = loss_lib.reduce_metrics(metrics) | info | {"loss": value}
-    state = State(trainable, opt)
+    state = State(trainable, opt, state.ema)
     if mesh is not None:  # else the compiler cuts as it likes, and the next step is compiled anew for what it liked
         state = jax.lax.with_sharding_constraint(state, mesh_lib.shardings(mesh, state))
     return state, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
