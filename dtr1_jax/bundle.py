@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtr1_jax import mesh
-from dtr1_jax.config import Config, ConfigError
-from dtr1_jax.data import processor, prompts, tokens, vision
+from dtr1_jax.config import Config, ConfigError, Policy
+from dtr1_jax.data import processor, prompts, sources, tokens, vision
 from dtr1_jax.models import gguf, int8, loading, named, policy, spec, stored, weights
 from dtr1_jax.twin.text import Frame
 
 ASSETS = Path(__file__).parent / "assets"
 OURS = "policy.safetensors"
+FRAMES = 4  # that a policy of ours takes of a video, where nothing else is said
 AUTO = "auto"  # name of a policy whose sizes are those of its files, whatever they are
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 # what is taken from the hub: numbers and text, no pickles and no code
@@ -74,7 +75,9 @@ def load(config: Config) -> Bundle:
                 f" {image}; tokenizer and weights are of different checkpoints"
             )
     geometry = _geometry(config, where, opened, shape)
-    style = prompts.Style(tokenizer, geometry, Frame(shape.frame), c.prompt, c.prompt_tokens, c.constructor)
+    style = prompts.Style(
+        tokenizer, geometry, Frame(shape.frame), c.prompt, c.prompt_tokens, c.constructor, sources.frames(config.data)
+    )
     return Bundle(shape, style, tokenizer.banned_v(shape.vocab), jnp.dtype(c.dtype), opened)
 
 
@@ -187,13 +190,22 @@ def _tokenizer(config: Config, where: Path, opened) -> tokens.Tokenizer:
     return tokens.load(beside if (beside / "tokenizer.json").is_file() else ASSETS / config.policy.name)
 
 
+def _videos(c: Policy) -> vision.VideoRule:
+    """How the policies of ours take videos: frames of one size, as pictures, evenly from the first to the last."""
+    area, most = c.video_pixels or c.max_pixels, c.max_frames or FRAMES
+    few = 1 if c.fps else most
+    return vision.VideoRule(area, area, fps=c.fps or 1.0, min_frames=few, max_frames=most, stamped=False, resume="end")
+
+
 def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> vision.Geometry | None:
     c, tower = config.policy, shape.vision
     if tower is None:
         return None
     try:
         if opened is None and c.name not in named.CONFIGS:
-            return vision.Geometry(tower.patch, tower.temporal_patch, tower.merge, tower.side, c.max_pixels)
+            return vision.Geometry(
+                tower.patch, tower.temporal_patch, tower.merge, tower.side, c.max_pixels, video=_videos(c)
+            )
         folder, values = (where, opened.config) if opened else (None, named.CONFIGS[c.name])
         made = processor.geometry(
             folder, values["model_type"], side=tower.side, window=tower.window, time_scale=tower.tokens_per_second,

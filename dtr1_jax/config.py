@@ -21,7 +21,11 @@ class ConfigError(ValueError):
 class Data:
     source: Literal["twinworld", "coco", "davis", "jsonl"]
     root: str
-    task: Literal["segmentation", "grounding", "vqa", "summary"]
+    task: Literal["segmentation", "grounding", "vqa", "summary", "unified"]
+    mix: dict[str, float]
+    video: float
+    frames: int
+    max_video_objects: int
     train_split: str
     eval_split: str
     seed: int
@@ -237,6 +241,7 @@ def _cross_checks(c: Config) -> list[str]:
         "policy.prompt_tokens",
         "data.image_size",
         "data.min_objects",
+        "data.max_video_objects",
         "reward.workers",
         "reward.mask_size",
         "grpo.epochs",
@@ -252,6 +257,7 @@ def _cross_checks(c: Config) -> list[str]:
         check(got >= 1, name, "at least 1", got)
     for name in (
         "data.workers",
+        "data.frames",
         "policy.max_pixels",
         "policy.video_pixels",
         "policy.fps",
@@ -331,7 +337,17 @@ def _cross_checks(c: Config) -> list[str]:
         f"0 or a divisor of the {per} queries of a minibatch",
         c.grpo.micro_queries,
     )
-    check(c.data.task in types.TASKS, "data.task", f"one of {types.TASKS}", c.data.task)
+    check(0 <= c.data.video <= 1, "data.video", "a share in [0, 1]", c.data.video)
+    check(
+        c.data.video == 0 or c.data.source == "twinworld",
+        "data.video",
+        f"0 for data.source={c.data.source}, whose files say what is a video",
+        c.data.video,
+    )
+    for name in c.data.mix:
+        check(name in types.TASKS, f"data.mix.{name}", f"one of {', '.join(types.TASKS)}", name)
+    mix = {name: c.data.mix.get(name, 0.0) for name in types.TASKS}
+    check(all(0 <= w < math.inf for w in mix.values()) and any(mix.values()), "data.mix", "weights of 0 or more", mix)
     check(
         c.data.source == "twinworld" or bool(c.data.root),
         "data.root",

@@ -125,13 +125,14 @@ def bad(tmp_path):
     """(picture, query, error, message)"""
     (tmp_path / "corrupt.jpg").write_bytes((tmp_path / "large.jpg").read_bytes()[:900])
     (tmp_path / "words.jpg").write_text("no picture")
+    (tmp_path / "empty").mkdir()
     photo = str(tmp_path / "photo.png")
     return [
         (str(tmp_path / "none.jpg"), "it", ImageError, "none.jpg: no such file"),
         (str(tmp_path / "corrupt.jpg"), "it", ImageError, "corrupt.jpg: the picture is corrupt"),
         (str(tmp_path / "words.jpg"), "it", ImageError, "words.jpg: not a picture"),
         (f"{photo},{tmp_path / 'none.jpg'}", "it", ImageError, "none.jpg: no such file"),
-        (str(tmp_path), "it", ImageError, "may be a video, which this policy does not take"),
+        (str(tmp_path / "empty"), "it", ImageError, "empty: a video with 0 frames"),
         (photo, None, config.ConfigError, "needs --image=photo.jpg and --query"),
         (photo, "  ", config.ConfigError, "needs --image=photo.jpg and --query"),
         (None, "it", config.ConfigError, "needs --image=photo.jpg and --query"),

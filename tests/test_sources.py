@@ -66,7 +66,7 @@ def test_twinworld_is_practically_endless_and_its_held_out_part_is_not():
 @pytest.mark.parametrize(
     "settings, split, message",
     [
-        ({"task": "vqa"}, "train", "data.task: expected segmentation and grounding"),
+        ({"task": "vqa", "source": "jsonl"}, "train", "data.task: expected one of segmentation, grounding"),
         ({}, "test", "split"),
         ({"image_size": 4}, "train", "96"),
         ({"max_objects": 99}, "train", "max_objects"),

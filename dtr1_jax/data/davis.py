@@ -8,8 +8,9 @@
 Without labels an object is called by the first word of NAME, or "object" where a video has several. A video all of
 whose frames have a mask is asked about time, as TwinWorld's videos are (twinworld/temporal.py). Of one with fewer masks
 it is not known what a frame lacks, so it is asked for one object at a time, and frames whose masks do not have that
-object count neither way. A clip has FRAMES frames, of the whole video or of a part of it. Masks whose sides differ from
-the frame's by at most MISFIT pixels are fitted to it. Every fifth video is held out, or, of fewer than 5, query.
+object count neither way. A clip has at most `frames` frames, of the whole video or of a part of it. Masks whose sides
+differ from the frame's by at most MISFIT pixels are fitted to it. Every fifth video is held out, or, of fewer than 5,
+query.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target, Video
 
 FOLDERS = (("JPEGImages", "Annotations"), ("images", "masks"))
-FRAMES = 8  # of a clip
+FRAMES = 8  # of a clip, as is usual
 QUERIES = 10  # about a video
 FIFTH = 5
 MISFIT = 2
@@ -61,9 +62,11 @@ class Davis:
     seed: int
     max_objects: int
     items: tuple[tuple[Clip, int], ...]
+    frames: int = FRAMES
 
     def __repr__(self) -> str:
         settings = f"split={self.split!r}, task={self.task!r}, seed={self.seed}, max_objects={self.max_objects}"
+        settings += f", frames={self.frames}"
         return f"Davis({self.root.as_posix()!r}, {settings}, items={len(self.items)})"
 
     def __len__(self) -> int:
@@ -78,7 +81,7 @@ class Davis:
         return _sparse(clip, k, rng, self)
 
 
-def open_folder(path: str, split: str, task: str, *, seed: int, max_objects: int) -> Davis:
+def open_folder(path: str, split: str, task: str, *, seed: int, max_objects: int, frames: int = FRAMES) -> Davis:
     """Finds the videos of a split; frames and masks are read when asked for.
 
     Args:
@@ -87,6 +90,7 @@ def open_folder(path: str, split: str, task: str, *, seed: int, max_objects: int
       task: segmentation or grounding.
       seed: of the queries and of which part of a video is shown.
       max_objects: of a scene; those with the most pixels are kept.
+      frames: of a clip, at most.
 
     Raises DataError: no such folders, no video with a mask, a bad labels.json, or nothing of this split.
     """
@@ -108,7 +112,7 @@ def open_folder(path: str, split: str, task: str, *, seed: int, max_objects: int
     items = [(clip, k) for clip in clips for k in range(QUERIES)]
     unit = QUERIES if len(clips) >= FIFTH else 1  # what is held out whole
     chosen = [item for i, item in enumerate(items) if (i // unit % FIFTH == FIFTH - 1) == (split == "heldout")]
-    return Davis(root, split, task, seed, max_objects, tuple(chosen))
+    return Davis(root, split, task, seed, max_objects, tuple(chosen), frames)
 
 
 def _below(folder: Path) -> Path:
@@ -185,9 +189,9 @@ def _label(clip: Clip, number: int, count: int) -> str:
 def _dense(clip: Clip, k: int, rng: np.random.Generator, data: Davis) -> Example:
     """Query k about a part of a video all of whose frames are annotated; about all of it where k is 0."""
     total = len(clip.frames)
-    length = total if k == 0 else int(rng.integers(min(total, max(FRAMES, total // 2)), total + 1))
+    length = total if k == 0 else int(rng.integers(min(total, max(data.frames, total // 2)), total + 1))
     start = int(rng.integers(total - length + 1))
-    numbers = (start + video.spread(length, FRAMES)).tolist()
+    numbers = (start + video.spread(length, data.frames)).tolist()
     shown = _video(clip, numbers)
     owner = np.stack([_mask(clip.masks[i], *shown.frames.shape[1:3]) for i in numbers])
     scene, whole = _instances(clip, owner, data.max_objects)
@@ -202,9 +206,9 @@ def _dense(clip: Clip, k: int, rng: np.random.Generator, data: Davis) -> Example
 def _sparse(clip: Clip, k: int, rng: np.random.Generator, data: Davis) -> Example:
     """Query k about a video some of whose frames are annotated: these are shown, and others between them."""
     annotated = [i for i, file in enumerate(clip.masks) if file is not None]
-    numbers = [annotated[i] for i in video.spread(len(annotated), FRAMES)]
-    others = [i for i in video.spread(len(clip.frames), FRAMES).tolist() if i not in numbers]
-    numbers = sorted(numbers + others[: FRAMES - len(numbers)])
+    numbers = [annotated[i] for i in video.spread(len(annotated), data.frames)]
+    others = [i for i in video.spread(len(clip.frames), data.frames).tolist() if i not in numbers]
+    numbers = sorted(numbers + others[: data.frames - len(numbers)])
     shown = _video(clip, numbers)
     h, w = shown.frames.shape[1:3]
     owner = np.stack([_mask(clip.masks[i], h, w) if clip.masks[i] else np.zeros((h, w), np.uint8) for i in numbers])

@@ -33,6 +33,7 @@ import numpy as np
 
 from dtr1_jax.data import files, images, jsonl_video
 from dtr1_jax.data.files import DataError
+from dtr1_jax.data.jsonl_video import FRAMES
 from dtr1_jax.data.line_values import Line, are_boxes, are_polygons, are_rles, filled, is_object, is_text, unit
 from dtr1_jax.twin import masks
 from dtr1_jax.twin.schema import show
@@ -51,10 +52,12 @@ class Jsonl:
     split: str
     max_objects: int
     lines: tuple[Line, ...]
+    frames: int = FRAMES
 
     def __repr__(self) -> str:
         name = self.path.as_posix()
-        return f"Jsonl({name!r}, split={self.split!r}, max_objects={self.max_objects}, lines={len(self.lines)})"
+        settings = f"split={self.split!r}, max_objects={self.max_objects}, frames={self.frames}"
+        return f"Jsonl({name!r}, {settings}, lines={len(self.lines)})"
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -63,7 +66,7 @@ class Jsonl:
         """Example `index`. Raises ImageError where picture or mask do not fit the line; IndexError."""
         line = self.lines[index]
         if line.video is not None:
-            return jsonl_video.example(line, self.max_objects)
+            return jsonl_video.example(line, self.max_objects, self.frames)
         image = images.load(line.image)
         h, w = image.shape[:2]
         try:
@@ -76,7 +79,7 @@ class Jsonl:
         return Example(line.uid, image, line.query, line.task, target, scene, _answer(boxes, scene))
 
 
-def open_file(path: str, split: str, task: str, *, max_objects: int) -> Jsonl:
+def open_file(path: str, split: str, task: str, *, max_objects: int, frames: int = FRAMES) -> Jsonl:
     """Reads and checks all lines of a split; pictures are read when asked for.
 
     Args:
@@ -84,6 +87,7 @@ def open_file(path: str, split: str, task: str, *, max_objects: int) -> Jsonl:
       split: which lines; "heldout" also finds "val" where no line is "heldout".
       task: of lines that name none.
       max_objects: of a scene; the largest are kept.
+      frames: of a video, at most, where its line does not say which.
 
     Raises:
       DataError: the file can not be read, lines have faults (the first SHOWN are listed), or the split has no lines.
@@ -112,7 +116,7 @@ def open_file(path: str, split: str, task: str, *, max_objects: int) -> Jsonl:
         known = f"of split {known}" if known else f'without "split" ({FIFTH} needed to hold one out)'
         got = f"{len(lines)} lines {known}"
         raise DataError(f"{file}: expected lines of split {split!r}, got {got}; change the lines or data.*_split")
-    return Jsonl(file, split, max_objects, tuple(chosen))
+    return Jsonl(file, split, max_objects, tuple(chosen), frames)
 
 
 def _of_split(lines: Sequence[Line], split: str) -> list[Line]:

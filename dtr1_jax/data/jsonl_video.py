@@ -11,7 +11,7 @@ Fields of a line, beside those that jsonl.py says:
     rles      {"0": RLE of COCO, or a list of RLEs and nulls of which the k-th is thing k, ...}
     optional
     frames    numbers of the frames that are shown; else, of masks and rles, those that have one, of tracks, frames
-              evenly from the first to the last, and always at most FRAMES of them
+              evenly from the first to the last, and always at most data.frames of them
     objects   as of a picture, with a "track" in place of the "box" of what moves
 
 No tracks, or empty masks: nothing in the video fits. Frames without a mask are not annotated and count neither way.
@@ -32,7 +32,7 @@ from dtr1_jax.data.line_values import is_text as is_path
 from dtr1_jax.twin import masks, tracks
 from dtr1_jax.types import Example, Instance, Target, Video
 
-FRAMES = 8  # shown of a video, where the line does not say which
+FRAMES = 8  # shown of a video, where neither the line nor the settings say how many
 MOST_FRAMES = 256  # that a line may name
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
@@ -93,9 +93,9 @@ def _track(value: dict) -> tuple:
     return tuple((int(key), box) for key, box in value.items())
 
 
-def example(line: Line, max_objects: int) -> Example:
+def example(line: Line, max_objects: int, frames: int = FRAMES) -> Example:
     """The example of a line. Raises ImageError where the video, a mask or a box do not fit the line."""
-    clip = _clip(line)
+    clip = _clip(line, frames)
     t, h, w = clip.frames.shape[:3]
     numbers = clip.index.tolist()
     try:
@@ -117,13 +117,13 @@ def example(line: Line, max_objects: int) -> Example:
     return Example(line.uid, clip.frames[0], line.query, line.task, target, scene, answer, media=(clip,))
 
 
-def _clip(line: Line) -> Video:
+def _clip(line: Line, frames: int) -> Video:
     if line.frames:
         return video.numbered(line.video, line.frames)
     if line.form == "tracks":
-        return video.evenly(line.video, FRAMES)
+        return video.evenly(line.video, frames)
     numbers = sorted(line.wanted)
-    return video.numbered(line.video, [numbers[i] for i in video.spread(len(numbers), FRAMES)])
+    return video.numbered(line.video, [numbers[i] for i in video.spread(len(numbers), frames)])
 
 
 def _filled(track: Sequence, numbers: Sequence[int], h: int, w: int) -> tuple[np.ndarray, np.ndarray]:

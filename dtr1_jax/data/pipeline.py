@@ -12,7 +12,7 @@ import grain
 import numpy as np
 
 from dtr1_jax import types
-from dtr1_jax.data import files, images, prompts, sources, vision
+from dtr1_jax.data import files, images, mixture, prompts, sources, vision
 from dtr1_jax.data.twinworld import dense, generate
 from dtr1_jax.twin import text
 from dtr1_jax.twin.text import Canvas
@@ -21,6 +21,7 @@ BUCKET = 32  # demonstrations are padded to a multiple of so many tokens, so tha
 PRACTICE_TWIN, PRACTICE_QUERY = 160, 64  # tokens of an exercise, at most: its twin; a query, thought and answer
 SPARE = 3  # queries drawn for those that are longer
 STEPS, TOKENS, PATCHES = 4, 128, 256  # see bucket_tokens and bucket_patches
+ENDLESS = 2**53  # places of a mixture
 PASSES, PATIENCE = 10, 2000  # unusable examples in a row that are endured: so many passes, and never more than so many
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def queries(
 
     prepare = _tolerant(read, len(source), skipped or Skipped())
     # indices, not examples, go through the shuffle, so that an example is read once and in a prefetch thread
-    data = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()[shard[0] :: shard[1]]
+    data = _order(source, seed)[shard[0] :: shard[1]]
     stack = functools.partial(_stack_queries, style=style, fixed=fixed)
     return _iterate(data.map(prepare), batch, stack, workers)
 
@@ -153,8 +154,11 @@ def bucket_tokens(count: int, most: int) -> int:
 def bucket_patches(count: int, geometry: vision.Geometry) -> int:
     """The number of patches to which those of a query's pictures are padded.
 
-    PATCHES x 1, 1.5, 2, 3, 4, 6, 8, ..., but not more than a picture of `max_pixels` has where that is enough.
+    PATCHES x 1, 1.5, 2, 3, 4, 6, 8, ..., but not more than a picture of `max_pixels` has where that is enough. Where
+    every picture fills `max_pixels`, several have what so many have.
     """
+    if geometry.rule == "fill" and count > geometry.patches:
+        return -(-count // geometry.patches) * geometry.patches
     size = PATCHES
     while size < count:
         size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
@@ -218,6 +222,22 @@ def practice(
     prepare = _tolerant(read, sources.TRAIN, skipped or Skipped(shown=0))
     data = grain.MapDataset.range(sources.TRAIN)[shard[0] :: shard[1]]
     return _iterate(data.map(prepare), batch, _stack_practice, workers)
+
+
+def _order(source, seed: int) -> grain.MapDataset:
+    """Endless indices of a source, shuffled anew in each pass; of a mixture, each part by itself, interleaved."""
+    if not isinstance(source, mixture.Mixture):
+        return grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    # each part is shuffled in its own way, since several may share their scenes
+    seeds = np.random.SeedSequence(seed).generate_state(len(source.parts)).tolist()
+    rows = [grain.MapDataset.range(len(part)).seed(s).shuffle().repeat() for part, s in zip(source.parts, seeds)]
+    places = source.places
+
+    def index(place: int) -> int:
+        part, number = places.at(place)
+        return places.place(part, rows[part][number])
+
+    return grain.MapDataset.range(ENDLESS).map(index)
 
 
 def _tolerant(read: Callable[[int], tuple], examples: int, skipped: Skipped) -> Callable[[int], tuple | None]:
@@ -291,9 +311,9 @@ def _stack_prompt(rows, style, fixed):
 
 
 def _ceiling(style):
-    """Patches that the pictures of a query can have: one picture's, or as many as the prompt has room for."""
+    """Patches that the pictures of a query can have: those of its frames, or as many as the prompt has room for."""
     if style.geometry.rule == "fill":
-        return style.geometry.patches
+        return style.geometry.patches * style.frames
     return style.length * style.geometry.merge**2
 
 

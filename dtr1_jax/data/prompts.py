@@ -53,6 +53,7 @@ class Style:
       words: "brief" (the query alone, for a policy that was cold-started) or "full" (the format is explained).
       length: prompts are padded to so many tokens.
       constructor: who fills the twin: "policy", or "given" where the example brings it and the prompt shows it.
+      frames: pictures of a prompt, at most, where all prompts are padded to one size; of a video its frames.
     """
 
     tokenizer: tokens_lib.Tokenizer
@@ -61,6 +62,7 @@ class Style:
     words: str
     length: int
     constructor: str = "policy"
+    frames: int = 1
 
 
 def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twin: Twin | None = None) -> str:
@@ -222,7 +224,7 @@ def _expand(chat: str, media: Sequence, pieces: Sequence[vision.Piece], style: S
                 out.append(f"<{second:.1f} seconds>{tokens_lib.START}{tokens_lib.VIDEO}{tokens_lib.STOP}")
             grids += [Grid(1, rows, columns)] * times
         else:
-            step = geometry.video.time_scale * (geometry.temporal_patch / item.sampled_fps)
+            step = geometry.video.time_scale * (geometry.temporal_patch / item.sampled_fps) or 1.0
             out += [before, match[0]]
             grids.append(Grid(times, rows, columns, step, geometry.video.resume))
     return "".join([*out, chat[last:]]), grids

@@ -30,7 +30,8 @@ class VideoRule:
         "<3.0 seconds>" (Qwen3-VL).
       wrapped: the pair that the chat template writes around a video stays around its stamped patches too, as in
         transformers >= 5.12; as Qwen3-VL was released, and in vLLM, it does not.
-      time_scale: positions in a second of the rotary time axis (Qwen2.5-VL); no meaning where `stamped`.
+      time_scale: positions in a second of the rotary time axis (Qwen2.5-VL), or 0 = one for each temporal patch,
+        whatever its time; no meaning where `stamped`.
       resume: rotary position of the text behind a video: "grid", after its rows and columns, as in
         transformers >= 5.3, or "end", after its time as well, as Qwen2.5-VL was released.
     """

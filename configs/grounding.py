@@ -1,0 +1,10 @@
+"""Grounding in pictures: `python main.py --config=configs/grounding.py[:POLICY]`."""
+
+from configs import default
+
+
+def get_config(policy: str = "tiny"):
+    """What is wanted are boxes."""
+    c = default.get_config(policy)
+    c.data.task = "grounding"
+    return c

@@ -1,0 +1,57 @@
+"""Each config file builds, its first batches have the tasks it promises, and what a flawless policy writes fits."""
+
+import collections
+import importlib
+import itertools
+
+import pytest
+
+from dtr1_jax import bundle, config
+from dtr1_jax.data import pipeline, prompts, sources
+from dtr1_jax.models import named
+from dtr1_jax.types import TASKS, Video
+
+NAMES = ("seg", "grounding", "vqa", "summary", "unified")
+POLICIES = ("tiny", "auto", *named.CONFIGS)
+
+
+def built(name, policy="tiny"):
+    return config.from_configdict(importlib.import_module(f"configs.{name}").get_config(policy))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_builds_for_every_policy(name):
+    for policy in POLICIES:
+        c = built(name, policy)
+        assert c.policy.name == policy
+        assert c.data.task == {"seg": "segmentation"}.get(name, name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_first_batches_and_their_oracle_fit(name):
+    c = built(name)
+    style = bundle.load(c).style
+    skipped = pipeline.Skipped()
+    cells = sources.cells(c.data)
+    for split in (c.data.train_split, c.data.eval_split):
+        source = sources.make(c.data, split)
+        if split == "train":
+            data = pipeline.queries(source, style, c.rollout.queries, seed=0, skipped=skipped)
+            batches = list(itertools.islice(data, 1))
+        else:
+            batches = list(pipeline.evaluation(source, style, 16, 16, skipped))
+        (batch,) = batches
+        found = collections.Counter((e.task, any(isinstance(m, Video) for m in e.media)) for e in batch.examples)
+        assert found == {(task, video): 16 // len(cells) for task, video, _ in cells}
+        tokens, room = batch.prompt.token_bp.shape[1], c.policy.prompt_tokens
+        assert tokens <= room and batch.prompt.mask_bp.sum(1).max() <= room
+        patches = 144 * (4 if c.data.video else 1)
+        assert batch.prompt.images.patch_bnc.shape[1] == patches
+        for example, canvas in zip(batch.examples, batch.canvases):
+            written = style.tokenizer.encode(prompts.oracle(example, canvas)) + [style.tokenizer.end]
+            assert len(written) <= c.rollout.new_tokens
+    assert not skipped.count
+
+
+def test_unified_is_every_cell():
+    assert {cell[:2] for cell in sources.cells(built("unified").data)} == set(itertools.product(TASKS, (False, True)))
