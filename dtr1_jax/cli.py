@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 from dtr1_jax import bundle as bundles
 from dtr1_jax import checkpoint, coldstart, config, evaluate, export, infer, interrupt, mesh, plan, train
 from dtr1_jax.data import files, images, prompts, sources, tokens
-from dtr1_jax.models import weights
+from dtr1_jax.models import sentence, weights
 from dtr1_jax.rewards import score
+from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.specialists.segment import Segmenter
 from dtr1_jax.workers import WorkerError
 
@@ -83,9 +84,12 @@ def held_out(c: config.Config, folder: Path) -> dict[str, float]:
     source = sources.make(c.data, c.data.eval_split)
     current = train.trained(c, bundle, device_mesh, folder)
     evaluate.open_folder(folder)
-    with Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter:
+    with (
+        Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
+        Readers(c.reward, sentence.embedder) as readers,
+    ):
         log.info("masks by %s", segmenter.description)
-        predictions = evaluate.evaluate(*current, bundle, c, device_mesh, source, segmenter)
+        predictions = evaluate.evaluate(*current, bundle, c, device_mesh, source, segmenter, readers=readers)
     numbers = evaluate.figures(predictions)
     if jax.process_index() == 0:
         evaluate.write(folder / "gallery" / "eval", predictions, c.train.gallery)

@@ -20,6 +20,7 @@ from dtr1_jax.benchmarks import segmentation, twins
 from dtr1_jax.bundle import Bundle
 from dtr1_jax.data import files, pipeline, prompts
 from dtr1_jax.rewards import resolve, score
+from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rewards.resolve import Outcome
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.twin import text, tracks, transcript
@@ -57,7 +58,7 @@ def parse(rollout: Rollout, batch: pipeline.Batch, bundle: Bundle) -> list[list[
 
 def predict(
     params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, batch: pipeline.Batch,
-    key: jax.Array, segmenter,
+    key: jax.Array, segmenter, readers: Readers | None = None,
 ) -> list[Prediction]:  # fmt: skip
     """Answers a batch greedily (or at train.eval_temperature, with `key`) and scores it."""
     real = len(batch.examples)
@@ -69,8 +70,9 @@ def predict(
     )  # fmt: skip
     rollout = jax.tree.map(lambda x: x[:real], mesh.local(rollout))
     parsed = parse(rollout, batch, bundle)
-    rewards, outcomes = score.score(parsed, batch.examples, batch.canvases, segmenter, c.reward)
-    if not c.reward.weights.get("mask_iou"):  # the reward asks for no masks, but the figures need them
+    tokens_bg = rollout.mask_bgs.sum(-1)
+    rewards, outcomes = score.score(parsed, batch.examples, batch.canvases, segmenter, c.reward, readers, tokens_bg)
+    if not all(c.reward.weights[e.task].get("mask_iou") for e in batch.examples):  # the figures need them all the same
         outcomes = resolve.outcomes(parsed, batch.examples, batch.canvases, segmenter)
     columns = {**rewards.columns, "reward": rewards.total_bg}
     return [
@@ -99,7 +101,7 @@ def _fidelity(parsed: transcript.Transcript, example: Example, canvas: text.Canv
 
 def evaluate(
     params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, source, segmenter,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None, readers: Readers | None = None,
 ) -> list[Prediction]:  # fmt: skip
     """Predictions on the first train.eval_examples of `source`; `check` runs around each batch and may raise.
 
@@ -110,7 +112,7 @@ def evaluate(
     batches = pipeline.evaluation(source, bundle.style, c.train.eval_batch, c.train.eval_examples, skipped)
     check()
     for i, batch in enumerate(batches):
-        done += predict(params, lora, bundle, c, device_mesh, batch, jax.random.fold_in(root, i), segmenter)
+        done += predict(params, lora, bundle, c, device_mesh, batch, jax.random.fold_in(root, i), segmenter, readers)
         check()
     if skipped.count and not done:
         raise files.DataError(

@@ -99,9 +99,11 @@ def _headlines(rows: list[dict]) -> str:
 def _curves(rows: list[dict], config: dict) -> str:
     """The panels a person looks at first, and every other number behind a click."""
     weights = _get(config, "reward", "weights")
-    columns = "|".join(re.escape(name) for name in ("reward", *(weights if isinstance(weights, dict) else ())))
+    of_tasks = [w for w in weights.values() if isinstance(w, dict)] if isinstance(weights, dict) else []
+    named = dict.fromkeys(name for of_task in of_tasks for name in of_task if isinstance(name, str))
+    columns = "|".join(re.escape(name) for name in ("reward", *named) if name != "length")  # that is the completions'
     panels = {
-        "Reward": rf"train/(reward/.*|(reward_)?({columns})([/_]mean)?)",
+        "Reward": rf"train/(reward/.*|reward_length|(reward_)?({columns})([/_]mean)?)",
         "Held-out IoU": r"eval/(giou|ciou)",
         "Structure": r"(eval|train)/structure",
         "Completions that reason (share with a thought)": r"(eval|train)/reasoned",

@@ -14,8 +14,9 @@ import optax
 from dtr1_jax import bundle as bundles
 from dtr1_jax import checkpoint, config, evaluate, experience, interrupt, mesh, metrics, report
 from dtr1_jax.data import pipeline, sources
-from dtr1_jax.models import policy
+from dtr1_jax.models import policy, sentence
 from dtr1_jax.rewards import score
+from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rl import advantages, optim, update
 from dtr1_jax.specialists.segment import Segmenter
 
@@ -87,6 +88,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as saved,
         metrics.writer(workdir, active=first) as writer,
         Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
+        Readers(c.reward, sentence.embedder) as readers,
     ):
         log.info("masks by %s", segmenter.description)
         state, step = begin(tx, trainable, device_mesh), 0
@@ -120,7 +122,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
             log.info("evaluating on %d held-out queries", min(c.train.eval_examples, len(eval_source)))
             predictions = evaluate.evaluate(
                 *update.weights(state.trainable, frozen), bundle, c, device_mesh, eval_source, segmenter,
-                check=leave_if_asked,
+                check=leave_if_asked, readers=readers,
             )  # fmt: skip
             numbers = evaluate.figures(predictions)
             if first:
@@ -141,7 +143,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
             leave_if_asked()
             started, key = time.monotonic(), jax.random.fold_in(root, step)
             gained = experience.collect(
-                *update.weights(state.trainable, frozen), bundle, c, device_mesh, data, key, segmenter
+                *update.weights(state.trainable, frozen), bundle, c, device_mesh, data, key, segmenter, readers
             )
             updating = time.monotonic()
             state, numbers = learn(state, frozen, bundle, c, device_mesh, tx, gained, key)

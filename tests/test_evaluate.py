@@ -85,7 +85,7 @@ def test_figures_are_those_of_the_answers(path, small, tmp_path):
 
 
 def test_masks_are_judged_even_where_the_reward_does_not_ask_for_them(path, small):
-    c = tiny.settings(path, reward__weights={"structure": 1.0, "mask_iou": 0.0}, train__eval_examples=2)
+    c = tiny.settings(path, reward__weights__segmentation__mask_iou=0.0, train__eval_examples=2)
     tiny.speak(small, c, oracles(c, 2)[2])
     predictions = heldout(c)
     assert "mask_iou" not in predictions[0].columns and evaluate.figures(predictions)["eval/giou"] > 0.3

@@ -47,7 +47,7 @@ def collect(monkeypatch, rounds, resample):
     """(what `collect` makes of these rounds, the batches and keys it asked for)."""
     asked = []
 
-    def gather(params, lora, bundle, c, device_mesh, batch, key, segmenter):
+    def gather(params, lora, bundle, c, device_mesh, batch, key, segmenter, readers):
         asked.append((batch, jax.random.key_data(key).tolist()))
         return rounds[batch]
 
@@ -127,7 +127,7 @@ def example():
     rewards = Rewards({"structure": np.array([[0.0, 1.0], [1.0, 1.0]])}, e.rewards.total_bg)
     return dataclasses.replace(
         e, rollout=rollout, transcripts=transcripts, rewards=rewards, seconds={"rollout": 2.0, "score": 0.5}, tokens=20,
-        failed=1,
+        failed=1, unread=2,
     )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def test_describe_by_hand():
         "train/reward": 0.375, "train/reward_std": 0.25, "train/groups_without_spread": 0.5,
         "train/length": 2.0, "train/length_max": 3.0, "train/truncated": 0.25, "train/sound": 0.75,
         "train/reasoned": 0.25,
-        "train/entropy": (7 * 0.5 + 2.5) / 8, "train/segmenter_failed": 1.0,
+        "train/entropy": (7 * 0.5 + 2.5) / 8, "train/segmenter_failed": 1.0, "train/unread": 2.0,
         "train/rollout_s": 2.0, "train/score_s": 0.5, "train/rollout_tokens_per_s": 10.0,
         "train/structure": 0.75, "train/structure_std": 0.25,
     })  # fmt: skip
@@ -150,3 +150,21 @@ def test_table():
     assert "````\na ``` b\n````\n\nstructure 1.00" in shown  # a longer fence than the policy's own
     assert shown.count("fault:") == 1 and "four" not in shown
     assert "query 1" not in experience.table(e, most=1)
+
+
+def test_columns_of_several_tasks():
+    """Means are over the queries whose task has the column, also where groups of other tasks replace flat ones."""
+    first, second = made(0, [SPREAD, FLAT]), made(1, [SPREAD, SPREAD])
+    columns = {"mask_iou": np.array([[0.25, 0.75], [0, 0]]), "answer": np.array([[0, 0], [1.0, 1.0]])}
+    own = {"mask_iou": np.array([True, False]), "answer": np.array([False, True])}
+    first = dataclasses.replace(first, rewards=Rewards(columns, first.rewards.total_bg, own))
+    words = {"answer": np.array([[0.0, 1.0], [0.5, 0.5]])}
+    second = dataclasses.replace(second, rewards=Rewards(words, second.rewards.total_bg))
+    numbers = experience.describe(first)
+    assert (numbers["train/mask_iou"], numbers["train/mask_iou_std"], numbers["train/answer"]) == (0.5, 0.25, 1.0)
+    both = experience._join(first, second).rewards
+    assert both.own["mask_iou"].tolist() == [True] + [False] * 3 and both.own["answer"].tolist() == [False] + [True] * 3
+    assert both.columns["mask_iou"].tolist() == [[0.25, 0.75]] + [[0, 0]] * 3
+    assert experience.describe(experience._join(first, second))["train/answer"] == pytest.approx(2 / 3)
+    shown = experience.table(first).split("### ")
+    assert "mask_iou 0.25" in shown[1] and "answer" not in shown[1] and "mask_iou" not in shown[2]

@@ -70,7 +70,7 @@ def log(workdir, rows):
 
 
 def test_whole_run(tmp_path):
-    config = {"policy": {"name": "tiny"}, "reward": {"weights": {"box_iou": 1}}}
+    config = {"policy": {"name": "tiny"}, "reward": {"weights": {"grounding": {"box_iou": 1}}}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     train = [{"step": s, "train/reward": s / 10, "train/box_iou": 0.1, "train/kl": 0.0, "odd": 1} for s in range(1, 11)]
     log(
