@@ -127,9 +127,10 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
             numbers = evaluate.figures(predictions)
             if first:
                 evaluate.write(workdir / "gallery" / name, predictions, c.train.gallery)
+            mean = numbers["eval/mean"]  # of segmentation on pictures alone this is the gIoU
             writer.write(step, numbers)  # last: from here on the evaluation counts as done
-            log.info("held-out %s: gIoU %.3f, %d queries", name, numbers["eval/giou"], len(predictions))
-            return numbers["eval/giou"]
+            log.info("held-out %s: mean %.3f of the main metrics, %d queries", name, mean, len(predictions))
+            return mean
 
         progress = metrics.Progress(c.train.steps, step)
         while True:
@@ -256,5 +257,5 @@ def trained(c: config.Config, bundle: bundles.Bundle, device_mesh, workdir: Path
 
 def _evaluated(workdir: Path, step: int) -> bool:
     """Whether the metrics have an evaluation at this step already (a run that was stopped after it)."""
-    done = any(row["step"] == step and "eval/giou" in row for row in metrics.read(workdir))
+    done = any(row["step"] == step and "eval/examples" in row for row in metrics.read(workdir))
     return mesh.least(done) == 1  # the first process may be ahead of the others in writing
