@@ -70,14 +70,24 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.rollout.top_p = 1.0  # 1 = off
 
     c.reward = ConfigDict()
-    c.reward.weights = ConfigDict()  # reward = sum of weight * column; a weight of 0 leaves the column out
-    c.reward.weights.structure = 0.2  # is the transcript sound, [0, 1]
-    c.reward.weights.mask_iou = 1.0  # IoU of the answer's masks with the target, [0, 1]
-    c.reward.weights.box_iou = 0.5  # matched IoU of the answer's boxes with the target's, [0, 1]
-    # matched IoU of the twin's boxes with all annotated objects, [0, 1]; keeps the twin whole (ours, not the paper's)
-    c.reward.weights.twin_iou = 0.0
+    c.reward.weights = reward_weights()
     c.reward.segmenter = "grabcut"  # box -> mask: grabcut | box
     c.reward.mask_size = 96  # masks are compared on a grid of at most so many pixels a side
+    c.reward.tolerance = 0.0  # of a number as an answer, as a share of the right one
+    c.reward.length_free = 128  # column length: completions of up to so many tokens score 1, falling to 0 at
+    c.reward.length_most = 160  # so many
+    # column cider: file with document frequencies, as benchmarks.captions.write_frequencies makes it; "" = all words
+    # weigh the same
+    c.reward.idf = ""
+    c.reward.sentences = ""  # column similarity: folder of a MiniLM or another BERT that embeds sentences
+    c.reward.judge = ConfigDict()  # column judge: a language model behind an OpenAI-compatible endpoint
+    c.reward.judge.url = ""  # such as http://localhost:8000/v1
+    c.reward.judge.model = ""  # name that the server knows
+    c.reward.judge.key_env = ""  # environment variable with the key; "" = none is sent
+    c.reward.judge.cache = ""  # folder in which grades are kept; "" = they are not
+    c.reward.judge.deadline = 20.0  # seconds for one question
+    c.reward.judge.budget = 1000  # questions that may be sent in a run
+    c.reward.judge.workers = 4  # questions under way at once
     c.reward.deadline = 2.0  # seconds that one sample's host work may take
     c.reward.workers = 2  # processes for host work
 
@@ -145,6 +155,39 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     if policy != "tiny":
         published(c)
     return c
+
+
+def reward_weights() -> ConfigDict:
+    """Of each task: reward = sum of weight * column, columns in [0, 1]; a weight of 0 leaves the column out.
+
+    All weights are our own choice. What a task is scored by weighs 1; half as much, or little, what helps on the way.
+    """
+    w = ConfigDict()
+    for task in ("segmentation", "grounding", "vqa", "summary"):
+        w[task] = ConfigDict()
+        w[task].structure = 0.2  # is the transcript sound
+    w.segmentation.mask_iou = 1.0  # IoU of the answer's masks with the target; of a video the mean over its frames
+    w.segmentation.box_iou = 0.5  # matched IoU of the answer's boxes, of a video its tracks, with the target's
+    w.grounding.mask_iou = 0.0
+    w.grounding.box_iou = 1.0
+    w.vqa.answer = 1.0  # is the answer right: a number, a choice, yes or no, or words
+    w.summary.rouge_l = 1.0  # longest common subsequence of words; the summary's own figure
+    w.summary.bleu = 0.25  # runs of four words
+    w.summary.cider = 0.25  # rare words count more, see reward.idf
+    for task in ("segmentation", "grounding"):
+        w[task].points = 0.0  # centres of the answer's boxes that lie in wanted boxes
+    for name in ("rouge_l", "bleu", "cider"):
+        w.vqa[name] = 0.0
+    for task in ("vqa", "summary"):
+        w[task].token_f1 = 0.0  # words shared with a reference
+        w[task].similarity = 0.0  # cosine with a reference's embedding, see reward.sentences
+        w[task].judge = 0.0  # a language model's grade, see reward.judge
+    for task in w:
+        # matched IoU of the twin's boxes with all annotated objects; keeps the twin whole (ours, not the paper's)
+        w[task].twin_iou = 0.0
+        w[task].length = 0.0  # is the completion short, see reward.length_free
+        w[task].repetition = 0.0  # share of the runs of four words in thought and answer that come once
+    return w
 
 
 def published(c: ConfigDict) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -12,10 +13,11 @@ import jax
 from ml_collections import ConfigDict
 
 from dtr1_jax import bundle as bundles
-from dtr1_jax import checkpoint, coldstart, config, evaluate, export, infer, interrupt, mesh, plan, train
+from dtr1_jax import checkpoint, coldstart, config, evaluate, export, infer, interrupt, mesh, plan, table, train
 from dtr1_jax.data import files, images, prompts, sources, tokens
-from dtr1_jax.models import weights
+from dtr1_jax.models import sentence, weights
 from dtr1_jax.rewards import score
+from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.specialists.segment import Segmenter
 from dtr1_jax.workers import WorkerError
 
@@ -43,7 +45,7 @@ def run(
         elif mode == "sft":
             say(f"weights: {coldstart.run(c, folder)}")
         elif mode == "eval":
-            say(json.dumps(held_out(c, folder), indent=2))
+            say(held_out(c, folder))
         elif mode == "infer":
             say(f"answer: {infer.run(c, folder, image, query, video=video, task=task)}")
         elif mode == "export":
@@ -70,11 +72,12 @@ def say(text: str) -> None:
         print(text)
 
 
-def held_out(c: config.Config, folder: Path) -> dict[str, float]:
+def held_out(c: config.Config, folder: Path) -> str:
     """Scores the newest checkpoint in the folder, or the policy's own weights, on the held-out split.
 
-    Writes eval.json, and predictions.jsonl with pictures in gallery/eval. The folder is made once the settings have
-    proved good.
+    Returns the table. Writes eval.json, with the figures and the cells of the table, and predictions.jsonl, from which
+    table.recompute makes both again, with pictures in gallery/eval. The folder is made once the settings have proved
+    good.
     """
     score.check_weights(c.reward.weights)
     if not c.train.eval_examples:
@@ -84,16 +87,20 @@ def held_out(c: config.Config, folder: Path) -> dict[str, float]:
     source = sources.make(c.data, c.data.eval_split)
     current = train.trained(c, bundle, device_mesh, folder)
     evaluate.open_folder(folder)
-    with Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter:
+    with (
+        Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
+        Readers(c.reward, sentence.embedder) as readers,
+    ):
         log.info("masks by %s", segmenter.description)
-        predictions = evaluate.evaluate(*current, bundle, c, device_mesh, source, segmenter)
-    numbers = evaluate.figures(predictions)
+        predictions = evaluate.evaluate(*current, bundle, c, device_mesh, source, segmenter, readers=readers)
+    cells = table.cells([evaluate.row(p) for p in predictions])
+    numbers = evaluate.figures(predictions) | {"table": [dataclasses.asdict(cell) for cell in cells]}
     if jax.process_index() == 0:
         evaluate.write(folder / "gallery" / "eval", predictions, c.train.gallery)
         partial = folder / "eval.json.partial"
         partial.write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
         os.replace(partial, folder / "eval.json")
-    return numbers
+    return table.show(cells)
 
 
 def join(asked: bool = False) -> None:

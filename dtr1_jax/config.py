@@ -75,10 +75,27 @@ class Rollout:
 
 
 @dataclasses.dataclass(frozen=True)
+class Judge:
+    url: str
+    model: str
+    key_env: str
+    cache: str
+    deadline: float
+    budget: int
+    workers: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Reward:
-    weights: dict[str, float]
+    weights: dict[str, dict[str, float]]
     segmenter: Literal["grabcut", "box"]
     mask_size: int
+    tolerance: float
+    length_free: int
+    length_most: int
+    idf: str
+    sentences: str
+    judge: Judge
     deadline: float
     workers: int
 
@@ -213,10 +230,11 @@ def _build(kind, value, path: str, faults: list[str]):
             faults.append(f"{path}: expected one of {', '.join(map(str, options))}, got {value!r}{hint}")
         return value
     if origin is dict:
+        inner = typing.get_args(kind)[1]
         if not isinstance(value, dict):
-            faults.append(f"{path}: expected names with numbers, got {value!r}")
+            faults.append(f"{path}: expected names with {'numbers' if inner is float else 'groups'}, got {value!r}")
             return {}
-        return {k: _build(float, v, f"{path}.{k}", faults) for k, v in value.items()}
+        return {k: _build(inner, v, f"{path}.{k}", faults) for k, v in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:
@@ -272,6 +290,8 @@ def _cross_checks(c: Config) -> list[str]:
         "grpo.micro_queries",
         "grpo.micro_group",
         "grpo.resample",
+        "reward.tolerance",
+        "reward.length_free",
         "optim.lr",
         "optim.warmup",
         "optim.clip",
@@ -312,6 +332,16 @@ def _cross_checks(c: Config) -> list[str]:
         c.rollout.temperature,
     )
     check(c.reward.deadline > 0, "reward.deadline", "seconds above 0", c.reward.deadline)
+    check(
+        c.reward.length_most > c.reward.length_free,
+        "reward.length_most",
+        f"more tokens than reward.length_free = {c.reward.length_free}",
+        c.reward.length_most,
+    )
+    judge = c.reward.judge
+    check(judge.deadline > 0, "reward.judge.deadline", "seconds above 0", judge.deadline)
+    check(judge.budget >= 0, "reward.judge.budget", "0 or more", judge.budget)
+    check(judge.workers >= 1, "reward.judge.workers", "at least 1", judge.workers)
     check(0 <= c.sft.curriculum <= 1, "sft.curriculum", "a share in [0, 1]", c.sft.curriculum)
     check(0 <= c.sft.tower <= 1, "sft.tower", "a share in [0, 1]", c.sft.tower)
     check(

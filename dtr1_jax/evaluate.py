@@ -15,11 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from dtr1_jax import config, draw, mesh
+from dtr1_jax import config, draw, measures, mesh, table
 from dtr1_jax.benchmarks import segmentation, twins
 from dtr1_jax.bundle import Bundle
 from dtr1_jax.data import files, pipeline, prompts
 from dtr1_jax.rewards import resolve, score
+from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rewards.resolve import Outcome
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.twin import text, tracks, transcript
@@ -36,8 +37,8 @@ class Prediction:
     canvas: text.Canvas
     transcript: transcript.Transcript
     outcome: Outcome
-    columns: dict[str, float]
-    overlap: segmentation.Overlap
+    columns: dict[str, float]  # those that the query's task has
+    measures: dict[str, float]  # what it adds to the task's figures, see measures.py
     fidelity: twins.Fidelity | None = None  # of the twin that the policy built; None where nothing says what is right
 
 
@@ -57,7 +58,7 @@ def parse(rollout: Rollout, batch: pipeline.Batch, bundle: Bundle) -> list[list[
 
 def predict(
     params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, batch: pipeline.Batch,
-    key: jax.Array, segmenter,
+    key: jax.Array, segmenter, readers: Readers | None = None,
 ) -> list[Prediction]:  # fmt: skip
     """Answers a batch greedily (or at train.eval_temperature, with `key`) and scores it."""
     real = len(batch.examples)
@@ -69,18 +70,22 @@ def predict(
     )  # fmt: skip
     rollout = jax.tree.map(lambda x: x[:real], mesh.local(rollout))
     parsed = parse(rollout, batch, bundle)
-    rewards, outcomes = score.score(parsed, batch.examples, batch.canvases, segmenter, c.reward)
-    if not c.reward.weights.get("mask_iou"):  # the reward asks for no masks, but the figures need them
-        outcomes = resolve.outcomes(parsed, batch.examples, batch.canvases, segmenter)
+    tokens_bg = rollout.mask_bgs.sum(-1)
+    rewards, outcomes = score.score(parsed, batch.examples, batch.canvases, segmenter, c.reward, readers, tokens_bg)
+    regions = [e.task == "segmentation" for e in batch.examples]
+    if any(of_mask and not c.reward.weights.get("segmentation", {}).get("mask_iou") for of_mask in regions):
+        # the reward asks for no masks, but the figures need them
+        outcomes = resolve.outcomes(parsed, batch.examples, batch.canvases, segmenter, regions)
     columns = {**rewards.columns, "reward": rewards.total_bg}
+    own = {**rewards.own, "reward": np.ones(real, bool)}
     return [
         Prediction(
             example=example,
             canvas=canvas,
             transcript=parsed[i][0],
             outcome=outcomes[i][0],
-            columns={name: float(x[i, 0]) for name, x in columns.items()},
-            overlap=segmentation.overlap(outcomes[i][0].mask, example.target.mask, example.target.ignore),
+            columns={name: float(x[i, 0]) for name, x in columns.items() if own[name][i]},
+            measures=measures.measure(example, parsed[i][0], outcomes[i][0], c.reward.tolerance),
             fidelity=_fidelity(parsed[i][0], example, canvas) if bundle.style.constructor == "policy" else None,
         )
         for i, (example, canvas) in enumerate(zip(batch.examples, batch.canvases))
@@ -99,7 +104,7 @@ def _fidelity(parsed: transcript.Transcript, example: Example, canvas: text.Canv
 
 def evaluate(
     params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, source, segmenter,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None, readers: Readers | None = None,
 ) -> list[Prediction]:  # fmt: skip
     """Predictions on the first train.eval_examples of `source`; `check` runs around each batch and may raise.
 
@@ -110,7 +115,7 @@ def evaluate(
     batches = pipeline.evaluation(source, bundle.style, c.train.eval_batch, c.train.eval_examples, skipped)
     check()
     for i, batch in enumerate(batches):
-        done += predict(params, lora, bundle, c, device_mesh, batch, jax.random.fold_in(root, i), segmenter)
+        done += predict(params, lora, bundle, c, device_mesh, batch, jax.random.fold_in(root, i), segmenter, readers)
         check()
     if skipped.count and not done:
         raise files.DataError(
@@ -120,42 +125,60 @@ def evaluate(
 
 
 def figures(predictions: list[Prediction]) -> dict[str, float]:
-    """`eval/...` numbers: gIoU and cIoU with the interval of gIoU, reward columns, gIoU by category and level, and how
-    true the twins are (`eval/twin/...`, see benchmarks/twins.py)."""
+    """`eval/...` numbers of all tasks.
+
+    `eval/<task>/<modality>/...` and `eval/mean` of table.figures; reward columns, each over the queries whose task has
+    it; how true the twins are (`eval/twin/...`, see benchmarks/twins.py). Of segmentation on pictures also, by their
+    short names: gIoU and cIoU with the interval of gIoU, and gIoU by category and level.
+    """
     if not predictions:
         return {"eval/examples": 0}
-    overlaps = [p.overlap for p in predictions]
-    low, high = segmentation.bootstrap(overlaps, segmentation.giou)
-    out = {
-        "eval/giou": segmentation.giou(overlaps), "eval/giou_low": low, "eval/giou_high": high,
-        "eval/ciou": segmentation.ciou(overlaps), "eval/examples": len(predictions),
+    rows = [row(p) for p in predictions]
+    out = _regions([r for r in rows if (r["task"], r["modality"]) == ("segmentation", "picture")])
+    out |= {
+        "eval/examples": len(predictions),
         "eval/sound": float(np.mean([p.transcript.sound for p in predictions])),
         "eval/reasoned": float(np.mean([p.transcript.reasoned for p in predictions])),
         "eval/segmenter_failed": sum(p.outcome.failed for p in predictions),
-    }  # fmt: skip
-    for name in predictions[0].columns:
-        out[f"eval/{name}"] = float(np.mean([p.columns[name] for p in predictions]))
+    }
+    for name in (*score.COLUMNS, "reward"):
+        values = [p.columns[name] for p in predictions if name in p.columns]
+        out |= {f"eval/{name}": float(np.mean(values))} if values else {}
     true = twins.figures([p.fidelity for p in predictions if p.fidelity is not None])
-    out |= {f"eval/twin/{name}": value for name, value in true.items()}
+    return out | table.figures(rows) | {f"eval/twin/{name}": value for name, value in true.items()}
+
+
+def _regions(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The figures of segmentation on pictures."""
+    if not rows:
+        return {}
+    overlaps = [segmentation.Overlap(r["intersection"], r["union"], r["iou"]) for r in rows]
+    low, high = segmentation.bootstrap(overlaps, segmentation.giou)
     groups = collections.defaultdict(list)
-    for p in predictions:
-        groups[f"category/{p.example.category or 'unknown'}"].append(p.overlap)
-        groups[f"level/{p.example.level}"].append(p.overlap)
-    return out | {f"eval/giou/{name}": segmentation.giou(rows) for name, rows in sorted(groups.items())}
+    for r, overlap in zip(rows, overlaps):
+        groups[f"category/{r['category'] or 'unknown'}"].append(overlap)
+        groups[f"level/{r['level']}"].append(overlap)
+    return {
+        "eval/giou": segmentation.giou(overlaps), "eval/giou_low": low, "eval/giou_high": high,
+        "eval/ciou": segmentation.ciou(overlaps),
+        **{f"eval/giou/{name}": segmentation.giou(group) for name, group in sorted(groups.items())},
+    }  # fmt: skip
 
 
 def row(prediction: Prediction) -> dict[str, Any]:
-    """What predictions.jsonl says of one query."""
-    p = prediction
+    """What predictions.jsonl says of one query; table.py makes the table of these rows alone."""
+    p, e = prediction, prediction.example
     answer = p.transcript.answer
-    return {
-        "uid": p.example.uid, "query": p.example.query, "category": p.example.category, "level": p.example.level,
-        "transcript": p.transcript.text, "sound": p.transcript.sound,
-        "faults": [dataclasses.asdict(f) for f in p.transcript.faults],
-        "columns": p.columns, "iou": p.overlap.iou, "intersection": p.overlap.intersection, "union": p.overlap.union,
+    found = {
+        "uid": e.uid, "query": e.query, "task": e.task, "modality": measures.modality(p.outcome),
+        "category": e.category, "level": e.level, "transcript": p.transcript.text, "sound": p.transcript.sound,
+        "faults": [dataclasses.asdict(f) for f in p.transcript.faults], "thought": p.transcript.thought,
+        "columns": p.columns, **p.measures,
         "answer": json.loads(text.dumps_answer(answer)) if answer else None,
         "twin": json.loads(text.dumps_twin(p.transcript.twin)) if p.transcript.twin else None,
+        "references": list(e.target.references),
     }  # fmt: skip
+    return found | {"metric": table.main_metric(e.task, found["modality"]), "value": table.value(found)}
 
 
 def write(folder: Path, predictions: list[Prediction], pictures: int) -> None:
@@ -176,14 +199,23 @@ def write(folder: Path, predictions: list[Prediction], pictures: int) -> None:
 
 
 def draw_prediction(p: Prediction) -> Iterator[tuple[str, np.ndarray]]:
-    """(kind, uint8[h, w, 3]): the picture, the twin over it, the target, the answer."""
+    """(kind, uint8[h, w, 3]): the picture, the twin over it, and where they point the target and the answer.
+
+    Of a video its first frame.
+    """
     image = draw.shrink(p.example.image, LARGEST)
     yield "image", draw.overlay(image)
     if p.transcript.twin:
         yield "twin", draw_twin(p, image)
-    yield "target", draw.overlay(image, mask=p.example.target.mask)
-    if p.outcome.mask is not None:
-        yield "answer", draw.overlay(image, mask=p.outcome.mask, target=p.example.target.mask)
+    target, answer = p.example.target, p.outcome
+    if p.example.task == "grounding":
+        yield "target", draw.overlay(image, boxes=target.boxes)
+        if p.transcript.sound:
+            yield "answer", draw.overlay(image, boxes=answer.boxes)
+    elif p.example.task == "segmentation":
+        yield "target", draw.overlay(image, mask=target.mask)
+        if answer.mask is not None:
+            yield "answer", draw.overlay(image, mask=answer.mask, target=target.mask)
 
 
 def draw_twin(p: Prediction, image: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from dtr1_jax import config, evaluate, mesh
 from dtr1_jax.bundle import Bundle
 from dtr1_jax.data import pipeline
 from dtr1_jax.rewards import score
+from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rl import advantages
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.twin.transcript import Transcript
@@ -37,11 +38,12 @@ class Experience:
     seconds: dict[str, float]
     tokens: int
     failed: int
+    unread: int = 0
 
 
 def gather(
     params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, batch: pipeline.Batch,
-    key: jax.Array, segmenter,
+    key: jax.Array, segmenter, readers: Readers | None = None,
 ) -> Experience:  # fmt: skip
     """Samples G completions for each query of the batch and scores them."""
     started = time.monotonic()
@@ -54,17 +56,21 @@ def gather(
     rollout = mesh.local(rollout)
     sampled = time.monotonic()
     transcripts = evaluate.parse(rollout, batch, bundle)
-    rewards, outcomes = score.score(transcripts, batch.examples, batch.canvases, segmenter, c.reward)
+    unread = readers.failures if readers else 0
+    rewards, outcomes = score.score(
+        transcripts, batch.examples, batch.canvases, segmenter, c.reward, readers, rollout.mask_bgs.sum(-1)
+    )
     seconds = {"rollout": sampled - started, "score": time.monotonic() - sampled}
     failed = sum(o.failed for group in outcomes for o in group)
     return Experience(
-        batch.examples, transcripts, batch.prompt, rollout, rewards, seconds, int(rollout.mask_bgs.sum()), failed
-    )
+        batch.examples, transcripts, batch.prompt, rollout, rewards, seconds, int(rollout.mask_bgs.sum()), failed,
+        readers.failures - unread if readers else 0,
+    )  # fmt: skip
 
 
 def collect(
     params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, data: Iterator[pipeline.Batch],
-    key: jax.Array, segmenter,
+    key: jax.Array, segmenter, readers: Readers | None = None,
 ) -> Experience:  # fmt: skip
     """A batch of experience; groups without spread are replaced by those of up to grpo.resample further batches (DAPO).
 
@@ -73,7 +79,8 @@ def collect(
     """
     rounds, found = [], collections.Counter()
     for i in range(1 + c.grpo.resample):
-        rounds.append(gather(params, lora, bundle, c, device_mesh, next(data), jax.random.fold_in(key, i), segmenter))
+        round_key = jax.random.fold_in(key, i)
+        rounds.append(gather(params, lora, bundle, c, device_mesh, next(data), round_key, segmenter, readers))
         useful = np.asarray(advantages.informative_b(rounds[-1].rewards.total_bg))
         found.update(e.task for e, teaches in zip(rounds[-1].examples, useful) if teaches)
         shares = collections.Counter(e.task for e in rounds[0].examples)
@@ -102,19 +109,42 @@ def _refilled(tasks: list[str], useful: np.ndarray, size: int) -> list[int]:
 
 def _join(a: Experience, b: Experience) -> Experience:
     arrays = {
-        name: jax.tree.map(lambda x, y: np.concatenate([x, y]), getattr(a, name), getattr(b, name))
-        for name in ("rollout", "rewards")
-    }
-    arrays["prompt"] = pipeline.join(a.prompt, b.prompt)
+        "prompt": pipeline.join(a.prompt, b.prompt), "rewards": _join_rewards(a.rewards, b.rewards),
+        "rollout": jax.tree.map(lambda x, y: np.concatenate([x, y]), a.rollout, b.rollout),
+    }  # fmt: skip
     seconds = {name: a.seconds[name] + b.seconds[name] for name in a.seconds}
     return Experience(
         a.examples + b.examples, a.transcripts + b.transcripts, **arrays, seconds=seconds, tokens=a.tokens + b.tokens,
-        failed=a.failed + b.failed,
+        failed=a.failed + b.failed, unread=a.unread + b.unread,
     )  # fmt: skip
 
 
+def _join_rewards(a: Rewards, b: Rewards) -> Rewards:
+    """The rows of both; a column that only one of them has is nobody's in the rows of the other."""
+    names = [name for name in score.COLUMNS if name in a.columns or name in b.columns]
+
+    def both(name: str, of) -> np.ndarray:
+        return np.concatenate([of(r).get(name, np.zeros_like(next(iter(of(r).values())))) for r in (a, b)])
+
+    return Rewards(
+        columns={name: both(name, lambda r: r.columns) for name in names},
+        total_bg=np.concatenate([a.total_bg, b.total_bg]),
+        own={name: both(name, owners) for name in names},
+    )
+
+
+def owners(rewards: Rewards) -> dict[str, np.ndarray]:
+    """name -> bool[B], the queries whose task has the column."""
+    if rewards.own is not None:
+        return rewards.own
+    return {name: np.ones(len(column), bool) for name, column in rewards.columns.items()}
+
+
 def describe(e: Experience) -> dict[str, float]:
-    """`train/...` numbers of the completions: reward columns, groups without spread, length, entropy, speed."""
+    """`train/...` numbers of the completions: reward columns, groups without spread, length, entropy, speed.
+
+    A column's mean is over the queries whose task has it; the column length is `train/reward_length`.
+    """
     mask_bgs = e.rollout.mask_bgs
     length_bg = mask_bgs.sum(-1)
     flat = ~np.asarray(advantages.informative_b(e.rewards.total_bg))
@@ -127,30 +157,39 @@ def describe(e: Experience) -> dict[str, float]:
         "train/reasoned": np.mean([t.reasoned for group in e.transcripts for t in group]),
         # -log p of what was sampled: an unbiased estimate of the entropy of a token, at no cost
         "train/entropy": -(e.rollout.logp_bgs * mask_bgs).sum() / max(1, mask_bgs.sum()),
-        "train/segmenter_failed": e.failed,
+        "train/segmenter_failed": e.failed, "train/unread": e.unread,
         "train/rollout_s": e.seconds["rollout"], "train/score_s": e.seconds["score"],
         "train/rollout_tokens_per_s": e.tokens / e.seconds["rollout"],
     }  # fmt: skip
-    for name, column in e.rewards.columns.items():
-        out |= {f"train/{name}": column.mean(), f"train/{name}_std": column.std(1).mean()}
+    own = owners(e.rewards)
+    for name, column_bg in e.rewards.columns.items():
+        rows = column_bg[own[name]]
+        key = f"train/reward_{name}" if f"train/{name}" in out else f"train/{name}"
+        if len(rows):
+            out |= {key: rows.mean(), f"{key}_std": rows.std(1).mean()}
     return {name: float(value) for name, value in out.items()}
 
 
 def by_task(e: Experience) -> dict[str, float]:
     """`train/<task>/...` numbers over all processes: rewards, groups without spread, length and soundness of each task.
 
-    Queries whose number is not finite are left out of its mean. Empty where the batch has one task alone: then
-    `describe` says it all. All processes must call it.
+    Queries whose number is not finite are left out of its mean, and so are those whose task has not the column; the
+    column length is `reward_length`. Empty where the batch has one task alone: then `describe` says it all. All
+    processes must call it.
     """
     flat_b = ~np.asarray(advantages.informative_b(e.rewards.total_bg))
     rows = {
         "reward": e.rewards.total_bg.mean(1), "reward_std": e.rewards.total_bg.std(1), "groups_without_spread": flat_b,
         "length": e.rollout.mask_bgs.sum(-1).mean(1),
         "sound": np.array([np.mean([t.sound for t in group]) for group in e.transcripts]),
-        **{name: column.mean(1) for name, column in e.rewards.columns.items()},
     }  # fmt: skip
+    own = owners(e.rewards)
+    for name in score.COLUMNS:  # all there are: a process must name what only the tasks of another have
+        has_b = own.get(name, np.zeros(len(e.examples), bool))
+        value_b = e.rewards.columns[name].mean(1) if name in own else np.zeros(len(e.examples))
+        rows[f"reward_{name}" if name in rows else name] = np.where(has_b, value_b, np.nan)
     task_b = np.array([x.task for x in e.examples])
-    sums, counts = {}, {}  # the same names in the same order in every process, whatever tasks its own rows have
+    sums, counts = {}, {}  # the same names in the same order in every process
     for task in TASKS:
         for name, row_b in rows.items():
             known = row_b[(task_b == task) & np.isfinite(row_b)]
@@ -165,7 +204,8 @@ def table(e: Experience, most: int = 4) -> str:
     """Markdown: the first completion of the first queries, with its rewards."""
     lines = []
     for i, example in enumerate(e.examples[:most]):
-        worth = ", ".join(f"{name} {column[i, 0]:.2f}" for name, column in e.rewards.columns.items())
+        own, columns = owners(e.rewards), e.rewards.columns
+        worth = ", ".join(f"{name} {column[i, 0]:.2f}" for name, column in columns.items() if own[name][i])
         first = e.transcripts[i][0]
         fault = f"\n\nfault: {first.faults[0].message}" if first.faults else ""
         fence = "```"

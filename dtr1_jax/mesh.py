@@ -112,20 +112,40 @@ def whole(mesh: Mesh, tree: Any) -> Any:
 
 
 def mean(values: dict[str, float]) -> dict[str, float]:
-    """The mean over processes of numbers that each of them computed on its own rows."""
+    """The mean over processes of numbers that each of them computed on its own rows.
+
+    A process may lack a number, since it had no such rows; the mean is then over those that have it.
+    """
     if jax.process_count() == 1:
         return values
-    return {name: value / jax.process_count() for name, value in total(values).items()}
+    names = _union(values)
+    mine = np.array([values.get(name, 0.0) for name in names], np.float32)
+    every = _gather(np.stack([mine, [name in values for name in names]]))
+    summed, count = every.sum(0)
+    return dict(zip(names, (summed / count).tolist()))
 
 
 def total(values: dict[str, float]) -> dict[str, float]:
     """The sum over processes of numbers, whose names and their order are the same in each of them."""
     if jax.process_count() == 1:
         return values
+    return dict(zip(values, _gather(np.array(list(values.values()), np.float32)).sum(0).tolist()))
+
+
+def _union(names) -> list[str]:
+    """The names that any process has, in the same order on all; first those of the first process."""
+    text = np.frombuffer("\n".join(names).encode(), np.uint8)
+    every = _gather(np.pad(text, (0, most(len(text)) - len(text))))
+    return list(
+        dict.fromkeys(name for row in every for name in row.tobytes().rstrip(b"\0").decode().split("\n") if name)
+    )
+
+
+def _gather(x: np.ndarray) -> np.ndarray:
+    """The array of each process, in one with a new first axis."""
     from jax.experimental import multihost_utils
 
-    every = multihost_utils.process_allgather(np.array(list(values.values()), np.float32))
-    return dict(zip(values, every.sum(0).tolist()))
+    return multihost_utils.process_allgather(x)
 
 
 def least(value: int) -> int:

@@ -15,11 +15,17 @@ import pathlib
 import re
 from typing import Any
 
-from dtr1_jax import curves, metrics, types
+from dtr1_jax import curves, metrics, table, types
 
 SIDES = ("before", "after")
 PICTURES = ("image", "twin", "target", "answer")
 HEADLINES = {"eval/giou": "gIoU", "eval/ciou": "cIoU", "eval/structure": "structure", "eval/reward": "reward"}
+# The main metrics of what is not segmentation on pictures, whose are above.
+OTHERS = {
+    f"eval/{task}/{modality}/{table.main_metric(task, modality)}": f"{task}, {modality}"
+    for task, modality in table.FIGURES
+    if (task, modality) != ("segmentation", "picture")
+}
 MAX_PICTURE = 4 << 20  # bytes of one picture
 MAX_PAGE = 64 << 20  # bytes of all pictures together: a browser has to hold the page
 MAX_QUERIES = 200
@@ -73,8 +79,13 @@ def _title(config: dict, rows: list[dict]) -> str:
 
 def _headlines(rows: list[dict]) -> str:
     """Tiles with the first and the last held-out value; the reward of training where held-out has none."""
-    tiles = []
-    for name, label in HEADLINES.items():
+    tiles, there = [], {name for row in rows for name in row}
+    others = {name: f"{label}: {name.rpartition('/')[2]}" for name, label in OTHERS.items() if name in there}
+    headlines = HEADLINES
+    if others:
+        kept = {name: label for name, label in HEADLINES.items() if "iou" not in name or name in there}
+        headlines = {"eval/mean": "mean of the tasks", **others, **kept}
+    for name, label in headlines.items():
         values = [y for _, y in _series(rows, name) if y is not None]
         note = "held-out"
         if name == "eval/reward" and not values:
@@ -99,10 +110,13 @@ def _headlines(rows: list[dict]) -> str:
 def _curves(rows: list[dict], config: dict) -> str:
     """The panels a person looks at first, and every other number behind a click."""
     weights = _get(config, "reward", "weights")
-    columns = "|".join(re.escape(name) for name in ("reward", *(weights if isinstance(weights, dict) else ())))
+    of_tasks = [w for w in weights.values() if isinstance(w, dict)] if isinstance(weights, dict) else []
+    named = dict.fromkeys(name for of_task in of_tasks for name in of_task if isinstance(name, str))
+    columns = "|".join(re.escape(name) for name in ("reward", *named) if name != "length")  # that is the completions'
     panels = {
-        "Reward": rf"train/(reward/.*|(reward_)?({columns})([/_]mean)?)",
+        "Reward": rf"train/(reward/.*|reward_length|(reward_)?({columns})([/_]mean)?)",
         "Held-out IoU": r"eval/(giou|ciou)",
+        "Held-out, by task": "|".join(map(re.escape, ("eval/mean", *OTHERS))),
         "Structure": r"(eval|train)/structure",
         "Completions that reason (share with a thought)": r"(eval|train)/reasoned",
         "KL to the reference": r"train/.*\bkl.*|train/kl.*",
@@ -114,6 +128,8 @@ def _curves(rows: list[dict], config: dict) -> str:
     names = list(dict.fromkeys(n for row in rows for n in row if n != "step"))
     tasks = _by_task(names)
     names = [n for n in names if not any(n in of.values() for of in tasks.values())]
+    if not any(name in OTHERS for name in names):
+        del panels["Held-out, by task"]  # it would say what the IoU says
     shown: set[str] = set()
 
     def panel(title: str, wanted: list[str]) -> str:
@@ -191,6 +207,9 @@ def _view(side: str, record: dict, folder: pathlib.Path, budget: list[int]) -> s
     iou = _number(record.get("giou", record.get("iou")))
     sound = record.get("sound")
     badges = "" if iou is None else f"<span>IoU {iou:.2f}</span>"
+    worth = _number(record.get("value"))
+    if iou is None and worth is not None:
+        badges = f"<span>{_text(record.get('metric', 'value'))} {worth:.2f}</span>"
     if isinstance(sound, bool):
         badges += f'<span class="{"up" if sound else "down"}">{"sound" if sound else "not sound"}</span>'
     names = record.get("pictures")
@@ -213,6 +232,9 @@ def _view(side: str, record: dict, folder: pathlib.Path, budget: list[int]) -> s
     )
     answer = record.get("answer")
     said = "" if answer is None else f'<p class="note">answer <code>{_text(answer)}</code></p>'
+    references = record.get("references")
+    for reference in (references if isinstance(references, list) else ())[:10]:
+        said += f'<p class="note">reference <code>{_text(reference)}</code></p>'
     listed = f"<ul>{lines}</ul>" if lines else ""
     return (
         f'<div><h4>{side} <span class="chips">{badges}</span></h4><div class="pictures">{pictures}</div>'
@@ -249,13 +271,13 @@ def _picture(folder: pathlib.Path, name: Any, what: str, budget: list[int]) -> s
 
 
 def _settings(config: dict) -> str:
-    def table(values: dict, depth: int = 3) -> str:
-        cells = {k: table(v, depth - 1) if isinstance(v, dict) and depth else _text(v) for k, v in values.items()}
+    def nested(values: dict, depth: int = 3) -> str:
+        cells = {k: nested(v, depth - 1) if isinstance(v, dict) and depth else _text(v) for k, v in values.items()}
         return f"<table>{''.join(f'<tr><th>{_text(k)}</th><td>{cell}</td></tr>' for k, cell in cells.items())}</table>"
 
     if not config:
         return ""
-    return f"<section><h2>Settings</h2><details><summary>all settings</summary>{table(config)}</details></section>"
+    return f"<section><h2>Settings</h2><details><summary>all settings</summary>{nested(config)}</details></section>"
 
 
 def _config(path: pathlib.Path) -> dict:

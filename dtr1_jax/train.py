@@ -15,8 +15,9 @@ import optax
 from dtr1_jax import bundle as bundles
 from dtr1_jax import checkpoint, config, evaluate, experience, interrupt, mesh, metrics, report, types
 from dtr1_jax.data import pipeline, sources
-from dtr1_jax.models import policy
+from dtr1_jax.models import policy, sentence
 from dtr1_jax.rewards import score
+from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rl import advantages, optim, update
 from dtr1_jax.specialists.segment import Segmenter
 
@@ -89,6 +90,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as saved,
         metrics.writer(workdir, active=first) as writer,
         Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
+        Readers(c.reward, sentence.embedder) as readers,
     ):
         log.info("masks by %s", segmenter.description)
         state, step = begin(tx, trainable, device_mesh, ema=c.grpo.advantage == EMA), 0
@@ -122,14 +124,15 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
             log.info("evaluating on %d held-out queries", min(c.train.eval_examples, len(eval_source)))
             predictions = evaluate.evaluate(
                 *update.weights(state.trainable, frozen), bundle, c, device_mesh, eval_source, segmenter,
-                check=leave_if_asked,
+                check=leave_if_asked, readers=readers,
             )  # fmt: skip
             numbers = evaluate.figures(predictions)
             if first:
                 evaluate.write(workdir / "gallery" / name, predictions, c.train.gallery)
+            mean = numbers["eval/mean"]  # of segmentation on pictures alone this is the gIoU
             writer.write(step, numbers)  # last: from here on the evaluation counts as done
-            log.info("held-out %s: gIoU %.3f, %d queries", name, numbers["eval/giou"], len(predictions))
-            return numbers["eval/giou"]
+            log.info("held-out %s: mean %.3f of the main metrics, %d queries", name, mean, len(predictions))
+            return mean
 
         progress = metrics.Progress(c.train.steps, step)
         while True:
@@ -143,7 +146,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
             leave_if_asked()
             started, key = time.monotonic(), jax.random.fold_in(root, step)
             gained = experience.collect(
-                *update.weights(state.trainable, frozen), bundle, c, device_mesh, data, key, segmenter
+                *update.weights(state.trainable, frozen), bundle, c, device_mesh, data, key, segmenter, readers
             )
             updating = time.monotonic()
             state, numbers = learn(state, frozen, bundle, c, device_mesh, tx, gained, key)
@@ -279,5 +282,5 @@ def trained(c: config.Config, bundle: bundles.Bundle, device_mesh, workdir: Path
 
 def _evaluated(workdir: Path, step: int) -> bool:
     """Whether the metrics have an evaluation at this step already (a run that was stopped after it)."""
-    done = any(row["step"] == step and "eval/giou" in row for row in metrics.read(workdir))
+    done = any(row["step"] == step and "eval/examples" in row for row in metrics.read(workdir))
     return mesh.least(done) == 1  # the first process may be ahead of the others in writing

@@ -229,9 +229,11 @@ class Rewards:
     """Scores of a group.
 
     Attributes:
-      columns: name -> float32[B, G], each in [0, 1].
+      columns: name -> float32[B, G], each in [0, 1]; 0 in the rows of queries whose task does not have the column.
       total_bg: float32[B, G], the weighted sum of the columns.
+      own: name -> bool[B], the queries whose task has the column; means of it are over these. None = all have all.
     """
 
     columns: dict[str, Any]
     total_bg: Any
+    own: dict[str, Any] | None = None

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dtr1_jax import evaluate
-from dtr1_jax.benchmarks.segmentation import overlap
+from dtr1_jax import evaluate, measures
 from dtr1_jax.data import images, prompts
 from dtr1_jax.data.twinworld import generate
 from dtr1_jax.rewards import resolve
@@ -34,8 +33,7 @@ def oracle(index: int) -> evaluate.Prediction:
     canvas = text.Canvas(text.Frame.PIXEL, example.image.shape[1::-1])
     parsed = transcript.parse(prompts.oracle(example, canvas), task=example.task, canvas=canvas)
     outcome = resolve.outcomes([[parsed]], [example], [canvas], _masks)[0][0]
-    score = overlap(outcome.mask, example.target.mask)
-    return evaluate.Prediction(example, canvas, parsed, outcome, {}, score)
+    return evaluate.Prediction(example, canvas, parsed, outcome, {}, measures.measure(example, parsed, outcome))
 
 
 def gallery(folder: Path, index: int) -> tuple[str, dict[str, np.ndarray]]:
@@ -85,7 +83,7 @@ def _rows(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, np.ndarray]
             yield gallery(args.gallery, index)
         else:
             p = oracle(index)
-            yield _words(p.example.query, p.transcript.text, p.overlap.iou), dict(evaluate.draw_prediction(p))
+            yield _words(p.example.query, p.transcript.text, p.measures["iou"]), dict(evaluate.draw_prediction(p))
 
 
 def main() -> None:

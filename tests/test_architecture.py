@@ -17,8 +17,9 @@ LAYERS = (
     ("data", "models", "twin"),
     ("rewards", "rl", "specialists", "benchmarks"),
     ("checkpoint", "bundle"),
-    ("train", "coldstart", "evaluate", "experience", "infer", "answers", "export", "plan", "report", "curves", "cli"),
-)
+    ("train", "coldstart", "evaluate", "experience", "measures", "table", "infer", "answers", "export", "plan",
+     "report", "curves", "cli"),
+)  # fmt: skip
 # What a room may import of its own layer. In the last layer: all, as long as there is no cycle.
 ALSO = {"mesh": ("config",), "data": ("twin",)} | dict.fromkeys(LAYERS[-1], LAYERS[-1])
 # Rooms that may import this alone, whatever lies below them.

@@ -1,5 +1,6 @@
 """The commands as a user gives them: exit status, one clear message, and nothing lost."""
 
+import dataclasses
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import pytest
 import tiny
 from assets import path as asset
 
-from dtr1_jax import cli, coldstart, config, evaluate, metrics, train
+from dtr1_jax import cli, coldstart, config, evaluate, metrics, table, train
 
 
 def command(*arguments, plan="", script=tiny.__file__, **settings):
@@ -71,11 +72,14 @@ def test_a_run_that_is_stopped_and_one_that_is_stopped_twice(path, tmp_path):
     assert "going on from step 0" in killed.stderr
 
 
-def test_what_eval_prints_is_json_and_nothing_else(path, tmp_path):
+def test_what_eval_prints_is_the_table_and_nothing_else(path, tmp_path):
     result = command(SEG, *tiny.arguments(path), f"--workdir={tmp_path}/new/run", "--mode=eval")
     assert result.returncode == 0, result.stderr
-    figures = json.loads(result.stdout)
-    assert figures == json.loads((tmp_path / "new/run/eval.json").read_text()) and figures["eval/examples"] == 4
+    figures = json.loads((tmp_path / "new/run/eval.json").read_text())
+    assert figures["eval/examples"] == 4
+    found, again = table.recompute(tmp_path / "new/run/gallery/eval/predictions.jsonl")
+    assert result.stdout == table.show(found) + "\n" and again.items() <= figures.items()
+    assert [dataclasses.asdict(cell) for cell in found] == figures["table"]
     rows = [json.loads(s) for s in (tmp_path / "new/run/gallery/eval/predictions.jsonl").read_text().splitlines()]
     assert figures["eval/giou"] == pytest.approx(np.mean([r["iou"] for r in rows]))
     assert result.stderr.splitlines() == [
@@ -164,7 +168,9 @@ def test_train_eval_and_infer_on_photos_with_adapters(path, small, tmp_path, cap
     assert status == 0, said
     after = [row for row in metrics.read(workdir) if "eval/giou" in row][-1]
     assert cli.run("eval", values, workdir) == 0
-    again = json.loads(capsys.readouterr().out)
+    assert capsys.readouterr().out.startswith("task ")
+    again = json.loads((tmp_path / "run" / "eval.json").read_text())
+    del again["table"]
     assert {k: v for k, v in after.items() if k != "step"} == again
     picture = str(tmp_path / "coco" / "val" / "1.png")
     assert run(capsys, "infer", values, workdir, image=picture, query="the dog")[0] == 0

@@ -73,8 +73,12 @@ def test_missing_name():
         ({"optim__lr": True}, "config.optim.lr: expected float, got True (bool)"),
         ({"optim__lr": None}, "config.optim.lr: expected float, got None (NoneType)"),
         ({"optim__lr": float("nan")}, "config.optim.lr: expected a number, got nan"),
-        ({"reward__weights__structure": "much"}, "config.reward.weights.structure: expected float, got 'much' (str)"),
-        ({"reward__weights": 1.0}, "config.reward.weights: expected names with numbers, got 1.0"),
+        (
+            {"reward__weights__vqa__structure": "much"},
+            "config.reward.weights.vqa.structure: expected float, got 'much' (str)",
+        ),
+        ({"reward__weights": 1.0}, "config.reward.weights: expected names with groups, got 1.0"),
+        ({"reward__weights": {"vqa": 1.0}}, "config.reward.weights.vqa: expected names with numbers, got 1.0"),
         ({"optim": 3}, "config.optim: expected a group of settings, got 3"),
         ({"seed": {"a": 1}}, "config.seed: expected int, got {'a': 1} (dict)"),
     ],
@@ -90,9 +94,9 @@ def test_option():
 
 
 def test_an_integer_stands_for_a_float():
-    built = config.from_configdict(settings(grpo__beta=1, reward__weights__structure=2))
-    assert (built.grpo.beta, built.reward.weights["structure"]) == (1.0, 2.0)
-    assert type(built.grpo.beta) is float and type(built.reward.weights["structure"]) is float
+    built = config.from_configdict(settings(grpo__beta=1, reward__weights__vqa__structure=2))
+    assert (built.grpo.beta, built.reward.weights["vqa"]["structure"]) == (1.0, 2.0)
+    assert type(built.grpo.beta) is float and type(built.reward.weights["vqa"]["structure"]) is float
 
 
 @pytest.mark.parametrize(
@@ -119,6 +123,8 @@ def test_an_integer_stands_for_a_float():
             {"policy__weights_dtype": "int8"},
             "config.policy.weights_dtype: expected float32 where all weights are trained",
         ),
+        ({"reward__length_most": 128}, "config.reward.length_most: expected more tokens than reward.length_free = 128"),
+        ({"reward__judge__budget": -1}, "config.reward.judge.budget: expected 0 or more, got -1"),
         ({"mesh__data": 0}, "config.mesh: expected sizes of at least 1, at most one of them -1, got [0, 1, 1]"),
         ({"mesh__fsdp": -1}, "config.mesh: expected sizes of at least 1, at most one of them -1, got [-1, -1, 1]"),
     ],

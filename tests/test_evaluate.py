@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from dtr1_jax import bundle, config, evaluate, mesh
+from dtr1_jax import bundle, config, evaluate, mesh, table
 from dtr1_jax.data import files, images, prompts, sources
 from dtr1_jax.specialists import segment
 from dtr1_jax.twin import transcript
@@ -55,7 +55,7 @@ def test_figures_are_those_of_the_answers(path, small, tmp_path):
             filled[round(y1) : round(y2), round(x1) : round(x2)] = True
         union = (filled | e.target.mask).sum()
         by_hand.append(0.0 if i == 2 else (filled & e.target.mask).sum() / union if union else 1.0)
-    assert [p.overlap.iou for p in predictions] == pytest.approx(by_hand, abs=0.03)
+    assert [p.measures["iou"] for p in predictions] == pytest.approx(by_hand, abs=0.03)
 
     figures = evaluate.figures(predictions)
     evaluate.write(tmp_path, predictions, pictures=2)
@@ -72,6 +72,8 @@ def test_figures_are_those_of_the_answers(path, small, tmp_path):
         assert figures[f"eval/giou/category/{r['category']}"] == pytest.approx(np.mean(same))
         same = [x["iou"] for x in rows if x["level"] == r["level"]]
         assert figures[f"eval/giou/level/{r['level']}"] == pytest.approx(np.mean(same))
+    assert figures["eval/segmentation/picture/giou"] == figures["eval/mean"] == figures["eval/giou"]
+    assert table.recompute(tmp_path / "predictions.jsonl")[1].items() <= figures.items()
     assert figures["eval/giou_low"] <= figures["eval/giou"] <= figures["eval/giou_high"]
     # four oracle twins, boxes rounded to the canvas, and one that lies in an unsound transcript but is sound itself
     assert figures["eval/twin/count_right"] == figures["eval/twin/label"] == figures["eval/twin/found"] == 1
@@ -85,7 +87,7 @@ def test_figures_are_those_of_the_answers(path, small, tmp_path):
 
 
 def test_masks_are_judged_even_where_the_reward_does_not_ask_for_them(path, small):
-    c = tiny.settings(path, reward__weights={"structure": 1.0, "mask_iou": 0.0}, train__eval_examples=2)
+    c = tiny.settings(path, reward__weights__segmentation__mask_iou=0.0, train__eval_examples=2)
     tiny.speak(small, c, oracles(c, 2)[2])
     predictions = heldout(c)
     assert "mask_iou" not in predictions[0].columns and evaluate.figures(predictions)["eval/giou"] > 0.3

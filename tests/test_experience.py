@@ -47,7 +47,7 @@ def collect(monkeypatch, rounds, resample):
     """(what `collect` makes of these rounds, the batches and keys it asked for)."""
     asked = []
 
-    def gather(params, lora, bundle, c, device_mesh, batch, key, segmenter):
+    def gather(params, lora, bundle, c, device_mesh, batch, key, segmenter, readers):
         asked.append((batch, jax.random.key_data(key).tolist()))
         return rounds[batch]
 
@@ -127,7 +127,7 @@ def example():
     rewards = Rewards({"structure": np.array([[0.0, 1.0], [1.0, 1.0]])}, e.rewards.total_bg)
     return dataclasses.replace(
         e, rollout=rollout, transcripts=transcripts, rewards=rewards, seconds={"rollout": 2.0, "score": 0.5}, tokens=20,
-        failed=1,
+        failed=1, unread=2,
     )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def test_describe_by_hand():
         "train/reward": 0.375, "train/reward_std": 0.25, "train/groups_without_spread": 0.5,
         "train/length": 2.0, "train/length_max": 3.0, "train/truncated": 0.25, "train/sound": 0.75,
         "train/reasoned": 0.25,
-        "train/entropy": (7 * 0.5 + 2.5) / 8, "train/segmenter_failed": 1.0,
+        "train/entropy": (7 * 0.5 + 2.5) / 8, "train/segmenter_failed": 1.0, "train/unread": 2.0,
         "train/rollout_s": 2.0, "train/score_s": 0.5, "train/rollout_tokens_per_s": 10.0,
         "train/structure": 0.75, "train/structure_std": 0.25,
     })  # fmt: skip
@@ -183,13 +183,14 @@ def test_each_task_keeps_its_place(monkeypatch):
 
 def test_numbers_by_task_by_hand():
     e = mix(example(), V, U)
-    rewards = Rewards(e.rewards.columns | {"f1": np.array([[np.nan] * 2, [0.5, 1.0]])}, e.rewards.total_bg)
+    columns = e.rewards.columns | {"token_f1": np.array([[0.0] * 2, [0.5, 1.0]])}
+    rewards = Rewards(columns, e.rewards.total_bg, {name: np.array([name != "token_f1", True]) for name in columns})
     assert experience.by_task(dataclasses.replace(e, rewards=rewards)) == pytest.approx({
         "train/vqa/reward": 0.5, "train/vqa/reward_std": 0.5, "train/vqa/groups_without_spread": 0.0,
         "train/vqa/length": 2.0, "train/vqa/sound": 0.5, "train/vqa/structure": 0.5,
         "train/summary/reward": 0.25, "train/summary/reward_std": 0.0, "train/summary/groups_without_spread": 1.0,
         "train/summary/length": 2.0, "train/summary/sound": 1.0, "train/summary/structure": 1.0,
-        "train/summary/f1": 0.75,
+        "train/summary/token_f1": 0.75,
     })  # fmt: skip
     assert experience.by_task(example()) == {}
 
@@ -210,3 +211,21 @@ def test_numbers_by_task_are_those_of_all_processes(monkeypatch):
     monkeypatch.setattr(experience.mesh, "total", total)
     got = experience.by_task(mix(example(), V, U))
     assert got["train/segmentation/reward"] == got["train/vqa/reward"] == 0.5 and got["train/summary/reward"] == 0.25
+
+
+def test_columns_of_several_tasks():
+    """Means are over the queries whose task has the column, also where groups of other tasks replace flat ones."""
+    first, second = made(0, [SPREAD, FLAT]), made(1, [SPREAD, SPREAD])
+    columns = {"mask_iou": np.array([[0.25, 0.75], [0, 0]]), "answer": np.array([[0, 0], [1.0, 1.0]])}
+    own = {"mask_iou": np.array([True, False]), "answer": np.array([False, True])}
+    first = dataclasses.replace(first, rewards=Rewards(columns, first.rewards.total_bg, own))
+    words = {"answer": np.array([[0.0, 1.0], [0.5, 0.5]])}
+    second = dataclasses.replace(second, rewards=Rewards(words, second.rewards.total_bg))
+    numbers = experience.describe(first)
+    assert (numbers["train/mask_iou"], numbers["train/mask_iou_std"], numbers["train/answer"]) == (0.5, 0.25, 1.0)
+    both = experience._join(first, second).rewards
+    assert both.own["mask_iou"].tolist() == [True] + [False] * 3 and both.own["answer"].tolist() == [False] + [True] * 3
+    assert both.columns["mask_iou"].tolist() == [[0.25, 0.75]] + [[0, 0]] * 3
+    assert experience.describe(experience._join(first, second))["train/answer"] == pytest.approx(2 / 3)
+    shown = experience.table(first).split("### ")
+    assert "mask_iou 0.25" in shown[1] and "answer" not in shown[1] and "mask_iou" not in shown[2]

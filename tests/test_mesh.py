@@ -211,7 +211,8 @@ def work(rank: int, out: str) -> None:
     assert all((x == y).all() for x, y in zip(jax.tree.leaves(back), jax.tree.leaves(prompt)))
     assert (mesh.local(jax.jit(lambda x: x, out_shardings=mesh.replicated(m))(there.next_b)) == prompt.next_b).all()
     if rank >= 0:
-        assert mesh.mean({"a": 1.0 + rank, "b": 4.0}) == {"a": 1.5, "b": 4.0}
+        some = {"c": 3.0} if rank else {}  # of a task that only one process had
+        assert mesh.mean({"a": 1.0 + rank, **some, "b": 4.0}) == {"a": 1.5, "b": 4.0, "c": 3.0}
         assert (mesh.least(5 - rank), mesh.most(5 - rank)) == (4, 5)
     weights = mesh.put({"base": small.params()}, mesh.shardings(m, {"base": small.params()}))["base"]
     sampled = mesh.local(rl_rollout.sample(

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from configs import seg
-from dtr1_jax import config, evaluate
+from dtr1_jax import config, evaluate, types
 from dtr1_jax.data import jsonl
 from dtr1_jax.models import policy, spec
-from dtr1_jax.rewards import structure
+from dtr1_jax.rewards import columns, structure
 from dtr1_jax.twin import text, transcript
 
 ROOT = Path(__file__).parents[1]
@@ -188,8 +188,13 @@ def test_example_of_a_transcript():
 
 
 def test_reward_table():
-    rows = dict(re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", read("README.md"), re.MULTILINE))
-    assert {name: float(weight) for name, weight in rows.items()} == seg.get_config().reward.weights.to_dict()
+    rows = re.findall(r"^\| `(\w+)` ((?:\| [\d.]* ?){4})\|", read("README.md"), re.MULTILINE)
+    shown = {task: {} for task in types.TASKS}
+    for name, cells in rows:
+        for task, weight in zip(types.TASKS, cells.split("|")[1:]):
+            shown[task] |= {name: float(weight)} if weight.strip() else {}
+    assert shown == seg.get_config().reward.weights.to_dict()
+    assert [name for name, _ in rows] == list(columns.COLUMNS)
     assert f"else {structure.CAP} x (stages passed) / 5" in read("README.md")
 
 

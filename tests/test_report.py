@@ -70,7 +70,7 @@ def log(workdir, rows):
 
 
 def test_whole_run(tmp_path):
-    config = {"policy": {"name": "tiny"}, "reward": {"weights": {"box_iou": 1}}}
+    config = {"policy": {"name": "tiny"}, "reward": {"weights": {"grounding": {"box_iou": 1}}}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     train = [{"step": s, "train/reward": s / 10, "train/box_iou": 0.1, "train/kl": 0.0, "odd": 1} for s in range(1, 11)]
     log(
@@ -102,6 +102,20 @@ def test_whole_run(tmp_path):
     ):
         assert words in page.text, words
     assert page.count("article") == 2 and page.count("img") == 3
+
+
+def test_a_run_of_other_tasks(tmp_path):
+    shared = {"eval/mean": 0.5, "eval/structure": 1.0}
+    log(tmp_path, [{"step": s, **shared, "eval/vqa/video/accuracy": 0.25 + s / 4} for s in (0, 1)])
+    words = {"metric": "accuracy", "value": 0.5, "references": ["two", "<b>2"], "answer": {"text": "3"}, "giou": None}
+    gallery(tmp_path, "after", [record(**words, pictures={}), record("b", references=3, value="much", giou=None)])
+    page = Page(report.build(tmp_path))
+    for said in (
+        "vqa, video: accuracy held-out 0.250 → 0.500 +0.250", "mean of the tasks held-out 0.500", "accuracy 0.50",
+        "reference two", "reference <b>2", "Held-out, by task",
+    ):  # fmt: skip
+        assert said in page.text, said
+    assert "gIoU" not in page.text and "IoU 0" not in page.text
 
 
 def test_page_is_self_contained_and_forbids_scripts(tmp_path):

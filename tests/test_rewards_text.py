@@ -111,7 +111,7 @@ def test_similarity_without_rows_is_an_error_and_nan_is_0():
 
 def test_in_worker_processes(tmp_path):
     captions.write_frequencies(tmp_path / "idf.json", TABLE)
-    columns = ["cider", "rouge_l", "bleu4"]
+    columns = ["cider", "rouge_l", "bleu"]
     path = str(tmp_path / "idf.json")
     items = [{"columns": columns, "answer": a, "references": list(r), "table": path} for a, r in CAPTIONS]
     items.append({"columns": columns, "answer": None, "references": ["a"]})

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from configs import default
 from dtr1_jax import config
-from dtr1_jax.rewards import resolve, score
+from dtr1_jax.rewards import columns, resolve, score
 from dtr1_jax.twin.schema import Answer, Object, Twin
 from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
@@ -20,8 +21,11 @@ TWIN = Twin((8, 4), (LEFT, RIGHT))
 
 
 def settings(mask_size=16, **weights):
+    """Rewards with these weights in each task that has the column."""
     weights = weights or {"structure": 0.5, "mask_iou": 1.0, "box_iou": 0.25}
-    return config.Reward(weights=weights, segmenter="box", mask_size=mask_size, deadline=1.0, workers=1)
+    of_task = {task: {n: w for n, w in weights.items() if n in known} for task, known in columns.OF.items()}
+    shipped = config.from_configdict(default.get_config()).reward
+    return dataclasses.replace(shipped, weights=of_task, segmenter="box", mask_size=mask_size)
 
 
 def say(*ids, twin=TWIN, canvas=CANVAS):
@@ -95,7 +99,7 @@ def test_columns_and_total_by_hand():
         rewards.total_bg, [[1.75, 1.125, 0.5, 0.5 * broken], [1.75, 0.5, 1.75, 0.5 * broken]], rtol=1e-6
     )
     assert list(rewards.columns) == ["structure", "mask_iou", "box_iou"]
-    for x in jax.tree.leaves(rewards):
+    for x in jax.tree.leaves((rewards.columns, rewards.total_bg)):
         assert isinstance(x, np.ndarray) and x.dtype == np.float32 and x.shape == (2, 4)
     assert outcomes[0][3].mask is None and not outcomes[0][3].failed
     np.testing.assert_array_equal(outcomes[0][0].mask, fill(np.zeros((4, 8)), np.array([WANT_LEFT])))
@@ -238,14 +242,22 @@ def test_one_compilation_for_batches_of_one_shape():
 
 
 def test_weights_are_checked_with_the_nearest_name():
-    score.check_weights({"structure": 1.0, "mask_iou": 0.0})
-    with pytest.raises(config.ConfigError, match=r'mask_io: unknown column \(did you mean "mask_iou"\?\)'):
-        score.check_weights({"mask_io": 1.0})
-    with pytest.raises(config.ConfigError, match="box_iou: expected a finite number, got inf"):
-        score.check_weights({"structure": 1.0, "box_iou": float("inf")})
-    for nothing in ({}, {"structure": 0.0}):
-        with pytest.raises(config.ConfigError, match="every reward would be 0"):
-            score.check_weights(nothing)
+    good = {task: {"structure": 1.0} for task in columns.OF}
+    score.check_weights(good)
+    score.check_weights(default.get_config().reward.weights.to_dict())
+    cases = [
+        ({"segmentation": {"mask_io": 1.0}}, r'segmentation.mask_io: unknown column \(did you mean "mask_iou"\?\)'),
+        ({"vqa": {"structure": 1.0, "mask_iou": 1.0}}, r"vqa.mask_iou: unknown column"),
+        ({"vqua": {"answer": 1.0}}, r'weights.vqua: unknown task \(did you mean "vqa"\?\)'),
+        ({"summary": {"structure": 1.0, "bleu": float("inf")}}, "summary.bleu: expected a finite number, got inf"),
+        ({"grounding": {}}, "weights.grounding: expected a weight other than 0"),
+        ({"grounding": {"structure": 0.0}}, "every reward would be 0"),
+    ]
+    for change, message in cases:
+        with pytest.raises(config.ConfigError, match=message):
+            score.check_weights(good | change)
+    with pytest.raises(config.ConfigError, match=r"weights\.vqa: expected"):
+        score.check_weights({task: good[task] for task in columns.OF if task != "vqa"})
 
 
 def scene(*boxes):

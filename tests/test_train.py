@@ -205,7 +205,7 @@ def test_no_steps_is_one_evaluation(path, small, tmp_path):
     ("changes", "message"),
     [
         ({"mesh__data": 3}, "config.mesh: data x fsdp x tensor = 3 x 1 x 1 = 3 devices, but there are 1"),
-        ({"reward__weights": {"structur": 1.0}}, 'structur: unknown column .did you mean "structure"'),
+        ({"reward__weights": {"vqa": {"structur": 1.0}}}, 'vqa.structur: unknown column .did you mean "structure"'),
         ({"lora__rank": 2, "lora__targets": "encoder/.*"}, "config.lora.targets = 'encoder/.*'.*decoder/q"),
         ({"lora__rank": 2, "lora__targets": "("}, "config.lora.targets = '\\('"),
     ],

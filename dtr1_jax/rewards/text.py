@@ -1,9 +1,9 @@
 """Rewards of answers in words: pure host functions of (answer, references), each in [0, 1].
 
     rouge_l     ROUGE-L as COCO's captions have it (benchmarks/captions.py)
-    bleu4       BLEU-4 of one sentence, smoothed, by sacrebleu
+    bleu4       (column "bleu") BLEU-4 of one sentence, smoothed, by sacrebleu
     cider       CIDEr-D / 10, weighed by a fixed table of document frequencies
-    similarity  cosine of sentence embeddings, from a function that is passed in (models/bert.py makes one)
+    similarity  cosine of sentence embeddings, from a function that is passed in (models/sentence.py makes one)
 
 The answer is a policy's and may be anything: empty, in any script, huge, with lone surrogates. It is cleaned and cut
 first, so each of these takes a few milliseconds and none raises. An answer or a reference without words scores 0, as
@@ -92,7 +92,7 @@ def similarity(answers: Sequence[str | None], references: Sequence[Sequence[str]
     return [min(max(score, 0.0), 1.0) if np.isfinite(score) else 0.0 for score in scores]
 
 
-PLAIN = {"rouge_l": rouge_l, "bleu4": bleu4, "cider": cider}  # columns that need no model
+PLAIN = {"rouge_l": rouge_l, "bleu": bleu4, "cider": cider}  # columns that need no model
 
 
 def score_item(item: dict) -> list[float]:

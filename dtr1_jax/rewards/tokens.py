@@ -178,8 +178,33 @@ def answer_scores(
     return scores_bg
 
 
+def f1_scores(answers: Sequence[str | None], references: Sequence[Sequence[str]]) -> np.ndarray:
+    """float32[n], each in [0, 1]: the best token F1 of each of n answers with its references.
+
+    None, an answer without words, and an answer without references score 0. Raises ValueError where the numbers of
+    answers and references differ; no answer makes it raise.
+    """
+    rows = [i for i, pair in enumerate(zip(answers, references, strict=True)) if pair[0] is not None and pair[1]]
+    scores_n = np.zeros(len(answers), np.float32)
+    if rows:
+        _, f1_nt = _compared([answers[i] for i in rows], [references[i] for i in rows])
+        scores_n[rows] = f1_nt.max(1)
+    return scores_n
+
+
 def _open(answers: list[str], references: list[Sequence[str]]) -> np.ndarray:
     """float32[n]: rewards of open answers, each with its references."""
+    same_nt, f1_nt = _compared(answers, references)
+    agree_n, f1_n = same_nt.sum(1), f1_nt.max(1)
+    people_n = np.array([min(len(right), REFERENCES) for right in references])
+    # The mean over the subsets that leave one person out, as in benchmarks/vqa.py.
+    soft_n = (agree_n * np.clip((agree_n - 1) / 3, 0, 1) + (people_n - agree_n) * np.clip(agree_n / 3, 0, 1)) / people_n
+    right_n = np.where(people_n >= 4, soft_n, agree_n > 0)
+    return np.maximum(right_n, PARTIAL * f1_n).astype(np.float32)
+
+
+def _compared(answers: list[str], references: list[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+    """(exact match, token F1) float32[n, t] of each of n answers with its references; 0 where there is none."""
     references = [right[:REFERENCES] for right in references]
     # Sizes are powers of two, so that a run compiles few programs.
     n, t = (1 << (size - 1).bit_length() for size in (len(answers), max(map(len, references))))
@@ -188,16 +213,10 @@ def _open(answers: list[str], references: list[Sequence[str]]) -> np.ndarray:
     flat = [text for right in references for text in [*right, *[""] * (t - len(right))]] + [""] * t * (n - len(answers))
     ids_ntk, valid_ntk = (x.reshape(n, t, WORDS) for x in word_ids(flat, vocabulary))
     there_nt = np.array([[i < len(right) for i in range(t)] for right in references + [[]] * (n - len(references))])
-    same_nt, f1_nt = jax.device_get(_compare(ids_nk, valid_nk, ids_ntk, valid_ntk))
     # An answer without words, or one that only repeats a reference without words, is no answer.
     there_nt &= valid_nk.any(1)[:, None]
-    f1_n = np.where(there_nt, f1_nt, 0.0).max(1)[: len(answers)]
-    agree_n = np.where(there_nt, same_nt, 0.0).sum(1)[: len(answers)]
-    people_n = np.array([len(right) for right in references])
-    # The mean over the subsets that leave one person out, as in benchmarks/vqa.py.
-    soft_n = (agree_n * np.clip((agree_n - 1) / 3, 0, 1) + (people_n - agree_n) * np.clip(agree_n / 3, 0, 1)) / people_n
-    right_n = np.where(people_n >= 4, soft_n, agree_n > 0)
-    return np.maximum(right_n, PARTIAL * f1_n).astype(np.float32)
+    found = jax.device_get(_compare(ids_nk, valid_nk, ids_ntk, valid_ntk))
+    return tuple(np.where(there_nt, x, 0.0)[: len(answers)] for x in found)
 
 
 @jax.jit

@@ -1,0 +1,126 @@
+"""All tasks on pictures and videos of TwinWorld: what the oracle says is worth all there is, and the file says so."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tiny
+from test_evaluate import heldout
+from test_score import Segmenter
+
+from configs import default
+from dtr1_jax import config, evaluate, measures, table
+from dtr1_jax.data import prompts
+from dtr1_jax.data.twinworld import tasks
+from dtr1_jax.rewards import score
+from dtr1_jax.rewards.readers import Readers
+from dtr1_jax.twin import text, transcript
+from dtr1_jax.types import TASKS
+
+EACH = 2
+
+
+def oracle(example):
+    """(canvas, transcript) of a flawless policy."""
+    frames = tuple(map(int, example.media[0].index)) if example.media else ()
+    canvas = text.Canvas(text.Frame.NORM1000, example.image.shape[1::-1], frames)
+    parsed = transcript.parse(prompts.oracle(example, canvas), task=example.task, canvas=canvas)
+    assert parsed.sound, parsed.faults
+    return canvas, parsed
+
+
+@pytest.fixture(scope="module")
+def scored():
+    """Predictions of the oracle on all eight cells in one batch, and its rewards."""
+    reward = config.from_configdict(default.get_config()).reward
+    reward = dataclasses.replace(reward, segmenter="box", deadline=60.0, workers=1)
+    examples = [tasks.example(task, 3, "heldout", i, video=video, max_objects=5)
+                for task in TASKS for video in (False, True) for i in range(EACH)]  # fmt: skip
+    said = [oracle(example) for example in examples]
+    with Readers(reward) as readers:
+        rewards, outcomes = score.score(
+            [[parsed] for _, parsed in said], examples, [canvas for canvas, _ in said], Segmenter(), reward, readers
+        )
+    predictions = [
+        evaluate.Prediction(
+            e, canvas, parsed, outcome,
+            {name: float(x[i, 0]) for name, x in rewards.columns.items() if rewards.own[name][i]},
+            measures.measure(e, parsed, outcome),
+        )
+        for i, (e, (canvas, parsed), (outcome,)) in enumerate(zip(examples, said, outcomes))
+    ]  # fmt: skip
+    return predictions, rewards
+
+
+def test_the_oracle_earns_all_but_what_masks_lose(scored):
+    _, rewards = scored
+    for name, column in rewards.columns.items():
+        least = {"mask_iou": 0.3, "box_iou": 0.85, "bleu": 0.99, "cider": 0.0}.get(name, 1.0)
+        assert (column[rewards.own[name]] >= least - 1e-6).all(), (name, column)
+    assert set(rewards.columns) == {"structure", "mask_iou", "box_iou", "answer", "rouge_l", "bleu", "cider"}
+
+
+def test_figures_of_all_tasks(scored, tmp_path):
+    predictions, _ = scored
+    figures = evaluate.figures(predictions)
+    for task in TASKS:
+        for modality in measures.MODALITIES:
+            assert figures[f"eval/{task}/{modality}/examples"] == EACH
+    for name in ("vqa/picture/accuracy", "vqa/video/accuracy", "summary/picture/rouge_l", "summary/video/rouge_l",
+                 "grounding/picture/acc"):  # fmt: skip
+        assert figures[f"eval/{name}"] == pytest.approx(1.0), name
+    assert figures["eval/grounding/video/viou"] > 0.85 and figures["eval/segmentation/video/jf"] > 0.3
+    assert figures["eval/giou"] == figures["eval/segmentation/picture/giou"] > 0.3
+    assert figures["eval/answer"] == figures["eval/rouge_l"] == 1.0
+    mains = [c.value for c in table.cells([evaluate.row(p) for p in predictions]) if c.category == c.level == "all"]
+    assert len(mains) == 8 and figures["eval/mean"] == pytest.approx(np.mean(mains))
+
+    evaluate.write(tmp_path, predictions, pictures=len(predictions))
+    cells, again = table.recompute(tmp_path / "predictions.jsonl")
+    assert again.items() <= figures.items() and cells == table.cells([evaluate.row(p) for p in predictions])
+    rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    for r in rows:
+        kinds = {"image", "twin"} | ({"target", "answer"} if r["task"] in ("segmentation", "grounding") else set())
+        assert set(r["pictures"]) == kinds and r["thought"] in r["transcript"] and 0 <= r["value"] <= 1
+        assert bool(r["references"]) == (r["task"] in ("vqa", "summary"))
+
+
+def test_a_column_is_in_the_row_of_its_tasks_alone(scored):
+    for p in scored[0]:
+        assert ("mask_iou" in p.columns) == (p.example.task == "segmentation")
+        assert ("answer" in p.columns) == (p.example.task == "vqa") and "structure" in p.columns
+
+
+class Mixed:
+    """A source of all tasks on pictures."""
+
+    def __init__(self):
+        self.examples = [tasks.example(task, 0, "heldout", 1) for task in TASKS]
+
+    def __len__(self):
+        return len(self.examples)
+
+    def __getitem__(self, index):
+        return self.examples[index]
+
+
+def test_a_policy_on_a_source_of_all_tasks(path, small):
+    c = tiny.settings(path, train__eval_examples=4, train__eval_batch=4, reward__weights__summary__rouge_l=0.0,
+                      reward__weights__summary__bleu=0.0, reward__weights__summary__cider=0.0,
+                      reward__weights__segmentation__mask_iou=0.0, data__max_objects=7)  # fmt: skip
+    source = Mixed()
+    texts = []
+    for e in source.examples:
+        canvas = text.Canvas(text.Frame.PIXEL, (64, 64))
+        texts.append(prompts.oracle(e, canvas))
+    tiny.speak(small, c, texts)
+    predictions = heldout(c, source)
+    assert [p.transcript.sound for p in predictions] == [True] * 4
+    assert [list(p.measures) for p in predictions] == [
+        ["intersection", "union", "iou"], ["acc", "iou"], ["accuracy"], ["rouge_l"]
+    ]  # fmt: skip
+    assert [p.outcome.mask is None for p in predictions] == [False, True, True, True]
+    figures = evaluate.figures(predictions)
+    assert figures["eval/vqa/picture/accuracy"] == figures["eval/summary/picture/rouge_l"] == 1.0
+    assert figures["eval/twin/label"] == 1.0

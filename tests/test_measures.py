@@ -1,0 +1,112 @@
+"""What one answer adds to its benchmark's figures: by hand, and for answers that are none."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from test_score import CANVAS, WANT_LEFT, Segmenter, example, say, say_boxes
+from test_score_tasks import FILM, PATH, answered, asked, film, tell
+
+from dtr1_jax import measures
+from dtr1_jax.benchmarks import boxes, video
+from dtr1_jax.rewards import clips, resolve
+from dtr1_jax.twin.schema import Answer
+from dtr1_jax.twin.transcript import parse
+
+BROKEN = parse("no", task="segmentation", canvas=CANVAS)
+
+
+def measured(query, transcript, canvas=CANVAS, segment=None):
+    masked = [query.task == "segmentation"]
+    outcome = resolve.outcomes([[transcript]], [query], [canvas], segment or Segmenter(), masked)[0][0]
+    return measures.measure(query, transcript, outcome)
+
+
+def test_segmentation_of_a_picture():
+    query = example(WANT_LEFT)
+    assert measured(query, say(1, 7)) == {"intersection": 16, "union": 32, "iou": 0.5}
+    assert measured(query, BROKEN) == {"intersection": 0, "union": 16, "iou": 0.0}
+    assert measured(example(), say())["iou"] == 1.0 and measured(example(), BROKEN)["iou"] == 0.0
+    assert measured(example(), say(1), segment=lambda *_: [None])["iou"] == 0.0
+
+
+def test_segmentation_of_a_picture_whose_target_has_another_size():
+    query = example(WANT_LEFT)
+    large = np.kron(query.target.mask, np.ones((10, 10), bool))
+    query = dataclasses.replace(query, target=dataclasses.replace(query.target, mask=large))
+    assert measured(query, say(1)) == {"intersection": 1600, "union": 1600, "iou": 1.0}
+
+
+def test_segmentation_of_a_video():
+    query = film()
+    assert measured(query, tell(Answer(objects=(1,))), FILM) == {"j": 1.0, "f": 1.0}
+    wrong = tell(Answer(objects=(2,)))
+    outcome = resolve.outcomes([[wrong]], [query], [FILM], Segmenter())[0][0]
+    want = video.score(list(outcome.masks), list(query.target.masks))
+    assert measured(query, wrong, FILM) == pytest.approx({"j": want.j, "f": want.f}) and 0 < want.j < 1
+    some = film(labelled=np.array([True, False, False]))
+    assert measured(some, wrong, FILM) == {"j": 1.0, "f": 1.0}  # in the first frame both objects are in one place
+    none = film(labelled=np.zeros(3, bool))
+    broken = parse("no", task="segmentation", canvas=FILM)
+    assert measured(none, wrong, FILM) == measured(query, broken, FILM) == {"j": 0.0, "f": 0.0}
+
+
+def test_grounding_of_a_picture():
+    query = example(WANT_LEFT, task="grounding")
+    assert measured(query, say_boxes((0, 0, 4, 4))) == {"acc": 1.0, "iou": 1.0}
+    assert measured(query, say_boxes((0, 0, 1, 4))) == {"acc": 0.0, "iou": 0.25}
+    assert measured(query, say_boxes((0, 0, 4, 4), (4, 0, 8, 4))) == {"acc": 0.0, "iou": 0.5}
+    assert measured(query, say_boxes()) == measured(query, BROKEN) == {"acc": 0.0, "iou": 0.0}
+    nothing = example(task="grounding")
+    assert measured(nothing, say_boxes()) == {"acc": 1.0, "iou": 1.0}
+    assert measured(nothing, BROKEN) == {"acc": 0.0, "iou": 0.0}
+
+
+def test_grounding_of_a_video():
+    query = film(task="grounding")
+    assert measured(query, tell(Answer(objects=(1,)), "grounding"), FILM) == {"iou": 1.0}
+    first = tell(Answer(boxes=((0, 0, 4, 4),)), "grounding")
+    assert measured(query, first, FILM) == pytest.approx({"iou": 1 / 3})
+    assert measured(query, parse("no", task="grounding", canvas=FILM), FILM) == {"iou": 0.0}
+    assert measured(film(PATH[:0], task="grounding"), tell(Answer(objects=()), "grounding"), FILM) == {"iou": 1.0}
+
+
+def test_matched_tracks_are_those_of_the_reward():
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        m, n, frames = rng.integers(0, 4, 2).tolist() + [5]
+        said, wanted = (np.sort(rng.random((k, frames, 2, 2)), 2).reshape(k, frames, 4) for k in (m, n))
+        for tracks in (said, wanted):
+            tracks[rng.random(tracks.shape[:2]) < 0.3] = 0
+        counted = rng.random(frames) < 0.7
+        want = clips.track_scores([said.astype(np.float32)], wanted.astype(np.float32), counted)
+        assert boxes.matched_tracks(said, wanted, counted) == pytest.approx(want[0], abs=1e-5)
+        first = [x[:, :1].astype(np.float32) for x in (said, wanted)]
+        want = clips.track_scores(first[:1], first[1], np.ones(1, bool))
+        seen = [x[:, 0][x[:, 0].any(1)] for x in (said, wanted)]
+        assert boxes.matched(*seen) == pytest.approx(want[0], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("references", "answer", "accuracy"),
+    [
+        (("two",), "2", 1.0), (("2",), "there are two.", 1.0), (("2",), "3", 0.0), (("yes",), "Yes, it is", 1.0),
+        (("red mug",), "the red mug", 1.0), (("red mug",), "mug", 0.0), (("mug", "cup"), "cup", 1.0),
+        (("red",) * 2 + ("blue",) * 8, "red", 0.6), ((), "red", 0.0), (("قطة",), "قطة", 1.0),
+    ],
+)  # fmt: skip
+def test_accuracy(references, answer, accuracy):
+    assert measured(asked(*references), answered(answer)) == pytest.approx({"accuracy": accuracy})
+
+
+def test_words_that_are_none():
+    unsound = parse("two", task="vqa", canvas=CANVAS)
+    other_form = parse(say(1).text, task="vqa", canvas=CANVAS)
+    for said in (unsound, other_form):
+        assert measured(asked("two"), said) == {"accuracy": 0.0}
+        assert measured(asked("two", task="summary"), said) == {"rouge_l": 0.0}
+    assert measured(asked("a cat sat", task="summary"), answered("a cat sat", "summary")) == {
+        "rouge_l": pytest.approx(1)
+    }
+    assert measured(asked(task="summary"), answered("a cat", "summary")) == {"rouge_l": 0.0}
+    assert measured(asked("a b", task="summary"), answered("x " * 30_000, "summary")) == {"rouge_l": 0.0}

@@ -1,0 +1,115 @@
+"""Columns of words: the numbers of the functions themselves, each answer once, and what falls costs itself alone."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from test_score import settings
+
+from dtr1_jax import config
+from dtr1_jax.benchmarks import captions
+from dtr1_jax.rewards import text, tokens
+from dtr1_jax.rewards.readers import Readers
+from dtr1_jax.workers import Failure
+
+ROWS = [
+    ("what?", "a red mug", ("the red mug", "a mug")),
+    ("what?", "a red mug", ("the red mug", "a mug")),
+    ("what?", None, ("the red mug",)),
+    ("say", "猫 " * 3000, ("a cat", "猫")),
+    ("say", "no reference", ()),
+]
+SLOW = {"deadline": 60.0, "workers": 1}  # of a test's machine
+
+
+def embed(texts):
+    found = np.array([[len(t), t.count("a"), 1.0] for t in texts])
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def test_columns_are_those_of_the_functions(tmp_path):
+    path = str(tmp_path / "idf.json")
+    table = captions.frequencies([["the red mug", "a mug"], ["a cat"], ["the dog"]])
+    captions.write_frequencies(path, table)
+    weights = {"rouge_l": 1.0, "bleu": 1.0, "cider": 1.0, "token_f1": 1.0, "similarity": 1.0}
+    reward = dataclasses.replace(settings(**weights), idf=path, sentences="folder", **SLOW)
+    names = [tuple(weights)] * 3 + [("rouge_l",), tuple(weights)]
+    with Readers(reward, lambda folder: embed if folder == "folder" else None) as readers:
+        got = readers.columns(ROWS, names)
+        assert readers.failures == 0
+    _, answer, references = ROWS[0]
+    assert got[0] == got[1] == pytest.approx({
+        "rouge_l": text.rouge_l(answer, references), "bleu": text.bleu4(answer, references),
+        "cider": text.cider(answer, references, table), "token_f1": float(tokens.f1_scores([answer], [references])[0]),
+        "similarity": text.similarity([answer], [references], embed)[0],
+    })  # fmt: skip
+    assert got[0]["token_f1"] == pytest.approx(1.0) and got[0]["cider"] > 0  # articles do not count
+    assert got[3] == {"rouge_l": text.rouge_l(*ROWS[3][1:])} and got[3]["rouge_l"] > 0
+    assert got[2] == got[4] == dict.fromkeys(weights, 0.0)
+
+
+class Fallen:
+    """A pool that loses the first item."""
+
+    failures = {"timeouts": 1}  # noqa: RUF012
+
+    def __init__(self):
+        self.sent = []
+
+    def map(self, items):
+        self.sent += items
+        return [Failure("timeout", "slow")] + [text.score_item(item) for item in items[1:]]
+
+    def close(self):
+        pass
+
+
+def test_equal_answers_are_sent_once_and_a_failure_costs_its_answer():
+    readers = Readers(settings(rouge_l=1.0))
+    readers._pool = Fallen()
+    rows = [ROWS[0], ("", "the red mug", ("the red mug",)), ROWS[1], ("", "x" * 100_000, ("x",))]
+    got = readers.columns(rows, [("rouge_l",)] * 4)
+    assert [item["answer"] for item in readers._pool.sent] == ["a red mug", "the red mug", "x" * text.CUT]
+    assert [row["rouge_l"] for row in got] == [0.0, 1.0, 0.0, 0.0] and readers.failures == 1
+
+
+def test_no_worker_starts_for_nothing():
+    with Readers(settings(rouge_l=1.0, token_f1=1.0)) as readers:
+        assert (
+            readers.columns([ROWS[2], ROWS[4], ROWS[0]], [("rouge_l",), ("rouge_l",), ("token_f1",)])[2]["token_f1"] > 0
+        )
+        assert readers.columns([], []) == [] and readers._pool is None
+
+
+def test_the_judge_is_asked():
+    class Judge:
+        failures = {"garbage": 2}  # noqa: RUF012
+
+        def scores(self, questions):
+            return [0.7 if questions == [ROWS[0]] else 0.0]
+
+        def close(self):
+            self.closed = True
+
+    with Readers(settings(rouge_l=1.0)) as readers:
+        readers._judge = judge = Judge()
+        assert readers.columns(ROWS[:1], [("judge",)]) == [{"judge": 0.7}] and readers.failures == 2
+    assert judge.closed
+
+
+@pytest.mark.parametrize(
+    ("weights", "changes", "message"),
+    [
+        ({"cider": 1.0}, {"idf": "nowhere.json"}, "config.reward.idf: nowhere.json: expected JSON"),
+        ({"similarity": 1.0}, {}, "config.reward.sentences: expected the folder of a sentence model, got ''"),
+        ({"judge": 1.0}, {}, "config.reward.judge: expected url and model, got '' and ''"),
+        ({"judge": 1.0}, {"judge__url": "ftp://x", "judge__model": "m"}, r"config\.reward\.judge\.url: expected http"),
+    ],
+)
+def test_what_is_missing_is_said_at_the_start(weights, changes, message):
+    reward = settings(**weights)
+    judge = {name.removeprefix("judge__"): value for name, value in changes.items() if name.startswith("judge__")}
+    changes = {name: value for name, value in changes.items() if not name.startswith("judge__")}
+    reward = dataclasses.replace(reward, judge=dataclasses.replace(reward.judge, **judge), **changes)
+    with pytest.raises(config.ConfigError, match=message):
+        Readers(reward, lambda folder: embed)
