@@ -61,7 +61,9 @@ def difference(file: Path, params: dict, shape: spec.Spec, rows: list[list[int]]
     """Largest |logit difference| to transformers' own reading of the file, float32."""
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32).eval()
     most = 0.0
     for ids in rows:

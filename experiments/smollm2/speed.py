@@ -79,9 +79,11 @@ class Theirs:
     def __init__(self, file: Path, new_tokens: int, threads: int):
         import torch
         from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
 
         self.torch, self.new_tokens = torch, new_tokens
         torch.set_num_threads(threads)
+        logging.disable_progress_bar()
         self.model = AutoModelForCausalLM.from_pretrained(
             str(file.parent), gguf_file=file.name, dtype=torch.float32
         ).eval()  # fmt: skip
