@@ -46,7 +46,7 @@ class Policy:
     fps: float
     max_frames: int
     prompt_tokens: int
-    prompt: Literal["brief", "full"]
+    prompt: Literal["brief", "full", "example"]
     constructor: Literal["policy", "given"]
 
 
@@ -317,6 +317,12 @@ def _cross_checks(c: Config) -> list[str]:
         "policy.weights_dtype",
         "float32 where all weights are trained (lora.rank = 0): steps are smaller than what bfloat16 or int8 can hold",
         c.policy.weights_dtype,
+    )
+    check(
+        c.policy.prompt != "example" or c.policy.constructor == "given",
+        "policy.prompt",
+        "brief or full where the policy writes the twin (example is for constructor given)",
+        c.policy.prompt,
     )
     check(0 <= c.lora.dropout < 1, "lora.dropout", "a share in [0, 1)", c.lora.dropout)
     for name, got in (("lora.dropout", c.lora.dropout), ("lora.rslora", c.lora.rslora)):

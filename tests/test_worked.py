@@ -1,0 +1,61 @@
+"""Worked examples: sound in every task, and in the prompt before the query, as turns of the chat."""
+
+import dataclasses
+
+import pytest
+
+from configs import default
+from dtr1_jax import bundle, config, types
+from dtr1_jax.data import prompts, tokens, worked
+from dtr1_jax.data.twinworld import generate
+from dtr1_jax.twin import text as twin_text
+from dtr1_jax.twin import transcript
+from dtr1_jax.twin.text import Canvas, Frame
+
+T = tokens.load(bundle.ASSETS / "tiny")
+SCENE = generate.example(0, "train", 3, size=96, min_objects=2, max_objects=3)
+STYLE = prompts.Style(T, None, Frame.NORM1000, "example", 1500, "given")
+
+
+@pytest.mark.parametrize("task", types.TASKS)
+def test_each_example_is_sound(task):
+    replies = [m["content"] for m in worked.turns(task, lambda twin, asked: asked) if m["role"] == "assistant"]
+    for (twin, query, thought, answer), reply in zip(worked.EXAMPLES[task], replies, strict=True):
+        canvas = Canvas(Frame.NORM1000, twin.size)
+        text = transcript.compose(twin, thought, answer)
+        assert transcript.parse(text, task=task, canvas=canvas).sound
+        read = transcript.parse(reply, task=task, canvas=canvas, constructor="given", given=twin)
+        assert read.sound and query.strip()
+
+
+def test_answers_of_the_examples_are_right():
+    (pets, _, _, largest), (street, _, _, nothing) = worked.EXAMPLES["segmentation"]
+    areas = {o.id: (o.box[2] - o.box[0]) * (o.box[3] - o.box[1]) for o in pets.objects if o.label in ("dog", "cat")}
+    assert largest.objects == (max(areas, key=areas.get),)
+    assert nothing.objects == () and {o.label for o in street.objects} == {"car", "tree"}
+
+
+@pytest.mark.parametrize("task", types.TASKS)
+def test_they_stand_before_the_query(task):
+    example = dataclasses.replace(SCENE, task=task)
+    fields, pictures, canvas = prompts.prompt(example, STYLE)
+    brief, _, _ = prompts.prompt(example, dataclasses.replace(STYLE, words="brief"))
+    text, alone = (T.hf.decode(f["token_bp"][f["mask_bp"]]) for f in (fields, brief))
+    assert pictures is None
+    turn = f"<twin>{twin_text.dumps_twin(prompts.given(example, canvas))}</twin>\n{example.query}"
+    assert turn in alone and text.count(turn) == 1
+    places = [text.index(turn)]
+    turns = worked.turns(task, lambda twin, query: f"<twin>{twin_text.dumps_twin(twin)}</twin>\n{query}")
+    for message in reversed(turns):
+        assert text.count(message["content"]) == 1
+        places.append(text.index(message["content"]))
+    assert places == sorted(places, reverse=True)
+
+
+def test_the_policy_that_writes_twins_has_no_such_examples():
+    values = default.get_config()
+    values.policy.prompt = "example"
+    with pytest.raises(config.ConfigError, match=r"policy\.prompt: expected brief or full where the policy writes"):
+        config.from_configdict(values)
+    values.policy.constructor = "given"
+    assert config.from_configdict(values).policy.prompt == "example"
