@@ -12,8 +12,8 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.seed = 0  # root of all randomness; everything else is folded in from it
 
     c.data = ConfigDict()
-    c.data.source = "twinworld"  # twinworld | coco | davis | jsonl
-    c.data.root = ""  # coco, davis: folder with annotations and images; jsonl: the file
+    c.data.source = "twinworld"  # twinworld | coco | davis | jsonl | easy_vqa
+    c.data.root = ""  # coco, davis, easy_vqa: folder with annotations and images; jsonl: the file
     c.data.task = "segmentation"  # segmentation | grounding | vqa | summary | unified (those of data.mix, interleaved)
     c.data.mix = ConfigDict()  # unified: weights of the tasks' shares; a weight of 0 leaves the task out
     c.data.mix.segmentation = 1.0

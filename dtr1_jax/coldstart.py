@@ -5,6 +5,7 @@ From nothing, or, where config.policy.path is set, from the weights there.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import jax
 
 from dtr1_jax import bundle as bundles
 from dtr1_jax import checkpoint, config, interrupt, mesh, metrics
-from dtr1_jax.data import pipeline, sources, vision
+from dtr1_jax.data import mixture, pipeline, sources, vision
 from dtr1_jax.data.twinworld import dense
 from dtr1_jax.models import policy, weights
 from dtr1_jax.rl import sft
@@ -23,17 +24,19 @@ from dtr1_jax.types import Demonstration
 log = logging.getLogger(__name__)
 
 
-def objects(c: config.Config) -> Callable[[int], int]:
-    """Step -> number of objects in all of its scenes, so that its transcripts are about equally long.
+def objects(c: config.Config, video: bool = False) -> Callable[[int, int], int]:
+    """(step, turn) -> number of objects in all of its scenes, so that its transcripts are about equally long.
 
-    It takes turns from data.min_objects to a most that grows to data.max_objects over sft.curriculum.
+    It takes turns from data.min_objects to a most that grows to data.max_objects over sft.curriculum; in videos to
+    data.max_video_objects.
     """
-    fewest, most = c.data.min_objects, c.data.max_objects
+    most = c.data.max_video_objects if video else c.data.max_objects
+    fewest = min(c.data.min_objects, most)
     ramp = max(1, round(c.sft.curriculum * c.sft.steps))
 
-    def at(step: int) -> int:
+    def at(step: int, turn: int) -> int:
         now = min(most, fewest + 1 + max(0, most - fewest - 1) * step // ramp)
-        return fewest + step % (now - fewest + 1)
+        return fewest + turn % (now - fewest + 1)
 
     return at
 
@@ -44,41 +47,68 @@ def tower_steps(c: config.Config) -> int:
 
 
 class Data:
-    """The batches of a step, with a position that a checkpoint can hold: pictures, and from then on practice too."""
+    """The batches of a step, with a position that a checkpoint can hold: pictures, and from then on practice too.
+
+    Each step is about pictures or about videos, in the proportion of data.video: a batch of both would have all of its
+    pictures padded to the size of a video.
+    """
 
     def __init__(self, c: config.Config, bundle: bundles.Bundle):
-        count, first = objects(c), tower_steps(c)
-        shard = (jax.process_index(), jax.process_count())
-        common = {"seed": c.data.seed, "workers": c.data.workers, "shard": shard}
-        self._pictures = iter(
-            pipeline.demonstrations(
-                bundle.style, c.sft.batch // shard[1], length=c.rollout.new_tokens, size=c.data.image_size,
-                objects=lambda index: count(index // c.sft.batch), direct=c.sft.direct, **common,
-            )
-        )  # fmt: skip
-        self._practice = None
-        if c.sft.practice:
-            self._practice = iter(
-                pipeline.practice(
-                    bundle.style, c.sft.practice // shard[1], queries=c.sft.practice_queries,
-                    drills=c.sft.practice_drills, objects=lambda index: count(first + index // c.sft.practice),
-                    **common,
-                )
-            )  # fmt: skip
+        cells = sources.cells(c.data)
+        kinds = sorted({video for _, video, _ in cells})
+        self._steps = mixture.interleave(tuple(sum(w for _, video, w in cells if video == kind) for kind in kinds))
+        self._step = 0
+        self._streams = []
+        for part, video in enumerate(kinds):
+            tasks = {task: weight for task, kind, weight in cells if kind == video}
+            self._streams.append(_streams(c, bundle, tasks, video, functools.partial(self._steps.place, part)))
 
     def next(self, text: bool) -> tuple[Demonstration, Demonstration | None]:
         """(demonstrations, practice or None); the tower alone needs no practice."""
-        return next(self._pictures), next(self._practice) if text and self._practice is not None else None
+        shown, practice = self._streams[self._steps.at(self._step)[0]]
+        self._step += 1
+        return next(shown), next(practice) if text and practice is not None else None
 
     def get_state(self) -> dict:
         """What `set_state` takes, for JSON."""
-        return {"pictures": self._pictures.get_state(), "practice": self._practice and self._practice.get_state()}
+        found = [
+            {"pictures": shown.get_state(), "practice": practice and practice.get_state()}
+            for shown, practice in self._streams
+        ]
+        return found[0] if len(found) == 1 else {"streams": found, "step": self._step}
 
     def set_state(self, state: dict) -> None:
         """Goes on from there."""
-        self._pictures.set_state(state["pictures"])
-        if self._practice is not None:
-            self._practice.set_state(state["practice"])
+        self._step = state.get("step", 0)
+        for (shown, practice), position in zip(self._streams, state.get("streams", [state])):
+            shown.set_state(position["pictures"])
+            if practice is not None:
+                practice.set_state(position["practice"])
+
+
+def _streams(c: config.Config, bundle: bundles.Bundle, tasks: dict[str, float], video: bool, step_of) -> tuple:
+    """(demonstrations, practice or None) of pictures or of videos; `step_of` their k-th batch is which step."""
+    count, shard = objects(c, video), (jax.process_index(), jax.process_count())
+    common = {
+        "seed": c.data.seed, "workers": c.data.workers, "shard": shard, "tasks": tasks,
+        "frames": sources.frames(c.data) if video else 0,
+    }  # fmt: skip
+
+    def at(batch: int) -> int:
+        return count(step_of(batch), batch)
+
+    shown = pipeline.demonstrations(
+        bundle.style, c.sft.batch // shard[1], length=c.rollout.new_tokens, size=c.data.image_size,
+        objects=lambda index: at(index // c.sft.batch), direct=c.sft.direct, **common,
+    )  # fmt: skip
+    if not c.sft.practice:
+        return iter(shown), None
+    first = sum(step_of(batch) < tower_steps(c) for batch in range(tower_steps(c)))  # batches without practice
+    practised = pipeline.practice(
+        bundle.style, c.sft.practice // shard[1], queries=c.sft.practice_queries, drills=c.sft.practice_drills,
+        objects=lambda index: at(first + index // c.sft.practice), **common,
+    )  # fmt: skip
+    return iter(shown), iter(practised)
 
 
 def check(c: config.Config, bundle: bundles.Bundle) -> None:
@@ -88,8 +118,10 @@ def check(c: config.Config, bundle: bundles.Bundle) -> None:
             f"config.data.source: expected twinworld, whose scenes have oracle transcripts, got {c.data.source!r}; "
             "make the cold start without it, then train on it with --mode=train"
         )
-    size = (c.data.image_size, c.data.image_size)
-    seen = vision.resized(*size, bundle.style.geometry)
+    size, geometry = (c.data.image_size, c.data.image_size), bundle.style.geometry
+    seen = vision.resized(*size, geometry)
+    if c.data.video and seen == size:
+        seen = vision.resized_video(sources.frames(c.data), *size, geometry)
     if seen != size:
         raise config.ConfigError(
             "config.data.image_size: expected pictures that the policy sees as drawn, but config.policy.max_pixels = "

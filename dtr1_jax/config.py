@@ -19,7 +19,7 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    source: Literal["twinworld", "coco", "davis", "jsonl"]
+    source: Literal["twinworld", "coco", "davis", "jsonl", "easy_vqa"]
     root: str
     task: Literal["segmentation", "grounding", "vqa", "summary", "unified"]
     mix: dict[str, float]

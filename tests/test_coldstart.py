@@ -134,7 +134,8 @@ def test_settings_that_can_not_be_used_are_refused_before_anything_is_written(tm
 
 
 def counts(c, steps):
-    return list(map(coldstart.objects(c), range(steps)))
+    at = coldstart.objects(c)
+    return [at(step, step) for step in range(steps)]
 
 
 def test_scenes_grow():
@@ -154,7 +155,7 @@ def test_practice_starts_with_the_text_and_follows_the_curriculum():
     for step in range(4, 7):
         twins, tokenizer = data.next(text=True)[1].prompt, bundle.load(c).style.tokenizer
         for token, mask in zip(twins.token_bp, twins.mask_bp):
-            assert tokenizer.hf.decode(token[mask]).count('"id":') == count(step)
+            assert tokenizer.hf.decode(token[mask]).count('"id":') == count(step, step)
 
 
 def test_the_position_of_the_data_restores_both_streams():
@@ -178,3 +179,44 @@ def test_scenes_stay_within_the_settings(fewest, most, curriculum):
     got = counts(c, 200)
     assert min(got) == fewest
     assert max(got) == most
+
+
+def unified(**changes):
+    return settings(
+        data__task="unified", data__video=0.5, policy__prompt_tokens=224, rollout__new_tokens=320, data__frames=4,
+        sft__practice=2, sft__practice_drills=1, **changes,
+    )  # fmt: skip
+
+
+def test_steps_are_about_pictures_or_videos_and_both_have_their_practice():
+    c = unified()
+    made = bundle.load(c)
+    data, decode, kinds = coldstart.Data(c, made), made.style.tokenizer.hf.decode, []
+    for step in range(4):
+        shown, practice = data.next(text=step >= coldstart.tower_steps(c))
+        frames = shown.prompt.images.segment_bn.max()
+        kinds.append(frames > 1)
+        assert frames == (4 if kinds[-1] else 1)
+        assert shown.dense_bnf.shape[1] == shown.prompt.images.patch_bnc.shape[1] == 144 * frames
+        assert (practice is None) == (step < 2)
+        if practice is not None:
+            twin = decode(practice.prompt.token_bp[0][practice.prompt.mask_bp[0]])
+            assert ('"frames":[0,1,2,3]' in twin) == kinds[-1]
+            assert practice.token_bgs.shape[1] == 5
+    assert sum(kinds) == 2
+    position = json.loads(json.dumps(data.get_state()))
+    expected = [data.next(text=True) for _ in range(2)]
+    other = coldstart.Data(c, made)
+    other.set_state(position)
+    jax.tree.map(np.testing.assert_array_equal, [other.next(text=True) for _ in range(2)], expected)
+
+
+def test_videos_have_fewer_objects():
+    at = coldstart.objects(unified(data__max_objects=7), video=True)
+    assert {at(100, turn) for turn in range(9)} == {2, 3}
+
+
+@pytest.mark.slow
+def test_a_cold_start_of_all_tasks_runs(tmp_path):
+    coldstart.run(unified(), tmp_path)
+    assert all(np.isfinite(list(line.values())).all() for line in rows(tmp_path))

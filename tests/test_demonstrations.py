@@ -1,15 +1,18 @@
 """The cold start's batches (data/pipeline.py): cut to buckets, repeatable, and what can not be used is left out."""
 
+import dataclasses
 import itertools
 
 import jax
 import numpy as np
 import pytest
 
-from dtr1_jax import bundle
-from dtr1_jax.data import files, pipeline, prompts, tokens, vision
-from dtr1_jax.data.twinworld import dense
-from dtr1_jax.twin.text import Frame
+from dtr1_jax import bundle, types
+from dtr1_jax.data import files, moves, pipeline, prompts, tokens, vision
+from dtr1_jax.data.twinworld import dense, generate, practice
+from dtr1_jax.twin import text as twin_text
+from dtr1_jax.twin.schema import Answer
+from dtr1_jax.twin.text import Canvas, Frame
 
 SCENES = prompts.Style(
     tokens.load(bundle.ASSETS / "tiny"), vision.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96
@@ -42,6 +45,71 @@ def test_demonstrations_are_cut_to_a_bucket():
         assert (p.slot_bp.max(1) == 35).all()
         assert batch.dense_bnf.shape == (2, 144, len(dense.COUNTS))
         assert batch.box_bn4.shape == (2, 144, 4)
+
+
+def test_segmentation_alone_is_what_it_was():
+    """Rows by hand: the example of generate.py, with a thought or without, in its place."""
+    batches, canvas = take(demonstrations(direct=0.5), 3), Canvas(Frame.PIXEL, (96, 96))
+    for index in range(6):
+        example = generate.example(0, "train", index, size=96, min_objects=2, max_objects=2)
+        reasons = np.random.default_rng([0, index]).random() >= 0.5
+        token, mask, _ = prompts.demonstration(prompts.oracle(example, canvas, reasons), SCENES, 160)
+        row = batches[index // 2].token_bgs[index % 2]
+        np.testing.assert_array_equal(row, token[:, : row.shape[1]])
+        assert mask[:, : row.shape[1]].sum() == mask.sum()
+    twins = pipeline.practice(SCENES, 2, seed=0, queries=2, drills=1, objects=lambda index: 3)
+    first = next(iter(twins))
+    for row in range(2):
+        things, asked = generate.practice(0, row, 3, 2 + pipeline.SPARE, 1)
+        asked = [(q.text, q.thought, Answer(objects=q.ids)) for q in asked]
+        style = dataclasses.replace(SCENES, length=pipeline.PRACTICE_TWIN)
+        twin = twin_text.from_scene(things, canvas)
+        _, token, mask, reason = prompts.exercise(twin, asked, style, pipeline.PRACTICE_QUERY, 3, 1)
+        same((first.token_bgs[row], first.mask_bgs[row], first.reason_bgs[row]), (token, mask, reason))
+
+
+@pytest.mark.parametrize("frames", [0, 4])
+def test_all_tasks_are_interleaved(frames):
+    geometry = dataclasses.replace(SCENES.geometry, video=vision.VideoRule(96 * 96, 96 * 96, stamped=False))
+    style, tasks = dataclasses.replace(SCENES, geometry=geometry, length=224), dict.fromkeys(types.TASKS, 1.0)
+    options = {"seed": 0, "objects": lambda index: 2, "tasks": tasks, "frames": frames}
+    data = pipeline.demonstrations(style, 4, length=320, size=96, direct=0.5, **options)
+    for batch in take(iter(data), 2):
+        assert batch.prompt.images.segment_bn.max() == max(1, frames)
+        assert (batch.prompt.slot_bp.max(1) == 36 * max(1, frames) - 1).all()
+        written = [style.tokenizer.decode(row[0][mask[0]]) for row, mask in zip(batch.token_bgs, batch.mask_bgs)]
+        assert sum('<answer>{"text":' in text for text in written) == 2
+        assert sum('<answer>{"objects":' in text for text in written) == 2
+        assert all(('"frames":[0,1,2,3]' in text) == (frames > 0) for text in written)
+    twins = pipeline.practice(style, 2, queries=4, drills=2, **options)
+    for batch in take(iter(twins), 2):
+        assert batch.token_bgs.shape[1] == 6
+        for rows, masks in zip(batch.token_bgs, batch.mask_bgs):
+            decode = style.tokenizer.hf.decode
+            written = [decode(row[mask], skip_special_tokens=True) for row, mask in zip(rows, masks)]
+            assert all(text.startswith("list everything.") for text in written[:2])
+            assert sum('<answer>{"text":' in text for text in written[2:]) == 2
+            assert all(text.endswith("</answer>") for text in written)
+
+
+def test_drills_of_videos_say_what_is_so():
+    """Each step against the motion of the objects."""
+    seen = set()
+    for index in range(12):
+        things, asked = practice.practice(0, index, 3, (), 2, frames=4)
+        found = {thing.id: moves.move(thing) for thing in things}
+        for text, thought, answer in asked:
+            assert text == "list everything." and set(answer.objects) == {i for i, m in found.items() if m}
+            for step in thought.removesuffix(".").split(". "):
+                words = [w for w in step.split() if not w.isdecimal() and w != "none"]
+                ids = {int(w) for w in step.split() if w.isdecimal()}
+                name = " ".join(words)
+                if name == "enters":
+                    assert ids == {i for i, m in found.items() if m and m.first > 0}
+                elif name == "moves":
+                    assert ids == {i for i, m in found.items() if m and m.moves}
+                seen.add(name)
+    assert {"enters", "moves"} <= seen and len(seen) > 12
 
 
 def test_bucket_is_never_wider_than_the_rows():

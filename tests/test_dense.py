@@ -1,12 +1,13 @@
 """Dense targets against a loop over patches and objects."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
 from dtr1_jax.data import vision
-from dtr1_jax.data.twinworld import categories, dense, generate
+from dtr1_jax.data.twinworld import categories, dense, generate, tasks
 
 GEOMETRY = vision.Geometry(8, 1, 2, 12, 96 * 96)
 
@@ -35,6 +36,25 @@ def test_against_a_loop(index):
     assert (classes.min(0) >= 0).all()
     assert (classes.max(0) < dense.COUNTS).all()
     assert len({*map(int, classes[:, 4])}) > 3  # most of the objects are large enough to be seen
+
+
+def test_each_frame_of_a_video_has_targets_of_its_own():
+    film = dataclasses.replace(GEOMETRY, video=vision.VideoRule(96 * 96, 96 * 96))
+    example = tasks.example("vqa", 0, "train", 3, video=True, frames=4, min_objects=3, max_objects=3)
+    classes, boxes = dense.targets(example, film, 5)
+    assert classes.shape == (5 * 144, 6) and boxes.shape == (5 * 144, 4)
+    for frame in range(4):
+        things = [
+            dataclasses.replace(i, mask=i.masks[frame], box=tuple(i.boxes[frame].tolist())) for i in example.scene
+        ]
+        still = dataclasses.replace(example, image=example.media[0].frames[frame], scene=tuple(things), media=())
+        for got, expected in zip((classes, boxes), dense.targets(still, GEOMETRY)):
+            np.testing.assert_array_equal(got[144 * frame : 144 * frame + 144], expected)
+    assert not classes[4 * 144 :].any() and not boxes[4 * 144 :].any()
+    order = vision.gather([vision.video(example.media[0], film)], film)[0]["segment_bn"]
+    assert (order == np.arange(4).repeat(144) + 1).all()
+    with pytest.raises(ValueError, match="patches of 1 frame, got 2"):
+        dense.targets(example, dataclasses.replace(film, temporal_patch=2), 4)
 
 
 def test_padding_is_no_object():

@@ -79,6 +79,15 @@ def test_a_box_of_fractions_fills_the_pixels_it_touches(data):
 OBJECTS = [{"label": "cup", "box": [0, 0, 5, 5]}, {"label": "key", "box": [10, 0, 20, 10], "attributes": ["red"]}]
 
 
+@pytest.mark.parametrize("task", ["vqa", "summary"])
+def test_answers_in_words(data, task):
+    example = data(line(objects=OBJECTS, answers=["2", "two"], task=task))[0]
+    assert example.task == task and example.target.references == ("2", "two")
+    assert not example.target.mask.any() and example.target.boxes.shape == (0, 4)
+    assert len(example.scene) == 2 and example.answer_ids is None
+    assert data(line(boxes=[]))[0].target.references == ()
+
+
 def test_a_scene_and_its_answer(data):
     example = data(line(objects=OBJECTS, boxes=[[10, 0, 20, 10]]))[0]
     assert [(o.id, o.label, o.box, o.attributes) for o in example.scene] == [
@@ -128,12 +137,25 @@ def test_every_fifth_line_is_held_out(data):
         ('{"image": NaN}', "data.jsonl:1: expected JSON"),
         ('{"boxes": [[0, 0, 1' + "0" * 5000 + ", 1]]}", "data.jsonl:1: "),
         ("[]", "data.jsonl:1: line: expected a JSON object, got []"),
-        (line(), "target: expected exactly one of boxes, polygons, rle, mask, got null"),
-        (line(boxes=[], mask="a.png"), "target: expected exactly one of boxes, polygons, rle, mask, got the string"),
+        (line(), "target: expected exactly one of boxes, polygons, rle, mask, answers, got null"),
+        (
+            line(boxes=[], mask="a.png"),
+            "target: expected exactly one of boxes, polygons, rle, mask, answers, got the string",
+        ),
         (line(boxes=[], image=""), "image: expected a string that is not blank, got the string ''"),
         (line(boxes=[], query=7), "query: expected a string that is not blank, got 7"),
         (line(boxes=[], query="\ud800"), "query: expected a string"),
-        (line(boxes=[], task="vqa"), "task: expected one of segmentation, grounding, got the string 'vqa'"),
+        (line(boxes=[], task="caption"), "task: expected one of segmentation, grounding, vqa, summary, got the string"),
+        (
+            line(boxes=[], task="vqa"),
+            "target: expected answers for vqa and summary, and for these alone, got the string 'boxes for vqa'",
+        ),
+        (
+            line(answers=["2"]),
+            "target: expected answers for vqa and summary, and for these alone, got the string 'answers for seg",
+        ),
+        (line(answers=[], task="vqa"), "answers: expected a list of 1 to 64 strings that are not blank"),
+        (line(answers=["2", " "], task="vqa"), "answers: expected a list of 1 to 64 strings that are not blank"),
         (line(boxes=[[5, 0, 5, 9]]), "boxes: expected a list of [x1, y1, x2, y2] in pixels with x1 < x2"),
         (line(boxes=[[True, 0, 5, 9]]), "boxes: expected"),
         (line(boxes=[["0", 0, 5, 9]]), "boxes: expected"),
@@ -202,7 +224,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=7) | st.dictionaries(KEYS, inner),
     max_leaves=20,
 )
-FIELDS = st.sampled_from(["query", "task", "boxes", "polygons", "rle", "mask", "id", "split", "objects"])
+FIELDS = st.sampled_from(["query", "task", "boxes", "polygons", "rle", "mask", "answers", "id", "split", "objects"])
 
 
 @settings(max_examples=150, deadline=None)

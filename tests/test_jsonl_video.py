@@ -53,6 +53,17 @@ def test_tracks_are_interpolated_at_frames_that_are_even(data):
     assert (example.uid, example.task, example.answer_ids) == ("roll", "segmentation", None)
 
 
+def test_answers_in_words_and_fewer_frames(data):
+    row = line(answers=["yes"], task="vqa", objects=[{"label": "ball", "track": MOVES}])
+    example = data(row, frames=3)[0]
+    assert example.media[0].index.tolist() == [0, 6, 11] and example.image.shape == (H, W, 3)
+    assert example.target.references == ("yes",) and example.target.masks is None and example.target.tracks is None
+    assert not example.target.mask.any() and example.answer_ids is None
+    assert example.scene[0].boxes.shape == (3, 4)
+    with pytest.raises(DataError, match="answers for vqa and summary"):
+        data(line(tracks=[MOVES], task="summary"))
+
+
 def test_out_of_sight_and_out_of_the_picture(data):
     track = {"0": [0, 0, 4, 4], "2": None, "4": [10, 0, 14, 4], "8": [26, 0, 30, 4]}
     example = data(line(tracks=[track], frames=[1, 2, 3, 4, 6, 7]))[0]
@@ -125,8 +136,8 @@ def test_a_scene_and_its_answer(data):
     [
         (line(tracks=[MOVES], image="a.png"), "target: expected either image or video"),
         (line(tracks=[MOVES], video=" "), "video: expected a string that is not blank"),
-        (line(), "target: expected exactly one of tracks, masks, rles, got null"),
-        (line(boxes=[[0, 0, 1, 1]]), "target: expected exactly one of tracks, masks, rles, got null"),
+        (line(), "target: expected exactly one of tracks, masks, rles, answers, got null"),
+        (line(boxes=[[0, 0, 1, 1]]), "target: expected exactly one of tracks, masks, rles, answers, got null"),
         (line(tracks=[MOVES], masks={"0": "a"}), "target: expected exactly one of"),
         (line(tracks=[{}]), "tracks: expected a list of"),
         (line(tracks=[{"4": [0, 0, 1, 1], "0": [0, 0, 1, 1]}]), "tracks: expected"),  # ends before it begins

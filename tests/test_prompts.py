@@ -15,6 +15,7 @@ from dtr1_jax.data import positions, prompts, tokens, vision
 from dtr1_jax.data.twinworld import generate
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
+from dtr1_jax.twin.schema import Answer
 from dtr1_jax.twin.text import Canvas, Frame
 
 MADE = json.loads((pathlib.Path(__file__).parent / "fixtures" / "processors.json").read_text("utf-8"))
@@ -158,7 +159,7 @@ def test_the_oracle_is_sound_and_right(frame, index):
 def test_an_exercise_shares_the_twin_among_its_queries():
     canvas = Canvas(Frame.PIXEL, (96, 96))
     twin = twin_text.from_scene(SCENE.scene, canvas)
-    asked = [("the red one", "red 1.", (1,)), ("nothing", "red none.", ())]
+    asked = [("the red one", "red 1.", Answer(objects=(1,))), ("nothing", "red none.", Answer(objects=()))]
     fields, token, mask, reason = prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=200), 40, 2)
     count = int(fields["mask_bp"].sum())
     assert fields["next_b"] == count and fields["position_bp3"][count - 1].tolist() == [count - 1] * 3
@@ -181,7 +182,7 @@ def test_an_exercise_shares_the_twin_among_its_queries():
     assert learnt == [" 1", ".", "1", "]}</answer>"], "ids and what follows them, and no word that was drawn"
     with pytest.raises(prompts.PromptError, match=r"the twin has \d+ tokens, more than policy.prompt_tokens = 20"):
         prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=20), 40, 2)
-    long = ("very " * 40 + "red", "red: 1.", (1,))
+    long = ("very " * 40 + "red", "red: 1.", Answer(objects=(1,)))
     spared = prompts.exercise(twin, [asked[0], long, asked[1]], dataclasses.replace(STYLE, length=200), 40, 2)
     np.testing.assert_array_equal(spared[1], token)
     with pytest.raises(prompts.PromptError, match=r"expected 3 queries of less than 40 tokens .*, got 2"):

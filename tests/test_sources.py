@@ -66,7 +66,9 @@ def test_twinworld_is_practically_endless_and_its_held_out_part_is_not():
 @pytest.mark.parametrize(
     "settings, split, message",
     [
-        ({"task": "vqa", "source": "jsonl"}, "train", "data.task: expected one of segmentation, grounding"),
+        ({"task": "vqa", "source": "coco"}, "train", "data.task: expected one of segmentation, grounding"),
+        ({"task": "summary", "source": "easy_vqa"}, "train", "expected one of vqa, for which source 'easy_vqa' has"),
+        ({"task": "vqa", "source": "easy_vqa", "root": "/nowhere"}, "train", "/nowhere"),
         ({}, "test", "split"),
         ({"image_size": 4}, "train", "96"),
         ({"max_objects": 99}, "train", "max_objects"),

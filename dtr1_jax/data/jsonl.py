@@ -1,6 +1,7 @@
 """The user's own data: a JSON lines file, one query a line.
 
     {"image": "photos/1.jpg", "query": "what keeps tea hot", "boxes": [[40, 60, 180, 220]]}
+    {"image": "photos/1.jpg", "query": "how many cups?", "task": "vqa", "answers": ["2", "two"]}
 
 Fields of a line:
     image     path, relative to the file or absolute
@@ -10,8 +11,10 @@ Fields of a line:
     polygons  [[x, y, x, y, ...], ...], each the outline of one thing
     rle       {"size": [h, w], "counts": ...} of COCO, or a list of them, one for each thing
     mask      path of a PNG of the picture's size; what is not 0 is wanted, and is one thing
+    answers   ["2", "two"], the words of vqa and summary, and of these alone: any of them is right (vqa), or all are to
+              be compared with (summary)
     optional
-    task      segmentation or grounding; else that of the settings
+    task      segmentation, grounding, vqa or summary; else that of the settings (where that is unified, it must stand)
     id        unique name, a string; else FILE:LINE
     split     "train", "heldout", ...; in all lines or in none
     objects   [{"label": "mug", "box": [x1, y1, x2, y2], "attributes": ["red"]}, ...], the scene
@@ -34,12 +37,23 @@ import numpy as np
 from dtr1_jax.data import files, images, jsonl_video
 from dtr1_jax.data.files import DataError
 from dtr1_jax.data.jsonl_video import FRAMES
-from dtr1_jax.data.line_values import Line, are_boxes, are_polygons, are_rles, filled, is_object, is_text, unit
+from dtr1_jax.data.line_values import (
+    ANSWERS,
+    WORDS,
+    Line,
+    are_answers,
+    are_boxes,
+    are_polygons,
+    are_rles,
+    filled,
+    is_object,
+    is_text,
+    unit,
+)  # fmt: skip
 from dtr1_jax.twin import masks
 from dtr1_jax.twin.schema import show
-from dtr1_jax.types import Example, Instance, Target
+from dtr1_jax.types import TASKS, Example, Instance, Target
 
-TASKS = ("segmentation", "grounding")
 FIFTH = 5  # without "split", lines 5, 10, ... are held out
 SHOWN = 10  # faults in an error message
 
@@ -75,8 +89,10 @@ class Jsonl:
         except ValueError as error:
             raise images.ImageError(f"{line.where}: {error}") from None
         boxes = np.array(boxes, np.float32).reshape(-1, 4)
-        target = Target(masks.union(found, h, w), boxes)
-        return Example(line.uid, image, line.query, line.task, target, scene, _answer(boxes, scene))
+        words = line.form == "answers"
+        target = Target(masks.union(found, h, w), boxes, references=tuple(line.wanted) if words else ())
+        answer = None if words else _answer(boxes, scene)
+        return Example(line.uid, image, line.query, line.task, target, scene, answer)
 
 
 def open_file(path: str, split: str, task: str, *, max_objects: int, frames: int = FRAMES) -> Jsonl:
@@ -157,6 +173,10 @@ def _line(raw: bytes, where: str, folder: Path, task: str, faults: list[str]) ->
     for form in forms:
         sound, expected = known[form][:2]
         expect(sound(row[form]), form, expected, row[form])
+        fits = (form == "answers") == (row.get("task", task) in WORDS)
+        expect(
+            fits, "target", "answers for vqa and summary, and for these alone", f"{form} for {row.get('task', task)}"
+        )
     if video:
         frames = row.get("frames", [])
         expect(jsonl_video.are_frames(frames), "frames", "a list of ascending frame numbers from 0 on", frames)
@@ -181,6 +201,8 @@ def _line(raw: bytes, where: str, folder: Path, task: str, faults: list[str]) ->
 
 def _wanted(line: Line, h: int, w: int) -> tuple[list, list[np.ndarray]]:
     """Unit-frame boxes and masks bool[h, w] of the wanted things. Raises ValueError."""
+    if line.form == "answers":
+        return [], []
     if line.form == "boxes":
         return [unit(box, h, w) for box in line.wanted], [filled(box, h, w) for box in line.wanted]
     found = FORMS[line.form][2](line.wanted, h, w)
@@ -210,6 +232,7 @@ FORMS: dict[str, tuple[Callable, str, Callable | None]] = {
     "polygons": (are_polygons, "a list of [x, y, x, y, ...] in pixels, each of at least 3 points", _polygon_masks),
     "rle": (are_rles, "an object with size and counts, or a list of such", _rle_masks),
     "mask": (is_text, "a path", _bitmap),
+    "answers": (are_answers, ANSWERS, None),
 }
 
 

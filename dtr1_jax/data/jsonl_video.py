@@ -9,8 +9,9 @@ Fields of a line, beside those that jsonl.py says:
               (twin/tracks.py), null = out of sight from there on; the wanted masks are the filled boxes
     masks     {"0": path of a PNG, ...}; what is not 0 is wanted, and is one thing
     rles      {"0": RLE of COCO, or a list of RLEs and nulls of which the k-th is thing k, ...}
+    answers   as of a picture
     optional
-    frames    numbers of the frames that are shown; else, of masks and rles, those that have one, of tracks, frames
+    frames    numbers of the frames that are shown; else, of masks and rles, those that have one, else frames
               evenly from the first to the last, and always at most data.frames of them
     objects   as of a picture, with a "track" in place of the "box" of what moves
 
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax.data import images, video
-from dtr1_jax.data.line_values import Line, are_rles, filled, is_box, is_named, unit
+from dtr1_jax.data.line_values import ANSWERS, Line, are_answers, are_rles, filled, is_box, is_named, unit
 from dtr1_jax.data.line_values import is_text as is_path
 from dtr1_jax.twin import masks, tracks
 from dtr1_jax.types import Example, Instance, Target, Video
@@ -79,11 +80,14 @@ FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "tracks": (_are_tracks, "a list of {frame number: [x1, y1, x2, y2] or null}, ascending, with boxes at both ends"),
     "masks": (_are_masks, "an object of frame numbers and paths"),
     "rles": (_are_rles, "an object of frame numbers and RLEs with size and counts, or lists of such"),
+    "answers": (are_answers, ANSWERS),
 }
 
 
 def located(form: str, wanted: Any, folder: Path) -> Any:
     """What is wanted, by frame number, with paths below `folder`."""
+    if form == "answers":
+        return tuple(wanted)
     if form == "tracks":
         return tuple(_track(track) for track in wanted)
     return {int(key): folder / value if form == "masks" else value for key, value in wanted.items()}
@@ -99,13 +103,17 @@ def example(line: Line, max_objects: int, frames: int = FRAMES) -> Example:
     t, h, w = clip.frames.shape[:3]
     numbers = clip.index.tolist()
     try:
-        if line.form == "tracks":
-            found, labelled = [_filled(track, numbers, h, w) for track in line.wanted], None
+        if line.form in ("tracks", "answers"):
+            tracked = line.wanted if line.form == "tracks" else ()
+            found, labelled = [_filled(track, numbers, h, w) for track in tracked], None
         else:
             found, labelled = _masks(line, numbers, h, w)
         scene = _scene(line.objects, numbers, h, w, max_objects)
     except ValueError as error:
         raise images.ImageError(f"{line.where}: {error}") from None
+    if line.form == "answers":
+        nothing = Target(np.zeros((h, w), bool), np.zeros((0, 4), np.float32), references=line.wanted)
+        return Example(line.uid, clip.frames[0], line.query, line.task, nothing, scene, media=(clip,))
     found = [(boxes, part) for boxes, part in found if part.any()]
     boxes = np.array([boxes for boxes, _ in found], np.float32).reshape(-1, t, 4)
     union = np.zeros((t, h, w), bool)
@@ -120,7 +128,7 @@ def example(line: Line, max_objects: int, frames: int = FRAMES) -> Example:
 def _clip(line: Line, frames: int) -> Video:
     if line.frames:
         return video.numbered(line.video, line.frames)
-    if line.form == "tracks":
+    if line.form in ("tracks", "answers"):
         return video.evenly(line.video, frames)
     numbers = sorted(line.wanted)
     return video.numbered(line.video, [numbers[i] for i in video.spread(len(numbers), frames)])

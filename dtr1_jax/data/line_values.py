@@ -30,9 +30,18 @@ class Line:
     frames: tuple[int, ...] = ()
 
 
+WORDS = ("vqa", "summary")  # tasks that are answered in words
+ANSWERS = "a list of 1 to 64 strings that are not blank"
+
+
 def is_text(value: Any) -> bool:
     """Whether it is a string that is not blank and that UTF-8 and paths can carry."""
     return isinstance(value, str) and bool(value.strip()) and encodable(value) and "\0" not in value
+
+
+def are_answers(value: Any) -> bool:
+    """Whether it is a list of answers in words, at least one."""
+    return isinstance(value, list) and 1 <= len(value) <= 64 and all(map(is_text, value))
 
 
 def is_box(value: Any) -> bool:

@@ -6,7 +6,8 @@ import dataclasses
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import grain
 import numpy as np
@@ -14,11 +15,16 @@ import numpy as np
 from dtr1_jax import types
 from dtr1_jax.data import files, images, mixture, prompts, sources, vision
 from dtr1_jax.data.twinworld import dense, generate
+from dtr1_jax.data.twinworld import practice as lessons
+from dtr1_jax.data.twinworld import tasks as worlds
 from dtr1_jax.twin import text
 from dtr1_jax.twin.text import Canvas
 
-BUCKET = 32  # demonstrations are padded to a multiple of so many tokens, so that few shapes are compiled
-PRACTICE_TWIN, PRACTICE_QUERY = 160, 64  # tokens of an exercise, at most: its twin; a query, thought and answer
+# demonstrations are padded to a multiple of so many tokens, those longer than LONG to twice that: few are compiled
+BUCKET, LONG = 32, 160
+# tokens of an exercise, at most: its twin, of a picture and of a video; a query, thought and answer, or a summary
+PRACTICE_TWIN, PRACTICE_FILM, PRACTICE_QUERY, PRACTICE_SUMMARY = 160, 384, 64, 160
+SEGMENTATION = MappingProxyType({"segmentation": 1.0})  # the task that all the others are built on
 SPARE = 3  # queries drawn for those that are longer
 STEPS, TOKENS, PATCHES = 4, 128, 256  # see bucket_tokens and bucket_patches
 ENDLESS = 2**53  # places of a mixture
@@ -169,7 +175,8 @@ def bucket_patches(count: int, geometry: vision.Geometry) -> int:
 
 def demonstrations(
     style: prompts.Style, batch: int, *, seed: int, length: int, objects: Callable[[int], int], size: int,
-    direct: float = 0.0, workers: int = 0, shard: tuple[int, int] = (0, 1), skipped: Skipped | None = None,
+    direct: float = 0.0, tasks: Mapping[str, float] = SEGMENTATION, frames: int = 0, workers: int = 0,
+    shard: tuple[int, int] = (0, 1), skipped: Skipped | None = None,
 ) -> grain.IterDataset:  # fmt: skip
     """Endless batches of oracle transcripts on TwinWorld's training split, in its order.
 
@@ -181,20 +188,28 @@ def demonstrations(
       objects: example index -> number of objects in its scene: the curriculum.
       size: side of the pictures, pixels.
       direct: share of the transcripts that answer with an empty thought.
+      tasks: weights above 0; the tasks are interleaved (mixture.py).
+      frames: of a video; 0 = pictures.
       workers: processes that prepare batches; 0 = a thread of this process. Each takes every so many-th example.
       shard: (index, count) of this process among those that share the data.
       skipped: counts the examples that are left out.
 
     The iterator raises files.DataError where none of very many examples in a row can be used.
     """
+    names, places = tuple(tasks), mixture.interleave(tuple(tasks.values()))
+    style = dataclasses.replace(style, frames=max(frames, 1))
 
     def read(index: int):
-        count = objects(index)
-        example = generate.example(seed, "train", index, size=size, min_objects=count, max_objects=count)
+        count, task = objects(index), names[places.at(index)[0]]
+        example = worlds.example(
+            task, seed, "train", index, video=frames > 0, size=size, frames=frames, min_objects=count, max_objects=count
+        )
         fields, pictures, canvas = prompts.prompt(example, style)
         reasons = np.random.default_rng([seed, index]).random() >= direct
-        tokens = prompts.demonstration(prompts.oracle(example, canvas, reasons), style, length)
-        return fields, pictures, *tokens, *dense.targets(example, style.geometry)
+        # a brief prompt does not say which form of answer is wanted, and ids are right for all that point
+        written = prompts.oracle(example, canvas, reasons, by_id=style.words == "brief")
+        tokens = prompts.demonstration(written, style, length)
+        return fields, pictures, *tokens, *dense.targets(example, style.geometry, style.frames)
 
     prepare = _tolerant(read, sources.TRAIN, skipped or Skipped())
     data = grain.MapDataset.range(sources.TRAIN)[shard[0] :: shard[1]]
@@ -203,21 +218,24 @@ def demonstrations(
 
 def practice(
     style: prompts.Style, batch: int, *, seed: int, queries: int, drills: int, objects: Callable[[int], int],
-    workers: int = 0, shard: tuple[int, int] = (0, 1), skipped: Skipped | None = None,
+    tasks: Mapping[str, float] = SEGMENTATION, frames: int = 0, workers: int = 0, shard: tuple[int, int] = (0, 1),
+    skipped: Skipped | None = None,
 ) -> grain.IterDataset:  # fmt: skip
     """Endless batches of twins, each with the oracle's thoughts and answers to `queries` queries and `drills` drills.
 
     They are types.Demonstration without pictures. Arguments as of `demonstrations`. Queries that are too long give way
     to others.
     """
-    canvas = Canvas(style.frame, (generate.SMALLEST, generate.SMALLEST))
-    style = dataclasses.replace(style, length=PRACTICE_TWIN)
+    canvas = Canvas(style.frame, (generate.SMALLEST, generate.SMALLEST), tuple(range(frames)))
+    style = dataclasses.replace(style, length=PRACTICE_FILM if frames else PRACTICE_TWIN)
+    length = PRACTICE_SUMMARY if "summary" in tasks else PRACTICE_QUERY
+    names, places = tuple(tasks), mixture.interleave(tuple(tasks.values()))
 
     def read(index: int):
-        things, asked = generate.practice(seed, index, objects(index), queries + SPARE, drills)
+        kinds = [names[places.at(index * queries + k)[0]] for k in range(queries + SPARE)]
+        things, asked = lessons.practice(seed, index, objects(index), kinds, drills, frames)
         twin = text.from_scene(things, canvas)
-        asked = [(q.text, q.thought, tuple(q.ids)) for q in asked]
-        return prompts.exercise(twin, asked, style, PRACTICE_QUERY, queries + drills, drills)
+        return prompts.exercise(twin, asked, style, length, queries + drills, drills)
 
     prepare = _tolerant(read, sources.TRAIN, skipped or Skipped(shown=0))
     data = grain.MapDataset.range(sources.TRAIN)[shard[0] :: shard[1]]
@@ -325,6 +343,8 @@ def _stack_queries(rows, style, fixed=False):
 def _stack_practice(rows):
     fields = {name: np.stack([r[0][name] for r in rows]) for name in rows[0][0]}
     token, mask, reason = (np.stack(x) for x in list(zip(*rows))[1:])
+    if token.shape[-1] > PRACTICE_QUERY:
+        token, mask, reason = (x[..., : _bucket(mask)] for x in (token, mask, reason))
     return types.Demonstration(_cut_prompt(types.Prompt(**fields, images=None)), token, mask, reason, None, None)
 
 
@@ -343,5 +363,7 @@ def _stack_demonstrations(rows, style):
 
 
 def _bucket(mask):
-    """Length to which right-padded rows can be cut."""
-    return min(mask.shape[-1], -(-int(mask.sum(-1).max()) // BUCKET) * BUCKET)
+    """Length to which right-padded rows can be cut; long ones have fewer steps."""
+    longest = int(mask.sum(-1).max())
+    step = BUCKET if longest <= LONG else 2 * BUCKET
+    return min(mask.shape[-1], -(-longest // step) * step)

@@ -14,8 +14,8 @@ from dtr1_jax.data import positions, video, vision, worked
 from dtr1_jax.data import tokens as tokens_lib
 from dtr1_jax.data.media import first_frame
 from dtr1_jax.data.positions import Grid
+from dtr1_jax.twin import budget, transcript
 from dtr1_jax.twin import text as twin_text
-from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer, Twin
 
 _ANSWERS = {
@@ -35,6 +35,7 @@ _MOVING = (
     '"{last}":[x1,y1,x2,y2]}} with the frames where its motion begins, changes or ends, null for a frame from which on '
     'it is out of sight, and "velocity":[dx,dy] from one frame to the next. '
 )
+_SEAMS = 4  # tokens that a twin may have more within a prompt than by itself
 _PLACEHOLDER = re.compile("|".join(map(re.escape, (tokens_lib.IMAGE, tokens_lib.VIDEO))))
 
 
@@ -103,7 +104,10 @@ def _shown(twin: Twin) -> str:
 
 
 def given(example: types.Example, canvas: twin_text.Canvas) -> Twin:
-    """The twin that an example brings: its annotated objects. Raises PromptError where it has none."""
+    """The twin that an example brings: its annotated objects, of which a prompt may show some alone.
+
+    Raises PromptError where it has none.
+    """
     if not example.scene:
         raise PromptError(
             f'{example.uid}: no annotated objects, but the constructor is "given"; use data with a scene, or '
@@ -122,7 +126,7 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
 
     Raises:
       PromptError: the query is blank, a picture or video can not be cut, there is no twin to show, or the prompt is
-        longer than `style.length`: it is never cut.
+        longer than `style.length`: it is never cut, but of a twin that it shows objects are left out (twin/budget.py).
       TokenizerError: the tokenizer or its chat template has no place for a picture or video.
     """
     if not example.query.strip():
@@ -133,15 +137,21 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
     frames = tuple(map(int, shown.index)) if isinstance(shown, types.Video) else ()
     canvas = twin_text.Canvas(style.frame, pieces[0].size if pieces else example.image.shape[1::-1], frames)
     twin = given(example, canvas) if style.constructor == "given" else None
-    text = instruction(example.query, example.task, canvas, style.words, twin)
     before = ()
     if style.words == "example":
         before = worked.turns(example.task, lambda shown, query: _shown(shown) + query)
-    chat, grids = _expand(_chat(text, media, style.tokenizer, before), media, pieces, style)
-    ids, parts = _tokens(chat, grids, style.tokenizer)
-    seen = sum(g.tokens for g in grids)
+
+    def written(twin: Twin | None) -> tuple[list[int], list[int | Grid]]:
+        text = instruction(example.query, example.task, canvas, style.words, twin)
+        return _tokens(*_expand(_chat(text, media, style.tokenizer, before), media, pieces, style), style.tokenizer)
+
+    ids, parts = written(twin)
+    if twin is not None and len(ids) > style.length:
+        less = _fitted(twin, len(ids) - style.length, example.query, style.tokenizer)
+        ids, parts = written(less) if less.objects else (ids, parts)
+    seen = [part.tokens for part in parts if isinstance(part, Grid)]
     if len(ids) > style.length:
-        of = f" ({seen} of the picture{'s' * (len(grids) > 1)})" if seen else ""
+        of = f" ({sum(seen)} of the picture{'s' * (len(seen) > 1)})" if seen else ""
         raise PromptError(
             f"{example.uid}: the prompt has {len(ids)} tokens{of}, more than policy.prompt_tokens = {style.length}; "
             f"shorten the query, {'lower policy.max_pixels ' * bool(seen)}or raise policy.prompt_tokens"
@@ -152,6 +162,16 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
     slot[np.concatenate([np.full(part.tokens if isinstance(part, Grid) else part, isinstance(part, Grid))
                          for part in parts])] = place  # fmt: skip
     return _fields(ids, position, slot, following, style), pictures, canvas
+
+
+def _fitted(twin: Twin, excess: int, query: str, tokenizer: tokens_lib.Tokenizer) -> Twin:
+    """The twin, shorter by `excess` tokens at least."""
+
+    def count(written: str) -> int:
+        return len(tokenizer.encode(written))
+
+    room = count(twin_text.dumps_twin(twin)) - excess - _SEAMS
+    return budget.fit(twin, room, query=query, count=count)
 
 
 def _fields(ids: list[int], position: np.ndarray, slot: np.ndarray, following: int, style: Style) -> dict:
@@ -254,41 +274,41 @@ def _tokens(chat: str, grids: Sequence[Grid], tokenizer: tokens_lib.Tokenizer) -
     return ids, parts
 
 
-def oracle(example: types.Example, canvas: twin_text.Canvas, reasons: bool = True) -> str:
+def oracle(example: types.Example, canvas: twin_text.Canvas, reasons: bool = True, by_id: bool = False) -> str:
     """The transcript of a flawless policy: the scene's twin, the reasoning (empty unless it `reasons`), the answer.
 
-    The answer is made of words (vqa, summary: the first of the target's references), of boxes (grounding in a picture),
-    or of ids (segmentation, and a video's grounding, since a box would be that of one frame).
+    The answer is made of words (vqa, summary: the first of the target's references), of boxes (grounding in a picture,
+    unless `by_id`), or of ids (segmentation, and a video's grounding, since a box would be that of one frame).
 
     Raises PromptError where the example has no annotated scene with an answer.
     """
     if not example.scene or (example.answer_ids is None and not example.target.references):
         raise PromptError(f"{example.uid}: no annotated scene with an answer, so there is nothing to imitate")
     twin = twin_text.from_scene(example.scene, canvas)
-    return transcript.compose(twin, example.thought if reasons else "", _answer(example, twin))
+    return transcript.compose(twin, example.thought if reasons else "", _answer(example, twin, by_id))
 
 
-def _answer(example: types.Example, twin: Twin) -> Answer:
+def _answer(example: types.Example, twin: Twin, by_id: bool) -> Answer:
     if example.task in ("vqa", "summary"):
         if not example.target.references:
             raise PromptError(f"{example.uid}: no answer in words for task {example.task!r}: nothing to imitate")
         return Answer(text=example.target.references[0])
     if example.answer_ids is None:
         raise PromptError(f"{example.uid}: no objects as an answer for task {example.task!r}: nothing to imitate")
-    if example.task == "grounding" and not twin.frames:
+    if example.task == "grounding" and not twin.frames and not by_id:
         return Answer(boxes=tuple(item.box for item in twin.objects if item.id in example.answer_ids))
     return Answer(objects=tuple(example.answer_ids))
 
 
 def exercise(
     twin: Twin,
-    queries: Sequence[tuple[str, str, tuple[int, ...]]],
+    queries: Sequence[tuple[str, str, Answer]],
     style: Style,
     length: int,
     count: int,
     drills: int = 0,
 ) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray]:
-    """Queries (text, thought, ids of the answer) over one twin that is given in words, where the picture would stand.
+    """Queries (text, thought, answer) over one twin that is given in words, where the picture would stand.
 
     The twin comes before the queries, so that they share it as the completions of a prompt do. The first `count` of
     them that are not too long are taken.
@@ -308,8 +328,8 @@ def exercise(
     position, following = positions.positions([len(ids)])
     fields = _fields(ids, position, np.full(len(ids), -1, np.int32), following, style)
     rows = []
-    for query, thought, ids in queries:
-        answer = twin_text.dumps_answer(Answer(objects=ids))
+    for query, thought, found in queries:
+        answer = twin_text.dumps_answer(found)
         with contextlib.suppress(PromptError):  # a longer one than there is room for
             rows.append(
                 demonstration(f"{query}{after}<think>{thought}</think><answer>{answer}</answer>", style, length)

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Protocol
 
 from dtr1_jax import config
-from dtr1_jax.data import coco, davis, jsonl
+from dtr1_jax.data import coco, davis, easy_vqa, jsonl
 from dtr1_jax.data.files import DataError
 from dtr1_jax.data.mixture import Mixture
 from dtr1_jax.data.twinworld import tasks
@@ -24,7 +24,8 @@ SERVED = {  # source: the tasks for which it has targets
     "twinworld": TASKS,
     "coco": ("segmentation", "grounding"),
     "davis": ("segmentation", "grounding"),
-    "jsonl": ("segmentation", "grounding"),
+    "jsonl": TASKS,
+    "easy_vqa": ("vqa",),
 }
 _FRAMES = {"twinworld": 4, "davis": davis.FRAMES, "jsonl": jsonl.FRAMES}
 
@@ -68,11 +69,13 @@ def make(data: config.Data, split: str) -> Source:
 
     Args:
       data: `config.data`.
-      split: which part of it; coco_format.py, davis.py and jsonl.py say how it is found in files.
+      split: which part of it; coco_format.py, davis.py, jsonl.py and easy_vqa.py say how it is found in files.
 
     Raises:
       DataError: a file is missing, malformed or has nothing for this split or task; the message says which and why.
     """
+    if data.source == "jsonl":  # each line may say its own task
+        return jsonl.open_file(data.root, split, data.task, max_objects=data.max_objects, frames=frames(data))
     wanted = cells(data)
     for task, _, _ in wanted:
         if task not in SERVED[data.source]:
@@ -110,8 +113,8 @@ def _cell(data: config.Data, split: str, task: str, video: bool) -> Source:
         return davis.open_folder(
             data.root, split, task, seed=data.seed, max_objects=data.max_objects, frames=frames(data)
         )
-    if data.source == "jsonl":
-        return jsonl.open_file(data.root, split, task, max_objects=data.max_objects, frames=frames(data))
+    if data.source == "easy_vqa":
+        return easy_vqa.open_folder(data.root, split)
     most = data.max_video_objects if video else data.max_objects
     source = TwinWorld(
         split, task, data.seed, data.image_size, min(data.min_objects, most), most, frames(data) if video else 0

@@ -1,0 +1,66 @@
+"""easy-VQA: questions of both splits in a drawn order; broken files are named."""
+
+import json
+import zipfile
+
+import assets
+import numpy as np
+import pytest
+from PIL import Image
+
+from dtr1_jax.data import easy_vqa, images
+from dtr1_jax.data.files import DataError
+
+ROWS = [["what is the blue shape?", "rectangle", 0], ["is there a circle?", "no", 0], ["what color?", "red", 1]]
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / name / "images").mkdir(parents=True)
+        (tmp_path / name / "questions.json").write_text(json.dumps(ROWS))
+        Image.new("RGB", (64, 64), "blue").save(tmp_path / name / "images" / "0.png")
+    return tmp_path
+
+
+def test_by_hand(root):
+    source = easy_vqa.open_folder(str(root), "heldout")
+    assert len(source) == 3 and repr(source) == repr(easy_vqa.open_folder(str(root), "heldout"))
+    found = {source.items[i][3]: i for i in range(3)}
+    example = source[found[1]]
+    assert (example.uid, example.query, example.task) == ("easy_vqa/heldout/0/1", "is there a circle?", "vqa")
+    assert example.target.references == ("no",) and not example.target.mask.any() and not len(example.target.boxes)
+    assert example.image.shape == (64, 64, 3) and (example.image[0, 0] == (0, 0, 255)).all() and not example.scene
+    with pytest.raises(images.ImageError, match=r"1\.png: no such file"):
+        source[found[2]]
+    with pytest.raises(IndexError):
+        source[3]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '[["a", "b"]]', '[["a", "b", -1]]', '[["a", "b", true]]', '[["", "b", 1]]', "[" * 9999]
+)
+def test_bad_questions(root, content):
+    (root / "train" / "questions.json").write_text(content)
+    with pytest.raises(DataError, match=r"questions\.json: expected"):
+        easy_vqa.open_folder(str(root), "train")
+
+
+def test_no_folder_and_no_such_split(root):
+    with pytest.raises(DataError, match="can not be read"):
+        easy_vqa.open_folder(str(root / "nowhere"), "train")
+    with pytest.raises(DataError, match="train or heldout, got 'val'"):
+        easy_vqa.open_folder(str(root), "val")
+
+
+def test_the_real_files(tmp_path):
+    (wheel,) = assets.path("easy_vqa").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extract("easy_vqa/data/test/questions.json", tmp_path)
+    source = easy_vqa.open_folder(str(tmp_path / "easy_vqa" / "data"), "heldout")
+    assert len(source) == 9673
+    answers = {item[1] for item in source.items}
+    assert len(answers) == 13 and {"yes", "no", "teal"} <= answers
+    first = source.items[:128]
+    assert len({item[2] for item in first}) > 110
+    assert 0.6 < np.mean([item[1] in ("yes", "no") for item in first]) < 0.85
