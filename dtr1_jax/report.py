@@ -116,7 +116,6 @@ def _curves(rows: list[dict], config: dict) -> str:
     panels = {
         "Reward": rf"train/(reward/.*|reward_length|(reward_)?({columns})([/_]mean)?)",
         "Held-out IoU": r"eval/(giou|ciou)",
-        "Held-out, by task": "|".join(map(re.escape, ("eval/mean", *OTHERS))),
         "Structure": r"(eval|train)/structure",
         "Completions that reason (share with a thought)": r"(eval|train)/reasoned",
         "KL to the reference": r"train/.*\bkl.*|train/kl.*",
@@ -128,8 +127,6 @@ def _curves(rows: list[dict], config: dict) -> str:
     names = list(dict.fromkeys(n for row in rows for n in row if n != "step"))
     tasks = _by_task(names)
     names = [n for n in names if not any(n in of.values() for of in tasks.values())]
-    if not any(name in OTHERS for name in names):
-        del panels["Held-out, by task"]  # it would say what the IoU says
     shown: set[str] = set()
 
     def panel(title: str, wanted: list[str]) -> str:

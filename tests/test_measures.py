@@ -10,8 +10,9 @@ from test_score_tasks import FILM, PATH, answered, asked, film, tell
 from dtr1_jax import measures
 from dtr1_jax.benchmarks import boxes, video
 from dtr1_jax.rewards import clips, resolve
-from dtr1_jax.twin.schema import Answer
+from dtr1_jax.twin.schema import Answer, Object, Twin
 from dtr1_jax.twin.transcript import parse
+from dtr1_jax.types import Target
 
 BROKEN = parse("no", task="segmentation", canvas=CANVAS)
 
@@ -49,6 +50,19 @@ def test_segmentation_of_a_video():
     none = film(labelled=np.zeros(3, bool))
     broken = parse("no", task="segmentation", canvas=FILM)
     assert measured(none, wrong, FILM) == measured(query, broken, FILM) == {"j": 0.0, "f": 0.0}
+
+
+def test_a_video_of_one_frame_and_a_target_of_another_size():
+    canvas = dataclasses.replace(FILM, frames=(0,))
+    twin = Twin((8, 4), (Object(1, "mug", (0, 0, 4, 4)),), frames=(0,))
+    said = tell(Answer(objects=(1,)), canvas=canvas, twin=twin)
+    for task, want in (("segmentation", {"j": 1.0, "f": 1.0}), ("grounding", {"iou": 1.0})):
+        query = film(PATH[:, :1].repeat(3, 1), task)
+        one = dataclasses.replace(query.media[0], frames=query.media[0].frames[:1], index=np.array([0]), total=1)
+        first = query.target.masks[:1]
+        for masks in (first, np.kron(first, np.ones((1, 10, 10), bool))):
+            target = Target(masks[0], PATH[:, 0], masks=masks, tracks=PATH[:, :1])
+            assert measured(dataclasses.replace(query, media=(one,), target=target), said, canvas) == want
 
 
 def test_grounding_of_a_picture():

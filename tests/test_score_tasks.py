@@ -215,7 +215,7 @@ def test_odd_answers_about_a_video_are_scored(name):
 
 
 @pytest.mark.parametrize(
-    "text", ["قطة حمراء", "\u202eabc", "猫" * 30, "x" * 60_000, "\ud800", "é", "🙂", "0" * 5000, "!"]
+    "text", ["قطة حمراء", "\u202eabc", "猫" * 30, "x" * 60_000, "x " * 50_000, "\ud800", "é", "🙂", "0" * 5000, "!"]
 )
 def test_odd_words_are_scored(text):
     queries = [asked("yes"), asked("3"), asked("a red mug"), asked("قطة حمراء"), asked()]
