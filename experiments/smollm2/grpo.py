@@ -90,7 +90,7 @@ def settings(checkpoint: Path, data: Path, seed: int, steps: int, changes: dict 
     c.rollout.queries, c.rollout.group, c.rollout.new_tokens = 4, 8, 48
     c.rollout.temperature = 0.7  # at 1 the untrained policy hardly ever keeps to the format
     # the answer names objects of a twin that is right, so its boxes say all that masks would
-    c.reward.weights.structure, c.reward.weights.mask_iou, c.reward.weights.box_iou = 0.2, 0.0, 1.0
+    c.reward.weights.segmentation.mask_iou, c.reward.weights.segmentation.box_iou = 0.0, 1.0
     c.reward.segmenter = "box"
     c.grpo.mask_truncated = False  # most of the first completions do not end, which they have to learn
     c.optim.lr, c.optim.warmup = 5e-4, 2
