@@ -153,7 +153,7 @@ def _curves(rows: list[dict], config: dict) -> str:
 
 
 def _by_task(names: list[str]) -> dict[str, dict[str, str]]:
-    """Title of a panel -> task -> number, of training's by task, such as train/vqa/reward or train/ema_std/vqa.
+    """Title of a panel -> task -> number, of those that are there for tasks, as train/vqa/reward or train/ema_std/vqa.
 
     The reward comes first.
     """
@@ -161,10 +161,10 @@ def _by_task(names: list[str]) -> dict[str, dict[str, str]]:
     for task in types.TASKS:
         for name in names:
             path = name.split("/")
-            if path[0] == "train" and task in path[1:]:
+            if task in path[1:]:
                 title = f"{'/'.join(p for p in path if p != task)} by task"
                 panels.setdefault(title, {}).setdefault(task, name)
-    return dict(sorted(panels.items(), key=lambda item: item[0] != "train/reward by task"))
+    return dict(sorted(panels.items(), key=lambda item: item[0] not in ("train/reward by task", "eval/reward by task")))
 
 
 def _gallery(folder: pathlib.Path, sides: dict[str, list[dict]]) -> str:
