@@ -147,10 +147,13 @@ def by_task(e: Experience) -> dict[str, float]:
         "reward": e.rewards.total_bg.mean(1), "reward_std": e.rewards.total_bg.std(1), "groups_without_spread": flat_b,
         "length": e.rollout.mask_bgs.sum(-1).mean(1),
         "sound": np.array([np.mean([t.sound for t in group]) for group in e.transcripts]),
-        **{name: column.mean(1) for name, column in e.rewards.columns.items()},
     }  # fmt: skip
+    # the same names in the same order in every process, whatever tasks and columns its own rows have
+    nothing_b = np.full(len(flat_b), np.nan)
+    for name in score.COLUMNS:
+        rows[name] = e.rewards.columns[name].mean(1) if name in e.rewards.columns else nothing_b
     task_b = np.array([x.task for x in e.examples])
-    sums, counts = {}, {}  # the same names in the same order in every process, whatever tasks its own rows have
+    sums, counts = {}, {}
     for task in TASKS:
         for name, row_b in rows.items():
             known = row_b[(task_b == task) & np.isfinite(row_b)]

@@ -115,17 +115,10 @@ def mean(values: dict[str, float]) -> dict[str, float]:
     """The mean over processes of numbers that each of them computed on its own rows."""
     if jax.process_count() == 1:
         return values
-    return {name: value / jax.process_count() for name, value in total(values).items()}
-
-
-def total(values: dict[str, float]) -> dict[str, float]:
-    """The sum over processes of numbers, whose names and their order are the same in each of them."""
-    if jax.process_count() == 1:
-        return values
     from jax.experimental import multihost_utils
 
     every = multihost_utils.process_allgather(np.array(list(values.values()), np.float32))
-    return dict(zip(values, every.sum(0).tolist()))
+    return dict(zip(values, every.mean(0).tolist()))
 
 
 def least(value: int) -> int:
@@ -140,6 +133,16 @@ def least(value: int) -> int:
 def most(value: int) -> int:
     """The largest of a number over all processes."""
     return -least(-value)
+
+
+def total(values: dict[str, float]) -> dict[str, float]:
+    """The sum over processes of numbers, whose names and their order are the same in each of them."""
+    if jax.process_count() == 1:
+        return values
+    from jax.experimental import multihost_utils
+
+    every = multihost_utils.process_allgather(np.array(list(values.values()), np.float32))
+    return dict(zip(values, every.sum(0).tolist()))
 
 
 def constrain(tree: Any, mesh: Mesh | None, axis: int = 0) -> Any:

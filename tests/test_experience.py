@@ -183,13 +183,13 @@ def test_each_task_keeps_its_place(monkeypatch):
 
 def test_numbers_by_task_by_hand():
     e = mix(example(), V, U)
-    rewards = Rewards(e.rewards.columns | {"f1": np.array([[np.nan] * 2, [0.5, 1.0]])}, e.rewards.total_bg)
+    rewards = Rewards(e.rewards.columns | {"box_iou": np.array([[np.nan] * 2, [0.5, 1.0]])}, e.rewards.total_bg)
     assert experience.by_task(dataclasses.replace(e, rewards=rewards)) == pytest.approx({
         "train/vqa/reward": 0.5, "train/vqa/reward_std": 0.5, "train/vqa/groups_without_spread": 0.0,
         "train/vqa/length": 2.0, "train/vqa/sound": 0.5, "train/vqa/structure": 0.5,
         "train/summary/reward": 0.25, "train/summary/reward_std": 0.0, "train/summary/groups_without_spread": 1.0,
         "train/summary/length": 2.0, "train/summary/sound": 1.0, "train/summary/structure": 1.0,
-        "train/summary/f1": 0.75,
+        "train/summary/box_iou": 0.75,
     })  # fmt: skip
     assert experience.by_task(example()) == {}
 
