@@ -219,3 +219,20 @@ def test_without_it_a_checkpoint_holds_what_it_held(path, small):
     names = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(train.begin(tx, trainable, m))]
     assert names and all(name.startswith((".trainable", ".opt")) for name in names)
     assert [f.name for f in dataclasses.fields(train.update.State)] == ["trainable", "opt", "ema"]
+
+
+def test_a_run_of_two_tasks_has_numbers_and_curves_of_each(path, small, tmp_path):
+    real = train.experience.collect
+
+    def collect(*args):
+        e = real(*args)
+        renamed = [dataclasses.replace(x, task=TASKS[i % 2]) for i, x in enumerate(e.examples)]
+        return dataclasses.replace(e, examples=renamed)
+
+    small.setattr(train.experience, "collect", collect)
+    page = train.run(tiny.settings(path, **EMA | {"train__steps": 2}), tmp_path).read_text()
+    for row in metrics.read(tmp_path):
+        assert row["train/reward"] == pytest.approx(np.mean([row[f"train/{task}/reward"] for task in TASKS[:2]]))
+        assert {"train/ema_std/segmentation", "train/ema_std/grounding", "train/grounding/mask_iou"} <= set(row)
+        assert not any("vqa" in name for name in row)
+    assert "train/reward by task" in page and "train/ema_std by task" in page

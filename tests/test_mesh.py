@@ -15,12 +15,12 @@ import pytest
 import small
 
 from configs import default
-from dtr1_jax import config, mesh
+from dtr1_jax import config, mesh, train
 from dtr1_jax.models import int8, policy
 from dtr1_jax.models.spec import SPECS
-from dtr1_jax.rl import optim, sft, update
+from dtr1_jax.rl import advantages, optim, sft, update
 from dtr1_jax.rl import rollout as rl_rollout
-from dtr1_jax.types import Rollout
+from dtr1_jax.types import TASKS, Rollout
 
 SETTINGS = config.from_configdict(default.get_config())
 # a string is evaluated when a test starts: two processes must be joined before anything asks for devices
@@ -214,6 +214,7 @@ def work(rank: int, out: str) -> None:
         some = {"c": 3.0} if rank else {}  # of a task that only one process had
         assert mesh.mean({"a": 1.0 + rank, **some, "b": 4.0}) == {"a": 1.5, "b": 4.0, "c": 3.0}
         assert (mesh.least(5 - rank), mesh.most(5 - rank)) == (4, 5)
+        assert mesh.total({"a": 1.0 + rank, "b": 4.0}) == {"a": 3.0, "b": 8.0}
     weights = mesh.put({"base": small.params()}, mesh.shardings(m, {"base": small.params()}))["base"]
     sampled = mesh.local(rl_rollout.sample(
         weights, None, there, jax.random.key(0), None, spec=small.SPEC, group=2, new_tokens=6, end=-1, pad=0,
@@ -224,7 +225,12 @@ def work(rank: int, out: str) -> None:
     rollout = Rollout(sampled.token_bgs, mask, sampled.logp_bgs, sampled.stopped_bg)
     advantage = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)[mine]
     loss, leaves = learn(m, prompt, rollout, advantage)
-    np.savez(out, loss, sampled.token_bgs, *leaves)
+    task, place = np.arange(8, dtype=np.int32)[mine] // 3, mesh.replicated(m)
+    ema = mesh.put(advantages.unseen(), place)
+    for _ in range(2):  # moments are those of all processes, and each gets its own rows back
+        both, ema = train._ema_advantages(*mesh.put_batch(m, (advantage, task)), ema, decay=0.9, place=place)
+    assert list(train.describe_ema(ema)) == [f"train/ema_std/{t}" for t in TASKS[:3]]
+    np.savez(out, loss, sampled.token_bgs, mesh.local(both), *map(np.asarray, jax.tree.leaves(ema)), *leaves)
 
 
 @pytest.mark.slow
@@ -247,8 +253,9 @@ def test_two_processes(tmp_path):
         for process in running:
             process.kill()
     one, first, second = (list(np.load(tmp_path / f"{rank}.npz").values()) for rank in (-1, 0, 1))
-    np.testing.assert_array_equal(np.concatenate([first[1], second[1]]), one[1])
-    for a, b, c in zip(one[2:] + one[:1], first[2:] + first[:1], second[2:] + second[:1]):
+    for rows in (1, 2):
+        np.testing.assert_array_equal(np.concatenate([first[rows], second[rows]]), one[rows])
+    for a, b, c in zip(one[3:] + one[:1], first[3:] + first[:1], second[3:] + second[:1]):
         np.testing.assert_array_equal(b, c)
         np.testing.assert_allclose(a, b, atol=2e-6)
 
