@@ -15,12 +15,13 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data.source = "twinworld"  # twinworld | coco | davis | jsonl | easy_vqa
     c.data.root = ""  # coco, davis, easy_vqa: folder with annotations and images; jsonl: the file
     c.data.task = "segmentation"  # segmentation | grounding | vqa | summary | unified (those of data.mix, interleaved)
-    c.data.mix = ConfigDict()  # unified: weights of the tasks' shares; a weight of 0 leaves the task out
+    # unified: weights of the tasks' shares, in training, evaluation and cold start; a weight of 0 leaves the task out
+    c.data.mix = ConfigDict()
     c.data.mix.segmentation = 1.0
     c.data.mix.grounding = 1.0
     c.data.mix.vqa = 1.0
     c.data.mix.summary = 1.0
-    c.data.video = 0.0  # twinworld: share of the queries that are about videos, [0, 1]; each task has this share
+    c.data.video = 0.0  # twinworld: share of the queries that are about videos, [0, 1], of each task; sft: of steps
     # frames of a video: drawn by twinworld, shown at most of davis and jsonl; 0 = as is usual for the source (4; 8)
     c.data.frames = 0
     c.data.max_video_objects = 3  # twinworld: as max_objects, of a video; its transcripts are about twice as long

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 
 from dtr1_jax import bundle as bundles
 from dtr1_jax import config, mesh, train
+from dtr1_jax.data import sources
 from dtr1_jax.models import int8, layers, named, policy, spec
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.rl import optim
@@ -145,12 +146,13 @@ def load(c: config.Config, shape: Spec, device_mesh: Any) -> Load:
 
 
 def _patches(c, shape):
-    """Of one picture as large as it may be; its tokens must fit into the prompt."""
+    """Of one picture, or the frames of a video, as large as they may be; their tokens must fit into the prompt."""
     tower = shape.vision
     if tower is None or c.policy.constructor == "given":
         return 0
     most = c.policy.prompt_tokens * tower.merge**2
-    return min(most, c.policy.max_pixels // tower.patch**2) if c.policy.max_pixels else most
+    one = c.policy.max_pixels // tower.patch**2
+    return min(most, sources.frames(c.data) * one) if c.policy.max_pixels else most
 
 
 def resident(c: config.Config, shape: Spec, device_mesh: Any) -> tuple[dict[str, int], dict[str, int]]:

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from dtr1_jax import bundle, config
+from dtr1_jax import bundle, config, metrics, train
 from dtr1_jax.data import pipeline, prompts, sources
 from dtr1_jax.models import named
 from dtr1_jax.types import TASKS, Video
@@ -55,3 +55,18 @@ def test_first_batches_and_their_oracle_fit(name):
 
 def test_unified_is_every_cell():
     assert {cell[:2] for cell in sources.cells(built("unified").data)} == set(itertools.product(TASKS, (False, True)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_a_step_of_the_shipped_policy(name, tmp_path):
+    values = importlib.import_module(f"configs.{name}").get_config()
+    values.rollout.queries, values.rollout.group, values.rollout.new_tokens = 8, 2, 24
+    values.train.steps, values.train.eval_examples, values.train.eval_batch = 1, 8, 8
+    values.reward.segmenter = "box"
+    train.run(config.from_configdict(values), tmp_path)
+    rows = metrics.read(tmp_path)
+    assert [row["step"] for row in rows if "train/loss" in row] == [1]
+    assert [row["step"] for row in rows if "eval/examples" in row] == [0, 1]
+    assert all(row["eval/examples"] == 8 for row in rows if "eval/examples" in row)
+    assert sum(row.get("train/examples_skipped", 0) for row in rows) == 0

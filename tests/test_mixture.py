@@ -163,5 +163,6 @@ def test_what_a_source_can_not_serve_is_said(changes, message):
 def test_frames_of_the_settings():
     assert sources.frames(data()) == 1
     assert sources.frames(data(video=0.5)) == 4 and sources.frames(data(video=0.5, frames=6)) == 6
-    assert sources.frames(data(source="davis")) == 8
+    assert sources.frames(data(source="davis")) == 8 and sources.frames(data(source="coco", frames=6)) == 1
+    assert sources.frames(data(source="jsonl")) == 1 and sources.frames(data(source="jsonl", frames=6)) == 6
     assert sources.make(data(video=1.0, frames=5), "train")[3].media[0].frames.shape == (5, 96, 96, 3)

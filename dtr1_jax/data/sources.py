@@ -27,7 +27,7 @@ SERVED = {  # source: the tasks for which it has targets
     "jsonl": TASKS,
     "easy_vqa": ("vqa",),
 }
-_FRAMES = {"twinworld": 4, "davis": davis.FRAMES, "jsonl": jsonl.FRAMES}
+_FRAMES = {"twinworld": 4, "davis": davis.FRAMES}
 
 
 class Source(Protocol):
@@ -75,7 +75,8 @@ def make(data: config.Data, split: str) -> Source:
       DataError: a file is missing, malformed or has nothing for this split or task; the message says which and why.
     """
     if data.source == "jsonl":  # each line may say its own task
-        return jsonl.open_file(data.root, split, data.task, max_objects=data.max_objects, frames=frames(data))
+        shown = data.frames or jsonl.FRAMES
+        return jsonl.open_file(data.root, split, data.task, max_objects=data.max_objects, frames=shown)
     wanted = cells(data)
     for task, _, _ in wanted:
         if task not in SERVED[data.source]:
@@ -100,10 +101,10 @@ def cells(data: config.Data) -> list[tuple[str, bool, float]]:
 
 
 def frames(data: config.Data) -> int:
-    """Frames of a video of the source, at most; 1 where it has only pictures."""
-    if data.source not in _FRAMES or (data.source == "twinworld" and not data.video):
+    """Frames of a video of the source, at most; 1 where it has only pictures, as far as the settings say."""
+    if data.source in ("coco", "easy_vqa") or (data.source == "twinworld" and not data.video):
         return 1
-    return data.frames or _FRAMES[data.source]
+    return data.frames or _FRAMES.get(data.source, 1)
 
 
 def _cell(data: config.Data, split: str, task: str, video: bool) -> Source:
