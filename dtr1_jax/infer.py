@@ -87,11 +87,6 @@ def _shown(c: config.Config, bundle: bundles.Bundle, paths: list[str], video: st
         )
     if not video:
         return tuple(media.load(path, geometry) for path in paths)
-    if geometry.video is None:
-        raise config.ConfigError(
-            f"--video={video}: the policy {c.policy.name} takes no videos; give it single frames by --image, or choose"
-            " one that does, such as --config=configs/seg.py:qwen3_vl_2b"
-        )
     film = videos.load(video, geometry.video, geometry.temporal_patch)
     return (film, *(media.load(path, geometry) for path in paths[1:]))
 
