@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -255,6 +257,23 @@ def test_caches_are_neither_copied_nor_chosen_between_in_the_loop():
     cache = start().cache[0].k.shape
     makers = {e.primitive.name for e in body.eqns for v in e.outvars if v.aval.shape == cache}
     assert makers == {"dynamic_update_slice"}
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="reads what XLA makes for the CPU")
+@pytest.mark.parametrize("b, g, kv_heads", [(2, 3, 2), (1, 3, 2), (2, 1, 2), (2, 1, 1)])
+def test_nor_does_the_compiled_loop_copy_them(b, g, kv_heads):
+    """It did where B, G or K was 1: a matrix product without this axis then wanted the cache in another shape."""
+    spec, slots = dataclasses.replace(small.TEXT, kv_heads=kv_heads), 37
+    params = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
+    compiled = rollout.sample.lower(
+        params, None, small.prompt(b, pictures=False), jax.random.key(0), None, spec=spec, group=g, new_tokens=slots,
+        end=NEVER, pad=small.PAD, temperature=0.0,
+    ).compile()  # fmt: skip
+    body = compiled.as_text().partition("\nENTRY")[0]  # all but what is done once
+    size = b * g * kv_heads * slots * spec.head_dim
+    shapes = {what: re.findall(rf"= f32\[([\d,]+)\]\S* {what}\(", body) for what in ("copy", "dynamic-update-slice")}
+    made = {what: sum(math.prod(map(int, x.split(","))) == size for x in found) for what, found in shapes.items()}
+    assert made == {"copy": 0, "dynamic-update-slice": 2 * spec.layers}
 
 
 def on_mesh(mesh, prompt, temperature):

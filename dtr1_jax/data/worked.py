@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dtr1_jax.twin.schema import Answer, Object, Twin
 from dtr1_jax.twin.text import dumps_answer
 
-PETS = Twin((80, 60), (Object(1, "dog", (0, 5, 4, 9)), Object(2, "cup", (5, 2, 6, 3)), Object(3, "cat", (6, 1, 9, 9))))
+PETS = Twin((80, 60), (Object(1, "dog", (0, 5, 4, 9)), Object(2, "cat", (6, 1, 9, 9))))
 STREET = Twin((60, 80), (Object(1, "car", (1, 4, 4, 7)), Object(2, "tree", (5, 0, 9, 8))))
 
 # twin, query, thought, answer; two of those that point at objects, since an answer may be empty
 _FOUND = (
-    (PETS, "Which pet takes up the most of the picture?", "pet: dog 1, cat 3. largest: 3.", Answer(objects=(3,))),
+    (PETS, "Which pet takes up the most of the picture?", "pet: dog 1, cat 2. largest: 2.", Answer(objects=(2,))),
     (STREET, "Find every piece of furniture.", "piece of furniture: none.", Answer(objects=())),
 )
-_SAID = ((PETS, "Which pet is to the right?", "pet: dog 1, cat 3. rightmost: 3.", Answer(text="cat")),)
+_SAID = ((PETS, "Which pet is to the right?", "pet: dog 1, cat 2. rightmost: 2.", Answer(text="cat")),)
 _TOLD = ((STREET, "What is there to see?", "car 1, tree 2. right of 1: 2.", Answer(text="A tree right of a car.")),)
 EXAMPLES = {"segmentation": _FOUND, "grounding": _FOUND, "vqa": _SAID, "summary": _TOLD}
 

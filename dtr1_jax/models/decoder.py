@@ -38,11 +38,12 @@ class Block(nn.Module):
           own_mask: bool[B or 1, G or 1, q or 1, t].
           prefix: KV [B, K, P, H] shared by the branches, or None.
           prefix_mask_bp: bool[B, P], or None without a prefix.
-          cache: KV [B, G, K, t, H] into which the new keys go from `slot` on; None = the new keys are all there are.
+          cache: KV [B, G, K, t, H] without those of B, G and K that are 1 (`cache_shape`), into which the new keys go
+            from `slot` on; None = the new keys are all there are.
           slot: int32 scalar, or None without a cache.
 
         Returns:
-          ([B, G, q, D], the own keys and values that were attended to).
+          ([B, G, q, D], the own keys and values that were attended to, in the cache's shape where there is one).
         """
         s = self.spec
         b, g, q, _ = x_bgqd.shape
@@ -59,14 +60,31 @@ class Block(nn.Module):
             query = layers.RMSNorm(s.eps, name="q_norm")(query)
             key = layers.RMSNorm(s.eps, name="k_norm")(key)
         own = KV(layers.rotate(key, angle).swapaxes(2, 3), value.swapaxes(2, 3))
+        seen = own
         if cache is not None:
-            own = KV(*(jax.lax.dynamic_update_slice(c, n, (0, 0, 0, slot, 0)) for c, n in zip(cache, own)))
-        y = layers.attend(layers.rotate(query, angle), own, own_mask, prefix, prefix_mask_bp)
+            own = KV(*(_put(held, new, slot) for held, new in zip(cache, own)))
+            seen = KV(*(x.reshape(b, g, s.kv_heads, -1, s.head_dim) for x in own))
+        y = layers.attend(layers.rotate(query, angle), seen, own_mask, prefix, prefix_mask_bp)
         x_bgqd = x_bgqd + linear("o", s.width, y)
 
         y = layers.RMSNorm(s.eps, name="mlp_norm")(x_bgqd)
         gate, up = linear("gate", s.hidden, y), linear("up", s.hidden, y)
         return x_bgqd + linear("down", s.width, nn.silu(gate) * up), own
+
+
+def cache_shape(b: int, g: int, kv_heads: int, slots: int, head_dim: int) -> tuple[int, ...]:
+    """[B, G, K, slots, H] without those of B, G and K that are 1.
+
+    XLA on the CPU leaves such axes out of a matrix product. A cache that has them would go on in two shapes, the loop's
+    and the product's, and be written, and for that copied, for each of them: four times its size at each step.
+    """
+    return (*(n for n in (b, g, kv_heads) if n > 1), slots, head_dim)
+
+
+def _put(held, new, slot):
+    """`held` with `new` [B, G, K, q, H] in it from `slot` on."""
+    new = new.reshape(*held.shape[:-2], *new.shape[-2:])
+    return jax.lax.dynamic_update_slice(held, new, (*(0 for _ in held.shape[:-2]), slot, 0))
 
 
 def init(key: jax.Array, spec: Spec) -> dict:

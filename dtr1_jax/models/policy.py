@@ -207,14 +207,14 @@ def logits(params: dict, spec: Spec, x: jax.Array) -> jax.Array:
 
 
 def start(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, group: int, slots: int) -> tuple[Decoding, list]:
-    """What `decode` needs: weights by layer, and empty caches KV [B, G, K, slots, H] for the completions."""
+    """What `decode` needs: weights by layer, and empty caches for the completions (KV of decoder.cache_shape)."""
     split = Decoding(
         decoder.unstack(params["decoder"], spec.layers),
         decoder.unstack((lora or {}).get("decoder"), spec.layers),
         decoder.unstack(prefix.kv, spec.layers),
     )
     _, b, kv_heads, _, h = prefix.kv.k.shape
-    empty = jnp.zeros((b, group, kv_heads, slots, h), prefix.kv.k.dtype)
+    empty = jnp.zeros(decoder.cache_shape(b, group, kv_heads, slots, h), prefix.kv.k.dtype)
     return split, [KV(empty, empty) for _ in range(spec.layers)]
 
 

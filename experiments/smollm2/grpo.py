@@ -18,13 +18,14 @@ import argparse
 import hashlib
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
 import weights
 
 from configs import seg
-from dtr1_jax import cli, config, metrics, train
+from dtr1_jax import cli, config, interrupt, metrics, train
 from dtr1_jax.data import coco, coco_format, files
 from dtr1_jax.twin import masks
 
@@ -85,7 +86,7 @@ def settings(checkpoint: Path, data: Path, seed: int, steps: int, changes: dict 
     c.data.source, c.data.root, c.data.max_objects = "jsonl", str(data), OBJECTS
     c.policy.path = str(checkpoint)
     c.policy.dtype = c.policy.weights_dtype = "float32"
-    c.policy.prompt, c.policy.prompt_tokens = "example", 384
+    c.policy.prompt, c.policy.prompt_tokens = "example", 448
     c.lora.rank, c.lora.alpha = 16, 32.0
     c.rollout.queries, c.rollout.group, c.rollout.new_tokens = 4, 8, 48
     c.rollout.temperature = 0.7  # at 1 the untrained policy hardly ever keeps to the format
@@ -96,7 +97,7 @@ def settings(checkpoint: Path, data: Path, seed: int, steps: int, changes: dict 
     c.optim.lr, c.optim.warmup = 5e-4, 2
     c.train.steps = steps
     c.train.eval_examples, c.train.eval_batch, c.train.gallery = 48, 16, 12
-    c.train.samples_every = c.checkpoint.every = 10
+    c.train.samples_every = c.checkpoint.every = 5
     c.update_from_flattened_dict(changes or {})
     return config.from_configdict(c)
 
@@ -132,6 +133,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--set", type=change, nargs="*", default=[], metavar="NAME=VALUE", help="such as optim.lr=1e-4")
     args = parser.parse_args(argv)
     cli.quiet()
+    try:
+        run(args)
+    except cli.EXPECTED as error:
+        sys.exit(f"error: {error}")
+    except interrupt.Interrupted as error:
+        sys.exit(f"{error} and saved; the same command goes on from there")
+
+
+def run(args: argparse.Namespace) -> None:
+    """What the arguments ask for."""
     checkpoint, data = weights.fetch(args.out), args.out / "photos.jsonl"
     print(f"{write(args.assets, data)} queries in {data}", flush=True)
     result, start = {}, time.monotonic()

@@ -10,14 +10,15 @@ The last line is one JSON object; *_ratio is ours / theirs in tokens/s, above 1 
   decode_ratio: the 64 tokens, a whole generation less that reading;
   whole_ratio: reading and generating together;
   group_ratio: the same for 8 completions of one prompt, which ours reads once and theirs 8 times;
-  ours, theirs: tokens/s of the three, and of the group;
+  cpu_ratio: the four ratios in seconds that the processors worked, of all threads together, in place of seconds on
+    the clock: of use where other work takes most of the machine, but idle threads are for free here;
+  ours, theirs: tokens/s of the four, on the clock;
   differing_tokens: most tokens by which a row of ours differs from theirs; first_difference: the earliest place, or
     null. Both are greedy, so rows part where two tokens are as likely as float32 can tell.
 """
 
 import argparse
 import json
-import statistics
 import time
 from pathlib import Path
 
@@ -103,11 +104,11 @@ class Theirs:
         return out[:, token.shape[1] :].numpy().astype(np.int32)
 
 
-def seconds(function, *arguments) -> tuple[float, np.ndarray | None]:
-    """(how long a call takes, what it returns)."""
-    start = time.perf_counter()
+def timed(function, *arguments) -> tuple[np.ndarray, np.ndarray | None]:
+    """(float[2]: seconds on the clock and of the processors that a call takes, what it returns)."""
+    start = np.array([time.perf_counter(), time.process_time()])
     result = function(*arguments)
-    return time.perf_counter() - start, result
+    return np.array([time.perf_counter(), time.process_time()]) - start, result
 
 
 def compare(ours, theirs, token_bp: np.ndarray, new_tokens: int, rounds: int) -> dict:
@@ -123,19 +124,18 @@ def compare(ours, theirs, token_bp: np.ndarray, new_tokens: int, rounds: int) ->
     for i in range(rounds + 1):
         for job, run in jobs.items():
             for side, model in sides.items():
-                spent, wrote[side, job] = seconds(run, model)
+                spent, wrote[side, job] = timed(run, model)
                 if i:
                     took.setdefault((side, job), []).append(spent)
+    took = {which: np.array(spent) for which, spent in took.items()}  # [rounds, 2]
     for side in sides:
-        both = zip(took[side, "whole"], took[side, "prefill"])
-        took[side, "decode"] = [max(whole - read, 1e-9) for whole, read in both]
+        took[side, "decode"] = np.maximum(took[side, "whole"] - took[side, "prefill"], 1e-9)
     tokens = {"prefill": b * p, "decode": b * new_tokens, "whole": b * new_tokens, "group": b * new_tokens}
-    median = statistics.median
-    line = {
-        f"{job}_ratio": median(y / x for x, y in zip(took["ours", job], took["theirs", job])) for job in tokens
-    }  # fmt: skip
+    ratio = {job: np.median(took["theirs", job] / took["ours", job], 0).tolist() for job in tokens}
+    line = {f"{job}_ratio": clock for job, (clock, _) in ratio.items()}
+    line["cpu_ratio"] = {job: worked for job, (_, worked) in ratio.items()}
     for side in sides:
-        line[side] = {job: count / median(took[side, job]) for job, count in tokens.items()}
+        line[side] = {job: count / float(np.median(took[side, job][:, 0])) for job, count in tokens.items()}
     parted = wrote["ours", "whole"] != wrote["theirs", "whole"]
     line["differing_tokens"] = int(parted.sum(1).max())
     line["first_difference"] = int(parted.any(0).argmax()) if parted.any() else None

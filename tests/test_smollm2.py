@@ -1,0 +1,124 @@
+"""experiments/smollm2: the photos' queries as JSON lines, the settings, and the timing; the weights are not needed."""
+
+import dataclasses
+import importlib.util
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+from dtr1_jax import config
+from dtr1_jax.data import coco, coco_format, files, jsonl
+from tests import assets
+
+FOLDER = pathlib.Path(__file__).parents[1] / "experiments" / "smollm2"
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    """The scripts by name, which find each other as when one of them is run."""
+    names, found = ("weights", "grpo", "speed"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:  # `weights` first: the others import it
+            spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+            found[name] = importlib.util.module_from_spec(spec)
+            patch.setitem(sys.modules, name, found[name])
+            spec.loader.exec_module(found[name])
+        yield found
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Of each annotation file only the first photos."""
+    read = coco_format.read
+
+    def first(path, share=None):
+        annotations = read(path, share)
+        return dataclasses.replace(annotations, pictures=annotations.pictures[:8])
+
+    monkeypatch.setattr(coco_format, "read", first)
+
+
+def test_lines_are_the_queries_of_the_photos(scripts, few, tmp_path):
+    """Read back, each line is its query with its twin, its target and its answer; no photo is on both sides."""
+    root = assets.path("coco_mini").parent
+    file = tmp_path / "photos.jsonl"
+    count = scripts["grpo"].write(root, file)
+    rows = {row["id"]: row for row in map(json.loads, file.read_text().splitlines())}
+    assert len(rows) == count <= 4 * 8 * 3
+    sides = {}
+    for row in rows.values():
+        sides.setdefault(pathlib.Path(row["image"]).name, set()).add(row["split"])
+    assert all(len(side) == 1 for side in sides.values())
+    assert {"train", "heldout"} == set.union(*sides.values())
+    part = root / scripts["grpo"].PARTS[2]
+    annotations = coco_format.read(part)
+    source = coco.Coco(annotations, "all", "segmentation", 0, scripts["grpo"].OBJECTS)
+    read = {s: jsonl.open_file(str(file), s, "segmentation", max_objects=4) for s in ("train", "heldout")}
+    found = {e.uid: (s, e) for s, examples in read.items() for e in (examples[i] for i in range(len(examples)))}
+    for i in range(0, len(source), 3):
+        picture, want = annotations.pictures[i // 4], source[i]
+        side, got = found[f"{part.stem}/{picture.id}/{i % 4}"]
+        assert side == ("heldout" if files.held_out(picture.id) else "train")
+        assert (got.query, got.answer_ids) == (want.query, want.answer_ids)
+        assert [(o.label, o.attributes) for o in got.scene] == [(o.label, o.attributes) for o in want.scene]
+        np.testing.assert_allclose([o.box for o in got.scene], [o.box for o in want.scene], atol=1e-4)
+        np.testing.assert_array_equal(got.target.mask, want.target.mask)
+        assert len(got.target.boxes) == len(want.target.boxes)
+
+
+def test_settings_are_those_of_the_experiment(scripts):
+    make = scripts["grpo"].settings
+    c = make(pathlib.Path("x.gguf"), pathlib.Path("p.jsonl"), 3, 25, {"optim.lr": 1e-3})
+    assert (c.seed, c.train.steps, c.optim.lr) == (3, 25, 1e-3)
+    assert (c.policy.constructor, c.policy.prompt, c.data.source) == ("given", "example", "jsonl")
+    assert c.policy.weights_dtype == "float32" and c.lora.rank == 16
+    assert c.reward.weights == {"structure": 0.2, "mask_iou": 0.0, "box_iou": 1.0, "twin_iou": 0.0}
+    with pytest.raises(config.ConfigError, match=r"optim\.lr"):
+        make(pathlib.Path("x.gguf"), pathlib.Path("p.jsonl"), 0, 1, {"optim.lr": -1.0})
+    assert scripts["grpo"].change("optim.lr=1e-4") == ("optim.lr", 1e-4)
+    assert scripts["grpo"].change("grpo.variant=cispo") == ("grpo.variant", "cispo")
+
+
+def test_summary_has_the_ends_of_the_curve(scripts, tmp_path):
+    shown = scripts["grpo"].SHOWN
+    rows = [{"step": 0} | {f"eval/{n}": 0.1 for n in shown}, {"step": 1, "train/step_s": 2.0},
+            {"step": 2, "train/step_s": 3.0}, {"step": 2} | {f"eval/{n}": 0.4 for n in shown}]  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = scripts["grpo"].summary(tmp_path)
+    assert (found["steps"], found["seconds"]) == (2, 5.0)
+    assert all(found[name] == {"before": 0.1, "after": 0.4} for name in shown)
+
+
+class Clock:
+    """A model whose calls take a said time on a clock of their own."""
+
+    now = 0.0
+
+    def __init__(self, read, whole, tokens):
+        self.times, self.tokens = (read, whole), tokens
+
+    def read(self, token_bp):
+        Clock.now += self.times[0]
+
+    def whole(self, token_bp, group=1):
+        Clock.now += self.times[1]
+        return self.tokens
+
+
+def test_ratios_are_ours_over_theirs(scripts, monkeypatch):
+    speed = scripts["speed"]
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: Clock.now)
+    monkeypatch.setattr(speed.time, "process_time", lambda: 2 * Clock.now)
+    same = np.arange(8).reshape(2, 4)
+    other = same.copy()
+    other[1, 2:] = 0
+    line = speed.compare(Clock(1.0, 3.0, same), Clock(2.0, 10.0, other), np.zeros((2, 16), np.int32), 4, rounds=2)
+    assert line["prefill_ratio"] == 2 and line["decode_ratio"] == 4  # 1 against 2 s, 3 - 1 against 10 - 2 s
+    assert line["cpu_ratio"] == {name: line[f"{name}_ratio"] for name in ("prefill", "decode", "whole", "group")}
+    assert line["ours"]["decode"] == 2 * 4 / 2 and line["theirs"]["prefill"] == 2 * 16 / 2
+    assert (line["differing_tokens"], line["first_difference"]) == (2, 2)
+    line = speed.compare(Clock(1.0, 3.0, same), Clock(1.0, 3.0, same), np.zeros((2, 16), np.int32), 4, rounds=1)
+    assert (line["differing_tokens"], line["first_difference"], line["whole_ratio"]) == (0, None, 1)
