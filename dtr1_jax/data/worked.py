@@ -14,10 +14,11 @@ from dtr1_jax.twin.text import dumps_answer
 PETS = Twin((80, 60), (Object(1, "dog", (0, 5, 4, 9)), Object(2, "cat", (6, 1, 9, 9))))
 STREET = Twin((60, 80), (Object(1, "car", (1, 4, 4, 7)), Object(2, "tree", (5, 0, 9, 8))))
 
-# twin, query, thought, answer; two of those that point at objects, since an answer may be empty
+# twin, query, thought, answer. Thoughts are as short as they can be, and no answer is empty: a small policy copies what
+# stands there, and after an example with an empty answer SmolLM2-135M answered every query so
 _FOUND = (
-    (PETS, "Which pet takes up the most of the picture?", "pet: dog 1, cat 2. largest: 2.", Answer(objects=(2,))),
-    (STREET, "Find every piece of furniture.", "piece of furniture: none.", Answer(objects=())),
+    (PETS, "Which pet takes up the most of the picture?", "cat 2.", Answer(objects=(2,))),
+    (STREET, "Find every thing that has wheels.", "car 1.", Answer(objects=(1,))),
 )
 _SAID = ((PETS, "Which pet is to the right?", "pet: dog 1, cat 2. rightmost: 2.", Answer(text="cat")),)
 _TOLD = ((STREET, "What is there to see?", "car 1, tree 2. right of 1: 2.", Answer(text="A tree right of a car.")),)
