@@ -126,7 +126,7 @@ def test_errors_of_the_user_are_one_message_and_leave_nothing(path, small, tmp_p
         (tiny.values(path, policy__name="tinny"), "run", "no policy 'tinny' .did you mean \"tiny\""),
         (tiny.values(path, data__root=str(tmp_path / "nowhere"), **data), "run", "nowhere"),
         (tiny.values(path, data__source="jsonl", data__root=str(tmp_path / "empty.jsonl")), "run", "empty.jsonl"),
-        (tiny.values(path, data__task="vqa"), "run", "data.task"),
+        (tiny.values(path, data__task="vqa", data__root="nowhere", **data), "run", "data.task"),
     ]
     for values, workdir, message in cases:
         status, said = run(capsys, mode, values, str(tmp_path / workdir))

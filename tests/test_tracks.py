@@ -1,7 +1,6 @@
 """Objects over time: faults of tracks are named, keyframes agree with the boxes between them, text is compact."""
 
 import json
-import types as python_types
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from dtr1_jax.twin import strict_json, tracks
 from dtr1_jax.twin.schema import MAX_KEYFRAMES, Answer, Object, Twin, read_twin
 from dtr1_jax.twin.text import TOLERANCE, Canvas, Frame, dumps_twin, from_scene, to_unit
 from dtr1_jax.twin.transcript import compose, parse
-from dtr1_jax.types import Instance
+from dtr1_jax.types import Example, Instance, Target
 
 SIZE, LIMIT, FRAMES = (64, 48), (1000, 1000), (0, 4, 8)
 CANVAS = Canvas(Frame.NORM1000, SIZE, FRAMES)
@@ -274,7 +273,8 @@ def test_a_long_and_restless_track_is_cut_off_soundly():
 
 
 def test_an_answer_over_tracks_is_resolved_without_raising():
-    blank = python_types.SimpleNamespace(image=np.zeros((4, 4, 3), np.uint8))
+    nothing = Target(np.zeros((4, 4), bool), np.zeros((0, 4), np.float32))
+    blank = Example("", np.zeros((4, 4, 3), np.uint8), "it", "segmentation", nothing)
     late = Twin(SIZE, (Object(2, "b", None, track=((8, (0, 0, 1, 1)),)),), frames=FRAMES)
     transcript = parse(compose(late, "", Answer(objects=(2,))), task="segmentation", canvas=CANVAS)
     (outcome,) = resolve.outcomes([[transcript]], [blank], [CANVAS], lambda *a: [])[0]

@@ -58,4 +58,4 @@ def test_nothing_can_be_changed():
 
 
 def test_tasks_are_those_of_the_settings():
-    assert typing.get_args(typing.get_type_hints(config.Data)["task"]) == types.TASKS
+    assert typing.get_args(typing.get_type_hints(config.Data)["task"]) == (*types.TASKS, "unified")
