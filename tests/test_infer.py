@@ -94,7 +94,7 @@ def test_an_earlier_answer_is_never_written_over(path, small, tmp_path):
 
 
 @pytest.mark.parametrize("said", ["", "<twin>{}</twin>", '<twin>{"size":[64,32],"objects":[\ud800', "]" * 200])
-def test_nonsense_is_an_answer_that_says_its_faults(path, small, tmp_path, said):
+def test_nonsense_is_an_answer_that_says_its_faults(path, small, tmp_path, caplog, said):
     c = tiny.settings(path)
     pictures(tmp_path)
     tiny.speak(small, c, [said])
@@ -102,6 +102,8 @@ def test_nonsense_is_an_answer_that_says_its_faults(path, small, tmp_path, said)
     assert {p.name for p in folder.iterdir()} == {"answer.json", "overlay.png", "transcript.txt"}
     answer = json.loads((folder / "answer.json").read_text())
     assert not answer["sound"] and answer["faults"][0]["message"] and answer["answer"] is None
+    assert "the answer is unsound, so there are no boxes, masks or words" in caplog.text
+    assert answer["faults"][0]["message"] in caplog.text
 
 
 def test_random_weights_answer_something(path, small, tmp_path):
