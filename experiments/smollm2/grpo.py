@@ -10,8 +10,8 @@ photo: a hash of a photo's COCO id decides on which side all its queries are, so
 one side too. The reward is that of training: how sound the transcript is, and the matched IoU of the answer's boxes.
 
 Each seed has its folder OUT/grpo/seed_N with metrics.jsonl and report.html; the same command goes on where a run was
-stopped. The last line is one JSON object: for each seed the means on the held-out queries before and after (greedy
-answers): reward, structure, box_iou, sound; steps and seconds; and whether the reward rose in all of them.
+stopped. The last line is one JSON object: for each seed the means on 32 held-out queries before and after (answers are
+sampled as in training): reward, structure, box_iou, sound; steps and seconds; and whether all seeds' reward rose.
 """
 
 import argparse
@@ -93,10 +93,13 @@ def settings(checkpoint: Path, data: Path, seed: int, steps: int, changes: dict 
     # the answer names objects of a twin that is right, so its boxes say all that masks would
     c.reward.weights.segmentation.mask_iou, c.reward.weights.segmentation.box_iou = 0.0, 1.0
     c.reward.segmenter = "box"
+    # the reward's scale is that of the batch: in a group in which no answer is right, the form alone differs
+    c.grpo.advantage, c.grpo.beta = "batch", 0.05
     c.grpo.mask_truncated = False  # most of the first completions do not end, which they have to learn
-    c.optim.lr, c.optim.warmup = 5e-4, 2
+    c.optim.lr, c.optim.warmup = 2e-4, 2
     c.train.steps = steps
-    c.train.eval_examples, c.train.eval_batch, c.train.gallery = 48, 16, 12
+    c.train.eval_examples, c.train.eval_batch, c.train.gallery = 32, 8, 12
+    c.train.eval_temperature = c.rollout.temperature  # what is trained is what is sampled
     c.train.samples_every = c.checkpoint.every = 5
     c.update_from_flattened_dict(changes or {})
     return config.from_configdict(c)
@@ -129,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--assets", type=Path, default=Path(os.environ.get("DTR1_ASSETS") or beside))
     parser.add_argument("--out", type=Path, default=weights.FOLDER, help="where the weights and the runs are kept")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--set", type=change, nargs="*", default=[], metavar="NAME=VALUE", help="such as optim.lr=1e-4")
     args = parser.parse_args(argv)
     cli.quiet()
