@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from dtr1_jax import bundle as bundles
-from dtr1_jax import checkpoint, config, evaluate, experience, interrupt, mesh, metrics, report, types
+from dtr1_jax import checkpoint, config, evaluate, experience, interrupt, measures, mesh, metrics, report, table, types
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.models import policy, sentence
 from dtr1_jax.rewards import score
@@ -131,7 +131,9 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
                 evaluate.write(workdir / "gallery" / name, predictions, c.train.gallery)
             mean = numbers["eval/mean"]  # of segmentation on pictures alone this is the gIoU
             writer.write(step, numbers)  # last: from here on the evaluation counts as done
-            log.info("held-out %s: mean %.3f of the main metrics, %d queries", name, mean, len(predictions))
+            mains = {table.main_metric(p.example.task, measures.modality(p.outcome)) for p in predictions}
+            what = mains.pop() if len(mains) == 1 else "mean of the main metrics"
+            log.info("held-out %s: %s %.3f, %d queries", name, what, mean, len(predictions))
             return mean
 
         progress = metrics.Progress(c.train.steps, step)

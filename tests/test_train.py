@@ -226,3 +226,10 @@ def test_queries_must_fill_the_mesh(path, monkeypatch, tmp_path):
     micro = tiny.settings(path, rollout__queries=24, grpo__micro_queries=2, train__eval_batch=8)
     with pytest.raises(config.ConfigError, match="makes 16 queries a step, which does not divide the 24"):
         train.run(micro, tmp_path / "run")
+
+
+def test_the_log_names_what_is_measured(path, small, tmp_path, caplog):
+    c = tiny.settings(path, train__steps=1, train__eval_examples=2, checkpoint__every=0)
+    with caplog.at_level("INFO", "dtr1_jax"):
+        train.run(c, tmp_path / "run")
+    assert "held-out before: giou 0." in caplog.text and "held-out after: giou 0." in caplog.text
