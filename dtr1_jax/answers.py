@@ -14,6 +14,7 @@ import numpy as np
 from dtr1_jax import draw
 from dtr1_jax.rewards.resolve import SegmentFn
 from dtr1_jax.twin import text, tracks
+from dtr1_jax.twin.schema import FORMS, Twin
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import Example, Video
 
@@ -51,7 +52,7 @@ def resolve(example: Example, canvas: text.Canvas, parsed: Transcript, segment_f
 
     Objects move between the keyframes of their tracks as twin/tracks.py says; boxes that the answer of a video names
     itself are those of its first frame. The segmenter is asked about each frame by itself, where the answer has a box
-    there; elsewhere the mask is empty. An unsound transcript has no boxes and no masks, but may have a twin.
+    there; elsewhere the mask is empty. An unsound transcript has no boxes and empty masks, but may have a twin.
 
     Args:
       segment_fn: boxes -> mask; None = no masks are wanted.
@@ -70,7 +71,7 @@ def resolve(example: Example, canvas: text.Canvas, parsed: Transcript, segment_f
         found.append(
             Frame(number, pixels, tuple(i for i, _ in named), _unit([b for _, b in named], canvas), _unit(twin, canvas))
         )
-    return found if answer is None or segment_fn is None else _masked(found, segment_fn)
+    return found if segment_fn is None else _masked(found, segment_fn)
 
 
 def _unit(boxes: list, canvas: text.Canvas) -> np.ndarray:
@@ -94,18 +95,18 @@ def write(
     """The files of one answer, into a folder that is there.
 
     Of all: transcript.txt; answer.json with `said` in it; twin.json (in the frame and size that the policy wrote) and
-    twin.png (its first frame, drawn), where there is a twin. Of words answer.txt; of objects and boxes boxes.json, in
-    pixels of the picture. Of a picture mask.png, where a mask was made (white = answer, at the picture's own size), and
-    overlay.png. Of a video masks/<number of the frame>.png, overlay.gif and, with PyAV, overlay.mp4.
+    twin.png (its first frame, drawn). Of words answer.txt; of objects and boxes boxes.json, in pixels of the picture.
+    Of a picture mask.png, where masks were asked for (white = answer, at the picture's own size), and overlay.png. Of a
+    video masks/<number of the frame>.png, overlay.gif and, with PyAV, overlay.mp4. What an unsound transcript lacks is
+    written as nothing: a twin without objects, no boxes, an empty mask, no words; answer.json says that it is unsound.
     """
     film = example.media[0] if example.media and isinstance(example.media[0], Video) else None
     (folder / "transcript.txt").write_text(parsed.text, "utf-8", errors="replace")
     first, names = frames[0], [f"{o.id} {o.label}" for o in parsed.twin.objects] if parsed.twin else []
-    if parsed.twin:
-        twin = {"frame": canvas.frame.value, **json.loads(text.dumps_twin(parsed.twin))}
-        _write_json(folder / "twin.json", twin)
-        small = draw.shrink(first.pixels, LARGEST)
-        (folder / "twin.png").write_bytes(draw.to_png(draw.overlay(small, boxes=first.twin_m4, names=names)))
+    twin = parsed.twin or Twin(canvas.size, (), frames=canvas.frames)
+    _write_json(folder / "twin.json", {"frame": canvas.frame.value, **json.loads(text.dumps_twin(twin))})
+    small = draw.shrink(first.pixels, LARGEST)
+    (folder / "twin.png").write_bytes(draw.to_png(draw.overlay(small, boxes=first.twin_m4, names=names)))
     answer = {
         "query": example.query, "task": example.task, "sound": parsed.sound,
         "answer": json.loads(text.dumps_answer(parsed.answer)) if parsed.answer else None, "thought": parsed.thought,
@@ -113,9 +114,10 @@ def write(
         "faults": [dataclasses.asdict(f) for f in parsed.faults],
     }  # fmt: skip
     _write_json(folder / "answer.json", answer | said)
-    if parsed.sound and parsed.answer.text is not None:
-        (folder / "answer.txt").write_text(parsed.answer.text + "\n", "utf-8", errors="replace")
-    elif parsed.sound:
+    if "text" in FORMS[example.task]:
+        words = parsed.answer.text if parsed.sound else ""
+        (folder / "answer.txt").write_text(words + "\n", "utf-8", errors="replace")
+    else:
         _write_json(folder / "boxes.json", _boxes(frames, film is not None))
     if film is None:
         if first.mask is not None:

@@ -68,7 +68,7 @@ def run(
     parsed = evaluate.parse(jax.tree.map(lambda x: x[:1], mesh.local(rollout)), batch, bundle)[0][0]
     if not parsed.sound:
         why = f"{parsed.faults[0].where}: {parsed.faults[0].message}"
-        log.warning("the answer is unsound, so there are no boxes, masks or words (answer.json says all): %s", why)
+        log.warning("the answer is unsound, so its boxes, mask or words are empty (answer.json says all): %s", why)
     said = {"query": query}
     if task == "segmentation":
         with Segmenter(c.reward.segmenter, c.reward.workers, 10 * c.reward.deadline) as segmenter:

@@ -99,10 +99,14 @@ def test_nonsense_is_an_answer_that_says_its_faults(path, small, tmp_path, caplo
     pictures(tmp_path)
     tiny.speak(small, c, [said])
     folder = infer.run(c, tmp_path / "run", str(tmp_path / "photo.png"), "it")
-    assert {p.name for p in folder.iterdir()} == {"answer.json", "overlay.png", "transcript.txt"}
+    files = {"answer.json", "overlay.png", "transcript.txt", "twin.json", "twin.png", "boxes.json", "mask.png"}
+    assert {p.name for p in folder.iterdir()} == files  # as of any other answer
+    assert json.loads((folder / "twin.json").read_text())["objects"] == []
+    assert json.loads((folder / "boxes.json").read_text())["boxes"] == []
+    assert not np.asarray(Image.open(folder / "mask.png")).any()
     answer = json.loads((folder / "answer.json").read_text())
     assert not answer["sound"] and answer["faults"][0]["message"] and answer["answer"] is None
-    assert "the answer is unsound, so there are no boxes, masks or words" in caplog.text
+    assert "the answer is unsound, so its boxes, mask or words are empty" in caplog.text
     assert answer["faults"][0]["message"] in caplog.text
 
 
