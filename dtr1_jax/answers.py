@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax import draw
-from dtr1_jax.rewards.resolve import SegmentFn
+from dtr1_jax.rewards.columns import POINTING_TASKS
+from dtr1_jax.rewards.resolve import SegmentFn, masks_of, pictures
 from dtr1_jax.twin import text, tracks
-from dtr1_jax.twin.schema import FORMS, Twin
+from dtr1_jax.twin.schema import Twin
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import Example, Video
-
-LARGEST = 512  # side in pixels to which drawn pictures are shrunk
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +56,11 @@ def resolve(example: Example, canvas: text.Canvas, parsed: Transcript, segment_f
     Args:
       segment_fn: boxes -> mask; None = no masks are wanted.
     """
-    shown = example.media[0] if example.media else example.image
-    pictures = list(shown.frames) if isinstance(shown, Video) else [shown]
     numbers = canvas.frames or (0,)
     things = {o.id: tracks.boxes(o, numbers) for o in parsed.twin.objects} if parsed.twin else {}
     answer = parsed.answer if parsed.sound else None
     found = []
-    for k, (number, pixels) in enumerate(zip(numbers, pictures, strict=True)):
+    for k, (number, pixels) in enumerate(zip(numbers, pictures(example), strict=True)):
         named = [(i, things[i][k]) for i in answer.objects or () if i in things] if answer else []
         named += [(None, box) for box in answer.boxes or ()] if answer and k == 0 else []
         named = [(i, box) for i, box in named if box is not None]
@@ -79,14 +76,8 @@ def _unit(boxes: list, canvas: text.Canvas) -> np.ndarray:
 
 
 def _masked(frames: list[Frame], segment_fn: SegmentFn) -> list[Frame]:
-    asked = [f for f in frames if len(f.boxes)]
-    masks = iter(segment_fn([f.pixels for f in asked], [f.boxes for f in asked]) if asked else [])
-    out = []
-    for f in frames:
-        mask = next(masks) if len(f.boxes) else np.zeros(f.pixels.shape[:2], bool)
-        fits = isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == f.pixels.shape[:2]
-        out.append(dataclasses.replace(f, mask=mask if fits else None, failed=not fits))
-    return out
+    masks = masks_of([f.pixels for f in frames], [f.boxes for f in frames], segment_fn)
+    return [dataclasses.replace(f, mask=mask, failed=mask is None) for f, mask in zip(frames, masks)]
 
 
 def write(
@@ -105,7 +96,7 @@ def write(
     first, names = frames[0], [f"{o.id} {o.label}" for o in parsed.twin.objects] if parsed.twin else []
     twin = parsed.twin or Twin(canvas.size, (), frames=canvas.frames)
     _write_json(folder / "twin.json", {"frame": canvas.frame.value, **json.loads(text.dumps_twin(twin))})
-    small = draw.shrink(first.pixels, LARGEST)
+    small = draw.shrink(first.pixels)
     (folder / "twin.png").write_bytes(draw.to_png(draw.overlay(small, boxes=first.twin_m4, names=names)))
     answer = {
         "query": example.query, "task": example.task, "sound": parsed.sound,
@@ -114,15 +105,14 @@ def write(
         "faults": [dataclasses.asdict(f) for f in parsed.faults],
     }  # fmt: skip
     _write_json(folder / "answer.json", answer | said)
-    if "text" in FORMS[example.task]:
+    if example.task in POINTING_TASKS:
+        _write_json(folder / "boxes.json", _boxes(frames, film is not None))
+    else:
         words = parsed.answer.text if parsed.sound else ""
         (folder / "answer.txt").write_text(words + "\n", "utf-8", errors="replace")
-    else:
-        _write_json(folder / "boxes.json", _boxes(frames, film is not None))
     if film is None:
         if first.mask is not None:
             (folder / "mask.png").write_bytes(draw.to_png(first.mask))
-        small = draw.shrink(first.pixels, LARGEST)
         (folder / "overlay.png").write_bytes(draw.to_png(draw.overlay(small, marked=first.boxes, mask=first.mask)))
         return
     for f in frames:
@@ -143,7 +133,7 @@ def _drawn(frames: list[Frame], names: list[str]) -> Iterator[np.ndarray]:
     middle_mk2 = np.stack([(f.twin_m4[:, :2] + f.twin_m4[:, 2:]) / 2 for f in frames], 1)
     for k, f in enumerate(frames):
         yield draw.overlay(
-            draw.shrink(f.pixels, LARGEST), boxes=f.twin_m4, names=names, mask=f.mask, marked=f.boxes,
+            draw.shrink(f.pixels), boxes=f.twin_m4, names=names, mask=f.mask, marked=f.boxes,
             trails=middle_mk2[:, : k + 1], caption=f"frame {f.number}",
         )  # fmt: skip
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from dtr1_jax import atomic, checkpoint, coldstart, config, evaluate, export, infer, interrupt, mesh, plan, table, train
 from dtr1_jax import bundle as bundles
-from dtr1_jax import checkpoint, coldstart, config, evaluate, export, infer, interrupt, mesh, plan, table, train
 from dtr1_jax.data import files, images, prompts, sources, tokens
 from dtr1_jax.models import sentence, weights
 from dtr1_jax.rewards import score
@@ -97,9 +97,8 @@ def held_out(c: config.Config, folder: Path) -> str:
     numbers = evaluate.figures(predictions) | {"table": [dataclasses.asdict(cell) for cell in cells]}
     if jax.process_index() == 0:
         evaluate.write(folder / "gallery" / "eval", predictions, c.train.gallery)
-        partial = folder / "eval.json.partial"
-        partial.write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
-        os.replace(partial, folder / "eval.json")
+        with atomic.replacing(folder / "eval.json") as partial:
+            partial.write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
     return table.show(cells)
 
 

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 MASK = (255, 46, 126)  # colour of the answer's mask
 TARGET = (255, 255, 255)  # colour of the target's outline, on black so that it shows everywhere
+LARGEST = 512  # side in pixels to which pictures are shrunk before they are drawn over
 _READABLE = 384  # the longest side of a picture is enlarged to at least so many pixels, so that text can be read
 _LONGEST = 40  # characters of a name that are shown
 
@@ -75,7 +76,7 @@ def overlay(
     return _captioned(canvas, caption) if caption else canvas
 
 
-def shrink(image: np.ndarray, longest: int) -> np.ndarray:
+def shrink(image: np.ndarray, longest: int = LARGEST) -> np.ndarray:
     """uint8[h, w, 3] or bool[h, w] made smaller so that no side is above `longest` pixels; a smaller one as it is."""
     scale = longest / max(image.shape[:2])
     if scale >= 1:

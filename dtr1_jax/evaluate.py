@@ -6,7 +6,6 @@ import collections
 import dataclasses
 import functools
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dtr1_jax import config, draw, measures, mesh, table
+from dtr1_jax import atomic, config, draw, measures, mesh, table
 from dtr1_jax.benchmarks import segmentation, twins
 from dtr1_jax.bundle import Bundle
 from dtr1_jax.data import files, pipeline, prompts
@@ -25,8 +24,6 @@ from dtr1_jax.rewards.resolve import Outcome
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.twin import text, tracks, transcript
 from dtr1_jax.types import Example, Rollout
-
-LARGEST = 512  # side in pixels to which pictures of the gallery are shrunk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,28 +53,38 @@ def parse(rollout: Rollout, batch: pipeline.Batch, bundle: Bundle) -> list[list[
     return found
 
 
+def ask(
+    params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, batch: pipeline.Batch,
+    key: jax.Array,
+) -> tuple[list[list[transcript.Transcript]], np.ndarray]:  # fmt: skip
+    """One transcript for each query of a batch of any size, greedily or at train.eval_temperature with `key`.
+
+    Returns B groups of one, and int[B, 1], their tokens.
+    """
+    real, tokenizer = len(batch.examples), bundle.style.tokenizer
+    prompt = jax.tree.map(lambda x: _pad(x, -real % mesh.shares(device_mesh) + real), batch.prompt)
+    rollout = rollouts.sample(
+        params, lora, mesh.put_batch(device_mesh, prompt), key, bundle.banned_v, spec=bundle.spec, group=1,
+        new_tokens=c.rollout.new_tokens, end=tokenizer.end, pad=tokenizer.pad, temperature=c.train.eval_temperature,
+        dtype=bundle.dtype,
+    )  # fmt: skip
+    rollout = jax.tree.map(lambda x: x[:real], mesh.local(rollout))
+    return parse(rollout, batch, bundle), rollout.mask_bgs.sum(-1)
+
+
 def predict(
     params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, batch: pipeline.Batch,
     key: jax.Array, segmenter, readers: Readers | None = None,
 ) -> list[Prediction]:  # fmt: skip
     """Answers a batch greedily (or at train.eval_temperature, with `key`) and scores it."""
-    real = len(batch.examples)
-    prompt = jax.tree.map(lambda x: _pad(x, -real % mesh.shares(device_mesh) + real), batch.prompt)
-    rollout = rollouts.sample(
-        params, lora, mesh.put_batch(device_mesh, prompt), key, bundle.banned_v, spec=bundle.spec,
-        group=1, new_tokens=c.rollout.new_tokens, end=bundle.style.tokenizer.end, pad=bundle.style.tokenizer.pad,
-        temperature=c.train.eval_temperature, dtype=bundle.dtype,
-    )  # fmt: skip
-    rollout = jax.tree.map(lambda x: x[:real], mesh.local(rollout))
-    parsed = parse(rollout, batch, bundle)
-    tokens_bg = rollout.mask_bgs.sum(-1)
+    parsed, tokens_bg = ask(params, lora, bundle, c, device_mesh, batch, key)
     rewards, outcomes = score.score(parsed, batch.examples, batch.canvases, segmenter, c.reward, readers, tokens_bg)
     regions = [e.task == "segmentation" for e in batch.examples]
     if any(of_mask and not c.reward.weights.get("segmentation", {}).get("mask_iou") for of_mask in regions):
         # the reward asks for no masks, but the figures need them
         outcomes = resolve.outcomes(parsed, batch.examples, batch.canvases, segmenter, regions)
     columns = {**rewards.columns, "reward": rewards.total_bg}
-    own = {**rewards.own, "reward": np.ones(real, bool)}
+    own = {**rewards.own, "reward": np.ones(len(batch.examples), bool)}
     return [
         Prediction(
             example=example,
@@ -152,7 +159,7 @@ def _regions(rows: list[dict[str, Any]]) -> dict[str, float]:
     """The figures of segmentation on pictures."""
     if not rows:
         return {}
-    overlaps = [segmentation.Overlap(r["intersection"], r["union"], r["iou"]) for r in rows]
+    overlaps = table.overlaps(rows)
     low, high = segmentation.bootstrap(overlaps, segmentation.giou)
     groups = collections.defaultdict(list)
     for r, overlap in zip(rows, overlaps):
@@ -193,9 +200,8 @@ def write(folder: Path, predictions: list[Prediction], pictures: int) -> None:
                 line["pictures"][kind] = f"{i:04d}_{kind}.png"
                 (folder / line["pictures"][kind]).write_bytes(draw.to_png(image))
         lines.append(json.dumps(line) + "\n")  # ASCII, so that lone surrogates of a completion can be written
-    partial = folder / "predictions.jsonl.partial"
-    partial.write_text("".join(lines), "utf-8")
-    os.replace(partial, folder / "predictions.jsonl")
+    with atomic.replacing(folder / "predictions.jsonl") as partial:
+        partial.write_text("".join(lines), "utf-8")
 
 
 def draw_prediction(p: Prediction) -> Iterator[tuple[str, np.ndarray]]:
@@ -203,7 +209,7 @@ def draw_prediction(p: Prediction) -> Iterator[tuple[str, np.ndarray]]:
 
     Of a video its first frame.
     """
-    image = draw.shrink(p.example.image, LARGEST)
+    image = draw.shrink(p.example.image)
     yield "image", draw.overlay(image)
     if p.transcript.twin:
         yield "twin", draw_twin(p, image)

@@ -13,7 +13,6 @@ from dtr1_jax import answers, config, evaluate, mesh, train
 from dtr1_jax import bundle as bundles
 from dtr1_jax.data import media, pipeline
 from dtr1_jax.data import video as videos
-from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.specialists.segment import Segmenter
 from dtr1_jax.types import TASKS, Example, Target, Video
 
@@ -58,14 +57,7 @@ def run(
     batch = pipeline.single(example, bundle.style)
     weights = train.trained(c, bundle, device_mesh, workdir)
     made = evaluate.open_folder(Path(workdir) / "infer")
-    prompt = jax.tree.map(lambda x: np.repeat(x, mesh.shares(device_mesh), 0), batch.prompt)
-    tokenizer = bundle.style.tokenizer
-    rollout = rollouts.sample(
-        *weights, mesh.put_batch(device_mesh, prompt), jax.random.key(c.seed), bundle.banned_v, spec=bundle.spec,
-        group=1, new_tokens=c.rollout.new_tokens, end=tokenizer.end, pad=tokenizer.pad,
-        temperature=c.train.eval_temperature, dtype=bundle.dtype,
-    )  # fmt: skip
-    parsed = evaluate.parse(jax.tree.map(lambda x: x[:1], mesh.local(rollout)), batch, bundle)[0][0]
+    ((parsed,),), _ = evaluate.ask(*weights, bundle, c, device_mesh, batch, jax.random.key(c.seed))
     if not parsed.sound:
         why = f"{parsed.faults[0].where}: {parsed.faults[0].message}"
         log.warning("the answer is unsound, so its boxes, mask or words are empty (answer.json says all): %s", why)

@@ -53,7 +53,8 @@ def _mean(name: str) -> Callable[[Sequence[Row]], float]:
     return lambda rows: float(np.mean([row[name] for row in rows]))
 
 
-def _overlaps(rows: Sequence[Row]) -> list[segmentation.Overlap]:
+def overlaps(rows: Sequence[Row]) -> list[segmentation.Overlap]:
+    """What rows of segmentation on pictures say of their masks."""
     return [segmentation.Overlap(row["intersection"], row["union"], row["iou"]) for row in rows]
 
 
@@ -84,7 +85,7 @@ def said(row: Row) -> str | None:
 
 # (task, modality) -> figure -> rows to number; the first is the main metric. In [0, 1], but CIDEr-D is in [0, 10].
 FIGURES: dict[tuple[str, str], dict[str, Callable[[Sequence[Row]], float]]] = {
-    ("segmentation", "picture"): {"giou": _mean("iou"), "ciou": lambda rows: segmentation.ciou(_overlaps(rows))},
+    ("segmentation", "picture"): {"giou": _mean("iou"), "ciou": lambda rows: segmentation.ciou(overlaps(rows))},
     ("segmentation", "video"): {"jf": lambda rows: _mean("j")(rows) / 2 + _mean("f")(rows) / 2, "j": _mean("j"),
                                 "f": _mean("f")},
     ("grounding", "picture"): {"acc": _mean("acc"), "iou": _mean("iou")},

@@ -41,6 +41,7 @@ from dtr1_jax.data.line_values import (
     ANSWERS,
     WORDS,
     Line,
+    answer_ids,
     are_answers,
     are_boxes,
     are_polygons,
@@ -91,7 +92,7 @@ class Jsonl:
         boxes = np.array(boxes, np.float32).reshape(-1, 4)
         words = line.form == "answers"
         target = Target(masks.union(found, h, w), boxes, references=tuple(line.wanted) if words else ())
-        answer = None if words else _answer(boxes, scene)
+        answer = None if words else answer_ids(boxes, scene)
         return Example(line.uid, image, line.query, line.task, target, scene, answer)
 
 
@@ -245,16 +246,3 @@ def _scene(objects: Sequence[dict], h: int, w: int, max_objects: int) -> tuple[I
         Instance(i, o["label"], box, filled(o["box"], h, w), attributes=tuple(o.get("attributes", ())))
         for i, (box, o) in enumerate((rows[k] for k in kept), 1)
     )
-
-
-def _answer(boxes: np.ndarray, scene: Sequence[Instance]) -> tuple[int, ...] | None:
-    """Ids of the objects that have these boxes exactly; None if there is no scene or a box is none of its."""
-    if not scene:
-        return None
-    ids = []
-    for box in boxes:
-        same = [o.id for o in scene if o.id not in ids and np.array_equal(np.float32(o.box), box)]
-        if not same:
-            return None
-        ids.append(same[0])
-    return tuple(sorted(ids))

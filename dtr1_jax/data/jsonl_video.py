@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax.data import images, video
-from dtr1_jax.data.line_values import ANSWERS, Line, are_answers, are_rles, filled, is_box, is_named, unit
+from dtr1_jax.data.line_values import ANSWERS, Line, answer_ids, are_answers, are_rles, filled, is_box, is_named, unit
 from dtr1_jax.data.line_values import is_text as is_path
 from dtr1_jax.twin import masks, tracks
 from dtr1_jax.types import Example, Instance, Target, Video
@@ -121,7 +121,7 @@ def example(line: Line, max_objects: int, frames: int = FRAMES) -> Example:
         union |= part
     first = boxes[:, 0]
     target = Target(union[0], first[first[:, 2] > first[:, 0]], masks=union, tracks=boxes, labelled=labelled)
-    answer = _answer(boxes, scene) if line.form == "tracks" else None
+    answer = answer_ids(boxes, scene) if line.form == "tracks" else None
     return Example(line.uid, clip.frames[0], line.query, line.task, target, scene, answer, media=(clip,))
 
 
@@ -202,16 +202,3 @@ def _scene(objects: Sequence[dict], numbers: Sequence[int], h: int, w: int, most
         )
         for i, (_, boxes, parts, item) in enumerate((rows[k] for k in kept), 1)
     )  # fmt: skip
-
-
-def _answer(wanted: np.ndarray, scene: Sequence[Instance]) -> tuple[int, ...] | None:
-    """Ids of the objects that have these tracks exactly; None if there is no scene or a track is none of its."""
-    if not scene:
-        return None
-    ids = []
-    for boxes in wanted:
-        same = [o.id for o in scene if o.id not in ids and np.array_equal(np.float32(o.boxes), boxes)]
-        if not same:
-            return None
-        ids.append(same[0])
-    return tuple(sorted(ids))

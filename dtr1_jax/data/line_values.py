@@ -11,6 +11,7 @@ import numpy as np
 
 from dtr1_jax.data import files
 from dtr1_jax.twin.schema import encodable
+from dtr1_jax.types import Instance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,3 +100,20 @@ def filled(box: Sequence[float], h: int, w: int) -> np.ndarray:
     mask = np.zeros((h, w), bool)
     mask[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = True
     return mask
+
+
+def answer_ids(wanted: np.ndarray, scene: Sequence[Instance]) -> tuple[int, ...] | None:
+    """Ids of the objects that have these boxes, of a video these tracks, exactly.
+
+    None if there is no scene or one of the wanted is none of its.
+    """
+    if not scene:
+        return None
+    ids = []
+    for one in wanted:
+        places = ((o.id, o.box if o.boxes is None else o.boxes) for o in scene if o.id not in ids)
+        same = [number for number, place in places if np.array_equal(np.float32(place), one)]
+        if not same:
+            return None
+        ids.append(same[0])
+    return tuple(sorted(ids))

@@ -175,14 +175,30 @@ def _segment(asked, examples, segment_fn) -> dict[tuple[int, int, bytes], np.nda
     """Mask of each distinct set of boxes of each picture; None where the segmenter gave none of the right kind."""
     sets = {_key(b, t, x): (b, t, np.unique(x, axis=0))
             for b, group in enumerate(asked) for of_answer in group for t, x in of_answer}  # fmt: skip
-    masks = {key: np.zeros(examples[b].image.shape[:2], bool) for key, (b, _, x) in sets.items() if len(x) == 0}
-    jobs = {key: job for key, job in sets.items() if key not in masks}
-    if not jobs:
-        return masks
-    got = segment_fn([pictures(examples[b])[t] for b, t, _ in jobs.values()], [x for *_, x in jobs.values()])
-    if len(got) != len(jobs):
-        raise ValueError(f"segment_fn must return one mask per picture: expected {len(jobs)}, got {len(got)}")
-    for (key, (b, *_)), mask in zip(jobs.items(), got):
-        fits = isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == examples[b].image.shape[:2]
-        masks[key] = mask if fits else None
+    shown = [pictures(examples[b])[t] for b, t, _ in sets.values()]
+    return dict(zip(sets, masks_of(shown, [x for *_, x in sets.values()], segment_fn)))
+
+
+def masks_of(
+    shown: Sequence[np.ndarray], boxes: Sequence[np.ndarray], segment_fn: SegmentFn | None
+) -> list[np.ndarray | None]:
+    """The union mask bool[h, w] of the boxes on each picture; None where the segmenter gave none of the right kind.
+
+    The segmenter is asked once, and not where there are no boxes: there the mask is empty.
+
+    Args:
+      shown: n pictures uint8[h, w, 3].
+      boxes: n times float32[m, 4], unit frame.
+      segment_fn: may be None where no picture has a box.
+
+    Raises ValueError where segment_fn does not return as many masks as it was asked for.
+    """
+    asked = [i for i, x in enumerate(boxes) if len(x)]
+    got = segment_fn([shown[i] for i in asked], [boxes[i] for i in asked]) if asked else []
+    if len(got) != len(asked):
+        raise ValueError(f"segment_fn must return one mask per picture: expected {len(asked)}, got {len(got)}")
+    masks: list[np.ndarray | None] = [np.zeros(picture.shape[:2], bool) for picture in shown]
+    for i, mask in zip(asked, got):
+        fits = isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == shown[i].shape[:2]
+        masks[i] = mask if fits else None
     return masks
