@@ -36,17 +36,23 @@ def adapters(base, rank=4, seed=3, targets="decoder/.*"):
     return jax.tree.map(lambda x: (0.2 * rng.normal(size=x.shape)).astype(np.float32), shapes)
 
 
-@pytest.fixture
-def trained(monkeypatch):
-    """Makes the newest checkpoint hold adapters that are not the identity; returns a function that gives its logits."""
+def pretend(monkeypatch) -> dict:
+    """Makes the newest checkpoint hold adapters that are not the identity; returns what it held, once it was read."""
     held = {}
 
-    def pretend(c, made, device_mesh, workdir):
+    def trained(c, made, device_mesh, workdir):
         base = bundle.read_weights(c, made)
         held.update(spec=made.spec, base=base, lora=adapters(base, c.lora.rank, targets=c.lora.targets))
         return base, held["lora"]
 
-    monkeypatch.setattr(train, "trained", pretend)
+    monkeypatch.setattr(train, "trained", trained)
+    return held
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """A function that gives the logits of what `pretend` has the newest checkpoint hold."""
+    held = pretend(monkeypatch)
 
     def logits(adapted=True):
         token = jnp.asarray([[[*IDS[1:], 0]]])

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from checkpoints import TOKENS, write
-from test_export import adapters, auto, run, settings
+from test_export import auto, pretend, run, settings
 
-from dtr1_jax import bundle, train
 from dtr1_jax.data import geometry
 from dtr1_jax.models import policy
 from dtr1_jax.types import Images, Prompt
@@ -77,14 +76,7 @@ def test_a_picture_gives_the_same_logits_merged_and_as_an_adapter(tmp_path, monk
     kind = auto(family)
     peft = pytest.importorskip("peft")
     write(tmp_path / "base", family)
-    held = {}
-
-    def trained(c, made, device_mesh, workdir):
-        base = bundle.read_weights(c, made)
-        held.update(spec=made.spec, base=base, lora=adapters(base, c.lora.rank, targets=c.lora.targets))
-        return base, held["lora"]
-
-    monkeypatch.setattr(train, "trained", trained)
+    held = pretend(monkeypatch)
     values = settings(tmp_path / "base", targets=TARGETS, rslora=True, dropout=0.1)
     merged = kind.from_pretrained(run(tmp_path, values), dtype="float32")
     folder = run(tmp_path, values, adapter=True, name="adapter")
