@@ -43,6 +43,32 @@ def test_distribution_and_logp(temperature):
     np.testing.assert_allclose(logp_r, np.log(p_v)[token_r], rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 101, 1000])
+def test_any_number_of_tokens(size):
+    rng = np.random.default_rng(size)
+    logits = rng.normal(size=size).astype(np.float32)
+    logits[rng.random(size) < 0.5] = -np.inf
+    logits[size // 2] = 1.0
+    token_r, logp_r = draws(logits, rows=40 * size)
+    p_v = softmax(logits)
+    assert_distribution(token_r, p_v)
+    np.testing.assert_allclose(logp_r, np.log(p_v[token_r]), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1 - 2.0**-23])
+@pytest.mark.parametrize("size", [1, 5, 64, 1664])
+def test_at_the_ends_of_the_random_numbers_too_nothing_impossible_is_drawn(share, size, monkeypatch):
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, share))
+    rng = np.random.default_rng(size)
+    logits_rv = rng.normal(scale=5, size=(200, size)).astype(np.float32)
+    logits_rv[rng.random((200, size)) < 0.7] = -np.inf
+    logits_rv[np.arange(200), rng.integers(0, size, 200)] = 0.0
+    token_r, logp_r = sampling.sample(jax.random.key(0), jnp.asarray(logits_rv), temperature=1.0)
+    assert np.isfinite(logits_rv[np.arange(200), token_r]).all() and np.isfinite(logp_r).all()
+    if share == 0:
+        assert (np.asarray(token_r) == np.isfinite(logits_rv).argmax(1)).all()
+
+
 def test_greedy():
     token_r, logp_r = draws([0.0, 3.0, 1.0, 3.0], rows=3, temperature=0.0, top_k=2, top_p=0.5)
     assert token_r.tolist() == [1, 1, 1]  # the lower id of a tie

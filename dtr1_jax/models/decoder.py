@@ -36,10 +36,10 @@ class Block(nn.Module):
           x_bgqd: [B, G, q, D].
           angle: float32, broadcastable to [B, G, q, H / 2], rotary angles.
           own_mask: bool[B or 1, G or 1, q or 1, t].
-          prefix: KV [B, K, P, H] shared by the branches, or None.
+          prefix: KV [B, K, P, H] shared by the branches, or None; turned where there is a cache.
           prefix_mask_bp: bool[B, P], or None without a prefix.
-          cache: KV [B, G, K, t, H] without those of B, G and K that are 1 (`cache_shape`), into which the new keys go
-            from `slot` on; None = the new keys are all there are.
+          cache: turned KV [B, G, K, t, H] without those of B, G and K that are 1 (`empty_cache`), into which the new
+            keys go from `slot` on; None = the new keys are all there are.
           slot: int32 scalar, or None without a cache.
 
         Returns:
@@ -62,9 +62,9 @@ class Block(nn.Module):
         own = KV(layers.rotate(key, angle).swapaxes(2, 3), value.swapaxes(2, 3))
         seen = own
         if cache is not None:
-            own = KV(*(_put(held, new, slot) for held, new in zip(cache, own)))
-            seen = KV(*(x.reshape(b, g, s.kv_heads, -1, s.head_dim) for x in own))
-        y = layers.attend(layers.rotate(query, angle), seen, own_mask, prefix, prefix_mask_bp)
+            own = KV(_put(cache.k, own.k.swapaxes(3, 4), -1, slot), _put(cache.v, own.v, -2, slot))
+            seen = KV(*(x.reshape(b, g, s.kv_heads, *x.shape[-2:]) for x in own))
+        y = layers.attend(layers.rotate(query, angle), seen, own_mask, prefix, prefix_mask_bp, turned=cache is not None)
         x_bgqd = x_bgqd + linear("o", s.width, y)
 
         y = layers.RMSNorm(s.eps, name="mlp_norm")(x_bgqd)
@@ -72,19 +72,19 @@ class Block(nn.Module):
         return x_bgqd + linear("down", s.width, nn.silu(gate) * up), own
 
 
-def cache_shape(b: int, g: int, kv_heads: int, slots: int, head_dim: int) -> tuple[int, ...]:
-    """[B, G, K, slots, H] without those of B, G and K that are 1.
+def empty_cache(b: int, g: int, kv_heads: int, slots: int, head_dim: int, dtype) -> KV:
+    """Turned KV [B, G, K, slots, H] without those of B, G and K that are 1.
 
     XLA on the CPU leaves such axes out of a matrix product. A cache that has them would go on in two shapes, the loop's
     and the product's, and be written, and for that copied, for each of them: four times its size at each step.
     """
-    return (*(n for n in (b, g, kv_heads) if n > 1), slots, head_dim)
+    rows = tuple(n for n in (b, g, kv_heads) if n > 1)
+    return KV(jnp.zeros((*rows, head_dim, slots), dtype), jnp.zeros((*rows, slots, head_dim), dtype))
 
 
-def _put(held, new, slot):
-    """`held` with `new` [B, G, K, q, H] in it from `slot` on."""
-    new = new.reshape(*held.shape[:-2], *new.shape[-2:])
-    return jax.lax.dynamic_update_slice(held, new, (*(0 for _ in held.shape[:-2]), slot, 0))
+def _put(held, new, axis, slot):
+    """`held` with `new`, of which B, G and K are apart, in it from `slot` of an axis on."""
+    return jax.lax.dynamic_update_slice_in_dim(held, new.reshape(*held.shape[:-2], *new.shape[-2:]), slot, axis)
 
 
 def init(key: jax.Array, spec: Spec) -> dict:

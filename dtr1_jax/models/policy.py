@@ -38,7 +38,7 @@ class Prefix(NamedTuple):
 
 
 class Decoding(NamedTuple):
-    """What a decode loop needs at each step, split by layer once: weights, adapters, the prompt's keys and values."""
+    """What a decode loop needs at each step, split by layer once: weights, adapters, the prompt's turned KV."""
 
     weights: list
     lora: list
@@ -207,15 +207,15 @@ def logits(params: dict, spec: Spec, x: jax.Array) -> jax.Array:
 
 
 def start(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, group: int, slots: int) -> tuple[Decoding, list]:
-    """What `decode` needs: weights by layer, and empty caches for the completions (KV of decoder.cache_shape)."""
+    """What `decode` needs: weights by layer, and empty caches for the completions (of decoder.empty_cache)."""
     split = Decoding(
         decoder.unstack(params["decoder"], spec.layers),
         decoder.unstack((lora or {}).get("decoder"), spec.layers),
-        decoder.unstack(prefix.kv, spec.layers),
+        decoder.unstack(KV(prefix.kv.k.swapaxes(-2, -1), prefix.kv.v), spec.layers),
     )
     _, b, kv_heads, _, h = prefix.kv.k.shape
-    empty = jnp.zeros(decoder.cache_shape(b, group, kv_heads, slots, h), prefix.kv.k.dtype)
-    return split, [KV(empty, empty) for _ in range(spec.layers)]
+    empty = decoder.empty_cache(b, group, kv_heads, slots, h, prefix.kv.k.dtype)
+    return split, [empty for _ in range(spec.layers)]
 
 
 def decode(

@@ -24,7 +24,7 @@ class Session:
 
     Attributes:
       prefix: policy.Prefix of the prompts.
-      cache: per layer KV [B, G, K, slots, H], without those of B, G and K that are 1.
+      cache: per layer turned KV [B, G, K, slots, H], without those of B, G and K that are 1.
       seen_bgt: bool[B, G, slots], slots that hold a token of the row.
       slot: int32, slots used so far.
       state_bgd: [B, G, D], hidden state from which the next token is predicted.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -36,9 +38,9 @@ def sample(
     """Draws one token for each row.
 
     Row r draws with `fold_in(key, r)`, so what it gets depends neither on how many rows there are nor on the device it
-    is on. The draw is the Gumbel trick, argmax(log-probability + Gumbel noise): without top-k and top-p nothing is
-    sorted. Top-k keeps the k most likely tokens (ties: the lower id). Top-p then keeps, of what is left and
-    renormalised, the shortest run of most likely tokens that reaches top_p, at least one (arXiv:1904.09751).
+    is on. Without top-k and top-p nothing is sorted, and two random numbers a row are all that is drawn. Top-k keeps
+    the k most likely tokens (ties: the lower id). Top-p then keeps, of what is left and renormalised, the shortest run
+    of most likely tokens that reaches top_p, at least one (arXiv:1904.09751).
 
     No logits give a NaN: those at +inf share all the probability; NaN is as -inf, drawn only where nothing else can be.
 
@@ -66,10 +68,9 @@ def sample(
         rows, size = logp_rv.shape
         kept_rk, id_rk = jax.lax.top_k(logp_rv, min(top_k or size, size))
         kept_rk = _nucleus(kept_rk, top_p) if top_p < 1 else kept_rk
-        choice_r = jnp.argmax(kept_rk + _noise(key, *kept_rk.shape), axis=-1)
-        token_r = id_rk[jnp.arange(rows), choice_r]
+        token_r = id_rk[jnp.arange(rows), _draw(key, jax.nn.log_softmax(kept_rk))]
     else:
-        token_r = jnp.argmax(logp_rv + _noise(key, *logp_rv.shape), axis=-1)
+        token_r = _draw(key, logp_rv)
     token_r = token_r.astype(jnp.int32)
     return token_r, jnp.take_along_axis(logp_rv, token_r[:, None], axis=-1)[:, 0]
 
@@ -88,7 +89,25 @@ def _nucleus(logp_rk, top_p):
     return jnp.where(before_rk < top_p, logp_rk, -jnp.inf)
 
 
-def _noise(key, rows, size):
-    """Standard Gumbel noise, float32[rows, size], each row from its own key."""
+def _draw(key, logp_rn):
+    """int32[rows], each an index drawn with its probability, by inverting the distribution function.
+
+    First a block of about sqrt(n) neighbours is drawn by the sum of each, then one of it: so there are no long running
+    sums, in which small probabilities would be lost, and no random number for each index, as in the Gumbel trick. For
+    128 rows of 1664 tokens on a CPU that took 3.5 of the 20 ms of a whole step of decoding.
+    """
+    rows, size = logp_rn.shape
+    width = math.isqrt(size - 1) + 1
+    p_rbw = jnp.pad(jnp.exp(logp_rn), ((0, 0), (0, -size % width))).reshape(rows, -1, width)
     keys_r = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
-    return jax.vmap(lambda row_key: jax.random.gumbel(row_key, (size,)))(keys_r)
+    u_r2 = jax.vmap(lambda row_key: jax.random.uniform(row_key, (2,)))(keys_r)
+    block_r = _invert(p_rbw.sum(-1), u_r2[:, 0])
+    return block_r * width + _invert(p_rbw[jnp.arange(rows), block_r], u_r2[:, 1])
+
+
+def _invert(p_rn, u_r):
+    """The first index up to which there is more than a share u in [0, 1) of all that p sums to; its p is above 0."""
+    sum_rn = jnp.cumsum(p_rn, -1)
+    # sums are rounded each in its own way: one may grow where p is 0, and all be below the share that is next to 1
+    reached_rn = (sum_rn > u_r[:, None] * sum_rn[:, -1:]) & (p_rn > 0)
+    return jnp.argmax(jnp.where(reached_rn, jnp.inf, p_rn), -1)
