@@ -49,8 +49,8 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.policy.fps = 0.0  # frames a second that are taken of a video; 0 = as the processor says
     c.policy.max_frames = 0  # frames that are taken of a video, at most; 0 = as the processor says
     c.policy.prompt_tokens = 96  # length to which prompts are padded, tokens; a longer prompt is an error
-    # brief: the query alone (a policy that was cold-started); full: explains the format; example: brief, after worked
-    # examples (a small policy that was not; needs constructor given)
+    # brief: the query, after "in words: " where the answer is text (a policy that was cold-started); full: explains
+    # the format; example: the query, after worked examples (a small policy that was not; needs constructor given)
     c.policy.prompt = "brief"
     c.policy.constructor = "policy"  # who fills the twin: policy; given = the example brings it, the prompt shows it
 

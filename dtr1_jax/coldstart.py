@@ -49,19 +49,21 @@ def tower_steps(c: config.Config) -> int:
 class Data:
     """The batches of a step, with a position that a checkpoint can hold: pictures, and from then on practice too.
 
-    Each step is about pictures or about videos, in the proportion of data.video: a batch of both would have all of its
-    pictures padded to the size of a video.
+    Each step is about pictures or about videos, in the proportion of data.video, and summaries have steps of their own:
+    a batch of all would have every prompt padded to a video's, and every transcript to a summary's.
     """
 
     def __init__(self, c: config.Config, bundle: bundles.Bundle):
         cells = sources.cells(c.data)
-        kinds = sorted({video for _, video, _ in cells})
-        self._steps = mixture.interleave(tuple(sum(w for _, video, w in cells if video == kind) for kind in kinds))
+        kinds: dict[tuple[bool, bool], dict[str, float]] = {}
+        for task, video, weight in cells:
+            kinds.setdefault((video, task == "summary"), {})[task] = weight
+        self._steps = mixture.interleave(tuple(sum(tasks.values()) for tasks in kinds.values()))
         self._step = 0
-        self._streams = []
-        for part, video in enumerate(kinds):
-            tasks = {task: weight for task, kind, weight in cells if kind == video}
-            self._streams.append(_streams(c, bundle, tasks, video, functools.partial(self._steps.place, part)))
+        self._streams = [
+            _streams(c, bundle, tasks, video, functools.partial(self._steps.place, part))
+            for part, ((video, _), tasks) in enumerate(kinds.items())
+        ]
 
     def next(self, text: bool) -> tuple[Demonstration, Demonstration | None]:
         """(demonstrations, practice or None); the tower alone needs no practice."""

@@ -11,7 +11,7 @@ from dtr1_jax.data import tokens
 from dtr1_jax.models import policy, spec, writing
 
 TEXT = {
-    "vocab_size": 1536, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "vocab_size": 1664, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "intermediate_size": 48, "rms_norm_eps": 1e-6, "rope_theta": 1e4, "tie_word_embeddings": True,
     "max_position_embeddings": 4096, "bos_token_id": None, "eos_token_id": 962,
 }  # fmt: skip

@@ -183,7 +183,7 @@ def test_scenes_stay_within_the_settings(fewest, most, curriculum):
 
 def unified(**changes):
     return settings(
-        data__task="unified", data__video=0.5, policy__prompt_tokens=224, rollout__new_tokens=320, data__frames=4,
+        data__task="unified", data__video=0.5, policy__prompt_tokens=208, rollout__new_tokens=224, data__frames=4,
         sft__practice=2, sft__practice_drills=1, **changes,
     )  # fmt: skip
 
@@ -192,7 +192,7 @@ def test_steps_are_about_pictures_or_videos_and_both_have_their_practice():
     c = unified()
     made = bundle.load(c)
     data, decode, kinds = coldstart.Data(c, made), made.style.tokenizer.hf.decode, []
-    for step in range(4):
+    for step in range(8):
         shown, practice = data.next(text=step >= coldstart.tower_steps(c))
         frames = shown.prompt.images.segment_bn.max()
         kinds.append(frames > 1)
@@ -203,12 +203,25 @@ def test_steps_are_about_pictures_or_videos_and_both_have_their_practice():
             twin = decode(practice.prompt.token_bp[0][practice.prompt.mask_bp[0]])
             assert ('"frames":[0,1,2,3]' in twin) == kinds[-1]
             assert practice.token_bgs.shape[1] == 5
-    assert sum(kinds) == 2
+    assert sum(kinds) == 4
     position = json.loads(json.dumps(data.get_state()))
     expected = [data.next(text=True) for _ in range(2)]
     other = coldstart.Data(c, made)
     other.set_state(position)
     jax.tree.map(np.testing.assert_array_equal, [other.next(text=True) for _ in range(2)], expected)
+
+
+def test_summaries_have_steps_of_their_own():
+    c = unified()
+    made = bundle.load(c)
+    data, decode, kinds = coldstart.Data(c, made), made.style.tokenizer.hf.decode, []
+    for _ in range(8):
+        shown, _ = data.next(text=True)
+        written = [decode(row[0][mask[0]]) for row, mask in zip(shown.token_bgs, shown.mask_bgs)]
+        summaries = {"things: " in text for text in written}
+        assert len(summaries) == 1, written
+        kinds.append((*summaries, bool(shown.prompt.images.segment_bn.max() > 1)))
+    assert sorted(kinds) == sorted(3 * [(False, False)] + 3 * [(False, True)] + [(True, False), (True, True)])
 
 
 def test_videos_have_fewer_objects():

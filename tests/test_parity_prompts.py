@@ -31,7 +31,7 @@ MEDIA = {
 
 def config(family, geometry):
     """A small model that takes the family's real patches and the tokens of the shipped tokenizer."""
-    text = parity._text(32, 4, 4, 2, 48) | {"vocab_size": 1536}
+    text = parity._text(32, 4, 4, 2, 48) | {"vocab_size": 1664}
     tower = parity._tower(32, 3, 2, 24, geometry.patch, 2, 32, **SECONDS[family])
     if family == "qwen2_5_vl":
         return parity._qwen2_5(text, tower, [2, 1, 1])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax.data import moves, prompts
-from dtr1_jax.data.twinworld import generate, questions, summaries, tasks, videos
+from dtr1_jax.data.twinworld import generate, phrases, questions, summaries, tasks, videos
 from dtr1_jax.rewards import resolve
 from dtr1_jax.twin.text import Canvas, Frame, from_scene
 from dtr1_jax.twin.transcript import parse
@@ -84,7 +84,7 @@ def test_answers_of_questions_follow_from_the_last_ids(examples):
         if how == "count":
             assert answer == str(len(ids)) and example.target.references[1] == questions.NUMBERS[len(ids)]
             continue
-        if how == "any":
+        if how == "found":
             assert answer == ("yes" if ids else "no")
             continue
         (thing,) = (things[i] for i in ids)
@@ -99,7 +99,14 @@ def test_answers_of_questions_follow_from_the_last_ids(examples):
             dx, dy = thing.velocity
             way = ("left" if dx < 0 else "right") if abs(dx) > abs(dy) else ("up" if dy < 0 else "down")
             assert how == "way" and answer == way
-    assert kinds == {"count", "any", "kind", "colour", "size", "material", "moves", "way"}
+    assert kinds == {"count", "found", "kind", "colour", "size", "material", "moves", "way"}
+
+
+def test_a_held_out_word_has_no_other_meaning_in_training(examples):
+    """A policy that knew "any" from questions with yes or no for an answer took every held-out query for one."""
+    train = [e for (_, _, split), made in examples.items() if split == "train" for e in made]
+    said = {word for e in train for word in e.query.split()}
+    assert said & set(phrases.DETERMINERS.train) and not said & set(phrases.DETERMINERS.heldout)
 
 
 def test_yes_and_no_come_about_as_often_and_numbers_differ(examples):

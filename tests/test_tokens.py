@@ -1,5 +1,6 @@
 """The shipped tokenizer gives any text back, is cheap on twins, and damaged folders are refused by name."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from dtr1_jax import bundle
 from dtr1_jax.data import tokens
@@ -199,13 +201,52 @@ def test_a_tokenizer_is_extended_at_its_end(tmp_path):
         patch.setattr(build, "IDS", range(1, 4))
         old = build.build(examples=20)
     old.save(str(tmp_path / "tokenizer.json"))
-    new = build.extend(tmp_path / "tokenizer.json")
+    new = build.extend(tmp_path / "tokenizer.json", examples=20)
     assert new.get_vocab().items() > old.get_vocab().items()
     assert all(len(new.encode(piece).ids) == 1 for piece in build.pieces())
     assert min(set(new.get_vocab().values()) - set(old.get_vocab().values())) == old.get_vocab_size()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match="more than 1000"):
         patch.setattr(build, "VOCAB", 1000)
-        build.extend(tmp_path / "tokenizer.json")
+        build.extend(tmp_path / "tokenizer.json", examples=20)
+
+
+def test_common_words_become_tokens_and_none_cuts_another():
+    build = script()
+    texts = 3 * ["look at the red lamp", "portray the zeppelin", "the zeppelin moves", "mo"]
+    made = build.build(examples=20)
+    whole = [w for w in ("look", " at", " the", " red", " lamp") if len(made.encode(w).ids) == 1]
+    found = build.words(made, texts)
+    assert {"portray", " zeppelin"} <= set(found) and not set(found) & set(whole)
+    made.add_tokens(found)
+    assert all(len(made.encode(word).ids) == 1 for word in [*found, *whole])
+    assert made.decode(made.encode("portray the zeppelins").ids) == "portray the zeppelins"
+
+
+def test_a_longer_tokenizer_keeps_the_rows_of_a_policy(tmp_path):
+    build = script()
+    old, new = build.build(examples=20), build.build(examples=20)
+    new.add_tokens(["lamp lamp"])
+    table = np.random.default_rng(0).normal(size=(old.get_vocab_size(), 4)).astype(np.float32)
+    save_file({build.EMBEDDING: table, "norm/scale": np.ones(4, np.float32)}, tmp_path / "old.safetensors")
+    grown = build.grow(tmp_path / "old.safetensors", old, new)
+    np.testing.assert_array_equal(grown["norm/scale"], 1)
+    got = np.asarray(grown[build.EMBEDDING])
+    assert got.shape == (build.VOCAB, 4)
+    np.testing.assert_array_equal(got[: len(table)], table)
+    np.testing.assert_allclose(got[len(table)], table[old.encode("lamp lamp").ids].mean(0), rtol=1e-6)
+    assert (got[len(table) + 1 :] == 0).all()
+
+
+def test_an_object_that_moves_through_a_video_costs_twenty_tokens():
+    def written(*items):
+        return len(T.encode(twin_text.dumps_twin(Twin((96, 96), items, frames=(0, 1, 2, 3)))))
+
+    words = (categories.COLOURS[0], categories.SIZES[0], categories.MATERIALS[0])
+    track = ((0, (1, 2, 30, 40)), (3, (31, 2, 60, 40)))
+    items = [Object(i, categories.LABELS[0], None, 3, words, track, (10, 0)) for i in (1, 2)]
+    assert written(*items) - written(items[0]) == 21
+    gone = dataclasses.replace(items[1], track=((0, (1, 2, 30, 40)), (1, None), (3, (31, 2, 60, 40))))
+    assert written(items[0], gone) - written(*items) == 1
 
 
 def test_the_script_builds_the_pieces(tmp_path):

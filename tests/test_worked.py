@@ -42,8 +42,9 @@ def test_they_stand_before_the_query(task):
     brief, _, _ = prompts.prompt(example, dataclasses.replace(STYLE, words="brief"))
     text, alone = (T.hf.decode(f["token_bp"][f["mask_bp"]]) for f in (fields, brief))
     assert pictures is None
-    turn = f"<twin>{twin_text.dumps_twin(prompts.given(example, canvas))}</twin>\n{example.query}"
-    assert turn in alone and text.count(turn) == 1
+    shown = f"<twin>{twin_text.dumps_twin(prompts.given(example, canvas))}</twin>\n"
+    turn = shown + example.query
+    assert turn in alone.replace("in words: ", "") and text.count(turn) == 1
     places = [text.index(turn)]
     turns = worked.turns(task, lambda twin, query: f"<twin>{twin_text.dumps_twin(twin)}</twin>\n{query}")
     for message in reversed(turns):

@@ -28,7 +28,7 @@ from dtr1_jax.types import Rollout
 
 ROOT = pathlib.Path(__file__).parents[1]
 SPEC = spec.Spec(
-    vocab=1536, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, hidden=32, theta=1e4, sections=(2, 1, 1),
+    vocab=1664, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, hidden=32, theta=1e4, sections=(2, 1, 1),
     remat=False, frame="pixel",
     vision=spec.VisionSpec(width=16, layers=1, heads=2, hidden=32, patch=16, temporal_patch=1, merge=2, side=6),
 )  # fmt: skip

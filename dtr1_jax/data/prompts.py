@@ -35,6 +35,7 @@ _MOVING = (
     '"{last}":[x1,y1,x2,y2]}} with the frames where its motion begins, changes or ends, null for a frame from which on '
     'it is out of sight, and "velocity":[dx,dy] from one frame to the next. '
 )
+_SPOKEN = "in words: "  # before a query that a brief prompt asks; without it the answer points at objects
 _SEAMS = 4  # tokens that a twin may have more within a prompt than by itself
 _PLACEHOLDER = re.compile("|".join(map(re.escape, (tokens_lib.IMAGE, tokens_lib.VIDEO))))
 
@@ -51,8 +52,9 @@ class Style:
       tokenizer: ids and chat template.
       geometry: how pictures and videos are cut; None = a policy that sees none, whose prompts are text alone.
       frame: coordinate frame in which the policy writes boxes.
-      words: "brief" (the query alone, for a policy that was cold-started), "full" (the format is explained) or
-        "example" (brief, after examples of worked.py in earlier turns of the chat; for constructor "given").
+      words: "brief" (the query, after "in words: " where the answer is text; for a policy that was cold-started),
+        "full" (the format is explained) or "example" (the query, after examples of worked.py in earlier turns of the
+        chat; for constructor "given").
       length: prompts are padded to so many tokens.
       constructor: who fills the twin: "policy", or "given" where the example brings it and the prompt shows it.
       frames: pictures of a prompt, at most, where all prompts are padded to one size; of a video its frames.
@@ -75,7 +77,7 @@ def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twi
     query = query.replace("<|", "< |").strip()
     shown = "" if twin is None else _shown(twin)
     if words != "full":
-        return shown + query
+        return shown + _SPOKEN * (words == "brief" and task in ("vqa", "summary")) + query
     w, h = canvas.size
     frame = _FRAMES[canvas.frame].format(w=w, h=h)
     form = "<think>your reasoning over the twin</think><answer>answer</answer>"
@@ -330,9 +332,10 @@ def exercise(
     rows = []
     for query, thought, found in queries:
         answer = twin_text.dumps_answer(found)
+        asked = _SPOKEN * (style.words == "brief" and found.text is not None) + query
         with contextlib.suppress(PromptError):  # a longer one than there is room for
             rows.append(
-                demonstration(f"{query}{after}<think>{thought}</think><answer>{answer}</answer>", style, length)
+                demonstration(f"{asked}{after}<think>{thought}</think><answer>{answer}</answer>", style, length)
             )
         if len(rows) == count:
             break

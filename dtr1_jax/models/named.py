@@ -82,7 +82,7 @@ TINY = {
     "model_type": "qwen3_vl",
     "tie_word_embeddings": True,
     "text_config": _text(
-        "qwen3_vl_text", (192, 4, 6, 2, 512), 1536, True, rope_theta=1e4, head_dim=32,
+        "qwen3_vl_text", (192, 4, 6, 2, 512), 1664, True, rope_theta=1e4, head_dim=32,
         rope_scaling={"rope_type": "default", "mrope_section": [6, 5, 5], "mrope_interleaved": True},
         bos_token_id=None, eos_token_id=962,
     ),

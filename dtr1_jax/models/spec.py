@@ -121,7 +121,7 @@ class Spec:
 
 
 TINY = Spec(
-    vocab=1536,
+    vocab=1664,
     width=192,
     layers=4,
     heads=6,

@@ -2,22 +2,34 @@
 
 A byte-level BPE for words, and before it a list of pieces that are always one token: the tags of a transcript, the
 punctuation of a twin between two values, the integers to 255 with and without the comma that follows them in a box,
-and the ids of a thought with the blank before them. An object with three attributes then costs thirteen tokens.
-Everything else, any UTF-8 text, still has an encoding.
+and the ids of a thought with the blank before them. An object with three attributes then costs thirteen tokens, and
+twenty or one more if it crosses a video on a straight line. Everything else, any UTF-8 text, still has an encoding.
 """
 
 import argparse
+import collections
 import json
+import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.flax import load_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from dtr1_jax.data.twinworld import generate
+from dtr1_jax.data.twinworld import tasks
+from dtr1_jax.models import weights
+from dtr1_jax.types import TASKS
 
-VOCAB = 1536
+VOCAB = 1664
 INTEGERS = 256
 IDS = range(1, 10)
+FRAMES = range(8)  # numbers of the frames in the track of a video
+COMMON = 0.0005  # share of the texts: a word that is in so many is worth a token of its own
+EMBEDDING = "embed/table"
+WEIGHTS = "policy.safetensors"
 SPECIAL = [
     "<|endoftext|>",
     "<|im_start|>",
@@ -52,18 +64,43 @@ def pieces() -> list[str]:
     ]
     numbered += [f'],"objects":[{{"id":{i},"label":"' for i in (1,)]
     numbered += [f" {i}" for i in IDS]
+    numbered += [t.format(i) for i in FRAMES for t in ('","track":{{"{}":[', '],"{}":[', '],"{}":null', ',"{}":[')]
+    fixed += [
+        '],"frames":[',
+        '],"frames":[0,1,2,3],"objects":[{"id":1,"label":"',
+        ']},"velocity":[',
+        '},"velocity":[',
+        '</think><answer>{"text":"',
+        '"}</answer>',
+    ]
     integers = [f"{i}{comma}" for i in range(INTEGERS) for comma in ("", ",")]
     return tags + fixed + numbered + integers
 
 
 def corpus(examples: int):
-    """Queries and thoughts of the training split."""
-    for i in range(examples):
-        example = generate.example(0, "train", i)
-        yield example.query
-        yield example.thought
-        for instance in example.scene:
-            yield from (instance.label, *instance.attributes)
+    """The words of the training split: `examples` of each task, on pictures and on videos."""
+    for video in (False, True):
+        for task in TASKS:
+            for i in range(examples):
+                bounds = {"frames": 4, "max_objects": 3} if video else {}
+                example = tasks.example(task, 0, "train", i, video=video, **bounds)
+                yield example.query
+                yield example.thought
+                yield from example.target.references
+                for instance in example.scene:
+                    yield from (instance.label, *instance.attributes)
+
+
+def words(tokenizer: Tokenizer, texts) -> list[str]:
+    """Common words of the texts, with the blank before them, that the tokenizer cuts; the commonest first.
+
+    Those that stand inside a word of one token are left out: as pieces they would cut it.
+    """
+    texts = list(texts)
+    counts = collections.Counter(word for text in texts for word in set(re.findall(" ?[a-z]+", text)))
+    whole = {word: len(tokenizer.encode(word).ids) == 1 for word in counts}
+    kept = " ".join(word for word in counts if whole[word])
+    return [w for w, n in counts.most_common() if n >= COMMON * len(texts) and not whole[w] and w not in kept]
 
 
 def build(examples: int) -> Tokenizer:
@@ -85,30 +122,46 @@ def build(examples: int) -> Tokenizer:
     return tokenizer
 
 
-def extend(path: Path) -> Tokenizer:
-    """A tokenizer of ours with the pieces that it lacks at its end: the ids that a policy has learnt stay."""
+def extend(path: Path, examples: int) -> Tokenizer:
+    """A tokenizer of ours with the pieces and common words that it cuts at its end; those that it has stay."""
     tokenizer = Tokenizer.from_file(str(path))
     known = tokenizer.get_vocab()
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in pieces() if t not in known])
     if tokenizer.get_vocab_size() > VOCAB:
         raise SystemExit(f"{path}: {tokenizer.get_vocab_size()} ids with the pieces it lacks, more than {VOCAB}")
+    found = words(tokenizer, corpus(examples))[: VOCAB - tokenizer.get_vocab_size()]
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in found])
     return tokenizer
+
+
+def grow(path: Path, old: Tokenizer, new: Tokenizer) -> dict[str, jax.Array]:
+    """Weights with a row for each of VOCAB ids: that of a new piece is the mean of the tokens it was written in."""
+    tensors = load_file(path)
+    table = np.zeros((VOCAB, tensors[EMBEDDING].shape[1]), np.float32)
+    table[: len(tensors[EMBEDDING])] = tensors[EMBEDDING]
+    for i in range(old.get_vocab_size(), new.get_vocab_size()):
+        table[i] = table[old.encode(new.id_to_token(i)).ids].mean(0)
+    return tensors | {EMBEDDING: jnp.asarray(table)}
 
 
 def main() -> None:
     """Writes the folder of the tokenizer and says how many ids it has."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--examples", type=int, default=4000)
-    parser.add_argument("--extend", type=Path, help="tokenizer.json to which the pieces that it lacks are added")
+    parser.add_argument("--examples", type=int, default=2000)
+    parser.add_argument("--extend", type=Path, help="folder of a tokenizer to which the pieces that it lacks are added")
     args = parser.parse_args()
+    made = extend(args.extend / "tokenizer.json", args.examples) if args.extend else build(args.examples)
     hf = PreTrainedTokenizerFast(
-        tokenizer_object=extend(args.extend) if args.extend else build(args.examples),
+        tokenizer_object=made,
         pad_token="<|endoftext|>",
         eos_token="<|im_end|>",
         chat_template=TEMPLATE,
         clean_up_tokenization_spaces=False,
     )
+    if args.extend and (args.extend / WEIGHTS).exists():
+        old = Tokenizer.from_file(str(args.extend / "tokenizer.json"))
+        weights.save(args.out / WEIGHTS, weights.unflatten(grow(args.extend / WEIGHTS, old, made)))
     hf.save_pretrained(args.out)
     print(json.dumps({"vocab": len(hf), "out": str(args.out)}))
 

@@ -254,7 +254,17 @@ GROUPS = (
 BY_LABEL = {use.labels[0]: use for use in USES}
 
 FRAMES = Phrases(
-    ("{}.", "find {}.", "show me {}.", "point to {}.", "select {}.", "look at {}.", "can you see {}?"),
+    (
+        "{}.",
+        "find {}.",
+        "show me {}.",
+        "point to {}.",
+        "select {}.",
+        "look at {}.",
+        "can you see {}?",
+        "which pixels show {}?",
+        "what place has {}?",
+    ),
     ("where is {}?", "please point at {}.", "mark {}.", "look for {}."),
 )
 DETERMINERS = Phrases(("every",), ("any",))  # for no object, one or several

@@ -26,7 +26,8 @@ _LEVELS = (1, 2, 3, 4)
 COUNT = Phrases(
     ("count every {}.", "what do you get if you count every {}?"), ("if you count every {}, what do you get?",)
 )
-ANY = Phrases(("is there any {}?", "can you see any {} here?"), ("do you see any {}?",))
+# not "any", which queries of the held-out split have for "every"
+ANY = Phrases(("is there some {}?", "can you see some {} here?"), ("do you see some {}?",))
 LOOKS = {  # name of the last step: words; the order is that of Instance.attributes
     "colour": Phrases(("what colour is {}?", "what is the colour of {}?"), ("which colour does {} have?",)),
     "size": Phrases(("is {} small or large?",), ("is {} large or small?",)),
@@ -112,7 +113,7 @@ def _number(a: Asker, draft: Draft, kind: str) -> tuple[str, tuple[str, ...], st
     """(question, answers, last step) of how many there are, or whether there are any."""
     rest = draft.text.partition(" ")[2]  # without "the", "every" or "any"
     if kind == "any":
-        return a.say(ANY, rest), ("yes" if draft.ids else "no",), "any"
+        return a.say(ANY, rest), ("yes" if draft.ids else "no",), "found"
     return a.say(COUNT, rest), (str(len(draft.ids)), NUMBERS[len(draft.ids)]), "count"
 
 
