@@ -23,7 +23,7 @@ from dtr1_jax.twin.text import Canvas
 # demonstrations are padded to a multiple of so many tokens, those longer than LONG to twice that: few are compiled
 BUCKET, LONG = 32, 160
 # tokens of an exercise, at most: its twin, of a picture and of a video; a query, thought and answer, or a summary
-PRACTICE_TWIN, PRACTICE_FILM, PRACTICE_QUERY, PRACTICE_SUMMARY = 160, 192, 64, 160
+PRACTICE_TWIN, PRACTICE_FILM, PRACTICE_QUERY, PRACTICE_SUMMARY = 160, 384, 64, 160
 SEGMENTATION = MappingProxyType({"segmentation": 1.0})  # the task that all the others are built on
 SPARE = 3  # queries drawn for those that are longer
 STEPS, TOKENS, PATCHES = 4, 128, 256  # see bucket_tokens and bucket_patches

@@ -77,7 +77,7 @@ def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twi
     query = query.replace("<|", "< |").strip()
     shown = "" if twin is None else _shown(twin)
     if words != "full":
-        return shown + _SPOKEN * (words == "brief" and task in ("vqa", "summary")) + query
+        return shown + _asked(query, words, task in ("vqa", "summary"))
     w, h = canvas.size
     frame = _FRAMES[canvas.frame].format(w=w, h=h)
     form = "<think>your reasoning over the twin</think><answer>answer</answer>"
@@ -99,6 +99,11 @@ def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twi
         f"Reason over the twin, then answer, in this form:\n{form}\n"
         f"The answer is compact JSON: {_ANSWERS[task]}.\nQuery: {query}"
     )
+
+
+def _asked(query: str, words: str, spoken: bool) -> str:
+    """The query, and before it, where a brief prompt wants text for an answer, that it does."""
+    return _SPOKEN + query if words == "brief" and spoken else query
 
 
 def _shown(twin: Twin) -> str:
@@ -332,7 +337,7 @@ def exercise(
     rows = []
     for query, thought, found in queries:
         answer = twin_text.dumps_answer(found)
-        asked = _SPOKEN * (style.words == "brief" and found.text is not None) + query
+        asked = _asked(query, style.words, found.text is not None)
         with contextlib.suppress(PromptError):  # a longer one than there is room for
             rows.append(
                 demonstration(f"{asked}{after}<think>{thought}</think><answer>{answer}</answer>", style, length)

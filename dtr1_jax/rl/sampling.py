@@ -68,7 +68,7 @@ def sample(
         rows, size = logp_rv.shape
         kept_rk, id_rk = jax.lax.top_k(logp_rv, min(top_k or size, size))
         kept_rk = _nucleus(kept_rk, top_p) if top_p < 1 else kept_rk
-        token_r = id_rk[jnp.arange(rows), _draw(key, jax.nn.log_softmax(kept_rk))]
+        token_r = id_rk[jnp.arange(rows), _draw(key, kept_rk)]
     else:
         token_r = _draw(key, logp_rv)
     token_r = token_r.astype(jnp.int32)
@@ -90,11 +90,11 @@ def _nucleus(logp_rk, top_p):
 
 
 def _draw(key, logp_rn):
-    """int32[rows], each an index drawn with its probability, by inverting the distribution function.
+    """int32[rows], each an index drawn in proportion to exp(logp_rn), by inverting the distribution function.
 
     First a block of about sqrt(n) neighbours is drawn by the sum of each, then one of it: so there are no long running
-    sums, in which small probabilities would be lost, and no random number for each index, as in the Gumbel trick. For
-    128 rows of 1664 tokens on a CPU that took 3.5 of the 20 ms of a whole step of decoding.
+    sums, in which small probabilities would be lost, and no random number for each index, as in the Gumbel trick: with
+    that, a step of decoding for 128 rows of 1664 tokens took 18.6 ms of one core, and without it takes 13.6.
     """
     rows, size = logp_rn.shape
     width = math.isqrt(size - 1) + 1

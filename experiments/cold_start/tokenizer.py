@@ -56,6 +56,8 @@ def pieces() -> list[str]:
         '","box":[', '","', '"]}', '],"depth":', '],"attributes":["', '{"objects":[', '{"boxes":[[', '{"text":"', '"}',
         '],"objects":[]}</twin><think>', '"}]}</twin><think>', '],"relations":[[',
         ": ", ". ", ", ", "user\n", "assistant\n",
+        '],"frames":[', '],"frames":[0,1,2,3],"objects":[{"id":1,"label":"', ']},"velocity":[', '},"velocity":[',
+        '</think><answer>{"text":"', '"}</answer>',
     ]  # fmt: skip
     numbered = [
         t.format(i)
@@ -65,24 +67,15 @@ def pieces() -> list[str]:
     numbered += [f'],"objects":[{{"id":{i},"label":"' for i in (1,)]
     numbered += [f" {i}" for i in IDS]
     numbered += [t.format(i) for i in FRAMES for t in ('","track":{{"{}":[', '],"{}":[', '],"{}":null', ',"{}":[')]
-    fixed += [
-        '],"frames":[',
-        '],"frames":[0,1,2,3],"objects":[{"id":1,"label":"',
-        ']},"velocity":[',
-        '},"velocity":[',
-        '</think><answer>{"text":"',
-        '"}</answer>',
-    ]
     integers = [f"{i}{comma}" for i in range(INTEGERS) for comma in ("", ",")]
     return tags + fixed + numbered + integers
 
 
 def corpus(examples: int):
     """The words of the training split: `examples` of each task, on pictures and on videos."""
-    for video in (False, True):
+    for video, bounds in ((False, {}), (True, {"frames": 4, "max_objects": 3})):
         for task in TASKS:
             for i in range(examples):
-                bounds = {"frames": 4, "max_objects": 3} if video else {}
                 example = tasks.example(task, 0, "train", i, video=video, **bounds)
                 yield example.query
                 yield example.thought

@@ -254,19 +254,10 @@ GROUPS = (
 BY_LABEL = {use.labels[0]: use for use in USES}
 
 FRAMES = Phrases(
-    (
-        "{}.",
-        "find {}.",
-        "show me {}.",
-        "point to {}.",
-        "select {}.",
-        "look at {}.",
-        "can you see {}?",
-        "which pixels show {}?",
-        "what place has {}?",
-    ),
+    ("{}.", "find {}.", "show me {}.", "point to {}.", "select {}.", "look at {}.", "can you see {}?",
+     "which pixels show {}?", "what place has {}?"),
     ("where is {}?", "please point at {}.", "mark {}.", "look for {}."),
-)
+)  # fmt: skip
 DETERMINERS = Phrases(("every",), ("any",))  # for no object, one or several
 NOUNS = ("thing", "object")
 ADJECTIVES = {"wood": "wooden"}  # where an attribute's adjective is not its name
