@@ -74,9 +74,14 @@ def test_a_folder_of_frames(tmp_path):
 
 def test_a_folder_with_a_frame_of_another_size(tmp_path):
     folder = shades(tmp_path / "clip", 4)
-    Image.new("RGB", (9, 8)).save(folder / "002.png")
-    with pytest.raises(images.ImageError, match=r"002.png: expected a frame of 32 x 24 pixels, .* got 9 x 8"):
-        video.load(folder, ENDS, 2)
+    for size in ((9, 8), (64, 24), (100, 100)):  # smaller, larger in one direction, larger
+        picture = np.zeros((*size[::-1], 3), np.uint8)
+        picture[:, size[0] // 2 :] = 200
+        Image.fromarray(picture).save(folder / "002.png")
+        clip = video.load(folder, ENDS, 2)
+        assert clip.frames.shape == (4, 24, 32, 3) and clip.index.tolist() == [0, 1, 2, 3]
+        assert np.all(clip.frames[2, :, :12] == 0) and np.all(clip.frames[2, :, 20:] == 200)
+        assert np.all(clip.frames[1] == 10) and np.all(clip.frames[3] == 30)
     (folder / "001.png").write_bytes(b"x")
     with pytest.raises(images.ImageError, match=r"001.png: not a picture"):
         video.load(folder, ENDS, 2)

@@ -9,8 +9,8 @@ Without labels an object is called by the first word of NAME, or "object" where 
 whose frames have a mask is asked about time, as TwinWorld's videos are (twinworld/temporal.py). Of one with fewer masks
 it is not known what a frame lacks, so it is asked for one object at a time, and frames whose masks do not have that
 object count neither way. A clip has at most `frames` frames, of the whole video or of a part of it. Masks whose sides
-differ from the frame's by at most MISFIT pixels are fitted to it. Every fifth video is held out, or, of fewer than 5,
-query.
+differ from their frame's by at most MISFIT pixels are fitted to it, and frames of another size than the clip's first
+are brought to that, with their masks. Every fifth video is held out, or, of fewer than 5, query.
 """
 
 from __future__ import annotations
@@ -144,13 +144,20 @@ def _rng(*key) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest, "little"))
 
 
-def _video(clip: Clip, numbers: Sequence[int]) -> Video:
+def _shown(clip: Clip, numbers: Sequence[int]) -> tuple[Video, np.ndarray]:
+    """(frames; uint8[T, h, w], the object at each pixel, 0 in frames without a mask). Raises ImageError."""
     frames = [images.load(clip.frames[i]) for i in numbers]
-    for i, frame in zip(numbers, frames):
-        if frame.shape != frames[0].shape:
-            (h, w), (h0, w0) = frame.shape[:2], frames[0].shape[:2]
-            raise images.ImageError(f"{clip.frames[i]}: expected a frame of {w0} x {h0} pixels, got {w} x {h}")
-    return Video(np.stack(frames), np.asarray(numbers, np.int64), video.RATE, len(clip.frames))
+    stacked = video.stacked(frames)
+    owner = np.zeros(stacked.shape[:3], np.uint8)
+    for k, i in enumerate(numbers):
+        if clip.masks[i] is not None:
+            own = _mask(clip.masks[i], *frames[k].shape[:2])
+            owner[k] = _fitted(own, *owner.shape[1:])
+    return Video(stacked, np.asarray(numbers, np.int64), video.RATE, len(clip.frames)), owner
+
+
+def _fitted(owner: np.ndarray, h: int, w: int) -> np.ndarray:
+    return owner if owner.shape == (h, w) else cv2.resize(owner, (w, h), interpolation=cv2.INTER_NEAREST)
 
 
 def _mask(file: Path, h: int, w: int) -> np.ndarray:
@@ -161,7 +168,7 @@ def _mask(file: Path, h: int, w: int) -> np.ndarray:
         if max(abs(found.shape[0] - h), abs(found.shape[1] - w)) > MISFIT:
             got = f"{found.shape[1]} x {found.shape[0]}"
             raise images.ImageError(f"{file}: expected a mask of the frame's size, {w} x {h} pixels, got {got}")
-        found = cv2.resize(found, (w, h), interpolation=cv2.INTER_NEAREST)
+        found = _fitted(found, h, w)
     values = np.unique(found[found > 0])
     if values.tolist() == [255]:
         return (found > 0).astype(np.uint8)
@@ -192,8 +199,7 @@ def _dense(clip: Clip, k: int, rng: np.random.Generator, data: Davis) -> Example
     length = total if k == 0 else int(rng.integers(min(total, max(data.frames, total // 2)), total + 1))
     start = int(rng.integers(total - length + 1))
     numbers = (start + video.spread(length, data.frames)).tolist()
-    shown = _video(clip, numbers)
-    owner = np.stack([_mask(clip.masks[i], *shown.frames.shape[1:3]) for i in numbers])
+    shown, owner = _shown(clip, numbers)
     scene, whole = _instances(clip, owner, data.max_objects)
     query = None  # of a level that changes with k, or else of a low one, or else for what is called by its name
     for level in (1 + k % 4, 1 + (k + 1) % 2) if whole and len(numbers) > 1 else ():
@@ -209,9 +215,7 @@ def _sparse(clip: Clip, k: int, rng: np.random.Generator, data: Davis) -> Exampl
     numbers = [annotated[i] for i in video.spread(len(annotated), data.frames)]
     others = [i for i in video.spread(len(clip.frames), data.frames).tolist() if i not in numbers]
     numbers = sorted(numbers + others[: data.frames - len(numbers)])
-    shown = _video(clip, numbers)
-    h, w = shown.frames.shape[1:3]
-    owner = np.stack([_mask(clip.masks[i], h, w) if clip.masks[i] else np.zeros((h, w), np.uint8) for i in numbers])
+    shown, owner = _shown(clip, numbers)
     scene, _ = _instances(clip, owner, data.max_objects)
     labelled = np.array([clip.masks[i] is not None for i in numbers])
     return _named(clip, k, scene, shown, labelled, False, rng, data)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from dtr1_jax.data import images
@@ -20,7 +21,7 @@ _WHOLE = 0.9  # of the frames that a file promises; with fewer it is broken
 
 
 def load(path: str | os.PathLike, rule: VideoRule, temporal_patch: int, *, fps: float = RATE) -> Video:
-    """Samples a video file, or a folder of frames in the order of their names.
+    """Samples a video file, or a folder of frames in the order of their names; all as large as the first (`stacked`).
 
     Args:
       path: the file or folder.
@@ -28,7 +29,7 @@ def load(path: str | os.PathLike, rule: VideoRule, temporal_patch: int, *, fps: 
       temporal_patch: frames in a patch.
       fps: frames per second of a folder, or of a file that does not say.
 
-    Raises ImageError: nothing there, no frames, a broken file or frame, frames of several sizes, or PyAV is missing.
+    Raises ImageError: nothing there, no frames, a broken file or frame, or PyAV is missing.
     """
     return _load(path, lambda total, rate: sample(total, rate, rule, temporal_patch), fps)
 
@@ -52,6 +53,15 @@ def numbered(path: str | os.PathLike, numbers: Sequence[int], *, fps: float = RA
 def spread(total: int, count: int) -> np.ndarray:
     """int64[min(total, count)]: numbers of frames from the first to the last, as even as integers can be."""
     return np.linspace(0, total - 1, min(total, count)).round().astype(np.int64)
+
+
+def stacked(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """uint8[T, h, w, 3] of frames uint8[h_t, w_t, 3], at least one: all are brought to the size of the first.
+
+    Width and height each by a factor of its own, as ffmpeg's scale filter does where a stream changes its size.
+    """
+    h, w = frames[0].shape[:2]
+    return np.stack([frame if frame.shape[:2] == (h, w) else _scaled(frame, w, h) for frame in frames])
 
 
 def frames_of(folder: Path) -> list[Path]:
@@ -106,12 +116,7 @@ def seconds(index: Sequence[int], fps: float, temporal_patch: int) -> list[float
 def _folder(path: Path, choose: Callable[[int, float], np.ndarray], fps: float) -> Video:
     names = frames_of(path)
     index = choose(len(names), fps)
-    frames = [images.load(names[i]) for i in index]
-    for i, frame in zip(index, frames):
-        if frame.shape != frames[0].shape:
-            (h, w), (h0, w0) = frame.shape[:2], frames[0].shape[:2]
-            raise ImageError(f"{names[i]}: expected a frame of {w0} x {h0} pixels, as the first has, got {w} x {h}")
-    return Video(np.stack(frames), index, fps, len(names))
+    return Video(stacked([images.load(names[i]) for i in index]), index, fps, len(names))
 
 
 def _file(path: Path, choose: Callable[[int, float], np.ndarray], fps: float) -> Video:
@@ -133,7 +138,7 @@ def _file(path: Path, choose: Callable[[int, float], np.ndarray], fps: float) ->
             index = choose(total, rate)
             frames, decoded = _decode(av, path, index)
             if len(frames) == len(index):
-                return Video(np.stack(frames), index, rate, total)
+                return Video(stacked(frames), index, rate, total)
             if decoded < _WHOLE * total:
                 raise ImageError(f"{path}: breaks off after {decoded} of {total} frames; fetch or export it again")
             total = decoded
@@ -176,6 +181,11 @@ def _stream(container, path: Path):
     if not container.streams.video:
         raise ImageError(f"{path}: expected a video, got a file without pictures")
     return container.streams.video[0]
+
+
+def _scaled(frame: np.ndarray, w: int, h: int) -> np.ndarray:
+    shrinks = frame.shape[0] * frame.shape[1] > w * h
+    return cv2.resize(frame, (w, h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def _upright(frame: np.ndarray, rotation: int) -> np.ndarray:
