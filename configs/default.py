@@ -49,8 +49,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.policy.fps = 0.0  # frames a second that are taken of a video; 0 = as the processor says
     c.policy.max_frames = 0  # frames that are taken of a video, at most; 0 = as the processor says
     c.policy.prompt_tokens = 96  # length to which prompts are padded, tokens; a longer prompt is an error
-    # brief: the query, after "in words: " where the answer is text (a policy that was cold-started); full: explains
-    # the format; example: the query, after worked examples (a small policy that was not; needs constructor given)
+    # brief: the query, after "point: ", or "in words: " where the answer is text (a policy that was cold-started);
+    # full: explains the format; example: the query, after worked examples (a small policy that was not cold-started;
+    # needs constructor given)
     c.policy.prompt = "brief"
     c.policy.constructor = "policy"  # who fills the twin: policy; given = the example brings it, the prompt shows it
 
@@ -79,8 +80,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.reward.tolerance = 0.0  # of a number as an answer, as a share of the right one
     c.reward.length_free = 128  # column length: completions of up to so many tokens score 1, falling to 0 at
     c.reward.length_most = 160  # so many
-    # column cider: file with document frequencies, as benchmarks.captions.write_frequencies makes it; "" = all words
-    # weigh the same
+    # column cider: file with document frequencies, as experiments/idf.py makes it; "" = all words weigh the same
     c.reward.idf = ""
     c.reward.sentences = ""  # column similarity: folder of a MiniLM or another BERT that embeds sentences
     c.reward.judge = ConfigDict()  # column judge: a language model behind an OpenAI-compatible endpoint

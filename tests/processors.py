@@ -28,7 +28,8 @@ TEMPLATES = {
     "qwen3_vl": _TURN,
 }
 FAMILIES = tuple(TEMPLATES)
-TEXT = "what is it"
+QUERY = "what is it"
+TEXT = f"point: {QUERY}"  # as a brief prompt asks
 TOTALS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 30, 49, 97, 100, 119, 250, 999)
 SAMPLES = [(total, fps) for total in TOTALS for fps in (30, 23.976, 10, 2, 1)]
 

@@ -87,7 +87,7 @@ def test_all_tasks_are_interleaved(frames):
         for rows, masks in zip(batch.token_bgs, batch.mask_bgs):
             decode = style.tokenizer.hf.decode
             written = [decode(row[mask], skip_special_tokens=True) for row, mask in zip(rows, masks)]
-            assert all(text.startswith("list everything.") for text in written[:2])
+            assert all(text.startswith("point: list everything.") for text in written[:2])
             assert sum('<answer>{"text":' in text for text in written[2:]) == 2
             assert all(text.endswith("</answer>") for text in written)
 

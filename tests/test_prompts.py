@@ -41,7 +41,7 @@ def test_fields_of_a_prompt():
     count = 4 * 8
     start, rest = (
         T.encode("<|im_start|>user\n<|vision_start|>"),
-        "<|vision_end|>find it<|im_end|>\n<|im_start|>assistant\n",
+        "<|vision_end|>point: find it<|im_end|>\n<|im_start|>assistant\n",
     )
     ids = start + [T.image] * count + T.encode(rest)
     np.testing.assert_array_equal(fields["token_bp"], ids + [T.pad] * (96 - len(ids)))
@@ -138,7 +138,7 @@ def test_full_words_explain_the_format(task):
     assert "thousandths" not in pixel
     assert "in thousandths of the picture's width and height; size is [128,64] pixels" in norm
     assert "in pixels of" not in norm
-    asked = "in words: find it" if task in ("vqa", "summary") else "find it"
+    asked = "in words: find it" if task in ("vqa", "summary") else "point: find it"
     assert prompts.instruction(" find it\n", task, Canvas(Frame.PIXEL, (128, 64)), "brief") == asked
 
 
@@ -171,7 +171,7 @@ def test_an_exercise_shares_the_twin_among_its_queries():
         text = f"<think>{thought}</think><answer>{answer}</answer>"
         whole = head + T.hf.decode(token[row][mask[row]])
         chat = T.hf.apply_chat_template(
-            [{"role": "user", "content": f"<twin>{twin_text.dumps_twin(twin)}</twin>\n{query}"}],
+            [{"role": "user", "content": f"<twin>{twin_text.dumps_twin(twin)}</twin>\npoint: {query}"}],
             tokenize=False, add_generation_prompt=True,
         )  # fmt: skip
         assert whole == chat + text + T.hf.decode([T.end])
@@ -223,7 +223,7 @@ def shows(family, *media, wrapped=True, **changes):
     frame = Frame.PIXEL if family == "qwen2_5_vl" else Frame.NORM1000
     style = prompts.Style(processors.tokenizer(family), geometry, frame, "brief", 128)
     first = media[0].frames[0] if isinstance(media[0], types.Video) else media[0]
-    example = dataclasses.replace(picture(*first.shape[1::-1], processors.TEXT), image=first, media=media)
+    example = dataclasses.replace(picture(*first.shape[1::-1], processors.QUERY), image=first, media=media)
     return dataclasses.replace(style, **changes), example
 
 
@@ -260,7 +260,7 @@ def test_stamped_frames_by_hand():
     for wrapped, expected in ((False, frames), (True, f"<|vision_start|>{frames}<|vision_end|>")):
         style, example = shows("qwen3_vl", clip, wrapped=wrapped)
         fields, pictures, _ = prompts.prompt(example, style)
-        assert shown(fields) == f"<|im_start|>user\n{expected}what is it<|im_end|>\n<|im_start|>assistant\n"
+        assert shown(fields) == f"<|im_start|>user\n{expected}{processors.TEXT}<|im_end|>\n<|im_start|>assistant\n"
         assert pictures["segment_bn"].max() == 3
         assert (fields["token_bp"] == T.video).sum() * 4 == len(pictures["segment_bn"])
 
@@ -278,7 +278,7 @@ def test_the_rate_of_a_video_moves_its_positions():
 def test_a_policy_without_pictures():
     style = dataclasses.replace(STYLE, geometry=None)
     fields, pictures, canvas = prompts.prompt(picture(192, 96, "find it"), style)
-    ids = T.encode("<|im_start|>user\nfind it<|im_end|>\n<|im_start|>assistant\n")
+    ids = T.encode("<|im_start|>user\npoint: find it<|im_end|>\n<|im_start|>assistant\n")
     assert pictures is None
     assert canvas == Canvas(Frame.PIXEL, (192, 96))
     assert fields["token_bp"][fields["mask_bp"]].tolist() == ids

@@ -40,4 +40,5 @@ def test_full_words_explain_tracks_of_videos_alone(task):
     assert '"frames":[0,4,8],' in said and '"track":{"0":[x1,y1,x2,y2],"8":[x1,y1,x2,y2]}' in said
     assert "video" in said and "picture as" not in said and '"velocity":[dx,dy]' in said
     assert "frames" not in prompts.instruction("what is red", task, still, "full")
-    assert prompts.instruction("what moves", task, film, "brief").removeprefix("in words: ") == "what moves"
+    asked = "in words: what moves" if task in ("vqa", "summary") else "point: what moves"
+    assert prompts.instruction("what moves", task, film, "brief") == asked

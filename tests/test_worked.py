@@ -44,7 +44,7 @@ def test_they_stand_before_the_query(task):
     assert pictures is None
     shown = f"<twin>{twin_text.dumps_twin(prompts.given(example, canvas))}</twin>\n"
     turn = shown + example.query
-    assert turn in alone.replace("in words: ", "") and text.count(turn) == 1
+    assert turn in alone.replace("in words: ", "").replace("point: ", "") and text.count(turn) == 1
     places = [text.index(turn)]
     turns = worked.turns(task, lambda twin, query: f"<twin>{twin_text.dumps_twin(twin)}</twin>\n{query}")
     for message in reversed(turns):

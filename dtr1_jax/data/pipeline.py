@@ -206,7 +206,7 @@ def demonstrations(
         )
         fields, pictures, canvas = prompts.prompt(example, style)
         reasons = np.random.default_rng([seed, index]).random() >= direct
-        # a brief prompt does not say which form of answer is wanted, and ids are right for all that point
+        # a brief prompt does not tell ids from boxes, and ids are right for all that point
         written = prompts.oracle(example, canvas, reasons, by_id=style.words == "brief")
         tokens = prompts.demonstration(written, style, length)
         return fields, pictures, *tokens, *dense.targets(example, style.geometry, style.frames)

@@ -35,7 +35,8 @@ _MOVING = (
     '"{last}":[x1,y1,x2,y2]}} with the frames where its motion begins, changes or ends, null for a frame from which on '
     'it is out of sight, and "velocity":[dx,dy] from one frame to the next. '
 )
-_SPOKEN = "in words: "  # before a query that a brief prompt asks; without it the answer points at objects
+# before the query in a brief prompt: a question may want either, and its own words do not always tell
+_POINT, _SPEAK = "point: ", "in words: "
 _SEAMS = 4  # tokens that a twin may have more within a prompt than by itself
 _PLACEHOLDER = re.compile("|".join(map(re.escape, (tokens_lib.IMAGE, tokens_lib.VIDEO))))
 
@@ -52,9 +53,9 @@ class Style:
       tokenizer: ids and chat template.
       geometry: how pictures and videos are cut; None = a policy that sees none, whose prompts are text alone.
       frame: coordinate frame in which the policy writes boxes.
-      words: "brief" (the query, after "in words: " where the answer is text; for a policy that was cold-started),
-        "full" (the format is explained) or "example" (the query, after examples of worked.py in earlier turns of the
-        chat; for constructor "given").
+      words: "brief" (the query, after "in words: " where the answer is text and "point: " else; for a policy that was
+        cold-started), "full" (the format is explained) or "example" (the query, after examples of worked.py in earlier
+        turns of the chat; for constructor "given").
       length: prompts are padded to so many tokens.
       constructor: who fills the twin: "policy", or "given" where the example brings it and the prompt shows it.
       frames: pictures of a prompt, at most, where all prompts are padded to one size; of a video its frames.
@@ -102,8 +103,8 @@ def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twi
 
 
 def _asked(query: str, words: str, spoken: bool) -> str:
-    """The query, and before it, where a brief prompt wants text for an answer, that it does."""
-    return _SPOKEN + query if words == "brief" and spoken else query
+    """The query, and before it, in a brief prompt, whether the answer is text or points at objects."""
+    return (_SPEAK if spoken else _POINT) + query if words == "brief" else query
 
 
 def _shown(twin: Twin) -> str:

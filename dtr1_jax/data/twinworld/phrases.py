@@ -255,7 +255,8 @@ BY_LABEL = {use.labels[0]: use for use in USES}
 
 FRAMES = Phrases(
     ("{}.", "find {}.", "show me {}.", "point to {}.", "select {}.", "look at {}.", "can you see {}?",
-     "which pixels show {}?", "what place has {}?"),
+     "which pixels show {}?", "what place has {}?", "which one is {}?", "what looks like {}?", "how do you find {}?",
+     "is {} in view?"),
     ("where is {}?", "please point at {}.", "mark {}.", "look for {}."),
 )  # fmt: skip
 DETERMINERS = Phrases(("every",), ("any",))  # for no object, one or several

@@ -2,6 +2,8 @@
 
 A question is made of what a query means (queries.py, temporal.py): how many there are, whether there are any, or what
 the one is, how it looks and which way it goes. The reasoning is the query's, with the answer as its last step.
+Some are commands, as some queries that point are questions (phrases.FRAMES): the sound of the words does not tell what
+form of answer is wanted.
 """
 
 from __future__ import annotations
@@ -27,15 +29,24 @@ COUNT = Phrases(
     ("count every {}.", "what do you get if you count every {}?"), ("if you count every {}, what do you get?",)
 )
 # not "any", which queries of the held-out split have for "every"
-ANY = Phrases(("is there some {}?", "can you see some {} here?"), ("do you see some {}?",))
+ANY = Phrases(("is there some {}?", "can you see some {} here?", "say if there is some {}."), ("do you see some {}?",))
 LOOKS = {  # name of the last step: words; the order is that of Instance.attributes
-    "colour": Phrases(("what colour is {}?", "what is the colour of {}?"), ("which colour does {} have?",)),
-    "size": Phrases(("is {} small or large?",), ("is {} large or small?",)),
-    "material": Phrases(("what material is {}?", "what is {} made of?"), ("which material is {} made of?",)),
-    "kind": Phrases(("what is {}?", "what kind of thing is {}?"), ("which kind of thing is {}?",)),
+    "colour": Phrases(
+        ("what colour is {}?", "what is the colour of {}?", "name the colour of {}."), ("which colour does {} have?",)
+    ),
+    "size": Phrases(("is {} small or large?", "say if {} is small or large."), ("is {} large or small?",)),
+    "material": Phrases(
+        ("what material is {}?", "what is {} made of?", "name the material of {}."), ("which material is {} made of?",)
+    ),
+    "kind": Phrases(
+        ("what is {}?", "what kind of thing is {}?", "name the kind of {}."), ("which kind of thing is {}?",)
+    ),
 }
-WAY = Phrases(("which way does {} move?", "where does {} go, left, right, up or down?"), ("which way is {} moving?",))
-MOVES = Phrases(("does {} move?", "does {} go anywhere?"), ("is {} moving?",))
+WAY = Phrases(
+    ("which way does {} move?", "where does {} go, left, right, up or down?", "name the way {} moves."),
+    ("which way is {} moving?",),
+)
+MOVES = Phrases(("does {} move?", "does {} go anywhere?", "say if {} moves."), ("is {} moving?",))
 
 
 @dataclasses.dataclass(frozen=True)
