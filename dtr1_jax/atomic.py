@@ -13,7 +13,8 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Gives the name of a file beside `path` to write to; what is written there takes the place of `path` at the end.
 
-    Where the block raises, `path` stays as it was and nothing is left beside it. The file has the rights that the
+    Where the block raises, `path` stays as it was and nothing is left beside it; where the machine goes down, `path` is
+    the old file or the whole new one. The file has the rights that the
     process' umask leaves, also where the library that writes it makes files for their owner alone.
     """
     partial = path.with_name(path.name + ".partial")
@@ -23,6 +24,8 @@ def replacing(path: Path) -> Iterator[Path]:
         mode = stat.S_IMODE(partial.stat().st_mode)
         yield partial
         partial.chmod(mode)
+        with open(partial, "rb") as written:
+            os.fsync(written.fileno())
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)

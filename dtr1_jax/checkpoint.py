@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from dtr1_jax import atomic
+
 # Settings that may change between two starts of one run: they touch neither the state nor the order of the data.
 FREE = ("train", "sft.steps", "checkpoint", "mesh", "reward.workers", "reward.deadline")
 
@@ -241,12 +243,8 @@ def _settle_config(path: pathlib.Path, config: dict, fields: tuple[str, ...] | N
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     if not path.exists():
         if jax.process_index() == 0:
-            part = path.with_suffix(".json.part")
-            with open(part, "w", encoding="utf-8") as f:
-                f.write(text)
-                f.flush()
-                os.fsync(f.fileno())
-            os.replace(part, path)
+            with atomic.replacing(path) as partial:
+                partial.write_text(text, "utf-8")
         return _flatten(json.loads(text))
     try:
         old = _flatten(json.loads(path.read_text("utf-8")))

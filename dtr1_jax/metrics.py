@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import pathlib
 import resource
 import sys
@@ -14,6 +13,8 @@ from collections.abc import Mapping
 from typing import TextIO
 
 import tensorboardX
+
+from dtr1_jax import atomic
 
 
 class Writer:
@@ -67,12 +68,8 @@ class Writer:
         The file is replaced in one move: a kill leaves the old one or the new one.
         """
         self._file.close()
-        part = self._path.with_suffix(".jsonl.part")
-        with open(part, "w", encoding="utf-8") as f:
+        with atomic.replacing(self._path) as partial, open(partial, "w", encoding="utf-8") as f:
             f.writelines(json.dumps(row) + "\n" for row in read(self.workdir) if row["step"] <= step)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(part, self._path)
         self._file = _open(self._path)
         if self._board:
             self._board.close()

@@ -10,12 +10,11 @@ import base64
 import html
 import json
 import math
-import os
 import pathlib
 import re
 from typing import Any
 
-from dtr1_jax import curves, metrics, table, types
+from dtr1_jax import atomic, curves, metrics, table, types
 
 SIDES = ("before", "after")
 PICTURES = ("image", "twin", "target", "answer")
@@ -50,9 +49,9 @@ def build(workdir) -> pathlib.Path:
             "</main></body></html>\n",
         ]
     )
-    path, part = workdir / "report.html", workdir / "report.html.part"
-    part.write_bytes(page.encode("utf-8", "replace"))  # a completion may hold lone surrogates
-    os.replace(part, path)
+    path = workdir / "report.html"
+    with atomic.replacing(path) as partial:
+        partial.write_bytes(page.encode("utf-8", "replace"))  # a completion may hold lone surrogates
     return path
 
 

@@ -21,7 +21,7 @@ LAYERS = (
      "report", "curves", "cli"),
 )  # fmt: skip
 # What a room may import of its own layer. In the last layer: all, as long as there is no cycle.
-ALSO = {"mesh": ("config",), "data": ("twin",)} | dict.fromkeys(LAYERS[-1], LAYERS[-1])
+ALSO = {"mesh": ("config",), "metrics": ("atomic",), "data": ("twin",)} | dict.fromkeys(LAYERS[-1], LAYERS[-1])
 # Rooms that may import this alone, whatever lies below them.
 ONLY = {
     "rewards": ("types", "config", "twin", "workers", "benchmarks"),

@@ -38,7 +38,7 @@ def test_resume_drops_later_lines_and_goes_on(tmp_path):
         writer.truncate(3)
         writer.write(4, {"a": 40})
     assert [(r["step"], r["a"]) for r in metrics.read(tmp_path)] == [(0, 0), (1, 1), (2, 2), (3, 3), (4, 40)]
-    assert list((tmp_path / "tb").glob("events*")) and not list(tmp_path.glob("*.part"))
+    assert list((tmp_path / "tb").glob("events*")) and not list(tmp_path.glob("*.partial"))
     with metrics.Writer(tmp_path, tensorboard=False) as writer:
         writer.truncate(-1)
     assert metrics.read(tmp_path) == []

@@ -86,7 +86,7 @@ def test_whole_run(tmp_path):
     gallery(tmp_path, "after", [record("a", giou=0.75)])
     path = report.build(tmp_path)
     page = Page(path)
-    assert path == tmp_path / "report.html" and not list(tmp_path.glob("*.part"))
+    assert path == tmp_path / "report.html" and not list(tmp_path.glob("*.partial"))
     for words in (
         "gIoU held-out 0.250 → 0.500 +0.250",
         "cIoU held-out 0.200 → 0.100 -0.100",

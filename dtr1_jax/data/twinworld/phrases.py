@@ -253,10 +253,13 @@ GROUPS = (
 
 BY_LABEL = {use.labels[0]: use for use in USES}
 
+# Training has those of the second and third line for questions too, and some of the first (questions.py): what form of
+# answer is wanted is for the prompt to say, and a policy that goes by the sound of the words is not to be right.
 FRAMES = Phrases(
     ("{}.", "find {}.", "show me {}.", "point to {}.", "select {}.", "look at {}.", "can you see {}?",
-     "which pixels show {}?", "what place has {}?", "which one is {}?", "what looks like {}?", "how do you find {}?",
-     "is {} in view?"),
+     "what is {}?", "what colour is {}?", "is {} small or large?", "what is {} made of?", "does {} move?",
+     "count {}.", "what kind of thing is {}?",
+     "which pixels show {}?", "what place has {}?", "which one is {}?", "what looks like {}?", "is {} in view?"),
     ("where is {}?", "please point at {}.", "mark {}.", "look for {}."),
 )  # fmt: skip
 DETERMINERS = Phrases(("every",), ("any",))  # for no object, one or several

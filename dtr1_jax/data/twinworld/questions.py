@@ -2,8 +2,7 @@
 
 A question is made of what a query means (queries.py, temporal.py): how many there are, whether there are any, or what
 the one is, how it looks and which way it goes. The reasoning is the query's, with the answer as its last step.
-Some are commands, as some queries that point are questions (phrases.FRAMES): the sound of the words does not tell what
-form of answer is wanted.
+Training has some in the words of queries that point, as some of those are in the words of questions (phrases.FRAMES).
 """
 
 from __future__ import annotations
@@ -39,7 +38,16 @@ LOOKS = {  # name of the last step: words; the order is that of Instance.attribu
         ("what material is {}?", "what is {} made of?", "name the material of {}."), ("which material is {} made of?",)
     ),
     "kind": Phrases(
-        ("what is {}?", "what kind of thing is {}?", "name the kind of {}."), ("which kind of thing is {}?",)
+        (
+            "what is {}?",
+            "what kind of thing is {}?",
+            "name the kind of {}.",
+            "{}.",
+            "find {}.",
+            "show me {}.",
+            "which one is {}?",
+        ),
+        ("which kind of thing is {}?",),
     ),
 }
 WAY = Phrases(
