@@ -216,3 +216,12 @@ def test_wrong_arguments_are_refused(arguments, message):
     for task in ("vqa", "segmentation"):
         with pytest.raises(ValueError, match=message):
             tasks.example(**{"task": task, "seed": 0, "split": "train", "index": 0} | arguments)
+
+
+def test_training_words_do_not_tell_what_form_of_answer_is_wanted():
+    """Else a policy goes by their sound, and takes held-out queries such as "where is ..." for questions."""
+    pointing = set(phrases.FRAMES.train)
+    asking = {form.replace("every {}", "{}") for pool in questions.pools() for form in pool.train}
+    assert len(pointing & asking) >= len(pointing) / 2
+    assert {"{}.", "find {}."} <= pointing & asking and {"what colour is {}?", "count {}."} <= pointing & asking
+    assert not pointing & set(phrases.FRAMES.heldout) and "where" not in " ".join(pointing)
