@@ -69,10 +69,17 @@ def product(x: jax.Array, kernel: jax.Array, scale: jax.Array) -> jax.Array:
 
     The numbers of a kernel are exact in bfloat16, and the scales are multiplied in afterwards, in float32.
     """
-    # the kernel is turned into floats only where x is there: in a decode loop, the compiler would else do so with all
-    # kernels before the loop and hold them as floats
-    kernel, x = jax.lax.optimization_barrier((kernel, x))
-    return jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32) * scale
+    return jnp.matmul(x, _floats(kernel, x), preferred_element_type=jnp.float32) * scale
+
+
+def _floats(kernel: jax.Array, x: jax.Array) -> jax.Array:
+    """The kernel in the dtype of x, not before x is there.
+
+    In a decode loop the compiler would else turn all kernels into floats before the loop, and hold them as such; an
+    optimization barrier does not keep XLA's CPU compiler from it. So a 0 that hangs on x is added (1 where x begins
+    with NaN, and then so is what it is multiplied with).
+    """
+    return (kernel + jnp.isnan(x.reshape(-1)[0]).astype(kernel.dtype)).astype(x.dtype)
 
 
 @jax.custom_vjp
@@ -84,8 +91,7 @@ def matmul(x: jax.Array, kernel: jax.Array, scale: jax.Array) -> jax.Array:
 def _backward(held, dy):
     kernel, scale = held
     dy = (dy * scale).astype(dy.dtype)
-    kernel, dy = jax.lax.optimization_barrier((kernel, dy))
-    return dy @ kernel.astype(dy.dtype).T, None, None
+    return dy @ _floats(kernel, dy).T, None, None
 
 
 # only the small kernel is kept for the way back
