@@ -14,8 +14,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Gives the name of a file beside `path` to write to; what is written there takes the place of `path` at the end.
 
     Where the block raises, `path` stays as it was and nothing is left beside it; where the machine goes down, `path` is
-    the old file or the whole new one. The file has the rights that the
-    process' umask leaves, also where the library that writes it makes files for their owner alone.
+    the old file or the whole new one. The file has the rights that the process' umask leaves, also where the library
+    that writes it makes files for their owner alone.
     """
     partial = path.with_name(path.name + ".partial")
     partial.unlink(missing_ok=True)  # of a process that was killed

@@ -75,11 +75,19 @@ def product(x: jax.Array, kernel: jax.Array, scale: jax.Array) -> jax.Array:
 def _floats(kernel: jax.Array, x: jax.Array) -> jax.Array:
     """The kernel in the dtype of x, not before x is there.
 
-    In a decode loop the compiler would else turn all kernels into floats before the loop, and hold them as such; an
-    optimization barrier does not keep XLA's CPU compiler from it. So a 0 that hangs on x is added (1 where x begins
-    with NaN, and then so is what it is multiplied with).
+    In a decode loop the compiler would else turn all kernels into floats before the loop, and hold them as such. A
+    barrier keeps it from that, but XLA's CPU compiler drops barriers early. There a 0 that hangs on x is added (1 where
+    x begins with NaN, and then so is what it is multiplied with); over a mesh of other devices that would cost a
+    message for each product.
     """
-    return (kernel + jnp.isnan(x.reshape(-1)[0]).astype(kernel.dtype)).astype(x.dtype)
+
+    def barred(kernel, x):
+        return jax.lax.optimization_barrier((kernel, x))[0].astype(x.dtype)
+
+    def hung(kernel, x):
+        return (kernel + jnp.isnan(x.reshape(-1)[0]).astype(kernel.dtype)).astype(x.dtype)
+
+    return jax.lax.platform_dependent(kernel, x, cpu=hung, default=barred)
 
 
 @jax.custom_vjp
