@@ -285,34 +285,3 @@ def test_a_mesh_takes_the_same_step(sizes, micro):
         np.testing.assert_allclose(metrics[name], numbers[name], rtol=1e-4, atol=1e-6, err_msg=name)
     for x, place in zip(jax.tree.leaves((state.trainable, state.opt)), places):
         assert x.sharding.is_equivalent_to(place, x.ndim), (x.shape, x.sharding, place)
-
-
-def some_short(time=70):
-    """A batch of which every other query has completions of fewer than 60 tokens, the others of 65 to `time`."""
-    rng = np.random.default_rng(5)
-    length = np.where(np.arange(B) % 2, rng.integers(1, 60, B), rng.integers(65, time + 1, B))
-    mask = np.broadcast_to(np.arange(time) < length[:, None, None], (B, G, time))
-    token = np.where(mask, rng.choice(np.flatnonzero(~BANNED), mask.shape), small.PAD).astype(np.int32)
-    rollout = Rollout(token, mask, np.where(mask, -2.0, 0.0).astype(np.float32), np.ones((B, G), bool))
-    return dataclasses.replace(batch(), rollout=rollout)
-
-
-def test_short_parts_are_computed_over_half_the_time():
-    data = some_short()
-    want, numbers = step(*ADAPTERS, KNOBS, data)  # one part, and so over all of the time
-    state, metrics = step(*ADAPTERS, KNOBS, data, micro=1)
-    close(state.trainable, want.trainable)
-    for name in numbers:
-        np.testing.assert_allclose(metrics[name], numbers[name], rtol=1e-4, atol=1e-6, err_msg=name)
-    if jax.device_count() >= 8:  # a part on four devices: the first is of long completions, the second of short ones
-        mesh = mesh_lib.make(config.Mesh(2, 2, 2), jax.devices()[:8])
-        trainable = mesh_lib.put(ADAPTERS[0], mesh_lib.shardings(mesh, ADAPTERS[0]))
-        frozen = mesh_lib.put(ADAPTERS[1], mesh_lib.shardings(mesh, ADAPTERS[1]))
-        state = update.State(trainable, TX.init(trainable))
-        state, _ = step(None, frozen, KNOBS, mesh_lib.put_batch(mesh, data), mesh, state, micro=4)
-        close(state.trainable, want.trainable)
-    rollout = data.rollout
-    rows = rollout.token_bgs, rollout.logp_bgs, data.advantage_bg, rollout.logp_bgs, rollout.mask_bgs
-    short, brief = tuple(x[1:2] for x in rows), tuple(x[..., :32] for x in rows)
-    for part, time in ((rows, 70), (short, 64), (brief, 32)):
-        assert update._short_or_long(lambda rows, key: jnp.int32(rows[0].shape[-1]), part, None) == time

@@ -26,8 +26,6 @@ from dtr1_jax.rl import optim, sampling
 from dtr1_jax.rl.advantages import Ema
 from dtr1_jax.types import Prompt, Rollout, pytree
 
-MULTIPLE = 32  # of which the time that is computed is a multiple, so that few shapes compile
-
 
 @pytree
 class Minibatch:
@@ -124,13 +122,10 @@ def update(
                 clip_low=knobs.clip_low, clip_high=knobs.clip_high, dual_clip=knobs.dual_clip,
             )  # fmt: skip
 
-        def gradient(rows, key):
-            found = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-            return found(state.trainable, state_of_prompt, rows, key)
-
         def branch(total, part):
             rows, key = part
-            (value, metrics), grads = _short_or_long(gradient, mesh_lib.constrain(rows, mesh), key)
+            gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+            (value, metrics), grads = gradient(state.trainable, state_of_prompt, mesh_lib.constrain(rows, mesh), key)
             return jax.tree.map(jnp.add, total, (value, *grads)), metrics
 
         value, grads = total
@@ -149,20 +144,6 @@ def update(
     if mesh is not None:  # else the compiler cuts as it likes, and the next step is compiled anew for what it liked
         state = jax.lax.with_sharding_constraint(state, mesh_lib.shardings(mesh, state))
     return state, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
-
-
-def _short_or_long(function, rows, key):
-    """`function(rows, key)` of (token, old, advantage, weight, mask) of some completions, over the first half of their
-    time alone where none of them counts for longer: next to a batch's longest completion most are short."""
-    time, mask = rows[0].shape[-1], rows[-1]
-    half = -(-time // (2 * MULTIPLE)) * MULTIPLE
-    if half >= time:
-        return function(rows, key)
-
-    def first(rows, key):
-        return function(tuple(x[..., :half] if x.ndim == mask.ndim else x for x in rows), key)
-
-    return jax.lax.cond(mask[..., half:].any(), function, first, rows, key)
 
 
 def _parts(size, most):
@@ -184,7 +165,7 @@ def _split(x, count, axis):
     return jnp.moveaxis(x.reshape(*x.shape[:axis], -1, count, *x.shape[axis + 1 :]), axis + 1, 0)
 
 
-def trim(rollout: Rollout, multiple: int = MULTIPLE) -> Rollout:
+def trim(rollout: Rollout, multiple: int = 32) -> Rollout:
     """Cuts the time that no completion of any process uses, to a multiple, so that few shapes compile. Host side."""
     real = jax.device_get(rollout.mask_bgs).any((0, 1))
     longest = mesh_lib.most(int((real * (np.arange(len(real)) + 1)).max()))
