@@ -12,6 +12,6 @@ def get_config(policy: str = "tiny"):
     if policy == "tiny":
         c.policy.prompt_tokens = 208  # 4 frames of 36 tokens, and the query
         c.rollout.new_tokens = 224  # seven objects in a twin and in a paragraph
-        c.train.steps = 140
+        c.train.steps = 80
         c.train.eval_examples = 512  # 64 of each task and modality
     return c
