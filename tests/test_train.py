@@ -158,12 +158,11 @@ def test_eight_devices_do_what_one_does_and_hand_over(whole, path, monkeypatch, 
     ours, theirs = (
         [row for row in metrics.read(w) if "train/loss" in row and row["step"] <= 2] for w in (tmp_path, whole[0])
     )
-    # Adam's first step is nearly the sign of the gradient, where rounding can be everything: so the second is only near
-    for a, b, near in zip(ours, theirs, (1e-4, 1e-2), strict=True):
+    for a, b in zip(ours, theirs, strict=True):
         for name in ("train/reward", "train/structure", "train/mask_iou", "train/length"):
             assert a[name] == b[name]
         for name in ("train/loss", "train/grad_norm", "train/entropy"):
-            assert a[name] == pytest.approx(b[name], rel=near, abs=1e-6)
+            assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-6)
     tiny.install(monkeypatch)  # and on one device to the end
     train.run(whole[1], tmp_path)
     assert [row["step"] for row in metrics.read(tmp_path) if "train/loss" in row] == [1, 2, 3, 4]
