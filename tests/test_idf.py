@@ -1,24 +1,18 @@
 """experiments/idf.py: the table of document frequencies of a data set's answers."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 from PIL import Image
 
 from dtr1_jax.benchmarks import captions
 
-FILE = Path(__file__).parents[1] / "experiments" / "idf.py"
-
 
 @pytest.fixture(scope="module")
 def idf():
-    spec = importlib.util.spec_from_file_location("idf", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.load("experiments/idf.py")
 
 
 def lines(tmp_path, *answers):

@@ -1,7 +1,6 @@
 """What the documents say is so: files, settings, flags, figures and examples."""
 
 import ast
-import importlib.util
 import json
 import re
 import shlex
@@ -11,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import scripts
 from PIL import Image
 
 from configs import seg
@@ -64,14 +64,6 @@ def defined_flags() -> dict[str, list[str]]:
         c.args[0].value: ast.literal_eval(c.args[2]) if c.func.attr == "DEFINE_enum" else []
         for c in calls
     }  # fmt: skip
-
-
-def load(path: str):
-    """A script as a module."""
-    made = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    module = importlib.util.module_from_spec(made)
-    made.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -240,7 +232,7 @@ def test_generated_queries_are_no_public_benchmark(name):
 
 
 def test_picture_of_a_gallery(tmp_path):
-    picture = load("experiments/picture.py")
+    picture = scripts.load("experiments/picture.py")
     evaluate.write(tmp_path, [picture.oracle(44), picture.oracle(4)], 1)
     words, panels = picture.gallery(tmp_path, 0)
     assert words.startswith("Query: please point at the orange object") and "rain: umbrella 5." in words

@@ -1,21 +1,17 @@
 """The benchmark itself, on minute shapes: what it compares is equal, and its line has what it promises."""
 
 import dataclasses
-import importlib.util
 import json
-import pathlib
 
 import jax
 import numpy as np
 import pytest
+import scripts
 
 from dtr1_jax.models import policy
 from dtr1_jax.rl import update
 
-PATH = pathlib.Path(__file__).parents[1] / "experiments" / "speed.py"
-SPEC = importlib.util.spec_from_file_location("speed", PATH)
-speed = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(speed)
+speed = scripts.load("experiments/speed.py")
 
 MINUTE = dataclasses.replace(
     speed.TEXT5M, vocab=64, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, hidden=32, unroll=1

@@ -1,7 +1,6 @@
 """The shipped tokenizer gives any text back, is cheap on twins, and damaged folders are refused by name."""
 
 import dataclasses
-import importlib.util
 import json
 import pathlib
 import re
@@ -9,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+import scripts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
@@ -24,12 +24,7 @@ T = tokens.load(FOLDER)
 
 
 def script():
-    """experiments/cold_start/tokenizer.py, which is no module of the package."""
-    path = pathlib.Path(__file__).parents[1] / "experiments" / "cold_start" / "tokenizer.py"
-    spec = importlib.util.spec_from_file_location("cold_start_tokenizer", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.load("experiments/cold_start/tokenizer.py")
 
 
 def test_ids():
