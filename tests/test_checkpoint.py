@@ -115,7 +115,10 @@ from dtr1_jax.checkpoint import Checkpoints
 checkpoints = Checkpoints({str(tmp_path)!r}, {CONFIG!r}, keep=2)
 big = jax.block_until_ready(jax.random.normal(jax.random.key(0), (8_000_000,)))  # long to write
 checkpoints.save(2, {{"w": jnp.arange(4.0)}}, {{"next_index": 16}}, wait=True)
+before = len(os.listdir({str(tmp_path / "checkpoints")!r}))
 checkpoints.save(4, {{"w": big}}, {{"next_index": 32}})
+while len(os.listdir({str(tmp_path / "checkpoints")!r})) == before:
+    pass  # its folder is made by another thread
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False)
