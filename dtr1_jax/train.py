@@ -226,7 +226,7 @@ def learn(state, frozen, bundle, c, device_mesh, tx, gained, key) -> tuple[updat
         state, averages = update.State(state.trainable, state.opt, ema), describe_ema(ema)
     else:
         advantage = _advantages(reward, scale=c.grpo.advantage)
-    whole = update.Minibatch(gained.prompt, update.trim(gained.rollout), mesh.local(advantage))
+    whole = update.Minibatch(gained.prompt, gained.rollout, mesh.local(advantage))
     size = len(gained.examples) // c.grpo.minibatches
 
     def rows(i: int) -> update.Minibatch:

@@ -192,7 +192,7 @@ def learn(m, prompt, rollout, advantage):
     trainable = {"base": small.params()}
     trainable = mesh.put(trainable, mesh.shardings(m, trainable))
     knobs = dataclasses.replace(SETTINGS.grpo, variant="dapo", micro_group=0)
-    batch = mesh.put_batch(m, update.Minibatch(prompt, update.trim(rollout, 2), advantage))
+    batch = mesh.put_batch(m, update.Minibatch(prompt, rollout, advantage))
     state, metrics = update.update(
         update.State(trainable, tx.init(trainable)), {}, batch, None, spec=small.SPEC, tx=tx, knobs=knobs,
         temperature=1.0, mesh=m,

@@ -186,28 +186,95 @@ def test_kl_of_fresh_adapters_is_zero():
     assert 0 <= metrics["kl"] < 1e-10 and metrics["grad_norm"] > 0
 
 
-def test_trim():
-    data = batch()
-    cut = update.trim(data.rollout, 4)
-    assert cut.token_bgs.shape == (B, G, 4) and cut.stopped_bg.shape == (B, G)
-    knobs = dataclasses.replace(KNOBS, variant="dr_grpo")  # the one that divides by the length that was possible
-    got, _ = step(*FULL, knobs, dataclasses.replace(data, rollout=cut))
-    close(got.trainable, naive_step(*FULL, knobs)[2])
+LONG = 70  # tokens, of which update.stretches are 32, 64 and 70
 
 
-def test_trim_by_hand():
-    def kept(rows, multiple):
-        mask = np.array([rows], bool)
-        rollout = Rollout(np.arange(mask.size).reshape(mask.shape), mask, 1.0 * mask, mask[..., 0])
-        out = update.trim(rollout, multiple)
-        np.testing.assert_array_equal(out.token_bgs, rollout.token_bgs[..., : out.token_bgs.shape[-1]])
-        return out.token_bgs.shape[-1]
+@functools.cache
+def mixed_lengths():
+    """Completions of 0 to LONG tokens, most of them short; the last token of each counts, some before it do not."""
+    rng = np.random.default_rng(5)
+    length = np.minimum(LONG, rng.geometric(0.04, (B, G)))
+    length[0], length[1, 0] = (LONG, 64), 0
+    place = np.arange(LONG)
+    mask = (place < length[..., None]) & ((rng.random((B, G, LONG)) < 0.8) | (place == length[..., None] - 1))
+    token = rng.choice(np.flatnonzero(~BANNED), mask.shape).astype(np.int32)
+    rollout = Rollout(token, mask, np.where(mask, -2.0, 0.0).astype(np.float32), np.ones((B, G), bool))
+    return dataclasses.replace(batch(), rollout=rollout)
 
-    assert kept([[1, 1, 0, 0, 0], [1, 0, 0, 0, 0]], 2) == 2
-    assert kept([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]], 2) == 4
-    assert kept([[1, 1, 1, 1, 1]], 4) == 5  # never longer than it was
-    assert kept([[1, 0, 0, 1, 0]], 1) == 4  # tokens that were put in have no loss, but what follows them does
-    assert kept([[0, 0, 0, 0, 0]], 2) == 2
+
+@functools.cache
+def all_of_the_time(variant):
+    """The step where all completions are one part, which takes the time of the longest."""
+    return jax.tree.map(np.asarray, step(*ADAPTERS, dataclasses.replace(KNOBS, variant=variant), mixed_lengths()))
+
+
+@pytest.mark.parametrize("variant, micro, group", [("dapo", 1, 1), ("dapo", 0, 1), ("grpo", 2, 1), ("gspo", 1, 0)])
+def test_the_time_over_which_parts_are_computed_changes_nothing(variant, micro, group):
+    knobs = dataclasses.replace(KNOBS, variant=variant, micro_group=group)
+    state, metrics = step(*ADAPTERS, knobs, mixed_lengths(), micro=micro)
+    want, numbers = all_of_the_time(variant)
+    close(state.trainable, want.trainable)
+    for name in numbers:
+        np.testing.assert_allclose(metrics[name], numbers[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_stretches_by_hand():
+    assert update.stretches(5) == [5] and update.stretches(32) == [32] and update.stretches(33) == [32, 33]
+    assert update.stretches(LONG) == [32, 64, 70]
+    assert update.stretches(160) == [64, 96, 128, 160]  # a quarter is 40
+    assert update.stretches(224) == [64, 96, 128, 160, 192, 224]
+    assert update.stretches(512) == [128, 192, 256, 320, 384, 448, 512]
+    for time in range(1, 2000, 7):
+        found = update.stretches(time)
+        assert found == sorted(set(found)) and found[-1] == time and len(found) <= update.STRETCHES
+        assert all(t % update.MULTIPLE == 0 for t in found[:-1])
+
+
+@pytest.mark.parametrize(
+    "lengths, count, times",
+    [
+        ([[70, 1, 33, 32]], 1, [70]),
+        ([[70, 1, 33, 32]], 2, [70, 32]),  # 70 and 33 together, 32 and 1
+        ([[70, 1, 33, 32]], 4, [70, 64, 32, 32]),
+        ([[0, 0, 0, 0]], 2, [32, 32]),
+        ([[65, 65, 65, 65]], 4, [70, 70, 70, 70]),
+        ([[1, 2, 60, 61], [1, 2, 3, 66]], 2, [70, 32]),  # the longest of each query
+    ],
+)
+def test_parts_are_computed_over_the_time_they_need(lengths, count, times):
+    lengths = np.array(lengths)
+    place = np.arange(LONG)
+    mask = place == lengths[..., None] - 1  # only the last token counts
+    value = np.arange(lengths.size, dtype=np.float32).reshape(lengths.shape)
+    rows = (np.broadcast_to(place, mask.shape), 1.0 * mask, value, 1.0 * mask, mask)
+
+    def function(total, part, key):
+        assert key is None
+        place, logp, value, weight, mask = part
+        times, seen, turn = total
+        assert place.shape[1] == lengths.shape[1] // count and place.shape == logp.shape == weight.shape == mask.shape
+        time = place.shape[-1]
+        np.testing.assert_equal(place.shape[:2], value.shape)
+        kept = (mask * (1 + jnp.arange(time))).sum(-1)  # the lengths of the part, if nothing was cut off
+        return times.at[turn].set(time), seen.at[value.astype(int)].set(kept), turn + 1
+
+    total = jnp.zeros(count, int), jnp.full(lengths.size, -1), jnp.int32(0)
+    times_c, seen, turns = jax.jit(lambda *rows: update._by_length(function, total, rows, count, None))(*rows)
+    assert times_c.tolist() == times and turns == count
+    assert seen.tolist() == lengths.ravel().tolist()
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
+def test_a_mesh_agrees_on_the_time():
+    """A device alone may have short completions, where another has long ones."""
+    want, _ = all_of_the_time("dapo")
+    mesh = mesh_lib.make(config.Mesh(2, 2, 2), jax.devices()[:8])
+    trainable = mesh_lib.put(ADAPTERS[0], mesh_lib.shardings(mesh, ADAPTERS[0]))
+    frozen = mesh_lib.put(ADAPTERS[1], mesh_lib.shardings(mesh, ADAPTERS[1]))
+    state = update.State(trainable, TX.init(trainable))
+    knobs = dataclasses.replace(KNOBS, micro_group=1)
+    state, _ = step(None, frozen, knobs, mesh_lib.put_batch(mesh, mixed_lengths()), mesh, state, micro=4)
+    close(state.trainable, want.trainable)
 
 
 def test_minibatches_use_the_state_of_the_one_before():

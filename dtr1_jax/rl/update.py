@@ -9,11 +9,11 @@ policy without its adapters is the reference.
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -25,6 +25,8 @@ from dtr1_jax.rl import loss as loss_lib
 from dtr1_jax.rl import optim, sampling
 from dtr1_jax.rl.advantages import Ema
 from dtr1_jax.types import Prompt, Rollout, pytree
+
+STRETCHES, MULTIPLE = 8, 32  # see stretches
 
 
 @pytree
@@ -80,7 +82,7 @@ def update(
       micro: queries per gradient accumulation step, a divisor of B (and over a mesh a multiple of its shares); 0 = all.
       mesh: over which the arrays are cut, or None.
       dtype: compute dtype.
-      max_tokens: the most tokens a completion may have, by which dr_grpo divides; 0 = S, if nothing was trimmed.
+      max_tokens: the most tokens a completion may have, by which dr_grpo divides; 0 = S.
       key: of the dropout of the adapters (spec.lora_dropout); None = none. The completions of a query in one part share
         the masks over their prompt.
 
@@ -122,22 +124,24 @@ def update(
                 clip_low=knobs.clip_low, clip_high=knobs.clip_high, dual_clip=knobs.dual_clip,
             )  # fmt: skip
 
-        def branch(total, part):
-            rows, key = part
+        def branch(total, rows, key):
             gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
             (value, metrics), grads = gradient(state.trainable, state_of_prompt, mesh_lib.constrain(rows, mesh), key)
-            return jax.tree.map(jnp.add, total, (value, *grads)), metrics
+            *sums, measured = total
+            return *jax.tree.map(jnp.add, tuple(sums), (value, *grads)), loss_lib.add_metrics(measured, metrics)
 
         value, grads = total
         zero = jax.tree.map(jnp.zeros_like, state_of_prompt)
         count = _parts(rollout.token_bgs.shape[1], knobs.micro_group)
-        (value, grads, cotangent), metrics = _scan(branch, (value, grads, zero), rows, count, axis=1, key=k_rows)
+        of_none = jax.eval_shape(loss, state.trainable, state_of_prompt, rows, k_rows)[1]
+        total = value, grads, zero, jax.tree.map(jnp.zeros_like, of_none)
+        value, grads, cotangent, metrics = _by_length(branch, total, rows, count, k_rows)
         return (value, jax.tree.map(jnp.add, grads, backward(cotangent)[0])), metrics
 
     parts = batch.prompt, (rollout.token_bgs, rollout.logp_bgs, batch.advantage_bg, weight_bgs, mask_bgs)
     zero = jnp.float32(0), jax.tree.map(jnp.zeros_like, state.trainable)
     count = batch.advantage_bg.shape[0] // micro if micro else 1
-    (value, grads), metrics = _scan(accumulate, zero, parts, count, axis=0, key=key)
+    (value, grads), metrics = _scan(accumulate, zero, parts, count, key)
     trainable, opt, info = optim.guarded_update(grads, value, state.opt, state.trainable, tx)
     metrics = loss_lib.reduce_metrics(metrics) | info | {"loss": value}
     state = State(trainable, opt, state.ema)
@@ -151,25 +155,56 @@ def _parts(size, most):
     return next(n for n in range(1, size + 1) if size % n == 0 and (not most or size // n <= most))
 
 
-def _scan(function, carry, tree, count, axis, key):
-    """lax.scan of `function` over `count` parts of `tree` along `axis`, each with a key of its own (None without
+def _scan(function, carry, tree, count, key):
+    """lax.scan of `function` over `count` parts of the queries in `tree`, each with a key of its own (None without
     `key`); a call where there is but one."""
     if count == 1:
         return function(carry, (tree, key))
     keys = None if key is None else jax.random.split(key, count)
-    return jax.lax.scan(function, carry, (jax.tree.map(lambda x: _split(x, count, axis), tree), keys))
+    return jax.lax.scan(function, carry, (jax.tree.map(lambda x: _split(x, count), tree), keys))
 
 
-def _split(x, count, axis):
-    """[.., n, ..] -> [count, .., n / count, ..]; part i takes i, i + count, ..., so each device keeps its own rows."""
-    return jnp.moveaxis(x.reshape(*x.shape[:axis], -1, count, *x.shape[axis + 1 :]), axis + 1, 0)
+def _split(x, count):
+    """[n, ..] -> [count, n / count, ..]; part i takes i, i + count, ..., so each device keeps its own rows."""
+    return jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0)
 
 
-def trim(rollout: Rollout, multiple: int = 32) -> Rollout:
-    """Cuts the time that no completion of any process uses, to a multiple, so that few shapes compile. Host side."""
-    real = jax.device_get(rollout.mask_bgs).any((0, 1))
-    longest = mesh_lib.most(int((real * (np.arange(len(real)) + 1)).max()))
-    keep = min(rollout.token_bgs.shape[-1], max(1, -(-longest // multiple)) * multiple)
-    return Rollout(
-        rollout.token_bgs[..., :keep], rollout.mask_bgs[..., :keep], rollout.logp_bgs[..., :keep], rollout.stopped_bg
-    )
+def _by_length(function, total, rows, count, key):
+    """`function(total, rows, key)` for `count` parts of the completions, each over as much time as it needs.
+
+    The completions of a query are taken in the order of their length, and a part is cut at the first of `stretches`
+    that holds all of it. There is a loop for each of them, whose number of turns the lengths decide: one program
+    computes any mixture of lengths, at little more than the cost of the tokens there are.
+
+    Args:
+      rows: (token, old, advantage, weight, mask) of some queries, [B, G, S] or [B, G]; nothing counts behind the last
+        True of the mask.
+    """
+    time = rows[-1].shape[-1]
+    length_bg = (rows[-1] * jnp.arange(1, time + 1)).max(-1)
+    order_bg = jnp.argsort(-length_bg, axis=1)
+
+    def ordered(x):  # [B, G, ..] -> [count, B, G / count, ..], the longest first
+        x = jnp.take_along_axis(x, order_bg.reshape(*order_bg.shape, *(1,) * (x.ndim - 2)), 1)
+        return jnp.moveaxis(x.reshape(x.shape[0], count, -1, *x.shape[2:]), 1, 0)
+
+    parts, length_c = jax.tree.map(ordered, rows), ordered(length_bg).max((1, 2))
+    keys = None if key is None else jax.random.split(key, count)
+    done = 0
+    for most, less in itertools.pairwise((*reversed(stretches(time)), -1)):
+
+        def turn(i, total, most=most):
+            part = jax.tree.map(lambda x: x[i] if x.ndim == 3 else x[i, ..., :most], parts)
+            return function(total, part, None if keys is None else keys[i])
+
+        longer = (length_c > less).sum()
+        total = jax.lax.fori_loop(done, longer, turn, total)
+        done = longer
+    return total
+
+
+def stretches(time: int) -> list[int]:
+    """Rising numbers of tokens over which completions of up to `time` are computed: at most STRETCHES in equal steps of
+    a multiple of MULTIPLE, from a quarter of the time on, as each is a program to compile."""
+    step = -(-time // (STRETCHES * MULTIPLE)) * MULTIPLE
+    return [t for t in range(step, time, step) if 4 * t >= time] + [time]
