@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dtr1_jax.data.twinworld import generate, phrases, temporal, videos
+from dtr1_jax.data.twinworld import generate, temporal, uses, videos
 from dtr1_jax.data.twinworld import temporal_phrases as words
 from dtr1_jax.types import Instance
 
@@ -63,7 +63,7 @@ def replay(example):
     """Checks the steps of a thought, and returns the last ids."""
     things = {thing.id: thing for thing in example.scene}
     seen = {i: Seen(thing) for i, thing in things.items()}
-    uses = {use.name: use.labels for use in phrases.USES}
+    served = {use.name: use.labels for use in uses.USES}
     current, history = list(things), []
     for step in example.thought[:-1].split(". "):
         how, ids = split(step)
@@ -79,8 +79,8 @@ def replay(example):
             first, _, event = how.split()
             time = {i: getattr(seen[i], {"enter": "enters", "leave": "leaves"}[event]) for i in current}
             right = [(min if first == "first" else max)(time, key=time.get)]
-        elif how in uses:
-            right = [i for i, thing in things.items() if thing.label in uses[how]]
+        elif how in served:
+            right = [i for i, thing in things.items() if thing.label in served[how]]
             assert len(right) == 1 and things[right[0]].label in step
             history.append(current)
         elif timed:
@@ -216,7 +216,7 @@ def test_of_bare_objects_it_asks_what_needs_no_attributes():
         query = temporal.ask(np.random.default_rng(seed), "train", scene, 1 + seed % 4, "one", bare=True)
         if query:
             found[query.level] += 1
-            assert not set(phrases.BY_LABEL) & set(re.findall(r"\w+", query.text))
+            assert not set(uses.BY_LABEL) & set(re.findall(r"\w+", query.text))
     assert min(found[n] for n in (1, 2, 3, 4)) >= 1 and min(found[1], found[2]) > 5
     hidden = [Instance(1, "dog", (0, 0, 0, 0), np.zeros((1, 1), bool), boxes=np.zeros((4, 4)))]
     assert temporal.ask(np.random.default_rng(0), "train", hidden, 1, "one", bare=True) is None

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dtr1_jax.data.twinworld import categories, chains, generate, phrases, queries, scenes
+from dtr1_jax.data.twinworld import categories, chains, generate, phrases, queries, scenes, uses
 from dtr1_jax.types import Instance
 
 COUNT = 500
@@ -144,7 +144,7 @@ def test_target_is_the_union_of_the_answers(every):
 def replay(example):
     """Checks every step of a thought against the annotations, by its own small rules, and returns the last ids."""
     things = {thing.id: thing for thing in example.scene}
-    labels = {use.name: use.labels for use in phrases.USES + phrases.GROUPS}
+    labels = {use.name: use.labels for use in uses.USES + uses.GROUPS}
     previous, history = list(things), []
     for step in steps_of(example):
         how, ids = split(step)
@@ -257,10 +257,10 @@ def test_a_query_never_names_the_category_of_its_target(every):
 
 
 def test_no_phrase_of_a_use_says_its_category():
-    for use in phrases.USES + phrases.GROUPS:
+    for use in uses.USES + uses.GROUPS:
         said = " ".join(sum(use.clauses + use.needs, ()))
         assert not set(use.labels) & set(re.findall(r"\w+", said)), use.name
-    assert set(phrases.BY_LABEL) == set(categories.LABELS)
+    assert set(uses.BY_LABEL) == set(categories.LABELS)
 
 
 def test_unseen_combinations_are_a_fifth_and_stay_out_of_training(examples):

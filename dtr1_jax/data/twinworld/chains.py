@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from dtr1_jax.data.twinworld import phrases
+from dtr1_jax.data.twinworld import phrases, uses
 from dtr1_jax.data.twinworld.categories import COLOURS, MATERIALS, SIZES
 from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Instance
@@ -112,7 +112,7 @@ def everything(a: Asker) -> Draft:
     return Draft(tuple(a.scene))
 
 
-def lookup(a: Asker, use: phrases.Use) -> Draft:
+def lookup(a: Asker, use: uses.Use) -> Draft:
     """All objects that serve `use`; the step names their categories."""
     found = {label: [i for i, thing in a.scene.items() if thing.label == label] for label in use.labels}
     named = [label + listed(ids) for label, ids in found.items() if ids] or [use.labels[0] + listed(())]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dtr1_jax.data.twinworld import phrases
+from dtr1_jax.data.twinworld import phrases, uses
 from dtr1_jax.data.twinworld.chains import (
     COLOUR,
     GAP,
@@ -68,7 +68,7 @@ def _use_alone(a: Asker) -> Draft | None:
     use = use_of(a)
     if a.want == "none":
         labels = {thing.label for thing in a.scene.values()}
-        use = a.pick([u for u in phrases.USES + phrases.GROUPS if not labels & set(u.labels)])
+        use = a.pick([u for u in uses.USES + uses.GROUPS if not labels & set(u.labels)])
     draft = lookup(a, use)
     if a.chance(0.35):
         return dataclasses.replace(draft, text=a.say(use.needs), whole=True)

@@ -15,8 +15,9 @@ import numpy as np
 from dtr1_jax.data.moves import WAYS
 from dtr1_jax.data.twinworld import queries, temporal
 from dtr1_jax.data.twinworld.chains import Asker, Draft, choose, everything
-from dtr1_jax.data.twinworld.phrases import ADJECTIVES, Phrases
+from dtr1_jax.data.twinworld.phrases import ADJECTIVES
 from dtr1_jax.data.twinworld.scenes import pick
+from dtr1_jax.data.twinworld.uses import Phrases
 from dtr1_jax.types import Instance
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -25,17 +26,38 @@ _TEMPORAL = 0.75  # share of the questions of a video that are about time
 _LEVELS = (1, 2, 3, 4)
 
 COUNT = Phrases(
-    ("count every {}.", "what do you get if you count every {}?"), ("if you count every {}, what do you get?",)
+    ("count every {}.", "what do you get if you count every {}?", "how many do you get if you count every {}?"),
+    ("if you count every {}, what do you get?",),
 )
 # not "any", which queries of the held-out split have for "every"
-ANY = Phrases(("is there some {}?", "can you see some {} here?", "say if there is some {}."), ("do you see some {}?",))
+ANY = Phrases(
+    ("is there some {}?", "can you see some {} here?", "say if there is some {}.", "say if you see some {}."),
+    ("do you see some {}?",),
+)
 LOOKS = {  # name of the last step: words; the order is that of Instance.attributes
     "colour": Phrases(
-        ("what colour is {}?", "what is the colour of {}?", "name the colour of {}."), ("which colour does {} have?",)
+        (
+            "what colour is {}?",
+            "what is the colour of {}?",
+            "name the colour of {}.",
+            "which colour is {}?",
+            "what colour does {} have?",
+        ),
+        ("which colour does {} have?",),
     ),
-    "size": Phrases(("is {} small or large?", "say if {} is small or large."), ("is {} large or small?",)),
+    "size": Phrases(
+        ("is {} small or large?", "say if {} is small or large.", "say if {} is large or small."),
+        ("is {} large or small?",),
+    ),
     "material": Phrases(
-        ("what material is {}?", "what is {} made of?", "name the material of {}."), ("which material is {} made of?",)
+        (
+            "what material is {}?",
+            "what is {} made of?",
+            "name the material of {}.",
+            "which material is {}?",
+            "what material is {} made of?",
+        ),
+        ("which material is {} made of?",),
     ),
     "kind": Phrases(
         (
@@ -46,15 +68,24 @@ LOOKS = {  # name of the last step: words; the order is that of Instance.attribu
             "find {}.",
             "show me {}.",
             "which one is {}?",
+            "which kind is {}?",
         ),
         ("which kind of thing is {}?",),
     ),
 }
 WAY = Phrases(
-    ("which way does {} move?", "where does {} go, left, right, up or down?", "name the way {} moves."),
+    (
+        "which way does {} move?",
+        "where does {} go, left, right, up or down?",
+        "name the way {} moves.",
+        "name the way {} is moving.",
+        "which way does {} go?",
+    ),
     ("which way is {} moving?",),
 )
-MOVES = Phrases(("does {} move?", "does {} go anywhere?", "say if {} moves."), ("is {} moving?",))
+MOVES = Phrases(
+    ("does {} move?", "does {} go anywhere?", "say if {} moves.", "say if {} is moving."), ("is {} moving?",)
+)
 
 
 @dataclasses.dataclass(frozen=True)

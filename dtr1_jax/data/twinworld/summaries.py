@@ -13,9 +13,10 @@ import numpy as np
 from dtr1_jax.data import moves
 from dtr1_jax.data.moves import Move
 from dtr1_jax.data.twinworld.chains import centre, listed
-from dtr1_jax.data.twinworld.phrases import ADJECTIVES, Phrases
+from dtr1_jax.data.twinworld.phrases import ADJECTIVES
 from dtr1_jax.data.twinworld.questions import NUMBERS, Question
 from dtr1_jax.data.twinworld.scenes import pick
+from dtr1_jax.data.twinworld.uses import Phrases
 from dtr1_jax.types import Instance
 
 ASK = {

@@ -14,7 +14,7 @@ import numpy as np
 
 from dtr1_jax.data import moves
 from dtr1_jax.data.moves import Move
-from dtr1_jax.data.twinworld import phrases
+from dtr1_jax.data.twinworld import phrases, uses
 from dtr1_jax.data.twinworld import temporal_phrases as words
 from dtr1_jax.data.twinworld.chains import Asker, Draft, alone, attribute, choose, everything, keep
 from dtr1_jax.data.twinworld.queries import Query
@@ -212,7 +212,7 @@ def _attribute_extreme(a: Watcher) -> Draft | None:
 
 def _anchor(a: Watcher) -> tuple[Draft, str] | None:
     """An object to stand as an anchor, named by its use, or by its name where no use is known of it."""
-    if all(thing.label in phrases.BY_LABEL for thing in a.scene.values()):
+    if all(thing.label in uses.BY_LABEL for thing in a.scene.values()):
         return anchor_of(a)
     thing = alone(a)
     return thing and (Draft((thing.id,), (f"{thing.label} {thing.id}.",)), f"the {thing.label}")

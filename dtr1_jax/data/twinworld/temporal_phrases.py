@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from dtr1_jax.data.twinworld.phrases import Phrases
+from dtr1_jax.data.twinworld.uses import Phrases
 
 STATES = {  # name of the step: clauses
-    "moves left": Phrases(("that moves to the left", "that goes left"), ("that is moving left",)),
-    "moves right": Phrases(("that moves to the right", "that goes right"), ("that is moving right",)),
-    "moves up": Phrases(("that moves up", "that goes to the top"), ("that is moving to the top",)),
-    "moves down": Phrases(("that moves down", "that goes to the bottom"), ("that is moving to the bottom",)),
-    "still": Phrases(("that stays where it is", "that does not move"), ("that does not go from where it is",)),
-    "moves": Phrases(("that moves", "that does not stay where it is"), ("that is moving",)),
+    "moves left": Phrases(("that moves to the left", "that goes left", "that is going left"), ("that is moving left",)),
+    "moves right": Phrases(
+        ("that moves to the right", "that goes right", "that is going right"), ("that is moving right",)
+    ),
+    "moves up": Phrases(
+        ("that moves up", "that goes to the top", "that is going to the top"), ("that is moving to the top",)
+    ),
+    "moves down": Phrases(
+        ("that moves down", "that goes to the bottom", "that is going to the bottom"), ("that is moving to the bottom",)
+    ),
+    "still": Phrases(
+        ("that stays where it is", "that does not move", "that does not go anywhere"),
+        ("that does not go from where it is",),
+    ),
+    "moves": Phrases(("that moves", "that does not stay where it is", "that is going somewhere"), ("that is moving",)),
     "enters": Phrases(
-        ("that comes into the picture", "that was not there at first"), ("that was not in the picture at first",)
+        ("that comes into the picture", "that was not there at first", "that was not to be seen at first"),
+        ("that was not in the picture at first",),
     ),
-    "leaves": Phrases(("that leaves the picture", "that is gone at the end"), ("that is not there at the end",)),
+    "leaves": Phrases(
+        ("that leaves the picture", "that is gone at the end", "that is not to be seen at the end"),
+        ("that is not there at the end",),
+    ),
     "hidden": Phrases(
-        ("that is hidden for a while", "that goes out of sight and comes back"), ("that is out of sight for a while",)
+        ("that is hidden for a while", "that goes out of sight and comes back", "that is not to be seen for a while"),
+        ("that is out of sight for a while",),
     ),
-    "turns": Phrases(("that turns back", "that goes one way and then comes back"), ("that turns and comes back",)),
+    "turns": Phrases(
+        ("that turns back", "that goes one way and then comes back", "that turns and goes back"),
+        ("that turns and comes back",),
+    ),
     "stays": Phrases(
         ("that is there from the first moment to the last", "that is in the picture all the time"),
         ("that is there all the time",),
@@ -27,46 +44,68 @@ STATES = {  # name of the step: clauses
 
 EXTREMES = {
     "fastest": Phrases(
-        ("the fastest {}", "the {}, whichever moves most quickly"), ("the {}, the one that is fastest",)
+        ("the fastest {}", "the {}, whichever moves most quickly", "the {} that is fastest of all"),
+        ("the {}, the one that is fastest",),
     ),
     "slowest": Phrases(
-        ("the slowest moving {}", "the {}, whichever moves most slowly"),
+        ("the slowest moving {}", "the {}, whichever moves most slowly", "the {} that is slowest of those that move"),
         ("the {}, the one that is slowest of all that move",),
     ),
     "first to enter": Phrases(
-        ("the first {} to come in", "the {}, whichever comes in first"), ("the {}, the first one to come in",)
+        ("the first {} to come in", "the {}, whichever comes in first", "the {} that is first to come in"),
+        ("the {}, the first one to come in",),
     ),
     "last to enter": Phrases(
-        ("the last {} to come in", "the {}, whichever comes in last"), ("the {}, the last one to come in",)
+        ("the last {} to come in", "the {}, whichever comes in last", "the {} that is last to come in"),
+        ("the {}, the last one to come in",),
     ),
     "first to leave": Phrases(
-        ("the first {} to leave", "the {}, whichever leaves first"), ("the {}, the first one to leave",)
+        ("the first {} to leave", "the {}, whichever leaves first", "the {} that is first to leave"),
+        ("the {}, the first one to leave",),
     ),
     "last to leave": Phrases(
-        ("the last {} to leave", "the {}, whichever leaves last"), ("the {}, the last one to leave",)
+        ("the last {} to leave", "the {}, whichever leaves last", "the {} that is last to leave"),
+        ("the {}, the last one to leave",),
     ),
 }
 
 RELATIONS = {  # {0} is the anchor
-    "towards": Phrases(("that moves towards {}", "that comes closer to {}"), ("that is moving closer to {}",)),
-    "away from": Phrases(("that moves away from {}", "that goes farther from {}"), ("that is moving farther from {}",)),
-    "same way as": Phrases(
-        ("that moves the same way as {}", "that goes where {} goes"), ("that is moving the same way as {}",)
+    "towards": Phrases(
+        ("that moves towards {}", "that comes closer to {}", "that is coming closer to {}"),
+        ("that is moving closer to {}",),
     ),
-    "faster than": Phrases(("that moves faster than {}", "that is faster than {}"), ("that is moving faster than {}",)),
+    "away from": Phrases(
+        ("that moves away from {}", "that goes farther from {}", "that is going farther from {}"),
+        ("that is moving farther from {}",),
+    ),
+    "same way as": Phrases(
+        ("that moves the same way as {}", "that goes where {} goes", "that is going the same way as {}"),
+        ("that is moving the same way as {}",),
+    ),
+    "faster than": Phrases(
+        ("that moves faster than {}", "that is faster than {}", "that is going faster than {}"),
+        ("that is moving faster than {}",),
+    ),
     "slower than": Phrases(
-        ("that moves but slower than {}", "that is moving and is slower than {}"), ("that does move, slower than {}",)
+        ("that moves but slower than {}", "that is moving and is slower than {}", "that does move but slower than {}"),
+        ("that does move, slower than {}",),
     ),
 }
 
 EVENTS = {  # of an object alone, and of one beside an anchor: clause, and what the anchor does
     "enters": (
-        Phrases(("that comes in {0} {1}", "that comes into the picture {0} {1}"), ("that is first seen {0} {1}",)),
-        Phrases(("{} comes in", "{} comes into the picture"), ("{} is first seen",)),
+        Phrases(
+            ("that comes in {0} {1}", "that comes into the picture {0} {1}", "that comes to be seen {0} {1}"),
+            ("that is first seen {0} {1}",),
+        ),
+        Phrases(("{} comes in", "{} comes into the picture", "{} comes to be seen"), ("{} is first seen",)),
     ),
     "leaves": (
-        Phrases(("that leaves {0} {1}", "that is gone {0} {1}"), ("that goes out of the picture {0} {1}",)),
-        Phrases(("{} leaves", "{} is gone"), ("{} goes out of the picture",)),
+        Phrases(
+            ("that leaves {0} {1}", "that is gone {0} {1}", "that goes from the picture {0} {1}"),
+            ("that goes out of the picture {0} {1}",),
+        ),
+        Phrases(("{} leaves", "{} is gone", "{} goes from the picture"), ("{} goes out of the picture",)),
     ),
 }
 TIMES = ("before", "after")

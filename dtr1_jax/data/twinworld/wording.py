@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from dtr1_jax.data.twinworld import phrases
+from dtr1_jax.data.twinworld import phrases, uses
 from dtr1_jax.data.twinworld.chains import Asker, Draft, alone, extreme, lookup
 
 NOUN = "|"  # its place in a noun phrase
@@ -42,14 +42,14 @@ def anchor_of(a: Asker) -> tuple[Draft, str] | None:
     thing = alone(a)
     if thing is None:
         return None
-    use = phrases.BY_LABEL[thing.label]
+    use = uses.BY_LABEL[thing.label]
     return lookup(a, use), f"the {phrase(a, (NOUN, a.say(use.clauses)))}"
 
 
-def use_of(a: Asker, groups: float = 0.3) -> phrases.Use:
+def use_of(a: Asker, groups: float = 0.3) -> uses.Use:
     """A use that some object serves; a group of categories with probability `groups`, where one fits."""
     labels = {thing.label for thing in a.scene.values()}
-    fitting = [group for group in phrases.GROUPS if labels & set(group.labels)]
+    fitting = [group for group in uses.GROUPS if labels & set(group.labels)]
     if fitting and a.chance(groups):
         return a.pick(fitting)
-    return phrases.BY_LABEL[a.pick(tuple(a.scene.values())).label]
+    return uses.BY_LABEL[a.pick(tuple(a.scene.values())).label]
