@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax import draw
-from dtr1_jax.rewards.columns import POINTING_TASKS
 from dtr1_jax.rewards.resolve import SegmentFn, masks_of, pictures
 from dtr1_jax.twin import text, tracks
 from dtr1_jax.twin.schema import Twin
 from dtr1_jax.twin.transcript import Transcript
-from dtr1_jax.types import Example, Video
+from dtr1_jax.types import POINTING, Example, Video
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ def write(
         "faults": [dataclasses.asdict(f) for f in parsed.faults],
     }  # fmt: skip
     _write_json(folder / "answer.json", answer | said)
-    if example.task in POINTING_TASKS:
+    if example.task in POINTING:
         _write_json(folder / "boxes.json", _boxes(frames, film is not None))
     else:
         words = parsed.answer.text if parsed.sound else ""

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 TASKS = ("segmentation", "grounding", "vqa", "summary")
+POINTING = ("segmentation", "grounding")  # tasks answered by objects or boxes; the others are in words
 CATEGORIES = ("semantic", "spatial", "count", "temporal")
 LEVELS = (1, 2, 3, 4)
 

@@ -39,7 +39,6 @@ from dtr1_jax.data.files import DataError
 from dtr1_jax.data.jsonl_video import FRAMES
 from dtr1_jax.data.line_values import (
     ANSWERS,
-    WORDS,
     Line,
     answer_ids,
     are_answers,
@@ -53,7 +52,7 @@ from dtr1_jax.data.line_values import (
 )  # fmt: skip
 from dtr1_jax.twin import masks
 from dtr1_jax.twin.schema import show
-from dtr1_jax.types import TASKS, Example, Instance, Target
+from dtr1_jax.types import POINTING, TASKS, Example, Instance, Target
 
 FIFTH = 5  # without "split", lines 5, 10, ... are held out
 SHOWN = 10  # faults in an error message
@@ -174,7 +173,7 @@ def _line(raw: bytes, where: str, folder: Path, task: str, faults: list[str]) ->
     for form in forms:
         sound, expected = known[form][:2]
         expect(sound(row[form]), form, expected, row[form])
-        fits = (form == "answers") == (row.get("task", task) in WORDS)
+        fits = (form == "answers") == (row.get("task", task) not in POINTING)
         expect(
             fits, "target", "answers for vqa and summary, and for these alone", f"{form} for {row.get('task', task)}"
         )

@@ -31,7 +31,6 @@ class Line:
     frames: tuple[int, ...] = ()
 
 
-WORDS = ("vqa", "summary")  # tasks that are answered in words
 ANSWERS = "a list of 1 to 64 strings that are not blank"
 
 

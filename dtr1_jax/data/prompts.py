@@ -78,7 +78,7 @@ def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twi
     query = query.replace("<|", "< |").strip()
     shown = "" if twin is None else _shown(twin)
     if words != "full":
-        return shown + _asked(query, words, task in ("vqa", "summary"))
+        return shown + _asked(query, words, task not in types.POINTING)
     w, h = canvas.size
     frame = _FRAMES[canvas.frame].format(w=w, h=h)
     form = "<think>your reasoning over the twin</think><answer>answer</answer>"
@@ -297,7 +297,7 @@ def oracle(example: types.Example, canvas: twin_text.Canvas, reasons: bool = Tru
 
 
 def _answer(example: types.Example, twin: Twin, by_id: bool) -> Answer:
-    if example.task in ("vqa", "summary"):
+    if example.task not in types.POINTING:
         if not example.target.references:
             raise PromptError(f"{example.uid}: no answer in words for task {example.task!r}: nothing to imitate")
         return Answer(text=example.target.references[0])

@@ -33,7 +33,6 @@ COLUMNS = (
     "structure", "mask_iou", "box_iou", "twin_iou", "points", "answer", "token_f1", "rouge_l", "bleu", "cider",
     "similarity", "judge", "length", "repetition",
 )  # fmt: skip
-POINTING_TASKS = ("segmentation", "grounding")  # are answered by objects or boxes, the others in words
 WORDS = ("token_f1", "rouge_l", "bleu", "cider", "similarity", "judge")
 _ALL = ("structure", "twin_iou", "length", "repetition")
 OF = {  # the columns that a task can have

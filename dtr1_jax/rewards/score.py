@@ -18,7 +18,7 @@ import numpy as np
 from dtr1_jax import config
 from dtr1_jax.rewards import clips, tokens
 from dtr1_jax.rewards.clips import coverage, fit
-from dtr1_jax.rewards.columns import COLUMNS, POINTING_TASKS, WORDS, check_weights, of_batch
+from dtr1_jax.rewards.columns import COLUMNS, WORDS, check_weights, of_batch
 from dtr1_jax.rewards.geometry import mask_iou, matched_box_iou, matched_points
 from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rewards.resolve import Outcome, SegmentFn, outcomes, twin_boxes, twin_tracks
@@ -26,7 +26,7 @@ from dtr1_jax.rewards.structure import structure
 from dtr1_jax.rewards.style import length, repetition
 from dtr1_jax.twin.text import Canvas
 from dtr1_jax.twin.transcript import Transcript
-from dtr1_jax.types import Example, Rewards
+from dtr1_jax.types import POINTING, Example, Rewards
 
 __all__ = ["COLUMNS", "MAX_BOXES", "check_weights", "coverage", "score"]
 
@@ -87,7 +87,7 @@ def score(
 def _pictures(own, transcripts, examples, canvases, results, mask_size) -> dict[str, np.ndarray]:
     """mask_iou, box_iou, twin_iou and points float32[B, G], of those that are in `own`; of videos points alone."""
     still_b = np.array([not canvas.frames for canvas in canvases])
-    points_bg = np.array([[t.sound and e.task in POINTING_TASKS for t in g] for g, e in zip(transcripts, examples)])
+    points_bg = np.array([[t.sound and e.task in POINTING for t in g] for g, e in zip(transcripts, examples)])
     asked = {name for name in OVERLAPS if name in own and (own[name] & still_b).any()}
     masks = boxes = twins = known_bg = None
     if "mask_iou" in asked:

@@ -16,7 +16,7 @@ from dtr1_jax.data.twinworld.questions import question
 from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.data.twinworld.summaries import summary
 from dtr1_jax.twin.schema import Answer
-from dtr1_jax.types import Instance
+from dtr1_jax.types import POINTING, Instance
 
 _STREAM = 17  # keeps the random numbers apart from those of the splits and of generate.practice
 _LEVELS = (1, 2, 3, 4)
@@ -32,7 +32,7 @@ def practice(
     A pure function of its arguments, in the phrasings of training. Segmentation and grounding are answered by ids.
     """
     rng = np.random.default_rng([seed, _STREAM, index, frames])
-    pointing = sum(task not in ("vqa", "summary") for task in tasks)
+    pointing = sum(task in POINTING for task in tasks)
     if frames:
         things = films.instances(films.film(rng, "train", count, generate.SMALLEST, frames))
         asked = [drill(rng, things, video=True) for _ in range(drills)] + [_point(rng, things) for _ in range(pointing)]
@@ -42,7 +42,7 @@ def practice(
     drilled, pointed = found[:drills], iter(found[drills:])
     rest = []
     for task in tasks:
-        if task in ("vqa", "summary"):
+        if task not in POINTING:
             said = (question if task == "vqa" else summary)(rng, "train", things, video=frames > 0)
             rest.append((said.text, said.thought, Answer(text=said.answers[0])))
         else:
