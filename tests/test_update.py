@@ -248,18 +248,21 @@ def test_parts_are_computed_over_the_time_they_need(lengths, count, times):
     value = np.arange(lengths.size, dtype=np.float32).reshape(lengths.shape)
     rows = (np.broadcast_to(place, mask.shape), 1.0 * mask, value, 1.0 * mask, mask)
 
-    def function(total, part, key):
+    def function(part, key):
         assert key is None
         place, logp, value, weight, mask = part
-        times, seen, turn = total
         assert place.shape[1] == lengths.shape[1] // count and place.shape == logp.shape == weight.shape == mask.shape
-        time = place.shape[-1]
-        np.testing.assert_equal(place.shape[:2], value.shape)
-        kept = (mask * (1 + jnp.arange(time))).sum(-1)  # the lengths of the part, if nothing was cut off
-        return times.at[turn].set(time), seen.at[value.astype(int)].set(kept), turn + 1
+        assert place.shape[:2] == value.shape
+        kept = (mask * (1 + jnp.arange(place.shape[-1]))).sum(-1)  # the lengths of the part, if nothing was cut off
+        return place.shape[-1], value.astype(int), kept
+
+    def add(total, found):
+        times, seen, turn = total
+        time, which, kept = found
+        return times.at[turn].set(time), seen.at[which].set(kept), turn + 1
 
     total = jnp.zeros(count, int), jnp.full(lengths.size, -1), jnp.int32(0)
-    times_c, seen, turns = jax.jit(lambda *rows: update._by_length(function, total, rows, count, None))(*rows)
+    times_c, seen, turns = jax.jit(lambda *rows: update._by_length(function, add, total, rows, count, None))(*rows)
     assert times_c.tolist() == times and turns == count
     assert seen.tolist() == lengths.ravel().tolist()
 

@@ -9,7 +9,6 @@ policy without its adapters is the reference.
 from __future__ import annotations
 
 import functools
-import itertools
 from typing import Any
 
 import jax
@@ -124,18 +123,22 @@ def update(
                 clip_low=knobs.clip_low, clip_high=knobs.clip_high, dual_clip=knobs.dual_clip,
             )  # fmt: skip
 
-        def branch(total, rows, key):
+        def branch(rows, key):
             gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
             (value, metrics), grads = gradient(state.trainable, state_of_prompt, mesh_lib.constrain(rows, mesh), key)
+            return value, *grads, metrics
+
+        def add(total, found):
             *sums, measured = total
-            return *jax.tree.map(jnp.add, tuple(sums), (value, *grads)), loss_lib.add_metrics(measured, metrics)
+            *some, metrics = found
+            return *jax.tree.map(jnp.add, sums, some), loss_lib.add_metrics(measured, metrics)
 
         value, grads = total
         zero = jax.tree.map(jnp.zeros_like, state_of_prompt)
         count = _parts(rollout.token_bgs.shape[1], knobs.micro_group)
         of_none = jax.eval_shape(loss, state.trainable, state_of_prompt, rows, k_rows)[1]
         total = value, grads, zero, jax.tree.map(jnp.zeros_like, of_none)
-        value, grads, cotangent, metrics = _by_length(branch, total, rows, count, k_rows)
+        value, grads, cotangent, metrics = _by_length(branch, add, total, rows, count, k_rows)
         return (value, jax.tree.map(jnp.add, grads, backward(cotangent)[0])), metrics
 
     parts = batch.prompt, (rollout.token_bgs, rollout.logp_bgs, batch.advantage_bg, weight_bgs, mask_bgs)
@@ -169,14 +172,15 @@ def _split(x, count):
     return jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0)
 
 
-def _by_length(function, total, rows, count, key):
-    """`function(total, rows, key)` for `count` parts of the completions, each over as much time as it needs.
+def _by_length(function, add, total, rows, count, key):
+    """`total` with `function(rows, key)` added for `count` parts of the completions, each over the time that it needs.
 
     The completions of a query are taken in the order of their length, and a part is cut at the first of `stretches`
-    that holds all of it. There is a loop for each of them, whose number of turns the lengths decide: one program
-    computes any mixture of lengths, at little more than the cost of the tokens there are.
+    that holds all of it. All of these are in one program, which computes any mixture of lengths at little more than
+    the cost of the tokens there are. A loop for each of them in place of the branch would cost a copy of the gradient.
 
     Args:
+      add: (total, what the function gives) -> the new total.
       rows: (token, old, advantage, weight, mask) of some queries, [B, G, S] or [B, G]; nothing counts behind the last
         True of the mask.
     """
@@ -190,17 +194,19 @@ def _by_length(function, total, rows, count, key):
 
     parts, length_c = jax.tree.map(ordered, rows), ordered(length_bg).max((1, 2))
     keys = None if key is None else jax.random.split(key, count)
-    done = 0
-    for most, less in itertools.pairwise((*reversed(stretches(time)), -1)):
+    sizes = stretches(time)
 
-        def turn(i, total, most=most):
-            part = jax.tree.map(lambda x: x[i] if x.ndim == 3 else x[i, ..., :most], parts)
-            return function(total, part, None if keys is None else keys[i])
+    def turn(total, part):
+        rows, length, key = part
 
-        longer = (length_c > less).sum()
-        total = jax.lax.fori_loop(done, longer, turn, total)
-        done = longer
-    return total
+        def over(most):
+            return lambda rows: function(tuple(x if x.ndim == 2 else x[..., :most] for x in rows), key)
+
+        which = (length > jnp.array(sizes[:-1], int)).sum()
+        found = jax.lax.switch(which, [over(most) for most in sizes], rows)
+        return add(total, found), None
+
+    return jax.lax.scan(turn, total, (parts, length_c, keys))[0]
 
 
 def stretches(time: int) -> list[int]:
