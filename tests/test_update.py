@@ -248,23 +248,23 @@ def test_parts_are_computed_over_the_time_they_need(lengths, count, times):
     value = np.arange(lengths.size, dtype=np.float32).reshape(lengths.shape)
     rows = (np.broadcast_to(place, mask.shape), 1.0 * mask, value, 1.0 * mask, mask)
 
-    def function(part, key):
-        assert key is None
+    def function(part):
         place, logp, value, weight, mask = part
         assert place.shape[1] == lengths.shape[1] // count and place.shape == logp.shape == weight.shape == mask.shape
         assert place.shape[:2] == value.shape
         kept = (mask * (1 + jnp.arange(place.shape[-1]))).sum(-1)  # the lengths of the part, if nothing was cut off
-        return place.shape[-1], value.astype(int), kept
+        return jnp.int32(place.shape[-1]), value.astype(int), kept
 
-    def add(total, found):
-        times, seen, turn = total
-        time, which, kept = found
-        return times.at[turn].set(time), seen.at[which].set(kept), turn + 1
+    def turn(carry, part):
+        return carry, update._over_time_needed(function, part[0])
 
-    total = jnp.zeros(count, int), jnp.full(lengths.size, -1), jnp.int32(0)
-    times_c, seen, turns = jax.jit(lambda *rows: update._by_length(function, add, total, rows, count, None))(*rows)
-    assert times_c.tolist() == times and turns == count
-    assert seen.tolist() == lengths.ravel().tolist()
+    @jax.jit
+    def found(*rows):
+        return update._scan(turn, None, update._by_length(rows, count), count, axis=1, key=None)[1]
+
+    times_c, which, kept = found(*rows)
+    assert np.ravel(times_c).tolist() == times
+    assert sorted(zip(np.ravel(which), np.ravel(kept))) == list(enumerate(lengths.ravel()))
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")

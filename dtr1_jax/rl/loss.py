@@ -153,11 +153,6 @@ def k3(logp: jax.Array, ref_logp: jax.Array) -> jax.Array:
     return jnp.expm1(difference) - difference
 
 
-def add_metrics(some: dict[str, jax.Array], others: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Metrics of `grpo_loss` of two sets of completions together."""
-    return {k: jnp.maximum(v, others[k]) if k.endswith("_max") else v + others[k] for k, v in some.items()}
-
-
 def reduce_metrics(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """Metrics of micro-batches, stacked on any leading axes, as one scalar each.
 

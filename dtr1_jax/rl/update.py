@@ -123,28 +123,27 @@ def update(
                 clip_low=knobs.clip_low, clip_high=knobs.clip_high, dual_clip=knobs.dual_clip,
             )  # fmt: skip
 
-        def branch(rows, key):
-            gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-            (value, metrics), grads = gradient(state.trainable, state_of_prompt, mesh_lib.constrain(rows, mesh), key)
-            return value, *grads, metrics
+        def branch(total, part):
+            rows, key = part
 
-        def add(total, found):
-            *sums, measured = total
-            *some, metrics = found
-            return *jax.tree.map(jnp.add, sums, some), loss_lib.add_metrics(measured, metrics)
+            def gradient(rows):
+                found = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+                return found(state.trainable, state_of_prompt, mesh_lib.constrain(rows, mesh), key)
+
+            (value, metrics), grads = _over_time_needed(gradient, rows)
+            return jax.tree.map(jnp.add, total, (value, *grads)), metrics
 
         value, grads = total
         zero = jax.tree.map(jnp.zeros_like, state_of_prompt)
         count = _parts(rollout.token_bgs.shape[1], knobs.micro_group)
-        of_none = jax.eval_shape(loss, state.trainable, state_of_prompt, rows, k_rows)[1]
-        total = value, grads, zero, jax.tree.map(jnp.zeros_like, of_none)
-        value, grads, cotangent, metrics = _by_length(branch, add, total, rows, count, k_rows)
+        rows = _by_length(rows, count)
+        (value, grads, cotangent), metrics = _scan(branch, (value, grads, zero), rows, count, axis=1, key=k_rows)
         return (value, jax.tree.map(jnp.add, grads, backward(cotangent)[0])), metrics
 
     parts = batch.prompt, (rollout.token_bgs, rollout.logp_bgs, batch.advantage_bg, weight_bgs, mask_bgs)
     zero = jnp.float32(0), jax.tree.map(jnp.zeros_like, state.trainable)
     count = batch.advantage_bg.shape[0] // micro if micro else 1
-    (value, grads), metrics = _scan(accumulate, zero, parts, count, key)
+    (value, grads), metrics = _scan(accumulate, zero, parts, count, axis=0, key=key)
     trainable, opt, info = optim.guarded_update(grads, value, state.opt, state.trainable, tx)
     metrics = loss_lib.reduce_metrics(metrics) | info | {"loss": value}
     state = State(trainable, opt, state.ema)
@@ -158,55 +157,52 @@ def _parts(size, most):
     return next(n for n in range(1, size + 1) if size % n == 0 and (not most or size // n <= most))
 
 
-def _scan(function, carry, tree, count, key):
-    """lax.scan of `function` over `count` parts of the queries in `tree`, each with a key of its own (None without
+def _scan(function, carry, tree, count, axis, key):
+    """lax.scan of `function` over `count` parts of `tree` along `axis`, each with a key of its own (None without
     `key`); a call where there is but one."""
     if count == 1:
         return function(carry, (tree, key))
     keys = None if key is None else jax.random.split(key, count)
-    return jax.lax.scan(function, carry, (jax.tree.map(lambda x: _split(x, count), tree), keys))
+    return jax.lax.scan(function, carry, (jax.tree.map(lambda x: _split(x, count, axis), tree), keys))
 
 
-def _split(x, count):
-    """[n, ..] -> [count, n / count, ..]; part i takes i, i + count, ..., so each device keeps its own rows."""
-    return jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0)
+def _split(x, count, axis):
+    """[.., n, ..] -> [count, .., n / count, ..]; part i takes i, i + count, ..., so each device keeps its own rows."""
+    return jnp.moveaxis(x.reshape(*x.shape[:axis], -1, count, *x.shape[axis + 1 :]), axis + 1, 0)
 
 
-def _by_length(function, add, total, rows, count, key):
-    """`total` with `function(rows, key)` added for `count` parts of the completions, each over the time that it needs.
-
-    The completions of a query are taken in the order of their length, and a part is cut at the first of `stretches`
-    that holds all of it. All of these are in one program, which computes any mixture of lengths at little more than
-    the cost of the tokens there are. A loop for each of them in place of the branch would cost a copy of the gradient.
+def _by_length(rows, count):
+    """The completions of each query in another order, so that `_split` into `count` parts along axis 1 puts those of
+    like length together, the longest first.
 
     Args:
-      add: (total, what the function gives) -> the new total.
-      rows: (token, old, advantage, weight, mask) of some queries, [B, G, S] or [B, G]; nothing counts behind the last
-        True of the mask.
+      rows: arrays [B, G, S] or [B, G], of which the last is the mask bool[B, G, S].
     """
-    time = rows[-1].shape[-1]
-    length_bg = (rows[-1] * jnp.arange(1, time + 1)).max(-1)
-    order_bg = jnp.argsort(-length_bg, axis=1)
+    order_bg = jnp.argsort(-_length(rows[-1]), axis=1)
+    order_bg = order_bg.reshape(len(order_bg), count, -1).swapaxes(1, 2).reshape(order_bg.shape)
+    return tuple(jnp.take_along_axis(x, order_bg.reshape(*order_bg.shape, *(1,) * (x.ndim - 2)), 1) for x in rows)
 
-    def ordered(x):  # [B, G, ..] -> [count, B, G / count, ..], the longest first
-        x = jnp.take_along_axis(x, order_bg.reshape(*order_bg.shape, *(1,) * (x.ndim - 2)), 1)
-        return jnp.moveaxis(x.reshape(x.shape[0], count, -1, *x.shape[2:]), 1, 0)
 
-    parts, length_c = jax.tree.map(ordered, rows), ordered(length_bg).max((1, 2))
-    keys = None if key is None else jax.random.split(key, count)
-    sizes = stretches(time)
+def _over_time_needed(function, rows):
+    """`function(rows)`, computed over the first of `stretches` that holds all tokens that count; what is behind them
+    may change nothing in what it gives, and the shapes of that may not depend on the time.
 
-    def turn(total, part):
-        rows, length, key = part
+    All stretches are in one program, so that any mixture of lengths costs little more than the tokens there are. (As a
+    branch: a loop for each stretch costs a copy of the gradient.)
+    """
+    mask_bgs = rows[-1]
+    times = stretches(mask_bgs.shape[-1])
 
-        def over(most):
-            return lambda rows: function(tuple(x if x.ndim == 2 else x[..., :most] for x in rows), key)
+    def over(time):
+        return lambda rows: function(tuple(x[..., :time] if x.ndim == mask_bgs.ndim else x for x in rows))
 
-        which = (length > jnp.array(sizes[:-1], int)).sum()
-        found = jax.lax.switch(which, [over(most) for most in sizes], rows)
-        return add(total, found), None
+    too_short = _length(mask_bgs).max() > jnp.array(times[:-1], int)
+    return jax.lax.switch(too_short.sum(), [over(time) for time in times], rows)
 
-    return jax.lax.scan(turn, total, (parts, length_c, keys))[0]
+
+def _length(mask_bgs):
+    """int[B, G] tokens up to the last that counts."""
+    return (mask_bgs * jnp.arange(1, mask_bgs.shape[-1] + 1)).max(-1)
 
 
 def stretches(time: int) -> list[int]:
