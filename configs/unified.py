@@ -10,8 +10,8 @@ def get_config(policy: str = "tiny"):
     c.data.video = 0.5
     c.grpo.advantage = "ema"  # a summary's rewards lie close together: by groups, their noise would weigh as much
     # queries that point do not need the whole twin, and without a reward for it those of summaries would lose objects
-    for task, weight in (("segmentation", 0.25), ("grounding", 0.25), ("vqa", 0.25), ("summary", 0.5)):
-        c.reward.weights[task].twin_iou = weight
+    for task, weights in c.reward.weights.items():
+        weights.twin_iou = 0.5 if task == "summary" else 0.25
     if policy == "tiny":
         c.policy.prompt_tokens = 208  # 4 frames of 36 tokens, and the query
         c.rollout.new_tokens = 224  # seven objects in a twin and in a paragraph

@@ -277,7 +277,7 @@ def test_unseen_combinations_are_a_fifth_and_stay_out_of_training(examples):
 
 
 def test_phrasings_of_the_splits_are_disjoint(examples):
-    for pool in phrases.pools():
+    for pool in (*phrases.pools(), *uses.pools()):
         assert pool.train and pool.heldout and not set(pool.train) & set(pool.heldout)
     queries_of = {split: {example.query for example in part} for split, part in examples.items()}
     assert not queries_of["train"] & queries_of["heldout"]

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from dtr1_jax.data.twinworld import uses
-from dtr1_jax.data.twinworld.uses import Phrases
+from typing import NamedTuple
+
+
+class Phrases(NamedTuple):
+    """Ways to say one thing."""
+
+    train: tuple[str, ...]
+    heldout: tuple[str, ...]
+
 
 # Training has those of the second and third line for questions too, and some of the first (questions.py): what form of
 # answer is wanted is for the prompt to say, and a policy that goes by the sound of the words is not to be right.
@@ -175,9 +182,6 @@ ALONE = Phrases(("that is the only {} one", "alone in being {}", "that is alone 
 
 def pools():
     """Yields every Phrases of this module, for checks over all of them."""
-    for use in uses.USES + uses.GROUPS:
-        yield use.clauses
-        yield use.needs
     for table in (EXTREMES, RELATIONS, SAME, MOST, SINGLE):
         yield from table.values()
     yield from (pool for _, _, pool in SIDES.values())

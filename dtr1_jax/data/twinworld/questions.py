@@ -15,9 +15,8 @@ import numpy as np
 from dtr1_jax.data.moves import WAYS
 from dtr1_jax.data.twinworld import queries, temporal
 from dtr1_jax.data.twinworld.chains import Asker, Draft, choose, everything
-from dtr1_jax.data.twinworld.phrases import ADJECTIVES
+from dtr1_jax.data.twinworld.phrases import ADJECTIVES, Phrases
 from dtr1_jax.data.twinworld.scenes import pick
-from dtr1_jax.data.twinworld.uses import Phrases
 from dtr1_jax.types import Instance
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -30,10 +29,7 @@ COUNT = Phrases(
     ("if you count every {}, what do you get?",),
 )
 # not "any", which queries of the held-out split have for "every"
-ANY = Phrases(
-    ("is there some {}?", "can you see some {} here?", "say if there is some {}.", "say if you see some {}."),
-    ("do you see some {}?",),
-)
+ANY = Phrases(("is there some {}?", "can you see some {} here?", "say if there is some {}."), ("do you see some {}?",))
 LOOKS = {  # name of the last step: words; the order is that of Instance.attributes
     "colour": Phrases(
         (

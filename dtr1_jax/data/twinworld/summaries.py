@@ -13,19 +13,32 @@ import numpy as np
 from dtr1_jax.data import moves
 from dtr1_jax.data.moves import Move
 from dtr1_jax.data.twinworld.chains import centre, listed
-from dtr1_jax.data.twinworld.phrases import ADJECTIVES
+from dtr1_jax.data.twinworld.phrases import ADJECTIVES, Phrases
 from dtr1_jax.data.twinworld.questions import NUMBERS, Question
 from dtr1_jax.data.twinworld.scenes import pick
-from dtr1_jax.data.twinworld.uses import Phrases
 from dtr1_jax.types import Instance
 
 ASK = {
     "picture": Phrases(
-        ("describe the picture.", "what can be seen here?", "say in a few words what is here."),
+        (
+            "describe the picture.",
+            "what can be seen here?",
+            "say in a few words what is here.",
+            "say what can be seen here.",
+            "say what is in the picture.",
+            "describe what is here.",
+        ),
         ("please describe what is in the picture.", "say what can be seen in the picture."),
     ),
     "video": Phrases(
-        ("describe the video.", "what happens here?", "say in a few words what happens."),
+        (
+            "describe the video.",
+            "what happens here?",
+            "say in a few words what happens.",
+            "say what can be seen here.",
+            "say what happens in the video.",
+            "describe what happens here.",
+        ),
         ("please describe what happens in the video.", "say what can be seen in the video."),
     ),
 }

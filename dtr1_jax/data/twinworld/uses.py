@@ -9,12 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-
-class Phrases(NamedTuple):
-    """Ways to say one thing."""
-
-    train: tuple[str, ...]
-    heldout: tuple[str, ...]
+from dtr1_jax.data.twinworld.phrases import Phrases
 
 
 class Use(NamedTuple):
@@ -252,3 +247,10 @@ GROUPS = (
 )
 
 BY_LABEL = {use.labels[0]: use for use in USES}
+
+
+def pools():
+    """Yields every Phrases of this module, for checks over all of them."""
+    for use in USES + GROUPS:
+        yield use.clauses
+        yield use.needs
