@@ -47,6 +47,10 @@ class Seen:
         turned = np.diff(np.sign(np.round(np.diff(self.centre[self.there], axis=0), 2)), axis=0)
         self.turned = (np.abs(turned) == 2).any()
 
+    def since(self, event):
+        """The first frame that shows it to have happened."""
+        return {"enters": self.enters, "leaves": self.leaves + 1}[event]
+
     def does(self, state):
         if state.startswith("moves "):
             x, y = self.shift
@@ -87,8 +91,8 @@ def replay(example):
             when, anchor, event = timed[1], int(timed[2]), timed[3]
             assert seen[anchor].does(event) and current == [anchor]
             current, own = history[-1], re.findall("enters|leaves", example.thought)[0]
-            at = getattr(seen[anchor], event)
-            time = {i: getattr(seen[i], own) for i in current if i != anchor}
+            at = seen[anchor].since(event)
+            time = {i: seen[i].since(own) for i in current if i != anchor}
             assert at not in time.values()
             right = [i for i in time if (time[i] < at) == (when == "before")]
         elif relation:
@@ -205,9 +209,15 @@ def test_relations_by_hand():
     assert temporal.related(b, temporal.everything(b), "away from", 2).ids == (3,)
     past = watched(([0.2, 0.5, 0.8], 0.1), ([0.5] * 3, 0.3))
     assert temporal.related(past, temporal.everything(past), "towards", 2) is None, "it goes past"
-    assert temporal.timed(a, everything, "leaves", "before", 5, "enters").ids == (6,)
-    assert temporal.timed(a, everything, "enters", "after", 6, "leaves").ids == (5,)
+    assert temporal.timed(a, everything, "leaves", "before", 5, "enters") is None, "both between frames 1 and 2"
+    assert temporal.timed(a, everything, "enters", "after", 6, "leaves") is None
     assert temporal.timed(a, everything, "enters", "after", 1, "leaves") is None, "it does not leave"
+    c = watched(
+        (LATE, 0.1), ([0.5, None, None, None], 0.3), ([0.5, 0.5, 0.5, None], 0.5)
+    )  # 2 is gone before, 3 is still there
+    assert temporal.timed(c, temporal.everything(c), "leaves", "before", 1, "enters").ids == (2,)
+    assert temporal.timed(c, temporal.everything(c), "leaves", "after", 1, "enters").ids == (3,)
+    assert temporal.timed(c, temporal.everything(c), "enters", "before", 3, "leaves").ids == (1,)
 
 
 def test_of_bare_objects_it_asks_what_needs_no_attributes():

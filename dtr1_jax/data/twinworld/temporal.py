@@ -100,7 +100,8 @@ def order(a: Watcher, draft: Draft | None, name: str) -> Draft | None:
 
 
 def _time(move: Move, event: str) -> int:
-    return move.first if event == "enters" else move.last
+    """The first frame after the event: what enters is in it, what leaves is not. It happens just before."""
+    return move.first if event == "enters" else move.last + 1
 
 
 def related(a: Watcher, draft: Draft | None, name: str, anchor: int, *between: str) -> Draft | None:
