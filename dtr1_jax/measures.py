@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from dtr1_jax.benchmarks import boxes, captions, segmentation, video, vqa
 from dtr1_jax.rewards import clips, tokens
 from dtr1_jax.rewards.resolve import Outcome
 from dtr1_jax.rewards.score import said
-from dtr1_jax.rewards.text import CUT
+from dtr1_jax.rewards.text import CUT, clean
 from dtr1_jax.twin.transcript import Transcript
-from dtr1_jax.types import Example
+from dtr1_jax.types import Example, Target
 
 MODALITIES = ("picture", "video")
 
@@ -45,7 +43,7 @@ def measure(example: Example, transcript: Transcript, outcome: Outcome, toleranc
         return {"acc": float(boxes.correct(found, wanted)), "iou": boxes.matched(found, wanted)}
     answer, references = said(transcript), example.target.references
     if example.task == "vqa":
-        return {"accuracy": _accuracy(answer, references, tolerance)}
+        return {"accuracy": _accuracy(answer, example.target, tolerance)}
     return {"rouge_l": captions.rouge_l(answer and cut(answer), references) if references else 0.0}
 
 
@@ -54,18 +52,20 @@ def cut(answer: str) -> str:
     return answer[:CUT]
 
 
-def _accuracy(answer: str | None, references: Sequence[str], tolerance: float) -> float:
+def _accuracy(answer: str | None, target: Target, tolerance: float) -> float:
     """The VQA benchmark's accuracy where people gave 4 or more answers; else 1 where it is one of them, read by kind.
 
-    Unlike the reward there is nothing for words that an answer shares with a reference.
+    Of choices it is the one that the answer names. Marks of writing direction and the like do not count. Unlike the
+    reward there is nothing for words that an answer shares with a reference.
     """
+    references = target.references
     if answer is None or not references:
         return 0.0
-    answer, kind = cut(answer), tokens.kind_of(references)
-    if len(references) >= 4:
+    answer, kind = clean(cut(answer)), tokens.kind_of(references, target.choices)
+    if kind != "choice" and len(references) >= tokens.PEOPLE:
         return vqa.soft_accuracy(answer, references)
     if kind != "open":
-        return tokens.typed(answer, references, kind, tolerance=tolerance)
+        return tokens.typed(answer, references, kind, target.choices, tolerance)
     return max(vqa.exact(answer, reference) for reference in references)
 
 

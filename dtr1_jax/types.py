@@ -68,6 +68,7 @@ class Target:
       labelled: bool[T], frames of a video that are annotated; the others count neither way. None = all.
       references: right answers in words, the oracle's first: any of them is right (vqa), or all are to be compared
         with (summary). Empty for the other tasks, where `mask` and `boxes` are the target; for words these are empty.
+      choices: what the query lets choose from, (A), (B), ...; an answer may give the letter or the words. Empty = none.
     """
 
     mask: np.ndarray
@@ -77,6 +78,7 @@ class Target:
     tracks: np.ndarray | None = None
     labelled: np.ndarray | None = None
     references: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -96,8 +96,15 @@ def test_a_scene_and_its_answer(data):
     assert example.scene[1].mask.sum() == 100 and example.answer_ids == (2,)
     assert data(line(objects=OBJECTS, boxes=[]))[0].answer_ids == ()
     assert data(line(objects=OBJECTS, boxes=[[10, 0, 20, 9]]))[0].answer_ids is None
-    largest = data(line(objects=OBJECTS, boxes=[[10, 0, 20, 10]]), max_objects=1)[0]
-    assert [o.label for o in largest.scene] == ["key"] and largest.answer_ids == (1,)
+    largest = data(line(objects=OBJECTS, boxes=[]), max_objects=1)[0]
+    assert [o.label for o in largest.scene] == ["key"]
+    wanted = data(line(objects=OBJECTS, boxes=[[0, 0, 5, 5]]), max_objects=1)[0]
+    assert [o.label for o in wanted.scene] == ["cup"] and wanted.answer_ids == (1,), "what is wanted is never cut"
+
+
+def test_choices_stand_behind_the_query(data):
+    example = data(line(answers=["a dog"], choices=["a cat", "a dog"], task="vqa"))[0]
+    assert example.query.endswith(" (A) a cat (B) a dog") and example.target.choices == ("a cat", "a dog")
 
 
 def test_optional_fields(data):
@@ -156,6 +163,11 @@ def test_every_fifth_line_is_held_out(data):
         ),
         (line(answers=[], task="vqa"), "answers: expected a list of 1 to 64 strings that are not blank"),
         (line(answers=["2", " "], task="vqa"), "answers: expected a list of 1 to 64 strings that are not blank"),
+        (line(answers=["2"], choices=["2"], task="vqa"), "choices: expected a list of 2 to 26 different strings"),
+        (line(answers=["2"], choices=["1", "3"], task="vqa"), "choices: expected a list of 2 to 26 different strings"),
+        (line(answers=["2"], choices=["2", "2"], task="vqa"), "choices: expected a list of 2 to 26 different strings"),
+        (line(answers=["2"], choices=7, task="vqa"), "choices: expected a list of 2 to 26 different strings"),
+        (line(answers=["2"], choices=["1", "2"], task="summary"), "choices: expected a list of 2 to 26 different str"),
         (line(boxes=[[5, 0, 5, 9]]), "boxes: expected a list of [x1, y1, x2, y2] in pixels with x1 < x2"),
         (line(boxes=[[True, 0, 5, 9]]), "boxes: expected"),
         (line(boxes=[["0", 0, 5, 9]]), "boxes: expected"),

@@ -113,6 +113,17 @@ def test_accuracy(references, answer, accuracy):
     assert measured(asked(*references), answered(answer)) == pytest.approx({"accuracy": accuracy})
 
 
+def test_accuracy_of_choices():
+    example = asked("the dog")
+    example = dataclasses.replace(example, target=dataclasses.replace(example.target, choices=("a cat", "the dog")))
+    found = [measured(example, answered(text))["accuracy"] for text in ("B", "(b) the dog", "dog", "A", "a cat", "?")]
+    assert found == [1, 1, 1, 0, 0, 0]
+
+
+def test_marks_of_writing_direction_are_no_mistake():
+    assert measured(asked("two"), answered("\u200ftwo")) == {"accuracy": 1.0}
+
+
 def test_words_that_are_none():
     unsound = parse("two", task="vqa", canvas=CANVAS)
     other_form = parse(say(1).text, task="vqa", canvas=CANVAS)

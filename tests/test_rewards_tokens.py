@@ -94,7 +94,9 @@ def test_typed():
     assert typed("Yes!", ["yes"], "yesno") == 1.0 and typed("dog", ["yes"], "yesno") == 0.0
     assert typed("B", ["the dog"], "choice", CHOICES) == typed("the dog", ["(b)"], "choice", CHOICES) == 1.0
     assert typed("A", ["B"], "choice", CHOICES) == 0.0
-    assert typed("2", ["2", "2", "3", "3"], "number") == 0.5
+    assert typed("2", ["2", "2", "3", "3"], "number") == 0.5 and typed("2", ["2"] * 5 + ["3"] * 5, "number") == 1.0
+    assert typed("3", ["3", "4"], "number") == typed("no", ["yes", "no"], "yesno") == 1.0, "any of them is right"
+    assert typed("5", ["3", "4"], "number") == 0.0
     with pytest.raises(ValueError, match="got 'open'"):
         typed("a", ["a"], "open")
 

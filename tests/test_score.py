@@ -177,6 +177,16 @@ def test_words_have_no_overlap_to_be_rewarded():
     np.testing.assert_allclose(rewards.total_bg, [[0.5]])
 
 
+def test_a_choice_is_rewarded_by_its_letter_or_its_words():
+    query = example(task="vqa")
+    query = dataclasses.replace(
+        query, target=dataclasses.replace(query.target, references=("the dog",), choices=("a cat", "the dog"))
+    )
+    said = [parse(compose(TWIN, "x", Answer(text=t)), task="vqa", canvas=CANVAS) for t in ("B", "the dog", "A", "two")]
+    rewards, _ = score.score([said], [query], [CANVAS], Segmenter(), settings(answer=1.0))
+    np.testing.assert_allclose(rewards.columns["answer"], [[1, 1, 0, 0]])
+
+
 def test_pictures_of_different_sizes_share_a_batch():
     examples = [example(WANT_LEFT, size=s) for s in ((4, 8), (40, 80), (1, 2), (7, 90))]
     rewards, _ = score.score([[say(1), say(1, 7)]] * 4, examples, [CANVAS] * 4, Segmenter(), settings(mask_size=10))
@@ -194,7 +204,7 @@ def test_many_boxes_stay_bounded():
         settings(box_iou=1.0),
     )
     assert len(outcomes[0][0].boxes) == 256
-    np.testing.assert_allclose(rewards.columns["box_iou"], [[1 / 32 / score.MAX_BOXES, 1 / score.MAX_BOXES]], rtol=1e-5)
+    np.testing.assert_allclose(rewards.columns["box_iou"], [[1 / 32 / 256, 1 / 256]], rtol=1e-5)
 
 
 def test_coverage_keeps_small_masks_exactly_and_pads():

@@ -82,9 +82,13 @@ def soft_accuracy(answer: str | None, people: Sequence[str]) -> float:
     answer, people = _flat(answer), [_flat(other) for other in people]
     if len(set(people)) > 1:
         answer, people = normalise(answer), [normalise(other) for other in people]
-    same = sum(other == answer for other in people)
+    return agreement(sum(other == answer for other in people), len(people))
+
+
+def agreement(same: int, people: int) -> float:
+    """The accuracy of an answer that `same` of so many people gave, in [0, 1]."""
     # Of the subsets, `same` lack one who gave this answer, and the rest lack none.
-    return (same * min(1.0, (same - 1) / 3) + (len(people) - same) * min(1.0, same / 3)) / len(people)
+    return (same * min(1.0, (same - 1) / 3) + (people - same) * min(1.0, same / 3)) / people
 
 
 def exact(answer: str | None, target: str) -> float:

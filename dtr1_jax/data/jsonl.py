@@ -17,6 +17,8 @@ Fields of a line:
     task      segmentation, grounding, vqa or summary; else that of the settings (where that is unified, it must stand)
     id        unique name, a string; else FILE:LINE
     split     "train", "heldout", ...; in all lines or in none
+    choices   ["red", "blue"], what a question (vqa) lets choose from, the answers among them; they are put behind the
+              query as (A), (B), ..., and the answer may be the letter or the words
     objects   [{"label": "mug", "box": [x1, y1, x2, y2], "attributes": ["red"]}, ...], the scene
 
 A line about a video has "video" in place of "image", and other forms of what is wanted: see jsonl_video.py.
@@ -39,15 +41,19 @@ from dtr1_jax.data.files import DataError
 from dtr1_jax.data.jsonl_video import FRAMES
 from dtr1_jax.data.line_values import (
     ANSWERS,
+    CHOICES,
     Line,
     answer_ids,
     are_answers,
     are_boxes,
+    are_choices,
     are_polygons,
     are_rles,
+    asked,
     filled,
     is_object,
     is_text,
+    largest,
     unit,
 )  # fmt: skip
 from dtr1_jax.twin import masks
@@ -85,12 +91,13 @@ class Jsonl:
         h, w = image.shape[:2]
         try:
             boxes, found = _wanted(line, h, w)
-            scene = _scene(line.objects, h, w, self.max_objects)
+            boxes = np.array(boxes, np.float32).reshape(-1, 4)
+            scene = _scene(line.objects, boxes, h, w, self.max_objects)
         except ValueError as error:
             raise images.ImageError(f"{line.where}: {error}") from None
-        boxes = np.array(boxes, np.float32).reshape(-1, 4)
         words = line.form == "answers"
-        target = Target(masks.union(found, h, w), boxes, references=tuple(line.wanted) if words else ())
+        references = tuple(line.wanted) if words else ()
+        target = Target(masks.union(found, h, w), boxes, references=references, choices=line.choices)
         answer = None if words else answer_ids(boxes, scene)
         return Example(line.uid, image, line.query, line.task, target, scene, answer)
 
@@ -102,7 +109,7 @@ def open_file(path: str, split: str, task: str, *, max_objects: int, frames: int
       path: the file.
       split: which lines; "heldout" also finds "val" where no line is "heldout".
       task: of lines that name none.
-      max_objects: of a scene; the largest are kept.
+      max_objects: of a scene; what is wanted is kept, and the largest of the rest.
       frames: of a video, at most, where its line does not say which.
 
     Raises:
@@ -180,6 +187,9 @@ def _line(raw: bytes, where: str, folder: Path, task: str, faults: list[str]) ->
     if video:
         frames = row.get("frames", [])
         expect(jsonl_video.are_frames(frames), "frames", "a list of ascending frame numbers from 0 on", frames)
+    if "choices" in row:
+        sound = are_choices(row["choices"], row.get("answers"), row.get("task", task))
+        expect(sound, "choices", CHOICES, row["choices"])
     objects = row.get("objects", [])
     expect(isinstance(objects, list), "objects", "a list", objects)
     sound, expected = (is_object, "a label, a box and, if any, attributes")
@@ -190,13 +200,15 @@ def _line(raw: bytes, where: str, folder: Path, task: str, faults: list[str]) ->
     if len(faults) > before:
         return None
     uid, split, task = row.get("id", where), row.get("split"), row.get("task", task)
-    wanted, objects = row[forms[0]], tuple(objects)
+    wanted, objects, choices = row[forms[0]], tuple(objects), tuple(row.get("choices", ()))
+    query = asked(row["query"], choices)
     if video:
         wanted = jsonl_video.located(forms[0], wanted, folder)
         path, frames = folder / row["video"], tuple(row.get("frames", ()))
-        return Line(where, uid, path, row["query"], task, split, forms[0], wanted, objects, path, frames)
+        return Line(where, uid, path, query, task, split, forms[0], wanted, objects, path, frames, choices)
     wanted = folder / wanted if forms[0] == "mask" else wanted
-    return Line(where, uid, folder / row["image"], row["query"], task, split, forms[0], wanted, objects)
+    image = folder / row["image"]
+    return Line(where, uid, image, query, task, split, forms[0], wanted, objects, choices=choices)
 
 
 def _wanted(line: Line, h: int, w: int) -> tuple[list, list[np.ndarray]]:
@@ -236,11 +248,11 @@ FORMS: dict[str, tuple[Callable, str, Callable | None]] = {
 }
 
 
-def _scene(objects: Sequence[dict], h: int, w: int, max_objects: int) -> tuple[Instance, ...]:
-    """The objects in the order of the line; of too many, those with the largest boxes."""
+def _scene(objects: Sequence[dict], wanted: np.ndarray, h: int, w: int, most: int) -> tuple[Instance, ...]:
+    """The objects in the order of the line; of too many, the wanted ones and then those with the largest boxes."""
     rows = [(unit(o["box"], h, w), o) for o in objects]
     areas = [(x2 - x1) * (y2 - y1) for (x1, y1, x2, y2), _ in rows]
-    kept = sorted(sorted(range(len(rows)), key=lambda i: -areas[i])[:max_objects])
+    kept = largest(areas, [box for box, _ in rows], wanted, most)
     return tuple(
         Instance(i, o["label"], box, filled(o["box"], h, w), attributes=tuple(o.get("attributes", ())))
         for i, (box, o) in enumerate((rows[k] for k in kept), 1)

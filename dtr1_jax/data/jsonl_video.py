@@ -28,7 +28,18 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax.data import images, video
-from dtr1_jax.data.line_values import ANSWERS, Line, answer_ids, are_answers, are_rles, filled, is_box, is_named, unit
+from dtr1_jax.data.line_values import (
+    ANSWERS,
+    Line,
+    answer_ids,
+    are_answers,
+    are_rles,
+    filled,
+    is_box,
+    is_named,
+    largest,
+    unit,
+)  # fmt: skip
 from dtr1_jax.data.line_values import is_text as is_path
 from dtr1_jax.twin import masks, tracks
 from dtr1_jax.types import Example, Instance, Target, Video
@@ -108,11 +119,13 @@ def example(line: Line, max_objects: int, frames: int = FRAMES) -> Example:
             found, labelled = [_filled(track, numbers, h, w) for track in tracked], None
         else:
             found, labelled = _masks(line, numbers, h, w)
-        scene = _scene(line.objects, numbers, h, w, max_objects)
+        wanted = [boxes for boxes, _ in found] if line.form == "tracks" else []
+        scene = _scene(line.objects, np.array(wanted, np.float32), numbers, h, w, max_objects)
     except ValueError as error:
         raise images.ImageError(f"{line.where}: {error}") from None
     if line.form == "answers":
-        nothing = Target(np.zeros((h, w), bool), np.zeros((0, 4), np.float32), references=line.wanted)
+        empty = np.zeros((h, w), bool), np.zeros((0, 4), np.float32)
+        nothing = Target(*empty, references=line.wanted, choices=line.choices)
         return Example(line.uid, clip.frames[0], line.query, line.task, nothing, scene, media=(clip,))
     found = [(boxes, part) for boxes, part in found if part.any()]
     boxes = np.array([boxes for boxes, _ in found], np.float32).reshape(-1, t, 4)
@@ -184,8 +197,11 @@ def _masks(
     return found, labelled
 
 
-def _scene(objects: Sequence[dict], numbers: Sequence[int], h: int, w: int, most: int) -> tuple[Instance, ...]:
-    """The objects that are seen, in the order of the line; of too many, those with the largest boxes."""
+def _scene(
+    objects: Sequence[dict], wanted: np.ndarray, numbers: Sequence[int], h: int, w: int, most: int
+) -> tuple[Instance, ...]:
+    """The objects that are seen, in the order of the line; of too many, the wanted ones and then those with the largest
+    boxes."""
     rows = []
     for item in objects:
         track = (
@@ -194,7 +210,7 @@ def _scene(objects: Sequence[dict], numbers: Sequence[int], h: int, w: int, most
         boxes, parts = _filled(track, numbers, h, w)
         if boxes.any():
             rows.append((((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).max(), boxes, parts, item))
-    kept = sorted(sorted(range(len(rows)), key=lambda i: -rows[i][0])[:most])
+    kept = largest([area for area, *_ in rows], [boxes for _, boxes, *_ in rows], wanted, most)
     return tuple(
         Instance(
             i, item["label"], tuple(boxes[0].tolist()), parts[0], attributes=tuple(item.get("attributes", ())),

@@ -29,9 +29,11 @@ class Line:
     objects: tuple[dict[str, Any], ...]
     video: Path | None = None
     frames: tuple[int, ...] = ()
+    choices: tuple[str, ...] = ()
 
 
 ANSWERS = "a list of 1 to 64 strings that are not blank"
+CHOICES = "a list of 2 to 26 different strings that are not blank, among them the answers, for vqa alone"
 
 
 def is_text(value: Any) -> bool:
@@ -42,6 +44,18 @@ def is_text(value: Any) -> bool:
 def are_answers(value: Any) -> bool:
     """Whether it is a list of answers in words, at least one."""
     return isinstance(value, list) and 1 <= len(value) <= 64 and all(map(is_text, value))
+
+
+def are_choices(value: Any, answers: Any, task: str) -> bool:
+    """Whether it is a list of choices of a question, among which the answers are."""
+    if task != "vqa" or not are_answers(value) or not are_answers(answers) or not 2 <= len(value) <= 26:
+        return False
+    return len(set(value)) == len(value) and set(answers) <= set(value)
+
+
+def asked(query: str, choices: Sequence[str]) -> str:
+    """The query as it is put, with the choices behind it: "what is it? (A) a dog (B) a cat"."""
+    return " ".join([query, *(f"({chr(ord('A') + i)}) {choice}" for i, choice in enumerate(choices))])
 
 
 def is_box(value: Any) -> bool:
@@ -99,6 +113,13 @@ def filled(box: Sequence[float], h: int, w: int) -> np.ndarray:
     mask = np.zeros((h, w), bool)
     mask[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = True
     return mask
+
+
+def largest(areas: Sequence[float], places: Sequence, wanted: np.ndarray, most: int) -> list[int]:
+    """Indices, ascending, of at most `most` objects: those in the wanted places (boxes, of a video tracks) first, then
+    the largest."""
+    asked_for = [any(np.array_equal(np.float32(place), one) for one in wanted) for place in places]
+    return sorted(sorted(range(len(areas)), key=lambda i: (not asked_for[i], -areas[i]))[:most])
 
 
 def answer_ids(wanted: np.ndarray, scene: Sequence[Instance]) -> tuple[int, ...] | None:

@@ -115,7 +115,15 @@ def track_scores(answers: Sequence[np.ndarray], wanted: np.ndarray, labelled: np
     m = min(MAX_TRACKS, max(8, _power(max(map(len, padded)))))
     *pred_gmt4, wanted_nt4 = (over(_largest(x, m), m).astype(np.float32) for x in padded)
     pred_gmt4 = np.stack(pred_gmt4)
-    return jax.device_get(_track_iou(pred_gmt4, _there(pred_gmt4), wanted_nt4, _there(wanted_nt4)))
+    found_g = jax.device_get(_track_iou(pred_gmt4, _there(pred_gmt4), wanted_nt4, _there(wanted_nt4)))
+    *counts, wanted_count = (int(_there(x).any(1).sum()) for x in padded)
+    return found_g * [kept_share(count, wanted_count, m) for count in counts]
+
+
+def kept_share(answered: int, wanted: int, most: int) -> float:
+    """What a matched IoU of at most `most` on each side is worth where there were more: all of them count."""
+    more = max(answered, wanted)
+    return min(more, most) / more if more else 1.0
 
 
 def scene_tracks(example: Example, frames: int) -> np.ndarray:

@@ -138,8 +138,8 @@ def _texts(own, transcripts, examples, reward, readers) -> dict[str, np.ndarray]
     if "answer" in own:
         rows = np.flatnonzero(own["answer"])
         answers = [[said(t) for t in transcripts[b]] for b in rows]
-        references = [examples[b].target.references for b in rows]
-        columns["answer"][rows] = tokens.answer_scores(answers, references, tolerance=reward.tolerance)
+        references, choices = zip(*((examples[b].target.references, examples[b].target.choices) for b in rows))
+        columns["answer"][rows] = tokens.answer_scores(answers, references, choices, reward.tolerance)
     names = [[name for name in WORDS if name in own and own[name][b]] for b in range(shape[0])]
     cells = [(b, g) for b, e in enumerate(examples) if names[b] and e.target.references for g in range(shape[1])]
     if not cells:
@@ -182,20 +182,21 @@ def _accuracy(masks, boxes, twins, points_bg, known_bg):
         group_iou = jax.vmap(mask_iou, in_axes=(0, None, None))
         columns["mask_iou"] = jnp.where(points_bg & made_bg, jax.vmap(group_iou)(pred_bghw, target_bhw, valid_bhw), 0.0)
     group_iou = jax.vmap(matched_box_iou, in_axes=(0, 0, None, None))
-    if boxes is not None:
-        columns["box_iou"] = jnp.where(points_bg, jax.vmap(group_iou)(*boxes), 0.0)
-    if twins is not None:
-        columns["twin_iou"] = jnp.where(known_bg, jax.vmap(group_iou)(*twins), 0.0)
+    for name, found, counts_bg in (("box_iou", boxes, points_bg), ("twin_iou", twins, known_bg)):
+        if found is not None:
+            *arrays, kept_bg = found
+            columns[name] = jnp.where(counts_bg, kept_bg * jax.vmap(group_iou)(*arrays), 0.0)
     return columns
 
 
 @jax.jit
 def _points(boxes, points_bg):
     """float32[B, G]: the centres of the answer's boxes against the wanted boxes, see geometry.matched_points."""
-    pred_bgm4, pred_valid_bgm, target_bm4, target_valid_bm = boxes
+    pred_bgm4, pred_valid_bgm, target_bm4, target_valid_bm, kept_bg = boxes
     centre_bgm2 = (pred_bgm4[..., :2] + pred_bgm4[..., 2:]) / 2
     group = jax.vmap(jax.vmap(matched_points, in_axes=(0, 0, None, None)))
-    return jnp.where(points_bg, group(centre_bgm2, pred_valid_bgm, target_bm4, target_valid_bm), 0.0)
+    found_bg = group(centre_bgm2, pred_valid_bgm, target_bm4, target_valid_bm)
+    return jnp.where(points_bg, kept_bg * found_bg, 0.0)
 
 
 def _mask_arrays(results, examples, size):
@@ -225,7 +226,8 @@ def _mask_arrays(results, examples, size):
 def _box_arrays(pred, target):
     """Boxes of B x G completions float32[B, G, M, 4] with bool[B, G, M], of targets float32[B, M, 4] with bool[B, M].
 
-    M is a power of two, so that a run meets few shapes. Of more than MAX_BOXES boxes the largest are kept.
+    M is a power of two, so that a run meets few shapes. Of more than MAX_BOXES boxes the largest are kept; as last,
+    float32[B, G], by which what they match is multiplied, so that the others count.
 
     Args:
       pred: B lists of G times float[n, 4].
@@ -233,11 +235,12 @@ def _box_arrays(pred, target):
     """
     most = max([len(x) for group in pred for x in group] + [len(x) for x in target])
     m = min(MAX_BOXES, max(8, 1 << (most - 1).bit_length()))
+    kept_bg = np.array([[clips.kept_share(len(x), len(t), m) for x in group] for group, t in zip(pred, target)])
     pred = [[_pad(x, m) for x in group] for group in pred]
     target = [_pad(x, m) for x in target]
     pred_bgm4, pred_valid_bgm = (np.array([[p[i] for p in group] for group in pred]) for i in (0, 1))
     target_bm4, target_valid_bm = (np.array([t[i] for t in target]) for i in (0, 1))
-    return pred_bgm4, pred_valid_bgm, target_bm4, target_valid_bm
+    return pred_bgm4, pred_valid_bgm, target_bm4, target_valid_bm, kept_bg.astype(np.float32)
 
 
 def _seen(boxes):

@@ -20,6 +20,7 @@ from dtr1_jax.rewards.text import clean
 KINDS = ("number", "choice", "yesno", "open")
 WORDS = 32  # words of a text that count
 REFERENCES = 16  # references of a query that count
+PEOPLE = 4  # so many references are the answers of people, who may differ; of fewer any is right
 # Credit of an open answer that shares words with the target but is not it: so much of its token F1.
 PARTIAL = 0.5
 
@@ -86,14 +87,17 @@ def kind_of(references: Sequence[str], choices: Sequence[str] = ()) -> str:
 def typed(
     answer: str, references: Sequence[str], kind: str, choices: Sequence[str] = (), tolerance: float = 0.0
 ) -> float:
-    """The reward of an answer whose kind is not "open": the share of references that it agrees with, in [0, 1].
+    """The reward of an answer whose kind is not "open", in [0, 1].
+
+    1 where it agrees with one of fewer than PEOPLE references, any of which is right; of more, which people gave, it
+    is the VQA benchmark's accuracy.
 
     number  the only number in the answer, in digits or else as a word up to ten; right within `tolerance` times the
             size of the reference
     yesno   the first word of the answer that says yes or no
     choice  the letter that the answer gives ("B", "(b)", "B. the cat", "the answer is B") or the words of a choice
 
-    With one reference it is 0 or 1. Raises ValueError for a kind that is not one of these; no answer makes it raise.
+    Raises ValueError for a kind that is not one of these; no answer makes it raise.
     """
     if kind not in ("number", "yesno", "choice"):
         raise ValueError(f"kind: expected number, yesno or choice, got {kind!r}")
@@ -102,9 +106,10 @@ def typed(
     if mine is None or not others:
         return 0.0
     if kind == "number":
-        close = [o is not None and abs(mine - o) <= tolerance * abs(o) * (1 + 1e-9) for o in others]
-        return sum(close) / len(close)
-    return sum(mine == other for other in others) / len(others)
+        same = sum(o is not None and abs(mine - o) <= tolerance * abs(o) * (1 + 1e-9) for o in others)
+    else:
+        same = sum(mine == other for other in others)
+    return benchmark.agreement(same, len(others)) if len(others) >= PEOPLE else float(same > 0)
 
 
 def the_number(text: str) -> float | None:
@@ -149,8 +154,7 @@ def answer_scores(
     """float32[B, G], each in [0, 1]: the VQA reward of B groups of G answers.
 
     Typed answers (`kind_of`) as `typed` has it. An open answer earns the best of: the VQA benchmark's accuracy, where
-    people gave several answers (4 or more); 1 where it is one of fewer answers after normalisation; PARTIAL times the
-    best token F1.
+    there are PEOPLE references or more; 1 where it is one of fewer after normalisation; PARTIAL times the best token F1.
 
     Args:
       answers: the texts; None where there is none to judge (unsound, or in another task's form), which earns 0.
@@ -199,7 +203,7 @@ def _open(answers: list[str], references: list[Sequence[str]]) -> np.ndarray:
     people_n = np.array([min(len(right), REFERENCES) for right in references])
     # The mean over the subsets that leave one person out, as in benchmarks/vqa.py.
     soft_n = (agree_n * np.clip((agree_n - 1) / 3, 0, 1) + (people_n - agree_n) * np.clip(agree_n / 3, 0, 1)) / people_n
-    right_n = np.where(people_n >= 4, soft_n, agree_n > 0)
+    right_n = np.where(people_n >= PEOPLE, soft_n, agree_n > 0)
     return np.maximum(right_n, PARTIAL * f1_n).astype(np.float32)
 
 
