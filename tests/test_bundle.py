@@ -13,7 +13,7 @@ from test_gguf import write as write_gguf
 from configs import default
 from dtr1_jax import bundle, config, mesh
 from dtr1_jax.data import tokens
-from dtr1_jax.models import named, policy, spec, weights
+from dtr1_jax.models import gguf, named, policy, spec, weights
 from dtr1_jax.twin.text import Frame
 
 
@@ -150,15 +150,18 @@ def test_weights_on_a_mesh_in_the_dtype_asked_for(tmp_path):
     assert len(jax.tree.leaves(shipped)[0].sharding.device_set) == jax.device_count()
 
 
-def test_a_gguf_file(tmp_path):
-    path = write_gguf(tmp_path / "m.gguf", template="{{ messages[0].content }}<|im_end|>")
+@pytest.mark.parametrize("family", gguf.ARCHITECTURES)
+def test_a_gguf_file(tmp_path, family):
+    path = write_gguf(tmp_path / "m.gguf", family, template="{{ messages[0].content }}<|im_end|>")
     c = of_files(path, weights_dtype="float32")
     made = bundle.load(c)
-    assert (made.spec.layers, made.spec.qk_norm, made.style.geometry) == (2, False, None)
+    assert (made.spec.layers, made.style.geometry) == (2, None)
+    assert (made.spec.qk_norm, made.spec.qkv_bias) == (family == "qwen3", family == "qwen2")
     assert made.style.tokenizer.decode(made.style.tokenizer.encode("the 12")) == "the 12"
-    assert bundle.read_weights(c, made)["decoder"]["q"]["kernel"].shape == (2, 64, 64)
+    q = bundle.read_weights(c, made)["decoder"]["q"]
+    assert q["kernel"].shape == (2, 64, 64) and ("bias" in q) == (family == "qwen2")
     with pytest.raises(tokens.TokenizerError, match=r"n\.gguf: no chat template"):
-        bundle.load(of_files(write_gguf(tmp_path / "n.gguf", template=None)))
+        bundle.load(of_files(write_gguf(tmp_path / "n.gguf", family, template=None)))
 
 
 def test_named_sizes_must_be_those_of_the_files(tmp_path, monkeypatch):
@@ -200,6 +203,12 @@ def test_bad_configs_name_file_and_field(tmp_path, changes, fault):
     edit(tmp_path / "config.json", **changes)
     with pytest.raises(weights.WeightsError, match=fault):
         bundle.load(of_files(tmp_path))
+
+
+def test_a_null_for_the_quantisation(tmp_path):
+    write(tmp_path, quantization_config=None)
+    assert "quantization_config" in json.loads((tmp_path / "config.json").read_text())
+    assert bundle.load(of_files(tmp_path)).spec.layers == 2
 
 
 def test_tokenizers_that_do_not_fit(tmp_path):

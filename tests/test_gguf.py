@@ -42,7 +42,10 @@ def tensors(family, seed=0):
     return out
 
 
-def write(path, family="llama", kinds=None, arrays=None, leave_out=(), pre="smollm", template="{{ 1 }}", **changes):
+def write(
+    path, family="llama", kinds=None, arrays=None, leave_out=(), pre="smollm", template="{{ 1 }}", words=WORDS,
+    types=TYPES, merges=MERGES, **changes,
+):  # fmt: skip
     """A GGUF file; `kinds` gives the encoding of tensors by name (F32 otherwise), `changes` other metadata."""
     out = gguf.GGUFWriter(path, family)
     values = {
@@ -58,9 +61,9 @@ def write(path, family="llama", kinds=None, arrays=None, leave_out=(), pre="smol
     out.add_float32(f"{family}.rope.freq_base", 1e5)
     out.add_tokenizer_model("gpt2")
     out.add_tokenizer_pre(pre)
-    out.add_token_list(WORDS)
-    out.add_token_types(TYPES)
-    out.add_token_merges(MERGES)
+    out.add_token_list(words)
+    out.add_token_types(types)
+    out.add_token_merges(merges)
     out.add_eos_token_id(0)
     if template:
         out.add_chat_template(template)
@@ -224,8 +227,8 @@ def test_sizes_in_the_words_of_config_json(tmp_path):
         "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "vocab_size": VOCAB, "hidden_size": WIDTH,
         "intermediate_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
         "num_key_value_heads": KV, "head_dim": 16, "hidden_act": "silu", "max_position_embeddings": 512,
-        "rms_norm_eps": 1e-5, "rope_theta": 1e5, "tie_word_embeddings": True, "attention_bias": False,
-        "use_sliding_window": False, "bos_token_id": None, "eos_token_id": 0,
+        "rms_norm_eps": 1e-5, "rope_theta": 1e5, "tie_word_embeddings": True, "use_sliding_window": False,
+        "bos_token_id": None, "eos_token_id": 0,
     }  # fmt: skip
     arrays = tensors("qwen3") | {"output.weight": np.zeros((VOCAB, WIDTH), np.float32)}
     assert not reader.open_file(write(tmp_path / "u.gguf", "qwen3", arrays=arrays)).config["tie_word_embeddings"]
@@ -262,11 +265,29 @@ def test_tokenizers_that_are_not_known(tmp_path, pre, fault):
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
+        ({"types": TYPES[:5]}, rf"tokenizer\.ggml\.token_type: expected {VOCAB} types, one for each token, got 5"),
+        ({"types": ["3"] * VOCAB}, r"tokenizer\.ggml\.token_type: expected a list of int, got '3' in it"),
+        ({"words": [7] * VOCAB}, r"tokenizer\.ggml\.tokens: expected a list of str, got 7 in it"),
+        ({"words": ["!"] * VOCAB}, f"{VOCAB} tokens, of which 1 differ"),
+        ({"merges": [7]}, r"tokenizer\.ggml\.merges: expected a list of str, got 7 in it"),
+        ({"merges": ["the"]}, "tokens and merges do not fit"),
+    ],
+)
+def test_tokens_that_do_not_fit(tmp_path, changes, fault):
+    with pytest.raises(WeightsError, match=fault) as error:
+        reader.tokenizer(write(tmp_path / "m.gguf", **changes))
+    assert str(error.value).startswith(str(tmp_path / "m.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
         ({"family": "gemma"}, "unknown architecture 'gemma'; expected one of llama, qwen2, qwen3"),
         ({"leave_out": ("embedding_length",)}, r"no llama\.embedding_length in the metadata"),
         ({"leave_out": ("eps",)}, r"no llama\.attention\.layer_norm_rms_epsilon"),
         ({"embedding_length": "64"}, r"llama\.embedding_length: expected int, got '64'"),
-        ({"embedding_length": 0}, "expected a width and heads of at least 1, got 0"),
+        ({"embedding_length": 0}, r"llama\.embedding_length: expected at least 1, got 0"),
+        ({"attention__head_count_kv": 0}, r"llama\.attention\.head_count_kv: expected at least 1, got 0"),
         ({"vocab_size": 5}, rf"token_embd\.weight: expected shape \[5, 64\] by the metadata, got \[{VOCAB}, 64\]"),
         ({"rope__scaling__type": "yarn"}, "rotary scaling 'yarn' is not known"),
         ({"attention__head_count": 48}, r"blk\.0\.attn_q\.weight: 64 rows can not be cut into 48 heads"),
@@ -283,9 +304,24 @@ def test_files_that_do_not_fit(tmp_path, changes, fault):
 def test_missing_and_unknown_tensors(tmp_path):
     arrays = tensors("llama")
     arrays["blk.9.magic.weight"] = arrays.pop("blk.1.ffn_up.weight")
+    arrays["magic"] = np.zeros(2, np.float32)
     with pytest.raises(WeightsError, match=r"missing model\.layers\.1\.mlp\.up_proj\.weight") as error:
         load(write(tmp_path / "m.gguf", arrays=arrays), "llama")
     assert "left over blk.9.magic.weight in m.gguf" in str(error.value)
+    assert "left over magic in m.gguf" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("token_embd", r"token_embd\.weight: expected shape \[0, 64\] by the metadata, got \[\]"),
+        ("blk.1.attn_k", r"blk\.1\.attn_k\.weight: 1 rows can not be cut into 2 heads"),
+    ],
+)
+def test_tensors_without_axes(tmp_path, name, fault):
+    arrays = tensors("llama") | {f"{name}.weight": np.array(1, np.float32)}
+    with pytest.raises(WeightsError, match=fault):
+        reader.open_file(write(tmp_path / "m.gguf", arrays=arrays))
 
 
 def test_truncated_and_foreign_files(tmp_path):
@@ -307,9 +343,14 @@ def test_truncated_and_foreign_files(tmp_path):
 def test_counts_beyond_the_file(tmp_path):
     path = write(tmp_path / "m.gguf")
     whole = bytearray(path.read_bytes())
-    for at in (8, 16):  # number of tensors, number of metadata
+    types = b"tokenizer.ggml.token_type"
+    array = whole.index(types) + len(types) + 4
+    assert struct.unpack_from("<IQ", whole, array) == (gguf.GGUFValueType.INT32, VOCAB)
+    count = struct.pack("<Q", 2**62)
+    # number of tensors, number of metadata, length of an array, an array of bytes: its items end where the file does
+    for at, put in ((8, count), (16, count), (array + 4, count), (array, bytes(4) + count)):
         broken = whole.copy()
-        broken[at : at + 8] = struct.pack("<Q", 2**62)
+        broken[at : at + len(put)] = put
         path.write_bytes(broken)
         with pytest.raises(WeightsError, match="can not be read as GGUF"):
             reader.open_file(path)

@@ -89,6 +89,7 @@ FLAT = {  # Qwen2.5-VL in the manner of the hub: the decoder's sizes at the top
         "fullatt_block_indexes": [1, 3], "tokens_per_second": 2, "temporal_patch_size": 2,
     },
 }  # fmt: skip
+TOWER = {name: value for name, value in FLAT["vision_config"].items() if name != "window_size"}
 NESTED = {  # Qwen3-VL
     "architectures": ["Qwen3VLForConditionalGeneration"], "model_type": "qwen3_vl", "tie_word_embeddings": False,
     "text_config": {
@@ -135,6 +136,9 @@ def test_spec_of_qwen3_vl():
     [
         (SMOLLM2, "model_type", "mamba", r"model_type 'mamba' is not supported; expected one of llama, qwen2"),
         (SMOLLM2, "model_type", None, "model_type None"),
+        (SMOLLM2, "model_type", ["llama"], r"model_type \['llama'\] is not supported; expected one of llama, qwen2"),
+        (SMOLLM2, "architectures", 5, "architectures: expected a list of names, got 5"),
+        (SMOLLM2, "architectures", [None], r"architectures: expected a list of names, got \[None\]"),
         (SMOLLM2, "architectures", ["LlamaForSequenceClassification"], "does not generate text"),
         (SMOLLM2, "rope_scaling", {"rope_type": "llama3", "factor": 8.0}, "rope_type = 'llama3' is not supported"),
         (SMOLLM2, "rope_scaling", {"type": "yarn"}, r"rope_scaling\.type = 'yarn'"),
@@ -146,6 +150,8 @@ def test_spec_of_qwen3_vl():
         (SMOLLM2, "mlp_bias", True, "mlp_bias = True"),
         (SMOLLM2, "use_sliding_window", True, "use_sliding_window = True"),
         (SMOLLM2, "layer_types", ["full_attention", "sliding_attention"], "expected full_attention everywhere"),
+        (SMOLLM2, "layer_types", 7, "layer_types: expected a list of names, got 7"),
+        (NESTED, "text_config.layer_types", [["full_attention"]], r"layer_types: expected a list of names, got \[\["),
         (SMOLLM2, "quantization_config", {"quant_method": "fp8"}, "quantization_config"),
         (SMOLLM2, "vocab_size", None, "vocab_size: expected a positive integer, got None"),
         (SMOLLM2, "num_hidden_layers", 3.5, "num_hidden_layers: expected a positive integer, got 3.5"),
@@ -154,6 +160,7 @@ def test_spec_of_qwen3_vl():
         (FLAT, "rope_scaling.mrope_section", [2, 3, 4], r"sections \(2, 3, 4\) must sum to head_dim / 2 = 8"),
         (FLAT, "vision_config", None, "vision_config: expected the tower's sizes, got None"),
         (FLAT, "vision_config.window_size", 27, "window_size = 27 is less than a token's 28"),
+        (FLAT, "vision_config", {**TOWER, "patch_size": 64}, "window_size = 112 is less than a token's 128"),
         (FLAT, "vision_config.fullatt_block_indexes", [3, 4], r"full_layers = \(3, 4\): expected rising numbers"),
         (FLAT, "vision_config.out_hidden_size", 32, "out_hidden_size = 32 is not the decoder's hidden_size = 64"),
         (FLAT, "vision_config.hidden_act", "quick_gelu", r"vision_config\.hidden_act = 'quick_gelu'"),

@@ -65,12 +65,13 @@ def open_file(path: str | Path) -> Stored:
         shape = tuple(int(n) for n in reversed(entry.shape))
         tensors[name] = Tensor(path, shape, kind, entry.name)
         order = None
-        part = entry.name.split(".")[-2]
+        part = f".{entry.name}".split(".")[-2]
         if config["model_type"] == "llama" and part in heads:
-            if shape[0] % (2 * heads[part]):
-                faults.append(f"{entry.name}: {shape[0]} rows can not be cut into {heads[part]} heads")
+            rows = shape[0] if shape else 1
+            if rows % (2 * heads[part]):
+                faults.append(f"{entry.name}: {rows} rows can not be cut into {heads[part]} heads")
             else:
-                order = _llama_order(shape[0], heads[part])
+                order = _llama_order(rows, heads[part])
         entries[name] = (entry.data, entry.tensor_type, order)
     if faults:
         raise WeightsError(f"{path}: " + shortened(faults))
@@ -98,15 +99,19 @@ def tokenizer(path: str | Path) -> Any:
             f"{path}: the tokenizer is of model {model!r} and pre {pre!r}; expected gpt2 and one of "
             f"{', '.join(PRETOKENIZERS)}. Use the checkpoint's Hugging Face folder instead"
         )
-    words = data.get("tokenizer.ggml.tokens", list)
-    types = data.get("tokenizer.ggml.token_type", list, [1] * len(words))
-    merges = [tuple(pair.split(" ")) for pair in data.get("tokenizer.ggml.merges", list)]
+    words = data.items("tokenizer.ggml.tokens", str)
+    types = data.items("tokenizer.ggml.token_type", int, [1] * len(words))
+    merges = [tuple(pair.split(" ")) for pair in data.items("tokenizer.ggml.merges", str)]
+    if len(types) < len(words):
+        raise WeightsError(
+            f"{path}: tokenizer.ggml.token_type: expected {len(words)} types, one for each token, got {len(types)}"
+        )
     while words and types[len(words) - 1] == _UNUSED:  # names without a meaning, for rows that pad the embedding
         words.pop()
     vocab = {word: i for i, word in enumerate(words)}
     try:
-        if len(vocab) != len(words) or len(types) < len(words):
-            raise ValueError(f"{len(words)} tokens, of which {len(vocab)} differ, with {len(types)} types")
+        if len(vocab) != len(words):
+            raise ValueError(f"{len(words)} tokens, of which {len(vocab)} differ")
         made = Tokenizer(models.BPE(vocab, merges, fuse_unk=False, byte_fallback=False, ignore_merges=False))
     except Exception as error:  # the library raises bare Exception for merges that do not fit
         raise WeightsError(f"{path}: the tokenizer's tokens and merges do not fit: {error}") from error
@@ -160,15 +165,37 @@ class _Metadata:
             raise WeightsError(f"{self.path}: {name}: expected {kind.__name__}, got {value!r:.80}")
         return value
 
+    def items(self, name: str, kind: type, default: Any = ...) -> list:
+        """A list of `kind`. Raises WeightsError where it is missing without a default, or has others."""
+        values = self.get(name, list, default)
+        for value in values:
+            if not isinstance(value, kind):
+                raise WeightsError(f"{self.path}: {name}: expected a list of {kind.__name__}, got {value!r:.80} in it")
+        return values
+
+    def size(self, name: str, default: Any = ...) -> int:
+        """A size of the metadata. Raises WeightsError where it is missing without a default, or less than 1."""
+        value = self.get(name, int, default)
+        if value < 1:
+            raise WeightsError(f"{self.path}: {name}: expected at least 1, got {value}")
+        return value
+
 
 def _reader(path: Path):
     import gguf
+
+    class Reader(gguf.GGUFReader):
+        def _get(self, offset, dtype, count=1, **others):  # past the end it gives nothing: arrays would never end
+            end = int(offset) + np.dtype(dtype).itemsize * int(count)
+            if end > len(self.data):
+                raise ValueError(f"expected at least {end} bytes, got {len(self.data)}")
+            return super()._get(offset, dtype, count, **others)
 
     if not path.is_file():
         raise WeightsError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected a .gguf file")
     try:
         with np.errstate(all="ignore"):
-            return gguf.GGUFReader(path)
+            return Reader(path)
     except Exception as error:  # what the parser trips over in a broken file may be anything
         raise WeightsError(
             f"{path}: can not be read as GGUF ({type(error).__name__}: {error}); is it complete?"
@@ -184,14 +211,12 @@ def _config(path: Path, reader) -> dict[str, Any]:
     scaling = data.get(f"{family}.rope.scaling.type", str, "none")
     if scaling != "none":
         raise WeightsError(f"{path}: rotary scaling {scaling!r} is not known here; expected none")
-    width, heads = data.get(f"{family}.embedding_length", int), data.get(f"{family}.attention.head_count", int)
-    if width < 1 or heads < 1:
-        raise WeightsError(f"{path}: expected a width and heads of at least 1, got {width} and {heads}")
+    width, heads = data.size(f"{family}.embedding_length"), data.size(f"{family}.attention.head_count")
     shapes = {t.name: [int(n) for n in t.shape] for t in reader.tensors}
     table = shapes.get("token_embd.weight")
     if table is None:
         raise WeightsError(f"{path}: missing token_embd.weight")
-    vocab = data.get(f"{family}.vocab_size", int, table[-1])
+    vocab = data.get(f"{family}.vocab_size", int, table[-1] if table else 0)
     if table != [width, vocab]:
         raise WeightsError(
             f"{path}: token_embd.weight: expected shape {[vocab, width]} by the metadata, got {table[::-1]}"
@@ -205,14 +230,13 @@ def _config(path: Path, reader) -> dict[str, Any]:
         "intermediate_size": data.get(f"{family}.feed_forward_length", int),
         "num_hidden_layers": data.get(f"{family}.block_count", int),
         "num_attention_heads": heads,
-        "num_key_value_heads": data.get(f"{family}.attention.head_count_kv", int, heads),
+        "num_key_value_heads": data.size(f"{family}.attention.head_count_kv", heads),
         "head_dim": data.get(f"{family}.attention.key_length", int, width // heads),
         "hidden_act": "silu",
         "max_position_embeddings": data.get(f"{family}.context_length", int),
         "rms_norm_eps": float(f"{eps:.7g}"),  # stored in 32 bits
         "rope_theta": data.get(f"{family}.rope.freq_base", float, 10000.0),
         "tie_word_embeddings": "output.weight" not in shapes,
-        "attention_bias": False,
         "use_sliding_window": False,
         "bos_token_id": data.get("tokenizer.ggml.bos_token_id", int, None),
         "eos_token_id": data.get("tokenizer.ggml.eos_token_id", int, None),

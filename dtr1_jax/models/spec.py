@@ -162,9 +162,9 @@ def from_hf(config: dict) -> Spec:
     would change the logits and is not implemented (scaled rotary positions, sliding windows, quantised weights, ...).
     """
     kind = config.get("model_type")
-    if kind not in _TEXT:
+    if not isinstance(kind, str) or kind not in _TEXT:
         raise SpecError(f"model_type {kind!r} is not supported; expected one of {', '.join(_TEXT)}")
-    for name in config.get("architectures") or ():
+    for name in _names(config, "architectures"):
         if not name.endswith(("ForCausalLM", "ForConditionalGeneration")):
             raise SpecError(f"architectures: {name} does not generate text; expected ...ForCausalLM or the like")
     text = config
@@ -186,8 +186,9 @@ def from_hf(config: dict) -> Spec:
         "rope_interleaved": (None, False),
         "partial_rotary_factor": (None, 1, 1.0),
     })  # fmt: skip
-    if set(text.get("layer_types") or ()) - {"full_attention"}:
-        raise SpecError(f"layer_types: expected full_attention everywhere, got {sorted(set(text['layer_types']))}")
+    layers = set(_names(text, "layer_types"))
+    if layers - {"full_attention"}:
+        raise SpecError(f"layer_types: expected full_attention everywhere, got {sorted(layers)}")
     _refuse(rope, "rope_scaling.", {
         "rope_type": (None, "default", "mrope"), "type": (None, "default", "mrope"),
         "partial_rotary_factor": (None, 1, 1.0),
@@ -244,11 +245,10 @@ def _vision(config, kind, width):
     }
     try:
         if gated:
-            window = _size(v, "window_size", 112, "vision_config.") // merge // patch
+            pixels = _size(v, "window_size", 112, "vision_config.")
+            window = pixels // merge // patch
             if not window:
-                raise SpecError(
-                    f"vision_config.window_size = {v['window_size']} is less than a token's {merge * patch}"
-                )
+                raise SpecError(f"vision_config.window_size = {pixels} is less than a token's {merge * patch}")
             return VisionSpec(
                 **common,
                 side=0,
@@ -290,6 +290,15 @@ def _dict(config, name):
     if not isinstance(value, dict | None):
         raise SpecError(f"{name}: expected an object, got {value!r}")
     return dict(value or {})
+
+
+def _names(config, name):
+    value = config.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list | tuple) or not all(isinstance(x, str) for x in value):
+        raise SpecError(f"{name}: expected a list of names, got {value!r}")
+    return value
 
 
 def _given(config, name):

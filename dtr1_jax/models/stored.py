@@ -56,8 +56,8 @@ def open_folder(folder: str | Path) -> Stored:
     """
     folder = Path(folder)
     config = read_json(folder / "config.json", "the sizes of the model")
-    if "quantization_config" in config:
-        method = config["quantization_config"]
+    method = config.get("quantization_config")
+    if method is not None:
         method = method.get("quant_method", "?") if isinstance(method, dict) else method
         raise WeightsError(
             f"{folder / 'config.json'}: the weights are quantised ({method}), which can not be trained here; take the "

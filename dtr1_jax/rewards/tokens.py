@@ -154,7 +154,7 @@ def answer_scores(
     """float32[B, G], each in [0, 1]: the VQA reward of B groups of G answers.
 
     Typed answers (`kind_of`) as `typed` has it. An open answer earns the best of: the VQA benchmark's accuracy, where
-    there are PEOPLE references or more; 1 where it is one of fewer after normalisation; PARTIAL times the best token F1.
+    there are PEOPLE references or more; 1 where it is one of fewer, after normalisation; PARTIAL times the best F1.
 
     Args:
       answers: the texts; None where there is none to judge (unsound, or in another task's form), which earns 0.
