@@ -46,8 +46,10 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.policy.weights_dtype = "float32"
     c.policy.max_pixels = 96 * 96  # a picture is shrunk, keeping its shape, to at most so many; 0 = as is usual for it
     c.policy.video_pixels = 0  # the same for a video (Qwen3-VL) or each of its frames (Qwen2.5-VL)
-    c.policy.fps = 0.0  # frames a second that are taken of a video; 0 = as the processor says
-    c.policy.max_frames = 0  # frames that are taken of a video, at most; 0 = as the processor says
+    # frames of a video a second, and at most, that --mode=infer takes; 0 = as the processor says. Of the videos of data
+    # data.frames are taken, or those that a line names
+    c.policy.fps = 0.0
+    c.policy.max_frames = 0
     c.policy.prompt_tokens = 96  # length to which prompts are padded, tokens; a longer prompt is an error
     # brief: the query, after "point: ", or "in words: " where the answer is text (a policy that was cold-started);
     # full: explains the format; example: the query, after worked examples (a small policy that was not cold-started;
@@ -197,6 +199,8 @@ def published(c: ConfigDict) -> None:
     """What differs for the policies of others: they are large, were never cold-started, and are trained by LoRA."""
     c.policy.dtype = c.policy.weights_dtype = "bfloat16"
     c.policy.max_pixels = 512 * 28**2  # 512 vision tokens of Qwen2.5-VL, 392 of Qwen3-VL
+    c.policy.max_frames = 8  # of a video: at most 512 vision tokens of Qwen2.5-VL, 196 of Qwen3-VL
+    c.policy.video_pixels = (512 if "qwen3" in c.policy.name else 128) * 28**2
     c.policy.prompt_tokens = 1024
     c.policy.prompt = "full"
     if "_vl_" not in c.policy.name and c.policy.name != "auto":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -20,6 +21,7 @@ ASSETS = Path(__file__).parent / "assets"
 OURS = "policy.safetensors"
 FRAMES = 4  # that a policy of ours takes of a video, where nothing else is said
 AUTO = "auto"  # name of a policy whose sizes are those of its files, whatever they are
+_FILES = (".safetensors", ".gguf")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 # what is taken from the hub: numbers and text, no pickles and no code
 _WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt"]
@@ -96,22 +98,34 @@ def weights_path(config: Config) -> Path:
             )
         return shipped
     path = Path(given).expanduser()
-    if not path.exists() and not path.parent.exists() and _HUB_ID.fullmatch(given):
+    if is_hub_id(given):
         path = download(given)
+    elif not path.exists() and path.suffix not in _FILES:
+        raise ConfigError(
+            f"config.policy.path = {given!r}: no such file or folder; expected a folder with config.json and "
+            "safetensors, a .gguf file, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
+        )
     if path.name == stored.SINGLE and (path.parent / "config.json").is_file():
         return path.parent
-    if path.is_dir() and not (path / "config.json").is_file():
+    ours = name != AUTO and name not in named.CONFIGS
+    if path.is_dir() and not (path / "config.json").is_file() and (ours or (path / OURS).is_file()):
         return path / OURS
     return path
 
 
-def download(hub_id: str) -> Path:
-    """The folder with a snapshot of a hub repository ("org/name" or "org/name@revision"). Raises ConfigError."""
+def is_hub_id(path: str) -> bool:
+    """Whether config.policy.path can only be the name of a hub repository: "org/name" or "org/name@revision"."""
+    return bool(_HUB_ID.fullmatch(path)) and not Path(path).exists() and Path(path).suffix not in _FILES
+
+
+def download(hub_id: str, wanted: Sequence[str] = tuple(_WANTED)) -> Path:
+    """The folder with a snapshot of a hub repository ("org/name" or "org/name@revision"), of it the files that match a
+    pattern of `wanted`. Raises ConfigError."""
     import huggingface_hub
 
     name, _, revision = hub_id.partition("@")
     try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=_WANTED))
+        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=[*wanted]))
     except Exception as error:  # of the network, the hub, the disk
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(
@@ -186,8 +200,8 @@ def _spec(config: Config, where: Path, opened) -> spec.Spec:
 def _tokenizer(config: Config, where: Path, opened) -> tokens.Tokenizer:
     if opened is not None:
         return tokens.load(where) if where.is_dir() else tokens.wrap(gguf.tokenizer(where), where)
-    beside = where.parent
-    return tokens.load(beside if (beside / "tokenizer.json").is_file() else ASSETS / config.policy.name)
+    beside, shipped = where.parent, ASSETS / config.policy.name
+    return tokens.load(beside if (beside / "tokenizer.json").is_file() or not shipped.is_dir() else shipped)
 
 
 def _videos(c: Policy) -> vision.VideoRule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from dtr1_jax.types import TASKS, Example, Target, Video
 log = logging.getLogger(__name__)
 
 _SEEN = np.ndarray | Video
+# What a policy of ours was cold-started with: the settings of a task alone may have less room than a video or a summary
+PROMPT_TOKENS, NEW_TOKENS = 208, 224
 
 
 def run(
@@ -49,6 +52,8 @@ def run(
     bundle = bundles.load(c)
     paths = ([video] if video else []) + _paths(image)
     shown = _shown(c, bundle, paths, video)
+    if bundle.stored is None:
+        c, bundle = _with_room(c, bundle, shown)
     pixels = media.first_frame(shown)
     nothing = Target(np.zeros(pixels.shape[:2], bool), np.zeros((0, 4), np.float32))
     words = query.strip().lower() if c.policy.prompt == "brief" else query.strip()  # the cold start's are lower case
@@ -84,6 +89,17 @@ def _shown(c: config.Config, bundle: bundles.Bundle, paths: list[str], video: st
         return tuple(media.load(path, geometry) for path in paths)
     film = videos.load(video, geometry.video, geometry.temporal_patch)
     return (film, *(media.load(path, geometry) for path in paths[1:]))
+
+
+def _with_room(
+    c: config.Config, bundle: bundles.Bundle, shown: Sequence[_SEEN]
+) -> tuple[config.Config, bundles.Bundle]:
+    """Both with prompts and completions of at least PROMPT_TOKENS and NEW_TOKENS, and as many frames as are shown."""
+    style, rollout = bundle.style, c.rollout
+    frames = sum(len(one.frames) if isinstance(one, Video) else 1 for one in shown)
+    style = dataclasses.replace(style, length=max(style.length, PROMPT_TOKENS), frames=max(style.frames, frames))
+    rollout = dataclasses.replace(rollout, new_tokens=max(rollout.new_tokens, NEW_TOKENS))
+    return dataclasses.replace(c, rollout=rollout), dataclasses.replace(bundle, style=style)
 
 
 def _paths(named: str | Sequence[str] | None) -> list[str]:

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from dtr1_jax import bundle as bundles
 from dtr1_jax import config, mesh, train
 from dtr1_jax.data import sources
-from dtr1_jax.models import int8, layers, named, policy, spec
+from dtr1_jax.models import int8, layers, named, policy, spec, stored
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.rl import optim
 
@@ -74,16 +74,18 @@ def run(c: config.Config) -> str:
 
 
 def sizes(c: config.Config) -> Spec:
-    """The policy's spec by its name, or by config.json in the folder config.policy.path. No weights are needed."""
-    file = Path(c.policy.path).expanduser() / "config.json"
-    if c.policy.path and file.is_file():
-        try:
-            return spec.from_hf(json.loads(file.read_text("utf-8")))
-        except ValueError as error:  # not JSON, or a policy that can not be run
-            raise config.ConfigError(f"config.policy.path: {file}: {error}") from error
-    if c.policy.path:
+    """The policy's spec by its name, or by config.json of the folder or hub repository config.policy.path. No weights
+    are needed, nor fetched."""
+    path, name = c.policy.path, c.policy.name
+    if not path or (bundles.is_hub_id(path) and name != bundles.AUTO):
+        return named.get(name)
+    folder = bundles.download(path, ["config.json"]) if bundles.is_hub_id(path) else Path(path).expanduser()
+    if not (folder / "config.json").is_file():
         return bundles.load(c).spec
-    return named.get(c.policy.name)
+    try:
+        return spec.from_hf(stored.read_json(folder / "config.json", "the sizes of the model"))
+    except ValueError as error:  # not JSON, or a policy that can not be run
+        raise config.ConfigError(f"config.policy.path: {folder / 'config.json'}: {error}") from error
 
 
 def plan(c: config.Config, shape: Spec) -> dict[str, Any]:
@@ -146,13 +148,18 @@ def load(c: config.Config, shape: Spec, device_mesh: Any) -> Load:
 
 
 def _patches(c, shape):
-    """Of one picture, or the frames of a video, as large as they may be; their tokens must fit into the prompt."""
+    """Of one picture, or the frames of a video, as large as they may be; their tokens must fit into the prompt. JSON
+    lines may bring either."""
     tower = shape.vision
-    if tower is None or c.policy.constructor == "given":
+    if tower is None:
         return 0
-    most = c.policy.prompt_tokens * tower.merge**2
-    one = c.policy.max_pixels // tower.patch**2
-    return min(most, sources.frames(c.data) * one) if c.policy.max_pixels else most
+    most, frames = c.policy.prompt_tokens * tower.merge**2, sources.frames(c.data)
+    pixels = c.policy.max_pixels
+    if frames > 1:
+        pixels = c.policy.video_pixels or pixels * (c.policy.name in spec.SPECS)
+    if c.data.source == "jsonl" or not pixels:
+        return most
+    return min(most, frames * pixels // tower.patch**2)
 
 
 def resident(c: config.Config, shape: Spec, device_mesh: Any) -> tuple[dict[str, int], dict[str, int]]:

@@ -265,6 +265,24 @@ def test_hub_ids_are_downloaded_without_code_or_pickles(tmp_path, monkeypatch):
     assert not any(pattern.endswith((".py", ".bin", "*")) for pattern in asked["allow_patterns"])
 
 
+def test_a_hub_id_is_one_also_beside_a_folder_of_its_first_half(tmp_path, monkeypatch):
+    write(tmp_path / "snapshot")
+    (tmp_path / "Qwen").mkdir()
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(tmp_path / "snapshot"))
+    monkeypatch.chdir(tmp_path)
+    assert bundle.load(of_files("Qwen/Tiny")).spec.layers == 2
+
+
+def test_paths_that_are_not_there(tmp_path):
+    with pytest.raises(config.ConfigError, match=r"models/Qwen2.5-VL-3X': no such file or folder; expected a folder"):
+        bundle.load(of_files(tmp_path / "models" / "Qwen2.5-VL-3X", "qwen2_5_vl_3b"))
+    (tmp_path / "shards").mkdir()
+    with pytest.raises(weights.WeightsError, match=r"shards/config.json: no such file"):
+        bundle.load(of_files(tmp_path / "shards", "qwen2_5_vl_3b"))
+    with pytest.raises(tokens.TokenizerError, match=r"shards"):
+        bundle.load(of_files(tmp_path / "shards" / "policy.safetensors", "qwen3_4b"))
+
+
 def test_no_network_says_how_to_fetch(tmp_path, monkeypatch):
     def snapshot_download(name, **_):
         raise ConnectionError("no route to host")

@@ -9,6 +9,7 @@ import pytest
 import tiny
 from PIL import Image
 
+from configs import seg
 from dtr1_jax import answers, config, draw, infer
 from dtr1_jax.data import prompts
 from dtr1_jax.data.images import ImageError
@@ -268,3 +269,17 @@ def test_a_strip_that_no_mp4_can_hold_still_has_its_gif(tmp_path, caplog):
     answers.write(tmp_path, example, canvas, parsed, answers.resolve(example, canvas, parsed, lambda *_: []), {})
     assert names(tmp_path) == ALWAYS - {"overlay.mp4"} | {"boxes.json", "masks/000000.png", "masks/000001.png"}
     assert "no overlay.mp4, only overlay.gif" in caplog.text
+
+
+@pytest.mark.parametrize("task", ["segmentation", "summary"])
+def test_the_shipped_policy_sees_a_video_also_with_the_settings_of_one_task(tmp_path, task):
+    pytest.importorskip("av")
+    example = tasks.example(task, 3, "train", 0, video=True, frames=4, max_objects=3)
+    (tmp_path / "film").mkdir()
+    for k, frame in enumerate(example.media[0].frames):
+        Image.fromarray(frame).save(tmp_path / "film" / f"{k}.png")
+    c = config.from_configdict(seg.get_config())
+    made = infer.run(c, tmp_path / "run", None, example.query, video=str(tmp_path / "film"), task=task)
+    assert names(made) >= ALWAYS - {"twin.png"}
+    twin = json.loads((made / "twin.json").read_text())
+    assert twin["frames"] == [0, 1, 2, 3] and twin["objects"]

@@ -106,6 +106,33 @@ def test_sizes_of_a_folder(tmp_path):
         plan.sizes(c)
 
 
+def test_nothing_but_sizes_is_fetched_from_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text(json.dumps(named.CONFIGS["smollm2_135m"]))
+    fetched = []
+
+    def snapshot_download(name, *, allow_patterns, **_):
+        fetched.append((name, allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    assert plan.sizes(settings("qwen3_4b", policy_path="Qwen/Qwen3-4B")) == named.get("qwen3_4b") and not fetched
+    assert plan.sizes(settings("auto", policy_path="HF/SmolLM2")) == named.get("smollm2_135m")
+    assert fetched == [("HF/SmolLM2", ["config.json"])]
+
+
+def test_patches_of_what_is_shown():
+    """Also where the data brings the twins, and of what JSON lines may show as much as a prompt can hold."""
+
+    def patches(**changes):
+        c = settings("qwen2_5_vl_3b", **changes)
+        return plan.load(c, named.get("qwen2_5_vl_3b"), plan.abstract_mesh(c.mesh)).patches
+
+    assert patches() == patches(policy_constructor="given") == 2 * 28**2 * 512 // 28**2 * 2
+    assert patches(data_source="jsonl", data_root="x") == patches(policy_max_pixels=0) == 1024 * 4
+    assert patches(data_source="davis", data_root="x") == min(1024 * 4, 128 * 4 * plan.sources.davis.FRAMES)
+
+
 def test_the_last_line_is_one_json_object():
     *table, last = plan.run(settings("smollm2_135m")).splitlines()
     found = json.loads(last)

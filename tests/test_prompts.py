@@ -338,6 +338,21 @@ def test_bad_media():
         prompts.prompt(many, style)
 
 
+def test_a_video_that_is_too_long_names_its_own_settings():
+    style, example = shows("qwen2_5_vl", processors.clip(8, 90, 40), length=20)
+    with pytest.raises(
+        prompts.PromptError, match=r"of the video\), more than .* lower policy\.video_pixels, policy\.fps"
+    ):
+        prompts.prompt(example, style)
+
+
+def test_boxes_are_no_answer_about_a_video():
+    still, film = Canvas(Frame.PIXEL, (128, 64)), Canvas(Frame.PIXEL, (128, 64), (0, 3, 6))
+    for twin in (None, prompts.given(SCENE, still)):
+        of_picture, of_video = (prompts.instruction("find it", "grounding", c, "full", twin) for c in (still, film))
+        assert '{"boxes":[[' in of_picture and '"boxes"' not in of_video and '{"objects":[ids]}' in of_video
+
+
 def test_a_tokenizer_without_places_for_pictures():
     style, example = shows("qwen2_5_vl", processors.picture(90, 40))
     hf = tokens.load(bundle.ASSETS / "tiny").hf

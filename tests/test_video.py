@@ -170,6 +170,12 @@ def test_too_much_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "MAX_VALUES", 10_000)
     with pytest.raises(images.ImageError, match=r"clip.mp4: 4 frames of 64 x 48 pixels are too many; lower the frames"):
         video.load(file, ENDS, 2)
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for i in range(8):
+        Image.new("RGB", (64, 48)).save(folder / f"{i}.png")
+    with pytest.raises(images.ImageError, match=r"frames: \d frames of 64 x 48 pixels are too many; lower the frames"):
+        video.load(folder, ENDS, 2)
 
 
 def test_without_pyav(tmp_path, monkeypatch):

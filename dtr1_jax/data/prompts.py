@@ -24,6 +24,8 @@ _ANSWERS = {
     "vqa": '{"text":"short answer"}',
     "summary": '{"text":"one paragraph"}',
 }
+# boxes in an answer say no frame, so those about a video would all be of its first
+_OF_A_VIDEO = {**_ANSWERS, "grounding": '{"objects":[ids]}, with an empty list if nothing fits'}
 _FRAMES = {
     twin_text.Frame.PIXEL: "in pixels of the picture as given, size [{w},{h}]",
     twin_text.Frame.NORM1000: "in thousandths of the picture's width and height; size is [{w},{h}] pixels",
@@ -82,9 +84,9 @@ def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twi
     w, h = canvas.size
     frame = _FRAMES[canvas.frame].format(w=w, h=h)
     form = "<think>your reasoning over the twin</think><answer>answer</answer>"
-    what, numbers, moving = "picture", "", ""
+    what, numbers, moving, answers = "picture", "", "", _ANSWERS
     if canvas.frames:
-        what, numbers = "video", f'"frames":{list(canvas.frames)},'.replace(" ", "")
+        what, numbers, answers = "video", f'"frames":{list(canvas.frames)},'.replace(" ", ""), _OF_A_VIDEO
         moving = _MOVING.format(first=canvas.frames[0], last=canvas.frames[-1])
     if twin is None:
         return (
@@ -92,13 +94,13 @@ def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twi
             f'<twin>{{"size":[{w},{h}],{numbers}"objects":[{{"id":1,"label":"mug","box":[x1,y1,x2,y2],"depth":1,'
             f'"attributes":["red"]}}]}}</twin>{form}\n'
             f"Boxes are integers {frame}. Ids count from 1, depth 1 is nearest. {moving}"
-            f"Write compact JSON. The answer is {_ANSWERS[task]}.\nQuery: {query}"
+            f"Write compact JSON. The answer is {answers[task]}.\nQuery: {query}"
         )
     return (
         f"This is the digital twin of a {what}, all that is known of it.\n{shown}"
         f"Boxes are [x1,y1,x2,y2], integers {frame}, x to the right and y down; depth 1 is nearest. {moving}"
         f"Reason over the twin, then answer, in this form:\n{form}\n"
-        f"The answer is compact JSON: {_ANSWERS[task]}.\nQuery: {query}"
+        f"The answer is compact JSON: {answers[task]}.\nQuery: {query}"
     )
 
 
@@ -159,10 +161,12 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
         ids, parts = written(less) if less.objects else (ids, parts)
     seen = [part.tokens for part in parts if isinstance(part, Grid)]
     if len(ids) > style.length:
-        of = f" ({sum(seen)} of the picture{'s' * (len(seen) > 1)})" if seen else ""
+        film = any(isinstance(item, types.Video) for item in media)
+        of = f" ({sum(seen)} of the {'video' if film else 'picture' + 's' * (len(seen) > 1)})" if seen else ""
+        less = "lower policy.video_pixels, policy.fps or policy.max_frames, " if film else "lower policy.max_pixels "
         raise PromptError(
             f"{example.uid}: the prompt has {len(ids)} tokens{of}, more than policy.prompt_tokens = {style.length}; "
-            f"shorten the query, {'lower policy.max_pixels ' * bool(seen)}or raise policy.prompt_tokens"
+            f"shorten the query, {less * bool(seen)}or raise policy.prompt_tokens"
         )
     pictures, place = vision.gather(pieces, style.geometry) if pieces else (None, np.zeros(0, np.int32))
     position, following = positions.positions(parts)

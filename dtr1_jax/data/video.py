@@ -116,7 +116,19 @@ def seconds(index: Sequence[int], fps: float, temporal_patch: int) -> list[float
 def _folder(path: Path, choose: Callable[[int, float], np.ndarray], fps: float) -> Video:
     names = frames_of(path)
     index = choose(len(names), fps)
-    return Video(stacked([images.load(names[i]) for i in index]), index, fps, len(names))
+    frames = []
+    for i in index:
+        frames.append(images.load(names[i]))
+        _check_size(path, len(index), *frames[0].shape[1::-1])
+    return Video(stacked(frames), index, fps, len(names))
+
+
+def _check_size(path: Path, count: int, w: int, h: int) -> None:
+    """Raises ImageError where so many frames would take more than MAX_VALUES."""
+    if w * h * 3 * count > MAX_VALUES:
+        raise ImageError(
+            f"{path}: {count} frames of {w} x {h} pixels are too many; lower the frames per second or shrink it"
+        )
 
 
 def _file(path: Path, choose: Callable[[int, float], np.ndarray], fps: float) -> Video:
@@ -159,11 +171,7 @@ def _decode(av, path: Path, index: np.ndarray) -> tuple[list[np.ndarray], int]:
         try:
             for frame in container.decode(_stream(container, path)):
                 if decoded in wanted:
-                    if frame.width * frame.height * 3 * len(index) > MAX_VALUES:
-                        raise ImageError(
-                            f"{path}: {len(index)} frames of {frame.width} x {frame.height} pixels are too many; "
-                            "lower the frames per second or shrink it"
-                        )
+                    _check_size(path, len(index), frame.width, frame.height)
                     frames.append(_upright(frame.to_ndarray(format="rgb24"), frame.rotation))
                 decoded += 1
                 if decoded > stop:
