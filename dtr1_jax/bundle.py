@@ -229,6 +229,9 @@ def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> vision.G
         if opened is not None:
             raise
         raise ConfigError(f"config.policy.max_pixels: {error}") from None
+    if values.get("dtr1_videos") == "pictures":  # exported from a policy of ours
+        area = made.video.max_pixels
+        made = dataclasses.replace(made, video=dataclasses.replace(_videos(c), min_pixels=area, max_pixels=area))
     for name in ("patch", "temporal_patch", "merge"):
         if getattr(made, name) != getattr(tower, name):
             raise weights.WeightsError(

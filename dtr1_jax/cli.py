@@ -31,13 +31,16 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    mode: str, values: ConfigDict, workdir: str | None, *, image: str | list[str] | None = None,
+    mode: str, values: ConfigDict | None, workdir: str | None, *, image: str | list[str] | None = None,
     query: str | None = None, video: str | None = None, task: str | None = None, distributed: bool = False,
     out: str | None = None, adapter: bool = False,
 ) -> int:  # fmt: skip
-    """Runs a mode; returns the exit status: 0 done, 1 an error of the user's (printed), 130 stopped by a signal."""
+    """Runs a mode; returns the exit status: 0 done, 1 an error of the user's (printed), 130 stopped by a signal.
+
+    Without `values` the settings are those that the run in `workdir` was begun with.
+    """
     try:
-        c = config.from_configdict(values)
+        c = begun(workdir) if values is None else config.from_configdict(values)
         folder = Path(workdir or f"runs/{c.data.task}").expanduser()
         join(distributed)
         if mode == "train":
@@ -64,6 +67,18 @@ def run(
         print("stopped at once; what was saved before is untouched", file=sys.stderr)
         return STOPPED
     return 0
+
+
+def begun(workdir: str) -> config.Config:
+    """The settings that the run in `workdir` was begun with. Raises ConfigError naming its config.json."""
+    path = Path(workdir).expanduser() / "config.json"
+    try:
+        return config.from_configdict(ConfigDict(json.loads(path.read_text("utf-8"))))
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
+        raise config.ConfigError(
+            f"{path}: expected a JSON object with the settings of a run, as --mode=train writes it; give --config, such"
+            f" as --config=configs/seg.py, instead: {getattr(error, 'strerror', None) or error}"
+        ) from error
 
 
 def say(text: str) -> None:

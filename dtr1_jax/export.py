@@ -51,7 +51,7 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
         )
     bundle = bundles.load(c)
     values = _config(c, bundle)
-    c = _unrounded(c, values)
+    c = _unrounded(c, values, workdir is not None)
     device_mesh = mesh.make(c.mesh)
     if workdir is None:
         params, lora = update.weights(*train.initial(c, bundle, device_mesh))
@@ -86,15 +86,18 @@ def _config(c: config.Config, bundle: bundles.Bundle) -> dict[str, Any]:
     return values
 
 
-def _unrounded(c: config.Config, values: dict[str, Any]) -> config.Config:
-    """Settings that read the policy's weights as they were, where it was trained on weights that were rounded."""
-    if c.policy.weights_dtype != "int8":
-        return c
-    log.warning(
-        "config.policy.weights_dtype = 'int8': the adapters were trained on weights that were rounded, and what is"
-        " written holds or names them as they were before: its logits differ from those of training by the rounding"
-    )
+def _unrounded(c: config.Config, values: dict[str, Any], trained: bool) -> config.Config:
+    """Settings that read the policy's weights as they are in its files, where they were rounded for training."""
     dtype = "bfloat16" if _dtype(values) == "bfloat16" else "float32"
+    if c.policy.weights_dtype in (dtype, "float32"):
+        return c
+    if trained:
+        log.warning(
+            "config.policy.weights_dtype = %r: the adapters were trained on weights that were rounded, and what is"
+            " written holds or names them as they were before: its logits differ from those of training by the"
+            " rounding",
+            c.policy.weights_dtype,
+        )
     return dataclasses.replace(c, policy=dataclasses.replace(c.policy, weights_dtype=dtype))
 
 

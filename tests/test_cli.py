@@ -40,6 +40,12 @@ SEG = "--config=configs/seg.py"
         ),
         ([SEG, "photo.jpg"], "error: not understood: photo.jpg"),
         ([], "error: --config is missing"),
+        (["--mode=export", "--out=out"], "error: --config is missing; expected a file such as configs/seg.py, or, for"),
+        (["--mode=train", "--workdir=runs/demo"], "error: --config is missing"),
+        (
+            ["--mode=export", "--workdir=runs/demo", "--config.seed=3"],
+            "error: --config.seed changes a setting of --config, which is missing; give both",
+        ),
     ],
 )
 def test_flags_that_do_not_fit(arguments, message):
@@ -119,7 +125,7 @@ def test_errors_of_the_user_are_one_message_and_leave_nothing(path, small, tmp_p
     (tmp_path / "empty.jsonl").write_text("")
     data = {"data__source": "coco", "data__train_split": "train", "data__eval_split": "val"}
     cases = [
-        (tiny.values(str(tmp_path / "none")), "run", "none: no such file; expected"),
+        (tiny.values(str(tmp_path / "none")), "run", "none.: no such file or folder; expected"),
         (tiny.values(str(tmp_path / "file")), "run", "file: can not be read as safetensors"),
         (tiny.values(path), "file/run", "can not write to .*file/run: Not a directory"),
         (tiny.values(path, mesh__data=3), "run", "config.mesh: .* but there are 1"),

@@ -148,6 +148,28 @@ def test_dtype_of_the_checkpoint_and_no_code(tmp_path, trained):
     assert "auto_map" not in json.loads((merged / "config.json").read_text())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_what_was_rounded_for_training_is_written_as_the_files_have_it(tmp_path, monkeypatch, caplog, dtype):
+    write(tmp_path / "base", dtype=dtype)
+    file = tmp_path / "base" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"dtype": dtype}))
+    values = settings(tmp_path / "base", targets="decoder/q")
+    values.policy.weights_dtype = default.get_config("auto").policy.weights_dtype
+    assert values.policy.weights_dtype == "bfloat16"
+    wanted = load_file(tmp_path / "base" / stored.SINGLE)
+
+    def same(out, *adapted):
+        got = load_file(out / stored.SINGLE)
+        assert {n: x.dtype for n, x in got.items()} == {n: x.dtype for n, x in wanted.items()}
+        assert [n for n in wanted if not np.array_equal(got[n], wanted[n])] == list(adapted)
+
+    same(export.run(config.from_configdict(values), None, str(tmp_path / "own")))
+    assert "rounded" not in caplog.text
+    pretend(monkeypatch)
+    same(run(tmp_path, values), *sorted(n for n in wanted if "q_proj.weight" in n))
+    assert "weights_dtype = 'bfloat16'" in caplog.text
+
+
 def test_the_shipped_policy(tmp_path):
     """The demo's policy opens in transformers, and its text logits are ours."""
     kind = auto("qwen3_vl")
@@ -158,7 +180,11 @@ def test_the_shipped_policy(tmp_path):
     again = bundle.read_weights(c, bundle.load(c))
     shipped = config.from_configdict(values)
     jax.tree.map(np.testing.assert_array_equal, again, bundle.read_weights(shipped, bundle.load(shipped)))
-    assert bundle.load(c).style.geometry.min_pixels == values.policy.max_pixels
+    ours, found = bundle.load(shipped).style, bundle.load(c).style
+    assert found.geometry.min_pixels == values.policy.max_pixels
+    assert found.frame == ours.frame and not found.geometry.video.stamped  # its boxes and videos stay its own
+    values.policy.path = str(out)
+    assert bundle.load(config.from_configdict(values)).style.geometry.video == ours.geometry.video
     assert sum(p.numel() for p in model.parameters()) == sum(x.size for x in weights.flatten(again).values())
 
 

@@ -136,6 +136,7 @@ def test_spec_of_qwen3_vl():
     [
         (SMOLLM2, "model_type", "mamba", r"model_type 'mamba' is not supported; expected one of llama, qwen2"),
         (SMOLLM2, "model_type", None, "model_type None"),
+        (SMOLLM2, "dtr1_frame", "inch", "dtr1_frame = 'inch' is not supported; expected 'norm1000' or 'pixel'"),
         (SMOLLM2, "model_type", ["llama"], r"model_type \['llama'\] is not supported; expected one of llama, qwen2"),
         (SMOLLM2, "architectures", 5, "architectures: expected a list of names, got 5"),
         (SMOLLM2, "architectures", [None], r"architectures: expected a list of names, got \[None\]"),

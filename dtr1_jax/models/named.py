@@ -77,7 +77,8 @@ CONFIGS = {
     "qwen3_vl_32b": _qwen3_vl((5120, 64, 64, 8, 25600), False, *_LARGE_TOWER),
 }  # fmt: skip
 
-# the shipped policy in the same words: Qwen3-VL without DeepStack
+# The shipped policy in the same words: Qwen3-VL without DeepStack. What begins with dtr1_ is ours, and says in what it
+# differs from that family: boxes are in pixels, and frames of a video are pictures without their times.
 TINY = {
     "model_type": "qwen3_vl",
     "tie_word_embeddings": True,
@@ -92,6 +93,7 @@ TINY = {
         "num_position_embeddings": 144, "deepstack_visual_indexes": [], "hidden_act": "gelu_pytorch_tanh",
     },
     "image_token_id": 965, "video_token_id": 966, "vision_start_token_id": 963, "vision_end_token_id": 964,
+    "dtr1_frame": "pixel", "dtr1_videos": "pictures",
 }  # fmt: skip
 CLASSES = {  # of transformers
     "llama": "LlamaForCausalLM",

@@ -171,12 +171,14 @@ def from_hf(config: dict) -> Spec:
     inner = _dict(config, "text_config")
     if inner:
         text = {**inner, "tie_word_embeddings": inner.get("tie_word_embeddings") or config.get("tie_word_embeddings")}
-    _refuse(config, "", {"quantization_config": (None,)})
+    _refuse(config, "", {"quantization_config": (None,), "dtr1_frame": (None, "norm1000", "pixel")})
     heads = _size(text, "num_attention_heads")
     width = _size(text, "hidden_size")
     vision = _vision(config, kind, width) if kind.endswith("_vl") else None
     rope = _dict(text, "rope_scaling") | _dict(text, "rope_parameters")
     fixed = dict(_TEXT[kind])
+    if config.get("dtr1_frame"):  # ours, see named.py
+        fixed["frame"] = config["dtr1_frame"]
     theta = _number({"rope_theta": fixed.pop("theta")} | _given(text, "rope_theta") | rope, "rope_theta")
     _refuse(text, "", {
         "hidden_act": (None, "silu"),
