@@ -93,7 +93,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.reward.judge.deadline = 20.0  # seconds for one question
     c.reward.judge.budget = 1000  # questions that may be sent in a run
     c.reward.judge.workers = 4  # questions under way at once
-    c.reward.deadline = 2.0  # seconds that one sample's host work may take
+    c.reward.deadline = 1.5  # seconds that one sample's host work may take
     c.reward.workers = 2  # processes for host work
 
     c.grpo = ConfigDict()

@@ -15,8 +15,8 @@ def get_config(policy: str = "tiny"):
     if policy == "tiny":
         c.policy.prompt_tokens = 208  # 4 frames of 36 tokens, and the query
         c.rollout.new_tokens = 224  # seven objects in a twin and in a paragraph
-        # by LoRA on the decoder, as the steps of eight kinds of queries are noisy: when all weights were trained, twins lost
-        # objects, and summaries with them
+        # by LoRA on the decoder: with all weights trained on eight kinds of queries at once, twins lost objects, and
+        # summaries with them
         c.lora.rank = 16
         c.optim.lr = 2e-3
         c.train.steps = 120

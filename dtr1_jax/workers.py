@@ -61,15 +61,17 @@ class Pool:
       failures: {"timeouts": int, "crashes": int, "errors": int}, counted over the pool's life.
     """
 
-    def __init__(self, function: str, workers: int = 2, deadline: float = 2.0):
+    def __init__(self, function: str, workers: int = 2, deadline: float = 2.0, argument: str | None = None):
         """Starts `workers` processes, each of which imports `function`, given as "module:function".
 
-        `deadline` is in seconds, for each item. Raises WorkerError where a process does not come up.
+        `deadline` is in seconds, for each item. With an `argument`, each process first calls function(argument), which
+        may read a file and is not held to the deadline, and what that returns is called with the items. Raises
+        WorkerError where a process does not come up.
         """
         if workers < 1 or not deadline > 0:
             raise ValueError(f"expected workers >= 1 and deadline > 0 seconds, got {workers} and {deadline}")
         self.failures = dict.fromkeys(_COUNTERS.values(), 0)
-        self._function, self._deadline = function, deadline
+        self._function, self._deadline, self._argument = function, deadline, argument
         self._failed_starts = 0
         self._map_lock, self._count_lock = threading.Lock(), threading.Lock()
         self._threads = futures.ThreadPoolExecutor(workers, thread_name_prefix="worker")
@@ -78,7 +80,7 @@ class Pool:
         self._finalizer = weakref.finalize(self, _shut, self._children, self._threads)
         try:
             for i in range(workers):
-                self._children[i] = _Child(function, deadline)
+                self._children[i] = _Child(function, deadline, argument)
             for child in self._children:
                 child.wait_ready()
         except BaseException:
@@ -153,7 +155,7 @@ class Pool:
         if self._children[i] is not None:
             self._children[i].kill()
         self._children[i] = None
-        child = _Child(self._function, self._deadline)
+        child = _Child(self._function, self._deadline, self._argument)
         self._children[i] = child
         child.wait_ready()
         return child
@@ -162,12 +164,13 @@ class Pool:
 class _Child:
     """The parent's end of one worker process."""
 
-    def __init__(self, function: str, deadline: float):
+    def __init__(self, function: str, deadline: float, argument: str | None):
         self.function = function
         self.socket, theirs = socket.socketpair()
         env = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
         env["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
         command = [sys.executable, "-P", "-m", "dtr1_jax.workers", function, repr(deadline)]
+        command += [] if argument is None else [argument]
         try:  # a session of its own: Ctrl-C in the terminal is for the parent alone
             self.process = subprocess.Popen(
                 command, stdin=theirs, stdout=subprocess.DEVNULL, env=env, start_new_session=True
@@ -332,7 +335,7 @@ def _read(sock: socket.socket, size: int, end: float | None) -> bytearray:
     return data
 
 
-def main(function: str, deadline: float) -> None:
+def main(function: str, deadline: float, *argument: str) -> None:
     """The child: imports the function, says so, then answers items until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -343,6 +346,7 @@ def main(function: str, deadline: float) -> None:
         call = getattr(importlib.import_module(module), name)
         if not callable(call):
             raise TypeError(f"{call!r} is not callable")
+        call = call(*argument) if argument else call
     except BaseException as error:
         _send(sock, encode(f"{type(error).__name__}: {error}"), None)
         return
@@ -367,4 +371,4 @@ def main(function: str, deadline: float) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    main(sys.argv[1], float(sys.argv[2]), *sys.argv[3:])

@@ -58,7 +58,7 @@ class Fallen:
 
     def map(self, items):
         self.sent += items
-        return [Failure("timeout", "slow")] + [text.score_item(item) for item in items[1:]]
+        return [Failure("timeout", "slow")] + [text.scorer("")(item) for item in items[1:]]
 
     def close(self):
         pass

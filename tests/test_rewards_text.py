@@ -113,9 +113,9 @@ def test_in_worker_processes(tmp_path):
     captions.write_frequencies(tmp_path / "idf.json", TABLE)
     columns = ["cider", "rouge_l", "bleu"]
     path = str(tmp_path / "idf.json")
-    items = [{"columns": columns, "answer": a, "references": list(r), "table": path} for a, r in CAPTIONS]
+    items = [{"columns": columns, "answer": a, "references": list(r)} for a, r in CAPTIONS]
     items.append({"columns": columns, "answer": None, "references": ["a"]})
-    with workers.Pool("dtr1_jax.rewards.text:score_item", workers=1, deadline=60.0) as pool:
+    with workers.Pool("dtr1_jax.rewards.text:scorer", workers=1, deadline=60.0, argument=path) as pool:
         got = pool.map(items)
     want = [[text.cider(a, r, TABLE), text.rouge_l(a, r), text.bleu4(a, r)] for a, r in CAPTIONS] + [[0.0] * 3]
     np.testing.assert_allclose(got, want)

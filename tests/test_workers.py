@@ -56,6 +56,12 @@ def act(item):
 
 number = 3
 
+def made(folder):
+    """A function that took longer to make than it has for an item, and says which of the makings it is."""
+    time.sleep(1.5)
+    open(os.path.join(folder, str(os.getpid())), "x").close()
+    return lambda item: act(item) and len(os.listdir(folder))
+
 def broken_import():
     raise RuntimeError
 '''
@@ -210,6 +216,14 @@ def test_item_that_can_not_be_sent(pool):
     with pytest.raises(TypeError, match="got set"):
         pool.map([("echo", {1})])
     assert pool.map([("echo", 1)]) == [1]
+
+
+def test_a_function_is_made_once_by_each_process_outside_of_the_deadline(tmp_path):
+    with Pool("hostile:made", workers=1, deadline=1.0, argument=str(tmp_path)) as pool:
+        got = pool.map([["echo", 1], ["sleep", 0], ["echo", 1], ["echo", 1]])
+    assert isinstance(got.pop(1), Failure) and got == [1, 2, 2]
+    with pytest.raises(WorkerError, match="FileNotFoundError"):
+        Pool("hostile:made", workers=1, argument=str(tmp_path / "nowhere"))
 
 
 @pytest.mark.parametrize("settings_", [{"workers": 0}, {"deadline": 0.0}, {"deadline": math.nan}])

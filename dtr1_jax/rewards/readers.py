@@ -98,11 +98,11 @@ class Readers:
         if not items:
             return
         if self._pool is None:
-            self._pool = Pool("dtr1_jax.rewards.text:score_item", self._reward.workers, self._reward.deadline)
+            reward = self._reward
+            self._pool = Pool("dtr1_jax.rewards.text:scorer", reward.workers, reward.deadline, reward.idf)
         sent = [
             # what follows the first CUT characters does not count, so it need not travel
-            {"columns": list(wanted), "answer": answer[: text.CUT], "references": [r[: text.CUT] for r in references],
-             "table": self._reward.idf or None}
+            {"columns": list(wanted), "answer": answer[: text.CUT], "references": [r[: text.CUT] for r in references]}
             for wanted, answer, references in items
         ]  # fmt: skip
         for (wanted, _, _), places_of, scores in zip(items, items.values(), self._pool.map(sent)):

@@ -95,26 +95,18 @@ def similarity(answers: Sequence[str | None], references: Sequence[Sequence[str]
 PLAIN = {"rouge_l": rouge_l, "bleu": bleu4, "cider": cider}  # columns that need no model
 
 
-def score_item(item: dict) -> list[float]:
-    """Text rewards of one answer, for `workers.Pool("dtr1_jax.rewards.text:score_item")`.
+def scorer(table: str) -> Callable[[dict], list[float]]:
+    """What scores one answer, for `workers.Pool("dtr1_jax.rewards.text:scorer", argument=table)`.
 
-    Args:
-      item: {"columns": names out of PLAIN, "answer": text or None, "references": texts, "table": path of a file that
-        `captions.write_frequencies` wrote, or None for FLAT}.
-
-    Returns the columns in their order.
+    It takes {"columns": names out of PLAIN, "answer": text or None, "references": texts} and returns the columns in
+    their order. `table` is the path of a file that `captions.write_frequencies` wrote, or "" for FLAT.
     """
-    answer, references = item["answer"], item["references"]
-    table = FLAT if item.get("table") is None else _table(item["table"])
-    return [
-        cider(answer, references, table) if name == "cider" else PLAIN[name](answer, references)
-        for name in item["columns"]
-    ]
+    read = PLAIN | {"cider": functools.partial(cider, table=captions.read_frequencies(table) if table else FLAT)}
 
+    def score(item: dict) -> list[float]:
+        return [read[name](item["answer"], item["references"]) for name in item["columns"]]
 
-@functools.lru_cache(maxsize=4)
-def _table(path: str) -> Frequencies:
-    return captions.read_frequencies(path)
+    return score
 
 
 def _prepared(answer: str | None, references: Sequence[str]) -> tuple[str, list[str]]:
