@@ -91,7 +91,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.reward.judge.key_env = ""  # environment variable with the key; "" = none is sent
     c.reward.judge.cache = ""  # folder in which grades are kept; "" = they are not
     c.reward.judge.deadline = 20.0  # seconds for one question
-    c.reward.judge.budget = 1000  # questions that may be sent in a run
+    c.reward.judge.budget = 1000  # questions that each process may send from its start on
     c.reward.judge.workers = 4  # questions under way at once
     c.reward.deadline = 1.5  # seconds that one sample's host work may take
     c.reward.workers = 2  # processes for host work

@@ -165,8 +165,9 @@ def test_example_of_json_lines(tmp_path):
         for split in ("train", "heldout")
     )
     assert {form for form in jsonl.FORMS if f'"{form}": ' in body} == set(jsonl.FORMS)
-    *train, asked = train
-    assert asked.task == "vqa" and asked.target.references == ("2", "two")
+    *train, asked, chosen = train
+    assert asked.task == chosen.task == "vqa" and asked.target.references == ("2", "two")
+    assert chosen.query.endswith("? (A) a lamp (B) a cup") and chosen.target.choices == ("a lamp", "a cup")
     assert [len(e.target.boxes) for e in train] == [1, 1, 1, 1] and all(e.target.mask.any() for e in train)
     assert train[0].answer_ids == (1,) and [o.label for o in train[0].scene] == ["thermos", "spoon"]
     assert train[2].target.mask[:, 160:200].all() and train[2].target.mask.sum() == 40 * 240
