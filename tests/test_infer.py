@@ -10,7 +10,6 @@ from PIL import Image
 from dtr1_jax import config, infer
 from dtr1_jax.data import images, prompts
 from dtr1_jax.data.images import ImageError
-from dtr1_jax.models.weights import WeightsError
 from dtr1_jax.twin import text, transcript
 from dtr1_jax.twin.schema import Answer, Object, Twin
 
@@ -142,7 +141,7 @@ def bad(tmp_path):
         (photo, None, config.ConfigError, "needs --image=photo.jpg and --query"),
         (photo, "  ", config.ConfigError, "needs --image=photo.jpg and --query"),
         (None, "it", config.ConfigError, "needs --image=photo.jpg and --query"),
-        (photo, "word " * 99, prompts.PromptError, "prompt has .* tokens.*policy.prompt_tokens = 64"),
+        (photo, "word " * 99, prompts.PromptError, "prompt has .* tokens.*policy.prompt_tokens = 208"),
     ]
 
 
@@ -151,6 +150,6 @@ def test_bad_input_is_refused_and_leaves_no_folder(path, small, tmp_path):
     for picture, query, error, message in bad(tmp_path):
         with pytest.raises(error, match=message):
             infer.run(tiny.settings(path), tmp_path / "run", picture, query)
-    with pytest.raises(WeightsError, match="no such file"):
+    with pytest.raises(config.ConfigError, match="none': no such file or folder"):
         infer.run(tiny.settings(str(tmp_path / "none")), tmp_path / "run", str(tmp_path / "photo.png"), "it")
     assert not (tmp_path / "run").exists()
