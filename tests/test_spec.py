@@ -146,6 +146,7 @@ def test_spec_of_qwen3_vl():
         (SMOLLM2, "rope_scaling", "linear", "rope_scaling: expected an object, got 'linear'"),
         (SMOLLM2, "rope_theta", -1, "rope_theta: expected a positive number, got -1"),
         (SMOLLM2, "rms_norm_eps", "small", "rms_norm_eps: expected a positive number, got 'small'"),
+        (SMOLLM2, "rms_norm_eps", 10**400, "rms_norm_eps: expected a positive number, got 1000"),
         (SMOLLM2, "hidden_act", "gelu", "hidden_act = 'gelu' is not supported; expected 'silu'"),
         (SMOLLM2, "attention_bias", True, "attention_bias = True is not supported; expected False"),
         (SMOLLM2, "mlp_bias", True, "mlp_bias = True"),

@@ -135,7 +135,7 @@ def tokenizer(path: str | Path) -> Any:
     special = {}
     for ours, theirs in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
         number = data.get(f"tokenizer.ggml.{theirs}_token_id", int, None)
-        if number is not None and number < len(words):
+        if number is not None and 0 <= number < len(words):
             special[f"{ours}_token"] = words[number]
     template = data.get("tokenizer.chat_template", str, None)
     return PreTrainedTokenizerFast(

@@ -282,8 +282,8 @@ def _size(config, name, default=None, where=""):
 
 def _number(config, name, where=""):
     value = config[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise SpecError(f"{where}{name}: expected a positive number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
+        raise SpecError(f"{where}{name}: expected a positive number, got {value!r:.40}")
     return float(value)
 
 
