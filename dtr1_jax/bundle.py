@@ -24,7 +24,7 @@ AUTO = "auto"  # name of a policy whose sizes are those of its files, whatever t
 _FILES = (".safetensors", ".gguf")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 # what is taken from the hub: numbers and text, no pickles and no code
-_WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt"]
+_WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +118,7 @@ def is_hub_id(path: str) -> bool:
     return bool(_HUB_ID.fullmatch(path)) and not Path(path).exists() and Path(path).suffix not in _FILES
 
 
-def download(hub_id: str, wanted: Sequence[str] = tuple(_WANTED)) -> Path:
+def download(hub_id: str, wanted: Sequence[str] = _WANTED) -> Path:
     """The folder with a snapshot of a hub repository ("org/name" or "org/name@revision"), of it the files that match a
     pattern of `wanted`. Raises ConfigError."""
     import huggingface_hub

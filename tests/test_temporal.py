@@ -212,9 +212,8 @@ def test_relations_by_hand():
     assert temporal.timed(a, everything, "leaves", "before", 5, "enters") is None, "both between frames 1 and 2"
     assert temporal.timed(a, everything, "enters", "after", 6, "leaves") is None
     assert temporal.timed(a, everything, "enters", "after", 1, "leaves") is None, "it does not leave"
-    c = watched(
-        (LATE, 0.1), ([0.5, None, None, None], 0.3), ([0.5, 0.5, 0.5, None], 0.5)
-    )  # 2 is gone before, 3 is still there
+    # 2 is gone before 1 comes, 3 is still there
+    c = watched((LATE, 0.1), ([0.5, None, None, None], 0.3), ([0.5, 0.5, 0.5, None], 0.5))
     assert temporal.timed(c, temporal.everything(c), "leaves", "before", 1, "enters").ids == (2,)
     assert temporal.timed(c, temporal.everything(c), "leaves", "after", 1, "enters").ids == (3,)
     assert temporal.timed(c, temporal.everything(c), "enters", "before", 3, "leaves").ids == (1,)

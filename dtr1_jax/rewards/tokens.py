@@ -201,8 +201,7 @@ def _open(answers: list[str], references: list[Sequence[str]]) -> np.ndarray:
     same_nt, f1_nt = _compared(answers, references)
     agree_n, f1_n = same_nt.sum(1), f1_nt.max(1)
     people_n = np.array([min(len(right), REFERENCES) for right in references])
-    # The mean over the subsets that leave one person out, as in benchmarks/vqa.py.
-    soft_n = (agree_n * np.clip((agree_n - 1) / 3, 0, 1) + (people_n - agree_n) * np.clip(agree_n / 3, 0, 1)) / people_n
+    soft_n = [benchmark.agreement(same, people) for same, people in zip(agree_n, people_n)]
     right_n = np.where(people_n >= PEOPLE, soft_n, agree_n > 0)
     return np.maximum(right_n, PARTIAL * f1_n).astype(np.float32)
 
