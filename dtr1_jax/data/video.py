@@ -116,11 +116,9 @@ def seconds(index: Sequence[int], fps: float, temporal_patch: int) -> list[float
 def _folder(path: Path, choose: Callable[[int, float], np.ndarray], fps: float) -> Video:
     names = frames_of(path)
     index = choose(len(names), fps)
-    frames = []
-    for i in index:
-        frames.append(images.load(names[i]))
-        _check_size(path, len(index), *frames[0].shape[1::-1])
-    return Video(stacked(frames), index, fps, len(names))
+    first = images.load(names[index[0]])
+    _check_size(path, len(index), *first.shape[1::-1])
+    return Video(stacked([first, *(images.load(names[i]) for i in index[1:])]), index, fps, len(names))
 
 
 def _check_size(path: Path, count: int, w: int, h: int) -> None:

@@ -138,8 +138,10 @@ def _texts(own, transcripts, examples, reward, readers) -> dict[str, np.ndarray]
     if "answer" in own:
         rows = np.flatnonzero(own["answer"])
         answers = [[said(t) for t in transcripts[b]] for b in rows]
-        references, choices = zip(*((examples[b].target.references, examples[b].target.choices) for b in rows))
-        columns["answer"][rows] = tokens.answer_scores(answers, references, choices, reward.tolerance)
+        targets = [examples[b].target for b in rows]
+        columns["answer"][rows] = tokens.answer_scores(
+            answers, [t.references for t in targets], [t.choices for t in targets], reward.tolerance
+        )
     names = [[name for name in WORDS if name in own and own[name][b]] for b in range(shape[0])]
     cells = [(b, g) for b, e in enumerate(examples) if names[b] and e.target.references for g in range(shape[1])]
     if not cells:
