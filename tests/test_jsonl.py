@@ -102,6 +102,17 @@ def test_a_scene_and_its_answer(data):
     assert [o.label for o in wanted.scene] == ["cup"] and wanted.answer_ids == (1,), "what is wanted is never cut"
 
 
+def test_several_pictures(data):
+    """What is wanted is in the first; the policy sees all."""
+    Image.new("RGB", (5, 7), "red").save(data.folder / "b.png")
+    example = data(line(image=["a.png", "b.png"], boxes=[[0, 0, 5, 10]]))[0]
+    assert example.image.shape == (H, W, 3) and [m.shape for m in example.media] == [(H, W, 3), (7, 5, 3)]
+    np.testing.assert_array_equal(example.target.mask, LEFT)
+    assert data(line(image=["a.png"], boxes=[]))[0].media == ()
+    with pytest.raises(images.ImageError, match=r"no\.png"):
+        data(line(image=["a.png", "no.png"], boxes=[]))[0]
+
+
 def test_choices_stand_behind_the_query(data):
     example = data(line(answers=["a dog"], choices=["a cat", "a dog"], task="vqa"))[0]
     assert example.query.endswith(" (A) a cat (B) a dog") and example.target.choices == ("a cat", "a dog")
@@ -149,7 +160,10 @@ def test_every_fifth_line_is_held_out(data):
             line(boxes=[], mask="a.png"),
             "target: expected exactly one of boxes, polygons, rle, mask, answers, got the string",
         ),
-        (line(boxes=[], image=""), "image: expected a string that is not blank, got the string ''"),
+        (line(boxes=[], image=""), "image: expected a path or a list of 1 to 16 paths, got the string ''"),
+        (line(boxes=[], image=[]), "image: expected a path or a list of 1 to 16 paths, got"),
+        (line(boxes=[], image=["a.png", 3]), "image: expected a path or a list of 1 to 16 paths, got"),
+        (line(boxes=[], image=["a.png"] * 17), "image: expected a path or a list of 1 to 16 paths, got"),
         (line(boxes=[], query=7), "query: expected a string that is not blank, got 7"),
         (line(boxes=[], query="\ud800"), "query: expected a string"),
         (line(boxes=[], task="caption"), "task: expected one of segmentation, grounding, vqa, summary, got the string"),

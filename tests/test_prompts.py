@@ -138,6 +138,8 @@ def test_full_words_explain_the_format(task):
     assert "thousandths" not in pixel
     assert "in thousandths of the picture's width and height; size is [128,64] pixels" in norm
     assert "in pixels of" not in norm
+    several = prompts.instruction("find it", task, Canvas(Frame.PIXEL, (128, 64)), "full", several=True)
+    assert several == pixel.replace("describe the picture", "describe the first picture")
     asked = "in words: find it" if task in ("vqa", "summary") else "point: find it"
     assert prompts.instruction(" find it\n", task, Canvas(Frame.PIXEL, (128, 64)), "brief") == asked
 

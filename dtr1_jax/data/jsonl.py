@@ -4,7 +4,7 @@
     {"image": "photos/1.jpg", "query": "how many cups?", "task": "vqa", "answers": ["2", "two"]}
 
 Fields of a line:
-    image     path, relative to the file or absolute
+    image     path, relative to the file or absolute, or a list of them; what is wanted is in the first
     query     the user's words
     and what is wanted, in pixels of the upright picture, as exactly one of
     boxes     [[x1, y1, x2, y2], ...]; the wanted mask is the filled boxes, since nothing says more
@@ -47,6 +47,7 @@ from dtr1_jax.data.line_values import (
     are_answers,
     are_boxes,
     are_choices,
+    are_pictures,
     are_polygons,
     are_rles,
     asked,
@@ -99,7 +100,8 @@ class Jsonl:
         references = tuple(line.wanted) if words else ()
         target = Target(masks.union(found, h, w), boxes, references=references, choices=line.choices)
         answer = None if words else answer_ids(boxes, scene)
-        return Example(line.uid, image, line.query, line.task, target, scene, answer)
+        shown = (image, *map(images.load, line.others)) if line.others else ()
+        return Example(line.uid, image, line.query, line.task, target, scene, answer, media=shown)
 
 
 def open_file(path: str, split: str, task: str, *, max_objects: int, frames: int = FRAMES) -> Jsonl:
@@ -168,8 +170,10 @@ def _line(raw: bytes, where: str, folder: Path, task: str, faults: list[str]) ->
     video = "video" in row
     if video and "image" in row:
         expect(False, "target", "either image or video", "both")
-    for field in ("video" if video else "image", "query"):
+    for field in ("video", "query") if video else ("query",):
         expect(is_text(row.get(field)), field, "a string that is not blank", row.get(field))
+    if not video:
+        expect(are_pictures(row.get("image")), "image", "a path or a list of 1 to 16 paths", row.get("image"))
     for field in ("id", "split"):
         expect(field not in row or is_text(row[field]), field, "a string that is not blank", row.get(field))
     expect(row.get("task", task) in TASKS, "task", f"one of {', '.join(TASKS)}", row.get("task", task))
@@ -207,8 +211,9 @@ def _line(raw: bytes, where: str, folder: Path, task: str, faults: list[str]) ->
         path, frames = folder / row["video"], tuple(row.get("frames", ()))
         return Line(where, uid, path, query, task, split, forms[0], wanted, objects, path, frames, choices)
     wanted = folder / wanted if forms[0] == "mask" else wanted
-    image = folder / row["image"]
-    return Line(where, uid, image, query, task, split, forms[0], wanted, objects, choices=choices)
+    named = [row["image"]] if isinstance(row["image"], str) else row["image"]
+    image, *others = (folder / name for name in named)
+    return Line(where, uid, image, query, task, split, forms[0], wanted, objects, choices=choices, others=tuple(others))
 
 
 def _wanted(line: Line, h: int, w: int) -> tuple[list, list[np.ndarray]]:

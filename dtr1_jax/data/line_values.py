@@ -16,7 +16,8 @@ from dtr1_jax.types import Instance
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A checked line; form is a key of FORMS or jsonl_video.FORMS, and wanted its value; where is FILE:LINE."""
+    """A checked line; form is a key of FORMS or jsonl_video.FORMS, and wanted its value; where is FILE:LINE; others
+    are the pictures behind the first."""
 
     where: str
     uid: str
@@ -30,6 +31,7 @@ class Line:
     video: Path | None = None
     frames: tuple[int, ...] = ()
     choices: tuple[str, ...] = ()
+    others: tuple[Path, ...] = ()
 
 
 ANSWERS = "a list of 1 to 64 strings that are not blank"
@@ -39,6 +41,11 @@ CHOICES = "a list of 2 to 26 different strings that are not blank, among them th
 def is_text(value: Any) -> bool:
     """Whether it is a string that is not blank and that UTF-8 and paths can carry."""
     return isinstance(value, str) and bool(value.strip()) and encodable(value) and "\0" not in value
+
+
+def are_pictures(value: Any) -> bool:
+    """Whether it is a path, or a list of 1 to 16."""
+    return is_text(value) or (isinstance(value, list) and 1 <= len(value) <= 16 and all(map(is_text, value)))
 
 
 def are_answers(value: Any) -> bool:

@@ -72,8 +72,10 @@ class Style:
     frames: int = 1
 
 
-def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twin: Twin | None = None) -> str:
-    """The user's text, with the twin that the example brings, if any.
+def instruction(
+    query: str, task: str, canvas: twin_text.Canvas, words: str, twin: Twin | None = None, several: bool = False
+) -> str:
+    """The user's text, with the twin that the example brings, if any; with `several` pictures it asks for the first's.
 
     Names of special tokens in the query are broken up, so that they stay plain text.
     """
@@ -84,7 +86,8 @@ def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twi
     w, h = canvas.size
     frame = _FRAMES[canvas.frame].format(w=w, h=h)
     form = "<think>your reasoning over the twin</think><answer>answer</answer>"
-    what, numbers, moving, answers = "picture", "", "", _ANSWERS
+    what, article = ("first picture", "the") if several else ("picture", "a")
+    numbers, moving, answers = "", "", _ANSWERS
     if canvas.frames:
         what, numbers, answers = "video", f'"frames":{list(canvas.frames)},'.replace(" ", ""), _OF_A_VIDEO
         moving = _MOVING.format(first=canvas.frames[0], last=canvas.frames[-1])
@@ -97,7 +100,7 @@ def instruction(query: str, task: str, canvas: twin_text.Canvas, words: str, twi
             f"Write compact JSON. The answer is {answers[task]}.\nQuery: {query}"
         )
     return (
-        f"This is the digital twin of a {what}, all that is known of it.\n{shown}"
+        f"This is the digital twin of {article} {what}, all that is known of it.\n{shown}"
         f"Boxes are [x1,y1,x2,y2], integers {frame}, x to the right and y down; depth 1 is nearest. {moving}"
         f"Reason over the twin, then answer, in this form:\n{form}\n"
         f"The answer is compact JSON: {answers[task]}.\nQuery: {query}"
@@ -152,7 +155,7 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
         before = worked.turns(example.task, lambda shown, query: _shown(shown) + query)
 
     def written(twin: Twin | None) -> tuple[list[int], list[int | Grid]]:
-        text = instruction(example.query, example.task, canvas, style.words, twin)
+        text = instruction(example.query, example.task, canvas, style.words, twin, several=len(media) > 1)
         return _tokens(*_expand(_chat(text, media, style.tokenizer, before), media, pieces, style), style.tokenizer)
 
     ids, parts = written(twin)
