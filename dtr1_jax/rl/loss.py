@@ -63,7 +63,7 @@ def grpo_loss(
     mask_bgs: jax.Array,
     *,
     variant: Variant,
-    beta: float,
+    beta: float | jax.Array,
     clip_low: float,
     clip_high: float,
     dual_clip: float = 0.0,
@@ -81,7 +81,7 @@ def grpo_loss(
       weight_bgs: float32[B, G, S], the rows of `loss_weights` that belong to this (micro-)batch.
       mask_bgs: bool[B, G, S], the same rows of the mask that the weights were made of.
       variant: see the table above.
-      beta: weight of the KL to the reference.
+      beta: weight of the KL to the reference, of all completions, or float[B, G] of each.
       clip_low: the ratio is clipped below at 1 - clip_low.
       clip_high: and above at 1 + clip_high.
       dual_clip: where A < 0, the token loss is at most dual_clip * |A| (arXiv:1912.09729, equation 5; equal to TRL's
@@ -98,7 +98,7 @@ def grpo_loss(
     """
     if variant not in ("grpo", "dr_grpo", "dapo", "gspo", "cispo"):
         raise ValueError(f"variant: expected grpo, dr_grpo, dapo, gspo or cispo, got {variant!r}")
-    if beta and ref_logp_bgs is None:
+    if ref_logp_bgs is None and not (isinstance(beta, (int, float)) and beta == 0):
         raise ValueError(f"beta = {beta} needs ref_logp_bgs, got None; pass the reference's, or set beta to 0")
     if dual_clip and variant == "cispo":
         raise ValueError(f"dual_clip: expected 0 for cispo, which bounds every ratio by 1 + clip_high, got {dual_clip}")
@@ -131,7 +131,7 @@ def grpo_loss(
     if ref_logp_bgs is not None:
         kl_bgs = k3(logp_bgs, jax.lax.stop_gradient(_active(ref_logp_bgs, mask_bgs)))
         metrics["kl"] = kl_bgs.sum()
-        loss_bgs = loss_bgs + beta * kl_bgs
+        loss_bgs = loss_bgs + jnp.asarray(beta, jnp.float32)[..., None] * kl_bgs
 
     mismatch_bgs = jnp.abs(log_ratio_bgs)
     metrics |= {

@@ -36,11 +36,13 @@ class Minibatch:
       prompt: of the B queries.
       rollout: their completions; its log-probabilities are those of the policy that sampled.
       advantage_bg: float32[B, G].
+      hold_b: float32[B], factor on the weight of the KL of each query, or None; then it is 1.
     """
 
     prompt: Prompt
     rollout: Rollout
     advantage_bg: Any
+    hold_b: Any = None
 
 
 @pytree
@@ -76,7 +78,8 @@ def update(
       frozen: weights that stay.
       banned_v: bool[V] or None, as in sampling.
       tx: from `optim.make`.
-      knobs: variant, clipping, KL, and `micro_group`: completions of each query at a time, at most; 0 = all.
+      knobs: variant, clipping, KL (`hold` is in the batch), and `micro_group`: completions of each query at a time, at
+        most; 0 = all.
       temperature: of the sampling.
       micro: queries per gradient accumulation step, a divisor of B (and over a mesh a multiple of its shares); 0 = all.
       mesh: over which the arrays are cut, or None.
@@ -114,12 +117,13 @@ def update(
             reference_prefix = policy.prefill(reference, None, spec, prompt, dtype)
 
         def loss(trainable, state_of_prompt, rows, key):
-            token, old, advantage, weight, mask = rows
+            token, old, advantage, beta, weight, mask = rows
             kv, last_bd = state_of_prompt
             logp = score(*weights(trainable, frozen), prefix._replace(kv=kv, last_bd=last_bd), token, key)
             reference_logp = score(reference, None, reference_prefix, token) if knobs.beta else None
             return loss_lib.grpo_loss(
-                logp, old, reference_logp, advantage, weight, mask, variant=knobs.variant, beta=knobs.beta,
+                logp, old, reference_logp, advantage, weight, mask, variant=knobs.variant,
+                beta=beta if knobs.beta else 0.0,
                 clip_low=knobs.clip_low, clip_high=knobs.clip_high, dual_clip=knobs.dual_clip,
             )  # fmt: skip
 
@@ -140,7 +144,10 @@ def update(
         (value, grads, cotangent), metrics = _scan(branch, (value, grads, zero), rows, count, axis=1, key=k_rows)
         return (value, jax.tree.map(jnp.add, grads, backward(cotangent)[0])), metrics
 
-    parts = batch.prompt, (rollout.token_bgs, rollout.logp_bgs, batch.advantage_bg, weight_bgs, mask_bgs)
+    beta_bg = jnp.full(batch.advantage_bg.shape, knobs.beta, jnp.float32)
+    if batch.hold_b is not None:
+        beta_bg = beta_bg * batch.hold_b[:, None]
+    parts = batch.prompt, (rollout.token_bgs, rollout.logp_bgs, batch.advantage_bg, beta_bg, weight_bgs, mask_bgs)
     zero = jnp.float32(0), jax.tree.map(jnp.zeros_like, state.trainable)
     count = batch.advantage_bg.shape[0] // micro if micro else 1
     (value, grads), metrics = _scan(accumulate, zero, parts, count, axis=0, key=key)
