@@ -5,8 +5,6 @@ Use: `python main.py --config=configs/seg.py --config.optim.lr=5e-5`. Unknown na
 
 from ml_collections import ConfigDict
 
-TASKS = ("segmentation", "grounding", "vqa", "summary")
-
 
 def get_config(policy: str = "tiny") -> ConfigDict:
     """All settings for `policy`: tiny, a name in dtr1_jax.models.named.CONFIGS, or auto (the sizes of its files)."""
@@ -106,10 +104,8 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.grpo.ema_decay = 0.99  # of that average: a step's rewards weigh 1 - ema_decay
     # weight of the KL to the reference policy (k3 estimator); without it the tiny policy describes less and less
     c.grpo.beta = 0.1
-    # factors on beta by task: one that is good already is held where it is, and with it the twins that all tasks share
-    c.grpo.hold = ConfigDict()
-    for task in TASKS:
-        c.grpo.hold[task] = 1.0
+    # factor on beta at the tokens of the twin: what is seen stays as it was, thoughts and answers are free to change
+    c.grpo.hold_twin = 1.0
     c.grpo.clip_low = 0.2  # ratio is clipped to [1 - clip_low, 1 + clip_high]
     c.grpo.clip_high = 0.28
     c.grpo.dual_clip = 0.0  # bound of the loss where the advantage is negative; 0 = off, else > 1
@@ -174,7 +170,7 @@ def reward_weights() -> ConfigDict:
     All weights are our own choice. What a task is scored by weighs 1; half as much, or little, what helps on the way.
     """
     w = ConfigDict()
-    for task in TASKS:
+    for task in ("segmentation", "grounding", "vqa", "summary"):
         w[task] = ConfigDict()
         w[task].structure = 0.2  # is the transcript sound
     w.segmentation.mask_iou = 1.0  # IoU of the answer's masks with the target; of a video the mean over its frames

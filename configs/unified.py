@@ -19,8 +19,7 @@ def get_config(policy: str = "tiny"):
         # summaries with them
         c.lora.rank = 16
         c.optim.lr = 2e-3
-        # summaries are nearly right before GRPO, and held there; this keeps the twins of the other tasks whole too
-        c.grpo.hold.summary = 10.0
+        c.grpo.hold_twin = 5.0
         c.train.steps = 120
         c.train.eval_examples = 512  # 64 of each task and modality
     return c

@@ -106,7 +106,7 @@ class Grpo:
     advantage: Literal["group", "batch", "none", "ema"]
     ema_decay: float
     beta: float
-    hold: dict[str, float] = dataclasses.field(hash=False)  # the group is static under jit, and a dict has no hash
+    hold_twin: float
     clip_low: float
     clip_high: float
     dual_clip: float
@@ -272,6 +272,7 @@ def _cross_checks(c: Config) -> list[str]:
         "rollout.temperature",
         "rollout.top_k",
         "grpo.beta",
+        "grpo.hold_twin",
         "grpo.clip_low",
         "grpo.clip_high",
         "grpo.dual_clip",
@@ -317,9 +318,6 @@ def _cross_checks(c: Config) -> list[str]:
         off = type(got)(0)
         check(c.lora.rank > 0 or got == off, name, f"{off} where there are no adapters (lora.rank = 0)", got)
     check(c.data.max_objects >= c.data.min_objects, "data.max_objects", "at least data.min_objects", c.data.max_objects)
-    known = set(c.grpo.hold) == set(types.TASKS)
-    held = known and all(0 <= factor < math.inf for factor in c.grpo.hold.values())
-    check(held, "grpo.hold", f"a factor of 0 or more of each of {', '.join(types.TASKS)}", c.grpo.hold)
     check(0 <= c.grpo.ema_decay < 1, "grpo.ema_decay", "a number in [0, 1)", c.grpo.ema_decay)
     check(0 < c.rollout.top_p <= 1, "rollout.top_p", "a number in (0, 1]", c.rollout.top_p)
     check(

@@ -14,6 +14,7 @@ import numpy as np
 from dtr1_jax import config, evaluate, mesh
 from dtr1_jax.bundle import Bundle
 from dtr1_jax.data import pipeline
+from dtr1_jax.data.tokens import Tokenizer
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rl import advantages
@@ -95,6 +96,17 @@ def collect(
         whole, examples=[whole.examples[i] for i in order], transcripts=[whole.transcripts[i] for i in order],
         **{name: jax.tree.map(lambda x: x[order], getattr(whole, name)) for name in ("prompt", "rollout", "rewards")},
     )  # fmt: skip
+
+
+def twin_tokens(rollout: Rollout, tokenizer: Tokenizer) -> np.ndarray:
+    """bool[B, G, S], True at the tokens of each completion up to "</twin>", all where that is missing; none of a
+    completion that does not begin with a twin, as where the data gives it."""
+    out = np.zeros(rollout.mask_bgs.shape, bool)
+    for b, g in np.ndindex(out.shape[:2]):
+        ids = rollout.token_bgs[b, g][rollout.mask_bgs[b, g]].tolist()
+        if tokenizer.decode(ids).lstrip().startswith("<twin>"):
+            out[b, g, : tokenizer.until(ids, "</twin>")] = True
+    return out
 
 
 def _refilled(tasks: list[str], useful: np.ndarray, size: int) -> list[int]:

@@ -226,8 +226,10 @@ def learn(state, frozen, bundle, c, device_mesh, tx, gained, key) -> tuple[updat
         state, averages = update.State(state.trainable, state.opt, ema), describe_ema(ema)
     else:
         advantage = _advantages(reward, scale=c.grpo.advantage)
-    hold_b = np.array([c.grpo.hold[e.task] for e in gained.examples], np.float32)
-    whole = update.Minibatch(gained.prompt, gained.rollout, mesh.local(advantage), hold_b)
+    twin_bgs = None
+    if c.grpo.beta and c.grpo.hold_twin != 1:
+        twin_bgs = experience.twin_tokens(gained.rollout, bundle.style.tokenizer)
+    whole = update.Minibatch(gained.prompt, gained.rollout, mesh.local(advantage), twin_bgs)
     size = len(gained.examples) // c.grpo.minibatches
 
     def rows(i: int) -> update.Minibatch:

@@ -49,6 +49,16 @@ def test_pieces_in_any_order_come_back(text):
     assert T.decode(T.encode(text)) == text
 
 
+def test_how_many_ids_it_takes_to_write_a_text():
+    ids = T.encode('<twin>{"a":1}</twin><think></think></twin>')
+    count = T.until(ids, "</twin>")
+    assert T.decode(ids[:count]).endswith("</twin>") and "</twin>" not in T.decode(ids[: count - 1])
+    assert T.until(ids, "<answer>") == len(ids) and T.until([], "x") == 0
+    for text in ("</twin>", "\u00e9", "twin>{"):  # also one that many ids write, or a part of one
+        count = T.until(ids + T.encode("\u00e9!"), text)
+        assert [text in T.decode((ids + T.encode("\u00e9!"))[:n]) for n in (count - 1, count)] == [False, True]
+
+
 def test_lone_surrogates_do_not_raise():
     assert T.decode(T.encode("a\ud800b")) == "a?b"
 

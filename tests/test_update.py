@@ -180,22 +180,21 @@ def test_kl_to_a_frozen_copy():
     assert metrics["kl"] > 0.1
 
 
-def test_queries_may_be_held_more_than_others():
-    """A factor of the whole batch is that on beta; 0 for all but one query leaves the KL of that one."""
-    knobs = dataclasses.replace(KNOBS, beta=0.1, micro_group=1)
-    want, numbers = step(*ADAPTERS, dataclasses.replace(knobs, beta=0.3))
-    held = dataclasses.replace(batch(), hold_b=np.full(B, 3.0, np.float32))
-    state, metrics = step(*ADAPTERS, knobs, held, micro=1)
+def test_the_twin_may_be_held_more_than_the_rest():
+    """The weight of the KL at its tokens is hold_twin * beta; where all tokens are of the twin, that of all."""
+    knobs = dataclasses.replace(KNOBS, beta=0.1, hold_twin=3.0, micro_group=1)
+    want, numbers = step(*ADAPTERS, dataclasses.replace(knobs, beta=0.3, hold_twin=1.0))
+    mask = batch().rollout.mask_bgs
+    state, metrics = step(*ADAPTERS, knobs, dataclasses.replace(batch(), twin_bgs=np.ones_like(mask)), micro=1)
     close(state.trainable, want.trainable)
     np.testing.assert_allclose(metrics["loss"], numbers["loss"], rtol=1e-5)
+    twin = np.broadcast_to(np.arange(S) < 2, mask.shape)
+    loss = step(*ADAPTERS, knobs, dataclasses.replace(batch(), twin_bgs=twin), micro=1)[1]["loss"]
     reference = naive_logp({"base": PARAMS}, {}, batch().rollout.token_bgs)
-    logp, mask = naive_logp(*ADAPTERS, batch().rollout.token_bgs), batch().rollout.mask_bgs
-    kl_bgs = np.where(mask, np.exp(reference - logp) - (reference - logp) - 1, 0)
+    logp = naive_logp(*ADAPTERS, batch().rollout.token_bgs)
+    kl = np.where(mask, np.exp(reference - logp) - (reference - logp) - 1, 0)
     free = step(*ADAPTERS, dataclasses.replace(knobs, beta=0.0))[1]["loss"]
-    for b in range(B):
-        held = dataclasses.replace(batch(), hold_b=3.0 * (np.arange(B) == b).astype(np.float32))
-        loss = step(*ADAPTERS, knobs, held, micro=1)[1]["loss"]
-        np.testing.assert_allclose(loss - free, 0.3 * kl_bgs[b].sum() / mask.sum(), rtol=1e-4)
+    np.testing.assert_allclose(loss - free, (np.where(twin, 0.3, 0.1) * kl).sum() / mask.sum(), rtol=1e-4)
 
 
 def test_kl_of_fresh_adapters_is_zero():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ class Tokenizer:
         if self.end in ids:
             ids = ids[: ids.index(self.end)]
         return self.hf.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def until(self, ids: Sequence[int], text: str) -> int:
+        """How many of the ids it takes until `text` is written for the first time; all where it never is."""
+        return bisect.bisect_left(range(len(ids)), True, key=lambda count: text in self.decode(ids[:count]))
 
     def tokens_like(self, pattern: str) -> np.ndarray:
         """bool[size], True at ids whose text, without blanks around it, is matched in full by a regular expression."""

@@ -81,7 +81,7 @@ def grpo_loss(
       weight_bgs: float32[B, G, S], the rows of `loss_weights` that belong to this (micro-)batch.
       mask_bgs: bool[B, G, S], the same rows of the mask that the weights were made of.
       variant: see the table above.
-      beta: weight of the KL to the reference, of all completions, or float[B, G] of each.
+      beta: weight of the KL to the reference, of all tokens, or float[B, G, S] of each.
       clip_low: the ratio is clipped below at 1 - clip_low.
       clip_high: and above at 1 + clip_high.
       dual_clip: where A < 0, the token loss is at most dual_clip * |A| (arXiv:1912.09729, equation 5; equal to TRL's
@@ -131,7 +131,7 @@ def grpo_loss(
     if ref_logp_bgs is not None:
         kl_bgs = k3(logp_bgs, jax.lax.stop_gradient(_active(ref_logp_bgs, mask_bgs)))
         metrics["kl"] = kl_bgs.sum()
-        loss_bgs = loss_bgs + jnp.asarray(beta, jnp.float32)[..., None] * kl_bgs
+        loss_bgs = loss_bgs + beta * kl_bgs
 
     mismatch_bgs = jnp.abs(log_ratio_bgs)
     metrics |= {

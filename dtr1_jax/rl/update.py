@@ -36,13 +36,14 @@ class Minibatch:
       prompt: of the B queries.
       rollout: their completions; its log-probabilities are those of the policy that sampled.
       advantage_bg: float32[B, G].
-      hold_b: float32[B], factor on the weight of the KL of each query, or None; then it is 1.
+      twin_bgs: bool[B, G, S], tokens of the twin, at which the weight of the KL is knobs.hold_twin times that of the
+        others; None where all have the same.
     """
 
     prompt: Prompt
     rollout: Rollout
     advantage_bg: Any
-    hold_b: Any = None
+    twin_bgs: Any = None
 
 
 @pytree
@@ -78,8 +79,7 @@ def update(
       frozen: weights that stay.
       banned_v: bool[V] or None, as in sampling.
       tx: from `optim.make`.
-      knobs: variant, clipping, KL (`hold` is in the batch), and `micro_group`: completions of each query at a time, at
-        most; 0 = all.
+      knobs: variant, clipping, KL, and `micro_group`: completions of each query at a time, at most; 0 = all.
       temperature: of the sampling.
       micro: queries per gradient accumulation step, a divisor of B (and over a mesh a multiple of its shares); 0 = all.
       mesh: over which the arrays are cut, or None.
@@ -144,10 +144,10 @@ def update(
         (value, grads, cotangent), metrics = _scan(branch, (value, grads, zero), rows, count, axis=1, key=k_rows)
         return (value, jax.tree.map(jnp.add, grads, backward(cotangent)[0])), metrics
 
-    beta_bg = jnp.full(batch.advantage_bg.shape, knobs.beta, jnp.float32)
-    if batch.hold_b is not None:
-        beta_bg = beta_bg * batch.hold_b[:, None]
-    parts = batch.prompt, (rollout.token_bgs, rollout.logp_bgs, batch.advantage_bg, beta_bg, weight_bgs, mask_bgs)
+    beta_bgs = jnp.full(mask_bgs.shape, knobs.beta, jnp.float32)
+    if batch.twin_bgs is not None:
+        beta_bgs = jnp.where(batch.twin_bgs, knobs.hold_twin * beta_bgs, beta_bgs)
+    parts = batch.prompt, (rollout.token_bgs, rollout.logp_bgs, batch.advantage_bg, beta_bgs, weight_bgs, mask_bgs)
     zero = jnp.float32(0), jax.tree.map(jnp.zeros_like, state.trainable)
     count = batch.advantage_bg.shape[0] // micro if micro else 1
     (value, grads), metrics = _scan(accumulate, zero, parts, count, axis=0, key=key)

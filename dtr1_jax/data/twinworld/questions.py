@@ -8,7 +8,7 @@ Training has some in the words of queries that point, as some of those are in th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -121,15 +121,9 @@ def question(
         kind = pick(rng, ("count", "any", "look", "look", "way" if video else "look", "moves" if video else "count"))
         want = _want(rng, kind)
         a = temporal.watcher(rng, split, scene, want) if video else Asker(rng, split, {t.id: t for t in scene}, want)
-        about_time = video and kind in ("count", "any", "look") and rng.random() < _TEMPORAL
-        category = "temporal" if about_time else "semantic" if video else pick(rng, ("semantic", "spatial", "count"))
-        level = pick(rng, _LEVELS)
-        counted = kind in ("count", "any")
-        if about_time:
-            kinds = (temporal.COUNTED if counted else temporal.KINDS)[level]
-        else:
-            kinds = (queries.COUNTED if counted else queries.KINDS)[category, level]
-        draft = choose(a, kinds, prefer, _plain if counted else _single)
+        counted, timed = kind in ("count", "any"), video and kind in ("count", "any", "look")
+        accept = _plain if counted else _single
+        draft, category, level = meant(a, video=video, timed=timed, counted=counted, prefer=prefer, accept=accept)
         found = draft and (_number(a, draft, kind) if counted else _one(a, draft, kind))
         if found:
             text, answers, how = found
@@ -138,6 +132,27 @@ def question(
     a = Asker(rng, split, {t.id: t for t in scene}, "many")
     text, answers, how = _number(a, dataclasses.replace(everything(a), text="every thing"), "count")
     return Question(text, answers, f"{how}: {answers[0]}.", "count", 1)
+
+
+def meant(
+    a: Asker, *, video: bool, timed: bool, counted: bool, prefer: frozenset[int], accept: Callable[[Draft], bool]
+) -> tuple[Draft | None, str, int]:
+    """Objects that a question is to be about, if any were found, and the category and level that were drawn.
+
+    Args:
+      video: whether the scene is a video, whose other objects than by time are meant by what they are.
+      timed: whether they may be meant by time.
+      counted: whether there may be none, one or several of them.
+      prefer, accept: as of chains.choose.
+    """
+    about_time = timed and a.chance(_TEMPORAL)
+    category = "temporal" if about_time else "semantic" if video else a.pick(("semantic", "spatial", "count"))
+    level = a.pick(_LEVELS)
+    if about_time:
+        kinds = (temporal.COUNTED if counted else temporal.KINDS)[level]
+    else:
+        kinds = (queries.COUNTED if counted else queries.KINDS)[category, level]
+    return choose(a, kinds, prefer, accept), category, level
 
 
 def _want(rng: np.random.Generator, kind: str) -> str:

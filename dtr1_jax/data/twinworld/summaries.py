@@ -1,7 +1,8 @@
-"""What a scene or video is about in one paragraph: reference texts from its annotation, in several wordings.
+"""What a scene or video, or some of its objects, is about in one paragraph: reference texts from its annotation.
 
-All wordings say the same of the same objects in the same order: what they are and where, or, of a video, what they do.
-The first wording is the oracle's.
+Most requests are implicit: they mean some objects, as a query that points does, and to find these takes reasoning. All
+wordings say the same of the same objects in the same order: what they are and where, or, of a video, what they do. The
+first wording is the oracle's.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import numpy as np
 
 from dtr1_jax.data import moves
 from dtr1_jax.data.moves import Move
-from dtr1_jax.data.twinworld.chains import centre, listed
+from dtr1_jax.data.twinworld import temporal
+from dtr1_jax.data.twinworld.chains import Asker, Draft, centre, listed
 from dtr1_jax.data.twinworld.phrases import ADJECTIVES, Phrases
-from dtr1_jax.data.twinworld.questions import NUMBERS, Question
+from dtr1_jax.data.twinworld.questions import NUMBERS, Question, meant
 from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Instance
 
@@ -42,6 +44,32 @@ ASK = {
         ("please describe what happens in the video.", "say what can be seen in the video."),
     ),
 }
+ASK_OF = {  # about some objects
+    "picture": Phrases(
+        (
+            "describe {}.",
+            "describe {} in a few words.",
+            "say how {} looks.",
+            "say in a few words how {} looks.",
+            "what can be seen of {}?",
+        ),
+        ("please describe {}.", "say what can be seen of {}."),
+    ),
+    "video": Phrases(
+        (
+            "describe {}.",
+            "say what {} does.",
+            "say in a few words what {} does.",
+            "describe what {} does.",
+            "what happens to {}?",
+        ),
+        ("please describe {}.", "say what happens to {}."),
+    ),
+}
+_WHOLE = 0.25  # share of the requests that mean all objects
+_MOST = 4  # objects of the others, so that twin, thought and paragraph have room beside each other
+_WISHES = ("none", "one", "one", "one", "many", "many", "many", "many")
+_NOTHING = ("there is no such thing.", "we see no such thing.", "no such thing can be seen.")  # one for each wording
 _THIRD = 0.4, 0.6  # centres between these, as shares of the width, are in the middle
 _PLACES = {  # one phrase for each wording
     "left": ("on the left", "at the left side", "to the left"),
@@ -63,31 +91,76 @@ _DEEDS = {  # what a move says: one phrase for each wording
 WORDINGS = 3
 
 
-def summary(rng: np.random.Generator, split: str, scene: Sequence[Instance], *, video: bool = False) -> Question:
+def summary(
+    rng: np.random.Generator,
+    split: str,
+    scene: Sequence[Instance],
+    *,
+    video: bool = False,
+    prefer: frozenset[int] = frozenset(),
+) -> Question:
     """The request for a summary with WORDINGS references, the oracle's first.
 
     Args:
       split: "train" or "heldout", whose phrasings of the request are used.
       scene: the objects, at least one; of a `video` with boxes over time, each seen in some frame.
+      prefer: ids of which one should be described, if possible.
     """
     ordered = sorted(scene, key=lambda thing: thing.id)
+    return (None if rng.random() < _WHOLE else _of_some(rng, split, ordered, video, prefer)) or _of_all(
+        rng, split, ordered, video
+    )
+
+
+def _of_some(rng, split, ordered, video, prefer) -> Question | None:
+    """A request that means some objects; None where the scene allows none."""
+    want = pick(rng, _WISHES)
+    a = temporal.watcher(rng, split, ordered, want) if video else Asker(rng, split, {t.id: t for t in ordered}, want)
+    draft, category, level = meant(
+        a, video=video, timed=video, counted=want != "one", prefer=prefer, accept=_describable
+    )
+    if draft is None:
+        return None
+    things = [a.scene[i] for i in draft.ids]
+    text = a.say(ASK_OF["video" if video else "picture"], draft.text)
+    if not things:
+        return Question(text, _NOTHING, " ".join(draft.steps), category, level)
+    texts, steps = _texts(things, video), draft.steps
+    if len(things) > 1 and not video:
+        near, far = _ends(things)
+        steps = (*steps, f"nearest {near.id}.", f"farthest {far.id}.")
+    return Question(text, texts, " ".join(steps), category, level)
+
+
+def _describable(draft: Draft) -> bool:
+    return not draft.whole and len(draft.ids) <= _MOST
+
+
+def _texts(things: Sequence[Instance], video: bool) -> tuple[str, ...]:
+    """All wordings of a summary of these."""
+    if video:
+        found = [moves.move(thing) for thing in things]
+        return tuple(_film(things, found, k) for k in range(WORDINGS))
+    return tuple(_picture(things, k) for k in range(WORDINGS))
+
+
+def _of_all(rng, split, ordered, video) -> Question:
+    """A request that means all objects."""
     text = pick(rng, getattr(ASK["video" if video else "picture"], split))
     if video:
         found = [moves.move(thing) for thing in ordered]
-        texts = tuple(_film(ordered, found, k) for k in range(WORDINGS))
         steps = [f"in order{listed([thing.id for thing in ordered])}."]
         for state, holds in (
             ("moves", lambda m: m.moves), ("enters", lambda m: m.first > 0),
             ("leaves", lambda m: m.last < len(m.seen) - 1),
         ):  # fmt: skip
             steps.append(f"{state}{listed([t.id for t, m in zip(ordered, found) if holds(m)])}.")
-        return Question(text, texts, " ".join(steps), "temporal", 4)
-    texts = tuple(_picture(ordered, k) for k in range(WORDINGS))
+        return Question(text, _texts(ordered, video), " ".join(steps), "temporal", 4)
     near, far = _ends(ordered)
     steps = [f"left to right{listed([thing.id for thing in ordered])}."]
     if len(ordered) > 1:
         steps += [f"nearest {near.id}.", f"farthest {far.id}."]
-    return Question(text, texts, " ".join(steps), "spatial", len(steps))
+    return Question(text, _texts(ordered, video), " ".join(steps), "spatial", len(steps))
 
 
 def _picture(things: Sequence[Instance], k: int) -> str:
@@ -163,3 +236,4 @@ def _joined(parts: Sequence[str]) -> str:
 def pools():
     """Yields every Phrases of this module, for checks over all of them."""
     yield from ASK.values()
+    yield from ASK_OF.values()

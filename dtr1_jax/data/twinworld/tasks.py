@@ -55,9 +55,8 @@ def example(
 
 
 def _asked(rng: np.random.Generator, task: str, split: str, things, video: bool) -> Question:
-    if task == "summary":
-        return summary(rng, split, things, video=video)
-    return question(rng, split, things, video=video, prefer=videos.preferred(split, things))
+    make = summary if task == "summary" else question
+    return make(rng, split, things, video=video, prefer=videos.preferred(split, things))
 
 
 def _words(found: Example, task: str, asked: Question) -> Example:
