@@ -44,7 +44,7 @@ def test_summaries_of_twinworld_weigh_common_words_less(idf, tmp_path, capsys):
     table = captions.read_frequencies(out)
     assert all(1 < count <= 30 for count in table.counts.values())
     counts = np.array([table.counts.get((word,), 1) for word in ("a", "guitar")])
-    assert counts[0] == 30 > counts[1]
+    assert counts[0] > 20 > counts[1]
 
 
 @pytest.mark.parametrize(

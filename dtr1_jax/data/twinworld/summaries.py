@@ -68,6 +68,7 @@ ASK_OF = {  # about some objects
 }
 _WHOLE = 0.25  # share of the requests that mean all objects
 _MOST = 4  # objects of the others, so that twin, thought and paragraph have room beside each other
+_TRIES = 6  # kinds of request drawn before all objects are described
 _WISHES = ("none", "one", "one", "one", "many", "many", "many", "many")
 _NOTHING = ("there is no such thing.", "we see no such thing.", "no such thing can be seen.")  # one for each wording
 _THIRD = 0.4, 0.6  # centres between these, as shares of the width, are in the middle
@@ -114,12 +115,15 @@ def summary(
 
 def _of_some(rng, split, ordered, video, prefer) -> Question | None:
     """A request that means some objects; None where the scene allows none."""
-    want = pick(rng, _WISHES)
-    a = temporal.watcher(rng, split, ordered, want) if video else Asker(rng, split, {t.id: t for t in ordered}, want)
-    draft, category, level = meant(
-        a, video=video, timed=video, counted=want != "one", prefer=prefer, accept=_describable
-    )
-    if draft is None:
+    for _ in range(_TRIES):
+        want = pick(rng, _WISHES)
+        a = (temporal.watcher if video else _asker)(rng, split, ordered, want)
+        draft, category, level = meant(
+            a, video=video, timed=video, counted=want != "one", prefer=prefer, accept=_describable
+        )
+        if draft is not None:
+            break
+    else:
         return None
     things = [a.scene[i] for i in draft.ids]
     text = a.say(ASK_OF["video" if video else "picture"], draft.text)
@@ -130,6 +134,10 @@ def _of_some(rng, split, ordered, video, prefer) -> Question | None:
         near, far = _ends(things)
         steps = (*steps, f"nearest {near.id}.", f"farthest {far.id}.")
     return Question(text, texts, " ".join(steps), category, level)
+
+
+def _asker(rng, split, things, want) -> Asker:
+    return Asker(rng, split, {thing.id: thing for thing in things}, want)
 
 
 def _describable(draft: Draft) -> bool:
