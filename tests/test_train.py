@@ -170,8 +170,9 @@ def test_eight_devices_do_what_one_does_and_hand_over(whole, path, monkeypatch, 
 
 def test_adapters_epochs_minibatches_kl_and_resampling(path, small, tmp_path):
     changes = {
-        "lora__rank": 2, "grpo__beta": 0.1, "grpo__epochs": 2, "grpo__minibatches": 2, "grpo__resample": 2,
-        "train__steps": 2, "train__log_every": 2, "optim__schedule": "linear", "train__eval_examples": 0,
+        "lora__rank": 2, "grpo__beta": 0.1, "grpo__hold_twin": 2.0, "grpo__epochs": 2, "grpo__minibatches": 2,
+        "grpo__resample": 2, "train__steps": 2, "train__log_every": 2, "optim__schedule": "linear",
+        "train__eval_examples": 0,
     }  # fmt: skip
     c = tiny.settings(path, **changes)
     rounds = []

@@ -108,9 +108,8 @@ def summary(
       prefer: ids of which one should be described, if possible.
     """
     ordered = sorted(scene, key=lambda thing: thing.id)
-    return (None if rng.random() < _WHOLE else _of_some(rng, split, ordered, video, prefer)) or _of_all(
-        rng, split, ordered, video
-    )
+    found = None if rng.random() < _WHOLE else _of_some(rng, split, ordered, video, prefer)
+    return found or _of_all(rng, split, ordered, video)
 
 
 def _of_some(rng, split, ordered, video, prefer) -> Question | None:
@@ -118,9 +117,8 @@ def _of_some(rng, split, ordered, video, prefer) -> Question | None:
     for _ in range(_TRIES):
         want = pick(rng, _WISHES)
         a = (temporal.watcher if video else _asker)(rng, split, ordered, want)
-        draft, category, level = meant(
-            a, video=video, timed=video, counted=want != "one", prefer=prefer, accept=_describable
-        )
+        counted = want != "one"
+        draft, category, level = meant(a, video=video, timed=video, counted=counted, prefer=prefer, accept=_describable)
         if draft is not None:
             break
     else:
