@@ -76,11 +76,20 @@ WAY = Phrases(
         "name the way {} moves.",
         "name the way {} is moving.",
         "which way does {} go?",
+        "which way is {} going?",
     ),
     ("which way is {} moving?",),
 )
 MOVES = Phrases(
-    ("does {} move?", "does {} go anywhere?", "say if {} moves.", "say if {} is moving."), ("is {} moving?",)
+    (
+        "does {} move?",
+        "does {} go anywhere?",
+        "say if {} moves.",
+        "say if {} is moving.",
+        "is {} going anywhere?",
+        "is {} on the move?",
+    ),
+    ("is {} moving?",),
 )
 
 
