@@ -36,8 +36,8 @@ TX = optim.make(
     Optim(lr=1e-4, warmup=0, schedule="constant", b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=1.0), 1
 )
 GRPO = Grpo(
-    variant="grpo", advantage="group", ema_decay=0.0, beta=0.0, clip_low=0.2, clip_high=0.2, dual_clip=0.0,
-    mask_truncated=False, epochs=1, minibatches=1, micro_queries=1, micro_group=0, resample=0,
+    variant="grpo", advantage="group", ema_decay=0.0, beta=0.0, hold_twin=1.0, clip_low=0.2, clip_high=0.2,
+    dual_clip=0.0, mask_truncated=False, epochs=1, minibatches=1, micro_queries=1, micro_group=0, resample=0,
 )  # fmt: skip
 
 
