@@ -43,14 +43,19 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and encodable(value) and "\0" not in value
 
 
+def _are_texts(value: Any, most: int) -> bool:
+    """Whether it is a list of 1 to `most` of them."""
+    return isinstance(value, list) and 1 <= len(value) <= most and all(map(is_text, value))
+
+
 def are_pictures(value: Any) -> bool:
     """Whether it is a path, or a list of 1 to 16."""
-    return is_text(value) or (isinstance(value, list) and 1 <= len(value) <= 16 and all(map(is_text, value)))
+    return is_text(value) or _are_texts(value, 16)
 
 
 def are_answers(value: Any) -> bool:
     """Whether it is a list of answers in words, at least one."""
-    return isinstance(value, list) and 1 <= len(value) <= 64 and all(map(is_text, value))
+    return _are_texts(value, 64)
 
 
 def are_choices(value: Any, answers: Any, task: str) -> bool:
