@@ -18,8 +18,8 @@ def get_config(policy: str = "tiny"):
         # by LoRA on the decoder: with all weights trained on eight kinds of queries at once, twins lost objects, and
         # summaries with them
         c.lora.rank = 16
-        c.optim.lr = 2e-3
+        c.optim.lr, c.optim.schedule = 3e-3, "linear"
         c.grpo.hold_twin = 5.0
         c.train.steps = 120
-        c.train.eval_examples = 512  # 64 of each task and modality
+        c.train.eval_examples = 1024  # 128 of each task and modality
     return c
