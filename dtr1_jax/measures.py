@@ -58,10 +58,10 @@ def _accuracy(answer: str | None, target: Target, tolerance: float) -> float:
     Of choices it is the one that the answer names. Marks of writing direction and the like do not count. Unlike the
     reward there is nothing for words that an answer shares with a reference.
     """
-    references = target.references
-    if answer is None or not references:
+    if answer is None or not target.references:
         return 0.0
-    answer, kind = clean(cut(answer)), tokens.kind_of(references, target.choices)
+    answer, *references = (clean(cut(said)) for said in (answer, *target.references))
+    kind = tokens.kind_of(references, target.choices)
     if kind != "choice" and len(references) >= tokens.PEOPLE:
         return vqa.soft_accuracy(answer, references)
     if kind != "open":

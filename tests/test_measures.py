@@ -122,6 +122,16 @@ def test_accuracy_of_choices():
 
 def test_marks_of_writing_direction_are_no_mistake():
     assert measured(asked("two"), answered("\u200ftwo")) == {"accuracy": 1.0}
+    assert measured(asked("yes\u200f"), answered("yes")) == {"accuracy": 1.0}
+
+
+@pytest.mark.parametrize(
+    "text", ["黑猫", "แมว", "می\u200cخواهم", "\u200fكلب", "cafe\u0301", "два кота " * 600],
+    ids=["chinese", "thai", "persian", "arabic", "decomposed", "long"],
+)  # fmt: skip
+def test_the_same_words_in_any_script_are_right(text):
+    assert measured(asked(text), answered(text)) == {"accuracy": 1.0}
+    assert measured(asked(*[text] * 10), answered(text)) == {"accuracy": 1.0}
 
 
 def test_words_that_are_none():
