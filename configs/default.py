@@ -44,7 +44,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     # of the frozen base under LoRA: float32 | bfloat16 | int8 (projections are rounded, with a scale for each output;
     # all else is in policy.dtype; export writes the weights as they were). Trained weights are always float32
     c.policy.weights_dtype = "float32"
-    c.policy.max_pixels = 96 * 96  # a picture is shrunk, keeping its shape, to at most so many; 0 = as is usual for it
+    # pixels of a picture: of the square that every one becomes for a policy of ours; of those of others the most, to
+    # which it is shrunk, keeping its shape; 0 = as is usual for it
+    c.policy.max_pixels = 96 * 96
     c.policy.video_pixels = 0  # the same for a video (Qwen3-VL) or each of its frames (Qwen2.5-VL)
     # frames of a video a second, and at most, that --mode=infer takes; 0 = as the processor says. Of the videos of data
     # data.frames are taken, or those that a line names

@@ -46,7 +46,7 @@ class Frame:
 
 
 def resolve(example: Example, canvas: text.Canvas, parsed: Transcript, segment_fn: SegmentFn | None) -> list[Frame]:
-    """The answer in the picture, or in each frame of the video, of which `canvas` has the numbers.
+    """The answer in the picture, or in each frame of the video; `canvas` has the numbers by which the twin knows them.
 
     Objects move between the keyframes of their tracks as twin/tracks.py says; boxes that the answer of a video names
     itself are those of its first frame. The segmenter is asked about each frame by itself, where the answer has a box
@@ -55,8 +55,9 @@ def resolve(example: Example, canvas: text.Canvas, parsed: Transcript, segment_f
     Args:
       segment_fn: boxes -> mask; None = no masks are wanted.
     """
-    numbers = canvas.frames or (0,)
-    things = {o.id: tracks.boxes(o, numbers) for o in parsed.twin.objects} if parsed.twin else {}
+    film = shown_video(example)
+    numbers = (0,) if film is None else map(int, film.index)
+    things = {o.id: tracks.boxes(o, canvas.frames or (0,)) for o in parsed.twin.objects} if parsed.twin else {}
     answer = parsed.answer if parsed.sound else None
     found = []
     for k, (number, pixels) in enumerate(zip(numbers, pictures(example), strict=True)):
@@ -68,6 +69,11 @@ def resolve(example: Example, canvas: text.Canvas, parsed: Transcript, segment_f
             Frame(number, pixels, tuple(i for i, _ in named), _unit([b for _, b in named], canvas), _unit(twin, canvas))
         )
     return found if segment_fn is None else _masked(found, segment_fn)
+
+
+def shown_video(example: Example) -> Video | None:
+    """The video that the answer is about; None where it is about a picture."""
+    return example.media[0] if example.media and isinstance(example.media[0], Video) else None
 
 
 def _unit(boxes: list, canvas: text.Canvas) -> np.ndarray:
@@ -90,7 +96,7 @@ def write(
     video masks/<number of the frame>.png, overlay.gif and, with PyAV, overlay.mp4. What an unsound transcript lacks is
     written as nothing: a twin without objects, no boxes, an empty mask, no words; answer.json says that it is unsound.
     """
-    film = example.media[0] if example.media and isinstance(example.media[0], Video) else None
+    film = shown_video(example)
     (folder / "transcript.txt").write_text(parsed.text, "utf-8", errors="replace")
     first, names = frames[0], [f"{o.id} {o.label}" for o in parsed.twin.objects] if parsed.twin else []
     twin = parsed.twin or Twin(canvas.size, (), frames=canvas.frames)

@@ -207,8 +207,10 @@ def _tokenizer(config: Config, where: Path, opened) -> tokens.Tokenizer:
 def _videos(c: Policy) -> vision.VideoRule:
     """How the policies of ours take videos: frames of one size, as pictures, evenly from the first to the last."""
     area, most = c.video_pixels or c.max_pixels, c.max_frames or FRAMES
-    few = 1 if c.fps else most
-    return vision.VideoRule(area, area, fps=c.fps or 1.0, min_frames=few, max_frames=most, stamped=False, resume="end")
+    few, learnt = 1 if c.fps else most, c.prompt == "brief"  # a cold start has shown one number of frames alone
+    return vision.VideoRule(
+        area, area, fps=c.fps or 1.0, min_frames=few, max_frames=most, repeats=learnt, stamped=False, resume="end"
+    )
 
 
 def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> vision.Geometry | None:
@@ -231,7 +233,8 @@ def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> vision.G
         raise ConfigError(f"config.policy.max_pixels: {error}") from None
     if values.get("dtr1_videos") == "pictures":  # exported from a policy of ours
         area = made.video.max_pixels
-        made = dataclasses.replace(made, video=dataclasses.replace(_videos(c), min_pixels=area, max_pixels=area))
+        rule = dataclasses.replace(_videos(c), min_pixels=area, max_pixels=area)
+        made = dataclasses.replace(made, rule="square", min_pixels=0, video=rule)
     for name in ("patch", "temporal_patch", "merge"):
         if getattr(made, name) != getattr(tower, name):
             raise weights.WeightsError(

@@ -131,8 +131,9 @@ def _beside(c: config.Config, bundle: bundles.Bundle, target: Path, tokenizer_on
 
 
 def _preprocessor(geometry: vision.Geometry) -> dict[str, Any]:
-    """preprocessor_config.json of a policy of ours; limits that meet resize every picture, as the rule "fill" does."""
-    low = geometry.max_pixels if geometry.rule == "fill" else geometry.min_pixels
+    """preprocessor_config.json of a policy of ours: limits that meet give every square picture the size of the rule
+    "square" (others keep their shape there)."""
+    low = geometry.max_pixels if geometry.rule == "square" else geometry.min_pixels
     return {
         "image_processor_type": "Qwen2VLImageProcessor",
         "patch_size": geometry.patch,

@@ -43,7 +43,7 @@ def test_the_tiny_policy():
     assert made.style.frame is Frame.PIXEL
     assert (made.style.words, made.style.length) == ("brief", 96)
     geometry = made.style.geometry
-    assert (geometry.patches, geometry.factor, geometry.rule) == (144, 16, "fill")
+    assert (geometry.patches, geometry.factor, geometry.rule) == (144, 16, "square")
     assert 3 * geometry.temporal_patch * geometry.patch**2 == spec.TINY.vision.values
     assert made.style.tokenizer.size <= made.spec.vocab
     np.testing.assert_array_equal(made.banned_v, made.style.tokenizer.banned_v(made.spec.vocab))

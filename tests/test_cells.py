@@ -76,18 +76,21 @@ def test_frames_are_places_on_the_time_axis(count):
     start = position[0, 0]
     assert (position[:, 0] - start).tolist() == np.arange(count).repeat(36).tolist()
     assert (pictures["segment_bn"] == np.arange(1, count + 1).repeat(144)).all()
-    assert canvas.frames == tuple(range(0, 7 * count, 7))
+    assert canvas.frames == tuple(range(count))  # a brief prompt says no numbers
+    explained = dataclasses.replace(style, words="full", length=600)
+    assert prompts.prompt(dataclasses.replace(example, media=(clip,)), explained)[2].frames == tuple(
+        range(0, 7 * count, 7)
+    )
 
 
-def test_frames_of_another_shape_are_shrunk():
+def test_frames_of_another_shape_become_squares():
     example = cell("vqa", True)[0]
     clip = dataclasses.replace(example.media[0], frames=np.zeros((4, 480, 854, 3), np.uint8))
     wide = dataclasses.replace(example, image=clip.frames[0], media=(clip,))
     _, pictures, canvas = prompts.prompt(wide, STYLE)
-    assert canvas.size == (128, 64) and len(pictures["segment_bn"]) == 4 * 128
-    endless = dataclasses.replace(clip, frames=np.zeros((4, 2, 900, 3), np.uint8))
-    with pytest.raises(prompts.PromptError, match="200 times as long as wide"):
-        prompts.prompt(dataclasses.replace(wide, image=endless.frames[0], media=(endless,)), STYLE)
+    assert canvas.size == (96, 96) and len(pictures["segment_bn"]) == 4 * 144
+    strip = np.zeros((2, 900, 3), np.uint8)
+    assert prompts.prompt(dataclasses.replace(example, image=strip, media=(strip,)), STYLE)[2].size == (96, 96)
 
 
 @pytest.mark.parametrize("video", [False, True])

@@ -271,15 +271,42 @@ def test_a_strip_that_no_mp4_can_hold_still_has_its_gif(tmp_path, caplog):
     assert "no overlay.mp4, only overlay.gif" in caplog.text
 
 
+def film(folder, frames):
+    """A folder of frames."""
+    folder.mkdir()
+    for k, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"{k:02d}.png")
+    return str(folder)
+
+
 @pytest.mark.parametrize("task", ["segmentation", "summary"])
 def test_the_shipped_policy_sees_a_video_also_with_the_settings_of_one_task(tmp_path, task):
     pytest.importorskip("av")
     example = tasks.example(task, 3, "train", 0, video=True, frames=4, max_objects=3)
-    (tmp_path / "film").mkdir()
-    for k, frame in enumerate(example.media[0].frames):
-        Image.fromarray(frame).save(tmp_path / "film" / f"{k}.png")
+    shown = film(tmp_path / "film", example.media[0].frames)
     c = config.from_configdict(seg.get_config())
-    made = infer.run(c, tmp_path / "run", None, example.query, video=str(tmp_path / "film"), task=task)
+    made = infer.run(c, tmp_path / "run", None, example.query, video=shown, task=task)
     assert names(made) >= ALWAYS - {"twin.png"}
     twin = json.loads((made / "twin.json").read_text())
     assert twin["frames"] == [0, 1, 2, 3] and twin["objects"]
+
+
+@pytest.mark.parametrize(
+    "numbers, masks", [([0, 0, 0, 1, 1, 1, 2, 2, 2, 3], [0, 3, 6, 9]), ([0], [0])], ids=["ten frames", "one frame"]
+)
+def test_the_shipped_policy_counts_the_frames_that_it_sees(tmp_path, numbers, masks):
+    """A brief prompt says no numbers of frames, and the policy has seen four at a time alone."""
+    example = tasks.example("segmentation", 3, "train", 0, video=True, frames=4, max_objects=3)
+    # of another shape too, which is a square to the policy
+    frames = [np.asarray(Image.fromarray(example.media[0].frames[i]).resize((128, 96))) for i in numbers]
+    c = config.from_configdict(seg.get_config())
+    made = infer.run(
+        c, tmp_path / "run", None, example.query, video=film(tmp_path / "film", frames), task="segmentation"
+    )
+    answer, twin = (json.loads((made / f"{name}.json").read_text()) for name in ("answer", "twin"))
+    assert answer["sound"] or len(numbers) == 1, answer["faults"]  # a film in which nothing moves is new to it
+    assert not {"twin.frames", "twin.size"} & {fault["where"] for fault in answer["faults"]}
+    assert twin["frames"] == [0, 1, 2, 3] and twin["size"] == [96, 96]
+    assert sorted(path.name for path in (made / "masks").iterdir()) == [f"{i:06d}.png" for i in masks]
+    assert all(Image.open(path).size == (128, 96) for path in (made / "masks").iterdir())
+    assert {row["frame"] for row in json.loads((made / "boxes.json").read_text())["frames"]} == set(masks)

@@ -25,8 +25,8 @@ def test_resized_is_whole_tokens_within_the_limit(width, height, merge, most):
     w, h = vision.resized(width, height, geometry)
     assert w % geometry.factor == h % geometry.factor == 0
     assert min(w, h) >= geometry.factor
-    assert w * h <= most * geometry.factor**2
-    assert vision.resized(height, width, geometry) == (h, w)
+    assert w == h and w**2 <= most * geometry.factor**2 < (w + geometry.factor) ** 2
+    assert geometry.patches == (w // 4) ** 2
 
 
 @pytest.mark.parametrize(
@@ -35,27 +35,16 @@ def test_resized_is_whole_tokens_within_the_limit(width, height, merge, most):
         ((96, 96), (96, 96)),
         ((1, 1), (96, 96)),  # small pictures are enlarged
         ((10_000, 10_000), (96, 96)),
-        ((192, 96), (128, 64)),
-        ((640, 480), (112, 80)),  # 110.9 x 83.1 pixels are 6.9 x 5.2 tokens: 7 x 5 fit
-        ((10_000, 3), (576, 16)),  # a strip is squeezed to one token's height
-        ((3, 10_000), (16, 576)),
+        ((640, 480), (96, 96)),
+        ((10_000, 3), (96, 96)),
     ],
 )
 def test_resized_by_hand(size, expected):
     assert vision.resized(*size, TINY) == expected
 
 
-@given(st.integers(20, 2000), st.floats(0.34, 3))
-@settings(max_examples=200, deadline=None)
-def test_resized_keeps_the_shape(width, ratio):
-    height = max(1, round(width * ratio))
-    w, h = vision.resized(width, height, vision.Geometry(16, 2, 2, 48, 640 * 640))
-    assert abs(np.log(w / h) - np.log(width / height)) < 0.15  # a token is at most 1/11 of a side here
-    assert w * h > 0.8 * 640 * 640
-
-
 def test_patches_and_positions_in_merge_block_order():
-    geometry = vision.Geometry(patch=2, temporal_patch=2, merge=2, side=5, max_pixels=16 * 8)
+    geometry = vision.Geometry(patch=2, temporal_patch=2, merge=2, side=5, max_pixels=16 * 8, rule="smart")
     image = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
     assert vision.resized(12, 8, geometry) == (12, 8)
     fields, size = vision.patches(image, geometry)
@@ -261,7 +250,7 @@ def test_gather_follows_the_layout():
 def test_limits_that_contradict():
     with pytest.raises(ValueError, match="min_pixels = 3000 is more than max_pixels = 2000"):
         vision.Geometry(14, 2, 2, 0, 2000, 3000, "smart")
-    with pytest.raises(ValueError, match='rule "fill" or "smart", got "smrat"'.replace('"smrat"', "'smrat'")):
+    with pytest.raises(ValueError, match="rule \"square\" or \"smart\", got 'smrat'"):
         vision.Geometry(14, 2, 2, 0, 2000, rule="smrat")
     with pytest.raises(ValueError, match="min_frames <= max_frames"):
         vision.VideoRule(10, 20, min_frames=5, max_frames=4)

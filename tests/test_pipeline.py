@@ -106,7 +106,7 @@ def test_counts_of_patches_are_few():
         24576,
     ]
     assert pipeline.bucket_patches(4, SMALL) == pipeline.bucket_patches(16, SMALL) == SMALL.patches == 16
-    threes = vision.Geometry(8, 1, 3, 12, 24 * 24 * 1000)
+    threes = vision.Geometry(8, 1, 3, 12, 24 * 24 * 1000, rule="smart")
     assert pipeline.bucket_patches(200, threes) == 261  # whole tokens
 
 
@@ -152,7 +152,7 @@ def test_batches_are_cut_to_buckets_and_new_shapes_are_logged(caplog):
 def test_several_processes_have_one_shape():
     batches = take(pipeline.queries(Sizes(), LARGE, 2, seed=0, shard=(0, 2)), 3)
     assert {(b.prompt.token_bp.shape, b.prompt.images.segment_bn.shape) for b in batches} == {((2, 1024), (2, 4096))}
-    filling = dataclasses.replace(LARGE, geometry=dataclasses.replace(LARGE.geometry, rule="fill"))
+    filling = dataclasses.replace(LARGE, geometry=dataclasses.replace(LARGE.geometry, rule="square"))
     skipped = pipeline.Skipped()
     batches = take(pipeline.queries(Sizes(), filling, 2, seed=0, shard=(1, 2), skipped=skipped), 6)
     assert {b.prompt.images.segment_bn.shape for b in batches} == {(2, 1600)}

@@ -161,9 +161,9 @@ def bucket_patches(count: int, geometry: vision.Geometry) -> int:
     """The number of patches to which those of a query's pictures are padded.
 
     PATCHES x 1, 1.5, 2, 3, 4, 6, 8, ..., but not more than a picture of `max_pixels` has where that is enough. Where
-    every picture fills `max_pixels`, several have what so many have.
+    every picture has as many, several have what so many have.
     """
-    if geometry.rule == "fill" and count > geometry.patches:
+    if geometry.rule == "square" and count > geometry.patches:
         return -(-count // geometry.patches) * geometry.patches
     size = PATCHES
     while size < count:
@@ -330,7 +330,7 @@ def _stack_prompt(rows, style, fixed):
 
 def _ceiling(style):
     """Patches that the pictures of a query can have: those of its frames, or as many as the prompt has room for."""
-    if style.geometry.rule == "fill":
+    if style.geometry.rule == "square":
         return style.geometry.patches * style.frames
     return style.length * style.geometry.merge**2
 

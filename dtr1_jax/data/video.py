@@ -87,7 +87,8 @@ def _load(path: str | os.PathLike, choose: Callable[[int, float], np.ndarray], f
 
 
 def sample(total: int, fps: float, rule: VideoRule, temporal_patch: int) -> np.ndarray:
-    """int64[T], the numbers of the frames that the policy sees of a video of `total` frames, in order.
+    """int64[T], the numbers of the frames that the policy sees of a video of `total` frames, in order; more than once
+    only where the rule repeats.
 
     The rules of transformers' Qwen3VLVideoProcessor ("ends") and Qwen2VLVideoProcessor ("steps"); where the latter
     would take none, of a video shorter than a temporal patch, all are taken. Raises ValueError where `total` is 0.
@@ -96,7 +97,8 @@ def sample(total: int, fps: float, rule: VideoRule, temporal_patch: int) -> np.n
         raise ValueError("the video has 0 frames; expected at least 1")
     wanted = total / fps * rule.fps
     if rule.spread == "ends":
-        count = min(max(int(wanted), rule.min_frames), rule.max_frames, total)
+        count = min(max(int(wanted), rule.min_frames), rule.max_frames)
+        count = count if rule.repeats else min(count, total)
         return np.linspace(0, total - 1, count).round().astype(np.int64)
     whole = min(rule.max_frames, total) // temporal_patch * temporal_patch
     count = int(min(max(wanted, rule.min_frames), whole)) // temporal_patch * temporal_patch
@@ -146,9 +148,10 @@ def _file(path: Path, choose: Callable[[int, float], np.ndarray], fps: float) ->
             if not total:
                 raise ImageError(f"{path}: a video with 0 frames; export it again")
             index = choose(total, rate)
-            frames, decoded = _decode(av, path, index)
-            if len(frames) == len(index):
-                return Video(stacked(frames), index, rate, total)
+            numbers, places = np.unique(index, return_inverse=True)
+            frames, decoded = _decode(av, path, numbers)
+            if len(frames) == len(numbers):
+                return Video(stacked([frames[i] for i in places]), index, rate, total)
             if decoded < _WHOLE * total:
                 raise ImageError(f"{path}: breaks off after {decoded} of {total} frames; fetch or export it again")
             total = decoded

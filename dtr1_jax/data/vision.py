@@ -24,6 +24,7 @@ class VideoRule:
       whole: the limits count all frames (Qwen3-VL) instead of each (Qwen2.5-VL).
       fps: frames sampled per second.
       min_frames, max_frames: of a sample, as far as the video has so many.
+      repeats: a video of fewer frames than min_frames is sampled as often all the same, some of them several times.
       spread: which frames: "ends" from the first to the last, rounded (Qwen3-VL), or "steps" of equal length from the
         first, rounded down, and as many as fill temporal patches (Qwen2.5-VL).
       stamped: each temporal patch stands between <|vision_start|> and <|vision_end|> behind its time, as
@@ -42,6 +43,7 @@ class VideoRule:
     fps: float = 2.0
     min_frames: int = 4
     max_frames: int = 768
+    repeats: bool = False
     spread: str = "ends"
     stamped: bool = True
     wrapped: bool = False
@@ -66,7 +68,8 @@ class Geometry:
       side: the learned position table has side x side rows; 0 = there is none.
       max_pixels: a picture is shrunk to about so many pixels at most.
       min_pixels: a picture is enlarged to about so many at least; only where the rule is "smart".
-      rule: "fill" resizes every picture to fill max_pixels; "smart" only those outside the limits (Qwen-VL).
+      rule: "square" makes every picture the largest square of whole tokens within max_pixels, whatever its shape, and
+        every frame of a video that within the video's; "smart" resizes only those outside the limits (Qwen-VL).
       mean, std: of red, green and blue in [0, 1], to normalise.
       window: side of an attention window of the tower in tokens; 0 = none.
       video: how videos are taken; None = not at all.
@@ -78,7 +81,7 @@ class Geometry:
     side: int
     max_pixels: int
     min_pixels: int = 0
-    rule: str = "fill"
+    rule: str = "square"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     window: int = 0
@@ -92,6 +95,8 @@ class Geometry:
     @property
     def patches(self) -> int:
         """Patches of a picture of `max_pixels`."""
+        if self.rule == "square":
+            return (_side(self.max_pixels, self.factor) // self.patch) ** 2
         return self.max_pixels // self.factor**2 * self.merge**2
 
     def __post_init__(self):
@@ -103,8 +108,8 @@ class Geometry:
             )
         if self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels = {self.min_pixels} is more than max_pixels = {self.max_pixels}")
-        if self.rule not in ("fill", "smart"):
-            raise ValueError(f'expected rule "fill" or "smart", got {self.rule!r}')
+        if self.rule not in ("square", "smart"):
+            raise ValueError(f'expected rule "square" or "smart", got {self.rule!r}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,30 +131,30 @@ class Piece:
 def resized(width: int, height: int, geometry: Geometry) -> tuple[int, int]:
     """(width, height) in pixels to which a picture is resized: multiples of `factor`, at least one token a side.
 
-    By the rule "fill": with at most `max_pixels` pixels, and as many as that and the picture's shape allow; a strip so
-    long that its shape can not be kept is squeezed. By the rule "smart" (`smart_resize` of Qwen2-VL): the nearest
-    multiples, unless they are outside the limits. Raises ValueError for a strip that "smart" refuses.
+    By the rule "square": one size for all. By the rule "smart" (`smart_resize` of Qwen2-VL): the nearest multiples,
+    unless they are outside the limits. Raises ValueError for a strip that "smart" refuses.
     """
-    if geometry.rule == "smart":
-        return _smart(width, height, geometry.factor, geometry.min_pixels, geometry.max_pixels)
-    factor, most = geometry.factor, geometry.max_pixels // geometry.factor**2
-    scale = math.sqrt(geometry.max_pixels / (width * height))
-    columns, rows = max(1, round(width * scale / factor)), max(1, round(height * scale / factor))
-    if columns * rows > most:
-        columns, rows = max(1, math.floor(width * scale / factor)), max(1, math.floor(height * scale / factor))
-    columns, rows = min(columns, most // rows if rows <= most else 1), min(rows, most)
-    return columns * factor, rows * factor
+    if geometry.rule == "square":
+        return (_side(geometry.max_pixels, geometry.factor),) * 2
+    return _smart(width, height, geometry.factor, geometry.min_pixels, geometry.max_pixels)
 
 
 def resized_video(frames: int, width: int, height: int, geometry: Geometry) -> tuple[int, int]:
     """(width, height) in pixels to which the frames of a video are resized. Raises ValueError as `resized`."""
     rule, factor = _rule(geometry), geometry.factor
+    if geometry.rule == "square":
+        return (_side(rule.max_pixels, factor),) * 2
     if not rule.whole:
         return _smart(width, height, factor, rule.min_pixels, rule.max_pixels)
     if min(width, height) < factor:
         scale = max(factor / width, factor / height)
         width, height = int(width * scale), int(height * scale)
     return _smart(width, height, factor, rule.min_pixels, rule.max_pixels, frames, geometry.temporal_patch)
+
+
+def _side(pixels: int, factor: int) -> int:
+    """The side of the largest square of whole tokens, one at least, that has at most so many pixels."""
+    return max(math.isqrt(pixels) // factor, 1) * factor
 
 
 def _smart(width, height, factor, low, high, frames=1, step=1):
