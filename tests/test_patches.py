@@ -250,7 +250,7 @@ def test_gather_follows_the_layout():
 def test_limits_that_contradict():
     with pytest.raises(ValueError, match="min_pixels = 3000 is more than max_pixels = 2000"):
         vision.Geometry(14, 2, 2, 0, 2000, 3000, "smart")
-    with pytest.raises(ValueError, match="rule \"square\" or \"smart\", got 'smrat'"):
+    with pytest.raises(ValueError, match='rule "square" or "smart", got \'smrat\''):
         vision.Geometry(14, 2, 2, 0, 2000, rule="smrat")
     with pytest.raises(ValueError, match="min_frames <= max_frames"):
         vision.VideoRule(10, 20, min_frames=5, max_frames=4)
