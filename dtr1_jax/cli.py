@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from dtr1_jax import atomic, checkpoint, coldstart, config, evaluate, export, infer, interrupt, mesh, plan, table, train
 from dtr1_jax import bundle as bundles
-from dtr1_jax.data import files, images, prompts, sources, tokens
+from dtr1_jax.data import files, images, pipeline, prompts, sources, tokens
 from dtr1_jax.models import sentence, weights
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.readers import Readers
@@ -107,14 +107,18 @@ def held_out(c: config.Config, folder: Path) -> str:
         Readers(c.reward, sentence.embedder) as readers,
     ):
         log.info("masks by %s", segmenter.description)
-        predictions = evaluate.evaluate(*current, bundle, c, device_mesh, source, segmenter, readers=readers)
+        skipped = pipeline.Skipped()
+        predictions = evaluate.evaluate(
+            *current, bundle, c, device_mesh, source, segmenter, readers=readers, skipped=skipped
+        )
     cells = table.cells([evaluate.row(p) for p in predictions])
-    numbers = evaluate.figures(predictions) | {"table": [dataclasses.asdict(cell) for cell in cells]}
+    numbers = evaluate.figures(predictions, skipped.count) | {"table": [dataclasses.asdict(cell) for cell in cells]}
     if jax.process_index() == 0:
         evaluate.write(folder / "gallery" / "eval", predictions, c.train.gallery)
         with atomic.replacing(folder / "eval.json") as partial:
             partial.write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
-    return table.show(cells)
+    left = f"{skipped.count} more could not be used and count nowhere; the warnings say why"
+    return "\n".join([table.show(cells)] + [left] * (skipped.count > 0))
 
 
 def join(asked: bool = False) -> None:

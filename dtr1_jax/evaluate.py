@@ -111,14 +111,15 @@ def _fidelity(parsed: transcript.Transcript, example: Example, canvas: text.Canv
 
 def evaluate(
     params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, source, segmenter,
-    check: Callable[[], None] = lambda: None, readers: Readers | None = None,
+    check: Callable[[], None] = lambda: None, readers: Readers | None = None, skipped: pipeline.Skipped | None = None,
 ) -> list[Prediction]:  # fmt: skip
     """Predictions on the first train.eval_examples of `source`; `check` runs around each batch and may raise.
 
-    Examples that can not be read are left out with a warning. Raises DataError where that leaves none.
+    Examples that can not be read are left out with a warning and counted in `skipped`. Raises DataError where that
+    leaves none.
     """
     done: list[Prediction] = []
-    skipped, root = pipeline.Skipped(), jax.random.key(c.seed)
+    skipped, root = skipped or pipeline.Skipped(), jax.random.key(c.seed)
     batches = pipeline.evaluation(source, bundle.style, c.train.eval_batch, c.train.eval_examples, skipped)
     check()
     for i, batch in enumerate(batches):
@@ -131,19 +132,20 @@ def evaluate(
     return done
 
 
-def figures(predictions: list[Prediction]) -> dict[str, float]:
-    """`eval/...` numbers of all tasks.
+def figures(predictions: list[Prediction], skipped: int = 0) -> dict[str, float]:
+    """`eval/...` numbers of all tasks, and how many examples were `skipped`, which no other number counts.
 
     `eval/<task>/<modality>/...` and `eval/mean` of table.figures; reward columns, each over the queries whose task has
     it; how true the twins are (`eval/twin/...`, see benchmarks/twins.py). Of segmentation on pictures also, by their
     short names: gIoU and cIoU with the interval of gIoU, and gIoU by category and level.
     """
     if not predictions:
-        return {"eval/examples": 0}
+        return {"eval/examples": 0, "eval/examples_skipped": skipped}
     rows = [row(p) for p in predictions]
     out = _regions([r for r in rows if (r["task"], r["modality"]) == ("segmentation", "picture")])
     out |= {
         "eval/examples": len(predictions),
+        "eval/examples_skipped": skipped,
         "eval/sound": float(np.mean([p.transcript.sound for p in predictions])),
         "eval/reasoned": float(np.mean([p.transcript.reasoned for p in predictions])),
         "eval/segmenter_failed": sum(p.outcome.failed for p in predictions),

@@ -42,6 +42,8 @@ def run(
     Raises ConfigError where picture or query is missing, the task is unknown, or the policy does not see what is shown;
     ImageError for a bad picture or video, PromptError for a query that is too long.
     """
+    if task is None and c.data.task not in TASKS:
+        raise config.ConfigError(f"config.data.task = {c.data.task!r}: say which by --task, one of {', '.join(TASKS)}")
     task = task or c.data.task
     if task not in TASKS:
         raise config.ConfigError(f"--task: expected one of {', '.join(TASKS)}, got {task!r}")

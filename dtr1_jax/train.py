@@ -122,11 +122,12 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         def held_out() -> float:
             name = "before" if step == 0 else "after" if step >= c.train.steps else "latest"
             log.info("evaluating on %d held-out queries", min(c.train.eval_examples, len(eval_source)))
+            skipped = pipeline.Skipped()
             predictions = evaluate.evaluate(
                 *update.weights(state.trainable, frozen), bundle, c, device_mesh, eval_source, segmenter,
-                check=leave_if_asked, readers=readers,
+                check=leave_if_asked, readers=readers, skipped=skipped,
             )  # fmt: skip
-            numbers = evaluate.figures(predictions)
+            numbers = evaluate.figures(predictions, skipped.count)
             if first:
                 evaluate.write(workdir / "gallery" / name, predictions, c.train.gallery)
             mean = numbers["eval/mean"]  # of segmentation on pictures alone this is the gIoU

@@ -10,19 +10,19 @@ import pytest
 import tiny
 
 from dtr1_jax import bundle, config, evaluate, mesh, table
-from dtr1_jax.data import files, images, prompts, sources
+from dtr1_jax.data import files, images, pipeline, prompts, sources
 from dtr1_jax.specialists import segment
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer
 
 
-def heldout(c, source=None, check=lambda: None):
+def heldout(c, source=None, check=lambda: None, skipped=None):
     """evaluate.evaluate with the random policy, on one device."""
     ready, one = bundle.load(c), mesh.make(c.mesh)
     params = mesh.put(bundle.read_weights(c, ready), mesh.replicated(one))
     source = sources.make(c.data, c.data.eval_split) if source is None else source
     with segment.Segmenter(c.reward.segmenter) as segmenter:
-        return evaluate.evaluate(params, None, ready, c, one, source, segmenter, check=check)
+        return evaluate.evaluate(params, None, ready, c, one, source, segmenter, check=check, skipped=skipped)
 
 
 def oracles(c, count):
@@ -129,7 +129,11 @@ class Broken:
 def test_unreadable_examples_are_left_out_and_counted(path, small, caplog):
     c = tiny.settings(path)
     source = sources.make(c.data, "heldout")
-    assert [p.example.uid for p in heldout(c, Broken(source, 3))] == [source[3].uid]
+    skipped = pipeline.Skipped()
+    predictions = heldout(c, Broken(source, 3), skipped=skipped)
+    assert [p.example.uid for p in predictions] == [source[3].uid]
+    figures = evaluate.figures(predictions, skipped.count)
+    assert (figures["eval/examples"], figures["eval/examples_skipped"]) == (1, 3)
     assert "photo 2: corrupt" in caplog.text
     with pytest.raises(files.DataError, match="none of the 4 held-out examples"):
         heldout(c, Broken(source, 4))
@@ -150,5 +154,5 @@ def test_a_folder_that_can_not_be_written(tmp_path):
 
 
 def test_nothing_to_evaluate_gives_no_figure():
-    assert evaluate.figures([]) == {"eval/examples": 0}
+    assert evaluate.figures([], 3) == {"eval/examples": 0, "eval/examples_skipped": 3}
     assert jax.device_count() == 8

@@ -1,5 +1,6 @@
 """A question about a video, or in another task: oracle transcripts become masks, boxes, words and moving pictures."""
 
+import dataclasses
 import json
 import sys
 
@@ -254,6 +255,9 @@ def test_bad_videos_are_refused_and_leave_no_folder(folder, small, tmp_path):
     small.setitem(sys.modules, "av", None)
     with pytest.raises(ImageError, match=r"words.mp4: reading video files needs PyAV: pip install"):
         infer.run(settings(folder), tmp_path / "run", None, "it", video=str(tmp_path / "words.mp4"))
+    of_all = dataclasses.replace(settings(folder), data=dataclasses.replace(settings(folder).data, task="unified"))
+    with pytest.raises(config.ConfigError, match=r"config\.data\.task = 'unified': say which by --task, one of segm"):
+        infer.run(of_all, tmp_path / "run", str(tmp_path / "photo.png"), "it")
     assert not (tmp_path / "run").exists()
 
 

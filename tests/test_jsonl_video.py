@@ -169,6 +169,10 @@ def test_faults_of_lines_are_named(data, row, fault):
         (line(tracks=[], video="nothing.mp4"), "no such file"),
         (line(tracks=[], frames=[0, 12]), "expected a frame number 12, got a video of 12 frames"),
         (line(tracks=[{"0": [30, 0, 40, 10]}]), "data.jsonl:1: expected tracks in the picture of 20 x 10"),
+        (
+            line(tracks=[MOVES, {"12": [0, 0, 4, 4], "20": [0, 0, 4, 4]}]),
+            "data.jsonl:1: tracks[1]: begins at frame 12, but the video's last is 11",
+        ),
         (line(masks={"0": "small.png"}), "masks.0: expected the size of the frames, 20 x 10 pixels, got 3 x 4"),
         (line(masks={"0": "gone.png"}), "gone.png"),
         (line(rles={"2": {"size": [3, 4], "counts": [12]}}), "rles.2: expected the size of the frames"),

@@ -116,6 +116,7 @@ def example(line: Line, max_objects: int, frames: int = FRAMES) -> Example:
     try:
         if line.form in ("tracks", "answers"):
             tracked = line.wanted if line.form == "tracks" else ()
+            _check_time(tracked, clip.total)
             found, labelled = [_filled(track, numbers, h, w) for track in tracked], None
         else:
             found, labelled = _masks(line, numbers, h, w)
@@ -145,6 +146,13 @@ def _clip(line: Line, frames: int) -> Video:
         return video.evenly(line.video, frames)
     numbers = sorted(line.wanted)
     return video.numbered(line.video, [numbers[i] for i in video.spread(len(numbers), frames)])
+
+
+def _check_time(found: Sequence[Sequence], total: int) -> None:
+    """Raises ValueError where a track begins behind the end: that nothing is wanted would then be the right answer."""
+    for i, track in enumerate(found):
+        if track[0][0] >= total:
+            raise ValueError(f"tracks[{i}]: begins at frame {track[0][0]}, but the video's last is {total - 1}")
 
 
 def _filled(track: Sequence, numbers: Sequence[int], h: int, w: int) -> tuple[np.ndarray, np.ndarray]:

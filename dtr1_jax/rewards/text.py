@@ -101,6 +101,7 @@ def scorer(table: str) -> Callable[[dict], list[float]]:
     It takes {"columns": names out of PLAIN, "answer": text or None, "references": texts} and returns the columns in
     their order. `table` is the path of a file that `captions.write_frequencies` wrote, or "" for FLAT.
     """
+    _bleu()  # now, and not within the deadline of the first answer
     read = PLAIN | {"cider": functools.partial(cider, table=captions.read_frequencies(table) if table else FLAT)}
 
     def score(item: dict) -> list[float]:
@@ -117,6 +118,6 @@ def _prepared(answer: str | None, references: Sequence[str]) -> tuple[str, list[
 
 @functools.cache
 def _bleu():
-    from sacrebleu.metrics import BLEU  # 0.2 s, and a run whose reward has no BLEU does not need it
+    from sacrebleu.metrics import BLEU  # 0.2 s, and a run that reads no texts does not need it
 
     return BLEU(effective_order=True, smooth_method="exp", tokenize="none", force=True)
