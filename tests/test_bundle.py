@@ -245,6 +245,12 @@ def test_a_policy_that_sees_nothing_can_not_write_twins(tmp_path):
     assert default.get_config("qwen3_vl_4b").policy.constructor == "policy"
 
 
+def test_more_layers_than_any_model_has(tmp_path):
+    path = write_gguf(tmp_path / "m.gguf", block_count=10**9)
+    with pytest.raises(weights.WeightsError, match=r"m\.gguf: num_hidden_layers: expected at most 10,000 layers"):
+        bundle.load(of_files(path))
+
+
 def test_nothing_given():
     with pytest.raises(config.ConfigError, match=r"no weights are shipped for qwen3_4b; expected a folder with config"):
         bundle.load(of_files("", "qwen3_4b"))

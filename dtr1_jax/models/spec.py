@@ -137,6 +137,7 @@ TINY = Spec(
 )
 
 SPECS = {"tiny": TINY}
+LAYERS = 10_000  # of a decoder or a tower, at most: each has names to look up, which for a billion of them never ends
 
 
 class SpecError(ValueError):
@@ -197,15 +198,16 @@ def from_hf(config: dict) -> Spec:
     })  # fmt: skip
     if vision is not None:
         sections = rope.get("mrope_section")
-        if not isinstance(sections, list | tuple) or len(sections) != 3 or not all(type(n) is int for n in sections):
-            raise SpecError(f"rope_scaling.mrope_section: expected three integers, got {sections!r}")
+        three = isinstance(sections, list | tuple) and len(sections) == 3
+        if not three or not all(type(n) is int and n >= 0 for n in sections):
+            raise SpecError(f"rope_scaling.mrope_section: expected three integers from 0 on, got {sections!r}")
         fixed["sections"] = tuple(sections)
         _refuse(rope, "rope_scaling.", {"mrope_interleaved": (None, fixed["interleaved"])})
     try:
         return Spec(
             vocab=_size(text, "vocab_size"),
             width=width,
-            layers=_size(text, "num_hidden_layers"),
+            layers=_size(text, "num_hidden_layers", most=LAYERS),
             heads=heads,
             kv_heads=_size(text, "num_key_value_heads", heads),
             head_dim=_size(text, "head_dim", _HEAD_DIM.get(kind, width // heads)),
@@ -237,7 +239,7 @@ def _vision(config, kind, width):
     patch, merge = _size(v, "patch_size", None, "vision_config."), _size(v, "spatial_merge_size", 2, "vision_config.")
     common = {
         "width": _size(v, "hidden_size", None, "vision_config."),
-        "layers": _size(v, "depth", None, "vision_config."),
+        "layers": _size(v, "depth", None, "vision_config.", LAYERS),
         "heads": _size(v, "num_heads", None, "vision_config."),
         "hidden": _size(v, "intermediate_size", None, "vision_config."),
         "patch": patch,
@@ -272,11 +274,13 @@ def _vision(config, kind, width):
         raise SpecError(f"vision_config: {error}") from error
 
 
-def _size(config, name, default=None, where=""):
+def _size(config, name, default=None, where="", most=None):
     value = config.get(name)
     value = default if value is None else value
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise SpecError(f"{where}{name}: expected a positive integer, got {config.get(name)!r}")
+    if most is not None and value > most:
+        raise SpecError(f"{where}{name}: expected at most {most:,} layers, got {value!r:.20}")
     return value
 
 
