@@ -17,7 +17,7 @@ from dtr1_jax.types import Video
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # what counts as a frame of a folder
 RATE = 24.0  # frames per second of what does not say its own
 MAX_VALUES = 4 << 30  # bytes that the sampled frames of one video may take
-_WHOLE = 0.9  # of the frames that a file promises; with fewer it is broken
+_WHOLE = 0.9  # of the frames, and of the seconds, that a file promises; with fewer it is broken
 
 
 def load(path: str | os.PathLike, rule: VideoRule, temporal_patch: int, *, fps: float = RATE) -> Video:
@@ -142,8 +142,10 @@ def _file(path: Path, choose: Callable[[int, float], np.ndarray], fps: float) ->
         with _open(av, path) as container:
             stream = _stream(container, path)
             rate = float(stream.average_rate or stream.guessed_rate or fps)
-            # what the header says of the number of frames is often wrong or missing
-            total = sum(1 for packet in container.demux(stream) if packet.size)
+            length = (container.duration or 0) / av.time_base
+            total, end = _packets(container, stream)
+        if 0 < end < _WHOLE * length:
+            raise ImageError(f"{path}: breaks off after {end:.2f} of {length:.2f} seconds; fetch or export it again")
         while True:
             if not total:
                 raise ImageError(f"{path}: a video with 0 frames; export it again")
@@ -163,6 +165,20 @@ def _file(path: Path, choose: Callable[[int, float], np.ndarray], fps: float) ->
         raise ImageError(
             f"{path}: not a video, or a corrupt one ({type(error).__name__}: {error}); fetch or export it again"
         ) from error
+
+
+def _packets(container, stream) -> tuple[int, float]:
+    """(how many frames a stream has, since what the header says of it is often wrong or missing; the time in seconds at
+    which the last packet of all streams ends, since sound may be longer than the pictures; 0.0 = no packet has one)."""
+    total, end = 0, 0.0
+    for packet in container.demux():
+        if not packet.size:
+            continue
+        total += packet.stream.index == stream.index
+        time = packet.dts if packet.pts is None else packet.pts
+        if time is not None:
+            end = max(end, float((time + (packet.duration or 0)) * packet.time_base))
+    return total, end
 
 
 def _decode(av, path: Path, index: np.ndarray) -> tuple[list[np.ndarray], int]:
