@@ -3,10 +3,11 @@
 What stays (weights, adapters, optimizer, frozen copies) is counted leaf by leaf from shapes and the sharding table, and
 is exact. What comes and goes is counted from what rl/update.py and rl/rollout.py hold at their widest moment, with the
 copies that XLA was seen to make: of the optimizer's moments, of the embedding where it is frozen and tied, and of the
-weights of each layer for the decode loop. tests/test_plan.py compares both programs with XLA's own analysis. What
-comes and goes was within 4 % of it for Qwen2.5-0.5B in float32 on the CPU, at 128 + 64 and at 512 + 512 tokens, trained
-whole and by LoRA. Where a minibatch is one part (micro_queries and micro_group cover it), the sum of the gradients is
-not held: the plan is then 23 % above it (11 % with what stays).
+weights of each layer and the keys of the prompts for the decode loop. tests/test_plan.py compares the programs with
+XLA's own analysis. What comes and goes was within 4 % of it for Qwen2.5-0.5B in float32 on the CPU, at 128 + 64 and at
+512 + 512 tokens, trained whole and by LoRA, and within 2 % in evaluations of 32 queries by LoRA, at 256 + 64 and at
+512 + 256. Where a minibatch is one part (micro_queries and micro_group cover it), the sum of the gradients is not held:
+the plan is then 23 % above it (11 % with what stays).
 
 bfloat16 is counted as on devices that compute with it. XLA on the CPU makes float32 copies of all weights besides, and
 so needs 3.5 times of what is said here to come and go.
@@ -32,7 +33,7 @@ import jax.numpy as jnp
 from dtr1_jax import bundle as bundles
 from dtr1_jax import config, mesh, train
 from dtr1_jax.data import sources
-from dtr1_jax.models import int8, layers, named, policy, spec, stored
+from dtr1_jax.models import int8, layers, named, policy, spec, stored, weights
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.rl import optim
 
@@ -45,10 +46,11 @@ class Load:
     """What one device has to do.
 
     Attributes:
-      queries, group: rows of the rollout are queries x group.
+      queries, group: rows that are sampled at once are queries x group.
       part_queries, part_group: of them, what one pass of the update holds.
       prompt, new: tokens of a prompt and of a completion, at most.
       patches: of the pictures of a query; 0 = none.
+      branches: of the two projections to an MLP's hidden units, how many have an adapter.
       item: bytes of the compute dtype.
       tensor: into how many parts heads and hidden units are cut.
       rounded: the frozen weights are int8.
@@ -61,6 +63,7 @@ class Load:
     prompt: int
     new: int
     patches: int
+    branches: int
     item: int
     tensor: int = 1
     rounded: bool = False
@@ -89,18 +92,22 @@ def sizes(c: config.Config) -> Spec:
 
 
 def plan(c: config.Config, shape: Spec) -> dict[str, Any]:
-    """Bytes on each device: {"parameters", "resident", "update", "rollout", "peak", ...}; see README.
+    """Bytes on each device: {"parameters", "resident", "update", "rollout", "evaluation", "peak", ...}; see README.
 
-    The parts of `resident` stay for the whole run; the parts of `update` and `rollout` come on top of it, never both.
-    Raises ConfigError where the batch can not be cut over config.mesh.
+    The parts of `resident` stay for the whole run; those of `update`, `rollout` and `evaluation` (empty where
+    train.eval_examples is 0) come on top of it, never two of them at once. Raises ConfigError where the batch can not
+    be cut over config.mesh.
     """
     device_mesh = abstract_mesh(c.mesh)
     todo = load(c, shape, device_mesh)
     stays, count = resident(c, shape, device_mesh)
     trained_bytes = stays["adapters"] if c.lora.rank else stays["weights"]
+    split = _split_bytes(c, shape, device_mesh)
+    asked = evaluation(c, todo, device_mesh)
     parts = {
         "update": update_parts(c, shape, todo, trained_bytes),
-        "rollout": rollout_parts(shape, todo, _split_bytes(c, shape, device_mesh)),
+        "rollout": rollout_parts(shape, todo, split),
+        "evaluation": rollout_parts(shape, asked, split) if asked.queries else {},
     }
     totals = {name: sum(part.values()) for name, part in parts.items()}
     return {
@@ -112,8 +119,7 @@ def plan(c: config.Config, shape: Spec) -> dict[str, Any]:
         "per_device": dataclasses.asdict(todo),
         **count,
         "resident": stays,
-        "update": parts["update"],
-        "rollout": parts["rollout"],
+        **parts,
         "peak": sum(stays.values()) + max(totals.values()),
     }
 
@@ -141,10 +147,20 @@ def load(c: config.Config, shape: Spec, device_mesh: Any) -> Load:
         prompt=c.policy.prompt_tokens,
         new=c.rollout.new_tokens,
         patches=_patches(c, shape),
+        branches=sum(f"decoder/{name}/a" in _adapted(c, shape) for name in ("gate", "up")),
         item=jnp.dtype(c.policy.dtype).itemsize,
         tensor=device_mesh.shape["tensor"],
         rounded=c.policy.weights_dtype == "int8",
     )
+
+
+def evaluation(c: config.Config, todo: Load, device_mesh: Any) -> Load:
+    """`todo` with the rows of an evaluation: train.eval_batch queries, or all where there are fewer, once each.
+
+    As one process asks them. Of several each asks all of them, and the rows are as many times more.
+    """
+    rows = min(c.train.eval_batch, c.train.eval_examples)
+    return dataclasses.replace(todo, queries=-(-rows // mesh.shares(device_mesh)), group=1)
 
 
 def _patches(c, shape):
@@ -206,12 +222,17 @@ def _adapters(c, base):
     return jax.eval_shape(lambda weights: train.adapters(c, weights), base)
 
 
+def _adapted(c, shape):
+    """Paths of the adapters' arrays."""
+    return set(weights.flatten(_adapters(c, _base(c, shape))))
+
+
 def _split_bytes(c, shape, device_mesh):
     """Bytes on a device of the decoder's weights and adapters in the compute dtype (or int8)."""
     base = _base(c, shape)
-    weights = base["decoder"] if c.policy.weights_dtype == "int8" else _as(base["decoder"], c.policy.dtype)
+    own = base["decoder"] if c.policy.weights_dtype == "int8" else _as(base["decoder"], c.policy.dtype)
     lora = _as(_adapters(c, base).get("decoder", {}), c.policy.dtype)
-    return held(device_mesh, {"base": {"decoder": weights}, "lora": {"decoder": lora}})
+    return held(device_mesh, {"base": {"decoder": own}, "lora": {"decoder": lora}})
 
 
 def _count(tree):
@@ -251,20 +272,23 @@ def rollout_parts(shape: Spec, todo: Load, split_bytes: int) -> dict[str, int]:
     """Bytes that sampling needs besides what stays, at its widest moment.
 
     `kv_cache`: of the completions, and of the prompts that they share. `weights_by_layer`: the decoder's weights and
-    adapters once more, since a decode loop reads them layer by layer. `activations`: the larger of the pass over the
-    prompts and of a step of sampling (logits and random bits of all rows).
+    adapters once more, since a decode loop reads them layer by layer. `activations`: the largest of the pass over the
+    prompts (the product of an adapter, and of int8 before it is scaled, lies beside the others of its layer), of the
+    prompts' keys once more, turned for the decode loop, and of a step of sampling (logits and random bits of all rows).
     """
     b, g, p = todo.queries, todo.group, todo.prompt
     prompt = _Rows(b, 1, p, 0)
-    prefill = _slices(shape, todo) + max(3 * _hidden(shape, todo, prompt), _attention(shape, todo, prompt))
+    hidden = (3 + todo.branches + todo.rounded) * _hidden(shape, todo, prompt)
+    prefill = _slices(shape, todo) + max(hidden, _attention(shape, todo, prompt))
+    prompt_kv = _kv(shape, todo, b, p)
     seen, tower = _tower(shape, todo, b, trained=False)
     sampling = 5 * FLOAT * b * g * shape.vocab // todo.tensor
     if todo.rounded and not shape.tied:  # the output projection as floats
         sampling += shape.vocab * shape.width * todo.item // todo.tensor
     return {
-        "kv_cache": _kv(shape, todo, b * g, todo.new) + _kv(shape, todo, b, p),
+        "kv_cache": _kv(shape, todo, b * g, todo.new) + prompt_kv,
         "weights_by_layer": split_bytes,
-        "activations": max(seen + max(prefill, tower), sampling),
+        "activations": max(seen + max(prefill, tower), prompt_kv // 2, sampling),
     }
 
 
@@ -362,10 +386,10 @@ def _table(found):
         f"{at['part_queries']} x {at['part_group']}; {found['dtype']}"
     )
     yield ""
-    yield f"{'GiB on each device':<40}"
-    for title, parts in (("stays", found["resident"]), ("update", found["update"]), ("rollout", found["rollout"])):
-        for name, size in parts.items():
-            yield f"  {title:<8} {name.replace('_', ' '):<20} {size / GIB:9.2f}"
-        yield f"  {title:<8} {'together':<20} {sum(parts.values()) / GIB:9.2f}"
-    yield f"  {'peak':<29} {found['peak'] / GIB:9.2f}"
+    yield "GiB on each device"
+    for title in ("resident", "update", "rollout", "evaluation"):
+        parts, shown = found[title], "stays" if title == "resident" else title
+        for name, size in ({**parts, "together": sum(parts.values())} if parts else {}).items():
+            yield f"  {shown:<10} {name.replace('_', ' '):<20} {size / GIB:9.2f}"
+    yield f"  {'peak':<31} {found['peak'] / GIB:9.2f}"
     yield ""

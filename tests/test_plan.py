@@ -68,13 +68,39 @@ def test_the_share_of_a_device_is_what_it_holds():
 
 def test_caches_by_hand():
     todo = plan.Load(
-        queries=3, group=4, part_queries=1, part_group=2, prompt=7, new=5, patches=0, item=2
+        queries=3, group=4, part_queries=1, part_group=2, prompt=7, new=5, patches=0, branches=0, item=2
     )  # fmt: skip
     found = plan.rollout_parts(small.TEXT, todo, split_bytes=1000)
     layers, kv, h = 2, 2, 8
     assert found["kv_cache"] == 2 * layers * kv * h * 2 * (3 * 4 * 5 + 3 * 7) and found["weights_by_layer"] == 1000
     halves = plan.rollout_parts(small.TEXT, dataclasses.replace(todo, tensor=2), split_bytes=1000)
     assert halves["kv_cache"] == found["kv_cache"] / 2
+
+
+def test_evaluation_by_hand():
+    """All queries of a batch at once, one completion each; also what is the most of all then."""
+
+    def found(**changes):
+        c = settings("qwen2_5_0_5b", rollout_queries=4, mesh_fsdp=4, **changes)
+        return plan.plan(c, plan.sizes(c))
+
+    usual, none = found(), found(train_eval_examples=0)
+    assert usual["evaluation"]["kv_cache"] == 2 * 24 * 2 * 64 * 2 * (32 // 4) * (1024 + 512)
+    assert usual["evaluation"]["weights_by_layer"] == usual["rollout"]["weights_by_layer"]
+    assert found(train_eval_examples=5)["evaluation"]["kv_cache"] == usual["evaluation"]["kv_cache"] / 8 * 2
+    stays = sum(usual["resident"].values())
+    assert usual["peak"] == stays + sum(usual["evaluation"].values()) > none["peak"]
+    assert none["evaluation"] == {} and none["peak"] == stays + sum(none["update"].values())
+
+
+def test_an_adapter_lies_beside_its_projection():
+    def activations(targets):
+        c = settings("qwen2_5_0_5b", lora_targets=targets, policy_prompt_tokens=192)
+        return plan.plan(c, plan.sizes(c))["evaluation"]["activations"]
+
+    hidden = 32 * 192 * 4864 * 2
+    one, other, both = (activations(f"decoder/({names})") for names in ("q|down", "q|up", "gate|up"))
+    assert (other - one, both - one) == (hidden, 2 * hidden)
 
 
 def test_more_work_takes_more():
@@ -138,7 +164,8 @@ def test_the_last_line_is_one_json_object():
     found = json.loads(last)
     assert found["parameters"] == 134_515_008 and found["peak"] > found["resident"]["weights"] > 0
     assert {"kv_cache", "activations"} <= set(found["rollout"]) and set(found["update"]) >= {"activations"}
-    assert any(line.split()[:1] == ["peak"] for line in table)
+    assert set(found["evaluation"]) == set(found["rollout"])
+    assert {"stays", "update", "rollout", "evaluation", "peak"} <= {line.split()[0] for line in table if line}
 
 
 def row(name: str) -> list[str]:
@@ -195,19 +222,31 @@ def compiled_rollout(c: config.Config, spec):
     ).compile()  # fmt: skip
 
 
+def compiled_evaluation(c: config.Config, spec):
+    """As evaluate.ask samples: the rollout's program for one greedy completion of each query of a batch."""
+    base, lora, prompt = shapes(c, spec)
+    prompt = jax.tree.map(lambda x: S((c.train.eval_batch, *x.shape[1:]), x.dtype), prompt)
+    return rollout.sample.lower(
+        base, lora if c.lora.rank else None, prompt, jax.eval_shape(lambda: jax.random.key(0)),
+        S((spec.vocab,), bool), spec=spec, group=1, new_tokens=c.rollout.new_tokens, end=1, pad=0,
+        temperature=c.train.eval_temperature,
+    ).compile()  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("what, rank, dtype", [
     ("update", 0, "float32"), ("update", 16, "float32"), ("rollout", 0, "float32"), ("update", 16, "int8"),
-    ("rollout", 16, "int8"),
+    ("rollout", 16, "int8"), ("evaluation", 0, "float32"), ("evaluation", 16, "float32"), ("evaluation", 16, "int8"),
 ])  # fmt: skip
 def test_plan_is_what_xla_reports(what, rank, dtype):
     c = settings(
         "qwen2_5_0_5b", lora_rank=rank, policy_dtype="float32", policy_weights_dtype=dtype, rollout_queries=2,
-        rollout_group=4, policy_prompt_tokens=128, rollout_new_tokens=64,
+        rollout_group=4, policy_prompt_tokens=256 if what == "evaluation" else 128, rollout_new_tokens=64,
     )  # fmt: skip
     spec = plan.sizes(c)
     found = plan.plan(c, spec)
-    analysis = (compiled_update if what == "update" else compiled_rollout)(c, spec).memory_analysis()
+    compiled = {"update": compiled_update, "rollout": compiled_rollout, "evaluation": compiled_evaluation}[what]
+    analysis = compiled(c, spec).memory_analysis()
     assert sum(found[what].values()) == pytest.approx(analysis.temp_size_in_bytes, rel=0.1)
     stays = sum(size for name, size in found["resident"].items() if what == "update" or name != "optimizer")
     assert stays == pytest.approx(analysis.argument_size_in_bytes, rel=0.001)
