@@ -185,16 +185,19 @@ def _spec(config: Config, where: Path, opened) -> spec.Spec:
         found = spec.from_hf(opened.config)
     except spec.SpecError as error:
         raise weights.WeightsError(f"{where / 'config.json' if where.is_dir() else where}: {error}") from error
-    if name == AUTO:
-        return found
-    differing = named.differences(named.get(name), found)
+    check_sizes(name, where, found)
+    return found
+
+
+def check_sizes(name: str, where: Path, found: spec.Spec) -> None:
+    """Raises ConfigError where the files at `where` are not of the sizes that config.policy.name = `name` says."""
+    differing = [] if name == AUTO else named.differences(named.get(name), found)
     if differing:
         raise ConfigError(
             f"config.policy.name = {name!r} is not what config.policy.path = {where} holds ({name} and file):\n  "
             + "\n  ".join(differing)
             + f"\nchoose the name of its size, as in --config=configs/seg.py:NAME, or {AUTO} to take the file's"
         )
-    return found
 
 
 def _tokenizer(config: Config, where: Path, opened) -> tokens.Tokenizer:

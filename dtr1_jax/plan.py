@@ -78,17 +78,21 @@ def run(c: config.Config) -> str:
 
 def sizes(c: config.Config) -> Spec:
     """The policy's spec by its name, or by config.json of the folder or hub repository config.policy.path. No weights
-    are needed, nor fetched."""
+    are needed, nor fetched. Raises ConfigError, as training does where the folder is of another size than the name."""
     path, name = c.policy.path, c.policy.name
+    if not path and name == bundles.AUTO:
+        raise config.ConfigError(f"config.policy.path: {name!r} takes the sizes of the files there, and it is empty")
     if not path or (bundles.is_hub_id(path) and name != bundles.AUTO):
         return named.get(name)
     folder = bundles.download(path, ["config.json"]) if bundles.is_hub_id(path) else Path(path).expanduser()
     if not (folder / "config.json").is_file():
         return bundles.load(c).spec
     try:
-        return spec.from_hf(stored.read_json(folder / "config.json", "the sizes of the model"))
+        found = spec.from_hf(stored.read_json(folder / "config.json", "the sizes of the model"))
     except ValueError as error:  # not JSON, or a policy that can not be run
         raise config.ConfigError(f"config.policy.path: {folder / 'config.json'}: {error}") from error
+    bundles.check_sizes(name, folder, found)
+    return found
 
 
 def plan(c: config.Config, shape: Spec) -> dict[str, Any]:
@@ -137,6 +141,7 @@ def load(c: config.Config, shape: Spec, device_mesh: Any) -> Load:
     """The share of one device. Raises ConfigError where the batch can not be cut evenly."""
     shares = mesh.shares(device_mesh)
     mesh.check_batch(device_mesh, "rollout.queries", c.rollout.queries)
+    mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
     micro = train.micro_batch(c, device_mesh) or c.rollout.queries // c.grpo.minibatches
     group, most = c.rollout.group, c.grpo.micro_group or c.rollout.group
     return Load(

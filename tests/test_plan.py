@@ -120,6 +120,8 @@ def test_a_mesh_of_more_devices_than_are_here():
     assert found["devices"] == 16 > jax.device_count() and found["per_device"]["queries"] == 1
     with pytest.raises(config.ConfigError, match=r"rollout\.queries = 16 is not a multiple of mesh data x fsdp = 32"):
         plan.run(settings("qwen2_5_vl_7b", mesh_fsdp=32))
+    with pytest.raises(config.ConfigError, match=r"train\.eval_batch = 32 is not a multiple of mesh data x fsdp = 64"):
+        plan.run(settings("qwen2_5_vl_7b", mesh_fsdp=64, rollout_queries=64))
     assert plan.abstract_mesh(config.Mesh(-1, 2, 1)).shape["data"] == jax.device_count() // 2
 
 
@@ -127,6 +129,11 @@ def test_sizes_of_a_folder(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(named.CONFIGS["smollm2_135m"]))
     c = settings("auto", policy_path=str(tmp_path))
     assert plan.sizes(c) == named.get("smollm2_135m")
+    assert plan.sizes(settings("smollm2_135m", policy_path=str(tmp_path))) == named.get("smollm2_135m")
+    with pytest.raises(config.ConfigError, match=r"'qwen3_4b' is not what config\.policy\.path = .* holds"):
+        plan.sizes(settings("qwen3_4b", policy_path=str(tmp_path)))
+    with pytest.raises(config.ConfigError, match=r"config\.policy\.path: 'auto' takes the sizes of .* it is empty"):
+        plan.sizes(settings("auto"))
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(config.ConfigError, match=r"config\.policy\.path: .*config\.json: model_type 'gpt2'"):
         plan.sizes(c)
