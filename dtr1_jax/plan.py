@@ -23,7 +23,6 @@ import dataclasses
 import functools
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +262,8 @@ def update_parts(c: config.Config, shape: Spec, todo: Load, trained_bytes: int) 
     layer = _slices(shape, todo) + max(5 * _hidden(shape, todo, branch), _attention(shape, todo, branch)) + masks
     if c.lora.dropout:  # the random bits of the widest branch, and what is left of its input
         layer += _hidden(shape, todo, branch) * (FLOAT + todo.item) // todo.item
-    seen, tower = _tower(shape, todo, b, trained=not frozen or _reaches_tower(c))
+    inside = any(path.startswith("vision/") for path in _adapted(c, shape))
+    seen, tower = _tower(shape, todo, b, trained=inside or not frozen)
     copied = todo.rounded or (shape.tied and (frozen or c.grpo.beta > 0))
     return {
         "gradients": 2 * trained_bytes,
@@ -373,11 +373,6 @@ def _tower(shape, todo, queries, trained):
     if trained:
         return tokens + tower.layers * states, levels * states + scores * 5 // 4 + max(5 * hidden, 2 * scores)
     return tokens, levels * states + max(3 * hidden, 2 * scores)
-
-
-def _reaches_tower(c):
-    """Whether the adapters may be in the tower, so that gradients go there."""
-    return any(re.fullmatch(c.lora.targets, f"vision/{name}") for name in ("blocks/qkv", "blocks/up", "merger/fc1"))
 
 
 def _table(found):
