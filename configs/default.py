@@ -47,7 +47,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     # pixels of a picture: of the square that every one becomes for a policy of ours; of those of others the most, to
     # which it is shrunk, keeping its shape; 0 = as is usual for it
     c.policy.max_pixels = 96 * 96
-    c.policy.video_pixels = 0  # the same for a video (Qwen3-VL) or each of its frames (Qwen2.5-VL)
+    # the same for a video (Qwen3-VL) or each of its frames (Qwen2.5-VL); with auto, 0 = as a named policy of the family
+    # of its files has it
+    c.policy.video_pixels = 0
     # frames of a video a second, and at most, that --mode=infer takes; 0 = as the processor says. Of the videos of data
     # data.frames are taken, or those that a line names
     c.policy.fps = 0.0
@@ -204,7 +206,8 @@ def published(c: ConfigDict) -> None:
     c.policy.dtype = c.policy.weights_dtype = "bfloat16"
     c.policy.max_pixels = 512 * 28**2  # 512 vision tokens of Qwen2.5-VL, 392 of Qwen3-VL
     c.policy.max_frames = 8  # of a video: at most 512 vision tokens of Qwen2.5-VL, 196 of Qwen3-VL
-    c.policy.video_pixels = (512 if "qwen3" in c.policy.name else 128) * 28**2
+    if c.policy.name != "auto":  # of which only its files say the family, see bundle.video_pixels
+        c.policy.video_pixels = (512 if "qwen3" in c.policy.name else 128) * 28**2
     c.policy.prompt_tokens = 1024
     c.policy.prompt = "full"
     if "_vl_" not in c.policy.name and c.policy.name != "auto":

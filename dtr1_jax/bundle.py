@@ -207,6 +207,12 @@ def _tokenizer(config: Config, where: Path, opened) -> tokens.Tokenizer:
     return tokens.load(beside if (beside / "tokenizer.json").is_file() or not shipped.is_dir() else shipped)
 
 
+def video_pixels(c: Policy, tower: spec.VisionSpec) -> int:
+    """config.policy.video_pixels; where that is 0 and the name auto, what configs/default.py gives the named policies
+    with such a tower: gated, Qwen2.5-VL; else Qwen3-VL."""
+    return c.video_pixels or (128 if tower.gated else 512) * 28**2 * (c.name == AUTO)
+
+
 def _videos(c: Policy) -> vision.VideoRule:
     """How the policies of ours take videos: frames of one size, as pictures, evenly from the first to the last."""
     area, most = c.video_pixels or c.max_pixels, c.max_frames or FRAMES
@@ -226,15 +232,17 @@ def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> vision.G
                 tower.patch, tower.temporal_patch, tower.merge, tower.side, c.max_pixels, video=_videos(c)
             )
         folder, values = (where, opened.config) if opened else (None, named.CONFIGS[c.name])
+        ours = values.get("dtr1_videos") == "pictures"  # exported from a policy of ours
         made = processor.geometry(
             folder, values["model_type"], side=tower.side, window=tower.window, time_scale=tower.tokens_per_second,
-            max_pixels=c.max_pixels, video_pixels=c.video_pixels, fps=c.fps, max_frames=c.max_frames,
+            max_pixels=c.max_pixels, video_pixels=c.video_pixels if ours else video_pixels(c, tower), fps=c.fps,
+            max_frames=c.max_frames,
         )  # fmt: skip
     except ValueError as error:
         if opened is not None:
             raise
         raise ConfigError(f"config.policy.max_pixels: {error}") from None
-    if values.get("dtr1_videos") == "pictures":  # exported from a policy of ours
+    if ours:
         area = made.video.max_pixels
         rule = dataclasses.replace(_videos(c), min_pixels=area, max_pixels=area)
         made = dataclasses.replace(made, rule="square", min_pixels=0, video=rule)

@@ -176,7 +176,7 @@ def _patches(c, shape):
     most, frames = c.policy.prompt_tokens * tower.merge**2, sources.frames(c.data)
     pixels = c.policy.max_pixels
     if frames > 1:
-        pixels = c.policy.video_pixels or pixels * (c.policy.name in spec.SPECS)
+        pixels = bundles.video_pixels(c.policy, tower) or pixels * (c.policy.name in spec.SPECS)
     if c.data.source == "jsonl" or not pixels:
         return most
     return min(most, frames * pixels // tower.patch**2)

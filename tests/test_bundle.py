@@ -134,6 +134,14 @@ def test_a_folder_of_hugging_face(tmp_path, family):
     jax.tree.map(np.testing.assert_array_equal, bundle.read_weights(c, made), params)
 
 
+@pytest.mark.parametrize(("family", "name"), [("qwen2_5_vl", "qwen2_5_vl_3b"), ("qwen3_vl", "qwen3_vl_2b")])
+def test_videos_of_auto_are_as_large_as_those_of_a_named_policy(tmp_path, family, name):
+    write(tmp_path, family)
+    wanted = default.get_config(name).policy.video_pixels
+    assert bundle.load(of_files(tmp_path)).style.geometry.video.max_pixels == wanted
+    assert bundle.load(of_files(tmp_path, video_pixels=9000)).style.geometry.video.max_pixels == 9000
+
+
 def test_weights_on_a_mesh_in_the_dtype_asked_for(tmp_path):
     params = write(tmp_path)
     c = of_files(tmp_path)
