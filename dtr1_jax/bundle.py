@@ -127,10 +127,10 @@ def download(hub_id: str, wanted: Sequence[str] = _WANTED) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=[*wanted]))
     except Exception as error:  # of the network, the hub, the disk
-        reason = " ".join(str(error).split())[:300]
+        reason, at = " ".join(str(error).split())[:300], f" --revision {revision}" if revision else ""
         raise ConfigError(
             f"config.policy.path = {hub_id!r} is no file or folder here, and as a hub id it could not be downloaded "
-            f"({type(error).__name__}: {reason}). On a machine with network: `hf download {name} --local-dir DIR`; "
+            f"({type(error).__name__}: {reason}). On a machine with network: `hf download {name}{at} --local-dir DIR`; "
             "then copy DIR here and set config.policy.path=DIR"
         ) from error
 

@@ -33,8 +33,8 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     processor files. With `adapter`: the LoRA alone, as PEFT reads it, with the tokenizer. The folder is there whole or
     not at all.
 
-    Raises ConfigError: no or an occupied folder, no checkpoint, no LoRA to write alone, several processes; and the
-    errors of reading.
+    Raises ConfigError: no or an occupied folder, no checkpoint, no LoRA to write alone or one of a base that PEFT can
+    not load, several processes; and the errors of reading.
     """
     if not out:
         raise config.ConfigError("--mode=export needs --out=DIR, a folder that does not exist yet")
@@ -50,6 +50,11 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
             f"{workdir}: no checkpoints to export; leave --workdir out for the policy's own weights"
         )
     bundle = bundles.load(c)
+    if adapter and bundles.weights_path(c).is_file():
+        raise config.ConfigError(
+            f"--adapter: PEFT loads its base from a folder of Hugging Face, and {bundles.weights_path(c)} is none;"
+            " leave --adapter out and export the policy merged"
+        )
     values = _config(c, bundle)
     c = _unrounded(c, values, workdir is not None)
     device_mesh = mesh.make(c.mesh)
@@ -61,7 +66,7 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     if adapter:
-        writing.write_adapter(partial, lora, c.lora, values, _base(c))
+        writing.write_adapter(partial, lora, c.lora, values, *_base(c))
     else:
         writing.write_folder(partial, writing.tensors(params, lora, bundle.spec.lora_scale, values), _dtype(values))
         writing.write_json(partial / "config.json", values)
@@ -109,10 +114,12 @@ def _dtype(values: dict[str, Any]) -> str:
     return found
 
 
-def _base(c: config.Config) -> str:
-    """How the adapter names the model it belongs to: the hub id as given, else where its files are."""
-    there = not c.policy.path or Path(c.policy.path).expanduser().exists()
-    return str(bundles.weights_path(c).resolve()) if there else c.policy.path
+def _base(c: config.Config) -> tuple[str, str | None]:
+    """How the adapter names the model it belongs to: (hub id, revision or None), else (where its files are, None)."""
+    if not bundles.is_hub_id(c.policy.path):
+        return str(bundles.weights_path(c).resolve()), None
+    name, _, revision = c.policy.path.partition("@")
+    return name, revision or None
 
 
 def _beside(c: config.Config, bundle: bundles.Bundle, target: Path, tokenizer_only: bool) -> None:

@@ -306,3 +306,5 @@ def test_no_network_says_how_to_fetch(tmp_path, monkeypatch):
     with pytest.raises(config.ConfigError, match=r"no route to host\)\. On a machine with network: `hf download") as e:
         bundle.load(of_files("Qwen/Qwen3-4B"))
     assert "set config.policy.path=DIR" in str(e.value)
+    with pytest.raises(config.ConfigError, match=r"`hf download Qwen/Qwen3-4B --revision v2 --local-dir DIR`"):
+        bundle.load(of_files("Qwen/Qwen3-4B@v2"))

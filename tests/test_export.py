@@ -188,6 +188,27 @@ def test_the_shipped_policy(tmp_path):
     assert sum(p.numel() for p in model.parameters()) == sum(x.size for x in weights.flatten(again).values())
 
 
+@pytest.mark.parametrize(("given", "revision"), [("org/base@v1.5", "v1.5"), ("org/base", None)])
+def test_an_adapter_names_the_hub_id_and_revision_of_its_base(tmp_path, trained, monkeypatch, given, revision):
+    write(tmp_path / "base")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(tmp_path / "base"))
+    monkeypatch.chdir(tmp_path)
+    made = json.loads((run(tmp_path, settings(given), adapter=True) / "adapter_config.json").read_text())
+    assert (made["base_model_name_or_path"], made["revision"]) == ("org/base", revision)
+
+
+@pytest.mark.parametrize("kind", ["gguf", "tiny"])
+def test_no_adapter_of_a_base_that_peft_can_not_load(tmp_path, trained, kind):
+    if kind == "gguf":
+        values = settings(write_gguf(tmp_path / "m.gguf", template="{{ messages[0].content }}<|im_end|>"))
+    else:
+        values = default.get_config()
+        values.lora.rank = 2
+    with pytest.raises(config.ConfigError, match=r"--adapter: PEFT loads its base from a folder .* export .* merged"):
+        run(tmp_path, values, adapter=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_gguf_file_becomes_a_folder(tmp_path):
     values = settings(write_gguf(tmp_path / "m.gguf", template="{{ messages[0].content }}<|im_end|>"))
     c = config.from_configdict(values)

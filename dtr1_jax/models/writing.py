@@ -92,7 +92,9 @@ def write_folder(folder: Path, parts: Iterator, dtype: str, shard: int = SHARD) 
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": placed})
 
 
-def write_adapter(folder: Path, lora: dict, settings: Lora, config: dict[str, Any], base: str) -> None:
+def write_adapter(
+    folder: Path, lora: dict, settings: Lora, config: dict[str, Any], base: str, revision: str | None = None
+) -> None:
     """Writes adapter_config.json and adapter_model.safetensors, which PEFT reads (LoRA, Hu et al. 2021).
 
     PEFT adds (alpha / r) * B A (rsLoRA: alpha / sqrt(r)) to a weight [outputs, inputs]: A is our `a` transposed, B our
@@ -102,7 +104,7 @@ def write_adapter(folder: Path, lora: dict, settings: Lora, config: dict[str, An
       lora: adapters by path, as `policy.init_lora` makes them.
       settings: by which they were trained.
       config: of the base model; its model_type gives the names of the modules.
-      base: name or path of the base model, which goes into adapter_config.json.
+      base, revision: name or path of the base model, and its revision on the hub; both go into adapter_config.json.
 
     Raises WeightsError where the family has no module for an adapter.
     """
@@ -129,6 +131,7 @@ def write_adapter(folder: Path, lora: dict, settings: Lora, config: dict[str, An
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": base,
+            "revision": revision,
             "r": settings.rank,
             "lora_alpha": settings.alpha,
             "lora_dropout": settings.dropout,
