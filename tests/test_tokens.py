@@ -127,6 +127,19 @@ def test_broken_json(tmp_path, content):
         tokens.load(folder)
 
 
+def test_who_is_at_fault(tmp_path):
+    """The tokenizer's file, also where the library says a key and no more; or config.json, which it reads before."""
+    folder = copy(tmp_path)
+    text = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(tokens.TokenizerError, match=r"tokenizer: the tokenizer does not load \(KeyError: .*; fetch"):
+        tokens.load(folder)
+    (folder / "tokenizer.json").write_text(text)
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen3_vl", "image_token_id": "x"}))
+    with pytest.raises(tokens.TokenizerError, match=r"tokenizer/config\.json: transformers can not read it \("):
+        tokens.load(folder)
+
+
 def test_no_chat_template(tmp_path):
     folder = copy(tmp_path)
     (folder / "chat_template.jinja").unlink()

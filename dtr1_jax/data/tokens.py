@@ -83,8 +83,15 @@ def load(path: str | Path) -> Tokenizer:
         raise TokenizerError(f"{path}: no tokenizer.json; expected a folder as saved by a Hugging Face tokenizer")
     try:
         hf = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, local_files_only=True)
-    except Exception as error:
-        raise TokenizerError(f"{path}: the tokenizer does not load: {error}") from error
+    except Exception as error:  # a KeyError says nothing but the key
+        what = f"({type(error).__name__}: {error})"
+        if not _reads_config(path):
+            raise TokenizerError(
+                f"{path / 'config.json'}: transformers can not read it {what}, nor then the tokenizer; fetch it again"
+            ) from error
+        raise TokenizerError(
+            f"{path}: the tokenizer does not load {what}; fetch tokenizer.json and the files beside it again"
+        ) from error
     legacy = path / "chat_template.json"
     if legacy.is_file() and not (path / "chat_template.jinja").is_file():
         try:
@@ -93,6 +100,19 @@ def load(path: str | Path) -> Tokenizer:
             raise TokenizerError(f'{legacy}: expected JSON with the key "chat_template" ({error!r})') from error
         hf.chat_template = template
     return wrap(hf, path)
+
+
+def _reads_config(path: Path) -> bool:
+    """Whether transformers can read config.json, which it does before the tokenizer's files; also if there is none."""
+    from transformers import AutoConfig
+
+    if not (path / "config.json").is_file():
+        return True
+    try:
+        AutoConfig.from_pretrained(str(path), trust_remote_code=False, local_files_only=True)
+    except Exception:
+        return False
+    return True
 
 
 def wrap(hf: Any, where: str | Path) -> Tokenizer:

@@ -98,7 +98,9 @@ def _indexed(folder: Path) -> dict[str, Tensor]:
             raise WeightsError(f"{index}: expected names of .safetensors files in this folder, got {name!r}")
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
-        raise WeightsError(f"{folder}: {len(missing)} of {len(shards)} shards missing: {', '.join(missing[:5])}")
+        raise WeightsError(
+            f"{folder}: {len(missing)} of {len(shards)} shards missing: {', '.join(missing[:5])}; fetch it again"
+        )
     tensors: dict[str, Tensor] = {}
     faults = []
     for shard in shards:
@@ -118,7 +120,7 @@ def _opened(path: Path):
         with safe_open(path, framework="numpy") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: can not be read as safetensors: {error}") from error
+        raise WeightsError(f"{path}: can not be read as safetensors: {error}; fetch it again") from error
 
 
 def _header(path: Path) -> dict[str, Tensor]:
