@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,9 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     processor files. With `adapter`: the LoRA alone, as PEFT reads it, with the tokenizer. The folder is there whole or
     not at all.
 
-    Raises ConfigError: no or an occupied folder, no checkpoint, no LoRA to write alone or one of a base that PEFT can
-    not load, several processes; and the errors of reading.
+    Raises ConfigError: no or an occupied folder or one that can not be made, no checkpoint, no LoRA to write alone or
+    one of a base that PEFT can not load, several processes; WeightsError: an adapter that PEFT does not know; and the
+    errors of reading.
     """
     if not out:
         raise config.ConfigError("--mode=export needs --out=DIR, a folder that does not exist yet")
@@ -56,25 +59,49 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
             " leave --adapter out and export the policy merged"
         )
     values = _config(c, bundle)
+    if adapter:  # before the weights are read
+        lora = jax.eval_shape(lambda base: train.adapters(c, base), bundles.template(bundle))
+        writing.modules(lora, values)
     c = _unrounded(c, values, workdir is not None)
     device_mesh = mesh.make(c.mesh)
-    if workdir is None:
-        params, lora = update.weights(*train.initial(c, bundle, device_mesh))
-    else:
-        params, lora = train.trained(c, bundle, device_mesh, workdir)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    if adapter:
-        writing.write_adapter(partial, lora, c.lora, values, *_base(c))
-    else:
-        writing.write_folder(partial, writing.tensors(params, lora, bundle.spec.lora_scale, values), _dtype(values))
-        writing.write_json(partial / "config.json", values)
-    _beside(c, bundle, partial, tokenizer_only=adapter)
-    if out.exists():
-        out.rmdir()  # empty, as was made sure
-    os.replace(partial, out)
+    with _partial(out) as partial:
+        if workdir is None:
+            params, lora = update.weights(*train.initial(c, bundle, device_mesh))
+        else:
+            params, lora = train.trained(c, bundle, device_mesh, workdir)
+        if adapter:
+            writing.write_adapter(partial, lora, c.lora, values, *_base(c))
+        else:
+            parts = writing.tensors(params, lora, bundle.spec.lora_scale, values)
+            writing.write_folder(partial, parts, _dtype(values))
+            writing.write_json(partial / "config.json", values)
+        _beside(c, bundle, partial, tokenizer_only=adapter)
+        if out.exists():
+            out.rmdir()  # empty, as was made sure
+        os.replace(partial, out)
     return out
+
+
+@contextlib.contextmanager
+def _partial(out: Path) -> Iterator[Path]:
+    """A new folder beside `out`, gone again where the block raises. Raises ConfigError where it can not be made."""
+    partial = out.with_name(out.name + ".partial")
+    try:
+        partial.mkdir(parents=True)
+    except FileExistsError:
+        raise config.ConfigError(
+            f"--out={out}: {partial} is in the way, of an export that was killed or your own; nothing was changed; move"
+            " it away or choose another --out"
+        ) from None
+    except OSError as error:
+        raise config.ConfigError(
+            f"--out={out}: can not be made: {error.strerror or error}; expected a folder that this user may create"
+        ) from None
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _config(c: config.Config, bundle: bundles.Bundle) -> dict[str, Any]:

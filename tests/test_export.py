@@ -254,5 +254,26 @@ def test_an_interrupted_export_leaves_nothing_that_looks_whole(tmp_path, trained
     monkeypatch.setattr(export.writing, "write_json", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, settings(tmp_path / "base"))
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
     monkeypatch.undo()
+
+
+def test_an_adapter_that_peft_does_not_know_is_refused_before_the_weights_are_read(tmp_path):
+    """No checkpoint is there to be read."""
+    write(tmp_path / "base", "qwen3_vl")
+    with pytest.raises(weights.WeightsError, match=r"vision/patch: PEFT knows no adapter like this .* merged instead"):
+        run(tmp_path, settings(tmp_path / "base", targets="vision/patch"), adapter=True)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+
+
+def test_places_that_can_not_be_written_to(tmp_path):
+    write(tmp_path / "base")
+    c = config.from_configdict(settings(tmp_path / "base"))
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "mine").write_text("of the user")
+    with pytest.raises(config.ConfigError, match=r"out\.partial is in the way, .*; nothing was changed; move it away"):
+        export.run(c, None, str(tmp_path / "out"))
+    assert (tmp_path / "out.partial" / "mine").read_text() == "of the user"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(config.ConfigError, match=r"--out=.*file/x: can not be made: Not a directory; expected"):
+        export.run(c, None, str(tmp_path / "file" / "x"))

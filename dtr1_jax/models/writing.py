@@ -106,21 +106,12 @@ def write_adapter(
       config: of the base model; its model_type gives the names of the modules.
       base, revision: name or path of the base model, and its revision on the hub; both go into adapter_config.json.
 
-    Raises WeightsError where the family has no module for an adapter.
+    Raises WeightsError as `modules` does.
     """
-    family = config.get("model_type")
-    out, modules = {}, []
+    out, named = {}, modules(lora, config)
     for path, array in weights.flatten(lora).items():
         parent, _, which = path.rpartition("/")
-        if parent == "vision/patch":
-            raise WeightsError(f"{path}: PEFT knows no adapter like this of a convolution; export it merged instead")
-        try:
-            pattern = hf_names.module(parent, family)
-        except hf_names.NamingError as error:
-            raise WeightsError(f"can not be written as an adapter: {error}") from None
-        letter = {"a": "lora_A", "b": "lora_B"}[which]
-        if which == "a":
-            modules.append(pattern)
+        pattern, letter = named[parent], {"a": "lora_A", "b": "lora_B"}[which]
         host = np.asarray(jax.device_get(array), np.float32)
         for layer, part in enumerate(host if "{}" in pattern else [host]):
             out[f"base_model.model.{pattern.format(layer)}.{letter}.weight"] = np.ascontiguousarray(part.T)
@@ -139,9 +130,25 @@ def write_adapter(
             "bias": "none",
             "fan_in_fan_out": False,
             "inference_mode": True,
-            "target_modules": _targets(modules, config),
+            "target_modules": _targets([*named.values()], config),
         },
     )
+
+
+def modules(lora: dict, config: dict[str, Any]) -> dict[str, str]:
+    """Path of each adapter -> name of its module in transformers, with {} for the layer; of arrays or their shapes.
+
+    Raises WeightsError where the family of `config` has no module for it, or PEFT no adapter.
+    """
+    named = {}
+    for path in dict.fromkeys(path.rpartition("/")[0] for path in weights.flatten(lora)):
+        if path == "vision/patch":
+            raise WeightsError(f"{path}: PEFT knows no adapter like this of a convolution; export it merged instead")
+        try:
+            named[path] = hf_names.module(path, config.get("model_type"))
+        except hf_names.NamingError as error:
+            raise WeightsError(f"can not be written as an adapter: {error}") from None
+    return named
 
 
 def _targets(modules: list[str], config: dict) -> list[str] | str:
