@@ -235,17 +235,17 @@ def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> vision.G
         ours = values.get("dtr1_videos") == "pictures"  # exported from a policy of ours
         made = processor.geometry(
             folder, values["model_type"], side=tower.side, window=tower.window, time_scale=tower.tokens_per_second,
-            max_pixels=c.max_pixels, video_pixels=c.video_pixels if ours else video_pixels(c, tower), fps=c.fps,
+            max_pixels=0 if ours else c.max_pixels, video_pixels=0 if ours else video_pixels(c, tower), fps=c.fps,
             max_frames=c.max_frames,
         )  # fmt: skip
+        if ours:
+            area = min(made.max_pixels, c.max_pixels or made.max_pixels)  # auto's limit is that of large policies
+            rule = _videos(dataclasses.replace(c, max_pixels=area))
+            made = dataclasses.replace(made, rule="square", min_pixels=0, max_pixels=area, video=rule)
     except ValueError as error:
         if opened is not None:
             raise
         raise ConfigError(f"config.policy.max_pixels: {error}") from None
-    if ours:
-        area = made.video.max_pixels
-        rule = dataclasses.replace(_videos(c), min_pixels=area, max_pixels=area)
-        made = dataclasses.replace(made, rule="square", min_pixels=0, video=rule)
     for name in ("patch", "temporal_patch", "merge"):
         if getattr(made, name) != getattr(tower, name):
             raise weights.WeightsError(
