@@ -61,7 +61,7 @@ def test_padding_is_no_object():
     example = generate.example(0, "train", 0, size=96)
     wide = vision.Geometry(8, 1, 2, 12, 96 * 96 + 255)  # 36 tokens all the same, so nothing to pad
     np.testing.assert_array_equal(dense.targets(example, wide)[0], dense.targets(example, GEOMETRY)[0])
-    roomy = vision.Geometry(8, 1, 2, 12, 96 * 112)
+    roomy = vision.Geometry(8, 1, 2, 12, 96 * 112, rule="smart")
     assert vision.resized(96, 96, roomy) == (96, 96)
     classes, boxes = dense.targets(example, roomy)
     assert classes.shape == (168, 6)

@@ -21,6 +21,7 @@ from dtr1_jax.twin.text import Canvas, Frame
 MADE = json.loads((pathlib.Path(__file__).parent / "fixtures" / "processors.json").read_text("utf-8"))
 T = tokens.load(bundle.ASSETS / "tiny")
 STYLE = prompts.Style(T, vision.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96)
+WIDE = dataclasses.replace(STYLE, geometry=dataclasses.replace(STYLE.geometry, rule="smart"))  # keeps the shape
 SCENE = generate.example(0, "train", 0)
 
 
@@ -36,7 +37,7 @@ def shown(fields):
 
 
 def test_fields_of_a_prompt():
-    fields, pictures, canvas = prompts.prompt(picture(192, 96, "find it"), STYLE)
+    fields, pictures, canvas = prompts.prompt(picture(192, 96, "find it"), WIDE)
     assert canvas == Canvas(Frame.PIXEL, (128, 64))
     count = 4 * 8
     start, rest = (
@@ -59,7 +60,7 @@ def test_fields_of_a_prompt():
 
 def test_each_slot_meets_the_vision_token_of_its_place():
     """Row and column by which a token is turned are those of the patches that it is made of."""
-    fields, pictures, _ = prompts.prompt(picture(192, 96), STYLE)
+    fields, pictures, _ = prompts.prompt(picture(192, 96), WIDE)
     at = fields["slot_bp"] >= 0
     block = pictures["position_bn2"][pictures["segment_bn"] > 0].reshape(-1, 4, 2)[:, 0] // 2
     place = fields["position_bp3"][at] - fields["position_bp3"][at].min()

@@ -135,7 +135,7 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
     Returns:
       (fields of types.Prompt, padded to `style.length`; fields of types.Images, not padded, or None for a policy
       without pictures; both without the batch axis; the canvas of the first picture or video, as it was resized, with
-      the numbers of the video's frames, or, since a brief prompt says none, their places in what is shown).
+      the numbers of the video's frames; their places in what is shown where a brief prompt, without a twin, says none).
 
     Raises:
       PromptError: the query is blank, a picture or video can not be cut, there is no twin to show, or the prompt is
@@ -148,7 +148,7 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
     pieces = _pieces(example, media, style.geometry)
     shown = example.media[0] if example.media else None
     frames = tuple(map(int, shown.index)) if isinstance(shown, types.Video) else ()
-    if style.words == "brief":  # it says no numbers, so the frames are counted
+    if style.words == "brief" and style.constructor == "policy":  # nothing says their numbers, so they are counted
         frames = tuple(range(len(frames)))
     canvas = twin_text.Canvas(style.frame, pieces[0].size if pieces else example.image.shape[1::-1], frames)
     twin = given(example, canvas) if style.constructor == "given" else None
