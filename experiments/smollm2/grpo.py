@@ -10,8 +10,8 @@ photo: a hash of a photo's COCO id decides on which side all its queries are, so
 one side too. The reward is that of training: how sound the transcript is, and the matched IoU of the answer's boxes.
 
 Each seed has its folder OUT/grpo/seed_N with metrics.jsonl and report.html; the same command goes on where a run was
-stopped. The last line is one JSON object: for each seed the means on all held-out queries before and after (answers are
-greedy): reward, structure, box_iou, sound; steps and seconds; and whether all seeds' reward rose.
+stopped. The last line is one JSON object: for each seed the means on 32 held-out queries before and after (answers are
+sampled as in training): reward, structure, box_iou, sound; steps and seconds; and whether all seeds' reward rose.
 """
 
 import argparse
@@ -96,9 +96,10 @@ def settings(checkpoint: Path, data: Path, seed: int, steps: int, changes: dict 
     # the reward's scale is that of the batch: in a group in which no answer is right, the form alone differs
     c.grpo.advantage, c.grpo.beta = "batch", 0.05
     c.grpo.mask_truncated = False  # most of the first completions do not end, which they have to learn
-    c.optim.lr, c.optim.warmup = 4e-4, 2
+    c.optim.lr, c.optim.warmup = 2e-4, 2
     c.train.steps = steps
-    c.train.eval_examples, c.train.eval_batch, c.train.gallery = 1000, 8, 12  # all 212
+    c.train.eval_examples, c.train.eval_batch, c.train.gallery = 32, 8, 12
+    c.train.eval_temperature = c.rollout.temperature  # what is trained is what is sampled
     c.train.samples_every = c.checkpoint.every = 5
     c.update_from_flattened_dict(changes or {})
     return config.from_configdict(c)
@@ -131,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--assets", type=Path, default=Path(os.environ.get("DTR1_ASSETS") or beside))
     parser.add_argument("--out", type=Path, default=weights.FOLDER, help="where the weights and the runs are kept")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--set", type=change, nargs="*", default=[], metavar="NAME=VALUE", help="such as optim.lr=1e-4")
     args = parser.parse_args(argv)
     cli.quiet()
