@@ -16,7 +16,7 @@ from dtr1_jax.rewards.resolve import SegmentFn, masks_of, pictures
 from dtr1_jax.twin import text, tracks
 from dtr1_jax.twin.schema import Twin
 from dtr1_jax.twin.transcript import Transcript
-from dtr1_jax.types import POINTING, Example, Video
+from dtr1_jax.types import POINTING, Example
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,7 @@ def resolve(example: Example, canvas: text.Canvas, parsed: Transcript, segment_f
     Args:
       segment_fn: boxes -> mask; None = no masks are wanted.
     """
-    film = shown_video(example)
-    numbers = (0,) if film is None else map(int, film.index)
+    numbers = (0,) if example.film is None else map(int, example.film.index)
     things = {o.id: tracks.boxes(o, canvas.frames or (0,)) for o in parsed.twin.objects} if parsed.twin else {}
     answer = parsed.answer if parsed.sound else None
     found = []
@@ -69,11 +68,6 @@ def resolve(example: Example, canvas: text.Canvas, parsed: Transcript, segment_f
             Frame(number, pixels, tuple(i for i, _ in named), _unit([b for _, b in named], canvas), _unit(twin, canvas))
         )
     return found if segment_fn is None else _masked(found, segment_fn)
-
-
-def shown_video(example: Example) -> Video | None:
-    """The video that the answer is about; None where it is about a picture."""
-    return example.media[0] if example.media and isinstance(example.media[0], Video) else None
 
 
 def _unit(boxes: list, canvas: text.Canvas) -> np.ndarray:
@@ -96,7 +90,7 @@ def write(
     video masks/<number of the frame>.png, overlay.gif and, with PyAV, overlay.mp4. What an unsound transcript lacks is
     written as nothing: a twin without objects, no boxes, an empty mask, no words; answer.json says that it is unsound.
     """
-    film = shown_video(example)
+    film = example.film
     (folder / "transcript.txt").write_text(parsed.text, "utf-8", errors="replace")
     first, names = frames[0], [f"{o.id} {o.label}" for o in parsed.twin.objects] if parsed.twin else []
     twin = parsed.twin or Twin(canvas.size, (), frames=canvas.frames)

@@ -134,6 +134,11 @@ class Example:
     level: int = 0
     media: tuple[np.ndarray | Video, ...] = ()
 
+    @property
+    def film(self) -> Video | None:
+        """The video that target and scene refer to; None where they refer to a picture."""
+        return self.media[0] if self.media and isinstance(self.media[0], Video) else None
+
 
 def pytree(cls):
     """Makes a frozen dataclass a JAX pytree whose fields are all data."""

@@ -146,8 +146,7 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
         raise PromptError(f"{example.uid}: expected a query, got only blanks; say what to look for")
     media = (example.media or (example.image,)) if style.geometry else ()
     pieces = _pieces(example, media, style.geometry)
-    shown = example.media[0] if example.media else None
-    frames = tuple(map(int, shown.index)) if isinstance(shown, types.Video) else ()
+    frames = () if example.film is None else tuple(map(int, example.film.index))
     if style.words == "brief" and style.constructor == "policy":  # nothing says their numbers, so they are counted
         frames = tuple(range(len(frames)))
     canvas = twin_text.Canvas(style.frame, pieces[0].size if pieces else example.image.shape[1::-1], frames)

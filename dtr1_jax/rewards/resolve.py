@@ -15,7 +15,7 @@ import numpy as np
 from dtr1_jax.twin import tracks
 from dtr1_jax.twin.text import Canvas, to_unit
 from dtr1_jax.twin.transcript import Transcript
-from dtr1_jax.types import Example, Video
+from dtr1_jax.types import Example
 
 # (pictures uint8[h, w, 3], boxes float32[n, 4] of each, unit frame) -> the union mask bool[h, w] of each. Anything else
 # in the place of a mask says that this sample failed.
@@ -162,8 +162,7 @@ def _sets(outcome: Outcome, example: Example) -> list[tuple[int, np.ndarray]]:
 
 def pictures(example: Example) -> Sequence[np.ndarray]:
     """The frames of a video uint8[T, h, w, 3], or the picture alone."""
-    shown = example.media[0] if example.media else None
-    return shown.frames if isinstance(shown, Video) else [example.image]
+    return [example.image] if example.film is None else example.film.frames
 
 
 def _key(b: int, t: int, boxes: np.ndarray) -> tuple[int, int, bytes]:
