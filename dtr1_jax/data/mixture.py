@@ -1,13 +1,14 @@
 """Several sources as one, interleaved in proportion: what stands where is a pure function of the weights.
 
 A cycle has the slots of each part spread evenly over it, so that any row of examples has its share of each part within
-one or two, and a batch of a whole number of cycles exactly. Each cycle begins one slot later than the one before, so
-that hosts that take every so many-th example do not get the same parts for ever.
+less than four (within less than two inside a cycle), and a batch of a whole number of cycles exactly. Each cycle begins
+one slot later than the one before, so that hosts that take every so many-th example do not get the same parts for ever.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fractions
 import functools
 import math
 from collections.abc import Sequence
@@ -51,8 +52,7 @@ class Interleaving:
 def interleave(weights: tuple[float, ...]) -> Interleaving:
     """The interleaving of parts with these weights, all above 0, which need not sum to 1.
 
-    Shares are rounded to SLOTS by largest remainders. The k-th slot of a part with m of them comes in the order of
-    (k + 1/2) / m, as in Webster's method of giving out seats; of equals the first part's comes first.
+    Shares are rounded to SLOTS by largest remainders, and the slots are then given out as by `spread`.
 
     Raises ValueError where there are no weights, too many, or one that is not above 0 and finite.
     """
@@ -67,12 +67,29 @@ def interleave(weights: tuple[float, ...]) -> Interleaving:
         else:
             counts[np.where(counts > 1, missing, np.inf).argmin()] -= 1
     counts = (counts // math.gcd(*counts.tolist())).tolist()
-    order = sorted(((k + 0.5) / m, part, k) for part, m in enumerate(counts) for k in range(m))
-    slots = [[0] * m for m in counts]
-    for slot, (_, part, k) in enumerate(order):
-        slots[part][k] = slot
-    parts, ranks = (tuple(row[i] for row in order) for i in (1, 2))
-    return Interleaving(parts, ranks, tuple(map(tuple, slots)))
+    slots: list[list[int]] = [[] for _ in counts]
+    parts, ranks = spread(counts), []
+    for slot, part in enumerate(parts):
+        ranks.append(len(slots[part]))
+        slots[part].append(slot)
+    return Interleaving(parts, tuple(ranks), tuple(map(tuple, slots)))
+
+
+def spread(counts: Sequence[int]) -> tuple[int, ...]:
+    """The part of each of sum(counts) slots: after any t slots, part i has had its share of t, less than 1 off.
+
+    No more than 1 - 1 / (2 n - 2) off for n parts, the least that is possible (R. Tijdeman, The chairman assignment
+    problem, Discrete Mathematics 32, 1980): slot k of a part may come from (k + d) sum / count on, d = 1 / (2 n - 2),
+    and of those that may, the one comes whose (k + 1 - d) sum / count is nearest; of equals, the first part's.
+    """
+    size, one = sum(counts), max(2 * len(counts) - 2, 2)  # d is 1 of `one`
+    given, order = [0] * len(counts), []
+    for t in range(1, size + 1):
+        may = [i for i, m in enumerate(counts) if (given[i] * one + 1) * size <= t * m * one]
+        part = min(may, key=lambda i: fractions.Fraction((given[i] + 1) * one - 1, counts[i]))
+        order.append(part)
+        given[part] += 1
+    return tuple(order)
 
 
 @dataclasses.dataclass(frozen=True)
