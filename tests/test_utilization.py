@@ -1,0 +1,102 @@
+"""Work of an update and of decoding: the counts agree with what is traced, and the line has what it promises."""
+
+import dataclasses
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scripts
+from jax.extend import core as extend
+from jax.interpreters import partial_eval
+
+from dtr1_jax.models import policy
+from dtr1_jax.models.spec import Spec
+from dtr1_jax.rl import update
+from dtr1_jax.types import Rollout
+
+utilization = scripts.load("experiments/utilization.py")
+WIDE = Spec(
+    vocab=512, width=256, layers=3, heads=4, kv_heads=2, head_dim=32, hidden=512, qk_norm=False, remat=False, unroll=3
+)
+WORK = utilization.Work(queries=2, group=4, prompt=16, new=32, rows=2, dtype="float32")
+
+
+def products(jaxpr) -> float:
+    """Operations of the products in a jaxpr; of the branches of a condition those of the largest."""
+    total = 0.0
+    for eqn in jaxpr.eqns:
+        inner = [products(sub) for sub in extend.jaxprs_in_params(eqn.params)]
+        if eqn.primitive.name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            shape = eqn.invars[0].aval.shape
+            total += 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(shape[axis] for axis in contracted)
+        elif eqn.primitive.name == "cond":
+            total += max(inner)
+        else:
+            total += sum(inner) * eqn.params.get("length", 1)
+    return total
+
+
+def traced(work) -> tuple[float, int]:
+    """(the same of an update by LoRA, numbers in its adapters)."""
+    b, g, s = work.queries, work.group, work.new
+    base = policy.init(jax.random.key(0), WIDE)
+    lora = policy.init_lora(jax.random.key(1), base, utilization.RANK, "decoder/.*")
+    seen = Rollout(
+        token_bgs=np.ones((b, g, s), np.int32), mask_bgs=np.ones((b, g, s), bool),
+        logp_bgs=np.zeros((b, g, s), np.float32), stopped_bg=np.ones((b, g), bool),
+    )  # fmt: skip
+    batch = update.Minibatch(utilization.prompts(WIDE, work), seen, np.ones((b, g), np.float32))
+    knobs = dataclasses.replace(utilization.GRPO, micro_group=work.rows)
+    state = update.State({"lora": lora}, utilization.TX.init({"lora": lora}))
+    jaxpr = jax.make_jaxpr(
+        lambda state: update.update(
+            state, {"base": base}, batch, None, spec=WIDE, tx=utilization.TX, knobs=knobs, temperature=1.0, micro=1
+        )
+    )(state)
+    used, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))  # XLA leaves out the rest too
+    return products(used), sum(x.size for x in jax.tree.leaves(lora))
+
+
+@pytest.mark.parametrize("change", [{}, {"prompt": 64}, {"group": 8}, {"new": 64}])
+def test_operations_of_an_update_are_those_that_are_traced(change):
+    work = dataclasses.replace(WORK, **change)
+    found, adapters = traced(work)
+    assert utilization.operations(WIDE, work, adapters) == pytest.approx(found, rel=0.1)
+
+
+def test_traffic_by_hand():
+    spec = dataclasses.replace(WIDE, layers=1, kv_heads=1, head_dim=2)  # a token has 4 numbers in the cache
+    work = utilization.Work(queries=1, group=2, prompt=10, new=3, rows=1, dtype="bfloat16")
+    # three steps over 100 weights; 10 tokens of the prompt once; 0, 1 and 2 tokens of each of two completions
+    assert utilization.traffic(spec, work, 100) == 2 * (3 * 100 + 3 * 10 * 4 + (0 + 1 + 2) * 2 * 4)
+
+
+def test_prints_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(utilization.named, "get", lambda name: WIDE)
+    utilization.main(
+        ["--queries=1", "--group=2", "--rows=1", "--prompt=8", "--new=4", "--rounds=1", "--side=64", "--read-mb=1"]
+        + ["--layers=1", "--dtype=float32", "--peak-tflops=2"]
+    )
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["layers"] == 1 and line["limit_tflops"] == 2 and line["device"] == jax.devices()[0].device_kind
+    assert line["mfu"] == pytest.approx(line["update_tflops"] / 2, rel=1e-3)
+    assert line["decode_share"] == pytest.approx(line["decode_gb_s"] / line["limit_gb_s"], rel=1e-3)
+    base = jax.eval_shape(lambda: policy.init(jax.random.key(0), dataclasses.replace(WIDE, layers=1)))
+    assert line["parameters"] == sum(x.size for x in jax.tree.leaves(base))
+
+
+@pytest.mark.parametrize("wrong", ["--new=1", "--rows=3", "--queries=0", "--policy=qwen9"])
+def test_wrong_arguments_are_said(wrong, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        utilization.main([wrong])
+    assert stopped.value.code == 2 and wrong.split("=")[1] in capsys.readouterr().err
+
+
+def test_weights_are_of_the_dtype_that_is_asked_for():
+    base, lora = utilization.initial(dataclasses.replace(WIDE, layers=1), "bfloat16")
+    assert {x.dtype for x in jax.tree.leaves(base)} == {jnp.dtype("bfloat16")}
+    assert {x.dtype for x in jax.tree.leaves(lora)} == {jnp.dtype("float32")}
