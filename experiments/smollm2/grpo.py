@@ -10,11 +10,13 @@ photo: a hash of a photo's COCO id decides on which side all its queries are, so
 one side too. The reward is that of training: how sound the transcript is, and the matched IoU of the answer's boxes.
 
 Each seed has its folder OUT/grpo/seed_N with metrics.jsonl and report.html; the same command goes on where a run was
-stopped. The last line is one JSON object: for each seed the means on 32 held-out queries before and after (answers are
-sampled as in training): reward, structure, box_iou, sound; steps and seconds; and whether all seeds' reward rose.
+stopped. The last line is one JSON object: for each seed the means on all held-out queries before and after (answers are
+sampled as in training): reward, structure, box_iou, sound; steps and seconds; and whether all seeds' reward rose. With
+`--greedy` it has the same figures of greedy answers to the same queries.
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import os
@@ -96,9 +98,9 @@ def settings(checkpoint: Path, data: Path, seed: int, steps: int, changes: dict 
     # the reward's scale is that of the batch: in a group in which no answer is right, the form alone differs
     c.grpo.advantage, c.grpo.beta = "batch", 0.05
     c.grpo.mask_truncated = False  # most of the first completions do not end, which they have to learn
-    c.optim.lr, c.optim.warmup = 2e-4, 2
+    c.optim.lr, c.optim.warmup, c.optim.schedule = 3e-4, 2, "linear"
     c.train.steps = steps
-    c.train.eval_examples, c.train.eval_batch, c.train.gallery = 32, 8, 12
+    c.train.eval_examples, c.train.eval_batch, c.train.gallery = 1000, 8, 12  # 1000: all there are
     c.train.eval_temperature = c.rollout.temperature  # what is trained is what is sampled
     c.train.samples_every = c.checkpoint.every = 5
     c.update_from_flattened_dict(changes or {})
@@ -114,6 +116,13 @@ def summary(workdir: Path) -> dict:
     return {"steps": len(steps), "seconds": sum(steps)} | {
         name: {kind: row[f"eval/{name}"] for kind, row in ends.items()} for name in SHOWN
     }
+
+
+def greedy(c: config.Config, workdir: Path) -> dict[str, float]:
+    """What the newest weights in `workdir` (without any, the untrained ones) answer greedily; see cli.held_out."""
+    cli.held_out(dataclasses.replace(c, train=dataclasses.replace(c.train, eval_temperature=0.0)), workdir)
+    figures = json.loads((workdir / "eval.json").read_text("utf-8"))
+    return {name: figures[f"eval/{name}"] for name in SHOWN}
 
 
 def change(text: str) -> tuple[str, object]:
@@ -132,7 +141,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--assets", type=Path, default=Path(os.environ.get("DTR1_ASSETS") or beside))
     parser.add_argument("--out", type=Path, default=weights.FOLDER, help="where the weights and the runs are kept")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
-    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--greedy", action="store_true", help="also answer all held-out queries greedily")
     parser.add_argument("--set", type=change, nargs="*", default=[], metavar="NAME=VALUE", help="such as optim.lr=1e-4")
     args = parser.parse_args(argv)
     cli.quiet()
@@ -148,11 +158,15 @@ def run(args: argparse.Namespace) -> None:
     """What the arguments ask for."""
     checkpoint, data = weights.fetch(args.out), args.out / "photos.jsonl"
     print(f"{write(args.assets, data)} queries in {data}", flush=True)
-    result, start = {}, time.monotonic()
+    result, before, start = {}, None, time.monotonic()
     for seed in args.seed:
         workdir = args.out / "grpo" / f"seed_{seed}"
-        report = train.run(settings(checkpoint, data, seed, args.steps, dict(args.set)), workdir)
+        c = settings(checkpoint, data, seed, args.steps, dict(args.set))
+        report = train.run(c, workdir)
         result[f"seed_{seed}"] = summary(workdir)
+        if args.greedy:
+            before = before or greedy(c, args.out / "grpo" / "untrained")
+            result[f"seed_{seed}"]["greedy"] = {"before": before, "after": greedy(c, workdir)}
         print(f"report: {report}", flush=True)
     result["all_up"] = all(run["reward"]["after"] > run["reward"]["before"] for run in result.values())
     result["wall_s"] = time.monotonic() - start
