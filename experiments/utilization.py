@@ -45,12 +45,16 @@ GRPO = Grpo(
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """A step: B queries of P prompt tokens with G completions of S tokens, `rows` of them at a time in the update."""
+    """A step: B queries of P prompt tokens with G completions of S tokens.
+
+    The update takes `micro` queries at a time, and of each of them `rows` completions.
+    """
 
     queries: int
     group: int
     prompt: int
     new: int
+    micro: int
     rows: int
     dtype: str = "bfloat16"
 
@@ -137,7 +141,7 @@ def measure(spec: Spec, work: Work, rounds: int) -> dict[str, float]:
             tx=TX,
             knobs=knobs,
             temperature=1.0,
-            micro=1,
+            micro=work.micro,
             dtype=jnp.dtype(work.dtype),
         )
         return metrics
@@ -160,7 +164,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", default="qwen2_5_vl_3b")
     parser.add_argument("--layers", type=int, default=0, help="keep so many layers of the decoder; 0 = all")
-    sizes = {"queries": 8, "group": 8, "prompt": 1024, "new": 256, "rows": 4}
+    sizes = {"queries": 8, "group": 8, "prompt": 1024, "new": 256, "micro": 1, "rows": 4}
     for name, size in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=size)
     parser.add_argument(
@@ -173,8 +177,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--peak-gb-s", type=float, default=0.0, help="in place of the measured limit")
     args = parser.parse_args(argv)
     work = Work(**{name: getattr(args, name) for name in (*sizes, "dtype")})
-    if min(getattr(work, name) for name in sizes) < 1 or work.new < 2 or work.group % work.rows or args.rounds < 1:
-        parser.error(f"expected sizes from 1 on, --new from 2 on, and --rows a divisor of --group, got {work}")
+    if (
+        min(getattr(work, name) for name in sizes) < 1
+        or work.new < 2
+        or args.rounds < 1
+        or work.group % work.rows
+        or work.queries % work.micro
+    ):
+        parser.error(
+            "expected sizes from 1 on, --new from 2 on, --rows a divisor of --group and --micro one of --queries, got "
+            f"{work}"
+        )
     cli.quiet()
     try:
         spec = dataclasses.replace(named.get(args.policy), vision=None)

@@ -21,7 +21,7 @@ utilization = scripts.load("experiments/utilization.py")
 WIDE = Spec(
     vocab=512, width=256, layers=3, heads=4, kv_heads=2, head_dim=32, hidden=512, qk_norm=False, remat=False, unroll=3
 )
-WORK = utilization.Work(queries=2, group=4, prompt=16, new=32, rows=2, dtype="float32")
+WORK = utilization.Work(queries=2, group=4, prompt=16, new=32, micro=1, rows=2, dtype="float32")
 
 
 def products(jaxpr) -> float:
@@ -54,14 +54,22 @@ def traced(work) -> tuple[float, int]:
     state = update.State({"lora": lora}, utilization.TX.init({"lora": lora}))
     jaxpr = jax.make_jaxpr(
         lambda state: update.update(
-            state, {"base": base}, batch, None, spec=WIDE, tx=utilization.TX, knobs=knobs, temperature=1.0, micro=1
+            state,
+            {"base": base},
+            batch,
+            None,
+            spec=WIDE,
+            tx=utilization.TX,
+            knobs=knobs,
+            temperature=1.0,
+            micro=work.micro,
         )
     )(state)
     used, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))  # XLA leaves out the rest too
     return products(used), sum(x.size for x in jax.tree.leaves(lora))
 
 
-@pytest.mark.parametrize("change", [{}, {"prompt": 64}, {"group": 8}, {"new": 64}])
+@pytest.mark.parametrize("change", [{}, {"prompt": 64}, {"group": 8}, {"new": 64}, {"micro": 2}])
 def test_operations_of_an_update_are_those_that_are_traced(change):
     work = dataclasses.replace(WORK, **change)
     found, adapters = traced(work)
@@ -70,7 +78,7 @@ def test_operations_of_an_update_are_those_that_are_traced(change):
 
 def test_traffic_by_hand():
     spec = dataclasses.replace(WIDE, layers=1, kv_heads=1, head_dim=2)  # a token has 4 numbers in the cache
-    work = utilization.Work(queries=1, group=2, prompt=10, new=3, rows=1, dtype="bfloat16")
+    work = utilization.Work(queries=1, group=2, prompt=10, new=3, micro=1, rows=1, dtype="bfloat16")
     # three steps over 100 weights; 10 tokens of the prompt once; 0, 1 and 2 tokens of each of two completions
     assert utilization.traffic(spec, work, 100) == 2 * (3 * 100 + 3 * 10 * 4 + (0 + 1 + 2) * 2 * 4)
 
@@ -89,7 +97,7 @@ def test_prints_one_line(monkeypatch, capsys):
     assert line["parameters"] == sum(x.size for x in jax.tree.leaves(base))
 
 
-@pytest.mark.parametrize("wrong", ["--new=1", "--rows=3", "--queries=0", "--policy=qwen9"])
+@pytest.mark.parametrize("wrong", ["--new=1", "--rows=3", "--micro=3", "--queries=0", "--policy=qwen9"])
 def test_wrong_arguments_are_said(wrong, capsys):
     with pytest.raises(SystemExit) as stopped:
         utilization.main([wrong])
