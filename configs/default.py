@@ -44,6 +44,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     # of the frozen base under LoRA: float32 | bfloat16 | int8 (projections are rounded, with a scale for each output;
     # all else is in policy.dtype; export writes the weights as they were). Trained weights are always float32
     c.policy.weights_dtype = "float32"
+    # on = an update keeps where each layer starts and computes the layer again on the way back (gradient
+    # checkpointing); off = it keeps all that layers compute: more memory, less time; auto = off for tiny, else on
+    c.policy.remat = "auto"
     # pixels of a picture: of the square that every one becomes for a policy of ours; of those of others the most, to
     # which it is shrunk, keeping its shape; 0 = as is usual for it
     c.policy.max_pixels = 96 * 96

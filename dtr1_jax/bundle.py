@@ -57,9 +57,7 @@ def load(config: Config) -> Bundle:
         named.get(c.name)  # an unknown name is the first thing to say
     where = weights_path(config)
     opened = _open(where)
-    shape = _spec(config, where, opened)
-    if config.lora.rank:
-        shape = dataclasses.replace(shape, lora_scale=config.lora.scale, lora_dropout=config.lora.dropout)
+    shape = adjusted(config, _spec(config, where, opened))
     if shape.vision is None and c.constructor == "policy":
         raise ConfigError(
             f"config.policy.constructor = 'policy': {c.name} at {where} sees no pictures, so it can not write their "
@@ -81,6 +79,16 @@ def load(config: Config) -> Bundle:
         tokenizer, geometry, Frame(shape.frame), c.prompt, c.prompt_tokens, c.constructor, sources.frames(config.data)
     )
     return Bundle(shape, style, tokenizer.banned_v(shape.vocab), jnp.dtype(c.dtype), opened)
+
+
+def adjusted(config: Config, shape: spec.Spec) -> spec.Spec:
+    """The spec of a policy with what the settings say of how it is computed: policy.remat, and scale and dropout of
+    adapters."""
+    if config.policy.remat != "auto":
+        shape = dataclasses.replace(shape, remat=config.policy.remat == "on")
+    if config.lora.rank:
+        shape = dataclasses.replace(shape, lora_scale=config.lora.scale, lora_dropout=config.lora.dropout)
+    return shape
 
 
 def weights_path(config: Config) -> Path:

@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from dtr1_jax import atomic
 
 # Settings that may change between two starts of one run: they touch neither the state nor the order of the data.
-FREE = ("train", "sft.steps", "checkpoint", "mesh", "reward.workers", "reward.deadline")
+FREE = ("train", "sft.steps", "checkpoint", "mesh", "policy.remat", "reward.workers", "reward.deadline")
 
 _log = logging.getLogger(__name__)
 

@@ -41,6 +41,7 @@ class Policy:
     path: str
     dtype: Literal["float32", "bfloat16"]
     weights_dtype: Literal["float32", "bfloat16", "int8"]
+    remat: Literal["auto", "on", "off"]
     max_pixels: int
     video_pixels: int
     fps: float

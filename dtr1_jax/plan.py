@@ -101,7 +101,7 @@ def plan(c: config.Config, shape: Spec) -> dict[str, Any]:
     train.eval_examples is 0) come on top of it, never two of them at once. Raises ConfigError where the batch can not
     be cut over config.mesh.
     """
-    device_mesh = abstract_mesh(c.mesh)
+    device_mesh, shape = abstract_mesh(c.mesh), bundles.adjusted(c, shape)
     todo = load(c, shape, device_mesh)
     stays, count = resident(c, shape, device_mesh)
     trained_bytes = stays["adapters"] if c.lora.rank else stays["weights"]
@@ -360,7 +360,8 @@ def _chunk(shape, rows, length):
 def _tower(shape, todo, queries, trained):
     """(bytes that the pass over the pictures leaves behind, bytes at its widest moment besides).
 
-    It leaves the pictures' tokens; where the tower is trained, the states that its layers start from as well.
+    It leaves the pictures' tokens; where the tower is trained, the states that its layers start from as well (without
+    remat all that they compute).
     """
     tower, n = shape.vision, queries * todo.patches
     if tower is None or not n:
@@ -371,7 +372,10 @@ def _tower(shape, todo, queries, trained):
     states = n * tower.width * todo.item
     hidden = n * tower.hidden * todo.item // todo.tensor
     if trained:
-        return tokens + tower.layers * states, levels * states + scores * 5 // 4 + max(5 * hidden, 2 * scores)
+        kept = 14 * states + (9 if tower.gated else 5) * hidden + scores * (5 if tower.window else 4) // 2
+        return tokens + tower.layers * (states if shape.remat else kept), levels * states + scores * 5 // 4 + max(
+            5 * hidden, 2 * scores
+        )
     return tokens, levels * states + max(3 * hidden, 2 * scores)
 
 

@@ -51,6 +51,15 @@ def test_the_tiny_policy():
     assert made.stored is None
 
 
+def test_whether_layers_are_computed_again():
+    assert [bundle.load(settings(remat=x)).spec.remat for x in ("auto", "on", "off")] == [False, True, False]
+    large = named.get("qwen3_4b")
+    found = [bundle.adjusted(of_files("x", "qwen3_4b", remat=x), large).remat for x in ("auto", "on", "off")]
+    assert found == [True, True, False]
+    with pytest.raises(config.ConfigError, match=r"config\.policy\.remat: expected one of auto, on, off, got 'maybe'"):
+        settings(remat="maybe")
+
+
 def test_settings_are_used():
     values = default.get_config()
     values.lora.rank, values.lora.alpha = 4, 32.0

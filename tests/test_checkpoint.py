@@ -216,6 +216,7 @@ def test_config_is_written_once_and_free_settings_may_change(tmp_path):
     before = (tmp_path / "config.json").read_bytes()
     assert json.loads(before) == CONFIG
     other = {**CONFIG, "train": {"steps": 90}, "reward": {"workers": 8, "weights": {"a": 1.0}}, "mesh": {"data": 2}}
+    other["policy"] = {"name": "tiny", "remat": "on"}
     with Checkpoints(tmp_path, other, keep=2) as checkpoints:
         assert checkpoints.steps == (2, 4)
     assert (tmp_path / "config.json").read_bytes() == before

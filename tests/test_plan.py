@@ -11,10 +11,10 @@ import pytest
 import small
 
 from configs import seg
-from dtr1_jax import config, mesh, plan
-from dtr1_jax.models import named, policy
+from dtr1_jax import bundle, config, mesh, plan
+from dtr1_jax.models import named, policy, vision
 from dtr1_jax.rl import optim, rollout, update
-from dtr1_jax.types import Prompt, Rollout
+from dtr1_jax.types import Images, Prompt, Rollout
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -188,6 +188,14 @@ def row(name: str) -> list[str]:
     return cells
 
 
+def test_what_the_readme_says_of_remat():
+    peaks = []
+    for remat in ("off", "on"):
+        c = settings("qwen2_5_vl_3b", policy_remat=remat)
+        peaks.append(f"{plan.plan(c, plan.sizes(c))['peak'] / plan.GIB:.1f}")
+    assert "by LoRA on one device {} in place of {}), in less time".format(*peaks) in README.read_text("utf-8")
+
+
 def test_table_of_the_readme():
     section = README.read_text("utf-8").split("## Which policies fit", 1)[1].split("\n## ", 1)[0]
     rows = re.findall(r"^\| (\w+) \| ([\d. |]+) \|$", section, re.MULTILINE)
@@ -244,19 +252,57 @@ def compiled_evaluation(c: config.Config, spec):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what, rank, dtype", [
-    ("update", 0, "float32"), ("update", 16, "float32"), ("rollout", 0, "float32"), ("update", 16, "int8"),
-    ("rollout", 16, "int8"), ("evaluation", 0, "float32"), ("evaluation", 16, "float32"), ("evaluation", 16, "int8"),
+@pytest.mark.parametrize("what, rank, dtype, remat", [
+    ("update", 0, "float32", "on"), ("update", 16, "float32", "on"), ("rollout", 0, "float32", "on"),
+    ("update", 16, "int8", "on"), ("rollout", 16, "int8", "on"), ("evaluation", 0, "float32", "on"),
+    ("evaluation", 16, "float32", "on"), ("evaluation", 16, "int8", "on"), ("update", 0, "float32", "off"),
+    ("update", 16, "float32", "off"),
 ])  # fmt: skip
-def test_plan_is_what_xla_reports(what, rank, dtype):
+def test_plan_is_what_xla_reports(what, rank, dtype, remat):
     c = settings(
         "qwen2_5_0_5b", lora_rank=rank, policy_dtype="float32", policy_weights_dtype=dtype, rollout_queries=2,
         rollout_group=4, policy_prompt_tokens=256 if what == "evaluation" else 128, rollout_new_tokens=64,
+        policy_remat=remat,
     )  # fmt: skip
-    spec = plan.sizes(c)
+    spec = bundle.adjusted(c, plan.sizes(c))
     found = plan.plan(c, spec)
     compiled = {"update": compiled_update, "rollout": compiled_rollout, "evaluation": compiled_evaluation}[what]
     analysis = compiled(c, spec).memory_analysis()
     assert sum(found[what].values()) == pytest.approx(analysis.temp_size_in_bytes, rel=0.1)
     stays = sum(size for name, size in found["resident"].items() if what == "update" or name != "optimizer")
     assert stays == pytest.approx(analysis.argument_size_in_bytes, rel=0.001)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, queries, patches", [("qwen3_vl_2b", 2, 512), ("qwen2_5_vl_3b", 1, 1024)])
+def test_what_a_trained_tower_keeps_without_remat(name, queries, patches):
+    spec = named.get(name)
+    deep, full = (tuple(n for n in layers if n < 12) for layers in (spec.vision.deepstack, spec.vision.full_layers))
+    tower = dataclasses.replace(spec.vision, layers=12, deepstack=deep, full_layers=full)
+    spec = dataclasses.replace(spec, vision=tower, remat=False)
+    weights = jax.eval_shape(lambda: vision.init(jax.random.key(0), tower, spec.width))
+    n, numbers = (queries, patches), S((queries, patches, 4), jnp.int32)
+    images = Images(
+        S((*n, tower.values), jnp.float32), S((*n, 2), jnp.int32), numbers if tower.side else None,
+        S((*n, 4), jnp.float32) if tower.side else None, S(n, jnp.int32), S(n, jnp.int32) if tower.window else None,
+    )  # fmt: skip
+
+    def loss(weights, images):
+        knobs = {"lora": None, "lora_scale": 1.0, "dtype": jnp.float32, "remat": False, "unroll": 1}
+        return (vision.encode(weights, tower, spec.width, images, **knobs) ** 2).sum()
+
+    analysis = jax.jit(jax.grad(loss)).lower(weights, images).compile().memory_analysis()
+    c = settings(name, policy_dtype="float32", policy_remat="off")
+    todo = dataclasses.replace(plan.load(c, spec, plan.abstract_mesh(c.mesh)), patches=patches)
+    assert sum(plan._tower(spec, todo, queries, trained=True)) == pytest.approx(analysis.temp_size_in_bytes, rel=0.1)
+
+
+def test_without_remat_an_update_keeps_more():
+    found = [
+        plan.plan(c, plan.sizes(c)) for c in (settings("qwen3_vl_2b", policy_remat=x) for x in ("auto", "on", "off"))
+    ]
+    assert found[0] == found[1]
+    assert found[2]["update"]["activations"] > 2 * found[1]["update"]["activations"]
+    assert {n: found[2][n] for n in ("resident", "rollout", "evaluation")} == {
+        n: found[1][n] for n in ("resident", "rollout", "evaluation")
+    }
