@@ -170,6 +170,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of weights and computation"
     )
+    parser.add_argument("--remat", action=argparse.BooleanOptionalAction, default=True, help="as config.policy.remat")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--side", type=int, default=8192, help="of the matrices whose product is the limit")
     parser.add_argument("--read-mb", type=int, default=4096, help="size of the array whose reading is the limit")
@@ -193,11 +194,11 @@ def main(argv: list[str] | None = None) -> None:
         spec = dataclasses.replace(named.get(args.policy), vision=None)
     except config.ConfigError as error:
         parser.error(str(error))
-    spec = dataclasses.replace(spec, layers=args.layers or spec.layers)
+    spec = dataclasses.replace(spec, layers=args.layers or spec.layers, remat=args.remat)
     flops, bytes_s = limits(args.side, args.read_mb * 10**6, args.dtype, args.rounds)
     flops, bytes_s = args.peak_tflops * 1e12 or flops, args.peak_gb_s * 1e9 or bytes_s
     found = measure(spec, work, args.rounds)
-    line = {"device": jax.devices()[0].device_kind, "policy": args.policy, "layers": spec.layers}
+    line = {"device": jax.devices()[0].device_kind, "policy": args.policy, "layers": spec.layers, "remat": spec.remat}
     line |= dataclasses.asdict(work) | found | {
         "limit_tflops": flops / 1e12, "mfu": found["update_tflops"] * 1e12 / flops,
         "limit_gb_s": bytes_s / 1e9, "decode_share": found["decode_gb_s"] * 1e9 / bytes_s,

@@ -87,10 +87,15 @@ def test_prints_one_line(monkeypatch, capsys):
     monkeypatch.setattr(utilization.named, "get", lambda name: WIDE)
     utilization.main(
         ["--queries=1", "--group=2", "--rows=1", "--prompt=8", "--new=4", "--rounds=1", "--side=64", "--read-mb=1"]
-        + ["--layers=1", "--dtype=float32", "--peak-tflops=2"]
+        + ["--layers=1", "--dtype=float32", "--peak-tflops=2", "--no-remat"]
     )
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert line["layers"] == 1 and line["limit_tflops"] == 2 and line["device"] == jax.devices()[0].device_kind
+    assert (
+        line["layers"] == 1
+        and line["remat"] is False
+        and line["limit_tflops"] == 2
+        and line["device"] == jax.devices()[0].device_kind
+    )
     assert line["mfu"] == pytest.approx(line["update_tflops"] / 2, rel=1e-3)
     assert line["decode_share"] == pytest.approx(line["decode_gb_s"] / line["limit_gb_s"], rel=1e-3)
     base = jax.eval_shape(lambda: policy.init(jax.random.key(0), dataclasses.replace(WIDE, layers=1)))
