@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +18,14 @@ from dtr1_jax.models.spec import Spec
 from dtr1_jax.rl import update
 from dtr1_jax.types import Rollout
 
-utilization = scripts.load("experiments/utilization.py")
+speed = scripts.load("experiments/speed.py")
+with pytest.MonkeyPatch.context() as patch:  # found as by a script beside it
+    patch.setitem(sys.modules, "speed", speed)
+    utilization = scripts.load("experiments/utilization.py")
 WIDE = Spec(
     vocab=512, width=256, layers=3, heads=4, kv_heads=2, head_dim=32, hidden=512, qk_norm=False, remat=False, unroll=3
 )
-WORK = utilization.Work(queries=2, group=4, prompt=16, new=32, micro=1, rows=2, dtype="float32")
+WORK = utilization.Work(WIDE, queries=2, group=4, prompt_tokens=16, new_tokens=32, rows=2, dtype="float32")
 
 
 def products(jaxpr) -> float:
@@ -42,16 +46,16 @@ def products(jaxpr) -> float:
 
 def traced(work) -> tuple[float, int]:
     """(the same of an update by LoRA, numbers in its adapters)."""
-    b, g, s = work.queries, work.group, work.new
+    b, g, s = work.queries, work.group, work.new_tokens
     base = policy.init(jax.random.key(0), WIDE)
     lora = policy.init_lora(jax.random.key(1), base, utilization.RANK, "decoder/.*")
     seen = Rollout(
         token_bgs=np.ones((b, g, s), np.int32), mask_bgs=np.ones((b, g, s), bool),
         logp_bgs=np.zeros((b, g, s), np.float32), stopped_bg=np.ones((b, g), bool),
     )  # fmt: skip
-    batch = update.Minibatch(utilization.prompts(WIDE, work), seen, np.ones((b, g), np.float32))
-    knobs = dataclasses.replace(utilization.GRPO, micro_group=work.rows)
-    state = update.State({"lora": lora}, utilization.TX.init({"lora": lora}))
+    batch = update.Minibatch(speed.prompts(work, 0), seen, np.ones((b, g), np.float32))
+    knobs = dataclasses.replace(speed.GRPO, micro_group=work.rows)
+    state = update.State({"lora": lora}, speed.TX.init({"lora": lora}))
     jaxpr = jax.make_jaxpr(
         lambda state: update.update(
             state,
@@ -59,7 +63,7 @@ def traced(work) -> tuple[float, int]:
             batch,
             None,
             spec=WIDE,
-            tx=utilization.TX,
+            tx=speed.TX,
             knobs=knobs,
             temperature=1.0,
             micro=work.micro,
@@ -69,24 +73,33 @@ def traced(work) -> tuple[float, int]:
     return products(used), sum(x.size for x in jax.tree.leaves(lora))
 
 
-@pytest.mark.parametrize("change", [{}, {"prompt": 64}, {"group": 8}, {"new": 64}, {"micro": 2}])
+@pytest.mark.parametrize("change", [{}, {"prompt_tokens": 64}, {"group": 8}, {"new_tokens": 64}, {"micro": 2}])
 def test_operations_of_an_update_are_those_that_are_traced(change):
     work = dataclasses.replace(WORK, **change)
     found, adapters = traced(work)
-    assert utilization.operations(WIDE, work, adapters) == pytest.approx(found, rel=0.1)
+    assert utilization.operations(work, adapters) == pytest.approx(found, rel=0.1)
 
 
 def test_traffic_by_hand():
     spec = dataclasses.replace(WIDE, layers=1, kv_heads=1, head_dim=2)  # a token has 4 numbers in the cache
-    work = utilization.Work(queries=1, group=2, prompt=10, new=3, micro=1, rows=1, dtype="bfloat16")
+    work = utilization.Work(spec, queries=1, group=2, prompt_tokens=10, new_tokens=3, rows=1)
     # three steps over 100 weights; 10 tokens of the prompt once; 0, 1 and 2 tokens of each of two completions
-    assert utilization.traffic(spec, work, 100) == 2 * (3 * 100 + 3 * 10 * 4 + (0 + 1 + 2) * 2 * 4)
+    assert utilization.traffic(work, 100) == 2 * (3 * 100 + 3 * 10 * 4 + (0 + 1 + 2) * 2 * 4)
 
 
 def test_prints_one_line(monkeypatch, capsys):
     monkeypatch.setattr(utilization.named, "get", lambda name: WIDE)
     utilization.main(
-        ["--queries=1", "--group=2", "--rows=1", "--prompt=8", "--new=4", "--rounds=1", "--side=64", "--read-mb=1"]
+        [
+            "--queries=1",
+            "--group=2",
+            "--rows=1",
+            "--prompt_tokens=8",
+            "--new_tokens=4",
+            "--rounds=1",
+            "--side=64",
+            "--read-mb=1",
+        ]
         + ["--layers=1", "--dtype=float32", "--peak-tflops=2", "--no-remat"]
     )
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -102,11 +115,15 @@ def test_prints_one_line(monkeypatch, capsys):
     assert line["parameters"] == sum(x.size for x in jax.tree.leaves(base))
 
 
-@pytest.mark.parametrize("wrong", ["--new=1", "--rows=3", "--micro=3", "--queries=0", "--policy=qwen9"])
-def test_wrong_arguments_are_said(wrong, capsys):
+@pytest.mark.parametrize("wrong, said", [
+    ("--new_tokens=1", "--new_tokens: expected 2 or more, got 1"),
+    ("--queries=0", "--queries: expected 1 or more, got 0"),
+    ("--rows=3", "--rows (3) to divide --group"), ("--micro=3", "--micro (3) --queries"), ("--policy=qwen9", "'qwen9'"),
+])  # fmt: skip
+def test_wrong_arguments_are_said(wrong, said, capsys):
     with pytest.raises(SystemExit) as stopped:
         utilization.main([wrong])
-    assert stopped.value.code == 2 and wrong.split("=")[1] in capsys.readouterr().err
+    assert stopped.value.code == 2 and said in capsys.readouterr().err
 
 
 def test_weights_are_of_the_dtype_that_is_asked_for():
