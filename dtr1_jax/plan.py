@@ -373,9 +373,8 @@ def _tower(shape, todo, queries, trained):
     hidden = n * tower.hidden * todo.item // todo.tensor
     if trained:
         kept = 14 * states + (9 if tower.gated else 5) * hidden + scores * (5 if tower.window else 4) // 2
-        return tokens + tower.layers * (states if shape.remat else kept), levels * states + scores * 5 // 4 + max(
-            5 * hidden, 2 * scores
-        )
+        left = tokens + tower.layers * (states if shape.remat else kept)
+        return left, levels * states + scores * 5 // 4 + max(5 * hidden, 2 * scores)
     return tokens, levels * states + max(3 * hidden, 2 * scores)
 
 

@@ -58,15 +58,7 @@ def traced(work) -> tuple[float, int]:
     state = update.State({"lora": lora}, speed.TX.init({"lora": lora}))
     jaxpr = jax.make_jaxpr(
         lambda state: update.update(
-            state,
-            {"base": base},
-            batch,
-            None,
-            spec=WIDE,
-            tx=speed.TX,
-            knobs=knobs,
-            temperature=1.0,
-            micro=work.micro,
+            state, {"base": base}, batch, None, spec=WIDE, tx=speed.TX, knobs=knobs, temperature=1.0, micro=work.micro
         )
     )(state)
     used, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))  # XLA leaves out the rest too
@@ -89,26 +81,12 @@ def test_traffic_by_hand():
 
 def test_prints_one_line(monkeypatch, capsys):
     monkeypatch.setattr(utilization.named, "get", lambda name: WIDE)
-    utilization.main(
-        [
-            "--queries=1",
-            "--group=2",
-            "--rows=1",
-            "--prompt_tokens=8",
-            "--new_tokens=4",
-            "--rounds=1",
-            "--side=64",
-            "--read-mb=1",
-        ]
-        + ["--layers=1", "--dtype=float32", "--peak-tflops=2", "--no-remat"]
-    )
+    sizes = ["--queries=1", "--group=2", "--rows=1", "--prompt_tokens=8", "--new_tokens=4", "--layers=1"]
+    knobs = ["--rounds=1", "--side=64", "--read-mb=1", "--dtype=float32", "--peak-tflops=2", "--no-remat"]
+    utilization.main(sizes + knobs)
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (
-        line["layers"] == 1
-        and line["remat"] is False
-        and line["limit_tflops"] == 2
-        and line["device"] == jax.devices()[0].device_kind
-    )
+    assert line["layers"] == 1 and line["remat"] is False and line["limit_tflops"] == 2
+    assert line["device"] == jax.devices()[0].device_kind
     assert line["mfu"] == pytest.approx(line["update_tflops"] / 2, rel=1e-3)
     assert line["decode_share"] == pytest.approx(line["decode_gb_s"] / line["limit_gb_s"], rel=1e-3)
     base = jax.eval_shape(lambda: policy.init(jax.random.key(0), dataclasses.replace(WIDE, layers=1)))
