@@ -39,7 +39,8 @@ OUTSIDE = {
     "orbax": ("dtr1_jax/checkpoint.py", "dtr1_jax/run/checkpoint.py"),
     "grain": ("dtr1_jax/data/",),
     "tensorflow_datasets": ("dtr1_jax/data/",),
-    "ml_collections": ("dtr1_jax/config.py", "dtr1_jax/cli.py", "dtr1_jax/modes/cli.py", "configs/", "main.py"),  # the --config flag
+    # the --config flag
+    "ml_collections": ("dtr1_jax/config.py", "dtr1_jax/cli.py", "dtr1_jax/modes/cli.py", "configs/", "main.py"),
     "absl": ("main.py",),
     "PartitionSpec": ("dtr1_jax/mesh.py",),  # a name, wherever it is taken from
     "jax.P": ("dtr1_jax/mesh.py",),  # the same thing
