@@ -12,14 +12,15 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from dtr1_jax import atomic, checkpoint, coldstart, config, evaluate, export, infer, interrupt, mesh, plan, table, train
 from dtr1_jax import bundle as bundles
+from dtr1_jax import coldstart, config, evaluate, export, infer, mesh, plan, table, train
 from dtr1_jax.data import files, images, pipeline, prompts, sources, tokens
 from dtr1_jax.models import sentence, weights
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.readers import Readers
+from dtr1_jax.run import atomic, checkpoint, interrupt
+from dtr1_jax.run.workers import WorkerError
 from dtr1_jax.specialists.segment import Segmenter
-from dtr1_jax.workers import WorkerError
 
 EXPECTED = (
     config.ConfigError, checkpoint.CheckpointError, weights.WeightsError, files.DataError, images.ImageError,

@@ -14,11 +14,12 @@ from pathlib import Path
 import jax
 
 from dtr1_jax import bundle as bundles
-from dtr1_jax import checkpoint, config, interrupt, mesh, metrics
+from dtr1_jax import config, mesh
 from dtr1_jax.data import mixture, pipeline, sources, vision
 from dtr1_jax.data.twinworld import dense
 from dtr1_jax.models import policy, weights
 from dtr1_jax.rl import sft
+from dtr1_jax.run import checkpoint, interrupt, run_log
 from dtr1_jax.types import Demonstration
 
 log = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ def run(c: config.Config, workdir: Path) -> Path:
     data = Data(c, bundle)
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as saved,
-        metrics.writer(workdir, active=jax.process_index() == 0) as writer,
+        run_log.writer(workdir, active=jax.process_index() == 0) as writer,
         interrupt.Flag() as stop,
     ):
         template = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
@@ -174,7 +175,7 @@ def run(c: config.Config, workdir: Path) -> Path:
             data.set_state(position)
             log.info("going on from step %d of %s", step, workdir)
         writer.truncate(step)
-        progress = metrics.Progress(c.sft.steps, step)
+        progress = run_log.Progress(c.sft.steps, step)
         since, clock = step, time.monotonic()
         while step < c.sft.steps:
             text = step >= tower_steps(c)

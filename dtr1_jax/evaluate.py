@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dtr1_jax import atomic, config, draw, measures, mesh, table
+from dtr1_jax import config, draw, measures, mesh, table
 from dtr1_jax.benchmarks import segmentation, twins
 from dtr1_jax.bundle import Bundle
 from dtr1_jax.data import files, pipeline, prompts
@@ -22,6 +22,7 @@ from dtr1_jax.rewards import resolve, score
 from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rewards.resolve import Outcome
 from dtr1_jax.rl import rollout as rollouts
+from dtr1_jax.run import atomic
 from dtr1_jax.twin import text, tracks, transcript
 from dtr1_jax.types import Example, Rollout
 

@@ -14,7 +14,8 @@ import pathlib
 import re
 from typing import Any
 
-from dtr1_jax import atomic, curves, metrics, table, types
+from dtr1_jax import curves, table, types
+from dtr1_jax.run import atomic, run_log
 
 SIDES = ("before", "after")
 PICTURES = ("image", "twin", "target", "answer")
@@ -36,7 +37,7 @@ def build(workdir) -> pathlib.Path:
     Missing or broken pieces are named in the page. Raises OSError if the page can not be written.
     """
     workdir = pathlib.Path(workdir)
-    rows, config = metrics.read(workdir), _config(workdir / "config.json")
+    rows, config = run_log.read(workdir), _config(workdir / "config.json")
     sides = {side: _predictions(workdir / "gallery" / side / "predictions.jsonl") for side in SIDES}
     page = "\n".join(
         [

@@ -13,12 +13,13 @@ import numpy as np
 import optax
 
 from dtr1_jax import bundle as bundles
-from dtr1_jax import checkpoint, config, evaluate, experience, interrupt, measures, mesh, metrics, report, table, types
+from dtr1_jax import config, evaluate, experience, measures, mesh, report, table, types
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.models import policy, sentence
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rl import advantages, optim, update
+from dtr1_jax.run import checkpoint, interrupt, run_log
 from dtr1_jax.specialists.segment import Segmenter
 
 PATIENCE = 3  # skipped updates in a row that end a run
@@ -88,7 +89,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
 
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as saved,
-        metrics.writer(workdir, active=first) as writer,
+        run_log.writer(workdir, active=first) as writer,
         Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
         Readers(c.reward, sentence.embedder) as readers,
     ):
@@ -137,7 +138,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
             log.info("held-out %s: %s %.3f, %d queries", name, what, mean, len(predictions))
             return mean
 
-        progress = metrics.Progress(c.train.steps, step)
+        progress = run_log.Progress(c.train.steps, step)
         while True:
             last, due = step >= c.train.steps, c.checkpoint.every and step and step % c.checkpoint.every == 0
             if evaluation_due(c, step) and not _evaluated(workdir, step):
@@ -162,7 +163,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
                 "train/update_tokens_per_s": c.grpo.epochs * gained.rollout.mask_bgs.sum() / (now - updating),
                 "train/lr": float(optim.lr_at(c.optim, c.train.steps * updates, step * updates - 1)),
                 "train/skipped": counts["skipped"], "train/examples_skipped": skipped.count,
-                **metrics.memory(jax.local_devices()[0].memory_stats()),
+                **run_log.memory(jax.local_devices()[0].memory_stats()),
             }  # fmt: skip
             if step % c.train.log_every == 0 or step == c.train.steps:
                 writer.write(step, numbers)
@@ -288,5 +289,5 @@ def trained(c: config.Config, bundle: bundles.Bundle, device_mesh, workdir: Path
 
 def _evaluated(workdir: Path, step: int) -> bool:
     """Whether the metrics have an evaluation at this step already (a run that was stopped after it)."""
-    done = any(row["step"] == step and "eval/examples" in row for row in metrics.read(workdir))
+    done = any(row["step"] == step and "eval/examples" in row for row in run_log.read(workdir))
     return mesh.least(done) == 1  # the first process may be ahead of the others in writing

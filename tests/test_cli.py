@@ -13,7 +13,8 @@ import pytest
 import tiny
 from assets import path as asset
 
-from dtr1_jax import cli, coldstart, config, evaluate, metrics, table, train
+from dtr1_jax import cli, coldstart, config, evaluate, table, train
+from dtr1_jax.run import run_log
 
 
 def command(*arguments, plan="", script=tiny.__file__, **settings):
@@ -172,7 +173,7 @@ def test_train_eval_and_infer_on_photos_with_adapters(path, small, tmp_path, cap
     assert (tmp_path / "run" / "report.html").exists()
     status, said = run(capsys, "eval", tiny.values(path, lora__rank=2), workdir)  # on other data than it was trained on
     assert status == 0, said
-    after = [row for row in metrics.read(workdir) if "eval/giou" in row][-1]
+    after = [row for row in run_log.read(workdir) if "eval/giou" in row][-1]
     assert cli.run("eval", values, workdir) == 0
     assert capsys.readouterr().out.startswith("task ")
     again = json.loads((tmp_path / "run" / "eval.json").read_text())
@@ -261,4 +262,4 @@ def test_real_photos(name, tmp_path):
         result = command(*arguments, f"--mode={mode}", script=MAIN)
         assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "run/eval.json").read_text())["eval/examples"] == 8
-    assert [row["step"] for row in metrics.read(tmp_path / "run") if "train/loss" in row] == [1, 2]
+    assert [row["step"] for row in run_log.read(tmp_path / "run") if "train/loss" in row] == [1, 2]

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from configs import default
-from dtr1_jax import bundle, coldstart, config, interrupt, mesh
+from dtr1_jax import bundle, coldstart, config, mesh
 from dtr1_jax.data import pipeline
 from dtr1_jax.data.files import DataError
 from dtr1_jax.models import spec, weights
 from dtr1_jax.rl import sft
+from dtr1_jax.run import interrupt
 
 TOWER = dataclasses.replace(spec.TINY.vision, width=16, layers=1, heads=2, hidden=16)
 THIN = dataclasses.replace(

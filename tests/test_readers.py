@@ -10,7 +10,7 @@ from dtr1_jax import config
 from dtr1_jax.benchmarks import captions
 from dtr1_jax.rewards import text, tokens
 from dtr1_jax.rewards.readers import Readers
-from dtr1_jax.workers import Failure
+from dtr1_jax.run.workers import Failure
 
 ROWS = [
     ("what?", "a red mug", ("the red mug", "a mug")),

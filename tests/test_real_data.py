@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import tiny
 
-from dtr1_jax import metrics, train
+from dtr1_jax import train
+from dtr1_jax.run import run_log
 
 
 def trained(path, workdir, figure, **changes):
     """The held-out `figure` before and after a step, in which no example was left out."""
     c = tiny.settings(path, train__steps=1, policy__prompt_tokens=96, **changes)
     train.run(c, workdir)
-    rows = metrics.read(workdir)
+    rows = run_log.read(workdir)
     assert [row["train/examples_skipped"] for row in rows if "train/loss" in row] == [0]
     found = [row[figure] for row in rows if figure in row]
     assert len(found) == 2 and np.isfinite(found).all()

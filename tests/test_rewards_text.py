@@ -10,9 +10,9 @@ from benchmark_cases import CAPTIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtr1_jax import workers
 from dtr1_jax.benchmarks import captions
 from dtr1_jax.rewards import text
+from dtr1_jax.run import workers
 
 STORED = json.loads((pathlib.Path(__file__).parent / "fixtures" / "benchmarks.json").read_text("utf-8"))["captions"]
 TABLE = captions.frequencies([r for _, r in CAPTIONS])

@@ -9,11 +9,11 @@ import pytest
 from configs import default
 from dtr1_jax import config
 from dtr1_jax.rewards import columns, resolve, score
+from dtr1_jax.run.workers import Failure
 from dtr1_jax.twin.schema import Answer, Object, Twin
 from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
 from dtr1_jax.types import Example, Instance, Target
-from dtr1_jax.workers import Failure
 
 CANVAS = Canvas(Frame.PIXEL, (8, 4))
 LEFT, RIGHT = Object(1, "mug", (0, 0, 4, 4)), Object(7, "key", (4, 0, 8, 4))

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtr1_jax.data.twinworld.generate import example
+from dtr1_jax.run.workers import Failure
 from dtr1_jax.specialists import segment
 from dtr1_jax.specialists.segment import Segmenter, grabcut
-from dtr1_jax.workers import Failure
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:

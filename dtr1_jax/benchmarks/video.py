@@ -1,6 +1,6 @@
 """J, F and J&F of video segmentation, in the video's own pixels.
 
-Convention of DAVIS (Perazzi et al. 2016; Pont-Tuset et al. 2017; metrics.py of its davis2017-evaluation), which
+Convention of DAVIS (Perazzi et al. 2016; Pont-Tuset et al. 2017; run/run_log.py of its davis2017-evaluation), which
 Ref-YouTube-VOS, MeViS and ReVOS share:
 
     J  region similarity: intersection / union of the masks, 1 where both are empty

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.flax import save_file
 
-from dtr1_jax import atomic
+from dtr1_jax.run import atomic
 
 FLOATS = ("F16", "BF16", "F32", "F64")
 

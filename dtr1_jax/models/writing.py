@@ -13,11 +13,11 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
-from dtr1_jax import atomic
 from dtr1_jax.config import Lora
 from dtr1_jax.models import hf_names, weights
 from dtr1_jax.models.stored import INDEX, SINGLE
 from dtr1_jax.models.weights import WeightsError
+from dtr1_jax.run import atomic
 
 SHARD = 5 * 2**30  # bytes of a shard, at most (a larger tensor has one of its own)
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}

@@ -1,8 +1,9 @@
 """A language model as a judge of answers in words, over an OpenAI-compatible endpoint. Nothing uses it by default.
 
-Each question goes out from a worker process with a deadline (workers.py), so a server that is slow, dripping, silent or
-broken costs the reward of that sample and no more. Grades are kept on disk, so that a question is paid for once, and a
-budget bounds the number of requests. The key is read from an environment variable in the worker: it is in no setting.
+Each question goes out from a worker process with a deadline (run/workers.py), so a server that is slow, dripping,
+silent or broken costs the reward of that sample and no more. Grades are kept on disk, so that a question is paid for
+once, and a budget bounds the number of requests. The key is read from an environment variable in the worker: it is in
+no setting.
 
 The answer is a policy's, and may try to talk the judge into a good grade. It is sent as a JSON string, so that it can
 not end its quotation, but a judge may still believe it: compare with the other columns before you trust this one.
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dtr1_jax.rewards.text import clean
-from dtr1_jax.workers import Failure, Pool, WorkerError
+from dtr1_jax.run.workers import Failure, Pool, WorkerError
 
 TOP = 10  # grades go from 0 to this
 PROMPT = (

@@ -11,7 +11,7 @@ from dtr1_jax.benchmarks import captions
 from dtr1_jax.rewards import text, tokens
 from dtr1_jax.rewards.columns import used
 from dtr1_jax.rewards.judge import Judge
-from dtr1_jax.workers import Failure, Pool
+from dtr1_jax.run.workers import Failure, Pool
 
 
 class Readers:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from dtr1_jax.workers import Failure, Pool
+from dtr1_jax.run.workers import Failure, Pool
 
 # Chosen on boxes of the annotation. Mean IoU on TwinWorld's training scenes 0.93 (plain GrabCut with 3 rounds and a
 # margin of 0.5: 0.80, filled box: 0.56); on COCO photos 0.59, no better than plain GrabCut or the filled box.

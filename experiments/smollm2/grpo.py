@@ -27,8 +27,9 @@ from pathlib import Path
 import weights
 
 from configs import seg
-from dtr1_jax import cli, config, interrupt, metrics, train
+from dtr1_jax import cli, config, train
 from dtr1_jax.data import coco, coco_format, files
+from dtr1_jax.run import interrupt, run_log
 from dtr1_jax.twin import masks
 
 PARTS = (
@@ -109,7 +110,7 @@ def settings(checkpoint: Path, data: Path, seed: int, steps: int, changes: dict 
 
 def summary(workdir: Path) -> dict:
     """What a run's metrics say of the held-out queries, before and after."""
-    rows = metrics.read(workdir)
+    rows = run_log.read(workdir)
     held_out = [row for row in rows if "eval/reward" in row]
     steps = [row["train/step_s"] for row in rows if "train/step_s" in row]
     ends = {"before": held_out[0], "after": held_out[-1]}

@@ -169,7 +169,7 @@ class _Child:
         self.socket, theirs = socket.socketpair()
         env = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
         env["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        command = [sys.executable, "-P", "-m", "dtr1_jax.workers", function, repr(deadline)]
+        command = [sys.executable, "-P", "-m", "dtr1_jax.run.workers", function, repr(deadline)]
         command += [] if argument is None else [argument]
         try:  # a session of its own: Ctrl-C in the terminal is for the parent alone
             self.process = subprocess.Popen(

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from dtr1_jax.checkpoint import CheckpointError, Checkpoints
+from dtr1_jax.run.checkpoint import CheckpointError, Checkpoints
 
 CONFIG = {
     "seed": 0,
@@ -111,7 +111,7 @@ def test_saving_a_step_twice_keeps_the_first(tmp_path):
 def test_kill_during_save_leaves_the_step_before(tmp_path, caplog):
     program = f"""
 import os, signal, jax, jax.numpy as jnp
-from dtr1_jax.checkpoint import Checkpoints
+from dtr1_jax.run.checkpoint import Checkpoints
 checkpoints = Checkpoints({str(tmp_path)!r}, {CONFIG!r}, keep=2)
 big = jax.block_until_ready(jax.random.normal(jax.random.key(0), (8_000_000,)))  # long to write
 checkpoints.save(2, {{"w": jnp.arange(4.0)}}, {{"next_index": 16}}, wait=True)

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from dtr1_jax import interrupt
+from dtr1_jax.run import interrupt
 
 
 @pytest.fixture

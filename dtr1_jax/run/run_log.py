@@ -14,7 +14,7 @@ from typing import TextIO
 
 import tensorboardX
 
-from dtr1_jax import atomic
+from dtr1_jax.run import atomic
 
 
 class Writer:

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from dtr1_jax import workers
-from dtr1_jax.workers import Failure, Pool, WorkerError
+from dtr1_jax.run import workers
+from dtr1_jax.run.workers import Failure, Pool, WorkerError
 
 HOSTILE = '''
 """What a worker may be asked to do, by name."""
@@ -258,7 +258,7 @@ def test_workers_end_with_a_killed_parent(hostile, busy):
     script = (
         "import json, os, signal, sys, threading, time\n"
         f"sys.path.insert(0, {str(hostile)!r})\n"
-        "from dtr1_jax.workers import Pool\n"
+        "from dtr1_jax.run.workers import Pool\n"
         "pool = Pool('hostile:act', workers=2, deadline=1.0)\n"
         "print(json.dumps([c.process.pid for c in pool._children]), flush=True)\n"
         + (timer if busy else "os.kill(os.getpid(), signal.SIGKILL)")

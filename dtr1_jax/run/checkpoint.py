@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from dtr1_jax import atomic
+from dtr1_jax.run import atomic
 
 # Settings that may change between two starts of one run: they touch neither the state nor the order of the data.
 FREE = ("train", "sft.steps", "checkpoint", "mesh", "policy.remat", "reward.workers", "reward.deadline")

@@ -6,8 +6,8 @@ import stat
 import numpy as np
 import pytest
 
-from dtr1_jax import atomic
 from dtr1_jax.models import weights, writing
+from dtr1_jax.run import atomic
 
 ARRAYS = {"x": np.ones(3, np.float32)}
 WRITERS = {

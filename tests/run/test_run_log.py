@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtr1_jax import metrics
+from dtr1_jax.run import run_log
 
 
 def strict(line):
@@ -21,27 +21,27 @@ def strict(line):
 
 
 def test_lines_are_valid_json_and_flushed(tmp_path):
-    with metrics.Writer(tmp_path, tensorboard=False) as writer:
+    with run_log.Writer(tmp_path, tensorboard=False) as writer:
         writer.write(1, {"train/reward": 0.5, "train/kl": float("nan"), "x": float("-inf"), "n": np.float32(2)})
         lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
         assert [strict(x) for x in lines] == [{"step": 1, "train/reward": 0.5, "train/kl": None, "x": None, "n": 2.0}]
         with pytest.raises(ValueError, match="step"):
             writer.write(2, {"step": 3})
-    assert metrics.read(tmp_path) == [strict(lines[0])] and metrics.read(tmp_path / "none") == []
+    assert run_log.read(tmp_path) == [strict(lines[0])] and run_log.read(tmp_path / "none") == []
 
 
 def test_resume_drops_later_lines_and_goes_on(tmp_path):
-    with metrics.Writer(tmp_path) as writer:
+    with run_log.Writer(tmp_path) as writer:
         for s in range(6):
             writer.write(s, {"a": s})
-    with metrics.Writer(tmp_path) as writer:
+    with run_log.Writer(tmp_path) as writer:
         writer.truncate(3)
         writer.write(4, {"a": 40})
-    assert [(r["step"], r["a"]) for r in metrics.read(tmp_path)] == [(0, 0), (1, 1), (2, 2), (3, 3), (4, 40)]
+    assert [(r["step"], r["a"]) for r in run_log.read(tmp_path)] == [(0, 0), (1, 1), (2, 2), (3, 3), (4, 40)]
     assert list((tmp_path / "tb").glob("events*")) and not list(tmp_path.glob("*.partial"))
-    with metrics.Writer(tmp_path, tensorboard=False) as writer:
+    with run_log.Writer(tmp_path, tensorboard=False) as writer:
         writer.truncate(-1)
-    assert metrics.read(tmp_path) == []
+    assert run_log.read(tmp_path) == []
 
 
 TAILS = ['{"step": 2, "a', "\x00\x00", "[" * 100_000, '"text"\n', '{"step": true}', '{"a": 1}']
@@ -51,11 +51,11 @@ TAILS = ['{"step": 2, "a', "\x00\x00", "[" * 100_000, '"text"\n', '{"step": true
 def test_broken_last_line_is_tolerated(tmp_path, tail):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "a": 1.0}\n' + tail)
-    with metrics.Writer(tmp_path, tensorboard=False) as writer:
+    with run_log.Writer(tmp_path, tensorboard=False) as writer:
         writer.write(2, {"a": 5})
-        assert metrics.read(tmp_path) == [{"step": 1, "a": 1.0}, {"step": 2, "a": 5.0}]
+        assert run_log.read(tmp_path) == [{"step": 1, "a": 1.0}, {"step": 2, "a": 5.0}]
         writer.truncate(2)
-    assert [strict(x) for x in path.read_text().splitlines()] == metrics.read(tmp_path)
+    assert [strict(x) for x in path.read_text().splitlines()] == run_log.read(tmp_path)
 
 
 @settings(max_examples=25, deadline=None)
@@ -70,15 +70,15 @@ def test_broken_last_line_is_tolerated(tmp_path, tail):
 )
 def test_any_name_and_number_survives(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("run")
-    with metrics.Writer(folder, tensorboard=False) as writer:
+    with run_log.Writer(folder, tensorboard=False) as writer:
         for step, values in rows:
             writer.write(step, values)
     want = [{"step": s, **{k: x if np.isfinite(x) else None for k, x in v.items()}} for s, v in rows]
-    assert metrics.read(folder) == want
+    assert run_log.read(folder) == want
 
 
 def test_text_lands_in_its_folder(tmp_path):
-    with metrics.Writer(tmp_path) as writer:
+    with run_log.Writer(tmp_path) as writer:
         writer.text(20, "samples", "| query |\n|---|\n| cup \ud800 |")
     assert (tmp_path / "samples" / "step_000020.md").read_text() == "| query |\n|---|\n| cup ? |"
 
@@ -91,7 +91,7 @@ class Terminal(io.StringIO):
 def test_progress_line():
     times = iter([0.0, 2.0, 4.0, 4.0])
     out = io.StringIO()
-    progress = metrics.Progress(100, 10, stream=out, clock=lambda: next(times))
+    progress = run_log.Progress(100, 10, stream=out, clock=lambda: next(times))
     assert progress.line(11, {"reward": 0.51234}) == "step 11/100  reward 0.5123  0.5 steps/s  2:58 left"
     assert progress.line(12, {}) == "step 12/100  0.5 steps/s  2:56 left"
     assert progress.line(12, {}) == "step 12/100  0.5 steps/s  2:56 left"  # no step made: the rate stays
@@ -101,7 +101,7 @@ def test_progress_line():
 def test_progress_smooths_and_overwrites_on_a_terminal():
     times = iter([0.0, 1.0, 12.0])
     out = Terminal()
-    progress = metrics.Progress(2, stream=out, clock=lambda: next(times))
+    progress = run_log.Progress(2, stream=out, clock=lambda: next(times))
     progress.line(1, {})
     assert progress.line(2, {}).endswith("0.5 steps/s  0:00 left")  # 0.9 * 1 s + 0.1 * 11 s = 2 s
     assert out.getvalue().startswith("\rstep 1/2") and out.getvalue().count("\n") == 1 and out.getvalue().endswith("\n")
@@ -111,11 +111,11 @@ def test_progress_smooths_and_overwrites_on_a_terminal():
     "seconds, text", [(0, "0:00"), (-3, "0:00"), (61, "1:01"), (3599.6, "1:00:00"), (7325, "2:02:05")]
 )
 def test_time_left(seconds, text):
-    assert metrics._clock_time(seconds) == text
+    assert run_log._clock_time(seconds) == text
 
 
 def test_memory():
-    host = metrics.memory()["memory/host_peak_mb"]
+    host = run_log.memory()["memory/host_peak_mb"]
     assert 10 < host < 1e6
-    assert metrics.memory(None).keys() == {"memory/host_peak_mb"}
-    assert metrics.memory({"peak_bytes_in_use": 3_000_000})["memory/device_peak_mb"] == 3
+    assert run_log.memory(None).keys() == {"memory/host_peak_mb"}
+    assert run_log.memory({"peak_bytes_in_use": 3_000_000})["memory/device_peak_mb"] == 3

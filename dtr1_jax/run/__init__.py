@@ -1,0 +1,1 @@
+"""What keeps a run alive: checkpoints, the run log, signals, files written whole, worker processes."""
