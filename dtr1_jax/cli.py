@@ -20,7 +20,7 @@ from dtr1_jax.rewards import score
 from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.run import atomic, checkpoint, interrupt
 from dtr1_jax.run.workers import WorkerError
-from dtr1_jax.specialists.segment import Segmenter
+from dtr1_jax.specialists.segmenter import Segmenter
 
 EXPECTED = (
     config.ConfigError, checkpoint.CheckpointError, weights.WeightsError, files.DataError, images.ImageError,

@@ -14,7 +14,7 @@ from dtr1_jax import answers, config, evaluate, mesh, train
 from dtr1_jax import bundle as bundles
 from dtr1_jax.data import media, pipeline
 from dtr1_jax.data import video as videos
-from dtr1_jax.specialists.segment import Segmenter
+from dtr1_jax.specialists.segmenter import Segmenter
 from dtr1_jax.types import TASKS, Example, Target, Video
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from dtr1_jax.rewards import score
 from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rl import advantages, optim, update
 from dtr1_jax.run import checkpoint, interrupt, run_log
-from dtr1_jax.specialists.segment import Segmenter
+from dtr1_jax.specialists.segmenter import Segmenter
 
 PATIENCE = 3  # skipped updates in a row that end a run
 # Settings that a checkpoint's weights depend on. Of the optimizer's, clipping changes what the checkpoint holds.

@@ -18,7 +18,7 @@ from dtr1_jax import evaluate, measures
 from dtr1_jax.data import images, prompts
 from dtr1_jax.data.twinworld import generate
 from dtr1_jax.rewards import resolve
-from dtr1_jax.specialists.segment import grabcut
+from dtr1_jax.specialists.segmenter import grabcut
 from dtr1_jax.twin import text, transcript
 
 ORACLE = "Twin and answer: the annotation (no policy). Mask: GrabCut from the box of the answer."

@@ -11,7 +11,7 @@ import tiny
 
 from dtr1_jax import bundle, config, evaluate, mesh, table
 from dtr1_jax.data import files, images, pipeline, prompts, sources
-from dtr1_jax.specialists import segment
+from dtr1_jax.specialists import segmenter as segmenters
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer
 
@@ -21,7 +21,7 @@ def heldout(c, source=None, check=lambda: None, skipped=None):
     ready, one = bundle.load(c), mesh.make(c.mesh)
     params = mesh.put(bundle.read_weights(c, ready), mesh.replicated(one))
     source = sources.make(c.data, c.data.eval_split) if source is None else source
-    with segment.Segmenter(c.reward.segmenter) as segmenter:
+    with segmenters.Segmenter(c.reward.segmenter) as segmenter:
         return evaluate.evaluate(params, None, ready, c, one, source, segmenter, check=check, skipped=skipped)
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from dtr1_jax.data.twinworld.generate import example
 from dtr1_jax.run.workers import Failure
-from dtr1_jax.specialists import segment
-from dtr1_jax.specialists.segment import Segmenter, grabcut
+from dtr1_jax.specialists import segmenter as segmenters
+from dtr1_jax.specialists.segmenter import Segmenter, grabcut
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -55,13 +55,13 @@ def segmenter():
 def test_box(box, rows, columns):
     expected = np.zeros((10, 10), bool)
     expected[slice(*rows), slice(*columns)] = True
-    np.testing.assert_array_equal(segment.box(np.zeros((10, 10, 3), np.uint8), box), expected)
+    np.testing.assert_array_equal(segmenters.box(np.zeros((10, 10, 3), np.uint8), box), expected)
 
 
 @pytest.mark.parametrize("size", [(40, 40), (96, 96), (300, 200)])
 def test_a_disc_is_cut_out(size):
     image, mask, box = disc(*size, row=size[0] * 0.5, column=size[1] * 0.45, radius=size[1] * 0.25)
-    assert iou(grabcut(image, box), mask) > 0.95 > 0.82 > iou(segment.box(image, box), mask)
+    assert iou(grabcut(image, box), mask) > 0.95 > 0.82 > iou(segmenters.box(image, box), mask)
 
 
 def test_same_call_same_mask_whatever_came_before():
@@ -82,18 +82,18 @@ def test_the_mask_stays_in_the_box():
 @pytest.mark.parametrize("box", [(0, 0, 1, 1), (0.5, 0.5, 0.51, 0.9), (0.2, 0.2, 0.201, 0.201)])
 def test_boxes_with_nothing_to_cut_are_filled(box):
     image, *_ = disc(60, 60, 30, 30, 20)
-    np.testing.assert_array_equal(grabcut(image, box), segment.box(image, box))
+    np.testing.assert_array_equal(grabcut(image, box), segmenters.box(image, box))
 
 
 def test_a_cut_that_leaves_nothing_is_not_believed(monkeypatch):
     image, _, box = disc(60, 60, 30, 30, 20)
-    monkeypatch.setattr(segment, "solve", lambda cut: np.zeros(cut[0].shape[:2], bool))
-    np.testing.assert_array_equal(grabcut(image, box), segment.box(image, box))
+    monkeypatch.setattr(segmenters, "solve", lambda cut: np.zeros(cut[0].shape[:2], bool))
+    np.testing.assert_array_equal(grabcut(image, box), segmenters.box(image, box))
 
 
 def test_flat_picture():
     image = np.full((50, 50, 3), 9, np.uint8)
-    np.testing.assert_array_equal(grabcut(image, (0.2, 0.2, 0.6, 0.6)), segment.box(image, (0.2, 0.2, 0.6, 0.6)))
+    np.testing.assert_array_equal(grabcut(image, (0.2, 0.2, 0.6, 0.6)), segmenters.box(image, (0.2, 0.2, 0.6, 0.6)))
 
 
 NUMBERS = st.floats(-0.5, 1.5) | st.sampled_from([0.0, 1.0, math.nan, math.inf, -math.inf, 1e300, -1e-300])
@@ -103,7 +103,7 @@ NUMBERS = st.floats(-0.5, 1.5) | st.sampled_from([0.0, 1.0, math.nan, math.inf, 
 @given(st.integers(1, 40), st.integers(1, 40), st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), st.integers(0, 9))
 def test_any_box_on_any_picture(height, width, box, seed):
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    mask, filled = grabcut(image, box), segment.box(image, box)
+    mask, filled = grabcut(image, box), segmenters.box(image, box)
     assert mask.shape == (height, width) and mask.dtype == bool
     assert not (mask & ~filled).any() and mask.any() == filled.any()
 
@@ -112,7 +112,7 @@ def test_oracle_boxes_on_twinworld():
     """The ceiling of the reward on these scenes: what the boxes of the annotation give."""
     pairs = [(e.image, o) for e in (example(0, "heldout", i) for i in range(24)) for o in e.scene]
     assert np.mean([iou(grabcut(image, o.box), o.mask) for image, o in pairs]) > 0.85
-    assert np.mean([iou(segment.box(image, o.box), o.mask) for image, o in pairs]) < 0.65
+    assert np.mean([iou(segmenters.box(image, o.box), o.mask) for image, o in pairs]) < 0.65
 
 
 def test_batches_are_unions_of_single_cuts(segmenter):
@@ -151,7 +151,7 @@ def test_each_cut_is_made_once(segmenter, monkeypatch):
 
 
 def test_the_cache_forgets_the_oldest(monkeypatch):
-    monkeypatch.setattr(segment, "_CACHE", 2 * 50 * 50 // 8 + 8)  # two masks of 50 x 50 bits
+    monkeypatch.setattr(segmenters, "_CACHE", 2 * 50 * 50 // 8 + 8)  # two masks of 50 x 50 bits
     image, *_ = disc(50, 50, 25, 25, 11)
     a, b, c = (np.array([(0.1, 0.1, x, 0.8)]) for x in (0.5, 0.6, 0.7))
     with Segmenter("grabcut", workers=1, deadline=20.0) as segmenter:
@@ -184,7 +184,7 @@ def test_box_segmenter_runs_here():
     with Segmenter("box") as segmenter:
         assert segmenter._pool is None and sum(segmenter.failures.values()) == 0
         masks = segmenter([image, image], [np.array([box, (0, 0, 0.1, 0.1)]), np.zeros((0, 4))])
-    np.testing.assert_array_equal(masks[0], segment.box(image, box) | segment.box(image, (0, 0, 0.1, 0.1)))
+    np.testing.assert_array_equal(masks[0], segmenters.box(image, box) | segmenters.box(image, (0, 0, 0.1, 0.1)))
     assert not masks[1].any()
 
 
@@ -197,5 +197,5 @@ def test_names_and_words(segmenter):
 
 
 def test_workers_do_without_jax():
-    code = "import sys, dtr1_jax.specialists.segment; sys.exit('jax' in sys.modules)"
+    code = "import sys, dtr1_jax.specialists.segmenter; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
