@@ -71,8 +71,8 @@ def load(config: Config) -> Bundle:
         image = (opened.config if opened else {}).get("image_token_id", tokenizer.image)
         if image != tokenizer.image:
             raise tokens.TokenizerError(
-                f"{tokenizer.where}: {tokens.IMAGE} has the id {tokenizer.image}, but config.json says image_token_id ="
-                f" {image}; tokenizer and weights are of different checkpoints"
+                f"{tokenizer.where}: {tokens.IMAGE} has the id {tokenizer.image}, but config.json says image_token_id"
+                f" = {image}; tokenizer and weights are of different checkpoints"
             )
     geometry = _geometry(config, where, opened, shape)
     style = prompts.Style(

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtr1_jax.data import davis, images, moves
+from dtr1_jax.data import davis, images
 from dtr1_jax.data.files import DataError
+from dtr1_jax.data.queries import motion
 from dtr1_jax.types import Example
 
 W, H = 40, 30
@@ -88,7 +89,7 @@ def test_what_is_said_of_time_is_so(several):
         data = opened(several, split)
         for i in range(len(data)):
             example = data[i]
-            found = {thing.id: moves.move(thing) for thing in example.scene}
+            found = {thing.id: motion.move(thing) for thing in example.scene}
             how, ids = re.search(r"([a-z ]+?)((?: \d)+| none)\.$", example.thought).groups()
             how, ids = how.strip(), [int(n) for n in re.findall(r"\d", ids)]
             assert tuple(ids) == example.answer_ids

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dtr1_jax import bundle, types
-from dtr1_jax.data import files, moves, pipeline, prompts, tokens, vision
+from dtr1_jax.data import files, pipeline, prompts, tokens, vision
+from dtr1_jax.data.queries import motion
 from dtr1_jax.data.twinworld import dense, generate, practice
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin.schema import Answer
@@ -97,7 +98,7 @@ def test_drills_of_videos_say_what_is_so():
     seen = set()
     for index in range(12):
         things, asked = practice.practice(0, index, 3, (), 2, frames=4)
-        found = {thing.id: moves.move(thing) for thing in things}
+        found = {thing.id: motion.move(thing) for thing in things}
         for text, thought, answer in asked:
             assert text == "list everything." and set(answer.objects) == {i for i, m in found.items() if m}
             for step in thought.removesuffix(".").split(". "):

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dtr1_jax.data import moves
+from dtr1_jax.data.queries import motion
 from dtr1_jax.data.twinworld import categories, draw, films, generate, motions, videos
 from dtr1_jax.types import Video
 
@@ -125,7 +125,7 @@ def test_motions_are_what_they_are_called(shot):
     for film, things in shot:
         for name, path, thing in things_by_sprite(film, things):
             names[name] += 1
-            found, step = moves.move(thing), np.diff(path, axis=0)
+            found, step = motion.move(thing), np.diff(path, axis=0)
             if name == "still":
                 assert not step.any() and found.moves is False and thing.velocity == (0, 0)
             else:

@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from dtr1_jax.data import moves, prompts
-from dtr1_jax.data.twinworld import generate, phrases, questions, summaries, tasks, videos
+from dtr1_jax.data import prompts
+from dtr1_jax.data.queries import motion, phrases, questions, summaries
+from dtr1_jax.data.twinworld import generate, tasks, videos
 from dtr1_jax.rewards import resolve
 from dtr1_jax.twin.text import Canvas, Frame, from_scene
 from dtr1_jax.twin.transcript import parse
@@ -94,7 +95,7 @@ def test_answers_of_questions_follow_from_the_last_ids(examples):
         elif how in ("colour", "size", "material"):
             assert answer == thing.attributes[("colour", "size", "material").index(how)]
         elif how == "moves":
-            assert answer == ("yes" if moves.move(thing).moves else "no")
+            assert answer == ("yes" if motion.move(thing).moves else "no")
         else:
             dx, dy = thing.velocity
             way = ("left" if dx < 0 else "right") if abs(dx) > abs(dy) else ("up" if dy < 0 else "down")
@@ -179,7 +180,7 @@ def test_a_summary_by_hand():
 def test_summaries_of_videos_say_what_moves(examples):
     said = 0
     for example in examples["summary", True, "train"] + examples["summary", True, "heldout"]:
-        found = [moves.move(thing) for thing in described(example)]
+        found = [motion.move(thing) for thing in described(example)]
         first = example.target.references[0]
         assert first.count("stays where it is") == sum(m.moves is False for m in found)
         assert len(re.findall(r"\bleaves\b", first)) == sum(m.last < len(m.seen) - 1 for m in found)

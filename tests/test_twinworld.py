@@ -8,7 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dtr1_jax.data.twinworld import categories, chains, generate, phrases, queries, scenes, uses
+from dtr1_jax.data.queries import chains, phrases, pointing, uses
+from dtr1_jax.data.twinworld import categories, generate, scenes
 from dtr1_jax.types import Instance
 
 COUNT = 500
@@ -286,7 +287,7 @@ def test_phrasings_of_the_splits_are_disjoint(examples):
 def test_all_kinds_of_queries_occur_about_equally_often(examples):
     for part in examples.values():
         cells = Counter((example.category, example.level) for example in part)
-        assert set(cells) == set(queries.KINDS)
+        assert set(cells) == set(pointing.KINDS)
         assert min(cells.values()) >= 0.03 * COUNT and max(cells.values()) <= 0.16 * COUNT
         answers = Counter(min(2, len(example.answer_ids)) for example in part)
         assert 0.05 <= answers[0] / COUNT <= 0.16

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dtr1_jax.data import coco_format, coco_queries
+from dtr1_jax.data import coco_format
+from dtr1_jax.data.queries import photos
 from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target
 
@@ -47,7 +48,7 @@ class Coco:
         picture = self.annotations.pictures[number]
         pixels = coco_format.load(self.annotations.path, picture)
         scene = _scene(pixels.objects, self.max_objects)
-        query = coco_queries.ask(self._facts(scene, pixels), seed=self.seed, picture=picture.id, k=k)
+        query = photos.ask(self._facts(scene, pixels), seed=self.seed, picture=picture.id, k=k)
         wanted = [item for item in scene if item.id in query.ids]
         boxes = np.array([item.box for item in wanted], np.float32).reshape(-1, 4)
         h, w = pixels.image.shape[:2]
@@ -62,11 +63,11 @@ class Coco:
             thought=query.thought, category=query.category, level=query.level,
         )  # fmt: skip
 
-    def _facts(self, scene: Sequence[Instance], pixels: coco_format.Pixels) -> coco_queries.Facts:
+    def _facts(self, scene: Sequence[Instance], pixels: coco_format.Pixels) -> photos.Facts:
         crowds = {label for label, _ in pixels.crowds}
         counts = collections.Counter(dict.fromkeys(sorted(crowds), 0))
         counts.update(label for label, _ in pixels.objects)
-        return coco_queries.Facts(scene, self.annotations.labels, counts, crowds, self.annotations.stuff)
+        return photos.Facts(scene, self.annotations.labels, counts, crowds, self.annotations.stuff)
 
 
 def open_folder(root: str, split: str, task: str, *, seed: int, max_objects: int) -> Coco:

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax.data import files, images
-from dtr1_jax.data.coco_uses import STUFF
 from dtr1_jax.data.files import DataError
+from dtr1_jax.data.queries.coco_uses import STUFF
 from dtr1_jax.twin import masks
 from dtr1_jax.twin.schema import encodable
 

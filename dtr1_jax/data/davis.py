@@ -6,7 +6,7 @@
     ROOT/labels.json, optional             {"NAME": {"1": "camel", ...}, ...}: what the objects are
 
 Without labels an object is called by the first word of NAME, or "object" where a video has several. A video all of
-whose frames have a mask is asked about time, as TwinWorld's videos are (twinworld/temporal.py). Of one with fewer masks
+whose frames have a mask is asked about time, as TwinWorld's videos are (queries/temporal.py). Of one with fewer masks
 it is not known what a frame lacks, so it is asked for one object at a time, and frames whose masks do not have that
 object count neither way. A clip has at most `frames` frames, of the whole video or of a part of it. Masks whose sides
 differ from their frame's by at most MISFIT pixels are fitted to it, and frames of another size than the clip's first
@@ -27,9 +27,9 @@ import numpy as np
 
 from dtr1_jax.data import files, images, video
 from dtr1_jax.data.files import DataError
-from dtr1_jax.data.twinworld import temporal
-from dtr1_jax.data.twinworld.phrases import FRAMES as SENTENCES
-from dtr1_jax.data.twinworld.queries import Query
+from dtr1_jax.data.queries import temporal
+from dtr1_jax.data.queries.phrases import FRAMES as SENTENCES
+from dtr1_jax.data.queries.pointing import Query
 from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target, Video

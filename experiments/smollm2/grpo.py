@@ -5,7 +5,7 @@ annotations and stand in the prompt (constructor "given"). The training is the p
 file says with which data and settings, writes the data as JSON lines, and prints what came of it.
 
 The photos are those of two folders in COCO's format below `--assets`, coco_mini (instances) and coco_panoptic_val100
-(segments, stuff among them), with the queries of dtr1_jax/data/coco_queries.py. Training and held-out data share no
+(segments, stuff among them), with the queries of dtr1_jax/data/queries/photos.py. Training and held-out data share no
 photo: a hash of a photo's COCO id decides on which side all its queries are, so a photo that both folders have is on
 one side too. The reward is that of training: how sound the transcript is, and the matched IoU of the answer's boxes.
 

@@ -11,7 +11,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from dtr1_jax.data import moves
+from dtr1_jax.data.queries import motion
 from dtr1_jax.data.twinworld import motions
 from dtr1_jax.data.twinworld.scenes import Kind, Sprite, kinds, layout, sprite
 from dtr1_jax.types import Instance
@@ -154,7 +154,7 @@ def _sound(film: Film, k: int, share: np.ndarray) -> bool:
     if shown.sum() < max(2, len(shown) // 4) or 2 * clear.sum() < len(clear):
         return False
     thing = _instance(film, k, 1)
-    found = moves.move(thing)
+    found = motion.move(thing)
     if name == "hiding":
         return bool(found.hidden) and found.first == 0 and found.last == len(shown) - 1
     # what comes and goes does so at the picture's edge, not from behind another

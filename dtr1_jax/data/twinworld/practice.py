@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dtr1_jax.data.twinworld import films, generate, temporal
+from dtr1_jax.data.queries import temporal
+from dtr1_jax.data.queries.pointing import Query, ask
+from dtr1_jax.data.queries.questions import question
+from dtr1_jax.data.queries.summaries import summary
+from dtr1_jax.data.twinworld import films, generate
 from dtr1_jax.data.twinworld.drills import drill
-from dtr1_jax.data.twinworld.queries import Query, ask
-from dtr1_jax.data.twinworld.questions import question
 from dtr1_jax.data.twinworld.scenes import pick
-from dtr1_jax.data.twinworld.summaries import summary
 from dtr1_jax.twin.schema import Answer
 from dtr1_jax.types import POINTING, Instance
 

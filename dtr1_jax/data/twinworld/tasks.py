@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
+from dtr1_jax.data.queries.questions import Question, question
+from dtr1_jax.data.queries.summaries import summary
 from dtr1_jax.data.twinworld import draw, generate, scenes, videos
-from dtr1_jax.data.twinworld.questions import Question, question
-from dtr1_jax.data.twinworld.summaries import summary
 from dtr1_jax.types import TASKS, Example, Target
 
 _STREAMS = {"vqa": 11, "summary": 13}  # keep the random numbers of the tasks apart

@@ -6,10 +6,11 @@ import dataclasses
 
 import numpy as np
 
-from dtr1_jax.data.twinworld import draw, films, temporal
+from dtr1_jax.data.queries import temporal
+from dtr1_jax.data.queries.pointing import ask
+from dtr1_jax.data.twinworld import draw, films
 from dtr1_jax.data.twinworld.categories import UNSEEN
 from dtr1_jax.data.twinworld.generate import SMALLEST, SPLITS, check, wish
-from dtr1_jax.data.twinworld.queries import ask
 from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Example, Instance, Target, Video
 

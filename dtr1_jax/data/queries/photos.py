@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from dtr1_jax.data.coco_uses import FAMILIES, SINGLES, STUFF
+from dtr1_jax.data.queries.coco_uses import FAMILIES, SINGLES, STUFF
 from dtr1_jax.types import Instance
 
 MARGIN = 0.03  # of the picture's side: centres nearer than this are not compared

@@ -2,7 +2,7 @@
 
 As in queries.py, a kind of question is a function that draws one such question and answers it by a chain of steps, or
 says None where the video does not allow it or a person could doubt the answer. What moves and when is read from boxes
-(data/moves.py), so that the same questions can be asked of any annotated video.
+(data/queries/motion.py), so that the same questions can be asked of any annotated video.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from dtr1_jax.data import moves
-from dtr1_jax.data.moves import Move
-from dtr1_jax.data.twinworld import phrases, uses
-from dtr1_jax.data.twinworld import temporal_phrases as words
-from dtr1_jax.data.twinworld.chains import Asker, Draft, alone, attribute, choose, everything, keep
-from dtr1_jax.data.twinworld.queries import Query
+from dtr1_jax.data.queries import motion, phrases, uses
+from dtr1_jax.data.queries import temporal_phrases as words
+from dtr1_jax.data.queries.chains import Asker, Draft, alone, attribute, choose, everything, keep
+from dtr1_jax.data.queries.motion import Move
+from dtr1_jax.data.queries.pointing import Query
+from dtr1_jax.data.queries.wording import NOUN, adjective, anchor_of, phrase, said
 from dtr1_jax.data.twinworld.scenes import pick
-from dtr1_jax.data.twinworld.wording import NOUN, adjective, anchor_of, phrase, said
 from dtr1_jax.types import Instance
 
 RATIO = 1.4  # of speeds: within this factor neither is faster
@@ -37,7 +36,7 @@ class Watcher(Asker):
 
 def watcher(rng: np.random.Generator, split: str, scene: Sequence[Instance], want: str) -> Watcher:
     """What every question needs; objects that are never seen are left out. `want`: as in chains.Asker."""
-    found = {item.id: moves.move(item) for item in scene}
+    found = {item.id: motion.move(item) for item in scene}
     there = {item.id: item for item in scene if found[item.id] is not None}
     return Watcher(rng, split, there, want, {i: found[i] for i in there})
 
@@ -127,7 +126,7 @@ def _relates(move: Move, to: Move, name: str) -> bool | None:
         if move.moves is None or abs(grows) < NEARER or move.turns != 0:
             return None
         nearest = far[-1] if grows < 0 else far[0]
-        if nearest > far.min() + moves.STILL:  # it came nearer first, and went away then
+        if nearest > far.min() + motion.STILL:  # it came nearer first, and went away then
             return None
         return (grows < 0) == (name == "towards")
     if not to.moves or move.moves is None:

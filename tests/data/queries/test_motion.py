@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dtr1_jax.data import moves
+from dtr1_jax.data.queries import motion
 from dtr1_jax.types import Instance
 
 NONE = (0, 0, 0, 0)
@@ -13,7 +13,7 @@ def found(xs, ys=None, side=0.2, **more):
     """The motion of a square with these left edges; None = not seen."""
     ys = ys or [0.4] * len(xs)
     boxes = np.array([NONE if x is None else (x, y, x + side, y + side) for x, y in zip(xs, ys)])
-    return moves.move(Instance(1, "a", tuple(boxes[0]), np.zeros((1, 1), bool), boxes=boxes, **more))
+    return motion.move(Instance(1, "a", tuple(boxes[0]), np.zeros((1, 1), bool), boxes=boxes, **more))
 
 
 def test_a_straight_way():
@@ -58,7 +58,7 @@ def test_turning_back():
 def test_a_covered_thing_stands_still_and_a_known_velocity_goes_before_boxes():
     boxes = np.array([(0.1, 0.1, 0.5, 0.5), (0.3, 0.1, 0.5, 0.5), (0.1, 0.1, 0.4, 0.5)])
     item = Instance(1, "a", tuple(boxes[0]), np.zeros((1, 1), bool), boxes=boxes)
-    assert moves.move(item).moves is False and moves.move(item).speed == 0
+    assert motion.move(item).moves is False and motion.move(item).speed == 0
     assert found([0.1, 0.2, 0.3], velocity=(0.2, 0.0)).speed == pytest.approx(0.2)
     assert found([0.1, 0.2, 0.3], velocity=(-0.2, 0.0)).way is None  # they do not agree
 

@@ -5,8 +5,8 @@ import assets
 import numpy as np
 import pytest
 
-from dtr1_jax.data import coco_queries
-from dtr1_jax.data.coco_uses import FAMILIES, SINGLES, STUFF
+from dtr1_jax.data.queries import photos
+from dtr1_jax.data.queries.coco_uses import FAMILIES, SINGLES, STUFF
 from dtr1_jax.types import Instance
 
 NAMES = ("person", "dog", "cat", "car", "boat")
@@ -21,7 +21,7 @@ def thing(number, label, x, y, side=0.1):
 
 def facts(scene, vocabulary=NAMES, counts=None, **more):
     labels = [o.label for o in scene]
-    return coco_queries.Facts(scene, vocabulary, counts or {label: labels.count(label) for label in labels}, **more)
+    return photos.Facts(scene, vocabulary, counts or {label: labels.count(label) for label in labels}, **more)
 
 
 SCENE = (
@@ -31,7 +31,7 @@ SCENE = (
 
 
 def asked(picture, count=40):
-    return [coco_queries.ask(picture, seed=s, picture=s, k=k) for s in range(count) for k in range(4)]
+    return [photos.ask(picture, seed=s, picture=s, k=k) for s in range(count) for k in range(4)]
 
 
 def test_answers_by_hand():
@@ -59,7 +59,7 @@ def test_all_sorts_and_levels_occur():
 
 def test_a_query_is_a_pure_function_of_its_key():
     def queries(seed, picture):
-        return [coco_queries.ask(facts(SCENE), seed=seed, picture=picture, k=k) for k in range(8)]
+        return [photos.ask(facts(SCENE), seed=seed, picture=picture, k=k) for k in range(8)]
 
     assert queries(3, "a") == queries(3, "a")
     assert queries(3, "a") != queries(4, "a") and queries(3, "a") != queries(3, "b")
@@ -105,10 +105,10 @@ def test_what_is_near_is_not_compared():
 
 def test_a_picture_of_which_nothing_is_settled_still_has_a_query():
     crowded = facts((thing(1, "dog", 0.5, 0.5),), ("dog",), {"dog": 5}, crowds={"dog"})
-    assert coco_queries.ask(crowded, seed=0, picture=1, k=0).ids == (1,)
-    assert coco_queries.ask(facts((), ("dog",), {"dog": 0}, crowds={"dog"}), seed=0, picture=1, k=0).ids == ()
+    assert photos.ask(crowded, seed=0, picture=1, k=0).ids == (1,)
+    assert photos.ask(facts((), ("dog",), {"dog": 0}, crowds={"dog"}), seed=0, picture=1, k=0).ids == ()
     with pytest.raises(ValueError, match="vocabulary"):
-        coco_queries.ask(facts((), ()), seed=0, picture=1, k=0)
+        photos.ask(facts((), ()), seed=0, picture=1, k=0)
 
 
 def test_there_and_not_there_are_asked_in_the_same_sentences():
@@ -117,7 +117,7 @@ def test_there_and_not_there_are_asked_in_the_same_sentences():
         texts = [q.text for q in asked(facts(SCENE), 80) if q.category == "semantic" and bool(q.ids) == found]
         return {re.sub("|".join(map(re.escape, phrases)), "X", text) for text in texts}
 
-    assert sentences(True) == sentences(False) and len(sentences(True)) == len(coco_queries.FIND)
+    assert sentences(True) == sentences(False) and len(sentences(True)) == len(photos.FIND)
 
 
 def test_phrases_are_unique_and_never_name_their_label():

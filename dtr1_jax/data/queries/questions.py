@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dtr1_jax.data.moves import WAYS
-from dtr1_jax.data.twinworld import queries, temporal
-from dtr1_jax.data.twinworld.chains import Asker, Draft, choose, everything
-from dtr1_jax.data.twinworld.phrases import ADJECTIVES, Phrases
+from dtr1_jax.data.queries import pointing, temporal
+from dtr1_jax.data.queries.chains import Asker, Draft, choose, everything
+from dtr1_jax.data.queries.motion import WAYS
+from dtr1_jax.data.queries.phrases import ADJECTIVES, Phrases
 from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Instance
 
@@ -160,7 +160,7 @@ def meant(
     if about_time:
         kinds = (temporal.COUNTED if counted else temporal.KINDS)[level]
     else:
-        kinds = (queries.COUNTED if counted else queries.KINDS)[category, level]
+        kinds = (pointing.COUNTED if counted else pointing.KINDS)[category, level]
     return choose(a, kinds, prefer, accept), category, level
 
 

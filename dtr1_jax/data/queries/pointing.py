@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dtr1_jax.data.twinworld import phrases, uses
-from dtr1_jax.data.twinworld.chains import (
+from dtr1_jax.data.queries import phrases, uses
+from dtr1_jax.data.queries.chains import (
     COLOUR,
     GAP,
     MATERIAL,
@@ -32,8 +32,8 @@ from dtr1_jax.data.twinworld.chains import (
     lookup,
     relation,
 )
+from dtr1_jax.data.queries.wording import NOUN, adjective, anchor_of, most, phrase, said, use_of
 from dtr1_jax.data.twinworld.scenes import pick
-from dtr1_jax.data.twinworld.wording import NOUN, adjective, anchor_of, most, phrase, said, use_of
 from dtr1_jax.types import Instance
 
 _PLACES = ("left of", "right of", "above", "below", "in front of", "behind")

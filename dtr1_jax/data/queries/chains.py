@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from dtr1_jax.data.twinworld import phrases, uses
+from dtr1_jax.data.queries import phrases, uses
 from dtr1_jax.data.twinworld.categories import COLOURS, MATERIALS, SIZES
 from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Instance

@@ -6,8 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dtr1_jax.data.twinworld import generate, temporal, uses, videos
-from dtr1_jax.data.twinworld import temporal_phrases as words
+from dtr1_jax.data.queries import temporal, uses
+from dtr1_jax.data.queries import temporal_phrases as words
+from dtr1_jax.data.twinworld import generate, videos
 from dtr1_jax.types import Instance
 
 COUNT = 140

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dtr1_jax.data.twinworld.phrases import Phrases
+from dtr1_jax.data.queries.phrases import Phrases
 
 
 class Use(NamedTuple):

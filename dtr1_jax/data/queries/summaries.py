@@ -11,12 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dtr1_jax.data import moves
-from dtr1_jax.data.moves import Move
-from dtr1_jax.data.twinworld import temporal
-from dtr1_jax.data.twinworld.chains import Asker, Draft, centre, listed
-from dtr1_jax.data.twinworld.phrases import ADJECTIVES, Phrases
-from dtr1_jax.data.twinworld.questions import NUMBERS, Question, meant
+from dtr1_jax.data.queries import motion, temporal
+from dtr1_jax.data.queries.chains import Asker, Draft, centre, listed
+from dtr1_jax.data.queries.motion import Move
+from dtr1_jax.data.queries.phrases import ADJECTIVES, Phrases
+from dtr1_jax.data.queries.questions import NUMBERS, Question, meant
 from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Instance
 
@@ -145,7 +144,7 @@ def _describable(draft: Draft) -> bool:
 def _texts(things: Sequence[Instance], video: bool) -> tuple[str, ...]:
     """All wordings of a summary of these."""
     if video:
-        found = [moves.move(thing) for thing in things]
+        found = [motion.move(thing) for thing in things]
         return tuple(_film(things, found, k) for k in range(WORDINGS))
     return tuple(_picture(things, k) for k in range(WORDINGS))
 
@@ -154,7 +153,7 @@ def _of_all(rng, split, ordered, video) -> Question:
     """A request that means all objects."""
     text = pick(rng, getattr(ASK["video" if video else "picture"], split))
     if video:
-        found = [moves.move(thing) for thing in ordered]
+        found = [motion.move(thing) for thing in ordered]
         steps = [f"in order{listed([thing.id for thing in ordered])}."]
         for state, holds in (
             ("moves", lambda m: m.moves), ("enters", lambda m: m.first > 0),

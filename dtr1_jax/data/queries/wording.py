@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from dtr1_jax.data.twinworld import phrases, uses
-from dtr1_jax.data.twinworld.chains import Asker, Draft, alone, extreme, lookup
+from dtr1_jax.data.queries import phrases, uses
+from dtr1_jax.data.queries.chains import Asker, Draft, alone, extreme, lookup
 
 NOUN = "|"  # its place in a noun phrase
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dtr1_jax.data.twinworld.phrases import Phrases
+from dtr1_jax.data.queries.phrases import Phrases
 
 STATES = {  # name of the step: clauses
     "moves left": Phrases(("that moves to the left", "that goes left", "that is going left"), ("that is moving left",)),

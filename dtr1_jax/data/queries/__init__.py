@@ -1,0 +1,1 @@
+"""What can be asked of an annotated picture or video: queries with their answers, shared by all generated data."""
