@@ -16,7 +16,7 @@ import jax
 from dtr1_jax import bundle as bundles
 from dtr1_jax import config, mesh
 from dtr1_jax.data import mixture, pipeline, sources, vision
-from dtr1_jax.data.twinworld import dense
+from dtr1_jax.data.twinworld import patch_targets
 from dtr1_jax.models import policy, weights
 from dtr1_jax.rl import sft
 from dtr1_jax.run import checkpoint, interrupt, run_log
@@ -153,7 +153,7 @@ def run(c: config.Config, workdir: Path) -> Path:
         k_policy, k_head = jax.random.split(jax.random.key(c.seed))
         trainable = {
             "policy": policy.init(k_policy, bundle.spec) if start is None else start,
-            "head": sft.init_head(k_head, bundle.spec, dense.COUNTS),
+            "head": sft.init_head(k_head, bundle.spec, patch_targets.COUNTS),
         }
         return {"trainable": trainable, "opt": tx.init(trainable)}
 
@@ -183,7 +183,7 @@ def run(c: config.Config, workdir: Path) -> Path:
             trainable, opt, values = sft.update(
                 state["trainable"], state["opt"], mesh.put_batch(device_mesh, batch),
                 mesh.put_batch(device_mesh, practice), tx=tx, spec=bundle.spec, reasoning=c.sft.reasoning,
-                dense=c.sft.dense, counts=dense.COUNTS, text=text,
+                dense=c.sft.dense, counts=patch_targets.COUNTS, text=text,
             )  # fmt: skip
             state = {"trainable": trainable, "opt": opt}
             step += 1

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dtr1_jax import types
-from dtr1_jax.data.twinworld import generate, tasks
+from dtr1_jax.data.twinworld import picture_examples, tasks
 
 _SCALE, _TEXT_LINES, _PAD = 3, 8, 6  # screen pixels per picture pixel, lines under a picture, pixels around a tile
 _FILM_SCALE, _FILM_LINES = 2, 4  # the same of a video, whose frames stand in a row
@@ -67,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, help="PNG file to write")
     parser.add_argument("--n", type=int, default=24, help="number of examples")
-    parser.add_argument("--split", choices=generate.SPLITS, default="heldout")
+    parser.add_argument("--split", choices=picture_examples.SPLITS, default="heldout")
     parser.add_argument("--task", choices=types.TASKS, default="segmentation")
     parser.add_argument("--video", action="store_true", help="videos in place of pictures")
     parser.add_argument("--frames", type=int, default=8, help="frames of a video")

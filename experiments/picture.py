@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dtr1_jax import evaluate, measures
 from dtr1_jax.data import images, prompts
-from dtr1_jax.data.twinworld import generate
+from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.rewards import resolve
 from dtr1_jax.specialists.segmenter import grabcut
 from dtr1_jax.twin import text, transcript
@@ -29,7 +29,7 @@ _SIDE, _GAP, _LINE = 280, 8, 22  # pixels: panel, space between panels, line of 
 
 def oracle(index: int) -> evaluate.Prediction:
     """Held-out scene `index`, answered by its annotation."""
-    example = generate.example(0, "heldout", index)
+    example = picture_examples.example(0, "heldout", index)
     canvas = text.Canvas(text.Frame.PIXEL, example.image.shape[1::-1])
     parsed = transcript.parse(prompts.oracle(example, canvas), task=example.task, canvas=canvas)
     outcome = resolve.outcomes([[parsed]], [example], [canvas], _masks)[0][0]

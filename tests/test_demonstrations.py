@@ -10,7 +10,7 @@ import pytest
 from dtr1_jax import bundle, types
 from dtr1_jax.data import files, pipeline, prompts, tokens, vision
 from dtr1_jax.data.queries import motion
-from dtr1_jax.data.twinworld import dense, generate, practice
+from dtr1_jax.data.twinworld import patch_targets, picture_examples, practice
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin.schema import Answer
 from dtr1_jax.twin.text import Canvas, Frame
@@ -44,7 +44,7 @@ def test_demonstrations_are_cut_to_a_bucket():
         assert p.token_bp.shape == p.mask_bp.shape == p.slot_bp.shape == p.position_bp3.shape[:2]
         assert batch.token_bgs.shape == batch.mask_bgs.shape
         assert (p.slot_bp.max(1) == 35).all()
-        assert batch.dense_bnf.shape == (2, 144, len(dense.COUNTS))
+        assert batch.dense_bnf.shape == (2, 144, len(patch_targets.COUNTS))
         assert batch.box_bn4.shape == (2, 144, 4)
 
 
@@ -52,7 +52,7 @@ def test_segmentation_alone_is_what_it_was():
     """Rows by hand: the example of generate.py, with a thought or without, in its place."""
     batches, canvas = take(demonstrations(direct=0.5), 3), Canvas(Frame.PIXEL, (96, 96))
     for index in range(6):
-        example = generate.example(0, "train", index, size=96, min_objects=2, max_objects=2)
+        example = picture_examples.example(0, "train", index, size=96, min_objects=2, max_objects=2)
         reasons = np.random.default_rng([0, index]).random() >= 0.5
         token, mask, _ = prompts.demonstration(prompts.oracle(example, canvas, reasons), SCENES, 160)
         row = batches[index // 2].token_bgs[index % 2]
@@ -61,7 +61,7 @@ def test_segmentation_alone_is_what_it_was():
     twins = pipeline.practice(SCENES, 2, seed=0, queries=2, drills=1, objects=lambda index: 3)
     first = next(iter(twins))
     for row in range(2):
-        things, asked = generate.practice(0, row, 3, 2 + pipeline.SPARE, 1)
+        things, asked = picture_examples.practice(0, row, 3, 2 + pipeline.SPARE, 1)
         asked = [(q.text, q.thought, Answer(objects=q.ids)) for q in asked]
         style = dataclasses.replace(SCENES, length=pipeline.PRACTICE_TWIN)
         twin = twin_text.from_scene(things, canvas)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dtr1_jax import bundle, types
 from dtr1_jax.data import positions, prompts, tokens, vision
-from dtr1_jax.data.twinworld import generate
+from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer
@@ -22,7 +22,7 @@ MADE = json.loads((pathlib.Path(__file__).parent / "fixtures" / "processors.json
 T = tokens.load(bundle.ASSETS / "tiny")
 STYLE = prompts.Style(T, vision.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96)
 WIDE = dataclasses.replace(STYLE, geometry=dataclasses.replace(STYLE.geometry, rule="smart"))  # keeps the shape
-SCENE = generate.example(0, "train", 0)
+SCENE = picture_examples.example(0, "train", 0)
 
 
 def picture(width, height, query="find it"):
@@ -148,7 +148,7 @@ def test_full_words_explain_the_format(task):
 @pytest.mark.parametrize("frame", Frame)
 @pytest.mark.parametrize("index", range(8))
 def test_the_oracle_is_sound_and_right(frame, index):
-    example = generate.example(3, "train", index)
+    example = picture_examples.example(3, "train", index)
     canvas = Canvas(frame, (96, 96))
     parsed = transcript.parse(prompts.oracle(example, canvas), task=example.task, canvas=canvas)
     assert parsed.sound, parsed.faults

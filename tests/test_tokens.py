@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from dtr1_jax import bundle
 from dtr1_jax.data import tokens
-from dtr1_jax.data.twinworld import categories, generate
+from dtr1_jax.data.twinworld import categories, picture_examples
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin.schema import Object, Twin
 
@@ -194,7 +194,7 @@ def test_a_looked_up_id_comes_right_after_the_word_in_one_token():
     names = (*categories.LABELS, *categories.COLOURS, *categories.SIZES, *categories.MATERIALS)
     words = {name: T.encode(name) for name in names}
     for seed in range(20):
-        for query in generate.practice(seed, 0, 5, 3, 3)[1]:
+        for query in picture_examples.practice(seed, 0, 5, 3, 3)[1]:
             thought = T.encode(query.thought)
             assert len(re.findall(r" \d", query.thought)) == sum(token in ids for token in thought), query.thought
             first = query.thought.split()[0]

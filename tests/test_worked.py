@@ -7,13 +7,13 @@ import pytest
 from configs import default
 from dtr1_jax import bundle, config, types
 from dtr1_jax.data import prompts, tokens, worked
-from dtr1_jax.data.twinworld import generate
+from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.text import Canvas, Frame
 
 T = tokens.load(bundle.ASSETS / "tiny")
-SCENE = generate.example(0, "train", 3, size=96, min_objects=2, max_objects=3)
+SCENE = picture_examples.example(0, "train", 3, size=96, min_objects=2, max_objects=3)
 STYLE = prompts.Style(T, None, Frame.NORM1000, "example", 1500, "given")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from dtr1_jax import types
 from dtr1_jax.data import files, images, mixture, prompts, sources, vision
-from dtr1_jax.data.twinworld import dense, generate
+from dtr1_jax.data.twinworld import patch_targets, picture_examples
 from dtr1_jax.data.twinworld import practice as lessons
 from dtr1_jax.data.twinworld import tasks as worlds
 from dtr1_jax.twin import text
@@ -209,7 +209,7 @@ def demonstrations(
         # a brief prompt does not tell ids from boxes, and ids are right for all that point
         written = prompts.oracle(example, canvas, reasons, by_id=style.words == "brief")
         tokens = prompts.demonstration(written, style, length)
-        return fields, pictures, *tokens, *dense.targets(example, style.geometry, style.frames)
+        return fields, pictures, *tokens, *patch_targets.targets(example, style.geometry, style.frames)
 
     prepare = _tolerant(read, sources.TRAIN, skipped or Skipped())
     data = grain.MapDataset.range(sources.TRAIN)[shard[0] :: shard[1]]
@@ -226,7 +226,7 @@ def practice(
     They are types.Demonstration without pictures. Arguments as of `demonstrations`. Queries that are too long give way
     to others.
     """
-    canvas = Canvas(style.frame, (generate.SMALLEST, generate.SMALLEST), tuple(range(frames)))
+    canvas = Canvas(style.frame, (picture_examples.SMALLEST, picture_examples.SMALLEST), tuple(range(frames)))
     style = dataclasses.replace(style, length=PRACTICE_FILM if frames else PRACTICE_TWIN)
     length = PRACTICE_SUMMARY if "summary" in tasks else PRACTICE_QUERY
     names, places = tuple(tasks), mixture.interleave(tuple(tasks.values()))

@@ -13,7 +13,7 @@ from dtr1_jax.data.queries import temporal
 from dtr1_jax.data.queries.pointing import Query, ask
 from dtr1_jax.data.queries.questions import question
 from dtr1_jax.data.queries.summaries import summary
-from dtr1_jax.data.twinworld import films, generate
+from dtr1_jax.data.twinworld import picture_examples, video_scenes
 from dtr1_jax.data.twinworld.drills import drill
 from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.twin.schema import Answer
@@ -35,10 +35,10 @@ def practice(
     rng = np.random.default_rng([seed, _STREAM, index, frames])
     pointing = sum(task in POINTING for task in tasks)
     if frames:
-        things = films.instances(films.film(rng, "train", count, generate.SMALLEST, frames))
+        things = video_scenes.instances(video_scenes.film(rng, "train", count, picture_examples.SMALLEST, frames))
         asked = [drill(rng, things, video=True) for _ in range(drills)] + [_point(rng, things) for _ in range(pointing)]
     else:
-        things, asked = generate.practice(seed, index, count, pointing, drills)
+        things, asked = picture_examples.practice(seed, index, count, pointing, drills)
     found = [(query.text, query.thought, Answer(objects=tuple(query.ids))) for query in asked]
     drilled, pointed = found[:drills], iter(found[drills:])
     rest = []
@@ -53,7 +53,7 @@ def practice(
 
 def _point(rng: np.random.Generator, things: Sequence[Instance]) -> Query:
     """A query about time, or, where none can be found, about what an object is."""
-    level, want = pick(rng, _LEVELS), generate.wish(rng)
+    level, want = pick(rng, _LEVELS), picture_examples.wish(rng)
     for wanted, easier in ((want, level), ("one", 1)):
         query = temporal.ask(rng, "train", things, easier, wanted)
         if query is not None:

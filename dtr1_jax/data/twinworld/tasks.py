@@ -8,14 +8,14 @@ import numpy as np
 
 from dtr1_jax.data.queries.questions import Question, question
 from dtr1_jax.data.queries.summaries import summary
-from dtr1_jax.data.twinworld import draw, generate, scenes, videos
+from dtr1_jax.data.twinworld import drawing, picture_examples, scenes, video_examples
 from dtr1_jax.types import TASKS, Example, Target
 
 _STREAMS = {"vqa": 11, "summary": 13}  # keep the random numbers of the tasks apart
 
 
 def example(
-    task: str, seed: int, split: str, index: int, *, video: bool = False, size: int = generate.SMALLEST,
+    task: str, seed: int, split: str, index: int, *, video: bool = False, size: int = picture_examples.SMALLEST,
     frames: int = 8, min_objects: int = 2, max_objects: int = 7,
 ) -> Example:  # fmt: skip
     """One example of a task, the same on every call.
@@ -35,28 +35,28 @@ def example(
         raise ValueError(f"twinworld task: expected one of {', '.join(TASKS)}, got {task!r}")
     bounds = {"size": size, "min_objects": min_objects, "max_objects": max_objects}
     if task not in _STREAMS:
-        make = videos.example if video else generate.example
+        make = video_examples.example if video else picture_examples.example
         found = make(seed, split, index, **bounds, **({"frames": frames} if video else {}))
         return dataclasses.replace(found, task=task)
     uid = f"twinworld{'-video' * video}/{task}/{split}/{seed}/{index}"
     if video:
-        rng, film, things = videos.begin(
-            seed, split, index, size, frames, min_objects, max_objects, videos.STREAM + _STREAMS[task]
+        rng, film, things = video_examples.begin(
+            seed, split, index, size, frames, min_objects, max_objects, video_examples.STREAM + _STREAMS[task]
         )
         asked = _asked(rng, task, split, things, True)
-        return _words(videos.filmed(rng, film, things, uid, asked.text), task, asked)
-    generate.check(split, size, min_objects, max_objects)
-    rng = np.random.default_rng([seed, generate.SPLITS.index(split), index, _STREAMS[task]])
+        return _words(video_examples.filmed(rng, film, things, uid, asked.text), task, asked)
+    picture_examples.check(split, size, min_objects, max_objects)
+    rng = np.random.default_rng([seed, picture_examples.SPLITS.index(split), index, _STREAMS[task]])
     scene = scenes.layout(rng, split, int(rng.integers(min_objects, max_objects + 1)), size)
     things = scenes.instances(scene)
     asked = _asked(rng, task, split, things, False)
     nothing = Target(np.zeros((size, size), bool), np.zeros((0, 4), np.float32))
-    return _words(Example(uid, draw.paint(rng, scene), asked.text, task, nothing, things), task, asked)
+    return _words(Example(uid, drawing.paint(rng, scene), asked.text, task, nothing, things), task, asked)
 
 
 def _asked(rng: np.random.Generator, task: str, split: str, things, video: bool) -> Question:
     make = summary if task == "summary" else question
-    return make(rng, split, things, video=video, prefer=videos.preferred(split, things))
+    return make(rng, split, things, video=video, prefer=video_examples.preferred(split, things))
 
 
 def _words(found: Example, task: str, asked: Question) -> Example:

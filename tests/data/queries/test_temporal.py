@@ -8,7 +8,7 @@ import pytest
 
 from dtr1_jax.data.queries import temporal, uses
 from dtr1_jax.data.queries import temporal_phrases as words
-from dtr1_jax.data.twinworld import generate, videos
+from dtr1_jax.data.twinworld import picture_examples, video_examples
 from dtr1_jax.types import Instance
 
 COUNT = 140
@@ -16,7 +16,7 @@ COUNT = 140
 
 @pytest.fixture(scope="module")
 def examples():
-    return {split: [videos.example(5, split, i) for i in range(COUNT)] for split in generate.SPLITS}
+    return {split: [video_examples.example(5, split, i) for i in range(COUNT)] for split in picture_examples.SPLITS}
 
 
 @pytest.fixture(scope="module")

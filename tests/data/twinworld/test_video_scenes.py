@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax.data.queries import motion
-from dtr1_jax.data.twinworld import categories, draw, films, generate, motions, videos
+from dtr1_jax.data.twinworld import categories, drawing, motion_paths, picture_examples, video_examples, video_scenes
 from dtr1_jax.types import Video
 
 COUNT = 60
@@ -15,24 +15,24 @@ COUNT = 60
 
 @pytest.fixture(scope="module")
 def examples():
-    return {split: [videos.example(7, split, i) for i in range(COUNT)] for split in generate.SPLITS}
+    return {split: [video_examples.example(7, split, i) for i in range(COUNT)] for split in picture_examples.SPLITS}
 
 
 @pytest.fixture(scope="module")
 def shot():
     """Films with what their instances are called."""
-    made = [films.film(np.random.default_rng([3, i]), "train", 2 + i % 4, 96, 8) for i in range(70)]
-    return [(film, films.instances(film)) for film in made]
+    made = [video_scenes.film(np.random.default_rng([3, i]), "train", 2 + i % 4, 96, 8) for i in range(70)]
+    return [(film, video_scenes.instances(film)) for film in made]
 
 
 def test_same_arguments_same_example_and_others_differ():
-    one, two, other = (videos.example(3, "train", i) for i in (17, 17, 18))
+    one, two, other = (video_examples.example(3, "train", i) for i in (17, 17, 18))
     assert (one.uid, one.query, one.thought) == (two.uid, two.query, two.thought)
     assert one.uid == "twinworld-video/train/3/17"
     np.testing.assert_array_equal(one.media[0].frames, two.media[0].frames)
     np.testing.assert_array_equal(one.target.masks, two.target.masks)
     frames = one.media[0].frames
-    for unlike in (other, videos.example(4, "train", 17), videos.example(3, "heldout", 17)):
+    for unlike in (other, video_examples.example(4, "train", 17), video_examples.example(3, "heldout", 17)):
         assert not np.array_equal(frames, unlike.media[0].frames)
 
 
@@ -80,11 +80,11 @@ def test_what_is_painted_is_what_is_annotated(shot):
     """Where an object is shown or not, the frames differ, and the others do not."""
     for film, _ in shot[:12]:
         size, rng = 96, np.random.default_rng
-        whole = draw.film(rng(1), size, film.sprites, film.corners, film.shown)
-        np.testing.assert_array_equal(whole, draw.film(rng(1), size, film.sprites, film.corners, film.shown))
+        whole = drawing.film(rng(1), size, film.sprites, film.corners, film.shown)
+        np.testing.assert_array_equal(whole, drawing.film(rng(1), size, film.sprites, film.corners, film.shown))
         hidden = film.shown.copy()
         hidden[:, -1] = False  # the nearest: nothing covers it
-        without = draw.film(rng(1), size, film.sprites, film.corners, hidden)
+        without = drawing.film(rng(1), size, film.sprites, film.corners, hidden)
         changed = (whole != without).any(-1)
         own = film.owner == len(film.sprites)
         assert (changed & own).sum() > 0.8 * own.sum()
@@ -108,7 +108,7 @@ def test_objects_are_seen_enough_or_not_at_all(shot):
         for k, item in enumerate(film.sprites, 1):
             pixels = (film.owner == k).sum((1, 2))
             assert ((pixels > 0) == film.shown[:, k - 1]).all()
-            assert (pixels[pixels > 0] >= max(30, films.SEEN_SHARE * item.area) * 0.5).all()
+            assert (pixels[pixels > 0] >= max(30, video_scenes.SEEN_SHARE * item.area) * 0.5).all()
             assert film.shown[:, k - 1].sum() >= 2
 
 
@@ -140,7 +140,7 @@ def test_motions_are_what_they_are_called(shot):
                 assert found.hidden and found.first == 0 and found.last == 7
             assert (found.first > 0) == (name in ("entering", "passing")), "nothing comes from behind another"
             assert (found.last < 7) == (name in ("leaving", "passing"))
-    assert set(names) == {*motions.MOTIONS, "hiding", "crossing"}
+    assert set(names) == {*motion_paths.MOTIONS, "hiding", "crossing"}
 
 
 def test_velocities_are_the_mean_of_the_path_while_it_is_seen(shot):
@@ -176,8 +176,8 @@ def test_unseen_combinations_stay_out_of_training(examples):
 )
 def test_other_numbers_of_frames_and_objects(frames, size, low, high):
     for i in range(6):
-        example = videos.example(
-            0, generate.SPLITS[i % 2], i, frames=frames, size=size, min_objects=low, max_objects=high
+        example = video_examples.example(
+            0, picture_examples.SPLITS[i % 2], i, frames=frames, size=size, min_objects=low, max_objects=high
         )
         assert example.media[0].frames.shape == (frames, size, size, 3)
         assert low <= len(example.scene) <= high
@@ -197,13 +197,13 @@ def test_other_numbers_of_frames_and_objects(frames, size, low, high):
 )
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        videos.example(**{"seed": 0, "split": "train", "index": 0} | arguments)
+        video_examples.example(**{"seed": 0, "split": "train", "index": 0} | arguments)
 
 
 def test_when_nothing_fits_all_stand_still(monkeypatch):
-    monkeypatch.setattr(films, "_sound", lambda *a: False)
-    film = films.film(np.random.default_rng(0), "heldout", 4, 96, 5)
-    assert film.motions == ("still",) * 4 and film.shown.all() and len(films.instances(film)) == 4
+    monkeypatch.setattr(video_scenes, "_sound", lambda *a: False)
+    film = video_scenes.film(np.random.default_rng(0), "heldout", 4, 96, 5)
+    assert film.motions == ("still",) * 4 and film.shown.all() and len(video_scenes.instances(film)) == 4
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_when_nothing_fits_all_stand_still(monkeypatch):
 )
 def test_pictures_are_what_they_always_were(split, index, digest):
     """The random numbers of the picture examples, on which policies were trained, do not move."""
-    e = generate.example(11, split, index)
+    e = picture_examples.example(11, split, index)
     words = (e.query, e.answer_ids, e.category, e.level)
     scene = [(t.id, t.label, t.box, t.depth, t.attributes) for t in e.scene]
     found = hashlib.sha256(e.image.tobytes() + e.target.mask.tobytes() + repr((*words, scene)).encode())

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from dtr1_jax.data.queries import motion
-from dtr1_jax.data.twinworld import motions
+from dtr1_jax.data.twinworld import motion_paths
 from dtr1_jax.data.twinworld.scenes import Kind, Sprite, kinds, layout, sprite
 from dtr1_jax.types import Instance
 
@@ -57,12 +57,12 @@ def film(rng: np.random.Generator, split: str, count: int, size: int, frames: in
       size: side of the picture, pixels, at least 96.
       frames: FEWEST_FRAMES .. MOST_FRAMES.
     """
-    plan = motions.pick_plan(rng, count)
+    plan = motion_paths.pick_plan(rng, count)
     cast = kinds(rng, split, count)
     if plan == "hide":
         cast[:2] = [dataclasses.replace(cast[0], size="large"), dataclasses.replace(cast[1], size="small")]
     sprites = [sprite(rng, kind, size) for kind in cast]
-    names = [motions.drawn(rng) for _ in cast]
+    names = [motion_paths.drawn(rng) for _ in cast]
     paths = [_path(rng, name, item, size, frames) for name, item in zip(names, sprites)]
     fixed = 0
     for _ in range(_ROUNDS):
@@ -76,14 +76,14 @@ def film(rng: np.random.Generator, split: str, count: int, size: int, frames: in
         fixed = 2 if plan != "free" and bad[0] > 1 else 0
         if plan == "free" or fixed:
             i = bad[int(rng.integers(len(bad)))]
-            names[i] = motions.drawn(rng)
+            names[i] = motion_paths.drawn(rng)
             paths[i] = _path(rng, names[i], sprites[i], size, frames)
     return _standing(rng, split, count, size, frames)
 
 
 def _path(rng: np.random.Generator, name: str, item: Sprite, size: int, frames: int) -> np.ndarray:
     height, width = item.tones.shape
-    return motions.path(rng, name, width, height, size, frames)
+    return motion_paths.path(rng, name, width, height, size, frames)
 
 
 def _pair(
@@ -92,10 +92,10 @@ def _pair(
     """Names and paths of two objects of which one goes behind the other, or that go past one another."""
     (high, wide), (height, width) = (item.tones.shape for item in pair)
     if plan == "cross":
-        return ["crossing", "crossing"], list(motions.crossing(rng, (wide, width), (high, height), size, frames))
+        return ["crossing", "crossing"], list(motion_paths.crossing(rng, (wide, width), (high, height), size, frames))
     place = np.array([rng.uniform(0.3, 0.7) * size - wide / 2, rng.uniform(0.45, 0.98) * size - high])
     cover = np.repeat(np.maximum(place, 1.0)[None], frames, 0)
-    return ["still", "hiding"], [cover, motions.behind(rng, cover[0], wide, high, width, height, size, frames)]
+    return ["still", "hiding"], [cover, motion_paths.behind(rng, cover[0], wide, high, width, height, size, frames)]
 
 
 def _standing(rng: np.random.Generator, split: str, count: int, size: int, frames: int) -> Film:

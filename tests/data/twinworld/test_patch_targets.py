@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from dtr1_jax.data import vision
-from dtr1_jax.data.twinworld import categories, dense, generate, tasks
+from dtr1_jax.data.twinworld import categories, patch_targets, picture_examples, tasks
 
 GEOMETRY = vision.Geometry(8, 1, 2, 12, 96 * 96)
 
 
 @pytest.mark.parametrize("index", range(4))
 def test_against_a_loop(index):
-    example = generate.example(0, "train", index, min_objects=5, max_objects=7)
-    classes, boxes = dense.targets(example, GEOMETRY)
+    example = picture_examples.example(0, "train", index, min_objects=5, max_objects=7)
+    classes, boxes = patch_targets.targets(example, GEOMETRY)
     places = vision.patches(example.image, GEOMETRY)[0]["position_bn2"]
     assert classes.shape == (144, 6)
     assert boxes.shape == (144, 4)
@@ -34,51 +34,51 @@ def test_against_a_loop(index):
         assert tuple(got[4:]) == (thing.id, thing.depth)
         np.testing.assert_allclose(box, thing.box, atol=1e-6)
     assert (classes.min(0) >= 0).all()
-    assert (classes.max(0) < dense.COUNTS).all()
+    assert (classes.max(0) < patch_targets.COUNTS).all()
     assert len({*map(int, classes[:, 4])}) > 3  # most of the objects are large enough to be seen
 
 
 def test_each_frame_of_a_video_has_targets_of_its_own():
     film = dataclasses.replace(GEOMETRY, video=vision.VideoRule(96 * 96, 96 * 96))
     example = tasks.example("vqa", 0, "train", 3, video=True, frames=4, min_objects=3, max_objects=3)
-    classes, boxes = dense.targets(example, film, 5)
+    classes, boxes = patch_targets.targets(example, film, 5)
     assert classes.shape == (5 * 144, 6) and boxes.shape == (5 * 144, 4)
     for frame in range(4):
         things = [
             dataclasses.replace(i, mask=i.masks[frame], box=tuple(i.boxes[frame].tolist())) for i in example.scene
         ]
         still = dataclasses.replace(example, image=example.media[0].frames[frame], scene=tuple(things), media=())
-        for got, expected in zip((classes, boxes), dense.targets(still, GEOMETRY)):
+        for got, expected in zip((classes, boxes), patch_targets.targets(still, GEOMETRY)):
             np.testing.assert_array_equal(got[144 * frame : 144 * frame + 144], expected)
     assert not classes[4 * 144 :].any() and not boxes[4 * 144 :].any()
     order = vision.gather([vision.video(example.media[0], film)], film)[0]["segment_bn"]
     assert (order == np.arange(4).repeat(144) + 1).all()
     with pytest.raises(ValueError, match="patches of 1 frame, got 2"):
-        dense.targets(example, dataclasses.replace(film, temporal_patch=2), 4)
+        patch_targets.targets(example, dataclasses.replace(film, temporal_patch=2), 4)
 
 
 def test_padding_is_no_object():
-    example = generate.example(0, "train", 0, size=96)
+    example = picture_examples.example(0, "train", 0, size=96)
     wide = vision.Geometry(8, 1, 2, 12, 96 * 96 + 255)  # 36 tokens all the same, so nothing to pad
-    np.testing.assert_array_equal(dense.targets(example, wide)[0], dense.targets(example, GEOMETRY)[0])
+    np.testing.assert_array_equal(patch_targets.targets(example, wide)[0], patch_targets.targets(example, GEOMETRY)[0])
     roomy = vision.Geometry(8, 1, 2, 12, 96 * 112, rule="smart")
     assert vision.resized(96, 96, roomy) == (96, 96)
-    classes, boxes = dense.targets(example, roomy)
+    classes, boxes = patch_targets.targets(example, roomy)
     assert classes.shape == (168, 6)
-    np.testing.assert_array_equal(classes[:144], dense.targets(example, GEOMETRY)[0])
+    np.testing.assert_array_equal(classes[:144], patch_targets.targets(example, GEOMETRY)[0])
     assert not classes[144:].any()
     assert not boxes[144:].any()
 
 
 def test_pictures_that_would_be_resized_are_refused():
-    example = generate.example(0, "train", 0)
+    example = picture_examples.example(0, "train", 0)
     with pytest.raises(ValueError, match=r"twinworld/train/0/0: the dense loss needs pictures .* got 96 x 96"):
-        dense.targets(example, vision.Geometry(8, 1, 2, 12, 64 * 64))
+        patch_targets.targets(example, vision.Geometry(8, 1, 2, 12, 64 * 64))
 
 
 def test_every_class_has_a_place():
     for size, words in zip(
-        dense.CLASSES, (categories.LABELS, categories.COLOURS, categories.SIZES, categories.MATERIALS)
+        patch_targets.CLASSES, (categories.LABELS, categories.COLOURS, categories.SIZES, categories.MATERIALS)
     ):
         assert size == len(set(words))
-    assert list(itertools.accumulate(dense.COUNTS))[-1] == sum(dense.CLASSES) + 6
+    assert list(itertools.accumulate(patch_targets.COUNTS))[-1] == sum(patch_targets.CLASSES) + 6

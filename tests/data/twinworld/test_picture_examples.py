@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax.data.queries import chains, phrases, pointing, uses
-from dtr1_jax.data.twinworld import categories, generate, scenes
+from dtr1_jax.data.twinworld import categories, picture_examples, scenes
 from dtr1_jax.types import Instance
 
 COUNT = 500
@@ -20,7 +20,7 @@ WORDS = categories.COLOURS + categories.SIZES + categories.MATERIALS
 
 @pytest.fixture(scope="module")
 def examples():
-    return {split: [generate.example(7, split, i) for i in range(COUNT)] for split in generate.SPLITS}
+    return {split: [picture_examples.example(7, split, i) for i in range(COUNT)] for split in picture_examples.SPLITS}
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +54,14 @@ def area(thing):
 
 
 def test_same_arguments_same_example_and_others_differ():
-    one, two, other = (generate.example(3, "train", i) for i in (17, 17, 18))
+    one, two, other = (picture_examples.example(3, "train", i) for i in (17, 17, 18))
     assert (one.uid, one.query, one.thought) == (two.uid, two.query, two.thought)
     assert one.uid == "twinworld/train/3/17"
     np.testing.assert_array_equal(one.image, two.image)
     np.testing.assert_array_equal(one.target.mask, two.target.mask)
     assert not np.array_equal(one.image, other.image)
-    assert not np.array_equal(one.image, generate.example(4, "train", 17).image)
-    assert not np.array_equal(one.image, generate.example(3, "heldout", 17).image)
+    assert not np.array_equal(one.image, picture_examples.example(4, "train", 17).image)
+    assert not np.array_equal(one.image, picture_examples.example(3, "heldout", 17).image)
 
 
 def test_boxes_are_tight_and_masks_disjoint_and_ids_run_from_left_to_right(every):
@@ -97,7 +97,7 @@ def test_attribute_words_stand_in_their_order(every):
         assert colour in categories.COLOURS and size in categories.SIZES and material in categories.MATERIALS
 
 
-@pytest.mark.parametrize("split", generate.SPLITS)
+@pytest.mark.parametrize("split", picture_examples.SPLITS)
 def test_nearer_objects_cover_farther_ones_which_stay_visible(split):
     rng = np.random.default_rng(1)
     covered = 0
@@ -210,19 +210,19 @@ def test_every_thought_follows_from_the_annotations_and_ends_in_the_answer(every
 
 def test_practice_asks_several_right_queries_of_a_scene():
     for index in range(60):
-        things, asked = generate.practice(3, index, 2 + index % 6, 4, 2)
+        things, asked = picture_examples.practice(3, index, 2 + index % 6, 4, 2)
         assert len(things) == 2 + index % 6 and len(asked) == 6
         for query in asked[2:]:
             scene = types.SimpleNamespace(scene=things, thought=query.thought)
             assert tuple(replay(scene)) == query.ids, query
-    again = generate.practice(3, 59, 7, 4)
-    assert again[1] == generate.practice(3, 59, 7, 4)[1] != generate.practice(4, 59, 7, 4)[1]
+    again = picture_examples.practice(3, 59, 7, 4)
+    assert again[1] == picture_examples.practice(3, 59, 7, 4)[1] != picture_examples.practice(4, 59, 7, 4)[1]
 
 
 def test_every_step_of_a_drill_is_right_by_itself():
     kinds = set()
     for index in range(100):
-        things, (query,) = generate.practice(5, index, 2 + index % 6, 0, 1)
+        things, (query,) = picture_examples.practice(5, index, 2 + index % 6, 0, 1)
         assert query.ids == tuple(thing.id for thing in things)
         for step in query.thought[:-1].split(". "):
             how = split(step)[0]
@@ -297,14 +297,14 @@ def test_all_kinds_of_queries_occur_about_equally_often(examples):
 @pytest.mark.parametrize("low, high", [(1, 1), (2, 2), (3, 4), (9, 9)])
 def test_number_of_objects_is_kept(low, high):
     for i in range(40):
-        example = generate.example(0, generate.SPLITS[i % 2], i, min_objects=low, max_objects=high)
+        example = picture_examples.example(0, picture_examples.SPLITS[i % 2], i, min_objects=low, max_objects=high)
         assert low <= len(example.scene) <= high
         assert tuple(replay(example)) == example.answer_ids
 
 
 def test_larger_pictures():
     for i in range(6):
-        example = generate.example(0, "heldout", i, size=224)
+        example = picture_examples.example(0, "heldout", i, size=224)
         assert example.image.shape == (224, 224, 3) and example.target.mask.shape == (224, 224)
         for thing in example.scene:
             longest = max(thing.box[2] - thing.box[0], thing.box[3] - thing.box[1])
@@ -323,4 +323,4 @@ def test_larger_pictures():
 )
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        generate.example(**{"seed": 0, "split": "train", "index": 0} | arguments)
+        picture_examples.example(**{"seed": 0, "split": "train", "index": 0} | arguments)

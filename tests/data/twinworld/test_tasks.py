@@ -8,7 +8,7 @@ import pytest
 
 from dtr1_jax.data import prompts
 from dtr1_jax.data.queries import motion, phrases, questions, summaries
-from dtr1_jax.data.twinworld import generate, tasks, videos
+from dtr1_jax.data.twinworld import picture_examples, tasks, video_examples
 from dtr1_jax.rewards import resolve
 from dtr1_jax.twin.text import Canvas, Frame, from_scene
 from dtr1_jax.twin.transcript import parse
@@ -26,7 +26,7 @@ def examples():
             for i in range(COUNT if task == "vqa" else 12)
         ]
         for task, video in CELLS
-        for split in generate.SPLITS
+        for split in picture_examples.SPLITS
     }
 
 
@@ -46,9 +46,9 @@ def test_segmentation_and_grounding_share_their_scenes():
         one, two = (tasks.example(task, 3, "train", 4, video=video, max_objects=5) for task in TASKS[:2])
         assert (one.task, two.task) == TASKS[:2] and one.query == two.query
         np.testing.assert_array_equal(one.image, two.image)
-    same = generate.example(3, "train", 4)
+    same = picture_examples.example(3, "train", 4)
     assert tasks.example("segmentation", 3, "train", 4).query == same.query
-    filmed = videos.example(3, "train", 4, frames=5)
+    filmed = video_examples.example(3, "train", 4, frames=5)
     assert tasks.example("grounding", 3, "train", 4, video=True, frames=5, max_objects=5).thought == filmed.thought
 
 
@@ -121,7 +121,7 @@ def test_phrasings_of_the_splits_are_disjoint(examples):
     for pool in (*questions.pools(), *summaries.pools()):
         assert pool.train and pool.heldout and not set(pool.train) & set(pool.heldout)
     for task, video in CELLS:
-        asked = [{e.query for e in examples[task, video, split]} for split in generate.SPLITS]
+        asked = [{e.query for e in examples[task, video, split]} for split in picture_examples.SPLITS]
         assert not asked[0] & asked[1]
 
 
@@ -194,7 +194,7 @@ def test_summaries_of_videos_say_what_moves(examples):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("video", [False, True])
 def test_the_oracle_of_every_task_is_sound(task, video):
-    for i, split in enumerate(generate.SPLITS * 4):
+    for i, split in enumerate(picture_examples.SPLITS * 4):
         example = tasks.example(task, 9, split, i, video=video, frames=6, max_objects=5)
         canvas = canvas_of(example)
         transcript = parse(prompts.oracle(example, canvas), task=task, canvas=canvas)

@@ -8,9 +8,9 @@ import numpy as np
 
 from dtr1_jax.data.queries import temporal
 from dtr1_jax.data.queries.pointing import ask
-from dtr1_jax.data.twinworld import draw, films
+from dtr1_jax.data.twinworld import drawing, video_scenes
 from dtr1_jax.data.twinworld.categories import UNSEEN
-from dtr1_jax.data.twinworld.generate import SMALLEST, SPLITS, check, wish
+from dtr1_jax.data.twinworld.picture_examples import SMALLEST, SPLITS, check, wish
 from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Example, Instance, Target, Video
 
@@ -63,12 +63,13 @@ def example(
 
 def begin(
     seed: int, split: str, index: int, size: int, frames: int, low: int, high: int, stream: int = STREAM
-) -> tuple[np.random.Generator, films.Film, tuple[Instance, ...]]:
+) -> tuple[np.random.Generator, video_scenes.Film, tuple[Instance, ...]]:
     """(the random numbers of an example, its first film, the film's instances). Raises ValueError as `example` does."""
-    check(split, size, low, high, films.MOST_OBJECTS)
-    if not films.FEWEST_FRAMES <= frames <= films.MOST_FRAMES:
+    check(split, size, low, high, video_scenes.MOST_OBJECTS)
+    if not video_scenes.FEWEST_FRAMES <= frames <= video_scenes.MOST_FRAMES:
         raise ValueError(
-            f"twinworld frames: expected {films.FEWEST_FRAMES} to {films.MOST_FRAMES} frames of a video, got {frames}"
+            f"twinworld frames: expected {video_scenes.FEWEST_FRAMES} to {video_scenes.MOST_FRAMES} frames of a video,"
+            f" got {frames}"
         )
     rng = np.random.default_rng([seed, SPLITS.index(split), index, stream])
     return rng, *_film(rng, split, size, frames, low, high)
@@ -81,10 +82,12 @@ def preferred(split: str, things: tuple[Instance, ...]) -> frozenset[int]:
     return frozenset(thing.id for thing in things if (thing.label, thing.attributes[0]) in UNSEEN)
 
 
-def filmed(rng: np.random.Generator, film: films.Film, things: tuple[Instance, ...], uid: str, query: str) -> Example:
+def filmed(
+    rng: np.random.Generator, film: video_scenes.Film, things: tuple[Instance, ...], uid: str, query: str
+) -> Example:
     """The example of a film, with an empty target; paints the frames."""
     size, frames = film.owner.shape[1], len(film.owner)
-    pixels = draw.film(rng, size, film.sprites, film.corners, film.shown)
+    pixels = drawing.film(rng, size, film.sprites, film.corners, film.shown)
     nothing = Target(np.zeros((size, size), bool), np.zeros((0, 4), np.float32))
     media = (Video(pixels, np.arange(frames), FPS, frames),)
     return Example(uid, pixels[0], query, "segmentation", nothing, things, media=media)
@@ -103,6 +106,6 @@ def over_time(things: tuple[Instance, ...], ids: tuple[int, ...], shape: tuple[i
 
 def _film(
     rng: np.random.Generator, split: str, size: int, frames: int, low: int, high: int
-) -> tuple[films.Film, tuple[Instance, ...]]:
-    film = films.film(rng, split, int(rng.integers(low, high + 1)), size, frames)
-    return film, films.instances(film)
+) -> tuple[video_scenes.Film, tuple[Instance, ...]]:
+    film = video_scenes.film(rng, split, int(rng.integers(low, high + 1)), size, frames)
+    return film, video_scenes.instances(film)
