@@ -15,7 +15,7 @@ from PIL import Image
 
 from configs import seg
 from dtr1_jax import config, evaluate, types
-from dtr1_jax.data import jsonl
+from dtr1_jax.data.readers import jsonl
 from dtr1_jax.models import policy, spec
 from dtr1_jax.rewards import columns, structure
 from dtr1_jax.twin import text, transcript

@@ -11,9 +11,9 @@ import dataclasses
 from typing import Protocol
 
 from dtr1_jax import config
-from dtr1_jax.data import coco, davis, easy_vqa, jsonl
 from dtr1_jax.data.files import DataError
 from dtr1_jax.data.mixture import Mixture
+from dtr1_jax.data.readers import coco, davis, easy_vqa, jsonl
 from dtr1_jax.data.twinworld import tasks
 from dtr1_jax.types import TASKS, Example
 

@@ -28,7 +28,8 @@ import weights
 
 from configs import seg
 from dtr1_jax import cli, config, train
-from dtr1_jax.data import coco, coco_format, files
+from dtr1_jax.data import files
+from dtr1_jax.data.readers import coco, coco_annotations
 from dtr1_jax.run import interrupt, run_log
 from dtr1_jax.twin import masks
 
@@ -42,10 +43,10 @@ SHOWN = ("reward", "structure", "box_iou", "sound")
 
 
 def lines(part: Path, most: int) -> list[dict]:
-    """The queries about the photos of an annotation file, as lines of data/jsonl.py."""
-    annotations, found = coco_format.read(part), []
+    """The queries about the photos of an annotation file, as lines of data/readers/jsonl.py."""
+    annotations, found = coco_annotations.read(part), []
     source = coco.Coco(annotations, "all", "segmentation", seed=0, max_objects=most)
-    folders = coco_format.photo_folders(part)
+    folders = coco_annotations.photo_folders(part)
     for i in range(len(source)):
         picture, example = annotations.pictures[i // coco.PER_PICTURE], source[i]
         if not example.scene:
@@ -60,7 +61,7 @@ def lines(part: Path, most: int) -> list[dict]:
         ]  # fmt: skip
         found.append({
             "id": f"{part.stem}/{picture.id}/{i % coco.PER_PICTURE}",
-            "image": str(coco_format.find(folders, picture.file).resolve()), "query": example.query,
+            "image": str(coco_annotations.find(folders, picture.file).resolve()), "query": example.query,
             "split": "heldout" if files.held_out(picture.id) else "train",
             "rle": [rle(o.mask) for o in example.scene if o.id in example.answer_ids], "objects": objects,
         })  # fmt: skip

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dtr1_jax.data import images, jsonl, jsonl_video
+from dtr1_jax.data import images
 from dtr1_jax.data.files import DataError
+from dtr1_jax.data.readers import jsonl, jsonl_video
 from dtr1_jax.twin import masks
 
 W, H, FRAMES = 20, 10, 12

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dtr1_jax.data import coco_format
 from dtr1_jax.data.queries import photos
+from dtr1_jax.data.readers import coco_annotations
 from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target
 
@@ -26,7 +26,7 @@ SMALL, LARGE = 0.01, 0.1  # shares of the picture: an object below the one is "s
 class Coco:
     """PER_PICTURE queries for each picture; example i is query i % 4 about picture i // 4."""
 
-    annotations: coco_format.Annotations
+    annotations: coco_annotations.Annotations
     split: str
     task: str
     seed: int
@@ -46,7 +46,7 @@ class Coco:
         """Example `index`. Raises ImageError where its photo, segments or a mask can not be read; IndexError."""
         number, k = divmod(range(len(self))[index], PER_PICTURE)
         picture = self.annotations.pictures[number]
-        pixels = coco_format.load(self.annotations.path, picture)
+        pixels = coco_annotations.load(self.annotations.path, picture)
         scene = _scene(pixels.objects, self.max_objects)
         query = photos.ask(self._facts(scene, pixels), seed=self.seed, picture=picture.id, k=k)
         wanted = [item for item in scene if item.id in query.ids]
@@ -63,7 +63,7 @@ class Coco:
             thought=query.thought, category=query.category, level=query.level,
         )  # fmt: skip
 
-    def _facts(self, scene: Sequence[Instance], pixels: coco_format.Pixels) -> photos.Facts:
+    def _facts(self, scene: Sequence[Instance], pixels: coco_annotations.Pixels) -> photos.Facts:
         crowds = {label for label, _ in pixels.crowds}
         counts = collections.Counter(dict.fromkeys(sorted(crowds), 0))
         counts.update(label for label, _ in pixels.objects)
@@ -72,7 +72,7 @@ class Coco:
 
 def open_folder(root: str, split: str, task: str, *, seed: int, max_objects: int) -> Coco:
     """Reads the annotations of a split; the pictures are read when asked for. Raises DataError."""
-    return Coco(coco_format.read(*coco_format.locate(Path(root), split)), split, task, seed, max_objects)
+    return Coco(coco_annotations.read(*coco_annotations.locate(Path(root), split)), split, task, seed, max_objects)
 
 
 def _scene(objects: Sequence[tuple[str, np.ndarray]], max_objects: int) -> tuple[Instance, ...]:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dtr1_jax.data import coco, coco_format, images
+from dtr1_jax.data import images
 from dtr1_jax.data.files import DataError
+from dtr1_jax.data.readers import coco, coco_annotations
 from dtr1_jax.twin import masks
 
 NAMES = ("person", "dog", "cat", "car", "boat")
@@ -191,8 +192,8 @@ def test_heldout_is_val_where_there_is_one(tmp_path):
     (tmp_path / "annotations").mkdir()
     for name in ("instances_train2017.json", "instances_val2017.json", "panoptic_val2017.json"):
         (tmp_path / "annotations" / name).touch()
-    assert coco_format.locate(tmp_path, "heldout")[0].name == "instances_val2017.json"
-    assert coco_format.locate(tmp_path, "train") == (tmp_path / "annotations" / "instances_train2017.json", None)
+    assert coco_annotations.locate(tmp_path, "heldout")[0].name == "instances_val2017.json"
+    assert coco_annotations.locate(tmp_path, "train") == (tmp_path / "annotations" / "instances_train2017.json", None)
 
 
 def test_panoptic_ids_are_read_from_the_three_channels(tmp_path):
@@ -263,8 +264,8 @@ def test_masks_are_those_of_pycocotools():
     file = assets.path("coco_mini") / "annotations" / "instances_train2017.json"
     reference = api.COCO(str(file))
     checked = 0
-    for picture in coco_format.read(file).pictures[:12]:
-        pixels = coco_format.load(file, picture)
+    for picture in coco_annotations.read(file).pictures[:12]:
+        pixels = coco_annotations.load(file, picture)
         for crowd, found in ((0, pixels.objects), (1, pixels.crowds)):
             notes = reference.loadAnns(reference.getAnnIds(imgIds=picture.id, iscrowd=crowd))
             expected = [m for m in (reference.annToMask(n).astype(bool) for n in notes) if m.any()]
@@ -281,7 +282,7 @@ def test_coco_panoptic():
     value = json.loads(source.annotations.path.read_text())
     areas = {(n["image_id"], s["id"]): s["area"] for n in value["annotations"] for s in n["segments_info"]}
     for picture in source.annotations.pictures[:10]:
-        pixels = coco_format.load(source.annotations.path, picture)
+        pixels = coco_annotations.load(source.annotations.path, picture)
         found = iter(pixels.objects)
         for mark in picture.marks:
             if not mark.crowd:

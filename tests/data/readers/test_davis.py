@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtr1_jax.data import davis, images
+from dtr1_jax.data import images
 from dtr1_jax.data.files import DataError
 from dtr1_jax.data.queries import motion
+from dtr1_jax.data.readers import davis
 from dtr1_jax.types import Example
 
 W, H = 40, 30

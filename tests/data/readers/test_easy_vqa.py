@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtr1_jax.data import easy_vqa, images
+from dtr1_jax.data import images
 from dtr1_jax.data.files import DataError
+from dtr1_jax.data.readers import easy_vqa
 
 ROWS = [["what is the blue shape?", "rectangle", 0], ["is there a circle?", "no", 0], ["what color?", "red", 1]]
 

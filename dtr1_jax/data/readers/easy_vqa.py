@@ -19,7 +19,7 @@ import numpy as np
 
 from dtr1_jax.data import files, images
 from dtr1_jax.data.files import DataError
-from dtr1_jax.data.line_values import is_text
+from dtr1_jax.data.readers.jsonl_fields import is_text
 from dtr1_jax.types import Example, Target
 
 FOLDERS = {"train": "train", "heldout": "test"}

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax.data import images, video
-from dtr1_jax.data.line_values import (
+from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
     ANSWERS,
     Line,
     answer_ids,
@@ -39,8 +39,8 @@ from dtr1_jax.data.line_values import (
     is_named,
     largest,
     unit,
-)  # fmt: skip
-from dtr1_jax.data.line_values import is_text as is_path
+)
+from dtr1_jax.data.readers.jsonl_fields import is_text as is_path
 from dtr1_jax.twin import masks, tracks
 from dtr1_jax.types import Example, Instance, Target, Video
 

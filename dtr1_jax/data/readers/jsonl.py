@@ -36,10 +36,10 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax.data import files, images, jsonl_video
+from dtr1_jax.data import files, images
 from dtr1_jax.data.files import DataError
-from dtr1_jax.data.jsonl_video import FRAMES
-from dtr1_jax.data.line_values import (
+from dtr1_jax.data.readers import jsonl_video
+from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
     ANSWERS,
     CHOICES,
     Line,
@@ -56,7 +56,8 @@ from dtr1_jax.data.line_values import (
     is_text,
     largest,
     unit,
-)  # fmt: skip
+)
+from dtr1_jax.data.readers.jsonl_video import FRAMES
 from dtr1_jax.twin import masks
 from dtr1_jax.twin.schema import show
 from dtr1_jax.types import POINTING, TASKS, Example, Instance, Target
