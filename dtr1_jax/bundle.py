@@ -13,7 +13,8 @@ import numpy as np
 
 from dtr1_jax import mesh
 from dtr1_jax.config import Config, ConfigError, Policy
-from dtr1_jax.data import processor, prompts, sources, tokens, vision
+from dtr1_jax.data import patches, processor, prompts, sources
+from dtr1_jax.data import tokenizer as tokenizers
 from dtr1_jax.models import gguf, int8, loading, named, policy, spec, stored, weights
 from dtr1_jax.twin.text import Frame
 
@@ -65,13 +66,13 @@ def load(config: Config) -> Bundle:
         )
     tokenizer = _tokenizer(config, where, opened)
     if tokenizer.size > shape.vocab:
-        raise tokens.TokenizerError(f"{tokenizer.where}: expected at most {shape.vocab} ids, got {tokenizer.size}")
+        raise tokenizers.TokenizerError(f"{tokenizer.where}: expected at most {shape.vocab} ids, got {tokenizer.size}")
     if shape.vision is not None:
-        tokens.require_images(tokenizer)
+        tokenizers.require_images(tokenizer)
         image = (opened.config if opened else {}).get("image_token_id", tokenizer.image)
         if image != tokenizer.image:
-            raise tokens.TokenizerError(
-                f"{tokenizer.where}: {tokens.IMAGE} has the id {tokenizer.image}, but config.json says image_token_id"
+            raise tokenizers.TokenizerError(
+                f"{tokenizer.where}: {tokenizers.IMAGE} has the id {tokenizer.image}, but config.json says image_token_id"
                 f" = {image}; tokenizer and weights are of different checkpoints"
             )
     geometry = _geometry(config, where, opened, shape)
@@ -208,11 +209,11 @@ def check_sizes(name: str, where: Path, found: spec.Spec) -> None:
         )
 
 
-def _tokenizer(config: Config, where: Path, opened) -> tokens.Tokenizer:
+def _tokenizer(config: Config, where: Path, opened) -> tokenizers.Tokenizer:
     if opened is not None:
-        return tokens.load(where) if where.is_dir() else tokens.wrap(gguf.tokenizer(where), where)
+        return tokenizers.load(where) if where.is_dir() else tokenizers.wrap(gguf.tokenizer(where), where)
     beside, shipped = where.parent, ASSETS / config.policy.name
-    return tokens.load(beside if (beside / "tokenizer.json").is_file() or not shipped.is_dir() else shipped)
+    return tokenizers.load(beside if (beside / "tokenizer.json").is_file() or not shipped.is_dir() else shipped)
 
 
 def video_pixels(c: Policy, tower: spec.VisionSpec) -> int:
@@ -221,22 +222,22 @@ def video_pixels(c: Policy, tower: spec.VisionSpec) -> int:
     return c.video_pixels or (128 if tower.gated else 512) * 28**2 * (c.name == AUTO)
 
 
-def _videos(c: Policy) -> vision.VideoRule:
+def _videos(c: Policy) -> patches.VideoRule:
     """How the policies of ours take videos: frames of one size, as pictures, evenly from the first to the last."""
     area, most = c.video_pixels or c.max_pixels, c.max_frames or FRAMES
     few, learnt = 1 if c.fps else most, c.prompt == "brief"  # a cold start has shown one number of frames alone
-    return vision.VideoRule(
+    return patches.VideoRule(
         area, area, fps=c.fps or 1.0, min_frames=few, max_frames=most, repeats=learnt, stamped=False, resume="end"
     )
 
 
-def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> vision.Geometry | None:
+def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> patches.Geometry | None:
     c, tower = config.policy, shape.vision
     if tower is None:
         return None
     try:
         if opened is None and c.name not in named.CONFIGS:
-            return vision.Geometry(
+            return patches.Geometry(
                 tower.patch, tower.temporal_patch, tower.merge, tower.side, c.max_pixels, video=_videos(c)
             )
         folder, values = (where, opened.config) if opened else (None, named.CONFIGS[c.name])

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from dtr1_jax import bundle as bundles
 from dtr1_jax import coldstart, config, evaluate, export, infer, mesh, plan, table, train
-from dtr1_jax.data import files, images, pipeline, prompts, sources, tokens
+from dtr1_jax.data import image_files, json_files, pipeline, prompts, sources, tokenizer
 from dtr1_jax.models import sentence, weights
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.readers import Readers
@@ -23,8 +23,8 @@ from dtr1_jax.run.workers import WorkerError
 from dtr1_jax.specialists.segmenter import Segmenter
 
 EXPECTED = (
-    config.ConfigError, checkpoint.CheckpointError, weights.WeightsError, files.DataError, images.ImageError,
-    prompts.PromptError, tokens.TokenizerError, WorkerError, train.DivergedError, OSError,
+    config.ConfigError, checkpoint.CheckpointError, weights.WeightsError, json_files.DataError, image_files.ImageError,
+    prompts.PromptError, tokenizer.TokenizerError, WorkerError, train.DivergedError, OSError,
 )  # fmt: skip
 STOPPED = 130  # exit status of a run that left because it was asked to
 

@@ -15,7 +15,7 @@ import jax
 
 from dtr1_jax import bundle as bundles
 from dtr1_jax import config, mesh
-from dtr1_jax.data import mixture, pipeline, sources, vision
+from dtr1_jax.data import mixture, patches, pipeline, sources
 from dtr1_jax.data.twinworld import patch_targets
 from dtr1_jax.models import policy, weights
 from dtr1_jax.rl import sft
@@ -122,9 +122,9 @@ def check(c: config.Config, bundle: bundles.Bundle) -> None:
             "make the cold start without it, then train on it with --mode=train"
         )
     size, geometry = (c.data.image_size, c.data.image_size), bundle.style.geometry
-    seen = vision.resized(*size, geometry)
+    seen = patches.resized(*size, geometry)
     if c.data.video and seen == size:
-        seen = vision.resized_video(sources.frames(c.data), *size, geometry)
+        seen = patches.resized_video(sources.frames(c.data), *size, geometry)
     if seen != size:
         raise config.ConfigError(
             "config.data.image_size: expected pictures that the policy sees as drawn, but config.policy.max_pixels = "

@@ -17,7 +17,7 @@ import numpy as np
 from dtr1_jax import config, draw, measures, mesh, table
 from dtr1_jax.benchmarks import segmentation, twins
 from dtr1_jax.bundle import Bundle
-from dtr1_jax.data import files, pipeline, prompts
+from dtr1_jax.data import json_files, pipeline, prompts
 from dtr1_jax.rewards import resolve, score
 from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rewards.resolve import Outcome
@@ -127,7 +127,7 @@ def evaluate(
         done += predict(params, lora, bundle, c, device_mesh, batch, jax.random.fold_in(root, i), segmenter, readers)
         check()
     if skipped.count and not done:
-        raise files.DataError(
+        raise json_files.DataError(
             f"none of the {skipped.count} held-out examples of {source!r} could be used; the warnings say why"
         )
     return done

@@ -14,7 +14,7 @@ import numpy as np
 from dtr1_jax import config, evaluate, mesh
 from dtr1_jax.bundle import Bundle
 from dtr1_jax.data import pipeline
-from dtr1_jax.data.tokens import Tokenizer
+from dtr1_jax.data.tokenizer import Tokenizer
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rl import advantages

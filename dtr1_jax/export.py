@@ -15,7 +15,7 @@ import jax
 
 from dtr1_jax import bundle as bundles
 from dtr1_jax import config, mesh, train
-from dtr1_jax.data import vision
+from dtr1_jax.data import patches
 from dtr1_jax.models import named, writing
 from dtr1_jax.rl import update
 
@@ -164,7 +164,7 @@ def _beside(c: config.Config, bundle: bundles.Bundle, target: Path, tokenizer_on
                 shutil.copyfile(file, target / file.name)
 
 
-def _preprocessor(geometry: vision.Geometry) -> dict[str, Any]:
+def _preprocessor(geometry: patches.Geometry) -> dict[str, Any]:
     """preprocessor_config.json of a policy of ours: limits that meet give every square picture the size of the rule
     "square" (others keep their shape there)."""
     low = geometry.max_pixels if geometry.rule == "square" else geometry.min_pixels

@@ -12,8 +12,7 @@ import numpy as np
 
 from dtr1_jax import answers, config, evaluate, mesh, train
 from dtr1_jax import bundle as bundles
-from dtr1_jax.data import media, pipeline
-from dtr1_jax.data import video as videos
+from dtr1_jax.data import pipeline, video_files, visuals
 from dtr1_jax.specialists.segmenter import Segmenter
 from dtr1_jax.types import TASKS, Example, Target, Video
 
@@ -56,7 +55,7 @@ def run(
     shown = _shown(c, bundle, paths, video)
     if bundle.stored is None:
         c, bundle = _with_room(c, bundle, shown)
-    pixels = media.first_frame(shown)
+    pixels = visuals.first_frame(shown)
     nothing = Target(np.zeros(pixels.shape[:2], bool), np.zeros((0, 4), np.float32))
     words = query.strip().lower() if c.policy.prompt == "brief" else query.strip()  # the cold start's are lower case
     example = Example(uid=",".join(paths), image=pixels, query=words, task=task, target=nothing, media=shown)
@@ -88,9 +87,9 @@ def _shown(c: config.Config, bundle: bundles.Bundle, paths: list[str], video: st
             f"--mode=infer needs a policy that sees pictures, got {c.policy.name}, which reads text"
         )
     if not video:
-        return tuple(media.load(path, geometry) for path in paths)
-    film = videos.load(video, geometry.video, geometry.temporal_patch)
-    return (film, *(media.load(path, geometry) for path in paths[1:]))
+        return tuple(visuals.load(path, geometry) for path in paths)
+    film = video_files.load(video, geometry.video, geometry.temporal_patch)
+    return (film, *(visuals.load(path, geometry) for path in paths[1:]))
 
 
 def _with_room(

@@ -15,16 +15,16 @@ import sys
 from configs import default
 from dtr1_jax import config
 from dtr1_jax.benchmarks import captions
-from dtr1_jax.data import images, sources, video
+from dtr1_jax.data import image_files, sources, video_files
 
 
 def references(source: sources.Source, most: int) -> list[tuple[str, ...]]:
     """Right answers of at most `most` examples, spread over the source, without those that have none or are broken."""
     found = []
-    for index in video.spread(len(source), most).tolist():
+    for index in video_files.spread(len(source), most).tolist():
         try:
             found.append(source[index].target.references)
-        except images.ImageError as error:
+        except image_files.ImageError as error:
             print(f"passed over: {error}", file=sys.stderr)
     return [answers for answers in found if answers]
 

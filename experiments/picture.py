@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dtr1_jax import evaluate, measures
-from dtr1_jax.data import images, prompts
+from dtr1_jax.data import image_files, prompts
 from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.rewards import resolve
 from dtr1_jax.specialists.segmenter import grabcut
@@ -42,7 +42,7 @@ def gallery(folder: Path, index: int) -> tuple[str, dict[str, np.ndarray]]:
     row = json.loads(rows[index]) if index < len(rows) else {}
     if "pictures" not in row:
         raise SystemExit(f"{folder}: no row {index} with pictures; train.gallery says how many rows have them")
-    panels = {kind: images.load(folder / Path(name).name) for kind, name in row["pictures"].items()}
+    panels = {kind: image_files.load(folder / Path(name).name) for kind, name in row["pictures"].items()}
     return _words(row["query"], row["transcript"], row["iou"]), panels
 
 

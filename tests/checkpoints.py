@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from dtr1_jax import bundle
-from dtr1_jax.data import tokens
+from dtr1_jax.data import tokenizer
 from dtr1_jax.models import policy, spec, writing
 
 TEXT = {
@@ -66,6 +66,6 @@ def write(folder, family: str = "qwen3", seed: int = 0, dtype: str = "float32", 
     (folder / "config.json").write_text(json.dumps(values))
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(bundle.ASSETS / "tiny" / name, folder / name)
-    known = tokens.load(folder).hf.get_vocab()
-    assert (known[tokens.IMAGE], known[tokens.START]) == (965, 963)
+    known = tokenizer.load(folder).hf.get_vocab()
+    assert (known[tokenizer.IMAGE], known[tokenizer.START]) == (965, 963)
     return made

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from dtr1_jax import types
-from dtr1_jax.data import geometry
+from dtr1_jax.data import patch_layout
 from dtr1_jax.models import decoder, hf_names, policy, spec, weights
 
 VOCAB, IMAGE, VIDEO, START, END = 96, 90, 91, 92, 93
@@ -239,7 +239,7 @@ def _pictures(tower, r):
     values = [r.inputs[n].numpy() for n in ("pixel_values", "pixel_values_videos") if n in r.inputs]
     values = np.concatenate(values) if values else np.zeros((0, tower.values), np.float32)
     n = TOKENS * tower.merge**2
-    laid = geometry.layout(grids, merge=tower.merge, side=tower.side, window=tower.window, patches=n)
+    laid = patch_layout.layout(grids, merge=tower.merge, side=tower.side, window=tower.window, patches=n)
     patch = np.full((n, tower.values), 1e3, np.float32)
     patch[: len(values)] = values[laid.order]
     kinds = r.kinds[r.kinds > 0]

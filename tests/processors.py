@@ -13,7 +13,8 @@ import types as pytypes
 import numpy as np
 
 from dtr1_jax import bundle, types
-from dtr1_jax.data import processor, tokens
+from dtr1_jax.data import processor
+from dtr1_jax.data import tokenizer as tokenizers
 
 # The user's turn of the released templates, as far as we use it: Qwen2.5-VL has a system turn, Qwen3-VL has none.
 _TURN = (
@@ -107,11 +108,11 @@ def torchvision_works() -> bool:
 torchvision_works()  # transformers imports one that is there, and must find it whole
 
 
-def tokenizer(family: str) -> tokens.Tokenizer:
+def tokenizer(family: str) -> tokenizers.Tokenizer:
     """The shipped tokenizer with the template of the family."""
-    hf = tokens.load(bundle.ASSETS / "tiny").hf
+    hf = tokenizers.load(bundle.ASSETS / "tiny").hf
     hf.chat_template = TEMPLATES[family]
-    return tokens.wrap(hf, family)
+    return tokenizers.wrap(hf, family)
 
 
 def image_processor(geometry):

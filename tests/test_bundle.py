@@ -12,7 +12,7 @@ from test_gguf import write as write_gguf
 
 from configs import default
 from dtr1_jax import bundle, config, mesh
-from dtr1_jax.data import tokens
+from dtr1_jax.data import tokenizer
 from dtr1_jax.models import gguf, named, policy, spec, weights
 from dtr1_jax.twin.text import Frame
 
@@ -94,7 +94,7 @@ def test_pictures_smaller_than_one_token():
 
 def test_a_tokenizer_with_more_ids_than_the_policy(monkeypatch):
     monkeypatch.setitem(spec.SPECS, "tiny", small(vocab=64))
-    with pytest.raises(tokens.TokenizerError, match="tiny: expected at most 64 ids, got 1649"):
+    with pytest.raises(tokenizer.TokenizerError, match="tiny: expected at most 64 ids, got 1649"):
         bundle.load(settings())
 
 
@@ -177,7 +177,7 @@ def test_a_gguf_file(tmp_path, family):
     assert made.style.tokenizer.decode(made.style.tokenizer.encode("the 12")) == "the 12"
     q = bundle.read_weights(c, made)["decoder"]["q"]
     assert q["kernel"].shape == (2, 64, 64) and ("bias" in q) == (family == "qwen2")
-    with pytest.raises(tokens.TokenizerError, match=r"n\.gguf: no chat template"):
+    with pytest.raises(tokenizer.TokenizerError, match=r"n\.gguf: no chat template"):
         bundle.load(of_files(write_gguf(tmp_path / "n.gguf", family, template=None)))
 
 
@@ -231,18 +231,18 @@ def test_a_null_for_the_quantisation(tmp_path):
 def test_tokenizers_that_do_not_fit(tmp_path):
     write(tmp_path, "qwen3_vl")
     edit(tmp_path / "config.json", image_token_id=9)
-    with pytest.raises(tokens.TokenizerError, match=r"<\|image_pad\|> has the id 965, but config.json says .* = 9"):
+    with pytest.raises(tokenizer.TokenizerError, match=r"<\|image_pad\|> has the id 965, but config.json says .* = 9"):
         bundle.load(of_files(tmp_path))
     file = tmp_path / "tokenizer.json"
     text = file.read_text().replace("<|image_pad|>", "<|other|>")
     file.write_text(text)
-    with pytest.raises(tokens.TokenizerError, match=re.escape("no <|image_pad|> among its 1649 tokens")):
+    with pytest.raises(tokenizer.TokenizerError, match=re.escape("no <|image_pad|> among its 1649 tokens")):
         bundle.load(of_files(tmp_path))
     (tmp_path / "chat_template.jinja").unlink()
-    with pytest.raises(tokens.TokenizerError, match="no chat template"):
+    with pytest.raises(tokenizer.TokenizerError, match="no chat template"):
         bundle.load(of_files(tmp_path))
     file.unlink()
-    with pytest.raises(tokens.TokenizerError, match=r"no tokenizer\.json"):
+    with pytest.raises(tokenizer.TokenizerError, match=r"no tokenizer\.json"):
         bundle.load(of_files(tmp_path))
 
 
@@ -302,7 +302,7 @@ def test_paths_that_are_not_there(tmp_path):
     (tmp_path / "shards").mkdir()
     with pytest.raises(weights.WeightsError, match=r"shards/config.json: no such file"):
         bundle.load(of_files(tmp_path / "shards", "qwen2_5_vl_3b"))
-    with pytest.raises(tokens.TokenizerError, match=r"shards"):
+    with pytest.raises(tokenizer.TokenizerError, match=r"shards"):
         bundle.load(of_files(tmp_path / "shards" / "policy.safetensors", "qwen3_4b"))
 
 

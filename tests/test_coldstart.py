@@ -13,7 +13,7 @@ import pytest
 from configs import default
 from dtr1_jax import bundle, coldstart, config, mesh
 from dtr1_jax.data import pipeline
-from dtr1_jax.data.files import DataError
+from dtr1_jax.data.json_files import DataError
 from dtr1_jax.models import spec, weights
 from dtr1_jax.rl import sft
 from dtr1_jax.run import interrupt

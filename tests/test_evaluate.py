@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from dtr1_jax import bundle, config, evaluate, mesh, table
-from dtr1_jax.data import files, images, pipeline, prompts, sources
+from dtr1_jax.data import image_files, json_files, pipeline, prompts, sources
 from dtr1_jax.specialists import segmenter as segmenters
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer
@@ -83,7 +83,7 @@ def test_figures_are_those_of_the_answers(path, small, tmp_path):
     assert rows[1]["answer"] == {"objects": []} and rows[0]["twin"]["objects"][0]["id"] == 1
     assert [sorted(r.get("pictures", {})) for r in rows[1:]] == [["answer", "image", "target", "twin"], [], [], []]
     for name in rows[0]["pictures"].values():
-        assert images.load(tmp_path / name).shape[2] == 3
+        assert image_files.load(tmp_path / name).shape[2] == 3
 
 
 def test_masks_are_judged_even_where_the_reward_does_not_ask_for_them(path, small):
@@ -122,7 +122,7 @@ class Broken:
 
     def __getitem__(self, index):
         if index < self._broken:
-            raise images.ImageError(f"photo {index}: corrupt")
+            raise image_files.ImageError(f"photo {index}: corrupt")
         return self._source[index]
 
 
@@ -135,7 +135,7 @@ def test_unreadable_examples_are_left_out_and_counted(path, small, caplog):
     figures = evaluate.figures(predictions, skipped.count)
     assert (figures["eval/examples"], figures["eval/examples_skipped"]) == (1, 3)
     assert "photo 2: corrupt" in caplog.text
-    with pytest.raises(files.DataError, match="none of the 4 held-out examples"):
+    with pytest.raises(json_files.DataError, match="none of the 4 held-out examples"):
         heldout(c, Broken(source, 4))
 
 

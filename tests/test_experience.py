@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax import bundle, experience
-from dtr1_jax.data import tokens
+from dtr1_jax.data import tokenizer as tokenizers
 from dtr1_jax.twin.schema import Fault
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import Example, Prompt, Rewards, Rollout, Target
@@ -60,7 +60,7 @@ def collect(monkeypatch, rounds, resample):
 
 def test_tokens_of_the_twin():
     """Up to the end of the twin, all of an unfinished one, none of a completion without."""
-    tokenizer = tokens.load(bundle.ASSETS / "tiny")
+    tokenizer = tokenizers.load(bundle.ASSETS / "tiny")
     twin, rest = '<twin>{"size":[9,9],"objects":[]}</twin>', "<think>a</think><answer></twin></answer>"
     written = [[twin + rest, twin[:20]], [rest, ""], [" " + twin, "x" + twin]]
     ids = [[tokenizer.encode(text) for text in row] for row in written]

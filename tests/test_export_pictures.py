@@ -7,7 +7,7 @@ import pytest
 from checkpoints import TOKENS, write
 from test_export import auto, pretend, run, settings
 
-from dtr1_jax.data import geometry
+from dtr1_jax.data import patch_layout
 from dtr1_jax.models import policy
 from dtr1_jax.types import Images, Prompt
 
@@ -49,7 +49,7 @@ def positions() -> np.ndarray:
 def ours(base: dict, lora: dict | None, spec) -> np.ndarray:
     """float32[tokens after the picture, V]: the prompt ends with the picture, and the rest is a completion."""
     tower = spec.vision
-    laid = geometry.layout([GRID], merge=tower.merge, side=tower.side, window=tower.window, patches=40)
+    laid = patch_layout.layout([GRID], merge=tower.merge, side=tower.side, window=tower.window, patches=40)
     patch = np.zeros((1, 40, tower.values), np.float32)
     patch[0, : len(laid.order)] = patches(tower.values)[laid.order]
     fields = {name: None if x is None else x[None] for name, x in laid.fields.items()}

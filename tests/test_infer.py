@@ -8,8 +8,8 @@ import tiny
 from PIL import Image
 
 from dtr1_jax import config, infer
-from dtr1_jax.data import images, prompts
-from dtr1_jax.data.images import ImageError
+from dtr1_jax.data import image_files, prompts
+from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.twin import text, transcript
 from dtr1_jax.twin.schema import Answer, Object, Twin
 
@@ -63,7 +63,7 @@ def test_pictures_of_every_kind(path, small, tmp_path):
         twin = json.loads((folder / "twin.json").read_text())
         assert twin["frame"] == "pixel" and twin["objects"][0]["label"] == "thing"
         assert (folder / "transcript.txt").read_text() == said
-        shape = images.load(folder / "overlay.png").shape
+        shape = image_files.load(folder / "overlay.png").shape
         assert shape[1] / shape[0] == pytest.approx(width / height, rel=0.01)
 
 

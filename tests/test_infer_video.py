@@ -13,7 +13,7 @@ from PIL import Image
 from configs import seg
 from dtr1_jax import answers, config, draw, infer
 from dtr1_jax.data import prompts
-from dtr1_jax.data.images import ImageError
+from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.twinworld import tasks
 from dtr1_jax.twin import text, transcript
 from dtr1_jax.twin.schema import Answer, Object, Twin

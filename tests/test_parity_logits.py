@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="the reference models need torch: pip install -e '.[parity]'")
 import parity
 
-from dtr1_jax.data import geometry
+from dtr1_jax.data import patch_layout
 from dtr1_jax.models import layers, weights
 from dtr1_jax.rl import rollout
 
@@ -122,7 +122,7 @@ def test_many_queries_are_taken_in_pieces(family, monkeypatch):
 
 def test_windows_are_runs():
     """The layout keeps what attend_runs relies on: equal numbers stand together, and no window is too large."""
-    laid = geometry.layout([(2, 10, 6), (1, 4, 4), (1, 2, 14)], merge=2, window=2, patches=300)
+    laid = patch_layout.layout([(2, 10, 6), (1, 4, 4), (1, 2, 14)], merge=2, window=2, patches=300)
     number = laid.fields["window_bn"]
     starts = np.flatnonzero(np.diff(number, prepend=-1))
     assert len(starts) == len(set(number[starts].tolist()))

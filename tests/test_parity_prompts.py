@@ -8,7 +8,7 @@ import processors
 import pytest
 
 from dtr1_jax import types
-from dtr1_jax.data import pipeline, prompts, vision
+from dtr1_jax.data import patches, pipeline, prompts
 from dtr1_jax.twin.text import Frame
 
 torch = pytest.importorskip("torch")
@@ -75,8 +75,8 @@ def test_logits_behind_real_prompts(family, monkeypatch):
         clips = [m for m in media if isinstance(m, types.Video)]
         if pictures:
             inputs |= processors.image_processor(geometry)(pictures, return_tensors="pt")
-        if clips:  # frames that need no resizing, which tests/test_patches.py finds equal to transformers'
-            cut = [vision.video(c, geometry) for c in clips]
+        if clips:  # frames that need no resizing, which tests/data/test_patches.py finds equal to transformers'
+            cut = [patches.video(c, geometry) for c in clips]
             inputs["pixel_values_videos"] = torch.tensor(np.concatenate([c.patch_nc for c in cut]))
             inputs["video_grid_thw"] = torch.tensor([c.grid for c in cut])
             if family == "qwen2_5_vl":

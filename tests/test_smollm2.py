@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax import config
-from dtr1_jax.data import files
+from dtr1_jax.data import json_files
 from dtr1_jax.data.readers import coco, coco_annotations, jsonl
 from tests import assets
 
@@ -62,7 +62,7 @@ def test_lines_are_the_queries_of_the_photos(scripts, few, tmp_path):
     for i in range(0, len(source), 3):
         picture, want = annotations.pictures[i // 4], source[i]
         side, got = found[f"{part.stem}/{picture.id}/{i % 4}"]
-        assert side == ("heldout" if files.held_out(picture.id) else "train")
+        assert side == ("heldout" if json_files.held_out(picture.id) else "train")
         assert (got.query, got.answer_ids) == (want.query, want.answer_ids)
         assert [(o.label, o.attributes) for o in got.scene] == [(o.label, o.attributes) for o in want.scene]
         np.testing.assert_allclose([o.box for o in got.scene], [o.box for o in want.scene], atol=1e-4)

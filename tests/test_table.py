@@ -7,7 +7,7 @@ import pytest
 
 from dtr1_jax import table
 from dtr1_jax.benchmarks import captions, segmentation
-from dtr1_jax.data.files import DataError
+from dtr1_jax.data.json_files import DataError
 
 
 def row(task="segmentation", modality="picture", category="semantic", level=1, **more):

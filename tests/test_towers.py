@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtr1_jax.data import geometry
+from dtr1_jax.data import patch_layout
 from dtr1_jax.models import decoder, policy, vision
 from dtr1_jax.models.spec import Spec, VisionSpec
 from dtr1_jax.types import Images
@@ -23,7 +23,7 @@ PATCHES = 32
 
 def images(grids=((1, 4, 6),), spec=TOWER, seed=0):
     rng = np.random.default_rng(seed)
-    laid = geometry.layout(grids, merge=spec.merge, side=spec.side, window=spec.window, patches=PATCHES)
+    laid = patch_layout.layout(grids, merge=spec.merge, side=spec.side, window=spec.window, patches=PATCHES)
     patch = rng.standard_normal((PATCHES, spec.values)).astype(np.float32)
     fields = {name: None if x is None else x[None] for name, x in laid.fields.items()}
     return Images(patch_bnc=patch[None], **fields)

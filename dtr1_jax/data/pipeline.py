@@ -13,7 +13,8 @@ import grain
 import numpy as np
 
 from dtr1_jax import types
-from dtr1_jax.data import files, images, mixture, prompts, sources, vision
+from dtr1_jax.data import image_files, json_files, mixture, prompts, sources
+from dtr1_jax.data import patches as patching
 from dtr1_jax.data.twinworld import patch_targets, picture_examples
 from dtr1_jax.data.twinworld import practice as lessons
 from dtr1_jax.data.twinworld import tasks as worlds
@@ -93,7 +94,7 @@ def queries(
     can be used.
     """
     if not len(source):
-        raise files.DataError(f"no examples in {source!r}; expected at least one")
+        raise json_files.DataError(f"no examples in {source!r}; expected at least one")
 
     fixed = shard[1] > 1
 
@@ -121,7 +122,7 @@ def evaluation(source, style: prompts.Style, batch: int, count: int, skipped: Sk
         try:
             example = source[index]
             ready.append((example, *prompts.prompt(example, style)))
-        except (images.ImageError, prompts.PromptError) as error:
+        except (image_files.ImageError, prompts.PromptError) as error:
             skipped.add(error)
         if len(ready) == batch:
             yield _stack_queries(ready, style)
@@ -143,7 +144,7 @@ def join(first: types.Prompt, second: types.Prompt) -> types.Prompt:
     images = None
     if both[0] is not None:
         patches = max(len(x.segment_bn[0]) for x in both)
-        images = vision.stack([vision.pad(row, patches) for x in both for row in _rows(x)])
+        images = patching.stack([patching.pad(row, patches) for x in both for row in _rows(x)])
     rows = fields[0] + fields[1]
     return types.Prompt(**{name: np.stack([r[name] for r in rows]) for name in rows[0]}, images=images)
 
@@ -157,7 +158,7 @@ def bucket_tokens(count: int, most: int) -> int:
     return min(-(-count // step) * step, most)
 
 
-def bucket_patches(count: int, geometry: vision.Geometry) -> int:
+def bucket_patches(count: int, geometry: patching.Geometry) -> int:
     """The number of patches to which those of a query's pictures are padded.
 
     PATCHES x 1, 1.5, 2, 3, 4, 6, 8, ..., but not more than a picture of `max_pixels` has where that is enough. Where
@@ -269,11 +270,11 @@ def _tolerant(read: Callable[[int], tuple], examples: int, skipped: Skipped) -> 
         nonlocal in_a_row
         try:
             row = read(index)
-        except (images.ImageError, prompts.PromptError) as error:
+        except (image_files.ImageError, prompts.PromptError) as error:
             skipped.add(error)
             in_a_row += 1
             if in_a_row >= most:
-                raise files.DataError(
+                raise json_files.DataError(
                     f"none of {in_a_row} examples in a row could be used (there are {examples}); the last: {error}"
                 ) from error
             return None
@@ -321,7 +322,7 @@ def _stack_prompt(rows, style, fixed):
     if style.geometry is not None:
         count = max(len(r[1]["segment_bn"]) for r in rows)
         patches = _ceiling(style) if fixed else bucket_patches(count, style.geometry)
-        images = vision.stack([vision.pad(r[1], patches) for r in rows])
+        images = patching.stack([patching.pad(r[1], patches) for r in rows])
     if (length, patches) not in _shapes:
         _shapes.add((length, patches))
         log.info("a new shape of prompts, to be compiled: %d tokens and %d patches", length, patches)

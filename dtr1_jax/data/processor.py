@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from dtr1_jax.data.files import DataError, read_json
-from dtr1_jax.data.vision import Geometry, VideoRule
+from dtr1_jax.data.json_files import DataError, read_json
+from dtr1_jax.data.patches import Geometry, VideoRule
 
 _CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 # What the released checkpoints say; used where a folder has no such file.

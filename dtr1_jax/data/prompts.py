@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from dtr1_jax import types
-from dtr1_jax.data import positions, video, vision, worked
-from dtr1_jax.data import tokens as tokens_lib
-from dtr1_jax.data.media import first_frame
-from dtr1_jax.data.positions import Grid
+from dtr1_jax.data import patches, rotary_positions, video_files, worked_examples
+from dtr1_jax.data import tokenizer as tokenizers
+from dtr1_jax.data.rotary_positions import Grid
+from dtr1_jax.data.visuals import first_frame
 from dtr1_jax.twin import budget, transcript
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin.schema import Answer, Twin
@@ -40,7 +40,7 @@ _MOVING = (
 # before the query in a brief prompt: a question may want either, and its own words do not always tell
 _POINT, _SPEAK = "point: ", "in words: "
 _SEAMS = 4  # tokens that a twin may have more within a prompt than by itself
-_PLACEHOLDER = re.compile("|".join(map(re.escape, (tokens_lib.IMAGE, tokens_lib.VIDEO))))
+_PLACEHOLDER = re.compile("|".join(map(re.escape, (tokenizers.IMAGE, tokenizers.VIDEO))))
 
 
 class PromptError(ValueError):
@@ -63,8 +63,8 @@ class Style:
       frames: pictures of a prompt, at most, where all prompts are padded to one size; of a video its frames.
     """
 
-    tokenizer: tokens_lib.Tokenizer
-    geometry: vision.Geometry | None
+    tokenizer: tokenizers.Tokenizer
+    geometry: patches.Geometry | None
     frame: twin_text.Frame
     words: str
     length: int
@@ -153,7 +153,7 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
     twin = given(example, canvas) if style.constructor == "given" else None
     before = ()
     if style.words == "example":
-        before = worked.turns(example.task, lambda shown, query: _shown(shown) + query)
+        before = worked_examples.turns(example.task, lambda shown, query: _shown(shown) + query)
 
     def written(twin: Twin | None) -> tuple[list[int], list[int | Grid]]:
         text = instruction(example.query, example.task, canvas, style.words, twin, several=len(media) > 1)
@@ -172,15 +172,15 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
             f"{example.uid}: the prompt has {len(ids)} tokens{of}, more than policy.prompt_tokens = {style.length}; "
             f"shorten the query, {less * bool(seen)}or raise policy.prompt_tokens"
         )
-    pictures, place = vision.gather(pieces, style.geometry) if pieces else (None, np.zeros(0, np.int32))
-    position, following = positions.positions(parts)
+    pictures, place = patches.gather(pieces, style.geometry) if pieces else (None, np.zeros(0, np.int32))
+    position, following = rotary_positions.positions(parts)
     slot = np.full(len(ids), -1, np.int32)
     slot[np.concatenate([np.full(part.tokens if isinstance(part, Grid) else part, isinstance(part, Grid))
                          for part in parts])] = place  # fmt: skip
     return _fields(ids, position, slot, following, style), pictures, canvas
 
 
-def _fitted(twin: Twin, excess: int, query: str, tokenizer: tokens_lib.Tokenizer) -> Twin:
+def _fitted(twin: Twin, excess: int, query: str, tokenizer: tokenizers.Tokenizer) -> Twin:
     """The twin, shorter by `excess` tokens at least."""
 
     def count(written: str) -> int:
@@ -202,7 +202,7 @@ def _fields(ids: list[int], position: np.ndarray, slot: np.ndarray, following: i
     }
 
 
-def _pieces(example, media, geometry) -> list[vision.Piece]:
+def _pieces(example, media, geometry) -> list[patches.Piece]:
     if example.media and media:  # a policy that reads text alone sees none of them
         first = first_frame(media)
         if first.shape[:2] != example.image.shape[:2]:
@@ -213,37 +213,37 @@ def _pieces(example, media, geometry) -> list[vision.Piece]:
             )
     try:
         return [
-            vision.video(item, geometry) if isinstance(item, types.Video) else vision.picture(item, geometry)
+            patches.video(item, geometry) if isinstance(item, types.Video) else patches.picture(item, geometry)
             for item in media
         ]
     except ValueError as error:
         raise PromptError(f"{example.uid}: {error}") from None
 
 
-def _chat(text: str, media: Sequence, tokenizer: tokens_lib.Tokenizer, before: Sequence[dict] = ()) -> str:
+def _chat(text: str, media: Sequence, tokenizer: tokenizers.Tokenizer, before: Sequence[dict] = ()) -> str:
     """The user's turn, after the messages `before`, by the tokenizer's own template, which writes one placeholder for
     each of `media`."""
     content = text
     if media:
-        tokens_lib.require_images(tokenizer)
+        tokenizers.require_images(tokenizer)
         content = [{"type": "video" if isinstance(item, types.Video) else "image"} for item in media]
         content.append({"type": "text", "text": text})
     messages = [*before, {"role": "user", "content": content}]
     try:
         chat = tokenizer.hf.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # a template is a program of the checkpoint's
-        raise tokens_lib.TokenizerError(f"{tokenizer.where}: its chat template fails: {error}") from error
-    wanted = [tokens_lib.VIDEO if isinstance(item, types.Video) else tokens_lib.IMAGE for item in media]
+        raise tokenizers.TokenizerError(f"{tokenizer.where}: its chat template fails: {error}") from error
+    wanted = [tokenizers.VIDEO if isinstance(item, types.Video) else tokenizers.IMAGE for item in media]
     found = _PLACEHOLDER.findall(chat)
     if found != wanted:
         missing = next((w for w in wanted if wanted.count(w) > found.count(w)), "order of pictures and videos")
-        raise tokens_lib.TokenizerError(
+        raise tokenizers.TokenizerError(
             f"{tokenizer.where}: the chat template has no {missing} where a picture stands: {chat!r}"
         )
     return chat
 
 
-def _expand(chat: str, media: Sequence, pieces: Sequence[vision.Piece], style: Style) -> tuple[str, list[Grid]]:
+def _expand(chat: str, media: Sequence, pieces: Sequence[patches.Piece], style: Style) -> tuple[str, list[Grid]]:
     """(the chat with one placeholder for each grid of vision tokens; these grids).
 
     A video whose frames are stamped becomes a placeholder for each temporal patch, with its time before it.
@@ -251,18 +251,18 @@ def _expand(chat: str, media: Sequence, pieces: Sequence[vision.Piece], style: S
     geometry, grids, out, last = style.geometry, [], [], 0
     for match, item, piece in zip(_PLACEHOLDER.finditer(chat), media, pieces):
         before, last = chat[last : match.start()], match.end()
-        times, rows, columns = vision.tokens(piece.grid, geometry)
+        times, rows, columns = patches.tokens(piece.grid, geometry)
         if not isinstance(item, types.Video):
             out += [before, match[0]]
             grids.append(Grid(times, rows, columns))
         elif geometry.video.stamped:
-            if not geometry.video.wrapped and before.endswith(tokens_lib.START) and chat.startswith(
-                tokens_lib.STOP, last
+            if not geometry.video.wrapped and before.endswith(tokenizers.START) and chat.startswith(
+                tokenizers.STOP, last
             ):  # fmt: skip
-                before, last = before.removesuffix(tokens_lib.START), last + len(tokens_lib.STOP)
+                before, last = before.removesuffix(tokenizers.START), last + len(tokenizers.STOP)
             out.append(before)
-            for second in video.seconds(item.index, item.fps, geometry.temporal_patch):
-                out.append(f"<{second:.1f} seconds>{tokens_lib.START}{tokens_lib.VIDEO}{tokens_lib.STOP}")
+            for second in video_files.seconds(item.index, item.fps, geometry.temporal_patch):
+                out.append(f"<{second:.1f} seconds>{tokenizers.START}{tokenizers.VIDEO}{tokenizers.STOP}")
             grids += [Grid(1, rows, columns)] * times
         else:
             step = geometry.video.time_scale * (geometry.temporal_patch / item.sampled_fps) or 1.0
@@ -271,7 +271,7 @@ def _expand(chat: str, media: Sequence, pieces: Sequence[vision.Piece], style: S
     return "".join([*out, chat[last:]]), grids
 
 
-def _tokens(chat: str, grids: Sequence[Grid], tokenizer: tokens_lib.Tokenizer) -> tuple[list[int], list[int | Grid]]:
+def _tokens(chat: str, grids: Sequence[Grid], tokenizer: tokenizers.Tokenizer) -> tuple[list[int], list[int | Grid]]:
     """(ids, each placeholder repeated for its grid; the lengths of the texts, and the grids between them)."""
     ids, parts, rest = [], [0], list(grids)
     for token in tokenizer.encode(chat):
@@ -283,8 +283,8 @@ def _tokens(chat: str, grids: Sequence[Grid], tokenizer: tokens_lib.Tokenizer) -
             ids.append(token)
             parts[-1] += 1
     if rest:
-        raise tokens_lib.TokenizerError(
-            f"{tokenizer.where}: {tokens_lib.IMAGE} or {tokens_lib.VIDEO} does not stay one token in {chat!r}; "
+        raise tokenizers.TokenizerError(
+            f"{tokenizer.where}: {tokenizers.IMAGE} or {tokenizers.VIDEO} does not stay one token in {chat!r}; "
             "expected them as special tokens of tokenizer.json"
         )
     return ids, parts
@@ -341,7 +341,7 @@ def exercise(
     ids = style.tokenizer.encode(before)
     if len(ids) > style.length:
         raise PromptError(f"the twin has {len(ids)} tokens, more than policy.prompt_tokens = {style.length}")
-    position, following = positions.positions([len(ids)])
+    position, following = rotary_positions.positions([len(ids)])
     fields = _fields(ids, position, np.full(len(ids), -1, np.int32), following, style)
     rows = []
     for query, thought, found in queries:

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Protocol
 
 from dtr1_jax import config
-from dtr1_jax.data.files import DataError
+from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.mixture import Mixture
 from dtr1_jax.data.readers import coco, davis, easy_vqa, jsonl
 from dtr1_jax.data.twinworld import tasks

@@ -28,7 +28,7 @@ import weights
 
 from configs import seg
 from dtr1_jax import cli, config, train
-from dtr1_jax.data import files
+from dtr1_jax.data import json_files
 from dtr1_jax.data.readers import coco, coco_annotations
 from dtr1_jax.run import interrupt, run_log
 from dtr1_jax.twin import masks
@@ -62,7 +62,7 @@ def lines(part: Path, most: int) -> list[dict]:
         found.append({
             "id": f"{part.stem}/{picture.id}/{i % coco.PER_PICTURE}",
             "image": str(coco_annotations.find(folders, picture.file).resolve()), "query": example.query,
-            "split": "heldout" if files.held_out(picture.id) else "train",
+            "split": "heldout" if json_files.held_out(picture.id) else "train",
             "rle": [rle(o.mask) for o in example.scene if o.id in example.answer_ids], "objects": objects,
         })  # fmt: skip
     return found

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax.data import files, images
-from dtr1_jax.data.files import DataError
+from dtr1_jax.data import image_files, json_files
+from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries.coco_uses import STUFF
 from dtr1_jax.twin import masks
 from dtr1_jax.twin.schema import encodable
@@ -107,7 +107,7 @@ def read(path: Path, share: bool | None = None) -> Annotations:
     Raises:
       DataError: it is not COCO's format, or no picture with a usable annotation is left or found.
     """
-    value = files.read_json(path)
+    value = json_files.read_json(path)
     for name in ("images", "annotations", "categories"):
         if not isinstance(value, dict) or not isinstance(value.get(name), list):
             raise DataError(f'{path}: expected the lists "images", "annotations" and "categories", got no "{name}"')
@@ -118,7 +118,7 @@ def read(path: Path, share: bool | None = None) -> Annotations:
     pictures = tuple(_pictures(value, names, faults))
     if +faults:
         log.warning("%s: left out %s", path, ", ".join(f"{n} {what}" for what, n in (+faults).items()))
-    pictures = tuple(p for p in pictures if share is None or files.held_out(p.id) == share)
+    pictures = tuple(p for p in pictures if share is None or json_files.held_out(p.id) == share)
     if not pictures:
         got = f"{len(value['images'])} pictures and {len(value['annotations'])} annotations, none of them usable here"
         raise DataError(f"{path}: expected pictures with annotations, got {got}; check the file or take another split")
@@ -143,7 +143,7 @@ def load(path: Path, picture: Picture) -> Pixels:
         try:
             mask = _draw(mark.shape, ids, picture.size)
         except ValueError as error:
-            raise images.ImageError(f"{path}: annotation {mark.id} of picture {picture.id}: {error}") from None
+            raise image_files.ImageError(f"{path}: annotation {mark.id} of picture {picture.id}: {error}") from None
         if mask.any():  # it is empty where a polygon is thinner than a pixel
             (crowds if mark.crowd else objects).append((mark.label, mask))
     return Pixels(image, objects, crowds, None if ids is None else ids == 0)
@@ -165,11 +165,11 @@ def _root(path: Path) -> Path:
 
 
 def _load(file: Path, size: tuple[int, int], annotations: str) -> np.ndarray:
-    image = images.load(file)
+    image = image_files.load(file)
     h, w = image.shape[:2]
     if (w, h) != size:
         expected = f"{size[0]} x {size[1]} pixels, as {annotations} says"
-        raise images.ImageError(f"{file}: expected {expected}, got {w} x {h}; take the file that was annotated")
+        raise image_files.ImageError(f"{file}: expected {expected}, got {w} x {h}; take the file that was annotated")
     return image
 
 
@@ -250,18 +250,18 @@ def _polygon(value: Any) -> np.ndarray | None:
     except (ValueError, OverflowError):  # ragged
         return None
     sound = points.dtype.kind in "iuf" and points.ndim == 1 and points.size % 2 == 0
-    return points.astype(float) if sound and (np.abs(points) <= files.MAX_COORDINATE).all() else None
+    return points.astype(float) if sound and (np.abs(points) <= json_files.MAX_COORDINATE).all() else None
 
 
 def _is_picture(value: Any) -> bool:
     if not isinstance(value, dict) or not _is_id(value.get("id")) or not _is_file(value.get("file_name")):
         return False
     sides = value.get("width"), value.get("height")
-    return all(type(side) is int and 0 < side <= images.MAX_PIXELS for side in sides)
+    return all(type(side) is int and 0 < side <= image_files.MAX_PIXELS for side in sides)
 
 
 def _is_category(value: Any) -> bool:
-    return isinstance(value, dict) and _is_id(value.get("id")) and files.is_name(value.get("name"))
+    return isinstance(value, dict) and _is_id(value.get("id")) and json_files.is_name(value.get("name"))
 
 
 def _is_id(value: Any) -> bool:

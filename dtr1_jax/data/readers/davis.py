@@ -25,8 +25,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dtr1_jax.data import files, images, video
-from dtr1_jax.data.files import DataError
+from dtr1_jax.data import image_files, json_files, video_files
+from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import temporal
 from dtr1_jax.data.queries.phrases import FRAMES as SENTENCES
 from dtr1_jax.data.queries.pointing import Query
@@ -122,9 +122,9 @@ def _below(folder: Path) -> Path:
 def _labels(file: Path) -> dict:
     if not file.is_file():
         return {}
-    value = files.read_json(file)
+    value = json_files.read_json(file)
     good = isinstance(value, dict) and all(
-        isinstance(names, dict) and all(key.isdecimal() and files.is_name(name) for key, name in names.items())
+        isinstance(names, dict) and all(key.isdecimal() and json_files.is_name(name) for key, name in names.items())
         for names in value.values()
     )
     if not good:
@@ -133,7 +133,7 @@ def _labels(file: Path) -> dict:
 
 
 def _sequence(folder: Path, annotations: Path, names: Mapping) -> Clip:
-    frames = sorted(file for file in folder.iterdir() if file.suffix.lower() in video.PICTURES and file.is_file())
+    frames = sorted(file for file in folder.iterdir() if file.suffix.lower() in video_files.PICTURES and file.is_file())
     there = [annotations / f"{frame.stem}.png" for frame in frames]
     found = tuple(file if file.is_file() else None for file in there)
     return Clip(folder.name, tuple(frames), found, names.get(folder.name, {}))
@@ -146,14 +146,14 @@ def _rng(*key) -> np.random.Generator:
 
 def _shown(clip: Clip, numbers: Sequence[int]) -> tuple[Video, np.ndarray]:
     """(frames; uint8[T, h, w], the object at each pixel, 0 in frames without a mask). Raises ImageError."""
-    frames = [images.load(clip.frames[i]) for i in numbers]
-    stacked = video.stacked(frames)
+    frames = [image_files.load(clip.frames[i]) for i in numbers]
+    stacked = video_files.stacked(frames)
     owner = np.zeros(stacked.shape[:3], np.uint8)
     for k, i in enumerate(numbers):
         if clip.masks[i] is not None:
             own = _mask(clip.masks[i], *frames[k].shape[:2])
             owner[k] = _fitted(own, *owner.shape[1:])
-    return Video(stacked, np.asarray(numbers, np.int64), video.RATE, len(clip.frames)), owner
+    return Video(stacked, np.asarray(numbers, np.int64), video_files.RATE, len(clip.frames)), owner
 
 
 def _fitted(owner: np.ndarray, h: int, w: int) -> np.ndarray:
@@ -162,12 +162,12 @@ def _fitted(owner: np.ndarray, h: int, w: int) -> np.ndarray:
 
 def _mask(file: Path, h: int, w: int) -> np.ndarray:
     """uint8[h, w], the number of the object at each pixel. Raises ImageError."""
-    found = images.load_bitmap(file)
+    found = image_files.load_bitmap(file)
     found = found.astype(np.uint8)
     if found.shape != (h, w):
         if max(abs(found.shape[0] - h), abs(found.shape[1] - w)) > MISFIT:
             got = f"{found.shape[1]} x {found.shape[0]}"
-            raise images.ImageError(f"{file}: expected a mask of the frame's size, {w} x {h} pixels, got {got}")
+            raise image_files.ImageError(f"{file}: expected a mask of the frame's size, {w} x {h} pixels, got {got}")
         found = _fitted(found, h, w)
     values = np.unique(found[found > 0])
     if values.tolist() == [255]:
@@ -198,7 +198,7 @@ def _dense(clip: Clip, k: int, rng: np.random.Generator, data: Davis) -> Example
     total = len(clip.frames)
     length = total if k == 0 else int(rng.integers(min(total, max(data.frames, total // 2)), total + 1))
     start = int(rng.integers(total - length + 1))
-    numbers = (start + video.spread(length, data.frames)).tolist()
+    numbers = (start + video_files.spread(length, data.frames)).tolist()
     shown, owner = _shown(clip, numbers)
     scene, whole = _instances(clip, owner, data.max_objects)
     query = None  # of a level that changes with k, or else of a low one, or else for what is called by its name
@@ -212,8 +212,8 @@ def _dense(clip: Clip, k: int, rng: np.random.Generator, data: Davis) -> Example
 def _sparse(clip: Clip, k: int, rng: np.random.Generator, data: Davis) -> Example:
     """Query k about a video some of whose frames are annotated: these are shown, and others between them."""
     annotated = [i for i, file in enumerate(clip.masks) if file is not None]
-    numbers = [annotated[i] for i in video.spread(len(annotated), data.frames)]
-    others = [i for i in video.spread(len(clip.frames), data.frames).tolist() if i not in numbers]
+    numbers = [annotated[i] for i in video_files.spread(len(annotated), data.frames)]
+    others = [i for i in video_files.spread(len(clip.frames), data.frames).tolist() if i not in numbers]
     numbers = sorted(numbers + others[: data.frames - len(numbers)])
     shown, owner = _shown(clip, numbers)
     scene, _ = _instances(clip, owner, data.max_objects)
@@ -224,7 +224,7 @@ def _sparse(clip: Clip, k: int, rng: np.random.Generator, data: Davis) -> Exampl
 def _named(clip, k, scene, shown, labelled, whole: bool, rng, data: Davis) -> Example:
     """A query for what is called by one name, or, where not `whole` all of it is known, for one object of that name."""
     if not scene:
-        raise images.ImageError(f"{clip.name}: expected an object in some mask of the clip, got none")
+        raise image_files.ImageError(f"{clip.name}: expected an object in some mask of the clip, got none")
     thing = scene[k % len(scene)]
     same = tuple(item for item in scene if item.label == thing.label)
     if not whole:

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax.data import files, images
-from dtr1_jax.data.files import DataError
+from dtr1_jax.data import image_files, json_files
+from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers.jsonl_fields import is_text
 from dtr1_jax.types import Example, Target
 
@@ -42,7 +42,7 @@ class EasyVqa:
     def __getitem__(self, index: int) -> Example:
         """Example `index`. Raises ImageError where its picture can not be read; IndexError."""
         question, answer, number, k = self.items[index]
-        image = images.load(self.folder / "images" / f"{number}.png")
+        image = image_files.load(self.folder / "images" / f"{number}.png")
         nothing = np.zeros(image.shape[:2], bool), np.zeros((0, 4), np.float32)
         target = Target(*nothing, references=(answer,))
         return Example(f"easy_vqa/{self.split}/{number}/{k}", image, question, "vqa", target)
@@ -53,7 +53,7 @@ def open_folder(root: str, split: str) -> EasyVqa:
     if split not in FOLDERS:
         raise DataError(f"{root}: expected data.*_split {' or '.join(FOLDERS)}, got {split!r}")
     folder = Path(root) / FOLDERS[split]
-    rows = files.read_json(folder / "questions.json")
+    rows = json_files.read_json(folder / "questions.json")
     if not isinstance(rows, list) or not rows or not all(map(_is_row, rows)):
         raise DataError(f"{folder / 'questions.json'}: expected [[question, answer, picture], ...], got something else")
     items = [(question, answer, number, k) for k, (question, answer, number) in enumerate(rows)]

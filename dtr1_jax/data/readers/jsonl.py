@@ -36,8 +36,8 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax.data import files, images
-from dtr1_jax.data.files import DataError
+from dtr1_jax.data import image_files, json_files
+from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import jsonl_video
 from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
     ANSWERS,
@@ -89,19 +89,19 @@ class Jsonl:
         line = self.lines[index]
         if line.video is not None:
             return jsonl_video.example(line, self.max_objects, self.frames)
-        image = images.load(line.image)
+        image = image_files.load(line.image)
         h, w = image.shape[:2]
         try:
             boxes, found = _wanted(line, h, w)
             boxes = np.array(boxes, np.float32).reshape(-1, 4)
             scene = _scene(line.objects, boxes, h, w, self.max_objects)
         except ValueError as error:
-            raise images.ImageError(f"{line.where}: {error}") from None
+            raise image_files.ImageError(f"{line.where}: {error}") from None
         words = line.form == "answers"
         references = tuple(line.wanted) if words else ()
         target = Target(masks.union(found, h, w), boxes, references=references, choices=line.choices)
         answer = None if words else answer_ids(boxes, scene)
-        shown = (image, *map(images.load, line.others)) if line.others else ()
+        shown = (image, *map(image_files.load, line.others)) if line.others else ()
         return Example(line.uid, image, line.query, line.task, target, scene, answer, media=shown)
 
 
@@ -161,7 +161,7 @@ def _line(raw: bytes, where: str, folder: Path, task: str, faults: list[str]) ->
             faults.append(f"{where}: {field}: expected {expected}, got {show(got)}")
 
     try:
-        row = files.parse_json(raw)
+        row = json_files.parse_json(raw)
     except ValueError as error:
         faults.append(f"{where}: expected JSON, got a malformed line: {error}")
         return None
@@ -241,7 +241,7 @@ def _rle_masks(rles: Any, h: int, w: int) -> list[np.ndarray]:
 
 
 def _bitmap(path: Path, h: int, w: int) -> list[np.ndarray]:
-    return [images.load_bitmap(path) != 0]
+    return [image_files.load_bitmap(path) != 0]
 
 
 # form: (check at opening, what it expects, reader of masks)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax.data import files
+from dtr1_jax.data import json_files
 from dtr1_jax.twin.schema import encodable
 from dtr1_jax.types import Instance
 
@@ -72,7 +72,7 @@ def asked(query: str, choices: Sequence[str]) -> str:
 
 def is_box(value: Any) -> bool:
     """Whether it is [x1, y1, x2, y2] with x1 < x2 and y1 < y2."""
-    numbers = isinstance(value, list) and len(value) == 4 and all(map(files.is_number, value))
+    numbers = isinstance(value, list) and len(value) == 4 and all(map(json_files.is_number, value))
     return numbers and value[0] < value[2] and value[1] < value[3]
 
 
@@ -83,7 +83,7 @@ def are_boxes(value: Any) -> bool:
 
 def is_polygon(value: Any) -> bool:
     """Whether it is [x, y, x, y, ...] of at least 3 points."""
-    return isinstance(value, list) and len(value) >= 6 and len(value) % 2 == 0 and all(map(files.is_number, value))
+    return isinstance(value, list) and len(value) >= 6 and len(value) % 2 == 0 and all(map(json_files.is_number, value))
 
 
 def are_polygons(value: Any) -> bool:
@@ -104,10 +104,10 @@ def is_object(value: Any) -> bool:
 
 def is_named(value: Any) -> bool:
     """Whether it has a label and, if any, attributes."""
-    if not isinstance(value, dict) or not files.is_name(value.get("label")):
+    if not isinstance(value, dict) or not json_files.is_name(value.get("label")):
         return False
     words = value.get("attributes", [])
-    return isinstance(words, list) and len(words) <= 16 and all(map(files.is_name, words))
+    return isinstance(words, list) and len(words) <= 16 and all(map(json_files.is_name, words))
 
 
 def unit(box: Sequence[float], h: int, w: int) -> tuple[float, float, float, float]:

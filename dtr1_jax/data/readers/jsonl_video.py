@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax.data import images, video
+from dtr1_jax.data import image_files, video_files
 from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
     ANSWERS,
     Line,
@@ -123,7 +123,7 @@ def example(line: Line, max_objects: int, frames: int = FRAMES) -> Example:
         wanted = [boxes for boxes, _ in found] if line.form == "tracks" else []
         scene = _scene(line.objects, np.array(wanted, np.float32), numbers, h, w, max_objects)
     except ValueError as error:
-        raise images.ImageError(f"{line.where}: {error}") from None
+        raise image_files.ImageError(f"{line.where}: {error}") from None
     if line.form == "answers":
         empty = np.zeros((h, w), bool), np.zeros((0, 4), np.float32)
         nothing = Target(*empty, references=line.wanted, choices=line.choices)
@@ -141,11 +141,11 @@ def example(line: Line, max_objects: int, frames: int = FRAMES) -> Example:
 
 def _clip(line: Line, frames: int) -> Video:
     if line.frames:
-        return video.numbered(line.video, line.frames)
+        return video_files.numbered(line.video, line.frames)
     if line.form in ("tracks", "answers"):
-        return video.evenly(line.video, frames)
+        return video_files.evenly(line.video, frames)
     numbers = sorted(line.wanted)
-    return video.numbered(line.video, [numbers[i] for i in video.spread(len(numbers), frames)])
+    return video_files.numbered(line.video, [numbers[i] for i in video_files.spread(len(numbers), frames)])
 
 
 def _check_time(found: Sequence[Sequence], total: int) -> None:
@@ -186,7 +186,7 @@ def _masks(
     for k in np.flatnonzero(labelled):
         value = line.wanted[numbers[k]]
         if line.form == "masks":
-            read[k] = [images.load_bitmap(value) != 0]
+            read[k] = [image_files.load_bitmap(value) != 0]
         else:
             read[k] = [rle and masks.decode(rle) for rle in (value if isinstance(value, list) else [value])]
     found = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dtr1_jax import types
-from dtr1_jax.data import vision
+from dtr1_jax.data import patches
 from dtr1_jax.data.twinworld import categories
 
 MOST = 9  # objects that are told apart by their id
@@ -20,7 +20,7 @@ CLASSES = (
 COUNTS = tuple(n + 1 for n in CLASSES)  # class 0 of each field: no object
 
 
-def targets(example: types.Example, geometry: vision.Geometry, frames: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def targets(example: types.Example, geometry: patches.Geometry, frames: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """What covers each patch, in merge-block order, frame by frame, and padded to `frames` x `geometry.patches`.
 
     Returns:
@@ -32,7 +32,7 @@ def targets(example: types.Example, geometry: vision.Geometry, frames: int = 1) 
     """
     height, width = example.image.shape[:2]
     film = bool(example.media)
-    seen = vision.resized_video(frames, width, height, geometry) if film else vision.resized(width, height, geometry)
+    seen = patches.resized_video(frames, width, height, geometry) if film else patches.resized(width, height, geometry)
     if seen != (width, height):
         raise ValueError(
             f"{example.uid}: the dense loss needs pictures of the policy's own size, got {width} x {height}"
@@ -56,7 +56,7 @@ def targets(example: types.Example, geometry: vision.Geometry, frames: int = 1) 
     return tuple(np.pad(np.concatenate(rows), [(0, pad), (0, 0)]) for rows in (classes, boxes))
 
 
-def _best(masks: np.ndarray, geometry: vision.Geometry) -> np.ndarray:
+def _best(masks: np.ndarray, geometry: patches.Geometry) -> np.ndarray:
     """int[rows * columns] of bool[M, h, w]: 1 + the object that covers a patch, 0 where none does."""
     p, m = geometry.patch, geometry.merge
     rows, columns = masks.shape[1] // p, masks.shape[2] // p

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dtr1_jax.data import images
-from dtr1_jax.data.files import DataError
+from dtr1_jax.data import image_files
+from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import coco, coco_annotations
 from dtr1_jax.twin import masks
 
@@ -132,7 +132,7 @@ def test_broken_pictures_fail_when_asked_for(tmp_path):
     source = read(root)
     assert source[0].scene
     for index, words in ((4, "2.png"), (8, "3.png"), (12, "expected 40 x 30 .*got 41 x 30")):
-        with pytest.raises(images.ImageError, match=words):
+        with pytest.raises(image_files.ImageError, match=words):
             source[index]
     with pytest.raises(IndexError):
         source[16]
@@ -140,7 +140,7 @@ def test_broken_pictures_fail_when_asked_for(tmp_path):
 
 def test_a_broken_rle_fails_when_asked_for(tmp_path):
     source = read(folder(tmp_path, [note({"size": [30, 40], "counts": [5, 5]}, number=31)]))
-    with pytest.raises(images.ImageError, match=r"annotation 31 .*1200"):
+    with pytest.raises(image_files.ImageError, match=r"annotation 31 .*1200"):
         source[0]
 
 
@@ -240,7 +240,7 @@ def test_any_annotations_are_read_or_refused(tmp_path_factory, changes):
     (root / "annotations" / "instances_train2017.json").write_text(json.dumps(value))
     try:
         example = read(root)[0]
-    except (DataError, images.ImageError):
+    except (DataError, image_files.ImageError):
         return
     assert example.query and example.target.mask.shape == (30, 40)
 

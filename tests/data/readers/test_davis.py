@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtr1_jax.data import images
-from dtr1_jax.data.files import DataError
+from dtr1_jax.data import image_files
+from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import motion
 from dtr1_jax.data.readers import davis
 from dtr1_jax.types import Example
@@ -150,11 +150,11 @@ def test_masks_that_nearly_fit_are_fitted_and_others_refused(tmp_path):
     assert data[0].target.masks.shape == (4, H, W)
     picture(tmp_path / "Annotations" / "a" / "00000.png", np.ones((H, W - 9), np.uint8))
     with pytest.raises(
-        images.ImageError, match=r"00000\.png: expected a mask of the frame's size, 40 x 30 pixels, got 31"
+        image_files.ImageError, match=r"00000\.png: expected a mask of the frame's size, 40 x 30 pixels, got 31"
     ):
         data[0]
     (tmp_path / "JPEGImages" / "a" / "00001.jpg").write_bytes(b"no picture")
-    with pytest.raises(images.ImageError, match=r"00001\.jpg"):
+    with pytest.raises(image_files.ImageError, match=r"00001\.jpg"):
         data[0]
 
 
@@ -170,13 +170,15 @@ def test_frames_of_different_sizes_are_brought_to_the_first_with_their_masks(tmp
     np.testing.assert_array_equal(after.target.masks, before.target.masks)
     np.testing.assert_array_equal(after.target.tracks, before.target.tracks)
     picture(tmp_path / "Annotations" / "a" / "00001.png", owner)  # the mask of the frame as it was
-    with pytest.raises(images.ImageError, match=r"00001\.png: expected a mask of the frame's size, 80 x 90 pixels"):
+    with pytest.raises(
+        image_files.ImageError, match=r"00001\.png: expected a mask of the frame's size, 80 x 90 pixels"
+    ):
         data[0]
 
 
 def test_empty_masks_and_one_frame(tmp_path):
     clip(tmp_path, "none", [None] * 4, frames=4)
-    with pytest.raises(images.ImageError, match="expected an object in some mask"):
+    with pytest.raises(image_files.ImageError, match="expected an object in some mask"):
         opened(tmp_path)[2]
     clip(tmp_path / "one", "goat", RIGHT, frames=1)
     example = opened(tmp_path / "one")[0]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtr1_jax.data import images
-from dtr1_jax.data.files import DataError
+from dtr1_jax.data import image_files
+from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import easy_vqa
 
 ROWS = [["what is the blue shape?", "rectangle", 0], ["is there a circle?", "no", 0], ["what color?", "red", 1]]
@@ -32,7 +32,7 @@ def test_by_hand(root):
     assert (example.uid, example.query, example.task) == ("easy_vqa/heldout/0/1", "is there a circle?", "vqa")
     assert example.target.references == ("no",) and not example.target.mask.any() and not len(example.target.boxes)
     assert example.image.shape == (64, 64, 3) and (example.image[0, 0] == (0, 0, 255)).all() and not example.scene
-    with pytest.raises(images.ImageError, match=r"1\.png: no such file"):
+    with pytest.raises(image_files.ImageError, match=r"1\.png: no such file"):
         source[found[2]]
     with pytest.raises(IndexError):
         source[3]

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dtr1_jax.data import images
-from dtr1_jax.data.files import DataError
+from dtr1_jax.data import image_files
+from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import jsonl
 from dtr1_jax.twin import masks
 
@@ -110,7 +110,7 @@ def test_several_pictures(data):
     assert example.image.shape == (H, W, 3) and [m.shape for m in example.media] == [(H, W, 3), (7, 5, 3)]
     np.testing.assert_array_equal(example.target.mask, LEFT)
     assert data(line(image=["a.png"], boxes=[]))[0].media == ()
-    with pytest.raises(images.ImageError, match=r"no\.png"):
+    with pytest.raises(image_files.ImageError, match=r"no\.png"):
         data(line(image=["a.png", "no.png"], boxes=[]))[0]
 
 
@@ -241,7 +241,7 @@ def test_no_lines_and_no_file(data, tmp_path):
 def test_what_only_the_picture_shows_fails_when_asked_for(data, fields, message):
     Image.new("L", (3, 3)).save(data.folder / "small.png")
     source = data(line(**fields))
-    with pytest.raises(images.ImageError, match=message):
+    with pytest.raises(image_files.ImageError, match=message):
         source[0]
 
 
@@ -263,6 +263,6 @@ def test_any_line_is_read_or_refused(tmp_path_factory, fields):
     file.write_text(json.dumps(line(boxes=[]) | fields))
     try:
         example = jsonl.open_file(str(file), "train", "segmentation", max_objects=7)[0]
-    except (DataError, images.ImageError):
+    except (DataError, image_files.ImageError):
         return
     assert example.target.mask.shape == (H, W)

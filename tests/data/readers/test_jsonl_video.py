@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dtr1_jax.data import images
-from dtr1_jax.data.files import DataError
+from dtr1_jax.data import image_files
+from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import jsonl, jsonl_video
 from dtr1_jax.twin import masks
 
@@ -183,7 +183,7 @@ def test_faults_of_lines_are_named(data, row, fault):
 )  # fmt: skip
 def test_faults_of_files_cost_one_example(data, row, fault):
     Image.new("L", (3, 4)).save(data.folder / "small.png")
-    with pytest.raises(images.ImageError) as error:
+    with pytest.raises(image_files.ImageError) as error:
         data(row)[0]
     assert fault in str(error.value)
 

@@ -6,17 +6,17 @@ import itertools
 import numpy as np
 import pytest
 
-from dtr1_jax.data import vision
+from dtr1_jax.data import patches
 from dtr1_jax.data.twinworld import categories, patch_targets, picture_examples, tasks
 
-GEOMETRY = vision.Geometry(8, 1, 2, 12, 96 * 96)
+GEOMETRY = patches.Geometry(8, 1, 2, 12, 96 * 96)
 
 
 @pytest.mark.parametrize("index", range(4))
 def test_against_a_loop(index):
     example = picture_examples.example(0, "train", index, min_objects=5, max_objects=7)
     classes, boxes = patch_targets.targets(example, GEOMETRY)
-    places = vision.patches(example.image, GEOMETRY)[0]["position_bn2"]
+    places = patches.patches(example.image, GEOMETRY)[0]["position_bn2"]
     assert classes.shape == (144, 6)
     assert boxes.shape == (144, 4)
     for (row, column), got, box in zip(places, classes, boxes):
@@ -39,7 +39,7 @@ def test_against_a_loop(index):
 
 
 def test_each_frame_of_a_video_has_targets_of_its_own():
-    film = dataclasses.replace(GEOMETRY, video=vision.VideoRule(96 * 96, 96 * 96))
+    film = dataclasses.replace(GEOMETRY, video=patches.VideoRule(96 * 96, 96 * 96))
     example = tasks.example("vqa", 0, "train", 3, video=True, frames=4, min_objects=3, max_objects=3)
     classes, boxes = patch_targets.targets(example, film, 5)
     assert classes.shape == (5 * 144, 6) and boxes.shape == (5 * 144, 4)
@@ -51,7 +51,7 @@ def test_each_frame_of_a_video_has_targets_of_its_own():
         for got, expected in zip((classes, boxes), patch_targets.targets(still, GEOMETRY)):
             np.testing.assert_array_equal(got[144 * frame : 144 * frame + 144], expected)
     assert not classes[4 * 144 :].any() and not boxes[4 * 144 :].any()
-    order = vision.gather([vision.video(example.media[0], film)], film)[0]["segment_bn"]
+    order = patches.gather([patches.video(example.media[0], film)], film)[0]["segment_bn"]
     assert (order == np.arange(4).repeat(144) + 1).all()
     with pytest.raises(ValueError, match="patches of 1 frame, got 2"):
         patch_targets.targets(example, dataclasses.replace(film, temporal_patch=2), 4)
@@ -59,10 +59,10 @@ def test_each_frame_of_a_video_has_targets_of_its_own():
 
 def test_padding_is_no_object():
     example = picture_examples.example(0, "train", 0, size=96)
-    wide = vision.Geometry(8, 1, 2, 12, 96 * 96 + 255)  # 36 tokens all the same, so nothing to pad
+    wide = patches.Geometry(8, 1, 2, 12, 96 * 96 + 255)  # 36 tokens all the same, so nothing to pad
     np.testing.assert_array_equal(patch_targets.targets(example, wide)[0], patch_targets.targets(example, GEOMETRY)[0])
-    roomy = vision.Geometry(8, 1, 2, 12, 96 * 112, rule="smart")
-    assert vision.resized(96, 96, roomy) == (96, 96)
+    roomy = patches.Geometry(8, 1, 2, 12, 96 * 112, rule="smart")
+    assert patches.resized(96, 96, roomy) == (96, 96)
     classes, boxes = patch_targets.targets(example, roomy)
     assert classes.shape == (168, 6)
     np.testing.assert_array_equal(classes[:144], patch_targets.targets(example, GEOMETRY)[0])
@@ -73,7 +73,7 @@ def test_padding_is_no_object():
 def test_pictures_that_would_be_resized_are_refused():
     example = picture_examples.example(0, "train", 0)
     with pytest.raises(ValueError, match=r"twinworld/train/0/0: the dense loss needs pictures .* got 96 x 96"):
-        patch_targets.targets(example, vision.Geometry(8, 1, 2, 12, 64 * 64))
+        patch_targets.targets(example, patches.Geometry(8, 1, 2, 12, 64 * 64))
 
 
 def test_every_class_has_a_place():

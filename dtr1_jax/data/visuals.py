@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dtr1_jax.data import images, video
-from dtr1_jax.data.vision import Geometry
+from dtr1_jax.data import image_files, video_files
+from dtr1_jax.data.patches import Geometry
 from dtr1_jax.types import Video
 
 # The suffixes of Pillow's pictures: what has none of these may be a video. A GIF counts as its first picture.
 _PICTURES = frozenset(Image.registered_extensions())
 
 
-def load(path: str | os.PathLike, geometry: Geometry | None, *, fps: float = video.RATE) -> np.ndarray | Video:
+def load(path: str | os.PathLike, geometry: Geometry | None, *, fps: float = video_files.RATE) -> np.ndarray | Video:
     """A picture uint8[h, w, 3], or a Video of the frames that the policy samples.
 
     Args:
@@ -29,12 +29,12 @@ def load(path: str | os.PathLike, geometry: Geometry | None, *, fps: float = vid
     """
     file = Path(path)
     if not file.is_dir() and (not file.is_file() or file.suffix.lower() in _PICTURES or not file.suffix):
-        return images.load(file)
+        return image_files.load(file)
     if geometry is None or geometry.video is None:
-        raise images.ImageError(
+        raise image_files.ImageError(
             f"{file}: expected a picture file, got what may be a video, which this policy does not take; name a picture"
         )
-    return video.load(file, geometry.video, geometry.temporal_patch, fps=fps)
+    return video_files.load(file, geometry.video, geometry.temporal_patch, fps=fps)
 
 
 def first_frame(shown: Sequence[np.ndarray | Video]) -> np.ndarray:

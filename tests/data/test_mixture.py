@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from configs import default
 from dtr1_jax import bundle, config, types
-from dtr1_jax.data import mixture, pipeline, prompts, sources, tokens, vision
+from dtr1_jax.data import mixture, patches, pipeline, prompts, sources, tokenizer
 from dtr1_jax.twin.text import Frame
 
 STYLE = prompts.Style(
-    tokens.load(bundle.ASSETS / "tiny"), vision.Geometry(8, 1, 2, 12, 32 * 32), Frame.PIXEL, "brief", 64
+    tokenizer.load(bundle.ASSETS / "tiny"), patches.Geometry(8, 1, 2, 12, 32 * 32), Frame.PIXEL, "brief", 64
 )
 WEIGHTS = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=8).map(tuple)
 

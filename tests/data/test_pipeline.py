@@ -12,11 +12,11 @@ import pytest
 from absl import flags
 
 from dtr1_jax import bundle, types
-from dtr1_jax.data import files, images, pipeline, prompts, tokens, vision
+from dtr1_jax.data import image_files, json_files, patches, pipeline, prompts, tokenizer
 from dtr1_jax.twin.text import Frame
 
-SMALL = vision.Geometry(8, 1, 2, 12, 32 * 32)
-STYLE = prompts.Style(tokens.load(bundle.ASSETS / "tiny"), SMALL, Frame.PIXEL, "brief", 64)
+SMALL = patches.Geometry(8, 1, 2, 12, 32 * 32)
+STYLE = prompts.Style(tokenizer.load(bundle.ASSETS / "tiny"), SMALL, Frame.PIXEL, "brief", 64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Source:
 
     def __getitem__(self, index):
         if index in self.broken:
-            raise images.ImageError(f"photo{index}.jpg: the picture is corrupt")
+            raise image_files.ImageError(f"photo{index}.jpg: the picture is corrupt")
         target = types.Target(np.zeros((20, 30), bool), np.zeros((0, 4), np.float32))
         query = "very " * 200 * (index in self.long) + f"number {index}"
         return types.Example(str(index), np.full((20, 30, 3), index, np.uint8), query, "segmentation", target)
@@ -61,7 +61,7 @@ def test_a_batch_holds_what_the_prompt_says():
         fields, pictures, canvas = prompts.prompt(example, STYLE)
         assert batch.canvases[row] == canvas
         same({name: getattr(batch.prompt, name)[row] for name in fields}, fields)
-        padded = vision.pad(pictures, SMALL.patches)
+        padded = patches.pad(pictures, SMALL.patches)
         assert padded.pop("window_bn") is batch.prompt.images.window_bn is None
         same({name: getattr(batch.prompt.images, name)[row] for name in padded}, padded)
     assert batch.prompt.token_bp.shape == (4, STYLE.length)
@@ -85,7 +85,7 @@ def test_lengths_are_few(most):
 
 
 def test_counts_of_patches_are_few():
-    one = vision.Geometry(14, 2, 2, 0, 28 * 28 * 1000, rule="smart")  # a picture has at most 4000 patches
+    one = patches.Geometry(14, 2, 2, 0, 28 * 28 * 1000, rule="smart")  # a picture has at most 4000 patches
     sizes = [pipeline.bucket_patches(count, one) for count in range(4, 20_001, 4)]
     assert all(size >= count and size % 4 == 0 for size, count in zip(sizes, range(4, 20_001, 4)))
     assert sorted(set(sizes)) == [
@@ -106,7 +106,7 @@ def test_counts_of_patches_are_few():
         24576,
     ]
     assert pipeline.bucket_patches(4, SMALL) == pipeline.bucket_patches(16, SMALL) == SMALL.patches == 16
-    threes = vision.Geometry(8, 1, 3, 12, 24 * 24 * 1000, rule="smart")
+    threes = patches.Geometry(8, 1, 3, 12, 24 * 24 * 1000, rule="smart")
     assert pipeline.bucket_patches(200, threes) == 261  # whole tokens
 
 
@@ -126,7 +126,7 @@ class Sizes:
 
 
 LARGE = dataclasses.replace(
-    STYLE, geometry=vision.Geometry(8, 1, 2, 12, 320 * 320, rule="smart"), length=1024
+    STYLE, geometry=patches.Geometry(8, 1, 2, 12, 320 * 320, rule="smart"), length=1024
 )  # pictures of 16, 144 and 400 vision tokens
 
 
@@ -246,7 +246,7 @@ def test_a_worker_process_gives_the_same_and_resumes(parsed_flags):
 @pytest.mark.slow
 def test_all_broken_ends_in_a_worker_process_too(parsed_flags):
     data = iter(pipeline.queries(Source(3, broken=(0, 1, 2)), STYLE, 2, seed=0, workers=1))
-    with pytest.raises(files.DataError, match="none of 30 examples in a row could be used"):
+    with pytest.raises(json_files.DataError, match="none of 30 examples in a row could be used"):
         next(data)
 
 
@@ -278,7 +278,7 @@ def test_skipped_travels_to_processes():
 def test_all_broken_is_an_error_and_not_silence(size, count):
     source = Source(size, broken=range(size))
     with pytest.raises(
-        files.DataError, match=rf"none of {count} examples in a row .* {size}\); the last: photo.*corrupt"
+        json_files.DataError, match=rf"none of {count} examples in a row .* {size}\); the last: photo.*corrupt"
     ):
         next(iter(pipeline.queries(source, STYLE, 2, seed=0)))
 
@@ -289,7 +289,7 @@ def test_one_good_example_is_enough():
 
 
 def test_too_long_prompts_alone_are_an_error():
-    with pytest.raises(files.DataError, match=r"raise policy\.prompt_tokens"):
+    with pytest.raises(json_files.DataError, match=r"raise policy\.prompt_tokens"):
         next(iter(pipeline.queries(Source(5), dataclasses.replace(STYLE, length=3), 2, seed=0)))
 
 
@@ -303,7 +303,7 @@ def test_other_errors_are_not_swallowed():
 
 
 def test_empty_source():
-    with pytest.raises(files.DataError, match=r"no examples in Source\(size=0"):
+    with pytest.raises(json_files.DataError, match=r"no examples in Source\(size=0"):
         pipeline.queries(Source(0), STYLE, 2, seed=0)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtr1_jax.data import images
-from dtr1_jax.data.images import ImageError, load, load_bitmap
+from dtr1_jax.data import image_files
+from dtr1_jax.data.image_files import ImageError, load, load_bitmap
 
 # Four colours that no conversion may move: red, green / blue, white, in blocks of 16 so that JPEG keeps them.
 QUARTERS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
@@ -273,4 +273,4 @@ def test_bitmaps(tmp_path):
 
 
 def test_limit_is_stated_once():
-    assert images.MAX_PIXELS == 10_000 * 10_000
+    assert image_files.MAX_PIXELS == 10_000 * 10_000

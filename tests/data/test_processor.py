@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dtr1_jax.data import processor
-from dtr1_jax.data.files import DataError
+from dtr1_jax.data.json_files import DataError
 
 # As the released checkpoints have them, without what is of no use here.
 QWEN2_5 = {

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtr1_jax.data.positions import Grid, positions
+from dtr1_jax.data.rotary_positions import Grid, positions
 
-MADE = json.loads((pathlib.Path(__file__).parent / "fixtures" / "processors.json").read_text("utf-8"))
+MADE = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
 
 
 def parts(family, name):

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtr1_jax.data import geometry
+from dtr1_jax.data import patch_layout
 
 GRIDS = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)), max_size=4)
 
 
 def test_without_windows_the_order_is_the_reading_order():
     """Two frames of 2 x 4 patches: tokens from left to right, in each its patches row by row."""
-    laid = geometry.layout([(2, 2, 4)], merge=2, side=3, patches=20)
+    laid = patch_layout.layout([(2, 2, 4)], merge=2, side=3, patches=20)
     np.testing.assert_array_equal(laid.order, np.arange(16))
     np.testing.assert_array_equal(laid.place, np.arange(4))
     frame = [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2], [0, 3], [1, 2], [1, 3]]
@@ -23,7 +23,7 @@ def test_without_windows_the_order_is_the_reading_order():
 
 def test_windows_with_an_uneven_edge():
     """3 x 3 tokens in windows of 2 x 2: four windows of 4, 2, 2 and 1 tokens."""
-    laid = geometry.layout([(1, 3, 3)], merge=1, window=2)
+    laid = patch_layout.layout([(1, 3, 3)], merge=1, window=2)
     np.testing.assert_array_equal(laid.order, [0, 1, 3, 4, 2, 5, 6, 7, 8])
     np.testing.assert_array_equal(laid.place, [0, 1, 4, 2, 3, 5, 6, 7, 8])
     np.testing.assert_array_equal(laid.fields["window_bn"], [1, 1, 1, 1, 2, 2, 3, 3, 4])
@@ -32,7 +32,7 @@ def test_windows_with_an_uneven_edge():
 
 
 def test_windows_of_two_frames_and_of_the_next_picture_differ():
-    laid = geometry.layout([(2, 2, 4), (1, 2, 2)], merge=2, window=1, patches=24)
+    laid = patch_layout.layout([(2, 2, 4), (1, 2, 2)], merge=2, window=1, patches=24)
     np.testing.assert_array_equal(laid.fields["window_bn"], np.repeat([1, 2, 3, 4, 5, 0], 4))
     np.testing.assert_array_equal(laid.fields["segment_bn"], np.repeat([1, 1, 2, 2, 3, 0], 4))
 
@@ -41,8 +41,8 @@ def test_windows_of_two_frames_and_of_the_next_picture_differ():
 @given(GRIDS, st.integers(1, 3), st.integers(0, 4))
 def test_layout_moves_whole_tokens_inside_their_frame(tokens, merge, window):
     grids = [(t, h * merge, w * merge) for t, h, w in tokens]
-    laid = geometry.layout(grids, merge=merge, side=2, window=window)
-    plain = geometry.layout(grids, merge=merge, side=2)
+    laid = patch_layout.layout(grids, merge=merge, side=2, window=window)
+    plain = patch_layout.layout(grids, merge=merge, side=2)
     total = sum(t * h * w for t, h, w in grids)
     assert sorted(laid.order) == list(range(total))
     blocks = laid.order.reshape(-1, merge**2)
@@ -64,7 +64,7 @@ def test_position_table_is_stretched_over_the_grid(side):
     """A table that holds its own row and column gives, at each patch, the place between the first and the last."""
     table = np.stack(np.divmod(np.arange(side**2), side), -1)
     for rows, columns in ((1, 1), (1, 5), (4, 9), (7, 7)):
-        index, weight = geometry.corners(rows, columns, side)
+        index, weight = patch_layout.corners(rows, columns, side)
         got = (table[index] * weight[..., None]).sum(2)
         for axis, count in ((0, rows), (1, columns)):
             wanted = np.arange(count) * (side - 1) / max(count - 1, 1)
@@ -82,10 +82,10 @@ def test_position_table_is_stretched_over_the_grid(side):
 )
 def test_what_does_not_fit_is_refused(grids, room, message):
     with pytest.raises(ValueError, match=message):
-        geometry.layout(grids, merge=2, patches=room)
+        patch_layout.layout(grids, merge=2, patches=room)
 
 
 def test_no_pictures_is_all_padding():
-    laid = geometry.layout([], merge=2, side=3, window=2, patches=8)
+    laid = patch_layout.layout([], merge=2, side=3, window=2, patches=8)
     assert not any(laid.fields[n].any() for n in laid.fields)
     assert laid.fields["position_bn2"].shape == (8, 2) and len(laid.order) == len(laid.place) == 0

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtr1_jax import bundle, types
-from dtr1_jax.data import positions, prompts, tokens, vision
+from dtr1_jax.data import patches, prompts, rotary_positions, tokenizer
 from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer
 from dtr1_jax.twin.text import Canvas, Frame
 
-MADE = json.loads((pathlib.Path(__file__).parent / "fixtures" / "processors.json").read_text("utf-8"))
-T = tokens.load(bundle.ASSETS / "tiny")
-STYLE = prompts.Style(T, vision.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96)
+MADE = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
+T = tokenizer.load(bundle.ASSETS / "tiny")
+STYLE = prompts.Style(T, patches.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96)
 WIDE = dataclasses.replace(STYLE, geometry=dataclasses.replace(STYLE.geometry, rule="smart"))  # keeps the shape
 SCENE = picture_examples.example(0, "train", 0)
 
@@ -49,7 +49,7 @@ def test_fields_of_a_prompt():
     np.testing.assert_array_equal(fields["mask_bp"], [True] * len(ids) + [False] * (96 - len(ids)))
     slots = [-1] * len(start) + list(range(count)) + [-1] * (96 - len(start) - count)
     np.testing.assert_array_equal(fields["slot_bp"], slots)
-    position, following = positions.positions([len(start), positions.Grid(1, 4, 8), len(T.encode(rest))])
+    position, following = rotary_positions.positions([len(start), rotary_positions.Grid(1, 4, 8), len(T.encode(rest))])
     np.testing.assert_array_equal(fields["position_bp3"][: len(ids)], position)
     assert not fields["position_bp3"][len(ids) :].any()
     assert fields["next_b"] == following == len(start) + 8 + len(T.encode(rest))
@@ -118,10 +118,10 @@ def test_a_blank_query(query):
 
 
 def test_a_template_without_a_place_for_the_picture():
-    hf = tokens.load(bundle.ASSETS / "tiny").hf
+    hf = tokenizer.load(bundle.ASSETS / "tiny").hf
     hf.chat_template = "{% for m in messages %}hello{% endfor %}"
     style = dataclasses.replace(STYLE, tokenizer=dataclasses.replace(T, hf=hf))
-    with pytest.raises(tokens.TokenizerError, match=r"no <\|image_pad\|> where a picture stands: 'hello'"):
+    with pytest.raises(tokenizer.TokenizerError, match=r"no <\|image_pad\|> where a picture stands: 'hello'"):
         prompts.prompt(picture(96, 96), style)
 
 
@@ -251,7 +251,7 @@ def test_prompts_as_transformers(family, name):
         fields["slot_bp"] >= 0, np.isin(fields["token_bp"], [T.image, T.video]) & (fields["mask_bp"])
     )
     assert pictures["segment_bn"].max() == grids[:, 0].sum()
-    shown = vision.video if isinstance(media[0], types.Video) else vision.picture
+    shown = patches.video if isinstance(media[0], types.Video) else patches.picture
     assert canvas.size == shown(media[0], style.geometry).size
 
 
@@ -306,7 +306,7 @@ def test_boxes_come_back_after_a_change_of_max_pixels(family):
         style = prompts.Style(processors.tokenizer(family), geometry, frame, "brief", 1000)
         example = dataclasses.replace(picture(613, 419), image=image)
         _, _, canvas = prompts.prompt(example, style)
-        assert canvas.size == vision.resized(613, 419, geometry)
+        assert canvas.size == patches.resized(613, 419, geometry)
         written = [twin_text.from_unit(box, canvas) for box in boxes]
         back = np.array([twin_text.to_unit(box, canvas) for box in written])
         np.testing.assert_allclose(back, boxes, atol=1.01 / min(canvas.limit))
@@ -358,16 +358,16 @@ def test_boxes_are_no_answer_about_a_video():
 
 def test_a_tokenizer_without_places_for_pictures():
     style, example = shows("qwen2_5_vl", processors.picture(90, 40))
-    hf = tokens.load(bundle.ASSETS / "tiny").hf
+    hf = tokenizer.load(bundle.ASSETS / "tiny").hf
     hf.chat_template = "{{ raise_exception('only text') }}"
-    broken = dataclasses.replace(style, tokenizer=tokens.wrap(hf, "some/folder"))
-    with pytest.raises(tokens.TokenizerError, match="some/folder: its chat template fails: only text"):
+    broken = dataclasses.replace(style, tokenizer=tokenizer.wrap(hf, "some/folder"))
+    with pytest.raises(tokenizer.TokenizerError, match="some/folder: its chat template fails: only text"):
         prompts.prompt(example, broken)
-    hf = tokens.load(bundle.ASSETS / "tiny").hf
+    hf = tokenizer.load(bundle.ASSETS / "tiny").hf
     hf.chat_template = processors.TEMPLATES["qwen2_5_vl"].replace("<|video_pad|>", "")
     style, example = shows("qwen2_5_vl", processors.clip(2, 40, 40))
-    with pytest.raises(tokens.TokenizerError, match=r"has no <\|video_pad\|> where a picture stands"):
-        prompts.prompt(example, dataclasses.replace(style, tokenizer=tokens.wrap(hf, "x")))
+    with pytest.raises(tokenizer.TokenizerError, match=r"has no <\|video_pad\|> where a picture stands"):
+        prompts.prompt(example, dataclasses.replace(style, tokenizer=tokenizer.wrap(hf, "x")))
 
 
 @pytest.mark.parametrize("words", ["brief", "full"])

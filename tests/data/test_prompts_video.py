@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax import bundle
-from dtr1_jax.data import prompts, tokens
+from dtr1_jax.data import prompts, tokenizer
 from dtr1_jax.data.twinworld import tasks
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
@@ -14,7 +14,7 @@ from dtr1_jax.twin.schema import Answer
 from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.types import TASKS
 
-T = tokens.load(bundle.ASSETS / "tiny")
+T = tokenizer.load(bundle.ASSETS / "tiny")
 GIVEN = prompts.Style(T, None, Frame.NORM1000, "brief", 1500, "given")
 
 

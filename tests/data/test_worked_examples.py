@@ -6,21 +6,21 @@ import pytest
 
 from configs import default
 from dtr1_jax import bundle, config, types
-from dtr1_jax.data import prompts, tokens, worked
+from dtr1_jax.data import prompts, tokenizer, worked_examples
 from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.text import Canvas, Frame
 
-T = tokens.load(bundle.ASSETS / "tiny")
+T = tokenizer.load(bundle.ASSETS / "tiny")
 SCENE = picture_examples.example(0, "train", 3, size=96, min_objects=2, max_objects=3)
 STYLE = prompts.Style(T, None, Frame.NORM1000, "example", 1500, "given")
 
 
 @pytest.mark.parametrize("task", types.TASKS)
 def test_each_example_is_sound(task):
-    replies = [m["content"] for m in worked.turns(task, lambda twin, asked: asked) if m["role"] == "assistant"]
-    for (twin, query, thought, answer), reply in zip(worked.EXAMPLES[task], replies, strict=True):
+    replies = [m["content"] for m in worked_examples.turns(task, lambda twin, asked: asked) if m["role"] == "assistant"]
+    for (twin, query, thought, answer), reply in zip(worked_examples.EXAMPLES[task], replies, strict=True):
         canvas = Canvas(Frame.NORM1000, twin.size)
         text = transcript.compose(twin, thought, answer)
         assert transcript.parse(text, task=task, canvas=canvas).sound
@@ -29,7 +29,7 @@ def test_each_example_is_sound(task):
 
 
 def test_answers_of_the_examples_are_right():
-    (pets, _, _, largest), (street, _, _, wheels) = worked.EXAMPLES["segmentation"]
+    (pets, _, _, largest), (street, _, _, wheels) = worked_examples.EXAMPLES["segmentation"]
     areas = {o.id: (o.box[2] - o.box[0]) * (o.box[3] - o.box[1]) for o in pets.objects}
     assert largest.objects == (max(areas, key=areas.get),)
     assert [o.label for o in street.objects if o.id in wheels.objects] == ["car"]
@@ -46,7 +46,7 @@ def test_they_stand_before_the_query(task):
     turn = shown + example.query
     assert turn in alone.replace("in words: ", "").replace("point: ", "") and text.count(turn) == 1
     places = [text.index(turn)]
-    turns = worked.turns(task, lambda twin, query: f"<twin>{twin_text.dumps_twin(twin)}</twin>\n{query}")
+    turns = worked_examples.turns(task, lambda twin, query: f"<twin>{twin_text.dumps_twin(twin)}</twin>\n{query}")
     for message in reversed(turns):
         assert text.count(message["content"]) == 1
         places.append(text.index(message["content"]))

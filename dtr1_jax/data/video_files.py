@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dtr1_jax.data import images
-from dtr1_jax.data.images import ImageError
-from dtr1_jax.data.vision import VideoRule
+from dtr1_jax.data import image_files
+from dtr1_jax.data.image_files import ImageError
+from dtr1_jax.data.patches import VideoRule
 from dtr1_jax.types import Video
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # what counts as a frame of a folder
@@ -118,9 +118,9 @@ def seconds(index: Sequence[int], fps: float, temporal_patch: int) -> list[float
 def _folder(path: Path, choose: Callable[[int, float], np.ndarray], fps: float) -> Video:
     names = frames_of(path)
     index = choose(len(names), fps)
-    first = images.load(names[index[0]])
+    first = image_files.load(names[index[0]])
     _check_size(path, len(index), *first.shape[1::-1])
-    return Video(stacked([first, *(images.load(names[i]) for i in index[1:])]), index, fps, len(names))
+    return Video(stacked([first, *(image_files.load(names[i]) for i in index[1:])]), index, fps, len(names))
 
 
 def _check_size(path: Path, count: int, w: int, h: int) -> None:

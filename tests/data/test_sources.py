@@ -9,7 +9,7 @@ from PIL import Image
 from configs import default
 from dtr1_jax import config
 from dtr1_jax.data import sources
-from dtr1_jax.data.files import held_out
+from dtr1_jax.data.json_files import held_out
 from dtr1_jax.types import Example
 
 DATA = config.from_configdict(default.get_config()).data

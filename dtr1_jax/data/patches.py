@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from dtr1_jax import types
-from dtr1_jax.data import geometry as layouts
+from dtr1_jax.data import patch_layout
 
 RATIO = 200  # Qwen's processors take no picture that is longer than so many times its other side
 
@@ -193,7 +193,7 @@ def gather(pieces: Sequence[Piece], geometry: Geometry, count: int | None = None
       (fields of types.Images without the batch axis, padded to `count` patches where it is given; int[m], for each
       vision token in the order of the pieces: where it stands among the tokens of these patches).
     """
-    layout = layouts.layout(
+    layout = patch_layout.layout(
         [p.grid for p in pieces], merge=geometry.merge, side=geometry.side, window=geometry.window, patches=count
     )
     patch_nc = pieces[0].patch_nc if len(pieces) == 1 else np.concatenate([p.patch_nc for p in pieces])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax import bundle, types
-from dtr1_jax.data import files, pipeline, prompts, tokens, vision
+from dtr1_jax.data import json_files, patches, pipeline, prompts, tokenizer
 from dtr1_jax.data.queries import motion
 from dtr1_jax.data.twinworld import patch_targets, picture_examples, practice
 from dtr1_jax.twin import text as twin_text
@@ -16,7 +16,7 @@ from dtr1_jax.twin.schema import Answer
 from dtr1_jax.twin.text import Canvas, Frame
 
 SCENES = prompts.Style(
-    tokens.load(bundle.ASSETS / "tiny"), vision.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96
+    tokenizer.load(bundle.ASSETS / "tiny"), patches.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96
 )
 
 
@@ -71,7 +71,7 @@ def test_segmentation_alone_is_what_it_was():
 
 @pytest.mark.parametrize("frames", [0, 4])
 def test_all_tasks_are_interleaved(frames):
-    geometry = dataclasses.replace(SCENES.geometry, video=vision.VideoRule(96 * 96, 96 * 96, stamped=False))
+    geometry = dataclasses.replace(SCENES.geometry, video=patches.VideoRule(96 * 96, 96 * 96, stamped=False))
     style, tasks = dataclasses.replace(SCENES, geometry=geometry, length=224), dict.fromkeys(types.TASKS, 1.0)
     options = {"seed": 0, "objects": lambda index: 2, "tasks": tasks, "frames": frames}
     data = pipeline.demonstrations(style, 4, length=320, size=96, direct=0.5, **options)
@@ -181,5 +181,5 @@ def test_long_transcripts_are_left_out():
 
 def test_no_room_for_any_transcript(monkeypatch):
     monkeypatch.setattr(pipeline, "PATIENCE", 20)
-    with pytest.raises(files.DataError, match=r"none of 20 examples in a row .* more than the 5 it may have"):
+    with pytest.raises(json_files.DataError, match=r"none of 20 examples in a row .* more than the 5 it may have"):
         next(demonstrations(length=5))
