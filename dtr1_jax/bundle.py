@@ -72,8 +72,8 @@ def load(config: Config) -> Bundle:
         image = (opened.config if opened else {}).get("image_token_id", tokenizer.image)
         if image != tokenizer.image:
             raise tokenizers.TokenizerError(
-                f"{tokenizer.where}: {tokenizers.IMAGE} has the id {tokenizer.image}, but config.json says image_token_id"
-                f" = {image}; tokenizer and weights are of different checkpoints"
+                f"{tokenizer.where}: {tokenizers.IMAGE} has the id {tokenizer.image}, but config.json says"
+                f" image_token_id = {image}; tokenizer and weights are of different checkpoints"
             )
     geometry = _geometry(config, where, opened, shape)
     style = prompts.Style(
