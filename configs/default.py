@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 
 
 def get_config(policy: str = "tiny") -> ConfigDict:
-    """All settings for `policy`: tiny, a name in dtr1_jax.models.named.CONFIGS, or auto (the sizes of its files)."""
+    """All settings for `policy`: tiny, a name in dtr1_jax.models.published.CONFIGS, or auto (the sizes of its
+    files)."""
     c = ConfigDict()
     c.seed = 0  # root of all randomness; everything else is folded in from it
 
@@ -36,7 +37,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data.workers = 0  # processes that prepare batches; 0 = a thread of this process
 
     c.policy = ConfigDict()
-    c.policy.name = policy  # sizes and defaults, see dtr1_jax/models/named.py; auto = the sizes of the files
+    c.policy.name = policy  # sizes and defaults, see dtr1_jax/models/published.py; auto = the sizes of the files
     # a Hugging Face folder or hub id (org/name or org/name@revision), a .gguf file, or a file of ours (.safetensors, or
     # the folder of policy.safetensors); "" = what is shipped with the policy
     c.policy.path = ""

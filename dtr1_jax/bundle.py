@@ -15,7 +15,8 @@ from dtr1_jax import mesh
 from dtr1_jax.config import Config, ConfigError, Policy
 from dtr1_jax.data import patches, processor, prompts, sources
 from dtr1_jax.data import tokenizer as tokenizers
-from dtr1_jax.models import gguf, int8, loading, named, policy, spec, stored, weights
+from dtr1_jax.models import int8, policy, published, spec
+from dtr1_jax.models.weights import gguf, hf_checkpoint, loading, native
 from dtr1_jax.twin.text import Frame
 
 ASSETS = Path(__file__).parent / "assets"
@@ -44,7 +45,7 @@ class Bundle:
     style: prompts.Style
     banned_v: np.ndarray
     dtype: jnp.dtype
-    stored: stored.Stored | None = None
+    stored: hf_checkpoint.Stored | None = None
 
 
 def load(config: Config) -> Bundle:
@@ -55,7 +56,7 @@ def load(config: Config) -> Bundle:
     """
     c = config.policy
     if c.name != AUTO:
-        named.get(c.name)  # an unknown name is the first thing to say
+        published.get(c.name)  # an unknown name is the first thing to say
     where = weights_path(config)
     opened = _open(where)
     shape = adjusted(config, _spec(config, where, opened))
@@ -114,9 +115,9 @@ def weights_path(config: Config) -> Path:
             f"config.policy.path = {given!r}: no such file or folder; expected a folder with config.json and "
             "safetensors, a .gguf file, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
         )
-    if path.name == stored.SINGLE and (path.parent / "config.json").is_file():
+    if path.name == hf_checkpoint.SINGLE and (path.parent / "config.json").is_file():
         return path.parent
-    ours = name != AUTO and name not in named.CONFIGS
+    ours = name != AUTO and name not in published.CONFIGS
     if path.is_dir() and not (path / "config.json").is_file() and (ours or (path / OURS).is_file()):
         return path / OURS
     return path
@@ -162,7 +163,7 @@ def read_weights(config: Config, bundle: Bundle, device_mesh: jax.sharding.Mesh 
         places = mesh.shardings(device_mesh, shapes)
     if bundle.stored is not None:
         return loading.load(bundle.stored, shapes, places, dtype)
-    params = weights.load(weights_path(config), template(bundle))
+    params = native.load(weights_path(config), template(bundle))
     if rounds:
         params = int8.rounded(params, dtype)
     elif dtype != jnp.float32:
@@ -175,9 +176,9 @@ def template(bundle: Bundle) -> dict:
     return jax.eval_shape(lambda: policy.init(jax.random.key(0), bundle.spec))
 
 
-def _open(where: Path) -> stored.Stored | None:
+def _open(where: Path) -> hf_checkpoint.Stored | None:
     if where.is_dir():
-        return stored.open_folder(where)
+        return hf_checkpoint.open_folder(where)
     return gguf.open_file(where) if where.suffix.lower() == ".gguf" else None
 
 
@@ -189,18 +190,18 @@ def _spec(config: Config, where: Path, opened) -> spec.Spec:
             raise ConfigError(
                 f"config.policy.name: {AUTO!r} takes its sizes from config.json or a .gguf file, but {where} has none"
             )
-        return named.get(name)
+        return published.get(name)
     try:
         found = spec.from_hf(opened.config)
     except spec.SpecError as error:
-        raise weights.WeightsError(f"{where / 'config.json' if where.is_dir() else where}: {error}") from error
+        raise native.WeightsError(f"{where / 'config.json' if where.is_dir() else where}: {error}") from error
     check_sizes(name, where, found)
     return found
 
 
 def check_sizes(name: str, where: Path, found: spec.Spec) -> None:
     """Raises ConfigError where the files at `where` are not of the sizes that config.policy.name = `name` says."""
-    differing = [] if name == AUTO else named.differences(named.get(name), found)
+    differing = [] if name == AUTO else published.differences(published.get(name), found)
     if differing:
         raise ConfigError(
             f"config.policy.name = {name!r} is not what config.policy.path = {where} holds ({name} and file):\n  "
@@ -236,11 +237,11 @@ def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> patches.
     if tower is None:
         return None
     try:
-        if opened is None and c.name not in named.CONFIGS:
+        if opened is None and c.name not in published.CONFIGS:
             return patches.Geometry(
                 tower.patch, tower.temporal_patch, tower.merge, tower.side, c.max_pixels, video=_videos(c)
             )
-        folder, values = (where, opened.config) if opened else (None, named.CONFIGS[c.name])
+        folder, values = (where, opened.config) if opened else (None, published.CONFIGS[c.name])
         ours = values.get("dtr1_videos") == "pictures"  # exported from a policy of ours
         made = processor.geometry(
             folder, values["model_type"], side=tower.side, window=tower.window, time_scale=tower.tokens_per_second,
@@ -257,7 +258,7 @@ def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> patches.
         raise ConfigError(f"config.policy.max_pixels: {error}") from None
     for name in ("patch", "temporal_patch", "merge"):
         if getattr(made, name) != getattr(tower, name):
-            raise weights.WeightsError(
+            raise native.WeightsError(
                 f"{where}: config.json says {name} = {getattr(tower, name)}, but the processor's files "
                 f"{getattr(made, name)}"
             )

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 from dtr1_jax import bundle as bundles
 from dtr1_jax import coldstart, config, evaluate, export, infer, mesh, plan, table, train
 from dtr1_jax.data import image_files, json_files, pipeline, prompts, sources, tokenizer
-from dtr1_jax.models import sentence, weights
+from dtr1_jax.models import sentence_encoder
+from dtr1_jax.models.weights import native
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.run import atomic, checkpoint, interrupt
@@ -23,7 +24,7 @@ from dtr1_jax.run.workers import WorkerError
 from dtr1_jax.specialists.segmenter import Segmenter
 
 EXPECTED = (
-    config.ConfigError, checkpoint.CheckpointError, weights.WeightsError, json_files.DataError, image_files.ImageError,
+    config.ConfigError, checkpoint.CheckpointError, native.WeightsError, json_files.DataError, image_files.ImageError,
     prompts.PromptError, tokenizer.TokenizerError, WorkerError, train.DivergedError, OSError,
 )  # fmt: skip
 STOPPED = 130  # exit status of a run that left because it was asked to
@@ -105,7 +106,7 @@ def held_out(c: config.Config, folder: Path) -> str:
     evaluate.open_folder(folder)
     with (
         Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
-        Readers(c.reward, sentence.embedder) as readers,
+        Readers(c.reward, sentence_encoder.embedder) as readers,
     ):
         log.info("masks by %s", segmenter.description)
         skipped = pipeline.Skipped()

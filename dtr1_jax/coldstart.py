@@ -17,7 +17,8 @@ from dtr1_jax import bundle as bundles
 from dtr1_jax import config, mesh
 from dtr1_jax.data import mixture, patches, pipeline, sources
 from dtr1_jax.data.twinworld import patch_targets
-from dtr1_jax.models import policy, weights
+from dtr1_jax.models import policy
+from dtr1_jax.models.weights import native
 from dtr1_jax.rl import sft
 from dtr1_jax.run import checkpoint, interrupt, run_log
 from dtr1_jax.types import Demonstration
@@ -204,5 +205,5 @@ def run(c: config.Config, workdir: Path) -> Path:
         path = Path(workdir) / "policy.safetensors"
         whole = mesh.whole(device_mesh, state["trainable"]["policy"])
         if jax.process_index() == 0:
-            weights.save(path, whole)
+            native.save(path, whole)
     return path

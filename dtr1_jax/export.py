@@ -16,7 +16,8 @@ import jax
 from dtr1_jax import bundle as bundles
 from dtr1_jax import config, mesh, train
 from dtr1_jax.data import patches
-from dtr1_jax.models import named, writing
+from dtr1_jax.models import published
+from dtr1_jax.models.weights import exporting
 from dtr1_jax.rl import update
 
 # what stands beside the weights of a checkpoint and belongs to it whatever its weights are
@@ -61,7 +62,7 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     values = _config(c, bundle)
     if adapter:  # before the weights are read
         lora = jax.eval_shape(lambda base: train.adapters(c, base), bundles.template(bundle))
-        writing.modules(lora, values)
+        exporting.modules(lora, values)
     c = _unrounded(c, values, workdir is not None)
     device_mesh = mesh.make(c.mesh)
     with _partial(out) as partial:
@@ -70,11 +71,11 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
         else:
             params, lora = train.trained(c, bundle, device_mesh, workdir)
         if adapter:
-            writing.write_adapter(partial, lora, c.lora, values, *_base(c))
+            exporting.write_adapter(partial, lora, c.lora, values, *_base(c))
         else:
-            parts = writing.tensors(params, lora, bundle.spec.lora_scale, values)
-            writing.write_folder(partial, parts, _dtype(values))
-            writing.write_json(partial / "config.json", values)
+            parts = exporting.tensors(params, lora, bundle.spec.lora_scale, values)
+            exporting.write_folder(partial, parts, _dtype(values))
+            exporting.write_json(partial / "config.json", values)
         _beside(c, bundle, partial, tokenizer_only=adapter)
         if out.exists():
             out.rmdir()  # empty, as was made sure
@@ -109,11 +110,11 @@ def _config(c: config.Config, bundle: bundles.Bundle) -> dict[str, Any]:
     if bundle.stored is not None:
         values = bundle.stored.config
     elif c.policy.name == "tiny":
-        values = named.TINY
+        values = published.TINY
     else:
-        values = named.CONFIGS[c.policy.name]
+        values = published.CONFIGS[c.policy.name]
     values = {k: v for k, v in values.items() if k != "auto_map"}
-    values.setdefault("architectures", [named.CLASSES[values["model_type"]]])
+    values.setdefault("architectures", [published.CLASSES[values["model_type"]]])
     values["dtype"] = _dtype(values)
     return values
 
@@ -136,8 +137,8 @@ def _unrounded(c: config.Config, values: dict[str, Any], trained: bool) -> confi
 def _dtype(values: dict[str, Any]) -> str:
     text = values.get("text_config") or {}
     found = next((d[k] for d in (values, text) for k in ("dtype", "torch_dtype") if d.get(k)), "float32")
-    if found not in writing.DTYPES:
-        raise config.ConfigError(f"config.json: dtype: expected one of {', '.join(writing.DTYPES)}, got {found!r}")
+    if found not in exporting.DTYPES:
+        raise config.ConfigError(f"config.json: dtype: expected one of {', '.join(exporting.DTYPES)}, got {found!r}")
     return found
 
 
@@ -154,7 +155,7 @@ def _beside(c: config.Config, bundle: bundles.Bundle, target: Path, tokenizer_on
     if where.is_file():  # a GGUF file or one of ours: the tokenizer that was read, in the form of Hugging Face
         bundle.style.tokenizer.hf.save_pretrained(target)
         if bundle.style.geometry is not None and not tokenizer_only:
-            writing.write_json(target / "preprocessor_config.json", _preprocessor(bundle.style.geometry))
+            exporting.write_json(target / "preprocessor_config.json", _preprocessor(bundle.style.geometry))
         return
     for pattern in _BESIDE:
         if tokenizer_only and pattern.endswith("_config.json"):

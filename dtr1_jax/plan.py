@@ -32,8 +32,9 @@ import jax.numpy as jnp
 from dtr1_jax import bundle as bundles
 from dtr1_jax import config, mesh, train
 from dtr1_jax.data import sources
-from dtr1_jax.models import int8, layers, named, policy, spec, stored, weights
+from dtr1_jax.models import int8, layers, policy, published, spec
 from dtr1_jax.models.spec import Spec
+from dtr1_jax.models.weights import hf_checkpoint, native
 from dtr1_jax.rl import optim
 
 GIB = 2**30
@@ -82,12 +83,12 @@ def sizes(c: config.Config) -> Spec:
     if not path and name == bundles.AUTO:
         raise config.ConfigError(f"config.policy.path: {name!r} takes the sizes of the files there, and it is empty")
     if not path or (bundles.is_hub_id(path) and name != bundles.AUTO):
-        return named.get(name)
+        return published.get(name)
     folder = bundles.download(path, ["config.json"]) if bundles.is_hub_id(path) else Path(path).expanduser()
     if not (folder / "config.json").is_file():
         return bundles.load(c).spec
     try:
-        found = spec.from_hf(stored.read_json(folder / "config.json", "the sizes of the model"))
+        found = spec.from_hf(hf_checkpoint.read_json(folder / "config.json", "the sizes of the model"))
     except ValueError as error:  # not JSON, or a policy that can not be run
         raise config.ConfigError(f"config.policy.path: {folder / 'config.json'}: {error}") from error
     bundles.check_sizes(name, folder, found)
@@ -228,7 +229,7 @@ def _adapters(c, base):
 
 def _adapted(c, shape):
     """Paths of the adapters' arrays."""
-    return set(weights.flatten(_adapters(c, _base(c, shape))))
+    return set(native.flatten(_adapters(c, _base(c, shape))))
 
 
 def _split_bytes(c, shape, device_mesh):

@@ -15,7 +15,7 @@ import optax
 from dtr1_jax import bundle as bundles
 from dtr1_jax import config, evaluate, experience, measures, mesh, report, table, types
 from dtr1_jax.data import pipeline, sources
-from dtr1_jax.models import policy, sentence
+from dtr1_jax.models import policy, sentence_encoder
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rl import advantages, optim, update
@@ -91,7 +91,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as saved,
         run_log.writer(workdir, active=first) as writer,
         Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
-        Readers(c.reward, sentence.embedder) as readers,
+        Readers(c.reward, sentence_encoder.embedder) as readers,
     ):
         log.info("masks by %s", segmenter.description)
         state, step = begin(tx, trainable, device_mesh, ema=c.grpo.advantage == EMA), 0

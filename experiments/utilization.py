@@ -27,7 +27,7 @@ import numpy as np
 import speed
 
 from dtr1_jax import cli, config
-from dtr1_jax.models import named, policy
+from dtr1_jax.models import policy, published
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.rl import rollout, update
 
@@ -146,7 +146,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"expected --rows ({args.rows}) to divide --group, and --micro ({args.micro}) --queries")
     cli.quiet()
     try:
-        spec = dataclasses.replace(named.get(args.policy), vision=None, remat=args.remat)
+        spec = dataclasses.replace(published.get(args.policy), vision=None, remat=args.remat)
     except config.ConfigError as error:
         parser.error(str(error))
     spec = dataclasses.replace(spec, layers=args.layers or spec.layers)

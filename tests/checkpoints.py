@@ -8,7 +8,8 @@ import numpy as np
 
 from dtr1_jax import bundle
 from dtr1_jax.data import tokenizer
-from dtr1_jax.models import policy, spec, writing
+from dtr1_jax.models import policy, spec
+from dtr1_jax.models.weights import exporting
 
 TEXT = {
     "vocab_size": 1664, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -62,7 +63,7 @@ def write(folder, family: str = "qwen3", seed: int = 0, dtype: str = "float32", 
     folder.mkdir(parents=True, exist_ok=True)
     values = config(family, **changes)
     made = params(values, seed)
-    writing.write_folder(folder, writing.tensors(made, None, 1.0, values), dtype, shard)
+    exporting.write_folder(folder, exporting.tensors(made, None, 1.0, values), dtype, shard)
     (folder / "config.json").write_text(json.dumps(values))
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(bundle.ASSETS / "tiny" / name, folder / name)

@@ -12,7 +12,8 @@ import transformers
 
 from dtr1_jax import types
 from dtr1_jax.data import patch_layout
-from dtr1_jax.models import decoder, hf_names, policy, spec, weights
+from dtr1_jax.models import decoder, policy, spec
+from dtr1_jax.models.weights import hf_names, native
 
 VOCAB, IMAGE, VIDEO, START, END = 96, 90, 91, 92, 93
 TEXT_TOKENS = 90  # ids below are text
@@ -155,7 +156,7 @@ def params(family: str, size: int) -> dict:
     model = torch_model(family, size)
     tensors = {hf_names.canonical(n, family): p.numpy() for n, p in model.state_dict().items()}
     template = jax.eval_shape(lambda: policy.init(jax.random.key(0), shape(family, size)))
-    shapes = {path: leaf.shape for path, leaf in weights.flatten(template).items()}
+    shapes = {path: leaf.shape for path, leaf in native.flatten(template).items()}
     flat = {}
     for leaf in hf_names.leaves(shapes, family):
         parts = [tensors.pop(name) for name in leaf.names]
@@ -163,7 +164,7 @@ def params(family: str, size: int) -> dict:
         flat[leaf.path] = np.stack(parts) if leaf.stacked else parts[0]
         assert flat[leaf.path].shape == shapes[leaf.path], leaf.path
     assert set(tensors) <= {"lm_head.weight"}  # the copy of a tied embedding
-    return weights.unflatten(flat)
+    return native.unflatten(flat)
 
 
 def row(family: str, size: int, scene: tuple, seed: int = 0) -> Row:

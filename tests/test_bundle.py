@@ -13,7 +13,8 @@ from test_gguf import write as write_gguf
 from configs import default
 from dtr1_jax import bundle, config, mesh
 from dtr1_jax.data import tokenizer
-from dtr1_jax.models import gguf, named, policy, spec, weights
+from dtr1_jax.models import policy, published, spec
+from dtr1_jax.models.weights import gguf, native
 from dtr1_jax.twin.text import Frame
 
 
@@ -53,7 +54,7 @@ def test_the_tiny_policy():
 
 def test_whether_layers_are_computed_again():
     assert [bundle.load(settings(remat=x)).spec.remat for x in ("auto", "on", "off")] == [False, True, False]
-    large = named.get("qwen3_4b")
+    large = published.get("qwen3_4b")
     found = [bundle.adjusted(of_files("x", "qwen3_4b", remat=x), large).remat for x in ("auto", "on", "off")]
     assert found == [True, True, False]
     with pytest.raises(config.ConfigError, match=r"config\.policy\.remat: expected one of auto, on, off, got 'maybe'"):
@@ -114,13 +115,13 @@ def test_weights_come_back_and_must_fit(tmp_path, monkeypatch):
     c = settings(path=str(tmp_path))
     made = bundle.load(c)
     params = policy.init(jax.random.key(1), made.spec)
-    weights.save(tmp_path / "policy.safetensors", params)
+    native.save(tmp_path / "policy.safetensors", params)
     got = bundle.read_weights(c, made)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1 / 128, atol=1e-6), got, params)
     assert jax.tree.map(np.shape, got) == jax.tree.map(lambda x: x.shape, bundle.template(made))
-    with pytest.raises(weights.WeightsError, match=r"policy\.safetensors does not fit the policy"):
+    with pytest.raises(native.WeightsError, match=r"policy\.safetensors does not fit the policy"):
         bundle.read_weights(c, dataclasses.replace(made, spec=dataclasses.replace(made.spec, hidden=32)))
-    with pytest.raises(weights.WeightsError, match=r"nothing\.safetensors: no such file"):
+    with pytest.raises(native.WeightsError, match=r"nothing\.safetensors: no such file"):
         bundle.read_weights(settings(path=str(tmp_path / "nothing.safetensors")), made)
 
 
@@ -187,7 +188,7 @@ def test_named_sizes_must_be_those_of_the_files(tmp_path, monkeypatch):
         bundle.load(of_files(tmp_path, "qwen3_0_6b"))
     assert "layers: 28 and 2" in str(error.value) and "or auto to take the file's" in str(error.value)
     sizes = json.loads((tmp_path / "config.json").read_text())
-    monkeypatch.setitem(named.CONFIGS, "qwen3_0_6b", sizes | {"rope_theta": 5.0})
+    monkeypatch.setitem(published.CONFIGS, "qwen3_0_6b", sizes | {"rope_theta": 5.0})
     assert bundle.load(of_files(tmp_path, "qwen3_0_6b")).spec.theta == 1e4  # that of the files
 
 
@@ -200,10 +201,10 @@ def test_config_and_weights_that_disagree(tmp_path):
     write(tmp_path)
     edit(tmp_path / "config.json", num_hidden_layers=3)
     c = of_files(tmp_path)
-    with pytest.raises(weights.WeightsError, match=r"missing model\.layers\.2\.input_layernorm\.weight"):
+    with pytest.raises(native.WeightsError, match=r"missing model\.layers\.2\.input_layernorm\.weight"):
         bundle.read_weights(c, bundle.load(c))
     edit(tmp_path / "config.json", num_hidden_layers=1)
-    with pytest.raises(weights.WeightsError, match=r"left over model\.layers\.1\.input_layernorm\.weight"):
+    with pytest.raises(native.WeightsError, match=r"left over model\.layers\.1\.input_layernorm\.weight"):
         bundle.read_weights(c, bundle.load(c))
 
 
@@ -218,7 +219,7 @@ def test_config_and_weights_that_disagree(tmp_path):
 def test_bad_configs_name_file_and_field(tmp_path, changes, fault):
     write(tmp_path)
     edit(tmp_path / "config.json", **changes)
-    with pytest.raises(weights.WeightsError, match=fault):
+    with pytest.raises(native.WeightsError, match=fault):
         bundle.load(of_files(tmp_path))
 
 
@@ -264,7 +265,7 @@ def test_a_policy_that_sees_nothing_can_not_write_twins(tmp_path):
 
 def test_more_layers_than_any_model_has(tmp_path):
     path = write_gguf(tmp_path / "m.gguf", block_count=10**9)
-    with pytest.raises(weights.WeightsError, match=r"m\.gguf: num_hidden_layers: expected at most 10,000 layers"):
+    with pytest.raises(native.WeightsError, match=r"m\.gguf: num_hidden_layers: expected at most 10,000 layers"):
         bundle.load(of_files(path))
 
 
@@ -300,7 +301,7 @@ def test_paths_that_are_not_there(tmp_path):
     with pytest.raises(config.ConfigError, match=r"models/Qwen2.5-VL-3X': no such file or folder; expected a folder"):
         bundle.load(of_files(tmp_path / "models" / "Qwen2.5-VL-3X", "qwen2_5_vl_3b"))
     (tmp_path / "shards").mkdir()
-    with pytest.raises(weights.WeightsError, match=r"shards/config.json: no such file"):
+    with pytest.raises(native.WeightsError, match=r"shards/config.json: no such file"):
         bundle.load(of_files(tmp_path / "shards", "qwen2_5_vl_3b"))
     with pytest.raises(tokenizer.TokenizerError, match=r"shards"):
         bundle.load(of_files(tmp_path / "shards" / "policy.safetensors", "qwen3_4b"))

@@ -14,7 +14,8 @@ from configs import default
 from dtr1_jax import bundle, coldstart, config, mesh
 from dtr1_jax.data import pipeline
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.models import spec, weights
+from dtr1_jax.models import spec
+from dtr1_jax.models.weights import native
 from dtr1_jax.rl import sft
 from dtr1_jax.run import interrupt
 
@@ -93,7 +94,7 @@ def test_stopped_and_gone_on_is_the_same_as_in_one_go(tmp_path, stop_after):
     assert all(np.isfinite(list(line.values())).all() for line in lines)
 
     made = bundle.load(c)
-    got = weights.load(whole, bundle.template(made))
+    got = native.load(whole, bundle.template(made))
     assert jax.tree.map(np.shape, got) == jax.tree.map(lambda x: x.shape, bundle.template(made))
 
     before = parts.read_bytes()
@@ -104,7 +105,7 @@ def test_stopped_and_gone_on_is_the_same_as_in_one_go(tmp_path, stop_after):
 def test_no_steps_give_the_random_weights(tmp_path):
     path = coldstart.run(settings(sft__steps=0), tmp_path)
     made = bundle.load(settings())
-    got = weights.load(path, bundle.template(made))
+    got = native.load(path, bundle.template(made))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(got))
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from dtr1_jax import bundle, config, train
 from dtr1_jax.data import pipeline, prompts, sources
-from dtr1_jax.models import named
+from dtr1_jax.models import published
 from dtr1_jax.run import run_log
 from dtr1_jax.types import TASKS, Video
 
 NAMES = ("seg", "grounding", "vqa", "summary", "unified")
-POLICIES = ("tiny", "auto", *named.CONFIGS)
+POLICIES = ("tiny", "auto", *published.CONFIGS)
 
 
 def built(name, policy="tiny"):

@@ -13,7 +13,8 @@ from test_gguf import write as write_gguf
 
 from configs import default
 from dtr1_jax import bundle, cli, config, export, train
-from dtr1_jax.models import policy, stored, weights
+from dtr1_jax.models import policy
+from dtr1_jax.models.weights import hf_checkpoint, native
 from dtr1_jax.types import Prompt
 
 IDS = [3, 200, 41, 7, 960, 12, 33, 600, 601, 5, 1200]
@@ -144,7 +145,7 @@ def test_dtype_of_the_checkpoint_and_no_code(tmp_path, trained):
     del values["dtype"]
     file.write_text(json.dumps(values))
     merged = run(tmp_path, settings(tmp_path / "base"))
-    assert {t.dtype for t in stored.open_folder(merged).tensors.values()} == {"BF16"}
+    assert {t.dtype for t in hf_checkpoint.open_folder(merged).tensors.values()} == {"BF16"}
     assert "auto_map" not in json.loads((merged / "config.json").read_text())
 
 
@@ -156,10 +157,10 @@ def test_what_was_rounded_for_training_is_written_as_the_files_have_it(tmp_path,
     values = settings(tmp_path / "base", targets="decoder/q")
     values.policy.weights_dtype = default.get_config("auto").policy.weights_dtype
     assert values.policy.weights_dtype == "bfloat16"
-    wanted = load_file(tmp_path / "base" / stored.SINGLE)
+    wanted = load_file(tmp_path / "base" / hf_checkpoint.SINGLE)
 
     def same(out, *adapted):
-        got = load_file(out / stored.SINGLE)
+        got = load_file(out / hf_checkpoint.SINGLE)
         assert {n: x.dtype for n, x in got.items()} == {n: x.dtype for n, x in wanted.items()}
         assert [n for n in wanted if not np.array_equal(got[n], wanted[n])] == list(adapted)
 
@@ -185,7 +186,7 @@ def test_the_shipped_policy(tmp_path):
     assert found.frame == ours.frame and not found.geometry.video.stamped  # its boxes and videos stay its own
     values.policy.path = str(out)
     assert bundle.load(config.from_configdict(values)).style.geometry == ours.geometry
-    assert sum(p.numel() for p in model.parameters()) == sum(x.size for x in weights.flatten(again).values())
+    assert sum(p.numel() for p in model.parameters()) == sum(x.size for x in native.flatten(again).values())
 
 
 @pytest.mark.parametrize(("given", "revision"), [("org/base@v1.5", "v1.5"), ("org/base", None)])
@@ -261,7 +262,7 @@ def test_an_interrupted_export_leaves_nothing_that_looks_whole(tmp_path, trained
 def test_an_adapter_that_peft_does_not_know_is_refused_before_the_weights_are_read(tmp_path):
     """No checkpoint is there to be read."""
     write(tmp_path / "base", "qwen3_vl")
-    with pytest.raises(weights.WeightsError, match=r"vision/patch: PEFT knows no adapter like this .* merged instead"):
+    with pytest.raises(native.WeightsError, match=r"vision/patch: PEFT knows no adapter like this .* merged instead"):
         run(tmp_path, settings(tmp_path / "base", targets="vision/patch"), adapter=True)
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
 

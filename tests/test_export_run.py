@@ -14,7 +14,8 @@ from test_export import settings as read_as
 
 from configs import default
 from dtr1_jax import bundle, cli, config, mesh, train
-from dtr1_jax.models import policy, weights
+from dtr1_jax.models import policy
+from dtr1_jax.models.weights import native
 
 IDS = np.array([3, 200, 41, 7, 960, 12, 33, 600])
 
@@ -71,7 +72,7 @@ def test_a_trained_run_is_exported_by_its_workdir_alone(small, tmp_path, capsys,
         alone = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
         name = "base_model.model.model.language_model.layers.1.self_attn.q_proj.lora_B.weight"
         np.testing.assert_array_equal(alone[name].T, lora["decoder"]["q"]["b"][1])
-        assert sum(x.size for x in alone.values()) == sum(x.size for x in weights.flatten(lora).values())
+        assert sum(x.size for x in alone.values()) == sum(x.size for x in native.flatten(lora).values())
 
 
 def begun(**changes):

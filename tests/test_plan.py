@@ -12,7 +12,7 @@ import small
 
 from configs import seg
 from dtr1_jax import bundle, config, mesh, plan
-from dtr1_jax.models import named, policy, vision
+from dtr1_jax.models import policy, published, vision
 from dtr1_jax.rl import optim, rollout, update
 from dtr1_jax.types import Images, Prompt, Rollout
 
@@ -129,10 +129,10 @@ def test_a_mesh_of_more_devices_than_are_here():
 
 
 def test_sizes_of_a_folder(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(named.CONFIGS["smollm2_135m"]))
+    (tmp_path / "config.json").write_text(json.dumps(published.CONFIGS["smollm2_135m"]))
     c = settings("auto", policy_path=str(tmp_path))
-    assert plan.sizes(c) == named.get("smollm2_135m")
-    assert plan.sizes(settings("smollm2_135m", policy_path=str(tmp_path))) == named.get("smollm2_135m")
+    assert plan.sizes(c) == published.get("smollm2_135m")
+    assert plan.sizes(settings("smollm2_135m", policy_path=str(tmp_path))) == published.get("smollm2_135m")
     with pytest.raises(config.ConfigError, match=r"'qwen3_4b' is not what config\.policy\.path = .* holds"):
         plan.sizes(settings("qwen3_4b", policy_path=str(tmp_path)))
     with pytest.raises(config.ConfigError, match=r"config\.policy\.path: 'auto' takes the sizes of .* it is empty"):
@@ -143,7 +143,7 @@ def test_sizes_of_a_folder(tmp_path):
 
 
 def test_nothing_but_sizes_is_fetched_from_the_hub(tmp_path, monkeypatch):
-    (tmp_path / "config.json").write_text(json.dumps(named.CONFIGS["smollm2_135m"]))
+    (tmp_path / "config.json").write_text(json.dumps(published.CONFIGS["smollm2_135m"]))
     fetched = []
 
     def snapshot_download(name, *, allow_patterns, **_):
@@ -152,8 +152,8 @@ def test_nothing_but_sizes_is_fetched_from_the_hub(tmp_path, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     monkeypatch.chdir(tmp_path)
-    assert plan.sizes(settings("qwen3_4b", policy_path="Qwen/Qwen3-4B")) == named.get("qwen3_4b") and not fetched
-    assert plan.sizes(settings("auto", policy_path="HF/SmolLM2")) == named.get("smollm2_135m")
+    assert plan.sizes(settings("qwen3_4b", policy_path="Qwen/Qwen3-4B")) == published.get("qwen3_4b") and not fetched
+    assert plan.sizes(settings("auto", policy_path="HF/SmolLM2")) == published.get("smollm2_135m")
     assert fetched == [("HF/SmolLM2", ["config.json"])]
 
 
@@ -162,7 +162,7 @@ def test_patches_of_what_is_shown():
 
     def patches(**changes):
         c = settings("qwen2_5_vl_3b", **changes)
-        return plan.load(c, named.get("qwen2_5_vl_3b"), plan.abstract_mesh(c.mesh)).patches
+        return plan.load(c, published.get("qwen2_5_vl_3b"), plan.abstract_mesh(c.mesh)).patches
 
     assert patches() == patches(policy_constructor="given") == 2 * 28**2 * 512 // 28**2 * 2
     assert patches(data_source="jsonl", data_root="x") == patches(policy_max_pixels=0) == 1024 * 4
@@ -199,7 +199,7 @@ def test_what_the_readme_says_of_remat():
 def test_table_of_the_readme():
     section = README.read_text("utf-8").split("## Which policies fit", 1)[1].split("\n## ", 1)[0]
     rows = re.findall(r"^\| (\w+) \| ([\d. |]+) \|$", section, re.MULTILINE)
-    assert [name for name, _ in rows] == list(named.CONFIGS)
+    assert [name for name, _ in rows] == list(published.CONFIGS)
     for name, cells in rows:
         assert cells.split(" | ") == row(name), name
 
@@ -276,7 +276,7 @@ def test_plan_is_what_xla_reports(what, rank, dtype, remat):
 @pytest.mark.slow
 @pytest.mark.parametrize("name, queries, patches", [("qwen3_vl_2b", 2, 512), ("qwen2_5_vl_3b", 1, 1024)])
 def test_what_a_trained_tower_keeps_without_remat(name, queries, patches):
-    spec = named.get(name)
+    spec = published.get(name)
     deep, full = (tuple(n for n in layers if n < 12) for layers in (spec.vision.deepstack, spec.vision.full_layers))
     tower = dataclasses.replace(spec.vision, layers=12, deepstack=deep, full_layers=full)
     spec = dataclasses.replace(spec, vision=tower, remat=False)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tiny
 
-from dtr1_jax.models import stored
+from dtr1_jax.models.weights import hf_checkpoint
 
 LAYERS = 4  # so that the weights are mostly kernels, which are cut
 SETTINGS = {
@@ -97,7 +97,7 @@ def test_two_processes_train_as_one(tmp_path):
 
 if __name__ == "__main__":
     patch, count = pytest.MonkeyPatch(), 0
-    reading = stored._reading
+    reading = hf_checkpoint._reading
 
     @contextlib.contextmanager
     def counted(file):
@@ -111,7 +111,7 @@ if __name__ == "__main__":
 
             yield counting
 
-    patch.setattr(stored, "_reading", counted)
+    patch.setattr(hf_checkpoint, "_reading", counted)
     sys.argv[0] = str(tiny.ROOT / "main.py")
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")

@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 from dtr1_jax import bundle, config, mesh, train
-from dtr1_jax.models import weights
+from dtr1_jax.models.weights import native
 from dtr1_jax.run import checkpoint, interrupt, run_log
 
 
@@ -53,7 +53,7 @@ def test_a_run_leaves_what_it_should(whole, small):
     assert (workdir / "report.html").exists() and (workdir / "tb").is_dir()
     assert sorted(p.name for p in (workdir / "samples").iterdir()) == ["step_000002.md", "step_000004.md"]
     assert {p.name for p in (workdir / "gallery").iterdir()} == {"before", "after"}
-    before, after = (weights.flatten(t) for t in (bundle_weights(c), trained_weights(workdir, c)))
+    before, after = (native.flatten(t) for t in (bundle_weights(c), trained_weights(workdir, c)))
     moved = [name for name in before if not np.array_equal(before[name], after[name])]
     assert len(moved) > len(before) / 2  # it learns
 
@@ -186,7 +186,7 @@ def test_adapters_epochs_minibatches_kl_and_resampling(path, small, tmp_path):
     assert rows[0]["train/kl"] > 0 and rows[0]["train/ratio_max"] > 1
     assert rows[0]["train/lr"] == pytest.approx(0.01 * (1 - 7 / 8))  # the eighth of eight updates
     base, lora = train.trained(c, bundle.load(c), mesh.make(c.mesh), tmp_path)
-    assert any(np.asarray(x).any() for name, x in weights.flatten(lora).items() if name.endswith("/b"))
+    assert any(np.asarray(x).any() for name, x in native.flatten(lora).items() if name.endswith("/b"))
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(base), jax.tree.leaves(bundle_weights(c))))
 
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from configs import default
 from dtr1_jax import bundle, config, evaluate, experience, mesh, train
-from dtr1_jax.models import policy, spec, weights
+from dtr1_jax.models import policy, spec
+from dtr1_jax.models.weights import native
 from dtr1_jax.rewards import score
 from dtr1_jax.rl import optim, rollout
 from dtr1_jax.types import Rollout
@@ -48,7 +49,7 @@ def weights_file(folder: pathlib.Path) -> str:
     """Random weights of SPEC in a file that config.policy.path can name."""
     path = folder / "policy.safetensors"
     if not path.exists():
-        weights.save(path, policy.init(jax.random.key(1), SPEC))
+        native.save(path, policy.init(jax.random.key(1), SPEC))
     return str(path)
 
 

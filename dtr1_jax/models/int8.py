@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtr1_jax.models import weights
+from dtr1_jax.models.weights import native
 
 SCALE = "kernel_scale"  # name of the leaf beside a kernel
 LARGEST = 127
@@ -41,11 +41,11 @@ def dequantise(kernel: jax.Array, scale: jax.Array) -> jax.Array:
 def template(shapes: dict, dtype: Any) -> dict:
     """Shapes of a rounded base, from those of the weights: int8 kernels with scales beside them, all else `dtype`."""
     flat = {}
-    for path, x in weights.flatten(shapes).items():
+    for path, x in native.flatten(shapes).items():
         flat[path] = jax.ShapeDtypeStruct(x.shape, jnp.int8 if rounds(path) else dtype)
         if rounds(path):
             flat[beside(path)] = jax.ShapeDtypeStruct((*x.shape[:-2], x.shape[-1]), jnp.float32)
-    return weights.unflatten(dict(sorted(flat.items())))
+    return native.unflatten(dict(sorted(flat.items())))
 
 
 def beside(path: str) -> str:
@@ -56,12 +56,12 @@ def beside(path: str) -> str:
 def rounded(params: dict, dtype: Any) -> dict:
     """The weights in the form of `template`."""
     flat = {}
-    for path, x in weights.flatten(params).items():
+    for path, x in native.flatten(params).items():
         if rounds(path):
             flat[path], flat[beside(path)] = quantise(x)
         else:
             flat[path] = x.astype(dtype)
-    return weights.unflatten(dict(sorted(flat.items())))
+    return native.unflatten(dict(sorted(flat.items())))
 
 
 def product(x: jax.Array, kernel: jax.Array, scale: jax.Array) -> jax.Array:

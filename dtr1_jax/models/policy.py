@@ -16,9 +16,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dtr1_jax.models import decoder, int8, layers, vision, weights
+from dtr1_jax.models import decoder, int8, layers, vision
 from dtr1_jax.models.layers import KV
 from dtr1_jax.models.spec import Spec
+from dtr1_jax.models.weights import native
 from dtr1_jax.types import Prompt
 
 CHUNK = 2**24  # logits held at once when scoring, in values; more only costs memory
@@ -66,7 +67,7 @@ def init_lora(key: jax.Array, params: dict, rank: int, targets: str) -> dict:
     a is normal / sqrt(inputs) and b is 0, so the policy starts where it was (Hu et al. 2021). Stacked as the weights
     are. The output projection has none. Raises ValueError where nothing matches or `targets` is no regular expression.
     """
-    kernels = {n.removesuffix("/kernel"): x for n, x in weights.flatten(params).items() if n.endswith("/kernel")}
+    kernels = {n.removesuffix("/kernel"): x for n, x in native.flatten(params).items() if n.endswith("/kernel")}
     kernels.pop("head", None)
     try:
         chosen = [path for path in kernels if re.fullmatch(targets, path)]
@@ -79,7 +80,7 @@ def init_lora(key: jax.Array, params: dict, rank: int, targets: str) -> dict:
         *stack, inputs, outputs = kernels[path].shape
         flat[f"{path}/a"] = inputs**-0.5 * jax.random.normal(sub, (*stack, inputs, rank))
         flat[f"{path}/b"] = jnp.zeros((*stack, rank, outputs))
-    return weights.unflatten(flat)
+    return native.unflatten(flat)
 
 
 def encode(

@@ -3,7 +3,7 @@
     rouge_l     ROUGE-L as COCO's captions have it (benchmarks/captions.py)
     bleu4       (column "bleu") BLEU-4 of one sentence, smoothed, by sacrebleu
     cider       CIDEr-D / 10, weighed by a fixed table of document frequencies
-    similarity  cosine of sentence embeddings, from a function that is passed in (models/sentence.py makes one)
+    similarity  cosine of sentence embeddings, from a function that is passed in (models/sentence_encoder.py makes one)
 
 The answer is a policy's and may be anything: empty, in any script, huge, with lone surrogates. It is cleaned and cut
 first, so each of these takes a few milliseconds and none raises. An answer or a reference without words scores 0, as

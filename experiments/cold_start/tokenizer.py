@@ -20,7 +20,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from dtr1_jax.data.twinworld import tasks
-from dtr1_jax.models import weights
+from dtr1_jax.models.weights import native
 from dtr1_jax.types import TASKS
 
 VOCAB = 1664
@@ -154,7 +154,7 @@ def main() -> None:
     )
     if args.extend and (args.extend / WEIGHTS).exists():
         old = Tokenizer.from_file(str(args.extend / "tokenizer.json"))
-        weights.save(args.out / WEIGHTS, weights.unflatten(grow(args.extend / WEIGHTS, old, made)))
+        native.save(args.out / WEIGHTS, native.unflatten(grow(args.extend / WEIGHTS, old, made)))
     hf.save_pretrained(args.out)
     print(json.dumps({"vocab": len(hf), "out": str(args.out)}))
 

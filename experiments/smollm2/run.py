@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import weights
 
-from dtr1_jax.models import gguf, policy, spec
+from dtr1_jax.models import policy, spec
+from dtr1_jax.models.weights import gguf
 from dtr1_jax.rl import rollout
 from dtr1_jax.types import Prompt
 

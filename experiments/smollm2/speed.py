@@ -26,7 +26,8 @@ import jax
 import numpy as np
 import weights
 
-from dtr1_jax.models import gguf, policy
+from dtr1_jax.models import policy
+from dtr1_jax.models.weights import gguf
 from dtr1_jax.rl import rollout
 from dtr1_jax.types import Prompt
 

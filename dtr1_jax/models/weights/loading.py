@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtr1_jax.models import hf_names, int8, weights
-from dtr1_jax.models.stored import Stored, Tensor
-from dtr1_jax.models.weights import FLOATS, WeightsError, shortened
+from dtr1_jax.models import int8
+from dtr1_jax.models.weights import hf_names, native
+from dtr1_jax.models.weights.hf_checkpoint import Stored, Tensor
+from dtr1_jax.models.weights.native import FLOATS, WeightsError, shortened
 
 PART = 2**25  # bytes read at once
 QUANTISED = ("Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")  # of GGUF files
@@ -37,7 +38,7 @@ def load(stored: Stored, template: dict, places: dict, dtype=jnp.float32) -> dic
       WeightsError: a tensor missing, left over, of another shape or no float; an unknown architecture; a file that
         breaks while it is read.
     """
-    flat, place = weights.flatten(template), weights.flatten(places)
+    flat, place = native.flatten(template), native.flatten(places)
     rounded = {path for path, x in flat.items() if x.dtype == jnp.int8}
     every = {path: tuple(x.shape) for path, x in flat.items()}
     shapes = {path: shape for path, shape in every.items() if not path.endswith(f"/{int8.SCALE}")}
@@ -69,7 +70,7 @@ def load(stored: Stored, template: dict, places: dict, dtype=jnp.float32) -> dic
         path: jax.make_array_from_single_device_arrays(shape, place[path], list(buffers[path].values()))
         for path, shape in every.items()
     }
-    return weights.unflatten(flat)
+    return native.unflatten(flat)
 
 
 def _checked(stored: Stored, shapes: dict) -> tuple[dict, tuple[str, str] | None]:

@@ -4,9 +4,10 @@ import jax
 import pytest
 import small
 
-from dtr1_jax.models import hf_names, policy, weights
+from dtr1_jax.models import policy
+from dtr1_jax.models.weights import hf_names, native
 
-SHAPES = {n: x.shape for n, x in weights.flatten(small.params(spec=small.TEXT)).items()}
+SHAPES = {n: x.shape for n, x in native.flatten(small.params(spec=small.TEXT)).items()}
 
 
 @pytest.mark.parametrize("family", hf_names.FAMILIES)
@@ -60,5 +61,5 @@ def test_what_has_no_name():
 
 def test_every_weight_of_the_shipped_layout_has_a_name():
     shapes = jax.eval_shape(lambda: policy.init(jax.random.key(0), small.SPEC))
-    named = hf_names.leaves({n: x.shape for n, x in weights.flatten(shapes).items()}, "qwen3_vl")
-    assert {leaf.path for leaf in named} == set(weights.flatten(shapes))
+    named = hf_names.leaves({n: x.shape for n, x in native.flatten(shapes).items()}, "qwen3_vl")
+    assert {leaf.path for leaf in named} == set(native.flatten(shapes))

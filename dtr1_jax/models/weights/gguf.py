@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax.models import named
-from dtr1_jax.models.stored import Stored, Tensor
-from dtr1_jax.models.weights import WeightsError, shortened
+from dtr1_jax.models import published
+from dtr1_jax.models.weights.hf_checkpoint import Stored, Tensor
+from dtr1_jax.models.weights.native import WeightsError, shortened
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 DTYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
@@ -224,7 +224,7 @@ def _config(path: Path, reader) -> dict[str, Any]:
     eps = data.get(f"{family}.attention.layer_norm_rms_epsilon", float)
     return {
         "model_type": family,
-        "architectures": [named.CLASSES[family]],
+        "architectures": [published.CLASSES[family]],
         "vocab_size": vocab,
         "hidden_size": width,
         "intermediate_size": data.get(f"{family}.feed_forward_length", int),

@@ -9,7 +9,8 @@ import pytest
 import tiny_policy
 from tiny_policy import SPEC, gradients, logprobs
 
-from dtr1_jax.models import policy, weights
+from dtr1_jax.models import policy
+from dtr1_jax.models.weights import native
 
 PARAMS = tiny_policy.params()
 PROMPT = tiny_policy.prompt()
@@ -18,7 +19,7 @@ UNTIED = dataclasses.replace(SPEC, tied=False, qkv_bias=True)
 
 
 def leaves(tree):
-    return weights.flatten(tree)
+    return native.flatten(tree)
 
 
 @pytest.mark.parametrize("pictures", [True, False])
@@ -127,7 +128,7 @@ def test_every_weight_has_a_gradient_and_moves_the_logprobs(spec):
             assert np.abs(grad[name][i] if stacked else grad[name]).max() > 1e-4, part
             bumped = np.array(leaf)
             bumped[i if stacked else ...] += 0.1 * rng.standard_normal(leaf.shape[1:] if stacked else leaf.shape)
-            tree = weights.unflatten(leaves(params) | {name: bumped})
+            tree = native.unflatten(leaves(params) | {name: bumped})
             assert np.abs(logprobs(tree, None, PROMPT, TOKENS, spec=spec) - before).max() > 1e-4, part
 
 
@@ -177,7 +178,7 @@ def test_every_adapter_counts():
             assert np.abs(grad[name][i] if stacked else grad[name]).max() > 1e-5, (name, i)
         # not the same everywhere: a shift of all features alike is what the next layer norm takes out
         moved = leaf + 0.1 * np.random.default_rng(0).standard_normal(leaf.shape).astype(np.float32)
-        tree = weights.unflatten(leaves(lora) | {name: moved})
+        tree = native.unflatten(leaves(lora) | {name: moved})
         assert np.abs(logprobs(PARAMS, tree, PROMPT, TOKENS) - before).max() > 1e-4, name
 
 
@@ -188,7 +189,7 @@ def test_adapters_equal_weights_with_their_product_added():
         a, b = leaves(lora)[f"{name}/a"], leaves(lora)[f"{name}/b"]
         merged[f"{name}/kernel"] = merged[f"{name}/kernel"] + scale * a @ b
     got = logprobs(PARAMS, lora, PROMPT, TOKENS, spec=dataclasses.replace(SPEC, lora_scale=scale))
-    np.testing.assert_allclose(got, logprobs(weights.unflatten(merged), None, PROMPT, TOKENS), atol=1e-4)
+    np.testing.assert_allclose(got, logprobs(native.unflatten(merged), None, PROMPT, TOKENS), atol=1e-4)
     assert np.abs(got - logprobs(PARAMS, lora, PROMPT, TOKENS)).max() > 1e-3
 
 

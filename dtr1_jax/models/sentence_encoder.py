@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtr1_jax.models import stored
-from dtr1_jax.models.weights import FLOATS, WeightsError, shortened
+from dtr1_jax.models.weights import hf_checkpoint
+from dtr1_jax.models.weights.native import FLOATS, WeightsError, shortened
 
 ROWS = 64  # texts at once, at most
 _LAYER = {  # our name -> name in a layer of the file, and its shape in widths d and f
@@ -122,7 +122,7 @@ def load(folder: str | Path) -> tuple[Sizes, dict]:
     of another shape or not a float.
     """
     folder = Path(folder)
-    opened = stored.open_folder(folder)
+    opened = hf_checkpoint.open_folder(folder)
     sizes = _sizes(opened.config, folder)
     _check_modules(folder)
     letters = {"d": sizes.width, "f": sizes.hidden, "v": sizes.words, "p": sizes.places, "t": sizes.types}
@@ -180,7 +180,7 @@ def _check_modules(folder: Path) -> None:
     pooling = folder / "1_Pooling" / "config.json"
     if not pooling.is_file():
         return
-    modes = stored.read_json(pooling, "how tokens become one vector")
+    modes = hf_checkpoint.read_json(pooling, "how tokens become one vector")
     used = [name for name, on in modes.items() if name.startswith("pooling_mode") and on is True]
     if used != ["pooling_mode_mean_tokens"]:
         raise WeightsError(f"{pooling}: expected pooling_mode_mean_tokens alone, got {used}")
@@ -198,7 +198,7 @@ def _tokenizer(folder: Path, sizes: Sizes):
     if made.get_vocab_size() > sizes.words:
         raise WeightsError(f"{path}: {made.get_vocab_size()} tokens, but the model's table has {sizes.words} rows")
     limit = folder / "sentence_bert_config.json"
-    most = stored.read_json(limit, "how many tokens count").get("max_seq_length") if limit.is_file() else None
+    most = hf_checkpoint.read_json(limit, "how many tokens count").get("max_seq_length") if limit.is_file() else None
     most = min(most, sizes.places) if type(most) is int and most > 2 else sizes.places
     made.no_padding()
     made.enable_truncation(most)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from dtr1_jax.models import sentence
-from dtr1_jax.models.weights import WeightsError
+from dtr1_jax.models import sentence_encoder
+from dtr1_jax.models.weights.native import WeightsError
 from dtr1_jax.rewards import text
 
 CONFIG = {
@@ -37,8 +37,8 @@ def write_tokenizer(folder):
 def tensors(seed=0):
     rng = np.random.default_rng(seed)
     letters = {"d": 48, "f": 96, "v": 60, "p": 40, "t": 2}
-    names = dict(sentence._EMBED.values())
-    names |= {f"encoder.layer.{i}.{name}": shape for i in range(3) for name, shape in sentence._LAYER.values()}
+    names = dict(sentence_encoder._EMBED.values())
+    names |= {f"encoder.layer.{i}.{name}": shape for i in range(3) for name, shape in sentence_encoder._LAYER.values()}
     return {
         name: (rng.normal(0, 0.3, [letters[c] for c in shape]) + (name.endswith("LayerNorm.weight"))).astype(np.float32)
         for name, shape in names.items()
@@ -64,7 +64,7 @@ def test_agrees_with_transformers(tmp_path):
     tokenizer = write_tokenizer(tmp_path)
     tokenizer.no_padding()
     tokenizer.enable_truncation(40)
-    got = sentence.embedder(tmp_path)(TEXTS)
+    got = sentence_encoder.embedder(tmp_path)(TEXTS)
     assert got.shape == (len(TEXTS), 48) and got.dtype == np.float32
     for row, words in zip(got, TEXTS):
         ids = torch.tensor([tokenizer.encode(words.encode("utf-8", "replace").decode()).ids])
@@ -75,7 +75,7 @@ def test_agrees_with_transformers(tmp_path):
 
 
 def test_rows_do_not_depend_on_their_neighbours(folder):
-    embed = sentence.embedder(folder)
+    embed = sentence_encoder.embedder(folder)
     together = embed(TEXTS)
     for row, words in zip(together, TEXTS):
         np.testing.assert_allclose(embed([words])[0], row, atol=1e-5)
@@ -86,14 +86,14 @@ def test_rows_do_not_depend_on_their_neighbours(folder):
 
 
 def test_similarity_of_texts(folder):
-    embed = sentence.embedder(folder)
+    embed = sentence_encoder.embedder(folder)
     scores = text.similarity(["a cat", "a cat", "", "x" * 100_000], [["a cat"], ["far dogs"], ["a"], ["a"]], embed)
     assert scores[0] == pytest.approx(1.0, abs=1e-5) and 0 <= scores[1] < 1 and scores[2] == 0.0 and 0 <= scores[3] < 1
 
 
 def test_the_length_limit_of_the_folder_counts(folder):
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 5}')
-    embed = sentence.embedder(folder)
+    embed = sentence_encoder.embedder(folder)
     np.testing.assert_allclose(*embed(["a b c d e f", "a b c x y z"]), atol=1e-6)
     assert np.abs(np.subtract(*embed(["a b d", "a b c"]))).max() > 1e-3
 
@@ -112,13 +112,13 @@ def rewrite(folder, **change):
 def test_weights_are_read_strictly(folder, change, told):
     rewrite(folder, **change)
     with pytest.raises(WeightsError, match=told):
-        sentence.load(folder)
+        sentence_encoder.load(folder)
 
 
 def test_unused_tensors_and_a_prefix_are_known(folder):
     held = tensors() | {"embeddings.position_ids": np.arange(40)[None], "pooler.dense.bias": np.zeros(48, np.float32)}
     save_file({"bert." + name: x for name, x in held.items()}, folder / "model.safetensors")
-    _, params = sentence.load(folder)
+    _, params = sentence_encoder.load(folder)
     np.testing.assert_array_equal(params["embed"]["words"], tensors()["embeddings.word_embeddings.weight"])
     kernel = tensors()["encoder.layer.2.intermediate.dense.weight"]
     np.testing.assert_array_equal(params["layers"]["up/kernel"][2], kernel.T)
@@ -137,7 +137,7 @@ def test_other_models_are_refused(folder, name, content, told):
     (folder / "1_Pooling").mkdir()
     (folder / name).write_text(json.dumps(CONFIG | content if name == "config.json" else content))
     with pytest.raises(WeightsError, match=told):
-        sentence.embedder(folder)
+        sentence_encoder.embedder(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
@@ -147,11 +147,11 @@ def test_broken_files_are_told(folder, name, content):
     if content is not None:
         (folder / name).write_bytes(content)
     with pytest.raises(WeightsError, match=name.replace(".", r"\.")):
-        sentence.embedder(folder)
+        sentence_encoder.embedder(folder)
 
 
 def test_a_tokenizer_larger_than_the_table_is_refused(folder):
     (folder / "config.json").write_text(json.dumps(CONFIG | {"vocab_size": 40}))
     rewrite(folder, **{"embeddings.word_embeddings.weight": np.zeros((40, 48), np.float32)})
     with pytest.raises(WeightsError, match="57 tokens, but the model's table has 40 rows"):
-        sentence.embedder(folder)
+        sentence_encoder.embedder(folder)

@@ -16,8 +16,9 @@ from safetensors.numpy import load_file, save_file
 
 from configs import default
 from dtr1_jax import config, mesh
-from dtr1_jax.models import loading, named, policy, spec, stored, weights, writing
-from dtr1_jax.models.weights import WeightsError
+from dtr1_jax.models import policy, published, spec
+from dtr1_jax.models.weights import exporting, hf_checkpoint, loading, native
+from dtr1_jax.models.weights.native import WeightsError
 
 SPEC = dataclasses.replace(small.TEXT, tied=False, qkv_bias=True)
 PARAMS = small.params(spec=SPEC)
@@ -37,24 +38,24 @@ def places(tree, *sizes):
 
 def folder(path, params=PARAMS, values=CONFIG, shard=2**30, dtype="float32"):
     path.mkdir(exist_ok=True)
-    writing.write_folder(path, writing.tensors(params, None, 1.0, values), dtype, shard)
+    exporting.write_folder(path, exporting.tensors(params, None, 1.0, values), dtype, shard)
     (path / "config.json").write_text(json.dumps(values))
     return path
 
 
 def read(path, params=PARAMS, sizes=(), dtype=jnp.float32):
-    return loading.load(stored.open_folder(path), shapes(params), places(params, *sizes), dtype)
+    return loading.load(hf_checkpoint.open_folder(path), shapes(params), places(params, *sizes), dtype)
 
 
 def edit(path, **changes):
     """Changes tensors of the single file (None leaves one out); names with dots as double underscores."""
-    file = path / stored.SINGLE
+    file = path / hf_checkpoint.SINGLE
     arrays = load_file(file) | {name.replace("__", "."): x for name, x in changes.items()}
     save_file({name: x for name, x in arrays.items() if x is not None}, file)
 
 
 def test_names_and_layout_on_disk(tmp_path):
-    got = load_file(folder(tmp_path) / stored.SINGLE)
+    got = load_file(folder(tmp_path) / hf_checkpoint.SINGLE)
     np.testing.assert_array_equal(got["model.layers.1.mlp.up_proj.weight"], PARAMS["decoder"]["up"]["kernel"][1].T)
     np.testing.assert_array_equal(got["model.layers.0.self_attn.q_proj.bias"], PARAMS["decoder"]["q"]["bias"][0])
     np.testing.assert_array_equal(got["model.embed_tokens.weight"], PARAMS["embed"]["table"])
@@ -76,7 +77,7 @@ def test_the_same_weights_come_back_on_any_mesh_and_from_any_shards(tmp_path, si
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_dtypes_on_disk_and_in_memory(tmp_path, dtype):
     path = folder(tmp_path, dtype=dtype)
-    rounded = jax.tree.map(lambda x: np.asarray(x).astype(writing.DTYPES[dtype]).astype(np.float32), PARAMS)
+    rounded = jax.tree.map(lambda x: np.asarray(x).astype(exporting.DTYPES[dtype]).astype(np.float32), PARAMS)
     jax.tree.map(np.testing.assert_array_equal, read(path), rounded)
     half = read(path, dtype=jnp.bfloat16)
     assert {x.dtype for x in jax.tree.leaves(half)} == {jnp.dtype(jnp.bfloat16)}
@@ -88,7 +89,7 @@ def test_float64_is_read_as_float32(tmp_path):
 
 
 def test_a_process_reads_only_what_its_devices_hold(tmp_path, monkeypatch):
-    opened = stored.open_folder(folder(tmp_path))
+    opened = hf_checkpoint.open_folder(folder(tmp_path))
     seen = []
     actual = loading._floats
     monkeypatch.setattr(loading, "_floats", lambda *args: seen.append((args[1], actual(*args))) or seen[-1][1])
@@ -115,7 +116,7 @@ def test_a_process_reads_only_what_its_devices_hold(tmp_path, monkeypatch):
 
 
 def test_each_part_is_read_once_however_many_devices_hold_it(tmp_path, monkeypatch):
-    opened = stored.open_folder(folder(tmp_path))
+    opened = hf_checkpoint.open_folder(folder(tmp_path))
     count = []
     actual = loading._floats
     monkeypatch.setattr(loading, "_floats", lambda *args: count.append(args[1]) or actual(*args))
@@ -150,12 +151,12 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path, changes, fault):
 
 def test_every_tensor_is_used(tmp_path):
     """Changing any one tensor changes the leaf that it belongs to, and that alone."""
-    names = load_file(folder(tmp_path) / stored.SINGLE)
-    before = weights.flatten(read(tmp_path))
+    names = load_file(folder(tmp_path) / hf_checkpoint.SINGLE)
+    before = native.flatten(read(tmp_path))
     for name in list(names)[::5]:
         folder(tmp_path)
         edit(tmp_path, **{name: names[name] + 1})
-        after = weights.flatten(read(tmp_path))
+        after = native.flatten(read(tmp_path))
         changed = [path for path in before if not np.array_equal(before[path], after[path])]
         assert len(changed) == 1, name
 
@@ -231,18 +232,24 @@ def test_towers_come_back(tmp_path, family):
     params = PARAMS | {"vision": tower(family)}
     vision = {"in_channels": 3, "temporal_patch_size": 2, "patch_size": 2}
     folder(tmp_path, params, {"model_type": family, "vision_config": vision})
-    names = load_file(tmp_path / stored.SINGLE)
+    names = load_file(tmp_path / hf_checkpoint.SINGLE)
     prefix = FAMILIES[family][0]
     assert names[f"{prefix}patch_embed.proj.weight"].shape == (8, 3, 2, 2, 2)
     for part in FAMILIES[family][1]:
         assert f"{prefix}merger.{part}.weight" in names
-    got = loading.load(stored.open_folder(tmp_path), shapes(params), jax.tree.map(lambda _: replicated(), params))
+    got = loading.load(
+        hf_checkpoint.open_folder(tmp_path), shapes(params), jax.tree.map(lambda _: replicated(), params)
+    )
     jax.tree.map(np.testing.assert_array_equal, got, params)
     # files that were saved under the names of transformers' modules are the same checkpoint
     if family == "qwen2_5_vl":
         saved = {re.sub(r"^model\.", "model.language_model.", n): x for n, x in names.items()}
-        save_file({re.sub(r"^visual\.", "model.visual.", n): x for n, x in saved.items()}, tmp_path / stored.SINGLE)
-        got = loading.load(stored.open_folder(tmp_path), shapes(params), jax.tree.map(lambda _: replicated(), params))
+        save_file(
+            {re.sub(r"^visual\.", "model.visual.", n): x for n, x in saved.items()}, tmp_path / hf_checkpoint.SINGLE
+        )
+        got = loading.load(
+            hf_checkpoint.open_folder(tmp_path), shapes(params), jax.tree.map(lambda _: replicated(), params)
+        )
         jax.tree.map(np.testing.assert_array_equal, got, params)
 
 
@@ -273,7 +280,7 @@ print(1024 * (kilobytes("VmHWM") - before) - sum(x.nbytes for x in jax.tree.leav
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the memory of a process from /proc")
 def test_host_memory_stays_under_one_and_a_half_shards(tmp_path):
     """On a CPU device the weights themselves are in host memory too: what is counted is all that came besides them."""
-    values = named.CONFIGS["qwen2_5_0_5b"] | {"num_hidden_layers": 16, "vocab_size": 64_000}
+    values = published.CONFIGS["qwen2_5_0_5b"] | {"num_hidden_layers": 16, "vocab_size": 64_000}
     tree = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec.from_hf(values)))
     folder(tmp_path, jax.tree.map(lambda x: np.full(x.shape, 0.5, np.float32), tree), values, 2**28, "bfloat16")
     largest = max(file.stat().st_size for file in tmp_path.glob("*.safetensors"))

@@ -17,11 +17,12 @@ from test_export import adapters, settings
 
 from configs import default
 from dtr1_jax import bundle, config, export, mesh, plan, train
-from dtr1_jax.models import int8, layers, loading, policy, stored, weights
+from dtr1_jax.models import int8, layers, policy
+from dtr1_jax.models.weights import hf_checkpoint, loading, native
 from dtr1_jax.rl import rollout, update
 from dtr1_jax.types import Rollout
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 SPEC = dataclasses.replace(small.TEXT, tied=False)
 FLOATS = small.params(spec=SPEC)
 ROUNDED = jax.device_get(int8.rounded(FLOATS, jnp.float32))
@@ -32,9 +33,9 @@ PROMPT = small.prompt(8, pictures=False)
 @functools.cache
 def meant():
     """The floats that ROUNDED stands for."""
-    flat = weights.flatten(ROUNDED)
+    flat = native.flatten(ROUNDED)
     whole = {n: x for n, x in flat.items() if not n.endswith(int8.SCALE)}
-    return weights.unflatten(
+    return native.unflatten(
         {n: np.asarray(int8.dequantise(x, flat[int8.beside(n)])) if int8.rounds(n) else x for n, x in whole.items()}
     )
 
@@ -61,8 +62,8 @@ def test_no_weight_is_off_by_more_than_half_a_step_and_stacks_are_rounded_layer_
 
 def test_what_is_rounded_and_what_it_takes():
     whole = jax.eval_shape(lambda: policy.init(jax.random.key(0), dataclasses.replace(small.SPEC, tied=False)))
-    shapes = weights.flatten(int8.template(whole, jnp.bfloat16))
-    before = weights.flatten(whole)
+    shapes = native.flatten(int8.template(whole, jnp.bfloat16))
+    before = native.flatten(whole)
     kernels = [n for n, x in shapes.items() if x.dtype == jnp.int8]
     assert set(kernels) == {n for n in before if n.endswith("/kernel")} - {"vision/patch/kernel"}
     assert "head/kernel" in kernels and "vision/blocks/qkv/kernel" in kernels
@@ -137,13 +138,13 @@ def test_towers_and_their_mergers():
     import test_towers
 
     held = int8.rounded(test_towers.params(), jnp.float32)["vision"]
-    flat = weights.flatten(held)
+    flat = native.flatten(held)
     floats = {
         n: int8.dequantise(x, flat[int8.beside(n)]) if int8.beside(n) in flat and n.endswith("kernel") else x
         for n, x in flat.items() if not n.endswith(int8.SCALE)
     }  # fmt: skip
     encode = jax.jit(functools.partial(test_towers.encode, images=test_towers.images()))
-    np.testing.assert_allclose(encode(held), encode(weights.unflatten(floats)), atol=1e-4)
+    np.testing.assert_allclose(encode(held), encode(native.unflatten(floats)), atol=1e-4)
     assert flat["deepstack/fc1/kernel"].dtype == flat["blocks/gate/kernel"].dtype == jnp.int8
 
 
@@ -242,6 +243,6 @@ def test_what_is_exported_was_never_rounded(tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         out = export.run(of_folder(tmp_path / "base"), tmp_path / "run", str(tmp_path / "out"))
     assert "int8" in caplog.text and "before" in caplog.text
-    got = load_file(out / stored.SINGLE)["model.layers.1.mlp.gate_proj.weight"]
+    got = load_file(out / hf_checkpoint.SINGLE)["model.layers.1.mlp.gate_proj.weight"]
     gate = {n: x[1] for n, x in lora["decoder"]["gate"].items()}
     np.testing.assert_allclose(got.T, base["decoder"]["gate"]["kernel"][1] + 2 * gate["a"] @ gate["b"], atol=1e-6)

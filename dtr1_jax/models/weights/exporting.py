@@ -14,9 +14,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from dtr1_jax.config import Lora
-from dtr1_jax.models import hf_names, weights
-from dtr1_jax.models.stored import INDEX, SINGLE
-from dtr1_jax.models.weights import WeightsError
+from dtr1_jax.models.weights import hf_names, native
+from dtr1_jax.models.weights.hf_checkpoint import INDEX, SINGLE
+from dtr1_jax.models.weights.native import WeightsError
 from dtr1_jax.run import atomic
 
 SHARD = 5 * 2**30  # bytes of a shard, at most (a larger tensor has one of its own)
@@ -35,7 +35,7 @@ def tensors(
     Raises WeightsError where the family has no name for a weight.
     """
     family = config.get("model_type")
-    flat, adapters = weights.flatten(params), weights.flatten(lora or {})
+    flat, adapters = native.flatten(params), native.flatten(lora or {})
     for path, array in flat.items():
         try:
             leaf = hf_names.leaf(path, array.shape, family)
@@ -109,7 +109,7 @@ def write_adapter(
     Raises WeightsError as `modules` does.
     """
     out, named = {}, modules(lora, config)
-    for path, array in weights.flatten(lora).items():
+    for path, array in native.flatten(lora).items():
         parent, _, which = path.rpartition("/")
         pattern, letter = named[parent], {"a": "lora_A", "b": "lora_B"}[which]
         host = np.asarray(jax.device_get(array), np.float32)
@@ -141,7 +141,7 @@ def modules(lora: dict, config: dict[str, Any]) -> dict[str, str]:
     Raises WeightsError where the family of `config` has no module for it, or PEFT no adapter.
     """
     named = {}
-    for path in dict.fromkeys(path.rpartition("/")[0] for path in weights.flatten(lora)):
+    for path in dict.fromkeys(path.rpartition("/")[0] for path in native.flatten(lora)):
         if path == "vision/patch":
             raise WeightsError(f"{path}: PEFT knows no adapter like this of a convolution; export it merged instead")
         try:

@@ -10,9 +10,9 @@ import pytest
 import small
 from gguf import GGMLQuantizationType as Kind
 
-from dtr1_jax.models import gguf as reader
-from dtr1_jax.models import loading, weights
-from dtr1_jax.models.weights import WeightsError
+from dtr1_jax.models.weights import gguf as reader
+from dtr1_jax.models.weights import loading, native
+from dtr1_jax.models.weights.native import WeightsError
 
 WIDTH, HEADS, KV, HIDDEN, LAYERS = 64, 4, 2, 96, 2
 WORDS = ["<|im_end|>", "<|im_start|>", *(chr(c) for c in range(33, 127)), "Ġ", "Ċ", "th", "the", "Ġthe", "12", "<tag>"]
@@ -135,7 +135,7 @@ def test_every_tensor_comes_to_its_place(tmp_path, family, monkeypatch):
         for theirs, ours in norms.items():
             if f"blk.{i}.{theirs}.weight" in source:
                 np.testing.assert_array_equal(got["decoder"][ours]["scale"][i], source[f"blk.{i}.{theirs}.weight"])
-    assert len(weights.flatten(got)) == {"llama": 11, "qwen2": 14, "qwen3": 13}[family]
+    assert len(native.flatten(got)) == {"llama": 11, "qwen2": 14, "qwen3": 13}[family]
 
 
 def half(value):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from dtr1_jax.models import stored
-from dtr1_jax.models.weights import WeightsError
+from dtr1_jax.models.weights import hf_checkpoint
+from dtr1_jax.models.weights.native import WeightsError
 
 ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 MAP = {"a": ONE, "b": TWO, "c": TWO}
@@ -25,17 +25,17 @@ def folder(tmp_path):
 
 
 def index(path, mapping):
-    (path / stored.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": mapping}))
+    (path / hf_checkpoint.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": mapping}))
 
 
 def refused(path, fault):
     with pytest.raises(WeightsError, match=fault) as error:
-        stored.open_folder(path)
+        hf_checkpoint.open_folder(path)
     assert str(path) in str(error.value)
 
 
 def test_shards_are_read_in_parts(folder):
-    opened = stored.open_folder(folder)
+    opened = hf_checkpoint.open_folder(folder)
     assert opened.config == {"model_type": "llama"}
     assert {name: (t.file.name, t.shape, t.dtype) for name, t in opened.tensors.items()} == {
         "a": (ONE, (2, 3), "F32"),
@@ -50,10 +50,10 @@ def test_shards_are_read_in_parts(folder):
 
 
 def test_a_single_file(folder):
-    (folder / stored.INDEX).unlink()
+    (folder / hf_checkpoint.INDEX).unlink()
     refused(folder, r"expected model\.safetensors or model\.safetensors\.index\.json, found neither$")
-    (folder / ONE).rename(folder / stored.SINGLE)
-    assert list(stored.open_folder(folder).tensors) == ["a"]
+    (folder / ONE).rename(folder / hf_checkpoint.SINGLE)
+    assert list(hf_checkpoint.open_folder(folder).tensors) == ["a"]
 
 
 def test_missing_and_broken_shards(folder):
@@ -88,7 +88,7 @@ def test_index_and_shards_that_disagree(folder):
     ],
 )
 def test_bad_indexes(folder, text, fault):
-    (folder / stored.INDEX).write_text(text)
+    (folder / hf_checkpoint.INDEX).write_text(text)
     refused(folder, fault)
 
 

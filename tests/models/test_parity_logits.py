@@ -11,7 +11,8 @@ pytest.importorskip("torch", reason="the reference models need torch: pip instal
 import parity
 
 from dtr1_jax.data import patch_layout
-from dtr1_jax.models import layers, weights
+from dtr1_jax.models import layers
+from dtr1_jax.models.weights import native
 from dtr1_jax.rl import rollout
 
 LIMIT = 1e-4
@@ -87,13 +88,13 @@ def test_every_weight_moves_the_logits(family):
     _, _, prompt = batch(family, 0)
     params, before = ours(family, 0)
     spec = parity.shape(family, 0)
-    flat, rng, checked = weights.flatten(params), np.random.default_rng(3), 0
+    flat, rng, checked = native.flatten(params), np.random.default_rng(3), 0
     for name, leaf in flat.items():
         stacked = any(part in name for part in ("decoder/", "blocks/", "deepstack/"))
         for layer in range(len(leaf)) if stacked else [...]:
             changed = np.array(leaf)
             changed[layer] += 0.3 * rng.standard_normal(changed[layer].shape).astype(np.float32)
-            after = parity.prompt_logits(weights.unflatten(flat | {name: changed}), prompt, spec=spec)
+            after = parity.prompt_logits(native.unflatten(flat | {name: changed}), prompt, spec=spec)
             assert np.abs(np.asarray(after) - before)[prompt.mask_bp].max() > 1e-3, (name, layer)
             checked += 1
     assert checked > len(flat)
