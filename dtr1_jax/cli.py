@@ -18,7 +18,7 @@ from dtr1_jax.data import image_files, json_files, pipeline, prompts, sources, t
 from dtr1_jax.models import sentence_encoder
 from dtr1_jax.models.weights import native
 from dtr1_jax.rewards import score
-from dtr1_jax.rewards.readers import Readers
+from dtr1_jax.rewards.text_scorers import Readers
 from dtr1_jax.run import atomic, checkpoint, interrupt
 from dtr1_jax.run.workers import WorkerError
 from dtr1_jax.specialists.segmenter import Segmenter

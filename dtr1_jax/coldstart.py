@@ -19,7 +19,7 @@ from dtr1_jax.data import mixture, patches, pipeline, sources
 from dtr1_jax.data.twinworld import patch_targets
 from dtr1_jax.models import policy
 from dtr1_jax.models.weights import native
-from dtr1_jax.rl import sft
+from dtr1_jax.rl import imitation
 from dtr1_jax.run import checkpoint, interrupt, run_log
 from dtr1_jax.types import Demonstration
 
@@ -147,14 +147,14 @@ def run(c: config.Config, workdir: Path) -> Path:
     device_mesh = mesh.make(c.mesh)
     mesh.check_batch(device_mesh, "sft.batch", c.sft.batch)
     mesh.check_batch(device_mesh, "sft.practice", c.sft.practice)
-    tx = sft.optimizer(c.sft)
+    tx = imitation.optimizer(c.sft)
     start = bundles.read_weights(c, bundle, device_mesh) if c.policy.path else None
 
     def begin(start):
         k_policy, k_head = jax.random.split(jax.random.key(c.seed))
         trainable = {
             "policy": policy.init(k_policy, bundle.spec) if start is None else start,
-            "head": sft.init_head(k_head, bundle.spec, patch_targets.COUNTS),
+            "head": imitation.init_head(k_head, bundle.spec, patch_targets.COUNTS),
         }
         return {"trainable": trainable, "opt": tx.init(trainable)}
 
@@ -181,7 +181,7 @@ def run(c: config.Config, workdir: Path) -> Path:
         while step < c.sft.steps:
             text = step >= tower_steps(c)
             batch, practice = data.next(text)
-            trainable, opt, values = sft.update(
+            trainable, opt, values = imitation.update(
                 state["trainable"], state["opt"], mesh.put_batch(device_mesh, batch),
                 mesh.put_batch(device_mesh, practice), tx=tx, spec=bundle.spec, reasoning=c.sft.reasoning,
                 dense=c.sft.dense, counts=patch_targets.COUNTS, text=text,

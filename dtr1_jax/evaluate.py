@@ -19,8 +19,8 @@ from dtr1_jax.benchmarks import segmentation, twins
 from dtr1_jax.bundle import Bundle
 from dtr1_jax.data import json_files, pipeline, prompts
 from dtr1_jax.rewards import resolve, score
-from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rewards.resolve import Outcome
+from dtr1_jax.rewards.text_scorers import Readers
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.run import atomic
 from dtr1_jax.twin import text, tracks, transcript

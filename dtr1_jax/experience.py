@@ -16,7 +16,7 @@ from dtr1_jax.bundle import Bundle
 from dtr1_jax.data import pipeline
 from dtr1_jax.data.tokenizer import Tokenizer
 from dtr1_jax.rewards import score
-from dtr1_jax.rewards.readers import Readers
+from dtr1_jax.rewards.text_scorers import Readers
 from dtr1_jax.rl import advantages
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.twin.transcript import Transcript

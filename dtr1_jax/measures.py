@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dtr1_jax.benchmarks import boxes, captions, segmentation, video, vqa
-from dtr1_jax.rewards import clips, tokens
+from dtr1_jax.rewards import answer_matching, video_overlap
 from dtr1_jax.rewards.resolve import Outcome
 from dtr1_jax.rewards.score import said
-from dtr1_jax.rewards.text import CUT, clean
+from dtr1_jax.rewards.text_metrics import CUT, clean
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import Example, Target
 
@@ -35,7 +35,7 @@ def measure(example: Example, transcript: Transcript, outcome: Outcome, toleranc
         return _regions(example, outcome) if outcome.tracks is not None else _region(example, outcome)
     if example.task == "grounding":
         if outcome.tracks is not None:
-            right = clips.truth(example.target, outcome.tracks.shape[1])
+            right = video_overlap.truth(example.target, outcome.tracks.shape[1])
             found = outcome.tracks if transcript.sound else None
             return {"iou": boxes.matched_tracks(found, right.tracks, right.labelled)}
         found = outcome.boxes if transcript.sound else None
@@ -61,29 +61,29 @@ def _accuracy(answer: str | None, target: Target, tolerance: float) -> float:
     if answer is None or not target.references:
         return 0.0
     answer, *references = (clean(cut(said)) for said in (answer, *target.references))
-    kind = tokens.kind_of(references, target.choices)
-    if kind != "choice" and len(references) >= tokens.PEOPLE:
+    kind = answer_matching.kind_of(references, target.choices)
+    if kind != "choice" and len(references) >= answer_matching.PEOPLE:
         return vqa.soft_accuracy(answer, references)
     if kind != "open":
-        return tokens.typed(answer, references, kind, target.choices, tolerance)
+        return answer_matching.typed(answer, references, kind, target.choices, tolerance)
     return max(vqa.exact(answer, reference) for reference in references)
 
 
 def _region(example: Example, outcome: Outcome) -> dict[str, float]:
     target, ignore = example.target.mask, example.target.ignore
-    pred, ignore = (None if mask is None else clips.fit(mask, target.shape) for mask in (outcome.mask, ignore))
+    pred, ignore = (None if mask is None else video_overlap.fit(mask, target.shape) for mask in (outcome.mask, ignore))
     return segmentation.overlap(pred, target, ignore)._asdict()
 
 
 def _regions(example: Example, outcome: Outcome) -> dict[str, float]:
     frames = outcome.tracks.shape[1]
-    right = clips.truth(example.target, frames)
+    right = video_overlap.truth(example.target, frames)
     counted = right.labelled.nonzero()[0]
     if not len(counted):
         return {"j": 0.0, "f": 0.0}
     preds = None
     if outcome.masks is not None:
-        answered = clips.over(outcome.masks, frames)
-        preds = [clips.fit(answered[t], right.masks.shape[1:]) for t in counted]
+        answered = video_overlap.over(outcome.masks, frames)
+        preds = [video_overlap.fit(answered[t], right.masks.shape[1:]) for t in counted]
     ignores = [None if right.counted[t].all() else ~right.counted[t] for t in counted]
     return video.score(preds, [right.masks[t] for t in counted], ignores)._asdict()

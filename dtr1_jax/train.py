@@ -17,7 +17,7 @@ from dtr1_jax import config, evaluate, experience, measures, mesh, report, table
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.models import policy, sentence_encoder
 from dtr1_jax.rewards import score
-from dtr1_jax.rewards.readers import Readers
+from dtr1_jax.rewards.text_scorers import Readers
 from dtr1_jax.rl import advantages, optim, update
 from dtr1_jax.run import checkpoint, interrupt, run_log
 from dtr1_jax.specialists.segmenter import Segmenter

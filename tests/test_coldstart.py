@@ -16,7 +16,7 @@ from dtr1_jax.data import pipeline
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.models import spec
 from dtr1_jax.models.weights import native
-from dtr1_jax.rl import sft
+from dtr1_jax.rl import imitation
 from dtr1_jax.run import interrupt
 
 TOWER = dataclasses.replace(spec.TINY.vision, width=16, layers=1, heads=2, hidden=16)
@@ -54,7 +54,7 @@ def rows(workdir):
 @pytest.fixture
 def stop_after(monkeypatch):
     """A function that has SIGTERM sent during update `n`."""
-    update = sft.update
+    update = imitation.update
 
     def arm(n):
         left = [n]
@@ -65,7 +65,7 @@ def stop_after(monkeypatch):
                 signal.raise_signal(signal.SIGTERM)
             return update(*args, **kwargs)
 
-        monkeypatch.setattr(sft, "update", counted)
+        monkeypatch.setattr(imitation, "update", counted)
 
     return arm
 

@@ -14,7 +14,7 @@ from dtr1_jax import config, evaluate, measures, table
 from dtr1_jax.data import prompts
 from dtr1_jax.data.twinworld import tasks
 from dtr1_jax.rewards import score
-from dtr1_jax.rewards.readers import Readers
+from dtr1_jax.rewards.text_scorers import Readers
 from dtr1_jax.twin import text, transcript
 from dtr1_jax.types import TASKS
 

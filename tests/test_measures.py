@@ -9,7 +9,7 @@ from test_score_tasks import FILM, PATH, answered, asked, film, tell
 
 from dtr1_jax import measures
 from dtr1_jax.benchmarks import boxes, video
-from dtr1_jax.rewards import clips, resolve
+from dtr1_jax.rewards import resolve, video_overlap
 from dtr1_jax.twin.schema import Answer, Object, Twin
 from dtr1_jax.twin.transcript import parse
 from dtr1_jax.types import Target
@@ -93,10 +93,10 @@ def test_matched_tracks_are_those_of_the_reward():
         for tracks in (said, wanted):
             tracks[rng.random(tracks.shape[:2]) < 0.3] = 0
         counted = rng.random(frames) < 0.7
-        want = clips.track_scores([said.astype(np.float32)], wanted.astype(np.float32), counted)
+        want = video_overlap.track_scores([said.astype(np.float32)], wanted.astype(np.float32), counted)
         assert boxes.matched_tracks(said, wanted, counted) == pytest.approx(want[0], abs=1e-5)
         first = [x[:, :1].astype(np.float32) for x in (said, wanted)]
-        want = clips.track_scores(first[:1], first[1], np.ones(1, bool))
+        want = video_overlap.track_scores(first[:1], first[1], np.ones(1, bool))
         seen = [x[:, 0][x[:, 0].any(1)] for x in (said, wanted)]
         assert boxes.matched(*seen) == pytest.approx(want[0], abs=1e-5)
 

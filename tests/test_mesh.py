@@ -18,7 +18,7 @@ from configs import default
 from dtr1_jax import config, mesh, train
 from dtr1_jax.models import int8, policy
 from dtr1_jax.models.spec import SPECS
-from dtr1_jax.rl import advantages, optim, sft, update
+from dtr1_jax.rl import advantages, imitation, optim, update
 from dtr1_jax.rl import rollout as rl_rollout
 from dtr1_jax.types import TASKS, Rollout
 
@@ -70,9 +70,9 @@ def whole_state(spec):
         state = jax.eval_shape(lambda x: optim.make(SETTINGS.optim, 10).init(x), {name: trainable})
         tree[f"grpo of {name}"] = {"opt": state}
     if spec.vision:
-        head = jax.eval_shape(lambda: sft.init_head(jax.random.key(0), spec, (3, 4)))
+        head = jax.eval_shape(lambda: imitation.init_head(jax.random.key(0), spec, (3, 4)))
         cold = {"policy": shapes, "head": head}
-        tree["sft"] = {"trainable": cold, "opt": jax.eval_shape(sft.optimizer(SETTINGS.sft).init, cold)}
+        tree["sft"] = {"trainable": cold, "opt": jax.eval_shape(imitation.optimizer(SETTINGS.sft).init, cold)}
     return tree
 
 

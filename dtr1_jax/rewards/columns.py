@@ -9,9 +9,9 @@ Every column is in [0, 1]. One set of names serves all tasks:
                 video that of its tracks (geometry.matched_track_iou)
     twin_iou    the same for all boxes or tracks of the twin and all objects that the data set annotates
     points      centres of the answer's boxes that lie in wanted boxes, likewise; of a video in its first frame
-    answer      is the answer in words right, by the kind of the question (rewards/tokens.py)
+    answer      is the answer in words right, by the kind of the question (rewards/answer_matching.py)
     token_f1    words shared with the best reference
-    rouge_l, bleu, cider, similarity    of rewards/text.py
+    rouge_l, bleu, cider, similarity    of rewards/text_metrics.py
     judge       a language model's grade (rewards/judge.py)
     length      is the completion short; repetition: does it say things once (rewards/style.py)
 

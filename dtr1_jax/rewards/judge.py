@@ -21,7 +21,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from dtr1_jax.rewards.text import clean
+from dtr1_jax.rewards.text_metrics import clean
 from dtr1_jax.run.workers import Failure, Pool, WorkerError
 
 TOP = 10  # grades go from 0 to this

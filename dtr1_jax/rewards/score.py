@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtr1_jax import config
-from dtr1_jax.rewards import clips, tokens
-from dtr1_jax.rewards.clips import coverage, fit
+from dtr1_jax.rewards import answer_matching, video_overlap
 from dtr1_jax.rewards.columns import COLUMNS, WORDS, check_weights, of_batch
 from dtr1_jax.rewards.geometry import mask_iou, matched_box_iou, matched_points
-from dtr1_jax.rewards.readers import Readers
 from dtr1_jax.rewards.resolve import Outcome, SegmentFn, outcomes, twin_boxes, twin_tracks
 from dtr1_jax.rewards.structure import structure
 from dtr1_jax.rewards.style import length, repetition
+from dtr1_jax.rewards.text_scorers import Readers
+from dtr1_jax.rewards.video_overlap import coverage, fit
 from dtr1_jax.twin.text import Canvas
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import POINTING, Example, Rewards
@@ -32,7 +32,7 @@ __all__ = ["COLUMNS", "MAX_BOXES", "check_weights", "coverage", "score"]
 
 # Matching is cubic in the number of boxes, which an answer may have hundreds of: 64 completions with 64 boxes each take
 # 0.06 s on a CPU, with 128 boxes 0.4 s.
-MAX_BOXES = clips.MAX_TRACKS
+MAX_BOXES = video_overlap.MAX_TRACKS
 OVERLAPS = ("mask_iou", "box_iou", "twin_iou")
 
 
@@ -115,14 +115,14 @@ def _film(wanted, group, example, canvas, results, mask_size):
     frames = len(canvas.frames)
     sound_g = np.array([t.sound for t in group])
     if "mask_iou" in wanted:
-        yield "mask_iou", clips.mask_scores([o.masks for o in results], example.target, mask_size, frames)
+        yield "mask_iou", video_overlap.mask_scores([o.masks for o in results], example.target, mask_size, frames)
     if "box_iou" in wanted:
-        right = clips.truth(example.target, frames)
-        found_g = clips.track_scores([o.tracks for o in results], right.tracks, right.labelled)
+        right = video_overlap.truth(example.target, frames)
+        found_g = video_overlap.track_scores([o.tracks for o in results], right.tracks, right.labelled)
         yield "box_iou", np.where(sound_g, found_g, 0.0)
     if "twin_iou" in wanted:
-        annotated = clips.scene_tracks(example, frames)
-        found_g = clips.track_scores([twin_tracks(t, canvas) for t in group], annotated, np.ones(frames, bool))
+        annotated = video_overlap.scene_tracks(example, frames)
+        found_g = video_overlap.track_scores([twin_tracks(t, canvas) for t in group], annotated, np.ones(frames, bool))
         yield "twin_iou", np.where(sound_g & (len(annotated) > 0), found_g, 0.0)
 
 
@@ -139,7 +139,7 @@ def _texts(own, transcripts, examples, reward, readers) -> dict[str, np.ndarray]
         rows = np.flatnonzero(own["answer"])
         answers = [[said(t) for t in transcripts[b]] for b in rows]
         targets = [examples[b].target for b in rows]
-        columns["answer"][rows] = tokens.answer_scores(
+        columns["answer"][rows] = answer_matching.answer_scores(
             answers, [t.references for t in targets], [t.choices for t in targets], reward.tolerance
         )
     names = [[name for name in WORDS if name in own and own[name][b]] for b in range(shape[0])]
@@ -237,7 +237,7 @@ def _box_arrays(pred, target):
     """
     most = max([len(x) for group in pred for x in group] + [len(x) for x in target])
     m = min(MAX_BOXES, max(8, 1 << (most - 1).bit_length()))
-    kept_bg = np.array([[clips.kept_share(len(x), len(t), m) for x in group] for group, t in zip(pred, target)])
+    kept_bg = np.array([[video_overlap.kept_share(len(x), len(t), m) for x in group] for group, t in zip(pred, target)])
     pred = [[_pad(x, m) for x in group] for group in pred]
     target = [_pad(x, m) for x in target]
     pred_bgm4, pred_valid_bgm = (np.array([[p[i] for p in group] for group in pred]) for i in (0, 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dtr1_jax.rewards.text import clean
+from dtr1_jax.rewards.text_metrics import clean
 
 WORDS = 1000  # words of a text that are looked at
 

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from dtr1_jax.models import sentence_encoder
 from dtr1_jax.models.weights.native import WeightsError
-from dtr1_jax.rewards import text
+from dtr1_jax.rewards import text_metrics
 
 CONFIG = {
     "model_type": "bert", "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96,
@@ -87,7 +87,9 @@ def test_rows_do_not_depend_on_their_neighbours(folder):
 
 def test_similarity_of_texts(folder):
     embed = sentence_encoder.embedder(folder)
-    scores = text.similarity(["a cat", "a cat", "", "x" * 100_000], [["a cat"], ["far dogs"], ["a"], ["a"]], embed)
+    scores = text_metrics.similarity(
+        ["a cat", "a cat", "", "x" * 100_000], [["a cat"], ["far dogs"], ["a"], ["a"]], embed
+    )
     assert scores[0] == pytest.approx(1.0, abs=1e-5) and 0 <= scores[1] < 1 and scores[2] == 0.0 and 0 <= scores[3] < 1
 
 

@@ -8,8 +8,8 @@ from test_score import settings
 
 from dtr1_jax import config
 from dtr1_jax.benchmarks import captions
-from dtr1_jax.rewards import text, tokens
-from dtr1_jax.rewards.readers import Readers
+from dtr1_jax.rewards import answer_matching, text_metrics
+from dtr1_jax.rewards.text_scorers import Readers
 from dtr1_jax.run.workers import Failure
 
 ROWS = [
@@ -39,12 +39,12 @@ def test_columns_are_those_of_the_functions(tmp_path):
         assert readers.failures == 0
     _, answer, references = ROWS[0]
     assert got[0] == got[1] == pytest.approx({
-        "rouge_l": text.rouge_l(answer, references), "bleu": text.bleu4(answer, references),
-        "cider": text.cider(answer, references, table), "token_f1": float(tokens.f1_scores([answer], [references])[0]),
-        "similarity": text.similarity([answer], [references], embed)[0],
+        "rouge_l": text_metrics.rouge_l(answer, references), "bleu": text_metrics.bleu4(answer, references),
+        "cider": text_metrics.cider(answer, references, table), "token_f1": float(answer_matching.f1_scores([answer], [references])[0]),
+        "similarity": text_metrics.similarity([answer], [references], embed)[0],
     })  # fmt: skip
     assert got[0]["token_f1"] == pytest.approx(1.0) and got[0]["cider"] > 0  # articles do not count
-    assert got[3] == {"rouge_l": text.rouge_l(*ROWS[3][1:])} and got[3]["rouge_l"] > 0
+    assert got[3] == {"rouge_l": text_metrics.rouge_l(*ROWS[3][1:])} and got[3]["rouge_l"] > 0
     assert got[2] == got[4] == dict.fromkeys(weights, 0.0)
 
 
@@ -58,7 +58,7 @@ class Fallen:
 
     def map(self, items):
         self.sent += items
-        return [Failure("timeout", "slow")] + [text.scorer("")(item) for item in items[1:]]
+        return [Failure("timeout", "slow")] + [text_metrics.scorer("")(item) for item in items[1:]]
 
     def close(self):
         pass
@@ -69,7 +69,7 @@ def test_equal_answers_are_sent_once_and_a_failure_costs_its_answer():
     readers._pool = Fallen()
     rows = [ROWS[0], ("", "the red mug", ("the red mug",)), ROWS[1], ("", "x" * 100_000, ("x",))]
     got = readers.columns(rows, [("rouge_l",)] * 4)
-    assert [item["answer"] for item in readers._pool.sent] == ["a red mug", "the red mug", "x" * text.CUT]
+    assert [item["answer"] for item in readers._pool.sent] == ["a red mug", "the red mug", "x" * text_metrics.CUT]
     assert [row["rouge_l"] for row in got] == [0.0, 1.0, 0.0, 0.0] and readers.failures == 1
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtr1_jax.benchmarks import vqa as benchmark
-from dtr1_jax.rewards.text import clean
+from dtr1_jax.rewards.text_metrics import clean
 
 KINDS = ("number", "choice", "yesno", "open")
 WORDS = 32  # words of a text that count

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtr1_jax.benchmarks import captions
-from dtr1_jax.rewards import text
+from dtr1_jax.rewards import text_metrics
 from dtr1_jax.run import workers
 
-STORED = json.loads((pathlib.Path(__file__).parent / "fixtures" / "benchmarks.json").read_text("utf-8"))["captions"]
+STORED = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "benchmarks.json").read_text("utf-8"))["captions"]
 TABLE = captions.frequencies([r for _, r in CAPTIONS])
-PLAIN = {"rouge_l": text.rouge_l, "bleu4": text.bleu4, "cider": text.cider}
+PLAIN = {"rouge_l": text_metrics.rouge_l, "bleu4": text_metrics.bleu4, "cider": text_metrics.cider}
 
 
 def bags(texts):
@@ -26,13 +26,13 @@ def bags(texts):
 
 
 def similar(answer, references):
-    return text.similarity([answer], [references], bags)[0]
+    return text_metrics.similarity([answer], [references], bags)[0]
 
 
 def test_figures_of_the_reference_code():
-    assert [text.bleu4(*pair) for pair in CAPTIONS] == pytest.approx(STORED["sentence_bleu"], abs=1e-9)
-    assert [text.rouge_l(*pair) for pair in CAPTIONS] == pytest.approx(STORED["rouge_l"], abs=1e-9)
-    got = [text.cider(*pair, TABLE) for pair in CAPTIONS]
+    assert [text_metrics.bleu4(*pair) for pair in CAPTIONS] == pytest.approx(STORED["sentence_bleu"], abs=1e-9)
+    assert [text_metrics.rouge_l(*pair) for pair in CAPTIONS] == pytest.approx(STORED["rouge_l"], abs=1e-9)
+    got = [text_metrics.cider(*pair, TABLE) for pair in CAPTIONS]
     assert got == pytest.approx([x / 10 for x in STORED["cider_d"]], abs=1e-9)
 
 
@@ -81,12 +81,14 @@ def test_any_text_is_scored(answer, references):
 def test_a_table_weighs_rare_words_more():
     references = [["the ball"], ["the cube"], ["the cone"], ["the ring"]]
     table = captions.frequencies(references)
-    assert text.cider("the cone", ["the ball"], table) < text.cider("red ball", ["the ball"], table)
-    assert text.cider("the cone", ["the ball"]) == pytest.approx(text.cider("red ball", ["the ball"]))
+    assert text_metrics.cider("the cone", ["the ball"], table) < text_metrics.cider("red ball", ["the ball"], table)
+    assert text_metrics.cider("the cone", ["the ball"]) == pytest.approx(text_metrics.cider("red ball", ["the ball"]))
 
 
 def test_the_best_reference_counts():
-    assert text.rouge_l("a b", ["x y", "a b"]) == 1.0 and text.bleu4("a b", ["x y", "a b"]) == pytest.approx(1.0)
+    assert text_metrics.rouge_l("a b", ["x y", "a b"]) == 1.0 and text_metrics.bleu4(
+        "a b", ["x y", "a b"]
+    ) == pytest.approx(1.0)
     assert similar("abc", ["xyz", "cab"]) == pytest.approx(1.0)
 
 
@@ -97,16 +99,16 @@ def test_similarity_embeds_each_text_once_and_maps_to_the_unit_interval():
         asked.append(list(texts))
         return np.array([[1.0, 0.0], [-1.0, 0.0], [0.6, 0.8]][: len(texts)])
 
-    got = text.similarity(["a", "a", None, "c"], [["b"], ["b", "c"], ["b"], ["a"]], embed)
+    got = text_metrics.similarity(["a", "a", None, "c"], [["b"], ["b", "c"], ["b"], ["a"]], embed)
     assert asked == [["a", "b", "c"]]
     assert got == pytest.approx([0.0, 0.6, 0.0, 0.6])
-    assert text.similarity([None], [["b"]], embed) == [0.0] and len(asked) == 1
+    assert text_metrics.similarity([None], [["b"]], embed) == [0.0] and len(asked) == 1
 
 
 def test_similarity_without_rows_is_an_error_and_nan_is_0():
     with pytest.raises(ValueError, match="expected 2 rows"):
-        text.similarity(["a"], [["b"]], lambda texts: np.zeros((1, 4)))
-    assert text.similarity(["a"], [["b"]], lambda texts: np.full((2, 4), np.nan)) == [0.0]
+        text_metrics.similarity(["a"], [["b"]], lambda texts: np.zeros((1, 4)))
+    assert text_metrics.similarity(["a"], [["b"]], lambda texts: np.full((2, 4), np.nan)) == [0.0]
 
 
 def test_in_worker_processes(tmp_path):
@@ -115,9 +117,11 @@ def test_in_worker_processes(tmp_path):
     path = str(tmp_path / "idf.json")
     items = [{"columns": columns, "answer": a, "references": list(r)} for a, r in CAPTIONS]
     items.append({"columns": columns, "answer": None, "references": ["a"]})
-    with workers.Pool("dtr1_jax.rewards.text:scorer", workers=1, deadline=60.0, argument=path) as pool:
+    with workers.Pool("dtr1_jax.rewards.text_metrics:scorer", workers=1, deadline=60.0, argument=path) as pool:
         got = pool.map(items)
-    want = [[text.cider(a, r, TABLE), text.rouge_l(a, r), text.bleu4(a, r)] for a, r in CAPTIONS] + [[0.0] * 3]
+    want = [
+        [text_metrics.cider(a, r, TABLE), text_metrics.rouge_l(a, r), text_metrics.bleu4(a, r)] for a, r in CAPTIONS
+    ] + [[0.0] * 3]
     np.testing.assert_allclose(got, want)
 
 
@@ -125,4 +129,4 @@ def test_live_against_sacrebleu():
     sacrebleu = pytest.importorskip("sacrebleu")
     for answer, references in (("a cat sat on a mat", ["the cat sat on the mat"]), ("dogs", ["two dogs run", "a dog"])):
         want = sacrebleu.sentence_bleu(answer, references, tokenize="none").score / 100
-        assert text.bleu4(answer, references) == pytest.approx(want)
+        assert text_metrics.bleu4(answer, references) == pytest.approx(want)

@@ -96,7 +96,7 @@ PLAIN = {"rouge_l": rouge_l, "bleu": bleu4, "cider": cider}  # columns that need
 
 
 def scorer(table: str) -> Callable[[dict], list[float]]:
-    """What scores one answer, for `workers.Pool("dtr1_jax.rewards.text:scorer", argument=table)`.
+    """What scores one answer, for `workers.Pool("dtr1_jax.rewards.text_metrics:scorer", argument=table)`.
 
     It takes {"columns": names out of PLAIN, "answer": text or None, "references": texts} and returns the columns in
     their order. `table` is the path of a file that `captions.write_frequencies` wrote, or "" for FLAT.

@@ -10,7 +10,7 @@ import pytest
 from dtr1_jax import config, types
 from dtr1_jax.models import policy
 from dtr1_jax.models.spec import Spec, VisionSpec
-from dtr1_jax.rl import sft
+from dtr1_jax.rl import imitation
 
 SPEC = Spec(
     vocab=32, width=16, layers=2, heads=2, kv_heads=1, head_dim=8, hidden=16, sections=(2, 1, 1), remat=False,
@@ -59,11 +59,11 @@ def batch(seed=0):
 @jax.jit
 def weights(seed=0):
     k_policy, k_head = jax.random.split(jax.random.key(seed))
-    return {"policy": policy.init(k_policy, SPEC), "head": sft.init_head(k_head, SPEC, COUNTS)}
+    return {"policy": policy.init(k_policy, SPEC), "head": imitation.init_head(k_head, SPEC, COUNTS)}
 
 
-compiled = jax.jit(sft.loss, static_argnames=("spec", "reasoning", "dense", "counts", "text"))
-dense_loss = jax.jit(sft.dense_loss, static_argnames="counts")
+compiled = jax.jit(imitation.loss, static_argnames=("spec", "reasoning", "dense", "counts", "text"))
+dense_loss = jax.jit(imitation.dense_loss, static_argnames="counts")
 
 
 def loss(trainable, data, dense=1.0, text=True, reasoning=1.0):
@@ -188,10 +188,10 @@ def test_who_learns():
 
 
 def test_a_fixed_batch_is_learned():
-    data, trainable, tx = batch(), weights(), sft.optimizer(SETTINGS)
+    data, trainable, tx = batch(), weights(), imitation.optimizer(SETTINGS)
     opt, values = jax.jit(tx.init)(trainable), []
     for _ in range(SETTINGS.steps):
-        trainable, opt, metrics = sft.update(
+        trainable, opt, metrics = imitation.update(
             trainable, opt, data, tx=tx, spec=SPEC, reasoning=3.0, dense=1.0, counts=COUNTS, text=True
         )
         values.append(jax.device_get(metrics))
@@ -205,7 +205,7 @@ def test_a_fixed_batch_is_learned():
 def test_muon_has_the_policys_kernels_and_adam_the_rest():
     """One Muon step makes a kernel's update nearly orthogonal in each layer of the stack: like singular values."""
     trainable = weights()
-    tx = sft.optimizer(dataclasses.replace(SETTINGS, warmup=0))
+    tx = imitation.optimizer(dataclasses.replace(SETTINGS, warmup=0))
     rng = np.random.default_rng(0)
     grads = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), trainable)
     updates, _ = jax.jit(tx.update)(grads, jax.jit(tx.init)(trainable), trainable)
@@ -225,7 +225,7 @@ def test_muon_has_the_policys_kernels_and_adam_the_rest():
 
 def test_the_rate_warms_up_and_ends_at_zero():
     grads = trainable = {"policy": {"norm": {"scale": jnp.ones(4)}, "q": {"kernel": jnp.ones((2, 4, 4))}}}
-    tx = sft.optimizer(dataclasses.replace(SETTINGS, steps=8, warmup=4))
+    tx = imitation.optimizer(dataclasses.replace(SETTINGS, steps=8, warmup=4))
     opt, sizes, step = tx.init(trainable), [], jax.jit(tx.update)
     for _ in range(9):
         updates, opt = step(grads, opt, trainable)
@@ -238,7 +238,7 @@ def test_the_rate_warms_up_and_ends_at_zero():
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
 def test_short_runs_have_a_schedule(steps):
-    tx = sft.optimizer(dataclasses.replace(SETTINGS, steps=steps, warmup=100))
+    tx = imitation.optimizer(dataclasses.replace(SETTINGS, steps=steps, warmup=100))
     params = {"policy": {"q": {"kernel": jnp.ones((1, 2, 2))}}}
     updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
     assert np.isfinite(updates["policy"]["q"]["kernel"]).all()

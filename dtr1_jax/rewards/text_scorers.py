@@ -8,7 +8,7 @@ import numpy as np
 
 from dtr1_jax import config
 from dtr1_jax.benchmarks import captions
-from dtr1_jax.rewards import text, tokens
+from dtr1_jax.rewards import answer_matching, text_metrics
 from dtr1_jax.rewards.columns import used
 from dtr1_jax.rewards.judge import Judge
 from dtr1_jax.run.workers import Failure, Pool
@@ -20,7 +20,7 @@ class Readers:
     Worker processes for ROUGE, BLEU and CIDEr start with the first answer, so that a run without words has none.
     """
 
-    def __init__(self, reward: config.Reward, embedder: Callable[[str], text.EmbedFn] | None = None):
+    def __init__(self, reward: config.Reward, embedder: Callable[[str], text_metrics.EmbedFn] | None = None):
         """Opens what the columns that weigh something need.
 
         Args:
@@ -78,13 +78,15 @@ class Readers:
         def of(name: str) -> list[int]:
             return [i for i in told if name in names[i]]
 
-        self._plain(rows, [i for i in told if set(names[i]) & set(text.PLAIN)], found)
+        self._plain(rows, [i for i in told if set(names[i]) & set(text_metrics.PLAIN)], found)
         if of("token_f1"):
-            scores = tokens.f1_scores([rows[i][1] for i in of("token_f1")], [rows[i][2] for i in of("token_f1")])
+            scores = answer_matching.f1_scores(
+                [rows[i][1] for i in of("token_f1")], [rows[i][2] for i in of("token_f1")]
+            )
             _fill(found, "token_f1", of("token_f1"), scores)
         if of("similarity"):
             pairs = [rows[i][1:] for i in of("similarity")]
-            _fill(found, "similarity", of("similarity"), text.similarity(*map(list, zip(*pairs)), self._embed))
+            _fill(found, "similarity", of("similarity"), text_metrics.similarity(*map(list, zip(*pairs)), self._embed))
         if of("judge"):
             _fill(found, "judge", of("judge"), self._judge.scores([rows[i] for i in of("judge")]))
         return found
@@ -93,17 +95,17 @@ class Readers:
         """ROUGE, BLEU and CIDEr, in the workers; equal answers to a query are scored once."""
         items: dict[tuple, list[int]] = {}
         for i in places:
-            wanted = tuple(name for name in text.PLAIN if name in found[i])
+            wanted = tuple(name for name in text_metrics.PLAIN if name in found[i])
             items.setdefault((wanted, rows[i][1], tuple(rows[i][2])), []).append(i)
         if not items:
             return
         if self._pool is None:
             reward = self._reward
-            self._pool = Pool("dtr1_jax.rewards.text:scorer", reward.workers, reward.deadline, reward.idf)
+            self._pool = Pool("dtr1_jax.rewards.text_metrics:scorer", reward.workers, reward.deadline, reward.idf)
         sent = [
             # what follows the first CUT characters does not count, so it need not travel
-            {"columns": list(wanted), "answer": answer[: text.CUT], "references": [r[: text.CUT] for r in references]}
-            for wanted, answer, references in items
+            {"columns": list(wanted), "answer": answer[: text_metrics.CUT], "references": [r[: text_metrics.CUT] for r
+            in references]} for wanted, answer, references in items
         ]  # fmt: skip
         for (wanted, _, _), places_of, scores in zip(items, items.values(), self._pool.map(sent)):
             if isinstance(scores, Failure):

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtr1_jax.benchmarks import vqa
-from dtr1_jax.rewards import tokens
-from dtr1_jax.rewards.tokens import answer_scores, chosen, kind_of, the_number, typed, yes_or_no
+from dtr1_jax.rewards import answer_matching
+from dtr1_jax.rewards.answer_matching import answer_scores, chosen, kind_of, the_number, typed, yes_or_no
 
 
 def brute_f1(a, b):
@@ -24,8 +24,11 @@ def test_matches_are_brute_force_under_two_vmaps():
     texts = [[" ".join(rng.choice(list("pqrs"), rng.integers(0, 7))) for _ in range(20)] for _ in range(2)]
     texts[1][:5] = texts[0][:5]
     vocabulary = {}
-    a, b = (tokens.word_ids(group, vocabulary, 8) for group in texts)
-    for pair, brute in ((tokens.exact_match, lambda x, y: float(x == y)), (tokens.token_f1, brute_f1)):
+    a, b = (answer_matching.word_ids(group, vocabulary, 8) for group in texts)
+    for pair, brute in (
+        (answer_matching.exact_match, lambda x, y: float(x == y)),
+        (answer_matching.token_f1, brute_f1),
+    ):
         got = jax.jit(jax.vmap(jax.vmap(pair, in_axes=(None, None, 0, 0)), in_axes=(0, 0, None, None)))(*a, *b)
         want = [[brute(x.split(), y.split()) for y in texts[1]] for x in texts[0]]
         np.testing.assert_allclose(got, want, atol=1e-6)
@@ -34,14 +37,21 @@ def test_matches_are_brute_force_under_two_vmaps():
 def test_sizes_may_differ_and_padding_is_no_word():
     a, b = np.array([3, 0, 0]), np.array([0, 3])
     on = np.array([True, False, False])
-    assert tokens.token_f1(a, on, b, np.array([False, True])) == 1.0
-    assert tokens.token_f1(a, on, b, np.array([True, False])) == 0.0
-    assert tokens.exact_match(np.array([3, 5]), np.array([True, False]), np.array([3, 7]), np.array([True, False])) == 1
+    assert answer_matching.token_f1(a, on, b, np.array([False, True])) == 1.0
+    assert answer_matching.token_f1(a, on, b, np.array([True, False])) == 0.0
+    assert (
+        answer_matching.exact_match(
+            np.array([3, 5]), np.array([True, False]), np.array([3, 7]), np.array([True, False])
+        )
+        == 1
+    )
 
 
 def test_words_are_normalised_and_the_rest_of_a_long_text_is_one_word():
     vocabulary = {}
-    ids, valid = tokens.word_ids(["The two Cats!", "2 cats", "1 2 3 4 5", "1 2 3 4 6", "1 2 3 4", ""], vocabulary, 4)
+    ids, valid = answer_matching.word_ids(
+        ["The two Cats!", "2 cats", "1 2 3 4 5", "1 2 3 4 6", "1 2 3 4", ""], vocabulary, 4
+    )
     np.testing.assert_array_equal(ids[0], ids[1])
     np.testing.assert_array_equal(valid.sum(1), [2, 2, 4, 4, 4, 0])
     assert len({tuple(row) for row in ids[2:5]}) == 3
@@ -106,7 +116,7 @@ def test_scores_of_a_batch():
     references = [["three"], ["red ball"], [], ["dog"]]
     got = answer_scores(answers, references, [(), (), (), ("cat", "dog")])
     # "ball" against "red ball": F1 = 2/3, of which PARTIAL
-    want = [[1, 0, 0], [1, 1, tokens.PARTIAL * 2 / 3], [0, 0, 0], [1, 0, 1]]
+    want = [[1, 0, 0], [1, 1, answer_matching.PARTIAL * 2 / 3], [0, 0, 0], [1, 0, 1]]
     np.testing.assert_allclose(got, want, atol=1e-6)
     assert got.dtype == np.float32
 
@@ -149,4 +159,4 @@ def test_any_answer_is_scored(answer, references):
 
 def test_right_to_left_and_accents():
     got = answer_scores([["\u200fכלב אדום", "כלב", "cafe\u0301"]], [["כלב אדום", "café"]])
-    np.testing.assert_allclose(got, [[1, tokens.PARTIAL * 2 / 3, 1]], atol=1e-6)
+    np.testing.assert_allclose(got, [[1, answer_matching.PARTIAL * 2 / 3, 1]], atol=1e-6)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dtr1_jax.rewards import clips
+from dtr1_jax.rewards import video_overlap
 from dtr1_jax.types import Example, Instance, Target
 
 T, H, W = 3, 4, 8
@@ -32,64 +32,64 @@ WANTED = target(LEFT, LEFT, NONE)
 
 def test_masks_by_hand():
     answers = [WANTED.masks, masks(LEFT, RIGHT, NONE), masks(LEFT, LEFT, LEFT), masks(NONE, NONE, NONE), None]
-    got = clips.mask_scores(answers, WANTED, 16, T)
+    got = video_overlap.mask_scores(answers, WANTED, 16, T)
     np.testing.assert_allclose(got, [1, 2 / 3, 2 / 3, 1 / 3, 0], rtol=1e-6)
     both = masks(LEFT, (0, 0, 1, 1), NONE)
-    np.testing.assert_allclose(clips.mask_scores([both], WANTED, 16, T), [(1 + 0.5 + 1) / 3], rtol=1e-6)
+    np.testing.assert_allclose(video_overlap.mask_scores([both], WANTED, 16, T), [(1 + 0.5 + 1) / 3], rtol=1e-6)
 
 
 def test_only_labelled_frames_count():
     some = dataclasses.replace(WANTED, labelled=np.array([True, False, False]))
     wrong_later = masks(LEFT, RIGHT, RIGHT)
-    np.testing.assert_allclose(clips.mask_scores([wrong_later], some, 16, T), [1])
+    np.testing.assert_allclose(video_overlap.mask_scores([wrong_later], some, 16, T), [1])
     tracks = np.array([[LEFT, RIGHT, RIGHT]], np.float32)
-    right = clips.truth(some, T)
-    np.testing.assert_allclose(clips.track_scores([tracks], right.tracks, right.labelled), [1])
+    right = video_overlap.truth(some, T)
+    np.testing.assert_allclose(video_overlap.track_scores([tracks], right.tracks, right.labelled), [1])
     nothing = dataclasses.replace(WANTED, labelled=np.zeros(T, bool))
-    assert clips.mask_scores([wrong_later], nothing, 16, T) == 0
+    assert video_overlap.mask_scores([wrong_later], nothing, 16, T) == 0
 
 
 def test_tracks_by_hand():
     wanted = np.array([[LEFT, LEFT, NONE], [NONE, RIGHT, RIGHT]], np.float32)
     answers = [wanted[::-1], wanted[:1], wanted[:0], np.array([[LEFT] * T], np.float32)]
-    got = clips.track_scores(answers, wanted, np.ones(T, bool))
+    got = video_overlap.track_scores(answers, wanted, np.ones(T, bool))
     np.testing.assert_allclose(got, [1, 1 / 2, 0, (2 / 3) / 2], rtol=1e-6)
-    assert clips.track_scores([wanted[:0], wanted], wanted[:0], np.ones(T, bool)).tolist() == [1, 0]
+    assert video_overlap.track_scores([wanted[:0], wanted], wanted[:0], np.ones(T, bool)).tolist() == [1, 0]
 
 
 def test_ignored_pixels_of_the_first_frame():
     ignored = dataclasses.replace(WANTED, ignore=masks(RIGHT)[0])
-    np.testing.assert_allclose(clips.mask_scores([masks((0, 0, 1, 1), LEFT, NONE)], ignored, 16, T), [1])
+    np.testing.assert_allclose(video_overlap.mask_scores([masks((0, 0, 1, 1), LEFT, NONE)], ignored, 16, T), [1])
 
 
 def test_a_target_of_the_first_frame_alone():
     still = Target(masks(LEFT)[0], np.array([LEFT], np.float32))
-    right = clips.truth(still, T)
+    right = video_overlap.truth(still, T)
     assert right.labelled.tolist() == [True, False, False] and right.tracks.shape == (1, T, 4)
-    np.testing.assert_allclose(clips.mask_scores([masks(LEFT, RIGHT, RIGHT)], still, 16, T), [1])
+    np.testing.assert_allclose(video_overlap.mask_scores([masks(LEFT, RIGHT, RIGHT)], still, 16, T), [1])
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_a_target_of_another_number_of_frames(frames):
-    right = clips.truth(WANTED, frames)
+    right = video_overlap.truth(WANTED, frames)
     assert [len(x) for x in (right.masks, right.labelled, right.counted)] == [frames] * 3
     assert right.tracks.shape == (1, frames, 4) and right.labelled.sum() == min(frames, T)
     said = [masks(*[LEFT] * frames)]
     np.testing.assert_allclose(
-        clips.mask_scores(said, WANTED, 16, frames), [min(frames, 2) / min(frames, T)], rtol=1e-6
+        video_overlap.mask_scores(said, WANTED, 16, frames), [min(frames, 2) / min(frames, T)], rtol=1e-6
     )
 
 
 def test_masks_of_another_size():
     large = masks(LEFT, LEFT, NONE, h=40, w=80)
-    np.testing.assert_allclose(clips.mask_scores([large], WANTED, 16, T), [1])
-    np.testing.assert_array_equal(clips.fit(large[0], (H, W)), WANTED.masks[0])
-    assert clips.fit(np.zeros((0, 0), bool), (2, 3)).shape == (2, 3)
+    np.testing.assert_allclose(video_overlap.mask_scores([large], WANTED, 16, T), [1])
+    np.testing.assert_array_equal(video_overlap.fit(large[0], (H, W)), WANTED.masks[0])
+    assert video_overlap.fit(np.zeros((0, 0), bool), (2, 3)).shape == (2, 3)
 
 
 def test_a_video_without_masks_on_either_side():
     nothing = target(NONE, NONE, NONE)
-    assert clips.mask_scores(
+    assert video_overlap.mask_scores(
         [masks(NONE, NONE, NONE), masks(NONE, NONE, LEFT)], nothing, 16, T
     ).tolist() == pytest.approx([1, 2 / 3])
 
@@ -102,18 +102,18 @@ def test_tracks_of_a_scene():
         Instance(3, "pen", RIGHT, blank),
     )
     example = Example("u", np.zeros((H, W, 3), np.uint8), "?", "segmentation", WANTED, scene)
-    np.testing.assert_allclose(clips.scene_tracks(example, T), [[LEFT, NONE, NONE], [RIGHT] * T])
-    assert clips.scene_tracks(dataclasses.replace(example, scene=()), T).shape == (0, T, 4)
+    np.testing.assert_allclose(video_overlap.scene_tracks(example, T), [[LEFT, NONE, NONE], [RIGHT] * T])
+    assert video_overlap.scene_tracks(dataclasses.replace(example, scene=()), T).shape == (0, T, 4)
 
 
 def test_many_tracks_stay_bounded():
     many = np.tile(np.array([[LEFT, LEFT, LEFT]], np.float32), (200, 1, 1))
-    got = clips.track_scores([many], many[:1], np.ones(T, bool))
+    got = video_overlap.track_scores([many], many[:1], np.ones(T, bool))
     np.testing.assert_allclose(got, [1 / 200], rtol=1e-6)  # as the figures have it: those left out of the match count
 
 
 def test_few_programs_are_compiled():
-    clips.mask_scores([masks(LEFT, LEFT, LEFT)] * 2, WANTED, 7, 3)
-    size = clips._mask_iou._cache_size()
-    clips.mask_scores([masks(LEFT, LEFT, LEFT, LEFT)] * 2, WANTED, 7, 4)
-    assert clips._mask_iou._cache_size() == size
+    video_overlap.mask_scores([masks(LEFT, LEFT, LEFT)] * 2, WANTED, 7, 3)
+    size = video_overlap._mask_iou._cache_size()
+    video_overlap.mask_scores([masks(LEFT, LEFT, LEFT, LEFT)] * 2, WANTED, 7, 4)
+    assert video_overlap._mask_iou._cache_size() == size
