@@ -13,8 +13,9 @@ import jax
 from ml_collections import ConfigDict
 
 from dtr1_jax import bundle as bundles
-from dtr1_jax import coldstart, config, evaluate, export, infer, mesh, plan, table, train
+from dtr1_jax import coldstart, config, export, infer, mesh, plan, train
 from dtr1_jax.data import image_files, json_files, pipeline, prompts, sources, tokenizer
+from dtr1_jax.evaluation import predict, table
 from dtr1_jax.models import sentence_encoder
 from dtr1_jax.models.weights import native
 from dtr1_jax.rewards import score
@@ -103,20 +104,20 @@ def held_out(c: config.Config, folder: Path) -> str:
     mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
     source = sources.make(c.data, c.data.eval_split)
     current = train.trained(c, bundle, device_mesh, folder)
-    evaluate.open_folder(folder)
+    predict.open_folder(folder)
     with (
         Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
         Readers(c.reward, sentence_encoder.embedder) as readers,
     ):
         log.info("masks by %s", segmenter.description)
         skipped = pipeline.Skipped()
-        predictions = evaluate.evaluate(
+        predictions = predict.evaluate(
             *current, bundle, c, device_mesh, source, segmenter, readers=readers, skipped=skipped
         )
-    cells = table.cells([evaluate.row(p) for p in predictions])
-    numbers = evaluate.figures(predictions, skipped.count) | {"table": [dataclasses.asdict(cell) for cell in cells]}
+    cells = table.cells([predict.row(p) for p in predictions])
+    numbers = predict.figures(predictions, skipped.count) | {"table": [dataclasses.asdict(cell) for cell in cells]}
     if jax.process_index() == 0:
-        evaluate.write(folder / "gallery" / "eval", predictions, c.train.gallery)
+        predict.write(folder / "gallery" / "eval", predictions, c.train.gallery)
         with atomic.replacing(folder / "eval.json") as partial:
             partial.write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
     left = f"{skipped.count} more could not be used and count nowhere; the warnings say why"

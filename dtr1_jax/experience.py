@@ -11,10 +11,11 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from dtr1_jax import config, evaluate, mesh
+from dtr1_jax import config, mesh
 from dtr1_jax.bundle import Bundle
 from dtr1_jax.data import pipeline
 from dtr1_jax.data.tokenizer import Tokenizer
+from dtr1_jax.evaluation import predict
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.text_scorers import Readers
 from dtr1_jax.rl import advantages
@@ -56,7 +57,7 @@ def gather(
     )  # fmt: skip
     rollout = mesh.local(rollout)
     sampled = time.monotonic()
-    transcripts = evaluate.parse(rollout, batch, bundle)
+    transcripts = predict.parse(rollout, batch, bundle)
     unread = readers.failures if readers else 0
     rewards, outcomes = score.score(
         transcripts, batch.examples, batch.canvases, segmenter, c.reward, readers, rollout.mask_bgs.sum(-1)

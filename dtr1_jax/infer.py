@@ -10,9 +10,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dtr1_jax import answers, config, evaluate, mesh, train
 from dtr1_jax import bundle as bundles
+from dtr1_jax import config, mesh, train
 from dtr1_jax.data import pipeline, video_files, visuals
+from dtr1_jax.evaluation import answers, predict
 from dtr1_jax.specialists.segmenter import Segmenter
 from dtr1_jax.types import TASKS, Example, Target, Video
 
@@ -62,8 +63,8 @@ def run(
     device_mesh = mesh.make(c.mesh)
     batch = pipeline.single(example, bundle.style)
     weights = train.trained(c, bundle, device_mesh, workdir)
-    made = evaluate.open_folder(Path(workdir) / "infer")
-    ((parsed,),), _ = evaluate.ask(*weights, bundle, c, device_mesh, batch, jax.random.key(c.seed))
+    made = predict.open_folder(Path(workdir) / "infer")
+    ((parsed,),), _ = predict.ask(*weights, bundle, c, device_mesh, batch, jax.random.key(c.seed))
     if not parsed.sound:
         why = f"{parsed.faults[0].where}: {parsed.faults[0].message}"
         log.warning("the answer is unsound, so its boxes, mask or words are empty (answer.json says all): %s", why)

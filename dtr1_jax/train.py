@@ -13,9 +13,11 @@ import numpy as np
 import optax
 
 from dtr1_jax import bundle as bundles
-from dtr1_jax import config, evaluate, experience, measures, mesh, report, table, types
+from dtr1_jax import config, experience, mesh, types
 from dtr1_jax.data import pipeline, sources
+from dtr1_jax.evaluation import measures, predict, table
 from dtr1_jax.models import policy, sentence_encoder
+from dtr1_jax.report import page
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.text_scorers import Readers
 from dtr1_jax.rl import advantages, optim, update
@@ -65,7 +67,7 @@ def run(c: config.Config, workdir: Path) -> Path:
     workdir = Path(workdir)
     with interrupt.Flag() as stop:  # first, so that a signal during the start waits for something to save
         _train(c, workdir, stop)
-        return report.build(workdir) if jax.process_index() == 0 else workdir / "report.html"
+        return page.build(workdir) if jax.process_index() == 0 else workdir / "report.html"
 
 
 def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
@@ -124,13 +126,13 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
             name = "before" if step == 0 else "after" if step >= c.train.steps else "latest"
             log.info("evaluating on %d held-out queries", min(c.train.eval_examples, len(eval_source)))
             skipped = pipeline.Skipped()
-            predictions = evaluate.evaluate(
+            predictions = predict.evaluate(
                 *update.weights(state.trainable, frozen), bundle, c, device_mesh, eval_source, segmenter,
                 check=leave_if_asked, readers=readers, skipped=skipped,
             )  # fmt: skip
-            numbers = evaluate.figures(predictions, skipped.count)
+            numbers = predict.figures(predictions, skipped.count)
             if first:
-                evaluate.write(workdir / "gallery" / name, predictions, c.train.gallery)
+                predict.write(workdir / "gallery" / name, predictions, c.train.gallery)
             mean = numbers["eval/mean"]  # of segmentation on pictures alone this is the gIoU
             writer.write(step, numbers)  # last: from here on the evaluation counts as done
             mains = {table.main_metric(p.example.task, measures.modality(p.outcome)) for p in predictions}

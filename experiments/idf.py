@@ -14,8 +14,8 @@ import sys
 
 from configs import default
 from dtr1_jax import config
-from dtr1_jax.benchmarks import captions
 from dtr1_jax.data import image_files, sources, video_files
+from dtr1_jax.evaluation.benchmarks import captions
 
 
 def references(source: sources.Source, most: int) -> list[tuple[str, ...]]:

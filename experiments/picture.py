@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dtr1_jax import evaluate, measures
 from dtr1_jax.data import image_files, prompts
 from dtr1_jax.data.twinworld import picture_examples
+from dtr1_jax.evaluation import measures, predict
 from dtr1_jax.rewards import resolve
 from dtr1_jax.specialists.segmenter import grabcut
 from dtr1_jax.twin import text, transcript
@@ -27,13 +27,13 @@ PANELS = {"image": "picture", "twin": "twin", "target": "target", "answer": "ans
 _SIDE, _GAP, _LINE = 280, 8, 22  # pixels: panel, space between panels, line of text
 
 
-def oracle(index: int) -> evaluate.Prediction:
+def oracle(index: int) -> predict.Prediction:
     """Held-out scene `index`, answered by its annotation."""
     example = picture_examples.example(0, "heldout", index)
     canvas = text.Canvas(text.Frame.PIXEL, example.image.shape[1::-1])
     parsed = transcript.parse(prompts.oracle(example, canvas), task=example.task, canvas=canvas)
     outcome = resolve.outcomes([[parsed]], [example], [canvas], _masks)[0][0]
-    return evaluate.Prediction(example, canvas, parsed, outcome, {}, measures.measure(example, parsed, outcome))
+    return predict.Prediction(example, canvas, parsed, outcome, {}, measures.measure(example, parsed, outcome))
 
 
 def gallery(folder: Path, index: int) -> tuple[str, dict[str, np.ndarray]]:
@@ -83,7 +83,7 @@ def _rows(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, np.ndarray]
             yield gallery(args.gallery, index)
         else:
             p = oracle(index)
-            yield _words(p.example.query, p.transcript.text, p.measures["iou"]), dict(evaluate.draw_prediction(p))
+            yield _words(p.example.query, p.transcript.text, p.measures["iou"]), dict(predict.draw_prediction(p))
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ import pytest
 import tiny
 from assets import path as asset
 
-from dtr1_jax import cli, coldstart, config, evaluate, table, train
+from dtr1_jax import cli, coldstart, config, train
+from dtr1_jax.evaluation import predict, table
 from dtr1_jax.run import run_log
 
 
@@ -110,7 +111,7 @@ def photo_folder(root, broken=False):
         (root / split).mkdir()
         for i in (1, 2):
             pixels = np.full((64, 80, 3), 40 * i, np.uint8)
-            data = b"broken" if broken else evaluate.draw.to_png(pixels)
+            data = b"broken" if broken else predict.draw.to_png(pixels)
             (root / split / f"{i}.png").write_bytes(data)
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps({
             "images": [{"id": i, "file_name": f"{i}.png", "width": 80, "height": 64} for i in (1, 2)],

@@ -7,7 +7,7 @@ import pytest
 import scripts
 from PIL import Image
 
-from dtr1_jax.benchmarks import captions
+from dtr1_jax.evaluation.benchmarks import captions
 
 
 @pytest.fixture(scope="module")

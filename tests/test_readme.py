@@ -14,8 +14,9 @@ import scripts
 from PIL import Image
 
 from configs import seg
-from dtr1_jax import config, evaluate, types
+from dtr1_jax import config, types
 from dtr1_jax.data.readers import jsonl
+from dtr1_jax.evaluation import predict
 from dtr1_jax.models import policy, spec
 from dtr1_jax.rewards import columns, structure
 from dtr1_jax.twin import text, transcript
@@ -234,7 +235,7 @@ def test_generated_queries_are_no_public_benchmark(name):
 
 def test_picture_of_a_gallery(tmp_path):
     picture = scripts.load("experiments/picture.py")
-    evaluate.write(tmp_path, [picture.oracle(44), picture.oracle(4)], 1)
+    predict.write(tmp_path, [picture.oracle(44), picture.oracle(4)], 1)
     words, panels = picture.gallery(tmp_path, 0)
     assert words.startswith("Query: please point at the orange object") and "rain: umbrella 5." in words
     assert set(panels) == set(picture.PANELS) and not np.array_equal(panels["image"], panels["answer"])

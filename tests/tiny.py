@@ -20,7 +20,8 @@ import jax
 import numpy as np
 
 from configs import default
-from dtr1_jax import bundle, config, evaluate, experience, mesh, train
+from dtr1_jax import bundle, config, experience, mesh, train
+from dtr1_jax.evaluation import predict
 from dtr1_jax.models import policy, spec
 from dtr1_jax.models.weights import native
 from dtr1_jax.rewards import score
@@ -123,7 +124,7 @@ def speak(patch, c: config.Config, texts: list[str]) -> None:
     patch.setattr(rollout, "sample", sample)
 
 
-PLACES = {"gather": experience, "predict": evaluate, "learn": train}
+PLACES = {"gather": experience, "predict": predict, "learn": train}
 
 
 def signals(patch, plan: str) -> None:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtr1_jax.benchmarks import vqa as benchmark
+from dtr1_jax.evaluation.benchmarks import vqa as benchmark
 from dtr1_jax.rewards.text_metrics import clean
 
 KINDS = ("number", "choice", "yesno", "open")

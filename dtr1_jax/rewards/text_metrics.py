@@ -1,6 +1,6 @@
 """Rewards of answers in words: pure host functions of (answer, references), each in [0, 1].
 
-    rouge_l     ROUGE-L as COCO's captions have it (benchmarks/captions.py)
+    rouge_l     ROUGE-L as COCO's captions have it (evaluation/benchmarks/captions.py)
     bleu4       (column "bleu") BLEU-4 of one sentence, smoothed, by sacrebleu
     cider       CIDEr-D / 10, weighed by a fixed table of document frequencies
     similarity  cosine of sentence embeddings, from a function that is passed in (models/sentence_encoder.py makes one)
@@ -20,9 +20,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dtr1_jax.benchmarks import captions
-from dtr1_jax.benchmarks.captions import Frequencies
-from dtr1_jax.benchmarks.words import ptb_words
+from dtr1_jax.evaluation.benchmarks import captions
+from dtr1_jax.evaluation.benchmarks.captions import Frequencies
+from dtr1_jax.evaluation.benchmarks.words import ptb_words
 
 CUT = 2000  # characters of an answer or a reference that count; a summary of 300 words fits
 # Every n-gram weighs the same; for a data set without a table.

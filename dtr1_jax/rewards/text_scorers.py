@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dtr1_jax import config
-from dtr1_jax.benchmarks import captions
+from dtr1_jax.evaluation.benchmarks import captions
 from dtr1_jax.rewards import answer_matching, text_metrics
 from dtr1_jax.rewards.columns import used
 from dtr1_jax.rewards.judge import Judge

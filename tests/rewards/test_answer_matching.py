@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtr1_jax.benchmarks import vqa
+from dtr1_jax.evaluation.benchmarks import vqa
 from dtr1_jax.rewards import answer_matching
 from dtr1_jax.rewards.answer_matching import answer_scores, chosen, kind_of, the_number, typed, yes_or_no
 

@@ -10,7 +10,7 @@ from benchmark_cases import CAPTIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtr1_jax.benchmarks import captions
+from dtr1_jax.evaluation.benchmarks import captions
 from dtr1_jax.rewards import text_metrics
 from dtr1_jax.run import workers
 

@@ -7,7 +7,7 @@ import pytest
 from test_score import settings
 
 from dtr1_jax import config
-from dtr1_jax.benchmarks import captions
+from dtr1_jax.evaluation.benchmarks import captions
 from dtr1_jax.rewards import answer_matching, text_metrics
 from dtr1_jax.rewards.text_scorers import Readers
 from dtr1_jax.run.workers import Failure

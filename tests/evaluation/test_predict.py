@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tiny
 
-from dtr1_jax import bundle, config, evaluate, mesh, table
+from dtr1_jax import bundle, config, mesh
 from dtr1_jax.data import image_files, json_files, pipeline, prompts, sources
+from dtr1_jax.evaluation import predict, table
 from dtr1_jax.specialists import segmenter as segmenters
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer
@@ -22,7 +23,7 @@ def heldout(c, source=None, check=lambda: None, skipped=None):
     params = mesh.put(bundle.read_weights(c, ready), mesh.replicated(one))
     source = sources.make(c.data, c.data.eval_split) if source is None else source
     with segmenters.Segmenter(c.reward.segmenter) as segmenter:
-        return evaluate.evaluate(params, None, ready, c, one, source, segmenter, check=check, skipped=skipped)
+        return predict.evaluate(params, None, ready, c, one, source, segmenter, check=check, skipped=skipped)
 
 
 def oracles(c, count):
@@ -57,8 +58,8 @@ def test_figures_are_those_of_the_answers(path, small, tmp_path):
         by_hand.append(0.0 if i == 2 else (filled & e.target.mask).sum() / union if union else 1.0)
     assert [p.measures["iou"] for p in predictions] == pytest.approx(by_hand, abs=0.03)
 
-    figures = evaluate.figures(predictions)
-    evaluate.write(tmp_path, predictions, pictures=2)
+    figures = predict.figures(predictions)
+    predict.write(tmp_path, predictions, pictures=2)
     rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     assert figures["eval/giou"] == pytest.approx(np.mean([r["iou"] for r in rows]))
     assert figures["eval/ciou"] == pytest.approx(sum(r["intersection"] for r in rows) / sum(r["union"] for r in rows))
@@ -90,7 +91,7 @@ def test_masks_are_judged_even_where_the_reward_does_not_ask_for_them(path, smal
     c = tiny.settings(path, reward__weights__segmentation__mask_iou=0.0, train__eval_examples=2)
     tiny.speak(small, c, oracles(c, 2)[2])
     predictions = heldout(c)
-    assert "mask_iou" not in predictions[0].columns and evaluate.figures(predictions)["eval/giou"] > 0.3
+    assert "mask_iou" not in predictions[0].columns and predict.figures(predictions)["eval/giou"] > 0.3
 
 
 def test_the_same_policy_answers_the_same(path, small):
@@ -132,7 +133,7 @@ def test_unreadable_examples_are_left_out_and_counted(path, small, caplog):
     skipped = pipeline.Skipped()
     predictions = heldout(c, Broken(source, 3), skipped=skipped)
     assert [p.example.uid for p in predictions] == [source[3].uid]
-    figures = evaluate.figures(predictions, skipped.count)
+    figures = predict.figures(predictions, skipped.count)
     assert (figures["eval/examples"], figures["eval/examples_skipped"]) == (1, 3)
     assert "photo 2: corrupt" in caplog.text
     with pytest.raises(json_files.DataError, match="none of the 4 held-out examples"):
@@ -149,10 +150,10 @@ def test_the_caller_may_stop_it_around_every_batch(path, small):
 def test_a_folder_that_can_not_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(config.ConfigError, match=r"can not write to .*file/run: Not a directory; .*another --workdir"):
-        evaluate.open_folder(tmp_path / "file" / "run")
-    assert list(evaluate.open_folder(tmp_path / "a" / "b").iterdir()) == []
+        predict.open_folder(tmp_path / "file" / "run")
+    assert list(predict.open_folder(tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_nothing_to_evaluate_gives_no_figure():
-    assert evaluate.figures([], 3) == {"eval/examples": 0, "eval/examples_skipped": 3}
+    assert predict.figures([], 3) == {"eval/examples": 0, "eval/examples_skipped": 3}
     assert jax.device_count() == 8

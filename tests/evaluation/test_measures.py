@@ -7,8 +7,8 @@ import pytest
 from test_score import CANVAS, WANT_LEFT, Segmenter, example, say, say_boxes
 from test_score_tasks import FILM, PATH, answered, asked, film, tell
 
-from dtr1_jax import measures
-from dtr1_jax.benchmarks import boxes, video
+from dtr1_jax.evaluation import measures
+from dtr1_jax.evaluation.benchmarks import boxes, video_segmentation
 from dtr1_jax.rewards import resolve, video_overlap
 from dtr1_jax.twin.schema import Answer, Object, Twin
 from dtr1_jax.twin.transcript import parse
@@ -43,7 +43,7 @@ def test_segmentation_of_a_video():
     assert measured(query, tell(Answer(objects=(1,))), FILM) == {"j": 1.0, "f": 1.0}
     wrong = tell(Answer(objects=(2,)))
     outcome = resolve.outcomes([[wrong]], [query], [FILM], Segmenter())[0][0]
-    want = video.score(list(outcome.masks), list(query.target.masks))
+    want = video_segmentation.score(list(outcome.masks), list(query.target.masks))
     assert measured(query, wrong, FILM) == pytest.approx({"j": want.j, "f": want.f}) and 0 < want.j < 1
     some = film(labelled=np.array([True, False, False]))
     assert measured(some, wrong, FILM) == {"j": 1.0, "f": 1.0}  # in the first frame both objects are in one place

@@ -10,11 +10,11 @@ from benchmark_cases import CAPTIONS, SENTENCES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtr1_jax.benchmarks import captions
-from dtr1_jax.benchmarks.captions import Frequencies, bleu, cider_d, frequencies, rouge_l, rouge_l_f1
-from dtr1_jax.benchmarks.words import lcs, ngrams, ptb_words
+from dtr1_jax.evaluation.benchmarks import captions
+from dtr1_jax.evaluation.benchmarks.captions import Frequencies, bleu, cider_d, frequencies, rouge_l, rouge_l_f1
+from dtr1_jax.evaluation.benchmarks.words import lcs, ngrams, ptb_words
 
-STORED = json.loads((pathlib.Path(__file__).parent / "fixtures" / "benchmarks.json").read_text("utf-8"))
+STORED = json.loads((pathlib.Path(__file__).parents[2] / "fixtures" / "benchmarks.json").read_text("utf-8"))
 ANSWERS, REFERENCES = zip(*CAPTIONS)
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from benchmark_cases import SIZES, masks
 
-from dtr1_jax.benchmarks import video
-from dtr1_jax.benchmarks.video import VideoScore, boundary, region
+from dtr1_jax.evaluation.benchmarks import video_segmentation
+from dtr1_jax.evaluation.benchmarks.video_segmentation import VideoScore, boundary, region
 
-STORED = json.loads((pathlib.Path(__file__).parent / "fixtures" / "benchmarks.json").read_text("utf-8"))["davis"]
+STORED = json.loads((pathlib.Path(__file__).parents[2] / "fixtures" / "benchmarks.json").read_text("utf-8"))["davis"]
 
 
 @pytest.mark.parametrize(("size", "stored"), zip(SIZES, STORED))
@@ -83,22 +83,26 @@ def test_ignored_pixels_count_neither_way():
 
 def test_absent_frames_count_and_frames_may_differ_in_size():
     wide = np.zeros((3, 9), bool)
-    got = video.score([BLOCK, EMPTY, wide, BLOCK], [BLOCK, EMPTY, wide, EMPTY])
+    got = video_segmentation.score([BLOCK, EMPTY, wide, BLOCK], [BLOCK, EMPTY, wide, EMPTY])
     assert got == VideoScore(0.75, 0.75) and got.jf == 0.75
-    assert video.score([BLOCK, None], [BLOCK, EMPTY]) == VideoScore(0.5, 0.5)
-    assert video.score(None, [BLOCK, EMPTY]) == VideoScore(0.0, 0.0)
-    assert video.score([BLOCK], [BLOCK]) == VideoScore(1.0, 1.0)
-    half = video.score([frame("0100", "0000")], [BLOCK], [None])
+    assert video_segmentation.score([BLOCK, None], [BLOCK, EMPTY]) == VideoScore(0.5, 0.5)
+    assert video_segmentation.score(None, [BLOCK, EMPTY]) == VideoScore(0.0, 0.0)
+    assert video_segmentation.score([BLOCK], [BLOCK]) == VideoScore(1.0, 1.0)
+    half = video_segmentation.score([frame("0100", "0000")], [BLOCK], [None])
     assert half.j == 0.5 and half.jf == (half.j + half.f) / 2
 
 
 def test_failed_samples_stay_in_the_mean():
-    assert video.mean([VideoScore(1.0, 0.5), video.score(None, [BLOCK])]) == VideoScore(0.5, 0.25)
+    assert video_segmentation.mean([VideoScore(1.0, 0.5), video_segmentation.score(None, [BLOCK])]) == VideoScore(
+        0.5, 0.25
+    )
 
 
 @pytest.mark.parametrize("call", [
-    lambda: video.score([], []), lambda: video.score([BLOCK], [BLOCK, EMPTY]), lambda: video.mean([]),
-    lambda: video.score([BLOCK], [np.zeros((3, 4), bool)]), lambda: region(None, BLOCK, np.zeros((3, 4), bool)),
+    lambda: video_segmentation.score([], []), lambda: video_segmentation.score([BLOCK], [BLOCK, EMPTY]), lambda:
+    video_segmentation.mean([]),
+    lambda: video_segmentation.score([BLOCK], [np.zeros((3, 4), bool)]), lambda: region(None, BLOCK, np.zeros((3, 4),
+    bool)),
     lambda: boundary(np.zeros((1, 2, 4), bool), np.zeros((1, 2, 4), bool)),
 ])  # fmt: skip
 def test_what_can_not_be_compared_is_an_error(call):

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dtr1_jax import curves, report
+from dtr1_jax.report import charts
+from dtr1_jax.report import page as report_page
 
 EVIL = "<script>alert(\"x\")</script><img src=x onerror=alert(1)> & 'quoted' </pre></details> \ud800"
 
@@ -84,7 +85,7 @@ def test_whole_run(tmp_path):
     faulty = record(sound=False, faults=[{"where": "twin.size", "message": "missing"}])
     gallery(tmp_path, "before", [faulty, record("b")])
     gallery(tmp_path, "after", [record("a", giou=0.75)])
-    path = report.build(tmp_path)
+    path = report_page.build(tmp_path)
     page = Page(path)
     assert path == tmp_path / "report.html" and not list(tmp_path.glob("*.partial"))
     for words in (
@@ -109,7 +110,7 @@ def test_a_run_of_other_tasks(tmp_path):
     log(tmp_path, [{"step": s, **shared, "eval/vqa/video/accuracy": 0.25 + s / 4} for s in (0, 1)])
     words = {"metric": "accuracy", "value": 0.5, "references": ["two", "<b>2"], "answer": {"text": "3"}, "giou": None}
     gallery(tmp_path, "after", [record(**words, pictures={}), record("b", references=3, value="much", giou=None)])
-    page = Page(report.build(tmp_path))
+    page = Page(report_page.build(tmp_path))
     for said in (
         "vqa, video: accuracy held-out 0.250 → 0.500 +0.250", "mean of the tasks held-out 0.500", "accuracy 0.50",
         "reference two", "reference <b>2",
@@ -120,7 +121,7 @@ def test_a_run_of_other_tasks(tmp_path):
 
 def test_page_is_self_contained_and_forbids_scripts(tmp_path):
     gallery(tmp_path, "after", [record()])
-    page = Page(report.build(tmp_path))
+    page = Page(report_page.build(tmp_path))
     for tag, attributes in page.elements:
         assert tag not in ("script", "link", "iframe", "object", "form")
         assert all(not name.startswith("on") for name in attributes)
@@ -148,7 +149,7 @@ def test_hostile_text_stays_text(tmp_path):
         pictures={"image": EVIL, EVIL: "0.png"},
     )
     gallery(tmp_path, "before", [evil])
-    page = Page(report.build(tmp_path))
+    page = Page(report_page.build(tmp_path))
     assert page.count("script") == 0 and page.count("img") == 0 and page.count("article") == 1
     assert all("onerror" not in a for _, a in page.elements) and 'alert("x")' in page.text
 
@@ -166,7 +167,7 @@ def test_any_json_in_any_place(tmp_path_factory, changes, number):
     folder = tmp_path_factory.mktemp("run")
     gallery(folder, "after", [record(**changes), json.dumps(number), "[" * 100_000, '{"uid'])
     log(folder, [{"step": 1, "train/reward": number, "train/kl": 10**400}, {"step": 10**400}])
-    assert Page(report.build(folder)).count("article") >= 1
+    assert Page(report_page.build(folder)).count("article") >= 1
 
 
 @pytest.mark.parametrize(
@@ -194,18 +195,18 @@ def test_pictures_that_are_not_shown(tmp_path, name, word):
     (folder / "link.png").symlink_to(tmp_path / "gallery" / "secret.png")
     (folder / "text.png").write_text("<svg onload=alert(1)>")
     with open(folder / "large.png", "wb") as f:
-        f.truncate(report.MAX_PICTURE + 1)
-    page = Page(report.build(tmp_path))
+        f.truncate(report_page.MAX_PICTURE + 1)
+    page = Page(report_page.build(tmp_path))
     assert page.count("img") == 0 and word in page.text
 
 
 def test_missing_pieces_are_said(tmp_path):
-    text = Page(report.build(tmp_path)).text
+    text = Page(report_page.build(tmp_path)).text
     for words in ("No metrics.jsonl", "No predictions yet", "not measured", "nothing recorded", "no config.json"):
         assert words in text
     log(tmp_path, [{"step": 0, "eval/giou": 0.5}])
     gallery(tmp_path, "before", [record()])
-    text = Page(report.build(tmp_path)).text
+    text = Page(report_page.build(tmp_path)).text
     assert "0.500 measured once" in text and "No predictions from after training." in text
 
 
@@ -217,25 +218,25 @@ def points_of(svg):
 
 
 def test_chart_places_points():
-    (line,) = points_of(curves.chart({"a": [(0, 0.0), (5, 0.5), (10, 1.0)]}, label="a"))
+    (line,) = points_of(charts.chart({"a": [(0, 0.0), (5, 0.5), (10, 1.0)]}, label="a"))
     (x0, y0), (x1, y1), (x2, y2) = line
-    assert (x0, x2) == (46, curves.WIDTH - 10) and (y0, y2) == (curves.HEIGHT - 24, 8)
+    assert (x0, x2) == (46, charts.WIDTH - 10) and (y0, y2) == (charts.HEIGHT - 24, 8)
     assert (x1, y1) == ((x0 + x2) / 2, (y0 + y2) / 2)
 
 
 def test_chart_breaks_at_gaps_and_smooths_long_lines():
-    gap = curves.chart({"a": [(0, 1), (1, 2), (2, None), (3, float("nan")), (4, 1), (5, 2), (6, 1e308)]}, label="a")
+    gap = charts.chart({"a": [(0, 1), (1, 2), (2, None), (3, float("nan")), (4, 1), (5, 2), (6, 1e308)]}, label="a")
     assert [len(line) for line in points_of(gap)] == [2, 2]
-    assert len(points_of(curves.chart({"a": [(x, x % 2) for x in range(41)]}, label="a"))) == 2
-    assert "nothing recorded" in curves.chart({"a": [(0, None)]}, label="a")
+    assert len(points_of(charts.chart({"a": [(x, x % 2) for x in range(41)]}, label="a"))) == 2
+    assert "nothing recorded" in charts.chart({"a": [(0, None)]}, label="a")
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(), min_size=1, max_size=6))
 def test_chart_of_any_numbers_stays_in_its_box(values):
-    svg = curves.chart({"<a>": list(enumerate(values))}, label="<a>")
+    svg = charts.chart({"<a>": list(enumerate(values))}, label="<a>")
     for line in points_of(svg) if svg.startswith("<svg") else []:
-        assert all(-1 <= x <= curves.WIDTH + 1 and -1 <= y <= curves.HEIGHT + 1 for x, y in line)
+        assert all(-1 <= x <= charts.WIDTH + 1 and -1 <= y <= charts.HEIGHT + 1 for x, y in line)
 
 
 @pytest.mark.parametrize(
@@ -249,13 +250,13 @@ def test_chart_of_any_numbers_stays_in_its_box(values):
     ],
 )
 def test_ticks(low, high, want):
-    np.testing.assert_allclose(curves.ticks(low, high), want, atol=1e-12)
+    np.testing.assert_allclose(charts.ticks(low, high), want, atol=1e-12)
 
 
 def test_smooth_is_unbiased_from_the_start():
-    np.testing.assert_allclose(curves.smooth([3.0] * 4), [3.0] * 4)
+    np.testing.assert_allclose(charts.smooth([3.0] * 4), [3.0] * 4)
     # weights 0.7 * 0.3 and 0.3 over 1 - 0.49
-    np.testing.assert_allclose(curves.smooth([0.0, 1.0]), [0.0, 0.3 / 0.51])
+    np.testing.assert_allclose(charts.smooth([0.0, 1.0]), [0.0, 0.3 / 0.51])
 
 
 def test_a_line_for_each_task(tmp_path):
@@ -265,7 +266,7 @@ def test_a_line_for_each_task(tmp_path):
         for s in range(3)
     ]  # fmt: skip
     log(tmp_path, rows)
-    page = Page(report.build(tmp_path))
+    page = Page(report_page.build(tmp_path))
     figures = {f.partition("<figcaption>")[2].partition("<")[0]: f for f in page.source.split("<figure")[1:]}
     reward = figures["train/reward by task"]
     assert reward.count("<polyline") == 2 and "legend" in reward

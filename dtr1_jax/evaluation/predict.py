@@ -14,10 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from dtr1_jax import config, draw, measures, mesh, table
-from dtr1_jax.benchmarks import segmentation, twins
+from dtr1_jax import config, draw, mesh
 from dtr1_jax.bundle import Bundle
 from dtr1_jax.data import json_files, pipeline, prompts
+from dtr1_jax.evaluation import measures, table
+from dtr1_jax.evaluation.benchmarks import segmentation, twin_fidelity
 from dtr1_jax.rewards import resolve, score
 from dtr1_jax.rewards.resolve import Outcome
 from dtr1_jax.rewards.text_scorers import Readers
@@ -36,8 +37,10 @@ class Prediction:
     transcript: transcript.Transcript
     outcome: Outcome
     columns: dict[str, float]  # those that the query's task has
-    measures: dict[str, float]  # what it adds to the task's figures, see measures.py
-    fidelity: twins.Fidelity | None = None  # of the twin that the policy built; None where nothing says what is right
+    measures: dict[str, float]  # what it adds to the task's figures, see evaluation/measures.py
+    fidelity: twin_fidelity.Fidelity | None = (
+        None  # of the twin that the policy built; None where nothing says what is right
+    )
 
 
 def parse(rollout: Rollout, batch: pipeline.Batch, bundle: Bundle) -> list[list[transcript.Transcript]]:
@@ -100,14 +103,16 @@ def predict(
     ]
 
 
-def _fidelity(parsed: transcript.Transcript, example: Example, canvas: text.Canvas) -> twins.Fidelity | None:
+def _fidelity(parsed: transcript.Transcript, example: Example, canvas: text.Canvas) -> twin_fidelity.Fidelity | None:
     """The twin, of a video its first frame, against the annotated scene; None where nothing is annotated."""
-    there = [twins.Described(x.label, x.box, x.attributes) for x in example.scene if x.box[2] > x.box[0]]
+    there = [twin_fidelity.Described(x.label, x.box, x.attributes) for x in example.scene if x.box[2] > x.box[0]]
     if not there:
         return None
     boxes = resolve.twin_boxes(parsed, canvas)
     objects = tracks.first(parsed.twin).objects if parsed.twin else ()
-    return twins.fidelity([twins.Described(o.label, b, o.attributes) for o, b in zip(objects, boxes)], there)
+    return twin_fidelity.fidelity(
+        [twin_fidelity.Described(o.label, b, o.attributes) for o, b in zip(objects, boxes)], there
+    )
 
 
 def evaluate(
@@ -137,8 +142,8 @@ def figures(predictions: list[Prediction], skipped: int = 0) -> dict[str, float]
     """`eval/...` numbers of all tasks, and how many examples were `skipped`, which no other number counts.
 
     `eval/<task>/<modality>/...` and `eval/mean` of table.figures; reward columns, each over the queries whose task has
-    it; how true the twins are (`eval/twin/...`, see benchmarks/twins.py). Of segmentation on pictures also, by their
-    short names: gIoU and cIoU with the interval of gIoU, and gIoU by category and level.
+    it; how true the twins are (`eval/twin/...`, see evaluation/benchmarks/twin_fidelity.py). Of segmentation on
+    pictures also, by their short names: gIoU and cIoU with the interval of gIoU, and gIoU by category and level.
     """
     if not predictions:
         return {"eval/examples": 0, "eval/examples_skipped": skipped}
@@ -154,7 +159,7 @@ def figures(predictions: list[Prediction], skipped: int = 0) -> dict[str, float]
     for name in (*score.COLUMNS, "reward"):
         values = [p.columns[name] for p in predictions if name in p.columns]
         out |= {f"eval/{name}": float(np.mean(values))} if values else {}
-    true = twins.figures([p.fidelity for p in predictions if p.fidelity is not None])
+    true = twin_fidelity.figures([p.fidelity for p in predictions if p.fidelity is not None])
     return out | table.figures(rows) | {f"eval/twin/{name}": value for name, value in true.items()}
 
 
@@ -176,7 +181,7 @@ def _regions(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def row(prediction: Prediction) -> dict[str, Any]:
-    """What predictions.jsonl says of one query; table.py makes the table of these rows alone."""
+    """What predictions.jsonl says of one query; evaluation/table.py makes the table of these rows alone."""
     p, e = prediction, prediction.example
     answer = p.transcript.answer
     found = {

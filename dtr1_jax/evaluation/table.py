@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax.benchmarks import captions, segmentation
 from dtr1_jax.data.json_files import DataError, parse_json
-from dtr1_jax.measures import MODALITIES, cut
+from dtr1_jax.evaluation.benchmarks import captions, segmentation
+from dtr1_jax.evaluation.measures import MODALITIES, cut
 from dtr1_jax.types import CATEGORIES, LEVELS, TASKS
 
 Row = dict[str, Any]

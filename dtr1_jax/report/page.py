@@ -14,7 +14,9 @@ import pathlib
 import re
 from typing import Any
 
-from dtr1_jax import curves, table, types
+from dtr1_jax import types
+from dtr1_jax.evaluation import table
+from dtr1_jax.report import charts
 from dtr1_jax.run import atomic, run_log
 
 SIDES = ("before", "after")
@@ -130,7 +132,7 @@ def _curves(rows: list[dict], config: dict) -> str:
     shown: set[str] = set()
 
     def panel(title: str, wanted: list[str]) -> str:
-        chart = curves.chart({n: _series(rows, n) for n in wanted}, label=title)
+        chart = charts.chart({n: _series(rows, n) for n in wanted}, label=title)
         return f'<figure class="panel"><figcaption>{_text(title)}</figcaption>{chart}</figure>'
 
     out = []
@@ -139,7 +141,7 @@ def _curves(rows: list[dict], config: dict) -> str:
         shown.update(wanted)
         out.append(panel(title, wanted))
     for title, of in tasks.items():  # a task has one colour in all of them
-        chart = curves.chart(
+        chart = charts.chart(
             {t: _series(rows, n) for t, n in of.items()}, label=title, colours={t: i for i, t in enumerate(types.TASKS)}
         )
         out.append(f'<figure class="panel"><figcaption>{_text(title)}</figcaption>{chart}</figure>')
@@ -309,7 +311,7 @@ def _get(tree: Any, *path: str) -> Any:
     return tree
 
 
-def _series(rows: list[dict], name: str) -> list[curves.Point]:
+def _series(rows: list[dict], name: str) -> list[charts.Point]:
     return [(row["step"], _number(row[name])) for row in rows if name in row]
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from dtr1_jax.benchmarks.boxes import iou_matrix
+from dtr1_jax.evaluation.benchmarks.boxes import iou_matrix
 
 PAIRED = 0.5
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dtr1_jax.benchmarks import boxes, captions, segmentation, video, vqa
+from dtr1_jax.evaluation.benchmarks import boxes, captions, segmentation, video_segmentation, vqa
 from dtr1_jax.rewards import answer_matching, video_overlap
 from dtr1_jax.rewards.resolve import Outcome
 from dtr1_jax.rewards.score import said
@@ -86,4 +86,4 @@ def _regions(example: Example, outcome: Outcome) -> dict[str, float]:
         answered = video_overlap.over(outcome.masks, frames)
         preds = [video_overlap.fit(answered[t], right.masks.shape[1:]) for t in counted]
     ignores = [None if right.counted[t].all() else ~right.counted[t] for t in counted]
-    return video.score(preds, [right.masks[t] for t in counted], ignores)._asdict()
+    return video_segmentation.score(preds, [right.masks[t] for t in counted], ignores)._asdict()

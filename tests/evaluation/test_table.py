@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from dtr1_jax import table
-from dtr1_jax.benchmarks import captions, segmentation
 from dtr1_jax.data.json_files import DataError
+from dtr1_jax.evaluation import table
+from dtr1_jax.evaluation.benchmarks import captions, segmentation
 
 
 def row(task="segmentation", modality="picture", category="semantic", level=1, **more):

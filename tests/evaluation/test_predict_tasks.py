@@ -10,9 +10,10 @@ from test_evaluate import heldout
 from test_score import Segmenter
 
 from configs import default
-from dtr1_jax import config, evaluate, measures, table
+from dtr1_jax import config
 from dtr1_jax.data import prompts
 from dtr1_jax.data.twinworld import tasks
+from dtr1_jax.evaluation import measures, predict, table
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.text_scorers import Readers
 from dtr1_jax.twin import text, transcript
@@ -43,7 +44,7 @@ def scored():
             [[parsed] for _, parsed in said], examples, [canvas for canvas, _ in said], Segmenter(), reward, readers
         )
     predictions = [
-        evaluate.Prediction(
+        predict.Prediction(
             e, canvas, parsed, outcome,
             {name: float(x[i, 0]) for name, x in rewards.columns.items() if rewards.own[name][i]},
             measures.measure(e, parsed, outcome),
@@ -63,7 +64,7 @@ def test_the_oracle_earns_all_but_what_masks_lose(scored):
 
 def test_figures_of_all_tasks(scored, tmp_path):
     predictions, _ = scored
-    figures = evaluate.figures(predictions)
+    figures = predict.figures(predictions)
     for task in TASKS:
         for modality in measures.MODALITIES:
             assert figures[f"eval/{task}/{modality}/examples"] == EACH
@@ -73,12 +74,12 @@ def test_figures_of_all_tasks(scored, tmp_path):
     assert figures["eval/grounding/video/viou"] > 0.85 and figures["eval/segmentation/video/jf"] > 0.3
     assert figures["eval/giou"] == figures["eval/segmentation/picture/giou"] > 0.3
     assert figures["eval/answer"] == figures["eval/rouge_l"] == 1.0
-    mains = [c.value for c in table.cells([evaluate.row(p) for p in predictions]) if c.category == c.level == "all"]
+    mains = [c.value for c in table.cells([predict.row(p) for p in predictions]) if c.category == c.level == "all"]
     assert len(mains) == 8 and figures["eval/mean"] == pytest.approx(np.mean(mains))
 
-    evaluate.write(tmp_path, predictions, pictures=len(predictions))
+    predict.write(tmp_path, predictions, pictures=len(predictions))
     cells, again = table.recompute(tmp_path / "predictions.jsonl")
-    assert again.items() <= figures.items() and cells == table.cells([evaluate.row(p) for p in predictions])
+    assert again.items() <= figures.items() and cells == table.cells([predict.row(p) for p in predictions])
     rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     for r in rows:
         kinds = {"image", "twin"} | ({"target", "answer"} if r["task"] in ("segmentation", "grounding") else set())
@@ -121,6 +122,6 @@ def test_a_policy_on_a_source_of_all_tasks(path, small):
         ["intersection", "union", "iou"], ["acc", "iou"], ["accuracy"], ["rouge_l"]
     ]  # fmt: skip
     assert [p.outcome.mask is None for p in predictions] == [False, True, True, True]
-    figures = evaluate.figures(predictions)
+    figures = predict.figures(predictions)
     assert figures["eval/vqa/picture/accuracy"] == figures["eval/summary/picture/rouge_l"] == 1.0
     assert figures["eval/twin/label"] == 1.0

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dtr1_jax.benchmarks import boxes, segmentation
-from dtr1_jax.benchmarks.segmentation import Overlap, bootstrap, ciou, giou, overlap
+from dtr1_jax.evaluation.benchmarks import boxes, segmentation
+from dtr1_jax.evaluation.benchmarks.segmentation import Overlap, bootstrap, ciou, giou, overlap
 
 
 def mask(row):

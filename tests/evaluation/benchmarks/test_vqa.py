@@ -9,9 +9,9 @@ from benchmark_cases import ANSWERS, QUESTIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtr1_jax.benchmarks import vqa
+from dtr1_jax.evaluation.benchmarks import vqa
 
-STORED = json.loads((pathlib.Path(__file__).parent / "fixtures" / "benchmarks.json").read_text("utf-8"))["vqa"]
+STORED = json.loads((pathlib.Path(__file__).parents[2] / "fixtures" / "benchmarks.json").read_text("utf-8"))["vqa"]
 
 
 @pytest.mark.parametrize("text", ANSWERS)

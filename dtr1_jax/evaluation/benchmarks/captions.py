@@ -27,7 +27,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dtr1_jax.benchmarks.words import lcs, ngrams, ptb_words
+from dtr1_jax.evaluation.benchmarks.words import lcs, ngrams, ptb_words
 
 ORDER = 4  # longest n-gram of BLEU and CIDEr-D
 _BETA = 1.2

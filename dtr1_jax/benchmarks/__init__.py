@@ -1,1 +1,0 @@
-"""Metrics as the benchmarks define them."""

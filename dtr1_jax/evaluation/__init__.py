@@ -1,0 +1,1 @@
+"""Held-out scores: predictions, what each adds to the figures, and the table."""

@@ -1,0 +1,1 @@
+"""Figures as the benchmarks' own code computes them."""
