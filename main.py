@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     """Hands the settings to the mode."""
     del argv
     try:
-        from dtr1_jax import cli  # not before: `--help` and bad flags need not wait for JAX
+        from dtr1_jax.modes import cli  # not before: `--help` and bad flags need not wait for JAX
 
         cli.quiet()
         status = cli.run(

@@ -26,9 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 import speed
 
-from dtr1_jax import cli, config
+from dtr1_jax import config
 from dtr1_jax.models import policy, published
 from dtr1_jax.models.spec import Spec
+from dtr1_jax.modes import cli
 from dtr1_jax.rl import rollout, update
 
 RANK = 16

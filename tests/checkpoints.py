@@ -6,10 +6,10 @@ import shutil
 import jax
 import numpy as np
 
-from dtr1_jax import bundle
 from dtr1_jax.data import tokenizer
 from dtr1_jax.models import policy, spec
 from dtr1_jax.models.weights import exporting
+from dtr1_jax.policies import pretrained
 
 TEXT = {
     "vocab_size": 1664, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -66,7 +66,7 @@ def write(folder, family: str = "qwen3", seed: int = 0, dtype: str = "float32", 
     exporting.write_folder(folder, exporting.tensors(made, None, 1.0, values), dtype, shard)
     (folder / "config.json").write_text(json.dumps(values))
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(bundle.ASSETS / "tiny" / name, folder / name)
+        shutil.copy(pretrained.ASSETS / "tiny" / name, folder / name)
     known = tokenizer.load(folder).hf.get_vocab()
     assert (known[tokenizer.IMAGE], known[tokenizer.START]) == (965, 963)
     return made

@@ -6,9 +6,11 @@ import itertools
 
 import pytest
 
-from dtr1_jax import bundle, config, train
+from dtr1_jax import config
 from dtr1_jax.data import pipeline, prompts, sources
 from dtr1_jax.models import published
+from dtr1_jax.modes import train
+from dtr1_jax.policies import pretrained
 from dtr1_jax.run import run_log
 from dtr1_jax.types import TASKS, Video
 
@@ -31,7 +33,7 @@ def test_builds_for_every_policy(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_first_batches_and_their_oracle_fit(name):
     c = built(name)
-    style = bundle.load(c).style
+    style = pretrained.load(c).style
     skipped = pipeline.Skipped()
     cells = sources.cells(c.data)
     for split in (c.data.train_split, c.data.eval_split):

@@ -15,9 +15,10 @@ import pytest
 import small
 
 from configs import default
-from dtr1_jax import config, mesh, train
+from dtr1_jax import config, mesh
 from dtr1_jax.models import int8, policy
 from dtr1_jax.models.spec import SPECS
+from dtr1_jax.modes import train
 from dtr1_jax.rl import advantages, imitation, optim, update
 from dtr1_jax.rl import rollout as rl_rollout
 from dtr1_jax.types import TASKS, Rollout

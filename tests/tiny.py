@@ -20,10 +20,12 @@ import jax
 import numpy as np
 
 from configs import default
-from dtr1_jax import bundle, config, experience, mesh, train
+from dtr1_jax import config, mesh
 from dtr1_jax.evaluation import predict
 from dtr1_jax.models import policy, spec
 from dtr1_jax.models.weights import native
+from dtr1_jax.modes import experience, train
+from dtr1_jax.policies import pretrained
 from dtr1_jax.rewards import score
 from dtr1_jax.rl import optim, rollout
 from dtr1_jax.types import Rollout
@@ -110,7 +112,7 @@ def after(patch, module, name: str, action) -> None:
 
 def speak(patch, c: config.Config, texts: list[str]) -> None:
     """Whatever is asked, the policy says these texts, one a query in the order of the queries, then nothing."""
-    tokenizer = bundle.load(c).style.tokenizer
+    tokenizer = pretrained.load(c).style.tokenizer
     queue = iter(texts)
 
     def sample(params, lora, prompt, key, banned_v, *, group, pad, end, **_):
@@ -150,7 +152,7 @@ def settled(workdir: pathlib.Path, step: int) -> None:
 
 def state(workdir: pathlib.Path, c: config.Config, step: int) -> dict[str, np.ndarray]:
     """All arrays of a checkpoint by name, read on one device."""
-    ready = bundle.load(c)
+    ready = pretrained.load(c)
     one = mesh.make(config.Mesh(-1, 1, 1))
     tx = optim.make(c.optim, c.train.steps)
     template = train.shapes(train.begin(tx, train.initial(c, ready, one)[0], one, c.grpo.advantage == train.EMA))

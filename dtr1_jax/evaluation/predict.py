@@ -15,10 +15,10 @@ import jax
 import numpy as np
 
 from dtr1_jax import config, draw, mesh
-from dtr1_jax.bundle import Bundle
 from dtr1_jax.data import json_files, pipeline, prompts
 from dtr1_jax.evaluation import measures, table
 from dtr1_jax.evaluation.benchmarks import segmentation, twin_fidelity
+from dtr1_jax.policies.pretrained import Bundle
 from dtr1_jax.rewards import resolve, score
 from dtr1_jax.rewards.resolve import Outcome
 from dtr1_jax.rewards.text_scorers import Readers

@@ -1,8 +1,8 @@
 """GRPO on digital twins of real photos: `python experiments/smollm2/grpo.py --seed 0 1 2`.
 
 SmolLM2-135M-Instruct learns, by LoRA, to answer queries about COCO photos that it never sees: their twins come from the
-annotations and stand in the prompt (constructor "given"). The training is the project's own, dtr1_jax/train.py; this
-file says with which data and settings, writes the data as JSON lines, and prints what came of it.
+annotations and stand in the prompt (constructor "given"). The training is the project's own, dtr1_jax/modes/train.py;
+this file says with which data and settings, writes the data as JSON lines, and prints what came of it.
 
 The photos are those of two folders in COCO's format below `--assets`, coco_mini (instances) and coco_panoptic_val100
 (segments, stuff among them), with the queries of dtr1_jax/data/queries/photos.py. Training and held-out data share no
@@ -27,9 +27,10 @@ from pathlib import Path
 import weights
 
 from configs import seg
-from dtr1_jax import cli, config, train
+from dtr1_jax import config
 from dtr1_jax.data import json_files
 from dtr1_jax.data.readers import coco, coco_annotations
+from dtr1_jax.modes import cli, train
 from dtr1_jax.run import interrupt, run_log
 from dtr1_jax.twin import masks
 

@@ -7,16 +7,17 @@ import jax
 import numpy as np
 import pytest
 
-from dtr1_jax import bundle, types
+from dtr1_jax import types
 from dtr1_jax.data import json_files, patches, pipeline, prompts, tokenizer
 from dtr1_jax.data.queries import motion
 from dtr1_jax.data.twinworld import patch_targets, picture_examples, practice
+from dtr1_jax.policies import pretrained
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin.schema import Answer
 from dtr1_jax.twin.text import Canvas, Frame
 
 SCENES = prompts.Style(
-    tokenizer.load(bundle.ASSETS / "tiny"), patches.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96
+    tokenizer.load(pretrained.ASSETS / "tiny"), patches.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96
 )
 
 

@@ -10,12 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from configs import default
-from dtr1_jax import bundle, config, types
+from dtr1_jax import config, types
 from dtr1_jax.data import mixture, patches, pipeline, prompts, sources, tokenizer
+from dtr1_jax.policies import pretrained
 from dtr1_jax.twin.text import Frame
 
 STYLE = prompts.Style(
-    tokenizer.load(bundle.ASSETS / "tiny"), patches.Geometry(8, 1, 2, 12, 32 * 32), Frame.PIXEL, "brief", 64
+    tokenizer.load(pretrained.ASSETS / "tiny"), patches.Geometry(8, 1, 2, 12, 32 * 32), Frame.PIXEL, "brief", 64
 )
 WEIGHTS = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=8).map(tuple)
 

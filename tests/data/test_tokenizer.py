@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from dtr1_jax import bundle
 from dtr1_jax.data import tokenizer
 from dtr1_jax.data.twinworld import categories, picture_examples
+from dtr1_jax.policies import pretrained
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin.schema import Object, Twin
 
-FOLDER = bundle.ASSETS / "tiny"
+FOLDER = pretrained.ASSETS / "tiny"
 T = tokenizer.load(FOLDER)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tiny
 
-from dtr1_jax import bundle, config, mesh
+from dtr1_jax import config, mesh
 from dtr1_jax.data import image_files, json_files, pipeline, prompts, sources
 from dtr1_jax.evaluation import predict, table
+from dtr1_jax.policies import pretrained
 from dtr1_jax.specialists import segmenter as segmenters
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer
@@ -19,8 +20,8 @@ from dtr1_jax.twin.schema import Answer
 
 def heldout(c, source=None, check=lambda: None, skipped=None):
     """evaluate.evaluate with the random policy, on one device."""
-    ready, one = bundle.load(c), mesh.make(c.mesh)
-    params = mesh.put(bundle.read_weights(c, ready), mesh.replicated(one))
+    ready, one = pretrained.load(c), mesh.make(c.mesh)
+    params = mesh.put(pretrained.read_weights(c, ready), mesh.replicated(one))
     source = sources.make(c.data, c.data.eval_split) if source is None else source
     with segmenters.Segmenter(c.reward.segmenter) as segmenter:
         return predict.evaluate(params, None, ready, c, one, source, segmenter, check=check, skipped=skipped)
@@ -28,7 +29,7 @@ def heldout(c, source=None, check=lambda: None, skipped=None):
 
 def oracles(c, count):
     """Held-out examples with their canvases and the transcripts that are right about them."""
-    source, style = sources.make(c.data, c.data.eval_split), bundle.load(c).style
+    source, style = sources.make(c.data, c.data.eval_split), pretrained.load(c).style
     examples = [source[i] for i in range(count)]
     canvases = [prompts.prompt(e, style)[2] for e in examples]
     return examples, canvases, [prompts.oracle(e, canvas) for e, canvas in zip(examples, canvases)]

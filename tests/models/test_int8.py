@@ -16,9 +16,11 @@ from safetensors.numpy import load_file
 from test_export import adapters, settings
 
 from configs import default
-from dtr1_jax import bundle, config, export, mesh, plan, train
+from dtr1_jax import config, mesh
 from dtr1_jax.models import int8, layers, policy
 from dtr1_jax.models.weights import hf_checkpoint, loading, native
+from dtr1_jax.modes import export, plan, train
+from dtr1_jax.policies import pretrained
 from dtr1_jax.rl import rollout, update
 from dtr1_jax.types import Rollout
 
@@ -195,7 +197,7 @@ def test_a_checkpoint_is_rounded_while_it_is_read_the_same_on_any_mesh(tmp_path,
     wanted = int8.rounded(write(tmp_path, "qwen3_vl"), jnp.float32)
     c = of_folder(tmp_path)
     device_mesh = mesh.make(config.Mesh(*sizes), jax.devices()[: int(np.prod(sizes))])
-    got = bundle.read_weights(c, bundle.load(c), device_mesh)
+    got = pretrained.read_weights(c, pretrained.load(c), device_mesh)
     jax.tree.map(np.testing.assert_array_equal, got, jax.tree.map(np.asarray, wanted))
     places = mesh.shardings(device_mesh, got)
     assert all(jax.tree.leaves(jax.tree.map(lambda x, p: x.sharding.is_equivalent_to(p, x.ndim), got, places)))
@@ -205,15 +207,15 @@ def test_a_file_of_ours_is_rounded_and_all_else_has_the_compute_dtype():
     values = default.get_config()
     values.lora.rank, values.policy.weights_dtype, values.policy.dtype = 2, "int8", "bfloat16"
     c = config.from_configdict(values)
-    made = bundle.load(c)
-    got = bundle.read_weights(c, made)
+    made = pretrained.load(c)
+    got = pretrained.read_weights(c, made)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), got) == jax.tree.map(
-        lambda x: (x.shape, x.dtype), int8.template(bundle.template(made), jnp.bfloat16)
+        lambda x: (x.shape, x.dtype), int8.template(pretrained.template(made), jnp.bfloat16)
     )
     held = sum(x.nbytes for x in jax.tree.leaves(got))
     stays, count = plan.resident(c, made.spec, plan.abstract_mesh(config.Mesh(1, 1, 1)))
     assert stays["weights"] == held
-    assert count["parameters"] == sum(x.size for x in jax.tree.leaves(bundle.template(made)))
+    assert count["parameters"] == sum(x.size for x in jax.tree.leaves(pretrained.template(made)))
 
 
 def test_the_plan_of_a_large_policy_is_smaller():
@@ -236,7 +238,7 @@ def test_what_is_exported_was_never_rounded(tmp_path, monkeypatch, caplog):
     lora = adapters(base)
 
     def trained(c, made, device_mesh, workdir):
-        return bundle.read_weights(c, made), lora
+        return pretrained.read_weights(c, made), lora
 
     monkeypatch.setattr(train, "trained", trained)
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)

@@ -12,9 +12,10 @@ import small
 import tiny
 
 from configs import default
-from dtr1_jax import config, train
+from dtr1_jax import config
 from dtr1_jax import mesh as mesh_lib
 from dtr1_jax.models import layers, policy
+from dtr1_jax.modes import train
 from dtr1_jax.rl import update
 from dtr1_jax.types import Rollout
 

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dtr1_jax import bundle, config, mesh, train
+from dtr1_jax import config, mesh
+from dtr1_jax.modes import train
+from dtr1_jax.policies import pretrained
 from dtr1_jax.rl import advantages as adv
 from dtr1_jax.run import checkpoint, interrupt, run_log
 from dtr1_jax.types import TASKS
@@ -189,7 +191,7 @@ def test_a_stopped_run_goes_on_with_its_averages(whole, small, tmp_path):
 
 def test_a_trained_policy_is_found_whatever_the_advantage_is_now(whole, path, small):
     plain = tiny.settings(path)
-    ready, m = bundle.load(plain), mesh.make(plain.mesh)
+    ready, m = pretrained.load(plain), mesh.make(plain.mesh)
     found = train.trained(plain, ready, m, whole[0])[0]
     state = tiny.state(*whole, 4)
     for name, x in jax.tree_util.tree_leaves_with_path(found):
@@ -215,7 +217,7 @@ def test_a_decay_of_one_never_learns(path):
 def test_without_it_a_checkpoint_holds_what_it_held(path, small):
     c = tiny.settings(path)
     m = mesh.make(c.mesh)
-    trainable = train.initial(c, bundle.load(c), m)[0]
+    trainable = train.initial(c, pretrained.load(c), m)[0]
     tx = train.optim.make(c.optim, 4)
     names = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(train.begin(tx, trainable, m))]
     assert names and all(name.startswith((".trainable", ".opt")) for name in names)

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dtr1_jax import bundle as bundles
-from dtr1_jax import config, experience, mesh, types
+from dtr1_jax import config, mesh, types
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.evaluation import measures, predict, table
 from dtr1_jax.models import policy, sentence_encoder
+from dtr1_jax.modes import experience
+from dtr1_jax.policies import pretrained
 from dtr1_jax.report import page
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.text_scorers import Readers
@@ -40,9 +41,9 @@ class DivergedError(RuntimeError):
     """The loss or the gradient was not finite several times in a row."""
 
 
-def initial(c: config.Config, bundle: bundles.Bundle, device_mesh) -> tuple[dict, dict]:
+def initial(c: config.Config, bundle: pretrained.Bundle, device_mesh) -> tuple[dict, dict]:
     """(trainable, frozen) weights on the mesh, as rl/update.py describes them. Raises WeightsError, ConfigError."""
-    base = bundles.read_weights(c, bundle, device_mesh)
+    base = pretrained.read_weights(c, bundle, device_mesh)
     if not c.lora.rank:
         # a copy, since the trained weights are donated to each update
         return {"base": base}, {"reference": jax.tree.map(jnp.copy, base)} if c.grpo.beta else {}
@@ -72,7 +73,7 @@ def run(c: config.Config, workdir: Path) -> Path:
 
 def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     score.check_weights(c.reward.weights)
-    bundle, device_mesh = bundles.load(c), mesh.make(c.mesh)
+    bundle, device_mesh = pretrained.load(c), mesh.make(c.mesh)
     for name, size in (("rollout.queries", c.rollout.queries), ("train.eval_batch", c.train.eval_batch)):
         mesh.check_batch(device_mesh, name, size)
     micro_batch(c, device_mesh)
@@ -271,7 +272,7 @@ def describe_ema(ema: advantages.Ema) -> dict[str, float]:
     return {f"train/ema_std/{task}": float(v) ** 0.5 for task, w, v in zip(types.TASKS, weight_k, variance_k) if w > 0}
 
 
-def trained(c: config.Config, bundle: bundles.Bundle, device_mesh, workdir: Path) -> tuple[dict, dict | None]:
+def trained(c: config.Config, bundle: pretrained.Bundle, device_mesh, workdir: Path) -> tuple[dict, dict | None]:
     """(weights, adapters) of the newest checkpoint in `workdir`, or of config.policy.path where there is none.
 
     The data, rewards and sampling may be others than in training; raises CheckpointError where the policy is another.
@@ -285,7 +286,7 @@ def trained(c: config.Config, bundle: bundles.Bundle, device_mesh, workdir: Path
             if restored is not None:
                 log.info("weights of step %d in %s", restored[2], workdir)
                 return update.weights(restored[0].trainable, frozen)
-    log.info("weights of %s", bundles.weights_path(c))
+    log.info("weights of %s", pretrained.weights_path(c))
     return update.weights(trainable, frozen)
 
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import tiny
 
-from dtr1_jax import bundle, config, mesh, train
+from dtr1_jax import config, mesh
 from dtr1_jax.models.weights import native
+from dtr1_jax.modes import train
+from dtr1_jax.policies import pretrained
 from dtr1_jax.run import checkpoint, interrupt, run_log
 
 
@@ -59,11 +61,11 @@ def test_a_run_leaves_what_it_should(whole, small):
 
 
 def bundle_weights(c):
-    return bundle.read_weights(c, bundle.load(c))
+    return pretrained.read_weights(c, pretrained.load(c))
 
 
 def trained_weights(workdir, c):
-    return train.trained(c, bundle.load(c), mesh.make(c.mesh), workdir)[0]
+    return train.trained(c, pretrained.load(c), mesh.make(c.mesh), workdir)[0]
 
 
 def test_two_steps_a_kill_and_two_more_equal_four(path, whole, small, tmp_path):
@@ -185,7 +187,7 @@ def test_adapters_epochs_minibatches_kl_and_resampling(path, small, tmp_path):
     assert [row["step"] for row in rows] == [2]
     assert rows[0]["train/kl"] > 0 and rows[0]["train/ratio_max"] > 1
     assert rows[0]["train/lr"] == pytest.approx(0.01 * (1 - 7 / 8))  # the eighth of eight updates
-    base, lora = train.trained(c, bundle.load(c), mesh.make(c.mesh), tmp_path)
+    base, lora = train.trained(c, pretrained.load(c), mesh.make(c.mesh), tmp_path)
     assert any(np.asarray(x).any() for name, x in native.flatten(lora).items() if name.endswith("/b"))
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(base), jax.tree.leaves(bundle_weights(c))))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
-from dtr1_jax import train
+from dtr1_jax.modes import train
 from dtr1_jax.run import run_log
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dtr1_jax import bundle as bundles
-from dtr1_jax import config, mesh, train
+from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline, video_files, visuals
 from dtr1_jax.evaluation import answers, predict
+from dtr1_jax.modes import train
+from dtr1_jax.policies import pretrained
 from dtr1_jax.specialists.segmenter import Segmenter
 from dtr1_jax.types import TASKS, Example, Target, Video
 
@@ -51,7 +52,7 @@ def run(
         raise config.ConfigError(
             '--mode=infer needs --image=photo.jpg and --query="what to look for", or --video=clip.mp4 for the picture'
         )
-    bundle = bundles.load(c)
+    bundle = pretrained.load(c)
     paths = ([video] if video else []) + _paths(image)
     shown = _shown(c, bundle, paths, video)
     if bundle.stored is None:
@@ -80,7 +81,7 @@ def run(
     return folder
 
 
-def _shown(c: config.Config, bundle: bundles.Bundle, paths: list[str], video: str | None) -> tuple[_SEEN, ...]:
+def _shown(c: config.Config, bundle: pretrained.Bundle, paths: list[str], video: str | None) -> tuple[_SEEN, ...]:
     """What the policy gets to see, the video first. Raises ConfigError, ImageError."""
     geometry = bundle.style.geometry
     if geometry is None:
@@ -94,8 +95,8 @@ def _shown(c: config.Config, bundle: bundles.Bundle, paths: list[str], video: st
 
 
 def _with_room(
-    c: config.Config, bundle: bundles.Bundle, shown: Sequence[_SEEN]
-) -> tuple[config.Config, bundles.Bundle]:
+    c: config.Config, bundle: pretrained.Bundle, shown: Sequence[_SEEN]
+) -> tuple[config.Config, pretrained.Bundle]:
     """Both with prompts and completions of at least PROMPT_TOKENS and NEW_TOKENS, and as many frames as are shown."""
     style, rollout = bundle.style, c.rollout
     frames = sum(len(one.frames) if isinstance(one, Video) else 1 for one in shown)

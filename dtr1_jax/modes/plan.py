@@ -3,8 +3,9 @@
 What stays (weights, adapters, optimizer, frozen copies) is counted leaf by leaf from shapes and the sharding table, and
 is exact. What comes and goes is counted from what rl/update.py and rl/rollout.py hold at their widest moment, with the
 copies that XLA was seen to make: of the optimizer's moments, of the embedding where it is frozen and tied, and of the
-weights of each layer and the keys of the prompts for the decode loop. tests/test_plan.py compares the programs with
-XLA's own analysis. What comes and goes was within 4 % of it for Qwen2.5-0.5B in float32 on the CPU, at 128 + 64 and at
+weights of each layer and the keys of the prompts for the decode loop. tests/modes/test_plan.py compares the programs
+with XLA's own analysis. What comes and goes was within 4 % of it for Qwen2.5-0.5B in float32 on the CPU, at 128 + 64
+and at
 512 + 512 tokens, trained whole and by LoRA, and within 2 % in evaluations of 32 queries by LoRA, at 256 + 64 and at
 512 + 256. Where a minibatch is one part (micro_queries and micro_group cover it), the sum of the gradients is not held:
 the plan is then 23 % above it (11 % with what stays).
@@ -29,12 +30,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dtr1_jax import bundle as bundles
-from dtr1_jax import config, mesh, train
+from dtr1_jax import config, mesh
 from dtr1_jax.data import sources
 from dtr1_jax.models import int8, layers, policy, published, spec
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import hf_checkpoint, native
+from dtr1_jax.modes import train
+from dtr1_jax.policies import pretrained
 from dtr1_jax.rl import optim
 
 GIB = 2**30
@@ -80,18 +82,18 @@ def sizes(c: config.Config) -> Spec:
     """The policy's spec by its name, or by config.json of the folder or hub repository config.policy.path. No weights
     are needed, nor fetched. Raises ConfigError, as training does where the folder is of another size than the name."""
     path, name = c.policy.path, c.policy.name
-    if not path and name == bundles.AUTO:
+    if not path and name == pretrained.AUTO:
         raise config.ConfigError(f"config.policy.path: {name!r} takes the sizes of the files there, and it is empty")
-    if not path or (bundles.is_hub_id(path) and name != bundles.AUTO):
+    if not path or (pretrained.is_hub_id(path) and name != pretrained.AUTO):
         return published.get(name)
-    folder = bundles.download(path, ["config.json"]) if bundles.is_hub_id(path) else Path(path).expanduser()
+    folder = pretrained.download(path, ["config.json"]) if pretrained.is_hub_id(path) else Path(path).expanduser()
     if not (folder / "config.json").is_file():
-        return bundles.load(c).spec
+        return pretrained.load(c).spec
     try:
         found = spec.from_hf(hf_checkpoint.read_json(folder / "config.json", "the sizes of the model"))
     except ValueError as error:  # not JSON, or a policy that can not be run
         raise config.ConfigError(f"config.policy.path: {folder / 'config.json'}: {error}") from error
-    bundles.check_sizes(name, folder, found)
+    pretrained.check_sizes(name, folder, found)
     return found
 
 
@@ -102,7 +104,7 @@ def plan(c: config.Config, shape: Spec) -> dict[str, Any]:
     train.eval_examples is 0) come on top of it, never two of them at once. Raises ConfigError where the batch can not
     be cut over config.mesh.
     """
-    device_mesh, shape = abstract_mesh(c.mesh), bundles.adjusted(c, shape)
+    device_mesh, shape = abstract_mesh(c.mesh), pretrained.adjusted(c, shape)
     todo = load(c, shape, device_mesh)
     stays, count = resident(c, shape, device_mesh)
     trained_bytes = stays["adapters"] if c.lora.rank else stays["weights"]
@@ -177,7 +179,7 @@ def _patches(c, shape):
     most, frames = c.policy.prompt_tokens * tower.merge**2, sources.frames(c.data)
     pixels = c.policy.max_pixels
     if frames > 1:
-        pixels = bundles.video_pixels(c.policy, tower) or pixels * (c.policy.name in spec.SPECS)
+        pixels = pretrained.video_pixels(c.policy, tower) or pixels * (c.policy.name in spec.SPECS)
     if c.data.source == "jsonl" or not pixels:
         return most
     return min(most, frames * pixels // tower.patch**2)

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from configs import default
-from dtr1_jax import bundle, coldstart, config, mesh
+from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.models import spec
 from dtr1_jax.models.weights import native
+from dtr1_jax.modes import sft
+from dtr1_jax.policies import pretrained
 from dtr1_jax.rl import imitation
 from dtr1_jax.run import interrupt
 
@@ -72,14 +74,14 @@ def stop_after(monkeypatch):
 
 def test_stopped_and_gone_on_is_the_same_as_in_one_go(tmp_path, stop_after):
     c = settings()
-    whole = coldstart.run(c, tmp_path / "whole")
+    whole = sft.run(c, tmp_path / "whole")
     assert whole == tmp_path / "whole" / "policy.safetensors"
     stop_after(2)
     with pytest.raises(interrupt.Interrupted) as stopped:
-        coldstart.run(c, tmp_path / "parts")
+        sft.run(c, tmp_path / "parts")
     assert stopped.value.step == 2
     assert not (tmp_path / "parts" / "policy.safetensors").exists()
-    parts = coldstart.run(c, tmp_path / "parts")
+    parts = sft.run(c, tmp_path / "parts")
     assert parts.read_bytes() == whole.read_bytes()
     assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
 
@@ -93,26 +95,26 @@ def test_stopped_and_gone_on_is_the_same_as_in_one_go(tmp_path, stop_after):
     ]  # the tower alone for half of the steps
     assert all(np.isfinite(list(line.values())).all() for line in lines)
 
-    made = bundle.load(c)
-    got = native.load(whole, bundle.template(made))
-    assert jax.tree.map(np.shape, got) == jax.tree.map(lambda x: x.shape, bundle.template(made))
+    made = pretrained.load(c)
+    got = native.load(whole, pretrained.template(made))
+    assert jax.tree.map(np.shape, got) == jax.tree.map(lambda x: x.shape, pretrained.template(made))
 
     before = parts.read_bytes()
     parts.unlink()
-    assert coldstart.run(c, tmp_path / "parts").read_bytes() == before  # a run that is done only writes its weights
+    assert sft.run(c, tmp_path / "parts").read_bytes() == before  # a run that is done only writes its weights
 
 
 def test_no_steps_give_the_random_weights(tmp_path):
-    path = coldstart.run(settings(sft__steps=0), tmp_path)
-    made = bundle.load(settings())
-    got = native.load(path, bundle.template(made))
+    path = sft.run(settings(sft__steps=0), tmp_path)
+    made = pretrained.load(settings())
+    got = native.load(path, pretrained.template(made))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(got))
 
 
 def test_it_goes_on_from_the_weights_that_are_given(tmp_path):
-    given = coldstart.run(settings(sft__steps=0, seed=5), tmp_path / "given")
-    kept = coldstart.run(settings(sft__steps=0, policy__path=str(given)), tmp_path / "kept")
-    new = coldstart.run(settings(sft__steps=0), tmp_path / "new")
+    given = sft.run(settings(sft__steps=0, seed=5), tmp_path / "given")
+    kept = sft.run(settings(sft__steps=0, policy__path=str(given)), tmp_path / "kept")
+    new = sft.run(settings(sft__steps=0), tmp_path / "new")
     assert kept.read_bytes() == given.read_bytes() != new.read_bytes()
 
 
@@ -132,12 +134,12 @@ def test_it_goes_on_from_the_weights_that_are_given(tmp_path):
 def test_settings_that_can_not_be_used_are_refused_before_anything_is_written(tmp_path, changes, error, message):
     workdir = tmp_path / "run"
     with pytest.raises(error, match=message):
-        coldstart.run(settings(**changes), workdir)
+        sft.run(settings(**changes), workdir)
     assert not workdir.exists()
 
 
 def counts(c, steps):
-    at = coldstart.objects(c)
+    at = sft.objects(c)
     return [at(step, step) for step in range(steps)]
 
 
@@ -152,25 +154,25 @@ def test_scenes_grow():
 
 def test_practice_starts_with_the_text_and_follows_the_curriculum():
     c = settings(data__max_objects=5, sft__steps=8, sft__tower=0.5, sft__practice=2)
-    assert coldstart.tower_steps(c) == 4
-    data, count = coldstart.Data(c, bundle.load(c)), coldstart.objects(c)
+    assert sft.tower_steps(c) == 4
+    data, count = sft.Data(c, pretrained.load(c)), sft.objects(c)
     assert data.next(text=False)[1] is None
     for step in range(4, 7):
-        twins, tokenizer = data.next(text=True)[1].prompt, bundle.load(c).style.tokenizer
+        twins, tokenizer = data.next(text=True)[1].prompt, pretrained.load(c).style.tokenizer
         for token, mask in zip(twins.token_bp, twins.mask_bp):
             assert tokenizer.hf.decode(token[mask]).count('"id":') == count(step, step)
 
 
 def test_the_position_of_the_data_restores_both_streams():
     c = settings(sft__practice=2)
-    made = bundle.load(c)
-    data, other = coldstart.Data(c, made), coldstart.Data(c, made)
+    made = pretrained.load(c)
+    data, other = sft.Data(c, made), sft.Data(c, made)
     data.next(text=False), data.next(text=True)
     position = json.loads(json.dumps(data.get_state()))
     expected = [data.next(text=True) for _ in range(2)]
     other.set_state(position)
     jax.tree.map(np.testing.assert_array_equal, [other.next(text=True) for _ in range(2)], expected)
-    without = coldstart.Data(settings(sft__practice=0), made)
+    without = sft.Data(settings(sft__practice=0), made)
     assert without.next(text=True)[1] is None
     without.set_state(json.loads(json.dumps(without.get_state())))
 
@@ -193,10 +195,10 @@ def unified(**changes):
 
 def test_steps_are_about_pictures_or_videos_and_both_have_their_practice():
     c = unified()
-    made = bundle.load(c)
-    data, decode, kinds = coldstart.Data(c, made), made.style.tokenizer.hf.decode, []
+    made = pretrained.load(c)
+    data, decode, kinds = sft.Data(c, made), made.style.tokenizer.hf.decode, []
     for step in range(8):
-        shown, practice = data.next(text=step >= coldstart.tower_steps(c))
+        shown, practice = data.next(text=step >= sft.tower_steps(c))
         frames = shown.prompt.images.segment_bn.max()
         kinds.append(frames > 1)
         assert frames == (4 if kinds[-1] else 1)
@@ -209,15 +211,15 @@ def test_steps_are_about_pictures_or_videos_and_both_have_their_practice():
     assert sum(kinds) == 4
     position = json.loads(json.dumps(data.get_state()))
     expected = [data.next(text=True) for _ in range(2)]
-    other = coldstart.Data(c, made)
+    other = sft.Data(c, made)
     other.set_state(position)
     jax.tree.map(np.testing.assert_array_equal, [other.next(text=True) for _ in range(2)], expected)
 
 
 def test_summaries_have_steps_of_their_own():
     c = unified()
-    made = bundle.load(c)
-    data, decode, kinds = coldstart.Data(c, made), made.style.tokenizer.hf.decode, []
+    made = pretrained.load(c)
+    data, decode, kinds = sft.Data(c, made), made.style.tokenizer.hf.decode, []
     for _ in range(8):
         shown, _ = data.next(text=True)
         written = [decode(row[0][mask[0]]) for row, mask in zip(shown.token_bgs, shown.mask_bgs)]
@@ -228,11 +230,11 @@ def test_summaries_have_steps_of_their_own():
 
 
 def test_videos_have_fewer_objects():
-    at = coldstart.objects(unified(data__max_objects=7), video=True)
+    at = sft.objects(unified(data__max_objects=7), video=True)
     assert {at(100, turn) for turn in range(9)} == {2, 3}
 
 
 @pytest.mark.slow
 def test_a_cold_start_of_all_tasks_runs(tmp_path):
-    coldstart.run(unified(), tmp_path)
+    sft.run(unified(), tmp_path)
     assert all(np.isfinite(list(line.values())).all() for line in rows(tmp_path))

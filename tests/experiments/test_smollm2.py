@@ -14,7 +14,7 @@ from dtr1_jax.data import json_files
 from dtr1_jax.data.readers import coco, coco_annotations, jsonl
 from tests import assets
 
-FOLDER = pathlib.Path(__file__).parents[1] / "experiments" / "smollm2"
+FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "smollm2"
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from configs import unified
-from dtr1_jax import bundle, config
+from dtr1_jax import config
 from dtr1_jax.data import prompts, sources
+from dtr1_jax.policies import pretrained
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import tracks, transcript
 from dtr1_jax.types import TASKS
 
 C = config.from_configdict(unified.get_config())
-STYLE = bundle.load(C).style
+STYLE = pretrained.load(C).style
 T = STYLE.tokenizer
 CELLS = list(itertools.product(TASKS, (False, True)))
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import jax
 
-from dtr1_jax import bundle as bundles
 from dtr1_jax import config, mesh
 from dtr1_jax.data import mixture, patches, pipeline, sources
 from dtr1_jax.data.twinworld import patch_targets
 from dtr1_jax.models import policy
 from dtr1_jax.models.weights import native
+from dtr1_jax.policies import pretrained
 from dtr1_jax.rl import imitation
 from dtr1_jax.run import checkpoint, interrupt, run_log
 from dtr1_jax.types import Demonstration
@@ -55,7 +55,7 @@ class Data:
     a batch of all would have every prompt padded to a video's, and every transcript to a summary's.
     """
 
-    def __init__(self, c: config.Config, bundle: bundles.Bundle):
+    def __init__(self, c: config.Config, bundle: pretrained.Bundle):
         cells = sources.cells(c.data)
         kinds: dict[tuple[bool, bool], dict[str, float]] = {}
         for task, video, weight in cells:
@@ -90,7 +90,7 @@ class Data:
                 practice.set_state(position["practice"])
 
 
-def _streams(c: config.Config, bundle: bundles.Bundle, tasks: dict[str, float], video: bool, step_of) -> tuple:
+def _streams(c: config.Config, bundle: pretrained.Bundle, tasks: dict[str, float], video: bool, step_of) -> tuple:
     """(demonstrations, practice or None) of pictures or of videos; `step_of` their k-th batch is which step."""
     count, shard = objects(c, video), (jax.process_index(), jax.process_count())
     common = {
@@ -115,7 +115,7 @@ def _streams(c: config.Config, bundle: bundles.Bundle, tasks: dict[str, float], 
     return iter(shown), iter(practised)
 
 
-def check(c: config.Config, bundle: bundles.Bundle) -> None:
+def check(c: config.Config, bundle: pretrained.Bundle) -> None:
     """Raises ConfigError or DataError where the cold start can not be made with these settings."""
     if c.data.source != "twinworld":
         raise config.ConfigError(
@@ -142,13 +142,13 @@ def run(c: config.Config, workdir: Path) -> Path:
     Raises ConfigError or DataError where the settings do not fit TwinWorld; interrupt.Interrupted after saving, where
     asked to stop; and the errors of the parts.
     """
-    bundle = bundles.load(c)
+    bundle = pretrained.load(c)
     check(c, bundle)
     device_mesh = mesh.make(c.mesh)
     mesh.check_batch(device_mesh, "sft.batch", c.sft.batch)
     mesh.check_batch(device_mesh, "sft.practice", c.sft.practice)
     tx = imitation.optimizer(c.sft)
-    start = bundles.read_weights(c, bundle, device_mesh) if c.policy.path else None
+    start = pretrained.read_weights(c, bundle, device_mesh) if c.policy.path else None
 
     def begin(start):
         k_policy, k_head = jax.random.split(jax.random.key(c.seed))

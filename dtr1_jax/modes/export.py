@@ -13,11 +13,12 @@ from typing import Any
 
 import jax
 
-from dtr1_jax import bundle as bundles
-from dtr1_jax import config, mesh, train
+from dtr1_jax import config, mesh
 from dtr1_jax.data import patches
 from dtr1_jax.models import published
 from dtr1_jax.models.weights import exporting
+from dtr1_jax.modes import train
+from dtr1_jax.policies import pretrained
 from dtr1_jax.rl import update
 
 # what stands beside the weights of a checkpoint and belongs to it whatever its weights are
@@ -53,15 +54,15 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
         raise config.ConfigError(
             f"{workdir}: no checkpoints to export; leave --workdir out for the policy's own weights"
         )
-    bundle = bundles.load(c)
-    if adapter and bundles.weights_path(c).is_file():
+    bundle = pretrained.load(c)
+    if adapter and pretrained.weights_path(c).is_file():
         raise config.ConfigError(
-            f"--adapter: PEFT loads its base from a folder of Hugging Face, and {bundles.weights_path(c)} is none;"
+            f"--adapter: PEFT loads its base from a folder of Hugging Face, and {pretrained.weights_path(c)} is none;"
             " leave --adapter out and export the policy merged"
         )
     values = _config(c, bundle)
     if adapter:  # before the weights are read
-        lora = jax.eval_shape(lambda base: train.adapters(c, base), bundles.template(bundle))
+        lora = jax.eval_shape(lambda base: train.adapters(c, base), pretrained.template(bundle))
         exporting.modules(lora, values)
     c = _unrounded(c, values, workdir is not None)
     device_mesh = mesh.make(c.mesh)
@@ -105,7 +106,7 @@ def _partial(out: Path) -> Iterator[Path]:
         raise
 
 
-def _config(c: config.Config, bundle: bundles.Bundle) -> dict[str, Any]:
+def _config(c: config.Config, bundle: pretrained.Bundle) -> dict[str, Any]:
     """config.json of what is written; nothing in it points to code."""
     if bundle.stored is not None:
         values = bundle.stored.config
@@ -144,14 +145,14 @@ def _dtype(values: dict[str, Any]) -> str:
 
 def _base(c: config.Config) -> tuple[str, str | None]:
     """How the adapter names the model it belongs to: (hub id, revision or None), else (where its files are, None)."""
-    if not bundles.is_hub_id(c.policy.path):
-        return str(bundles.weights_path(c).resolve()), None
+    if not pretrained.is_hub_id(c.policy.path):
+        return str(pretrained.weights_path(c).resolve()), None
     name, _, revision = c.policy.path.partition("@")
     return name, revision or None
 
 
-def _beside(c: config.Config, bundle: bundles.Bundle, target: Path, tokenizer_only: bool) -> None:
-    where = bundles.weights_path(c)
+def _beside(c: config.Config, bundle: pretrained.Bundle, target: Path, tokenizer_only: bool) -> None:
+    where = pretrained.weights_path(c)
     if where.is_file():  # a GGUF file or one of ours: the tokenizer that was read, in the form of Hugging Face
         bundle.style.tokenizer.hf.save_pretrained(target)
         if bundle.style.geometry is not None and not tokenizer_only:

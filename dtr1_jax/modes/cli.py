@@ -12,12 +12,13 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from dtr1_jax import bundle as bundles
-from dtr1_jax import coldstart, config, export, infer, mesh, plan, train
+from dtr1_jax import config, mesh
 from dtr1_jax.data import image_files, json_files, pipeline, prompts, sources, tokenizer
 from dtr1_jax.evaluation import predict, table
 from dtr1_jax.models import sentence_encoder
 from dtr1_jax.models.weights import native
+from dtr1_jax.modes import export, infer, plan, sft, train
+from dtr1_jax.policies import pretrained
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.text_scorers import Readers
 from dtr1_jax.run import atomic, checkpoint, interrupt
@@ -49,7 +50,7 @@ def run(
         if mode == "train":
             say(f"report: {train.run(c, folder)}")
         elif mode == "sft":
-            say(f"weights: {coldstart.run(c, folder)}")
+            say(f"weights: {sft.run(c, folder)}")
         elif mode == "eval":
             say(held_out(c, folder))
         elif mode == "infer":
@@ -100,7 +101,7 @@ def held_out(c: config.Config, folder: Path) -> str:
     score.check_weights(c.reward.weights)
     if not c.train.eval_examples:
         raise config.ConfigError("config.train.eval_examples: expected at least 1 for --mode=eval, got 0")
-    bundle, device_mesh = bundles.load(c), mesh.make(c.mesh)
+    bundle, device_mesh = pretrained.load(c), mesh.make(c.mesh)
     mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
     source = sources.make(c.data, c.data.eval_split)
     current = train.trained(c, bundle, device_mesh, folder)

@@ -7,9 +7,10 @@ import pytest
 import tiny
 from PIL import Image
 
-from dtr1_jax import config, infer
+from dtr1_jax import config
 from dtr1_jax.data import image_files, prompts
 from dtr1_jax.data.image_files import ImageError
+from dtr1_jax.modes import infer
 from dtr1_jax.twin import text, transcript
 from dtr1_jax.twin.schema import Answer, Object, Twin
 

@@ -12,9 +12,11 @@ from safetensors.numpy import load_file
 from test_gguf import write as write_gguf
 
 from configs import default
-from dtr1_jax import bundle, cli, config, export, train
+from dtr1_jax import config
 from dtr1_jax.models import policy
 from dtr1_jax.models.weights import hf_checkpoint, native
+from dtr1_jax.modes import cli, export, train
+from dtr1_jax.policies import pretrained
 from dtr1_jax.types import Prompt
 
 IDS = [3, 200, 41, 7, 960, 12, 33, 600, 601, 5, 1200]
@@ -42,7 +44,7 @@ def pretend(monkeypatch) -> dict:
     held = {}
 
     def trained(c, made, device_mesh, workdir):
-        base = bundle.read_weights(c, made)
+        base = pretrained.read_weights(c, made)
         held.update(spec=made.spec, base=base, lora=adapters(base, c.lora.rank, targets=c.lora.targets))
         return base, held["lora"]
 
@@ -125,7 +127,7 @@ def test_what_is_written_is_read_back_with_the_adapters_in_it(tmp_path, trained)
     base = write(tmp_path / "base")
     merged = run(tmp_path, settings(tmp_path / "base"))
     c = config.from_configdict(settings(merged))
-    got = bundle.read_weights(c, bundle.load(c))
+    got = pretrained.read_weights(c, pretrained.load(c))
     lora, scale = adapters(base), 2.0
     kernel = base["decoder"]["gate"]["kernel"] + scale * np.matmul(
         lora["decoder"]["gate"]["a"], lora["decoder"]["gate"]["b"]
@@ -178,14 +180,14 @@ def test_the_shipped_policy(tmp_path):
     out = export.run(config.from_configdict(values), None, str(tmp_path / "tiny"))
     model = kind.from_pretrained(out, dtype="float32")
     c = config.from_configdict(settings(out))
-    again = bundle.read_weights(c, bundle.load(c))
+    again = pretrained.read_weights(c, pretrained.load(c))
     shipped = config.from_configdict(values)
-    jax.tree.map(np.testing.assert_array_equal, again, bundle.read_weights(shipped, bundle.load(shipped)))
-    ours, found = bundle.load(shipped).style, bundle.load(c).style
+    jax.tree.map(np.testing.assert_array_equal, again, pretrained.read_weights(shipped, pretrained.load(shipped)))
+    ours, found = pretrained.load(shipped).style, pretrained.load(c).style
     assert (found.geometry.rule, found.geometry.max_pixels) == ("square", values.policy.max_pixels)
     assert found.frame == ours.frame and not found.geometry.video.stamped  # its boxes and videos stay its own
     values.policy.path = str(out)
-    assert bundle.load(config.from_configdict(values)).style.geometry == ours.geometry
+    assert pretrained.load(config.from_configdict(values)).style.geometry == ours.geometry
     assert sum(p.numel() for p in model.parameters()) == sum(x.size for x in native.flatten(again).values())
 
 
@@ -213,14 +215,14 @@ def test_no_adapter_of_a_base_that_peft_can_not_load(tmp_path, trained, kind):
 def test_a_gguf_file_becomes_a_folder(tmp_path):
     values = settings(write_gguf(tmp_path / "m.gguf", template="{{ messages[0].content }}<|im_end|>"))
     c = config.from_configdict(values)
-    source = bundle.load(c)
+    source = pretrained.load(c)
     out = export.run(c, None, str(tmp_path / "out"))
     c = config.from_configdict(settings(out))
-    made = bundle.load(c)
+    made = pretrained.load(c)
     assert made.spec == source.spec
     assert made.style.tokenizer.encode("the 12<|im_end|>") == source.style.tokenizer.encode("the 12<|im_end|>")
     jax.tree.map(
-        np.testing.assert_array_equal, bundle.read_weights(c, made), bundle.read_weights(c, source)
+        np.testing.assert_array_equal, pretrained.read_weights(c, made), pretrained.read_weights(c, source)
     )  # adapters that were never trained change nothing
 
 

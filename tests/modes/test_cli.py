@@ -13,8 +13,9 @@ import pytest
 import tiny
 from assets import path as asset
 
-from dtr1_jax import cli, coldstart, config, train
+from dtr1_jax import config
 from dtr1_jax.evaluation import predict, table
+from dtr1_jax.modes import cli, sft, train
 from dtr1_jax.run import run_log
 
 
@@ -206,7 +207,7 @@ def test_exit_status_of_every_end(path, small, tmp_path, capsys):
     small.setattr(train, "run", raises(ZeroDivisionError("ours")))
     with pytest.raises(ZeroDivisionError):  # a fault of ours is not dressed up as one of the user's
         cli.run("train", tiny.values(path), str(tmp_path))
-    small.setattr(coldstart, "run", lambda c, folder: folder / "policy.safetensors")
+    small.setattr(sft, "run", lambda c, folder: folder / "policy.safetensors")
     assert run(capsys, "sft", tiny.values(path), str(tmp_path))[0] == 0
     assert run(capsys, "walk", tiny.values(path), str(tmp_path)) == (
         1, "error: --mode: expected train, sft, eval, infer, export or plan, got 'walk'\n"

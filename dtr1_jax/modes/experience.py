@@ -12,10 +12,10 @@ import jax
 import numpy as np
 
 from dtr1_jax import config, mesh
-from dtr1_jax.bundle import Bundle
 from dtr1_jax.data import pipeline
 from dtr1_jax.data.tokenizer import Tokenizer
 from dtr1_jax.evaluation import predict
+from dtr1_jax.policies.pretrained import Bundle
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.text_scorers import Readers
 from dtr1_jax.rl import advantages

@@ -13,9 +13,11 @@ from safetensors.numpy import load_file
 from test_export import settings as read_as
 
 from configs import default
-from dtr1_jax import bundle, cli, config, mesh, train
+from dtr1_jax import config, mesh
 from dtr1_jax.models import policy
 from dtr1_jax.models.weights import native
+from dtr1_jax.modes import cli, train
+from dtr1_jax.policies import pretrained
 
 IDS = np.array([3, 200, 41, 7, 960, 12, 33, 600])
 
@@ -47,7 +49,7 @@ def test_a_trained_run_is_exported_by_its_workdir_alone(small, tmp_path, capsys,
     values, workdir = settings(tmp_path / "base", rank), str(tmp_path / "run")
     assert cli.run("train", values, workdir) == 0, capsys.readouterr().err
     c = config.from_configdict(values)
-    made = bundle.load(c)
+    made = pretrained.load(c)
     base, lora = train.trained(c, made, mesh.make(c.mesh), tmp_path / "run")
     wanted = logits(made.spec, base, lora)
 
@@ -55,10 +57,10 @@ def test_a_trained_run_is_exported_by_its_workdir_alone(small, tmp_path, capsys,
     done = subprocess.run(command, cwd=tiny.ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == f"exported: {tmp_path}/out\n", done.stderr
     again = config.from_configdict(read_as(tmp_path / "out"))
-    read = bundle.load(again)
-    got = bundle.read_weights(again, read)
+    read = pretrained.load(again)
+    got = pretrained.read_weights(again, read)
     np.testing.assert_allclose(logits(read.spec, got), wanted, atol=1e-4)
-    first = bundle.read_weights(c, made)
+    first = pretrained.read_weights(c, made)
     moved = jax.tree.map(lambda x, y: bool(np.any(np.asarray(x) != np.asarray(y))), got, first)
     assert moved["decoder"]["q"]["kernel"] and moved["vision"]["blocks"]["qkv"]["kernel"]
     assert moved["embed"]["table"] == (rank == 0)

@@ -11,12 +11,14 @@ import pytest
 import small
 
 from configs import seg
-from dtr1_jax import bundle, config, mesh, plan
+from dtr1_jax import config, mesh
 from dtr1_jax.models import policy, published, vision
+from dtr1_jax.modes import plan
+from dtr1_jax.policies import pretrained
 from dtr1_jax.rl import optim, rollout, update
 from dtr1_jax.types import Images, Prompt, Rollout
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def settings(name: str = "tiny", **changes) -> config.Config:
@@ -264,7 +266,7 @@ def test_plan_is_what_xla_reports(what, rank, dtype, remat):
         rollout_group=4, policy_prompt_tokens=256 if what == "evaluation" else 128, rollout_new_tokens=64,
         policy_remat=remat,
     )  # fmt: skip
-    spec = bundle.adjusted(c, plan.sizes(c))
+    spec = pretrained.adjusted(c, plan.sizes(c))
     found = plan.plan(c, spec)
     compiled = {"update": compiled_update, "rollout": compiled_rollout, "evaluation": compiled_evaluation}[what]
     analysis = compiled(c, spec).memory_analysis()

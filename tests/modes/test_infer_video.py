@@ -11,11 +11,12 @@ import tiny
 from PIL import Image
 
 from configs import seg
-from dtr1_jax import config, draw, infer
+from dtr1_jax import config, draw
 from dtr1_jax.data import prompts
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.twinworld import tasks
 from dtr1_jax.evaluation import answers
+from dtr1_jax.modes import infer
 from dtr1_jax.twin import text, transcript
 from dtr1_jax.twin.schema import Answer, Object, Twin
 from dtr1_jax.types import Example, Target, Video
