@@ -19,7 +19,7 @@ from dtr1_jax.models import int8, policy, published, spec
 from dtr1_jax.models.weights import gguf, hf_checkpoint, loading, native
 from dtr1_jax.twin.text import Frame
 
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parents[1] / "assets"
 OURS = "policy.safetensors"
 FRAMES = 4  # that a policy of ours takes of a video, where nothing else is said
 AUTO = "auto"  # name of a policy whose sizes are those of its files, whatever they are

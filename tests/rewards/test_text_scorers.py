@@ -40,7 +40,8 @@ def test_columns_are_those_of_the_functions(tmp_path):
     _, answer, references = ROWS[0]
     assert got[0] == got[1] == pytest.approx({
         "rouge_l": text_metrics.rouge_l(answer, references), "bleu": text_metrics.bleu4(answer, references),
-        "cider": text_metrics.cider(answer, references, table), "token_f1": float(answer_matching.f1_scores([answer], [references])[0]),
+        "cider": text_metrics.cider(answer, references, table),
+        "token_f1": float(answer_matching.f1_scores([answer], [references])[0]),
         "similarity": text_metrics.similarity([answer], [references], embed)[0],
     })  # fmt: skip
     assert got[0]["token_f1"] == pytest.approx(1.0) and got[0]["cider"] > 0  # articles do not count
