@@ -210,7 +210,7 @@ def published(c: ConfigDict) -> None:
     c.policy.dtype = c.policy.weights_dtype = "bfloat16"
     c.policy.max_pixels = 512 * 28**2  # 512 vision tokens of Qwen2.5-VL, 392 of Qwen3-VL
     c.policy.max_frames = 8  # of a video: at most 512 vision tokens of Qwen2.5-VL, 196 of Qwen3-VL
-    if c.policy.name != "auto":  # of which only its files say the family, see bundle.video_pixels
+    if c.policy.name != "auto":  # of which only its files say the family, see policies/pretrained.py
         c.policy.video_pixels = (512 if "qwen3" in c.policy.name else 128) * 28**2
     c.policy.prompt_tokens = 1024
     c.policy.prompt = "full"

@@ -118,7 +118,7 @@ class Example:
       thought: the oracle's reasoning for the cold start; empty where there is none.
       category: one of CATEGORIES, or "" where not known.
       level: length of the reasoning chain, one of LEVELS, or 0 where not known.
-      media: what the policy sees, in order: pictures uint8[h, w, 3] and Videos. Boxes are those of the first, which
+      visuals: what the policy sees, in order: pictures uint8[h, w, 3] and Videos. Boxes are those of the first, which
         must have the size of `image`. Empty: `image` alone.
     """
 
@@ -132,12 +132,12 @@ class Example:
     thought: str = ""
     category: str = ""
     level: int = 0
-    media: tuple[np.ndarray | Video, ...] = ()
+    visuals: tuple[np.ndarray | Video, ...] = ()
 
     @property
-    def film(self) -> Video | None:
+    def video(self) -> Video | None:
         """The video that target and scene refer to; None where they refer to a picture."""
-        return self.media[0] if self.media and isinstance(self.media[0], Video) else None
+        return self.visuals[0] if self.visuals and isinstance(self.visuals[0], Video) else None
 
 
 def pytree(cls):

@@ -23,11 +23,11 @@ _LETTER = 5.8  # width of a letter, pixels
 def tile(example: types.Example) -> np.ndarray:
     """uint8[h, w, 3]: picture or frames enlarged, the target outlined, ids in place, and the words under it."""
     target = example.target
-    if not example.media:
+    if not example.visuals:
         pictures = [(example.image, target.mask, [(t.id, t.depth, t.box) for t in example.scene])]
         scale, most = _SCALE, _TEXT_LINES
     else:
-        frames = example.media[0].frames
+        frames = example.visuals[0].frames
         masks = target.masks if target.masks is not None else np.zeros(frames.shape[:3], bool)
         pictures = [
             (frame, masks[t], [(item.id, item.depth, item.boxes[t]) for item in example.scene if item.boxes[t].any()])

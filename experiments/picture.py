@@ -42,7 +42,7 @@ def gallery(folder: Path, index: int) -> tuple[str, dict[str, np.ndarray]]:
     row = json.loads(rows[index]) if index < len(rows) else {}
     if "pictures" not in row:
         raise SystemExit(f"{folder}: no row {index} with pictures; train.gallery says how many rows have them")
-    panels = {kind: image_files.load(folder / Path(name).name) for kind, name in row["pictures"].items()}
+    panels = {kind: image_files.load_image(folder / Path(name).name) for kind, name in row["pictures"].items()}
     return _words(row["query"], row["transcript"], row["iou"]), panels
 
 

@@ -67,6 +67,6 @@ def write(folder, family: str = "qwen3", seed: int = 0, dtype: str = "float32", 
     (folder / "config.json").write_text(json.dumps(values))
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(pretrained.ASSETS / "tiny" / name, folder / name)
-    known = tokenizer.load(folder).hf.get_vocab()
+    known = tokenizer.load_tokenizer(folder).hf.get_vocab()
     assert (known[tokenizer.IMAGE], known[tokenizer.START]) == (965, 963)
     return made

@@ -111,7 +111,7 @@ torchvision_works()  # transformers imports one that is there, and must find it 
 
 def tokenizer(family: str) -> tokenizers.Tokenizer:
     """The shipped tokenizer with the template of the family."""
-    hf = tokenizers.load(pretrained.ASSETS / "tiny").hf
+    hf = tokenizers.load_tokenizer(pretrained.ASSETS / "tiny").hf
     hf.chat_template = TEMPLATES[family]
     return tokenizers.wrap(hf, family)
 
@@ -155,20 +155,20 @@ def video_patches(family: str, geometry, video: types.Video) -> tuple[np.ndarray
     return made["pixel_values_videos"].numpy(), made["video_grid_thw"][0].tolist()
 
 
-def prompt(family: str, geometry, text: str, media) -> dict:
+def prompt(family: str, geometry, text: str, visuals) -> dict:
     """Everything that transformers' processor makes of a user's turn with `media` before the text."""
     from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
     from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
     kind = {"qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor}[family]
     whole = kind(image_processor(geometry), tokenizer(family).hf, video_processor(family, geometry), TEMPLATES[family])
-    content = [{"type": "video" if isinstance(m, types.Video) else "image"} for m in media]
+    content = [{"type": "video" if isinstance(m, types.Video) else "image"} for m in visuals]
     chat = whole.tokenizer.apply_chat_template(
         [{"role": "user", "content": [*content, {"type": "text", "text": text}]}], tokenize=False,
         add_generation_prompt=True,
     )  # fmt: skip
-    clips = [m for m in media if isinstance(m, types.Video)]
-    pictures = [m for m in media if not isinstance(m, types.Video)]
+    clips = [m for m in visuals if isinstance(m, types.Video)]
+    pictures = [m for m in visuals if not isinstance(m, types.Video)]
     return whole(
         text=[chat], images=pictures or None, videos=[c.frames.transpose(0, 3, 1, 2) for c in clips] or None,
         video_metadata=[metadata(c) for c in clips] or None, do_sample_frames=False, return_tensors="pt",

@@ -209,7 +209,11 @@ def test_tracked_text():
         ("rewards/a.py", "from dtr1_jax import twin, mesh", ":1: imports dtr1_jax.mesh;"),
         ("rewards/a.py", "from dtr1_jax.evaluation import table", ":1: imports dtr1_jax.evaluation.table;"),
         ("evaluation/benchmarks/a.py", "from dtr1_jax.twin import masks", ":1: imports dtr1_jax.twin.masks;"),
-        ("run/checkpoint.py", "from dtr1_jax.modes import train", ":1: imports dtr1_jax.modes.train; run may import run"),
+        (
+            "run/checkpoint.py",
+            "from dtr1_jax.modes import train",
+            ":1: imports dtr1_jax.modes.train; run may import run",
+        ),
         ("modes/train.py", "import main", ":1: imports main"),
         ("mesh.py", "import dtr1_jax", ":1: imports dtr1_jax; mesh may import mesh, types"),
         ("__init__.py", "from .types import Example", ":1: imports dtr1_jax.types.Example;"),
@@ -224,10 +228,16 @@ def test_wrong_way_is_found(path, source, fault):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("data/readers/jsonl.py", "from dtr1_jax.twin import masks\nfrom dtr1_jax.data import prompts\nfrom .. import patches"),
+        (
+            "data/readers/jsonl.py",
+            "from dtr1_jax.twin import masks\nfrom dtr1_jax.data import prompts\nfrom .. import patches",
+        ),
         ("data/twinworld/a.py", "from ..vision import patches\nfrom ...twin.masks import encode\nimport numpy"),
         ("rl/update.py", "from dtr1_jax.models import policy\nfrom dtr1_jax.models.policy import init"),
-        ("rewards/score.py", "from dtr1_jax import config, types\nfrom dtr1_jax.run import workers\nfrom dtr1_jax.twin.text import Canvas"),
+        (
+            "rewards/score.py",
+            "from dtr1_jax import config\nfrom dtr1_jax.run import workers\nfrom dtr1_jax.twin.text import Canvas",
+        ),
         ("modes/train.py", "from dtr1_jax.run import checkpoint\nfrom dtr1_jax.rl import update"),
         ("rl/update.py", "import maintenance, dtr1_jax_extra"),
     ],

@@ -33,7 +33,7 @@ def test_builds_for_every_policy(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_first_batches_and_their_oracle_fit(name):
     c = built(name)
-    style = pretrained.load(c).style
+    style = pretrained.load_policy(c).style
     skipped = pipeline.Skipped()
     cells = sources.cells(c.data)
     for split in (c.data.train_split, c.data.eval_split):
@@ -44,7 +44,7 @@ def test_first_batches_and_their_oracle_fit(name):
         else:
             batches = list(pipeline.evaluation(source, style, 16, 16, skipped))
         (batch,) = batches
-        found = collections.Counter((e.task, any(isinstance(m, Video) for m in e.media)) for e in batch.examples)
+        found = collections.Counter((e.task, any(isinstance(m, Video) for m in e.visuals)) for e in batch.examples)
         assert found == {(task, video): 16 // len(cells) for task, video, _ in cells}
         tokens, room = batch.prompt.token_bp.shape[1], c.policy.prompt_tokens
         assert tokens <= room and batch.prompt.mask_bp.sum(1).max() <= room

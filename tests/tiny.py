@@ -52,7 +52,7 @@ def weights_file(folder: pathlib.Path) -> str:
     """Random weights of SPEC in a file that config.policy.path can name."""
     path = folder / "policy.safetensors"
     if not path.exists():
-        native.save(path, policy.init(jax.random.key(1), SPEC))
+        native.save_native(path, policy.init(jax.random.key(1), SPEC))
     return str(path)
 
 
@@ -112,7 +112,7 @@ def after(patch, module, name: str, action) -> None:
 
 def speak(patch, c: config.Config, texts: list[str]) -> None:
     """Whatever is asked, the policy says these texts, one a query in the order of the queries, then nothing."""
-    tokenizer = pretrained.load(c).style.tokenizer
+    tokenizer = pretrained.load_policy(c).style.tokenizer
     queue = iter(texts)
 
     def sample(params, lora, prompt, key, banned_v, *, group, pad, end, **_):
@@ -152,7 +152,7 @@ def settled(workdir: pathlib.Path, step: int) -> None:
 
 def state(workdir: pathlib.Path, c: config.Config, step: int) -> dict[str, np.ndarray]:
     """All arrays of a checkpoint by name, read on one device."""
-    ready = pretrained.load(c)
+    ready = pretrained.load_policy(c)
     one = mesh.make(config.Mesh(-1, 1, 1))
     tx = optim.make(c.optim, c.train.steps)
     template = train.shapes(train.begin(tx, train.initial(c, ready, one)[0], one, c.grpo.advantage == train.EMA))

@@ -23,7 +23,7 @@ class ImageError(ValueError):
     """A file that is no usable picture; the message names the file, what was expected and what to do."""
 
 
-def load(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def load_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The picture in a file: uint8[h, w, 3], sRGB, upright.
 
     The EXIF rotation is applied, transparency is laid on white, grey, palette, CMYK and 16-bit pictures are converted,

@@ -144,9 +144,9 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
     """
     if not example.query.strip():
         raise PromptError(f"{example.uid}: expected a query, got only blanks; say what to look for")
-    media = (example.media or (example.image,)) if style.geometry else ()
-    pieces = _pieces(example, media, style.geometry)
-    frames = () if example.film is None else tuple(map(int, example.film.index))
+    visuals = (example.visuals or (example.image,)) if style.geometry else ()
+    pieces = _pieces(example, visuals, style.geometry)
+    frames = () if example.video is None else tuple(map(int, example.video.index))
     if style.words == "brief" and style.constructor == "policy":  # nothing says their numbers, so they are counted
         frames = tuple(range(len(frames)))
     canvas = twin_text.Canvas(style.frame, pieces[0].size if pieces else example.image.shape[1::-1], frames)
@@ -156,8 +156,8 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
         before = worked_examples.turns(example.task, lambda shown, query: _shown(shown) + query)
 
     def written(twin: Twin | None) -> tuple[list[int], list[int | Grid]]:
-        text = instruction(example.query, example.task, canvas, style.words, twin, several=len(media) > 1)
-        return _tokens(*_expand(_chat(text, media, style.tokenizer, before), media, pieces, style), style.tokenizer)
+        text = instruction(example.query, example.task, canvas, style.words, twin, several=len(visuals) > 1)
+        return _tokens(*_expand(_chat(text, visuals, style.tokenizer, before), visuals, pieces, style), style.tokenizer)
 
     ids, parts = written(twin)
     if twin is not None and len(ids) > style.length:
@@ -165,7 +165,7 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
         ids, parts = written(less) if less.objects else (ids, parts)
     seen = [part.tokens for part in parts if isinstance(part, Grid)]
     if len(ids) > style.length:
-        film = any(isinstance(item, types.Video) for item in media)
+        film = any(isinstance(item, types.Video) for item in visuals)
         of = f" ({sum(seen)} of the {'video' if film else 'picture' + 's' * (len(seen) > 1)})" if seen else ""
         less = "lower policy.video_pixels, policy.fps or policy.max_frames, " if film else "lower policy.max_pixels "
         raise PromptError(
@@ -202,9 +202,9 @@ def _fields(ids: list[int], position: np.ndarray, slot: np.ndarray, following: i
     }
 
 
-def _pieces(example, media, geometry) -> list[patches.Piece]:
-    if example.media and media:  # a policy that reads text alone sees none of them
-        first = first_frame(media)
+def _pieces(example, visuals, geometry) -> list[patches.Piece]:
+    if example.visuals and visuals:  # a policy that reads text alone sees none of them
+        first = first_frame(visuals)
         if first.shape[:2] != example.image.shape[:2]:
             (h, w), (h0, w0) = first.shape[:2], example.image.shape[:2]
             raise PromptError(
@@ -214,26 +214,26 @@ def _pieces(example, media, geometry) -> list[patches.Piece]:
     try:
         return [
             patches.video(item, geometry) if isinstance(item, types.Video) else patches.picture(item, geometry)
-            for item in media
+            for item in visuals
         ]
     except ValueError as error:
         raise PromptError(f"{example.uid}: {error}") from None
 
 
-def _chat(text: str, media: Sequence, tokenizer: tokenizers.Tokenizer, before: Sequence[dict] = ()) -> str:
+def _chat(text: str, visuals: Sequence, tokenizer: tokenizers.Tokenizer, before: Sequence[dict] = ()) -> str:
     """The user's turn, after the messages `before`, by the tokenizer's own template, which writes one placeholder for
     each of `media`."""
     content = text
-    if media:
+    if visuals:
         tokenizers.require_images(tokenizer)
-        content = [{"type": "video" if isinstance(item, types.Video) else "image"} for item in media]
+        content = [{"type": "video" if isinstance(item, types.Video) else "image"} for item in visuals]
         content.append({"type": "text", "text": text})
     messages = [*before, {"role": "user", "content": content}]
     try:
         chat = tokenizer.hf.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # a template is a program of the checkpoint's
         raise tokenizers.TokenizerError(f"{tokenizer.where}: its chat template fails: {error}") from error
-    wanted = [tokenizers.VIDEO if isinstance(item, types.Video) else tokenizers.IMAGE for item in media]
+    wanted = [tokenizers.VIDEO if isinstance(item, types.Video) else tokenizers.IMAGE for item in visuals]
     found = _PLACEHOLDER.findall(chat)
     if found != wanted:
         missing = next((w for w in wanted if wanted.count(w) > found.count(w)), "order of pictures and videos")
@@ -243,13 +243,13 @@ def _chat(text: str, media: Sequence, tokenizer: tokenizers.Tokenizer, before: S
     return chat
 
 
-def _expand(chat: str, media: Sequence, pieces: Sequence[patches.Piece], style: Style) -> tuple[str, list[Grid]]:
+def _expand(chat: str, visuals: Sequence, pieces: Sequence[patches.Piece], style: Style) -> tuple[str, list[Grid]]:
     """(the chat with one placeholder for each grid of vision tokens; these grids).
 
     A video whose frames are stamped becomes a placeholder for each temporal patch, with its time before it.
     """
     geometry, grids, out, last = style.geometry, [], [], 0
-    for match, item, piece in zip(_PLACEHOLDER.finditer(chat), media, pieces):
+    for match, item, piece in zip(_PLACEHOLDER.finditer(chat), visuals, pieces):
         before, last = chat[last : match.start()], match.end()
         times, rows, columns = patches.tokens(piece.grid, geometry)
         if not isinstance(item, types.Video):

@@ -70,7 +70,7 @@ class Tokenizer:
         return mask
 
 
-def load(path: str | Path) -> Tokenizer:
+def load_tokenizer(path: str | Path) -> Tokenizer:
     """Reads tokenizer.json and the chat template from a folder; no code in it is run. Raises TokenizerError.
 
     The template is the one that the checkpoint's own processor would take: chat_template.jinja, else

@@ -20,7 +20,7 @@ MAX_VALUES = 4 << 30  # bytes that the sampled frames of one video may take
 _WHOLE = 0.9  # of the frames, and of the seconds, that a file promises; with fewer it is broken
 
 
-def load(path: str | os.PathLike, rule: VideoRule, temporal_patch: int, *, fps: float = RATE) -> Video:
+def load_video(path: str | os.PathLike, rule: VideoRule, temporal_patch: int, *, fps: float = RATE) -> Video:
     """Samples a video file, or a folder of frames in the order of their names; all as large as the first (`stacked`).
 
     Args:
@@ -31,12 +31,12 @@ def load(path: str | os.PathLike, rule: VideoRule, temporal_patch: int, *, fps: 
 
     Raises ImageError: nothing there, no frames, a broken file or frame, or PyAV is missing.
     """
-    return _load(path, lambda total, rate: sample(total, rate, rule, temporal_patch), fps)
+    return _decoded(path, lambda total, rate: sample(total, rate, rule, temporal_patch), fps)
 
 
 def evenly(path: str | os.PathLike, count: int, *, fps: float = RATE) -> Video:
     """`count` frames from the first to the last, or all where there are fewer. Raises ImageError as `load` does."""
-    return _load(path, lambda total, rate: spread(total, count), fps)
+    return _decoded(path, lambda total, rate: spread(total, count), fps)
 
 
 def numbered(path: str | os.PathLike, numbers: Sequence[int], *, fps: float = RATE) -> Video:
@@ -47,7 +47,7 @@ def numbered(path: str | os.PathLike, numbers: Sequence[int], *, fps: float = RA
             raise ImageError(f"{path}: expected a frame number {numbers[-1]}, got a video of {total} frames, from 0 on")
         return np.asarray(numbers, np.int64)
 
-    return _load(path, index, fps)
+    return _decoded(path, index, fps)
 
 
 def spread(total: int, count: int) -> np.ndarray:
@@ -72,7 +72,7 @@ def frames_of(folder: Path) -> list[Path]:
     return names
 
 
-def _load(path: str | os.PathLike, choose: Callable[[int, float], np.ndarray], fps: float) -> Video:
+def _decoded(path: str | os.PathLike, choose: Callable[[int, float], np.ndarray], fps: float) -> Video:
     """A video with the frames that `choose` names, given how many there are and how many a second."""
     path = Path(path)
     if path.is_dir():
@@ -118,9 +118,9 @@ def seconds(index: Sequence[int], fps: float, temporal_patch: int) -> list[float
 def _folder(path: Path, choose: Callable[[int, float], np.ndarray], fps: float) -> Video:
     names = frames_of(path)
     index = choose(len(names), fps)
-    first = image_files.load(names[index[0]])
+    first = image_files.load_image(names[index[0]])
     _check_size(path, len(index), *first.shape[1::-1])
-    return Video(stacked([first, *(image_files.load(names[i]) for i in index[1:])]), index, fps, len(names))
+    return Video(stacked([first, *(image_files.load_image(names[i]) for i in index[1:])]), index, fps, len(names))
 
 
 def _check_size(path: Path, count: int, w: int, h: int) -> None:

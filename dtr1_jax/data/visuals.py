@@ -17,7 +17,9 @@ from dtr1_jax.types import Video
 _PICTURES = frozenset(Image.registered_extensions())
 
 
-def load(path: str | os.PathLike, geometry: Geometry | None, *, fps: float = video_files.RATE) -> np.ndarray | Video:
+def load_visual(
+    path: str | os.PathLike, geometry: Geometry | None, *, fps: float = video_files.RATE
+) -> np.ndarray | Video:
     """A picture uint8[h, w, 3], or a Video of the frames that the policy samples.
 
     Args:
@@ -29,12 +31,12 @@ def load(path: str | os.PathLike, geometry: Geometry | None, *, fps: float = vid
     """
     file = Path(path)
     if not file.is_dir() and (not file.is_file() or file.suffix.lower() in _PICTURES or not file.suffix):
-        return image_files.load(file)
+        return image_files.load_image(file)
     if geometry is None or geometry.video is None:
         raise image_files.ImageError(
             f"{file}: expected a picture file, got what may be a video, which this policy does not take; name a picture"
         )
-    return video_files.load(file, geometry.video, geometry.temporal_patch, fps=fps)
+    return video_files.load_video(file, geometry.video, geometry.temporal_patch, fps=fps)
 
 
 def first_frame(shown: Sequence[np.ndarray | Video]) -> np.ndarray:

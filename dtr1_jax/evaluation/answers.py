@@ -55,7 +55,7 @@ def resolve(example: Example, canvas: text.Canvas, parsed: Transcript, segment_f
     Args:
       segment_fn: boxes -> mask; None = no masks are wanted.
     """
-    numbers = (0,) if example.film is None else map(int, example.film.index)
+    numbers = (0,) if example.video is None else map(int, example.video.index)
     things = {o.id: tracks.boxes(o, canvas.frames or (0,)) for o in parsed.twin.objects} if parsed.twin else {}
     answer = parsed.answer if parsed.sound else None
     found = []
@@ -90,7 +90,7 @@ def write(
     video masks/<number of the frame>.png, overlay.gif and, with PyAV, overlay.mp4. What an unsound transcript lacks is
     written as nothing: a twin without objects, no boxes, an empty mask, no words; answer.json says that it is unsound.
     """
-    film = example.film
+    video = example.video
     (folder / "transcript.txt").write_text(parsed.text, "utf-8", errors="replace")
     first, names = frames[0], [f"{o.id} {o.label}" for o in parsed.twin.objects] if parsed.twin else []
     twin = parsed.twin or Twin(canvas.size, (), frames=canvas.frames)
@@ -105,11 +105,11 @@ def write(
     }  # fmt: skip
     _write_json(folder / "answer.json", answer | said)
     if example.task in POINTING:
-        _write_json(folder / "boxes.json", _boxes(frames, film is not None))
+        _write_json(folder / "boxes.json", _boxes(frames, video is not None))
     else:
         words = parsed.answer.text if parsed.sound else ""
         (folder / "answer.txt").write_text(words + "\n", "utf-8", errors="replace")
-    if film is None:
+    if video is None:
         if first.mask is not None:
             (folder / "mask.png").write_bytes(draw.to_png(first.mask))
         (folder / "overlay.png").write_bytes(draw.to_png(draw.overlay(small, marked=first.boxes, mask=first.mask)))
@@ -118,9 +118,9 @@ def write(
         if f.mask is not None:
             (folder / "masks").mkdir(exist_ok=True)
             (folder / "masks" / f"{f.number:06d}.png").write_bytes(draw.to_png(f.mask))
-    (folder / "overlay.gif").write_bytes(draw.to_gif(_drawn(frames, names), film.sampled_fps))
+    (folder / "overlay.gif").write_bytes(draw.to_gif(_drawn(frames, names), video.sampled_fps))
     try:
-        (folder / "overlay.mp4").write_bytes(draw.to_mp4(_drawn(frames, names), film.sampled_fps))
+        (folder / "overlay.mp4").write_bytes(draw.to_mp4(_drawn(frames, names), video.sampled_fps))
     except ImportError:
         log.info("no overlay.mp4, only overlay.gif: writing it needs PyAV: pip install 'dtr1_jax[video]'")
     except Exception as error:  # of an encoder, which differs from build to build; the GIF shows the same
@@ -142,10 +142,10 @@ def _pixels(frame: Frame) -> list[list[float]]:
     return np.round(frame.boxes.astype(np.float64) * [width, height, width, height], 1).tolist()
 
 
-def _boxes(frames: list[Frame], film: bool) -> dict[str, Any]:
+def _boxes(frames: list[Frame], video: bool) -> dict[str, Any]:
     height, width = frames[0].pixels.shape[:2]
     rows = [[{"id": i, "box": box} for i, box in zip(f.ids, _pixels(f))] for f in frames]
-    if not film:
+    if not video:
         return {"size": [width, height], "boxes": rows[0]}
     return {"size": [width, height], "frames": [{"frame": f.number, "boxes": r} for f, r in zip(frames, rows)]}
 

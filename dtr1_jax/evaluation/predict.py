@@ -18,10 +18,10 @@ from dtr1_jax import config, draw, mesh
 from dtr1_jax.data import json_files, pipeline, prompts
 from dtr1_jax.evaluation import measures, table
 from dtr1_jax.evaluation.benchmarks import segmentation, twin_fidelity
-from dtr1_jax.policies.pretrained import Bundle
+from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rewards import resolve, score
 from dtr1_jax.rewards.resolve import Outcome
-from dtr1_jax.rewards.text_scorers import Readers
+from dtr1_jax.rewards.text_scorers import TextScorers
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.run import atomic
 from dtr1_jax.twin import text, tracks, transcript
@@ -43,10 +43,12 @@ class Prediction:
     )
 
 
-def parse(rollout: Rollout, batch: pipeline.Batch, bundle: Bundle) -> list[list[transcript.Transcript]]:
+def parse(
+    rollout: Rollout, batch: pipeline.Batch, pretrained_policy: PretrainedPolicy
+) -> list[list[transcript.Transcript]]:
     """The transcripts of B x G completions; never raises on what the policy wrote."""
     token_bgs, mask_bgs = np.asarray(rollout.token_bgs), np.asarray(rollout.mask_bgs)
-    decode, constructor = bundle.style.tokenizer.decode, bundle.style.constructor
+    decode, constructor = pretrained_policy.style.tokenizer.decode, pretrained_policy.style.constructor
     found = []
     for example, canvas, token_gs, mask_gs in zip(batch.examples, batch.canvases, token_bgs, mask_bgs):
         twin = prompts.given(example, canvas) if constructor == "given" else None
@@ -58,31 +60,35 @@ def parse(rollout: Rollout, batch: pipeline.Batch, bundle: Bundle) -> list[list[
 
 
 def ask(
-    params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, batch: pipeline.Batch,
+    params: dict, lora: dict | None, pretrained_policy: PretrainedPolicy, c: config.Config, device_mesh, batch:
+    pipeline.Batch,
     key: jax.Array,
 ) -> tuple[list[list[transcript.Transcript]], np.ndarray]:  # fmt: skip
     """One transcript for each query of a batch of any size, greedily or at train.eval_temperature with `key`.
 
     Returns B groups of one, and int[B, 1], their tokens.
     """
-    real, tokenizer = len(batch.examples), bundle.style.tokenizer
+    real, tokenizer = len(batch.examples), pretrained_policy.style.tokenizer
     prompt = jax.tree.map(lambda x: _pad(x, -real % mesh.shares(device_mesh) + real), batch.prompt)
     rollout = rollouts.sample(
-        params, lora, mesh.put_batch(device_mesh, prompt), key, bundle.banned_v, spec=bundle.spec, group=1,
-        new_tokens=c.rollout.new_tokens, end=tokenizer.end, pad=tokenizer.pad, temperature=c.train.eval_temperature,
-        dtype=bundle.dtype,
+        params, lora, mesh.put_batch(device_mesh, prompt), key, pretrained_policy.banned_v, spec=pretrained_policy.spec,
+        group=1, new_tokens=c.rollout.new_tokens, end=tokenizer.end, pad=tokenizer.pad,
+        temperature=c.train.eval_temperature, dtype=pretrained_policy.dtype,
     )  # fmt: skip
     rollout = jax.tree.map(lambda x: x[:real], mesh.local(rollout))
-    return parse(rollout, batch, bundle), rollout.mask_bgs.sum(-1)
+    return parse(rollout, batch, pretrained_policy), rollout.mask_bgs.sum(-1)
 
 
 def predict(
-    params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, batch: pipeline.Batch,
-    key: jax.Array, segmenter, readers: Readers | None = None,
+    params: dict, lora: dict | None, pretrained_policy: PretrainedPolicy, c: config.Config, device_mesh, batch:
+    pipeline.Batch,
+    key: jax.Array, segmenter, text_scorers: TextScorers | None = None,
 ) -> list[Prediction]:  # fmt: skip
     """Answers a batch greedily (or at train.eval_temperature, with `key`) and scores it."""
-    parsed, tokens_bg = ask(params, lora, bundle, c, device_mesh, batch, key)
-    rewards, outcomes = score.score(parsed, batch.examples, batch.canvases, segmenter, c.reward, readers, tokens_bg)
+    parsed, tokens_bg = ask(params, lora, pretrained_policy, c, device_mesh, batch, key)
+    rewards, outcomes = score.score(
+        parsed, batch.examples, batch.canvases, segmenter, c.reward, text_scorers, tokens_bg
+    )
     regions = [e.task == "segmentation" for e in batch.examples]
     if any(of_mask and not c.reward.weights.get("segmentation", {}).get("mask_iou") for of_mask in regions):
         # the reward asks for no masks, but the figures need them
@@ -97,7 +103,9 @@ def predict(
             outcome=outcomes[i][0],
             columns={name: float(x[i, 0]) for name, x in columns.items() if own[name][i]},
             measures=measures.measure(example, parsed[i][0], outcomes[i][0], c.reward.tolerance),
-            fidelity=_fidelity(parsed[i][0], example, canvas) if bundle.style.constructor == "policy" else None,
+            fidelity=_fidelity(parsed[i][0], example, canvas)
+            if pretrained_policy.style.constructor == "policy"
+            else None,
         )
         for i, (example, canvas) in enumerate(zip(batch.examples, batch.canvases))
     ]
@@ -116,8 +124,10 @@ def _fidelity(parsed: transcript.Transcript, example: Example, canvas: text.Canv
 
 
 def evaluate(
-    params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, source, segmenter,
-    check: Callable[[], None] = lambda: None, readers: Readers | None = None, skipped: pipeline.Skipped | None = None,
+    params: dict, lora: dict | None, pretrained_policy: PretrainedPolicy, c: config.Config, device_mesh, source,
+    segmenter,
+    check: Callable[[], None] = lambda: None, text_scorers: TextScorers | None = None, skipped: pipeline.Skipped | None
+    = None,
 ) -> list[Prediction]:  # fmt: skip
     """Predictions on the first train.eval_examples of `source`; `check` runs around each batch and may raise.
 
@@ -126,10 +136,12 @@ def evaluate(
     """
     done: list[Prediction] = []
     skipped, root = skipped or pipeline.Skipped(), jax.random.key(c.seed)
-    batches = pipeline.evaluation(source, bundle.style, c.train.eval_batch, c.train.eval_examples, skipped)
+    batches = pipeline.evaluation(source, pretrained_policy.style, c.train.eval_batch, c.train.eval_examples, skipped)
     check()
     for i, batch in enumerate(batches):
-        done += predict(params, lora, bundle, c, device_mesh, batch, jax.random.fold_in(root, i), segmenter, readers)
+        done += predict(
+            params, lora, pretrained_policy, c, device_mesh, batch, jax.random.fold_in(root, i), segmenter, text_scorers
+        )
         check()
     if skipped.count and not done:
         raise json_files.DataError(

@@ -64,7 +64,7 @@ def embedder(folder: str | Path) -> Callable[[Sequence[str]], np.ndarray]:
     WeightsError where the folder does not hold such a model.
     """
     folder = Path(folder)
-    sizes, params = load(folder)
+    sizes, params = load_encoder(folder)
     tokenizer, most = _tokenizer(folder, sizes)
 
     def embed(texts: Sequence[str]) -> np.ndarray:
@@ -115,7 +115,7 @@ def encode(params: dict, token_nl: jax.Array, mask_nl: jax.Array, *, sizes: Size
     return mean_nd / jnp.maximum(jnp.linalg.norm(mean_nd, axis=-1, keepdims=True), 1e-12)
 
 
-def load(folder: str | Path) -> tuple[Sizes, dict]:
+def load_encoder(folder: str | Path) -> tuple[Sizes, dict]:
     """Sizes, and weights float32: {"embed": {...}, "layers": {name: [layers, ...]}}; kernels are [in, out].
 
     Raises WeightsError: a file missing or broken, not a BERT, other pooling than the mean, a tensor missing, left over,

@@ -20,7 +20,7 @@ from dtr1_jax.models.weights import native
 from dtr1_jax.modes import export, infer, plan, sft, train
 from dtr1_jax.policies import pretrained
 from dtr1_jax.rewards import score
-from dtr1_jax.rewards.text_scorers import Readers
+from dtr1_jax.rewards.text_scorers import TextScorers
 from dtr1_jax.run import atomic, checkpoint, interrupt
 from dtr1_jax.run.workers import WorkerError
 from dtr1_jax.specialists.segmenter import Segmenter
@@ -101,19 +101,19 @@ def held_out(c: config.Config, folder: Path) -> str:
     score.check_weights(c.reward.weights)
     if not c.train.eval_examples:
         raise config.ConfigError("config.train.eval_examples: expected at least 1 for --mode=eval, got 0")
-    bundle, device_mesh = pretrained.load(c), mesh.make(c.mesh)
+    pretrained_policy, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
     mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
     source = sources.make(c.data, c.data.eval_split)
-    current = train.trained(c, bundle, device_mesh, folder)
+    current = train.trained(c, pretrained_policy, device_mesh, folder)
     predict.open_folder(folder)
     with (
         Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
-        Readers(c.reward, sentence_encoder.embedder) as readers,
+        TextScorers(c.reward, sentence_encoder.embedder) as text_scorers,
     ):
         log.info("masks by %s", segmenter.description)
         skipped = pipeline.Skipped()
         predictions = predict.evaluate(
-            *current, bundle, c, device_mesh, source, segmenter, readers=readers, skipped=skipped
+            *current, pretrained_policy, c, device_mesh, source, segmenter, text_scorers=text_scorers, skipped=skipped
         )
     cells = table.cells([predict.row(p) for p in predictions])
     numbers = predict.figures(predictions, skipped.count) | {"table": [dataclasses.asdict(cell) for cell in cells]}

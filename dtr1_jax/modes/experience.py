@@ -15,9 +15,9 @@ from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline
 from dtr1_jax.data.tokenizer import Tokenizer
 from dtr1_jax.evaluation import predict
-from dtr1_jax.policies.pretrained import Bundle
+from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rewards import score
-from dtr1_jax.rewards.text_scorers import Readers
+from dtr1_jax.rewards.text_scorers import TextScorers
 from dtr1_jax.rl import advantages
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.twin.transcript import Transcript
@@ -44,35 +44,38 @@ class Experience:
 
 
 def gather(
-    params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, batch: pipeline.Batch,
-    key: jax.Array, segmenter, readers: Readers | None = None,
+    params: dict, lora: dict | None, pretrained_policy: PretrainedPolicy, c: config.Config, device_mesh, batch:
+    pipeline.Batch,
+    key: jax.Array, segmenter, text_scorers: TextScorers | None = None,
 ) -> Experience:  # fmt: skip
     """Samples G completions for each query of the batch and scores them."""
     started = time.monotonic()
-    tokenizer = bundle.style.tokenizer
+    tokenizer = pretrained_policy.style.tokenizer
     rollout = rollouts.sample(
-        params, lora, mesh.put_batch(device_mesh, batch.prompt), key, bundle.banned_v, spec=bundle.spec,
-        group=c.rollout.group, new_tokens=c.rollout.new_tokens, end=tokenizer.end, pad=tokenizer.pad,
-        temperature=c.rollout.temperature, top_k=c.rollout.top_k, top_p=c.rollout.top_p, dtype=bundle.dtype,
+        params, lora, mesh.put_batch(device_mesh, batch.prompt), key, pretrained_policy.banned_v,
+        spec=pretrained_policy.spec, group=c.rollout.group, new_tokens=c.rollout.new_tokens, end=tokenizer.end,
+        pad=tokenizer.pad, temperature=c.rollout.temperature, top_k=c.rollout.top_k, top_p=c.rollout.top_p,
+        dtype=pretrained_policy.dtype,
     )  # fmt: skip
     rollout = mesh.local(rollout)
     sampled = time.monotonic()
-    transcripts = predict.parse(rollout, batch, bundle)
-    unread = readers.failures if readers else 0
+    transcripts = predict.parse(rollout, batch, pretrained_policy)
+    unread = text_scorers.failures if text_scorers else 0
     rewards, outcomes = score.score(
-        transcripts, batch.examples, batch.canvases, segmenter, c.reward, readers, rollout.mask_bgs.sum(-1)
+        transcripts, batch.examples, batch.canvases, segmenter, c.reward, text_scorers, rollout.mask_bgs.sum(-1)
     )
     seconds = {"rollout": sampled - started, "score": time.monotonic() - sampled}
     failed = sum(o.failed for group in outcomes for o in group)
     return Experience(
         batch.examples, transcripts, batch.prompt, rollout, rewards, seconds, int(rollout.mask_bgs.sum()), failed,
-        readers.failures - unread if readers else 0,
+        text_scorers.failures - unread if text_scorers else 0,
     )  # fmt: skip
 
 
 def collect(
-    params: dict, lora: dict | None, bundle: Bundle, c: config.Config, device_mesh, data: Iterator[pipeline.Batch],
-    key: jax.Array, segmenter, readers: Readers | None = None,
+    params: dict, lora: dict | None, pretrained_policy: PretrainedPolicy, c: config.Config, device_mesh, data:
+    Iterator[pipeline.Batch],
+    key: jax.Array, segmenter, text_scorers: TextScorers | None = None,
 ) -> Experience:  # fmt: skip
     """A batch of experience; groups without spread are replaced by those of up to grpo.resample further batches (DAPO).
 
@@ -82,7 +85,9 @@ def collect(
     rounds, found = [], collections.Counter()
     for i in range(1 + c.grpo.resample):
         round_key = jax.random.fold_in(key, i)
-        rounds.append(gather(params, lora, bundle, c, device_mesh, next(data), round_key, segmenter, readers))
+        rounds.append(
+            gather(params, lora, pretrained_policy, c, device_mesh, next(data), round_key, segmenter, text_scorers)
+        )
         useful = np.asarray(advantages.informative_b(rounds[-1].rewards.total_bg))
         found.update(e.task for e, teaches in zip(rounds[-1].examples, useful) if teaches)
         shares = collections.Counter(e.task for e in rounds[0].examples)

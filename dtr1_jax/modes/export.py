@@ -54,30 +54,30 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
         raise config.ConfigError(
             f"{workdir}: no checkpoints to export; leave --workdir out for the policy's own weights"
         )
-    bundle = pretrained.load(c)
+    pretrained_policy = pretrained.load_policy(c)
     if adapter and pretrained.weights_path(c).is_file():
         raise config.ConfigError(
             f"--adapter: PEFT loads its base from a folder of Hugging Face, and {pretrained.weights_path(c)} is none;"
             " leave --adapter out and export the policy merged"
         )
-    values = _config(c, bundle)
+    values = _config(c, pretrained_policy)
     if adapter:  # before the weights are read
-        lora = jax.eval_shape(lambda base: train.adapters(c, base), pretrained.template(bundle))
+        lora = jax.eval_shape(lambda base: train.adapters(c, base), pretrained.template(pretrained_policy))
         exporting.modules(lora, values)
     c = _unrounded(c, values, workdir is not None)
     device_mesh = mesh.make(c.mesh)
     with _partial(out) as partial:
         if workdir is None:
-            params, lora = update.weights(*train.initial(c, bundle, device_mesh))
+            params, lora = update.weights(*train.initial(c, pretrained_policy, device_mesh))
         else:
-            params, lora = train.trained(c, bundle, device_mesh, workdir)
+            params, lora = train.trained(c, pretrained_policy, device_mesh, workdir)
         if adapter:
             exporting.write_adapter(partial, lora, c.lora, values, *_base(c))
         else:
-            parts = exporting.tensors(params, lora, bundle.spec.lora_scale, values)
+            parts = exporting.tensors(params, lora, pretrained_policy.spec.lora_scale, values)
             exporting.write_folder(partial, parts, _dtype(values))
             exporting.write_json(partial / "config.json", values)
-        _beside(c, bundle, partial, tokenizer_only=adapter)
+        _beside(c, pretrained_policy, partial, tokenizer_only=adapter)
         if out.exists():
             out.rmdir()  # empty, as was made sure
         os.replace(partial, out)
@@ -106,10 +106,10 @@ def _partial(out: Path) -> Iterator[Path]:
         raise
 
 
-def _config(c: config.Config, bundle: pretrained.Bundle) -> dict[str, Any]:
+def _config(c: config.Config, pretrained_policy: pretrained.PretrainedPolicy) -> dict[str, Any]:
     """config.json of what is written; nothing in it points to code."""
-    if bundle.stored is not None:
-        values = bundle.stored.config
+    if pretrained_policy.stored is not None:
+        values = pretrained_policy.stored.config
     elif c.policy.name == "tiny":
         values = published.TINY
     else:
@@ -151,12 +151,14 @@ def _base(c: config.Config) -> tuple[str, str | None]:
     return name, revision or None
 
 
-def _beside(c: config.Config, bundle: pretrained.Bundle, target: Path, tokenizer_only: bool) -> None:
+def _beside(
+    c: config.Config, pretrained_policy: pretrained.PretrainedPolicy, target: Path, tokenizer_only: bool
+) -> None:
     where = pretrained.weights_path(c)
     if where.is_file():  # a GGUF file or one of ours: the tokenizer that was read, in the form of Hugging Face
-        bundle.style.tokenizer.hf.save_pretrained(target)
-        if bundle.style.geometry is not None and not tokenizer_only:
-            exporting.write_json(target / "preprocessor_config.json", _preprocessor(bundle.style.geometry))
+        pretrained_policy.style.tokenizer.hf.save_pretrained(target)
+        if pretrained_policy.style.geometry is not None and not tokenizer_only:
+            exporting.write_json(target / "preprocessor_config.json", _preprocessor(pretrained_policy.style.geometry))
         return
     for pattern in _BESIDE:
         if tokenizer_only and pattern.endswith("_config.json"):

@@ -52,20 +52,20 @@ def run(
         raise config.ConfigError(
             '--mode=infer needs --image=photo.jpg and --query="what to look for", or --video=clip.mp4 for the picture'
         )
-    bundle = pretrained.load(c)
+    pretrained_policy = pretrained.load_policy(c)
     paths = ([video] if video else []) + _paths(image)
-    shown = _shown(c, bundle, paths, video)
-    if bundle.stored is None:
-        c, bundle = _with_room(c, bundle, shown)
+    shown = _shown(c, pretrained_policy, paths, video)
+    if pretrained_policy.stored is None:
+        c, pretrained_policy = _with_room(c, pretrained_policy, shown)
     pixels = visuals.first_frame(shown)
     nothing = Target(np.zeros(pixels.shape[:2], bool), np.zeros((0, 4), np.float32))
     words = query.strip().lower() if c.policy.prompt == "brief" else query.strip()  # the cold start's are lower case
-    example = Example(uid=",".join(paths), image=pixels, query=words, task=task, target=nothing, media=shown)
+    example = Example(uid=",".join(paths), image=pixels, query=words, task=task, target=nothing, visuals=shown)
     device_mesh = mesh.make(c.mesh)
-    batch = pipeline.single(example, bundle.style)
-    weights = train.trained(c, bundle, device_mesh, workdir)
+    batch = pipeline.single(example, pretrained_policy.style)
+    weights = train.trained(c, pretrained_policy, device_mesh, workdir)
     made = predict.open_folder(Path(workdir) / "infer")
-    ((parsed,),), _ = predict.ask(*weights, bundle, c, device_mesh, batch, jax.random.key(c.seed))
+    ((parsed,),), _ = predict.ask(*weights, pretrained_policy, c, device_mesh, batch, jax.random.key(c.seed))
     if not parsed.sound:
         why = f"{parsed.faults[0].where}: {parsed.faults[0].message}"
         log.warning("the answer is unsound, so its boxes, mask or words are empty (answer.json says all): %s", why)
@@ -81,28 +81,30 @@ def run(
     return folder
 
 
-def _shown(c: config.Config, bundle: pretrained.Bundle, paths: list[str], video: str | None) -> tuple[_SEEN, ...]:
+def _shown(
+    c: config.Config, pretrained_policy: pretrained.PretrainedPolicy, paths: list[str], video: str | None
+) -> tuple[_SEEN, ...]:
     """What the policy gets to see, the video first. Raises ConfigError, ImageError."""
-    geometry = bundle.style.geometry
+    geometry = pretrained_policy.style.geometry
     if geometry is None:
         raise config.ConfigError(
             f"--mode=infer needs a policy that sees pictures, got {c.policy.name}, which reads text"
         )
     if not video:
-        return tuple(visuals.load(path, geometry) for path in paths)
-    film = video_files.load(video, geometry.video, geometry.temporal_patch)
-    return (film, *(visuals.load(path, geometry) for path in paths[1:]))
+        return tuple(visuals.load_visual(path, geometry) for path in paths)
+    film = video_files.load_video(video, geometry.video, geometry.temporal_patch)
+    return (film, *(visuals.load_visual(path, geometry) for path in paths[1:]))
 
 
 def _with_room(
-    c: config.Config, bundle: pretrained.Bundle, shown: Sequence[_SEEN]
-) -> tuple[config.Config, pretrained.Bundle]:
+    c: config.Config, pretrained_policy: pretrained.PretrainedPolicy, shown: Sequence[_SEEN]
+) -> tuple[config.Config, pretrained.PretrainedPolicy]:
     """Both with prompts and completions of at least PROMPT_TOKENS and NEW_TOKENS, and as many frames as are shown."""
-    style, rollout = bundle.style, c.rollout
+    style, rollout = pretrained_policy.style, c.rollout
     frames = sum(len(one.frames) if isinstance(one, Video) else 1 for one in shown)
     style = dataclasses.replace(style, length=max(style.length, PROMPT_TOKENS), frames=max(style.frames, frames))
     rollout = dataclasses.replace(rollout, new_tokens=max(rollout.new_tokens, NEW_TOKENS))
-    return dataclasses.replace(c, rollout=rollout), dataclasses.replace(bundle, style=style)
+    return dataclasses.replace(c, rollout=rollout), dataclasses.replace(pretrained_policy, style=style)
 
 
 def _paths(named: str | Sequence[str] | None) -> list[str]:

@@ -44,7 +44,7 @@ FLOAT = 4  # bytes of attention scores, logits and trained weights, whatever the
 
 
 @dataclasses.dataclass(frozen=True)
-class Load:
+class DeviceShare:
     """What one device has to do.
 
     Attributes:
@@ -88,7 +88,7 @@ def sizes(c: config.Config) -> Spec:
         return published.get(name)
     folder = pretrained.download(path, ["config.json"]) if pretrained.is_hub_id(path) else Path(path).expanduser()
     if not (folder / "config.json").is_file():
-        return pretrained.load(c).spec
+        return pretrained.load_policy(c).spec
     try:
         found = spec.from_hf(hf_checkpoint.read_json(folder / "config.json", "the sizes of the model"))
     except ValueError as error:  # not JSON, or a policy that can not be run
@@ -105,7 +105,7 @@ def plan(c: config.Config, shape: Spec) -> dict[str, Any]:
     be cut over config.mesh.
     """
     device_mesh, shape = abstract_mesh(c.mesh), pretrained.adjusted(c, shape)
-    todo = load(c, shape, device_mesh)
+    todo = device_share(c, shape, device_mesh)
     stays, count = resident(c, shape, device_mesh)
     trained_bytes = stays["adapters"] if c.lora.rank else stays["weights"]
     split = _split_bytes(c, shape, device_mesh)
@@ -139,14 +139,14 @@ def abstract_mesh(wanted: config.Mesh) -> jax.sharding.AbstractMesh:
     return jax.sharding.AbstractMesh(tuple(shape), mesh.AXES)
 
 
-def load(c: config.Config, shape: Spec, device_mesh: Any) -> Load:
+def device_share(c: config.Config, shape: Spec, device_mesh: Any) -> DeviceShare:
     """The share of one device. Raises ConfigError where the batch can not be cut evenly."""
     shares = mesh.shares(device_mesh)
     mesh.check_batch(device_mesh, "rollout.queries", c.rollout.queries)
     mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
     micro = train.micro_batch(c, device_mesh) or c.rollout.queries // c.grpo.minibatches
     group, most = c.rollout.group, c.grpo.micro_group or c.rollout.group
-    return Load(
+    return DeviceShare(
         queries=c.rollout.queries // shares,
         group=group,
         part_queries=micro // shares,
@@ -161,7 +161,7 @@ def load(c: config.Config, shape: Spec, device_mesh: Any) -> Load:
     )
 
 
-def evaluation(c: config.Config, todo: Load, device_mesh: Any) -> Load:
+def evaluation(c: config.Config, todo: DeviceShare, device_mesh: Any) -> DeviceShare:
     """`todo` with the rows of an evaluation: train.eval_batch queries, or all where there are fewer, once each.
 
     As one process asks them. Of several each asks all of them, and the rows are as many times more.
@@ -246,7 +246,7 @@ def _count(tree):
     return int(sum(math.prod(x.shape) for x in jax.tree.leaves(tree)))
 
 
-def update_parts(c: config.Config, shape: Spec, todo: Load, trained_bytes: int) -> dict[str, int]:
+def update_parts(c: config.Config, shape: Spec, todo: DeviceShare, trained_bytes: int) -> dict[str, int]:
     """Bytes that an optimizer step needs besides what stays, at its widest moment.
 
     `gradients`: their sum, and those of the part at hand. `optimizer_copies`: XLA copies both moments and lays the sum
@@ -276,7 +276,7 @@ def update_parts(c: config.Config, shape: Spec, todo: Load, trained_bytes: int) 
     }
 
 
-def rollout_parts(shape: Spec, todo: Load, split_bytes: int) -> dict[str, int]:
+def rollout_parts(shape: Spec, todo: DeviceShare, split_bytes: int) -> dict[str, int]:
     """Bytes that sampling needs besides what stays, at its widest moment.
 
     `kv_cache`: of the completions, and of the prompts that they share. `weights_by_layer`: the decoder's weights and

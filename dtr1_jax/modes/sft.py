@@ -55,7 +55,7 @@ class Data:
     a batch of all would have every prompt padded to a video's, and every transcript to a summary's.
     """
 
-    def __init__(self, c: config.Config, bundle: pretrained.Bundle):
+    def __init__(self, c: config.Config, pretrained_policy: pretrained.PretrainedPolicy):
         cells = sources.cells(c.data)
         kinds: dict[tuple[bool, bool], dict[str, float]] = {}
         for task, video, weight in cells:
@@ -63,7 +63,7 @@ class Data:
         self._steps = mixture.interleave(tuple(sum(tasks.values()) for tasks in kinds.values()))
         self._step = 0
         self._streams = [
-            _streams(c, bundle, tasks, video, functools.partial(self._steps.place, part))
+            _streams(c, pretrained_policy, tasks, video, functools.partial(self._steps.place, part))
             for part, ((video, _), tasks) in enumerate(kinds.items())
         ]
 
@@ -90,7 +90,9 @@ class Data:
                 practice.set_state(position["practice"])
 
 
-def _streams(c: config.Config, bundle: pretrained.Bundle, tasks: dict[str, float], video: bool, step_of) -> tuple:
+def _streams(
+    c: config.Config, pretrained_policy: pretrained.PretrainedPolicy, tasks: dict[str, float], video: bool, step_of
+) -> tuple:
     """(demonstrations, practice or None) of pictures or of videos; `step_of` their k-th batch is which step."""
     count, shard = objects(c, video), (jax.process_index(), jax.process_count())
     common = {
@@ -102,27 +104,27 @@ def _streams(c: config.Config, bundle: pretrained.Bundle, tasks: dict[str, float
         return count(step_of(batch), batch)
 
     shown = pipeline.demonstrations(
-        bundle.style, c.sft.batch // shard[1], length=c.rollout.new_tokens, size=c.data.image_size,
+        pretrained_policy.style, c.sft.batch // shard[1], length=c.rollout.new_tokens, size=c.data.image_size,
         objects=lambda index: at(index // c.sft.batch), direct=c.sft.direct, **common,
     )  # fmt: skip
     if not c.sft.practice:
         return iter(shown), None
     first = sum(step_of(batch) < tower_steps(c) for batch in range(tower_steps(c)))  # batches without practice
     practised = pipeline.practice(
-        bundle.style, c.sft.practice // shard[1], queries=c.sft.practice_queries, drills=c.sft.practice_drills,
-        objects=lambda index: at(first + index // c.sft.practice), **common,
+        pretrained_policy.style, c.sft.practice // shard[1], queries=c.sft.practice_queries,
+        drills=c.sft.practice_drills, objects=lambda index: at(first + index // c.sft.practice), **common,
     )  # fmt: skip
     return iter(shown), iter(practised)
 
 
-def check(c: config.Config, bundle: pretrained.Bundle) -> None:
+def check(c: config.Config, pretrained_policy: pretrained.PretrainedPolicy) -> None:
     """Raises ConfigError or DataError where the cold start can not be made with these settings."""
     if c.data.source != "twinworld":
         raise config.ConfigError(
             f"config.data.source: expected twinworld, whose scenes have oracle transcripts, got {c.data.source!r}; "
             "make the cold start without it, then train on it with --mode=train"
         )
-    size, geometry = (c.data.image_size, c.data.image_size), bundle.style.geometry
+    size, geometry = (c.data.image_size, c.data.image_size), pretrained_policy.style.geometry
     seen = patches.resized(*size, geometry)
     if c.data.video and seen == size:
         seen = patches.resized_video(sources.frames(c.data), *size, geometry)
@@ -142,25 +144,25 @@ def run(c: config.Config, workdir: Path) -> Path:
     Raises ConfigError or DataError where the settings do not fit TwinWorld; interrupt.Interrupted after saving, where
     asked to stop; and the errors of the parts.
     """
-    bundle = pretrained.load(c)
-    check(c, bundle)
+    pretrained_policy = pretrained.load_policy(c)
+    check(c, pretrained_policy)
     device_mesh = mesh.make(c.mesh)
     mesh.check_batch(device_mesh, "sft.batch", c.sft.batch)
     mesh.check_batch(device_mesh, "sft.practice", c.sft.practice)
     tx = imitation.optimizer(c.sft)
-    start = pretrained.read_weights(c, bundle, device_mesh) if c.policy.path else None
+    start = pretrained.read_weights(c, pretrained_policy, device_mesh) if c.policy.path else None
 
     def begin(start):
         k_policy, k_head = jax.random.split(jax.random.key(c.seed))
         trainable = {
-            "policy": policy.init(k_policy, bundle.spec) if start is None else start,
-            "head": imitation.init_head(k_head, bundle.spec, patch_targets.COUNTS),
+            "policy": policy.init(k_policy, pretrained_policy.spec) if start is None else start,
+            "head": imitation.init_head(k_head, pretrained_policy.spec, patch_targets.COUNTS),
         }
         return {"trainable": trainable, "opt": tx.init(trainable)}
 
     shapes = jax.eval_shape(begin, start)
     placed = mesh.shardings(device_mesh, shapes)
-    data = Data(c, bundle)
+    data = Data(c, pretrained_policy)
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as saved,
         run_log.writer(workdir, active=jax.process_index() == 0) as writer,
@@ -183,7 +185,7 @@ def run(c: config.Config, workdir: Path) -> Path:
             batch, practice = data.next(text)
             trainable, opt, values = imitation.update(
                 state["trainable"], state["opt"], mesh.put_batch(device_mesh, batch),
-                mesh.put_batch(device_mesh, practice), tx=tx, spec=bundle.spec, reasoning=c.sft.reasoning,
+                mesh.put_batch(device_mesh, practice), tx=tx, spec=pretrained_policy.spec, reasoning=c.sft.reasoning,
                 dense=c.sft.dense, counts=patch_targets.COUNTS, text=text,
             )  # fmt: skip
             state = {"trainable": trainable, "opt": opt}
@@ -205,5 +207,5 @@ def run(c: config.Config, workdir: Path) -> Path:
         path = Path(workdir) / "policy.safetensors"
         whole = mesh.whole(device_mesh, state["trainable"]["policy"])
         if jax.process_index() == 0:
-            native.save(path, whole)
+            native.save_native(path, whole)
     return path

@@ -20,7 +20,7 @@ from dtr1_jax.modes import experience
 from dtr1_jax.policies import pretrained
 from dtr1_jax.report import page
 from dtr1_jax.rewards import score
-from dtr1_jax.rewards.text_scorers import Readers
+from dtr1_jax.rewards.text_scorers import TextScorers
 from dtr1_jax.rl import advantages, optim, update
 from dtr1_jax.run import checkpoint, interrupt, run_log
 from dtr1_jax.specialists.segmenter import Segmenter
@@ -41,9 +41,9 @@ class DivergedError(RuntimeError):
     """The loss or the gradient was not finite several times in a row."""
 
 
-def initial(c: config.Config, bundle: pretrained.Bundle, device_mesh) -> tuple[dict, dict]:
+def initial(c: config.Config, pretrained_policy: pretrained.PretrainedPolicy, device_mesh) -> tuple[dict, dict]:
     """(trainable, frozen) weights on the mesh, as rl/update.py describes them. Raises WeightsError, ConfigError."""
-    base = pretrained.read_weights(c, bundle, device_mesh)
+    base = pretrained.read_weights(c, pretrained_policy, device_mesh)
     if not c.lora.rank:
         # a copy, since the trained weights are donated to each update
         return {"base": base}, {"reference": jax.tree.map(jnp.copy, base)} if c.grpo.beta else {}
@@ -73,7 +73,7 @@ def run(c: config.Config, workdir: Path) -> Path:
 
 def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     score.check_weights(c.reward.weights)
-    bundle, device_mesh = pretrained.load(c), mesh.make(c.mesh)
+    pretrained_policy, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
     for name, size in (("rollout.queries", c.rollout.queries), ("train.eval_batch", c.train.eval_batch)):
         mesh.check_batch(device_mesh, name, size)
     micro_batch(c, device_mesh)
@@ -81,20 +81,20 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     skipped = pipeline.Skipped()
     data = iter(
         pipeline.queries(
-            train_source, bundle.style, c.rollout.queries // jax.process_count(), seed=c.data.seed + c.seed,
+            train_source, pretrained_policy.style, c.rollout.queries // jax.process_count(), seed=c.data.seed + c.seed,
             workers=c.data.workers, shard=(jax.process_index(), jax.process_count()), skipped=skipped,
         )
     )  # fmt: skip
     updates = c.grpo.epochs * c.grpo.minibatches  # of a step
     tx = optim.make(c.optim, c.train.steps * updates)
-    trainable, frozen = initial(c, bundle, device_mesh)
+    trainable, frozen = initial(c, pretrained_policy, device_mesh)
     root, first = jax.random.key(c.seed), jax.process_index() == 0
 
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as saved,
         run_log.writer(workdir, active=first) as writer,
         Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
-        Readers(c.reward, sentence_encoder.embedder) as readers,
+        TextScorers(c.reward, sentence_encoder.embedder) as text_scorers,
     ):
         log.info("masks by %s", segmenter.description)
         state, step = begin(tx, trainable, device_mesh, ema=c.grpo.advantage == EMA), 0
@@ -128,8 +128,8 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
             log.info("evaluating on %d held-out queries", min(c.train.eval_examples, len(eval_source)))
             skipped = pipeline.Skipped()
             predictions = predict.evaluate(
-                *update.weights(state.trainable, frozen), bundle, c, device_mesh, eval_source, segmenter,
-                check=leave_if_asked, readers=readers, skipped=skipped,
+                *update.weights(state.trainable, frozen), pretrained_policy, c, device_mesh, eval_source, segmenter,
+                check=leave_if_asked, text_scorers=text_scorers, skipped=skipped,
             )  # fmt: skip
             numbers = predict.figures(predictions, skipped.count)
             if first:
@@ -153,10 +153,17 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
             leave_if_asked()
             started, key = time.monotonic(), jax.random.fold_in(root, step)
             gained = experience.collect(
-                *update.weights(state.trainable, frozen), bundle, c, device_mesh, data, key, segmenter, readers
+                *update.weights(state.trainable, frozen),
+                pretrained_policy,
+                c,
+                device_mesh,
+                data,
+                key,
+                segmenter,
+                text_scorers,
             )
             updating = time.monotonic()
-            state, numbers = learn(state, frozen, bundle, c, device_mesh, tx, gained, key)
+            state, numbers = learn(state, frozen, pretrained_policy, c, device_mesh, tx, gained, key)
             step, now = step + 1, time.monotonic()
             lost = int(numbers["train/skipped"])
             counts["skipped"] += lost
@@ -217,7 +224,7 @@ def micro_batch(c: config.Config, device_mesh) -> int:
     return micro
 
 
-def learn(state, frozen, bundle, c, device_mesh, tx, gained, key) -> tuple[update.State, dict[str, float]]:
+def learn(state, frozen, pretrained_policy, c, device_mesh, tx, gained, key) -> tuple[update.State, dict[str, float]]:
     """The optimizer steps of one batch of experience; `key` is the step's, of which the dropout's are made.
 
     Returns (state, `train/...` numbers): means over the steps; of `skipped` the sum, of `..._max` the maximum.
@@ -233,7 +240,7 @@ def learn(state, frozen, bundle, c, device_mesh, tx, gained, key) -> tuple[updat
         advantage = _advantages(reward, scale=c.grpo.advantage)
     twin_bgs = None
     if c.grpo.beta and c.grpo.hold_twin != 1:
-        twin_bgs = experience.twin_tokens(gained.rollout, bundle.style.tokenizer)
+        twin_bgs = experience.twin_tokens(gained.rollout, pretrained_policy.style.tokenizer)
     whole = update.Minibatch(gained.prompt, gained.rollout, mesh.local(advantage), twin_bgs)
     size = len(gained.examples) // c.grpo.minibatches
 
@@ -243,9 +250,9 @@ def learn(state, frozen, bundle, c, device_mesh, tx, gained, key) -> tuple[updat
     every, key = [], jax.random.fold_in(key, DROPOUT)
     for i, part in enumerate([rows(i) for i in range(c.grpo.minibatches)] * c.grpo.epochs):
         state, numbers = update.update(
-            state, frozen, mesh.put_batch(device_mesh, part), jnp.asarray(bundle.banned_v), spec=bundle.spec, tx=tx,
-            knobs=c.grpo, temperature=c.rollout.temperature, micro=micro_batch(c, device_mesh), mesh=device_mesh,
-            dtype=bundle.dtype, max_tokens=c.rollout.new_tokens,
+            state, frozen, mesh.put_batch(device_mesh, part), jnp.asarray(pretrained_policy.banned_v),
+            spec=pretrained_policy.spec, tx=tx, knobs=c.grpo, temperature=c.rollout.temperature, micro=micro_batch(c,
+            device_mesh), mesh=device_mesh, dtype=pretrained_policy.dtype, max_tokens=c.rollout.new_tokens,
             key=jax.random.fold_in(key, i) if c.lora.dropout else None,
         )  # fmt: skip
         every.append(numbers)
@@ -272,12 +279,14 @@ def describe_ema(ema: advantages.Ema) -> dict[str, float]:
     return {f"train/ema_std/{task}": float(v) ** 0.5 for task, w, v in zip(types.TASKS, weight_k, variance_k) if w > 0}
 
 
-def trained(c: config.Config, bundle: pretrained.Bundle, device_mesh, workdir: Path) -> tuple[dict, dict | None]:
+def trained(
+    c: config.Config, pretrained_policy: pretrained.PretrainedPolicy, device_mesh, workdir: Path
+) -> tuple[dict, dict | None]:
     """(weights, adapters) of the newest checkpoint in `workdir`, or of config.policy.path where there is none.
 
     The data, rewards and sampling may be others than in training; raises CheckpointError where the policy is another.
     """
-    trainable, frozen = initial(c, bundle, device_mesh)
+    trainable, frozen = initial(c, pretrained_policy, device_mesh)
     if (Path(workdir) / "checkpoints").is_dir():
         with checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep, fields=POLICY) as saved:
             tx = optim.make(c.optim, c.train.steps)

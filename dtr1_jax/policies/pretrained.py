@@ -30,7 +30,7 @@ _WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "me
 
 
 @dataclasses.dataclass(frozen=True)
-class Bundle:
+class PretrainedPolicy:
     """What every mode needs to know of the policy, except its weights.
 
     Attributes:
@@ -45,10 +45,10 @@ class Bundle:
     style: prompts.Style
     banned_v: np.ndarray
     dtype: jnp.dtype
-    stored: hf_checkpoint.Stored | None = None
+    stored: hf_checkpoint.HfCheckpoint | None = None
 
 
-def load(config: Config) -> Bundle:
+def load_policy(config: Config) -> PretrainedPolicy:
     """The policy that `config` names, with the files that config.policy.path gives.
 
     Raises ConfigError: an unknown name, no files, or files of another size than the name says. WeightsError,
@@ -80,7 +80,7 @@ def load(config: Config) -> Bundle:
     style = prompts.Style(
         tokenizer, geometry, Frame(shape.frame), c.prompt, c.prompt_tokens, c.constructor, sources.frames(config.data)
     )
-    return Bundle(shape, style, tokenizer.banned_v(shape.vocab), jnp.dtype(c.dtype), opened)
+    return PretrainedPolicy(shape, style, tokenizer.banned_v(shape.vocab), jnp.dtype(c.dtype), opened)
 
 
 def adjusted(config: Config, shape: spec.Spec) -> spec.Spec:
@@ -145,25 +145,27 @@ def download(hub_id: str, wanted: Sequence[str] = _WANTED) -> Path:
         ) from error
 
 
-def read_weights(config: Config, bundle: Bundle, device_mesh: jax.sharding.Mesh | None = None) -> dict:
+def read_weights(
+    config: Config, pretrained_policy: PretrainedPolicy, device_mesh: jax.sharding.Mesh | None = None
+) -> dict:
     """The weights: float32 or, in a frozen base, config.policy.weights_dtype (int8: in the form of models/int8.py).
 
     On the mesh where there is one; a checkpoint of others is then read by each process only as far as its devices hold
     it. Without a mesh on the first device, or as numpy from a file of ours. Raises WeightsError naming the file and
     what does not fit.
     """
-    shapes, dtype = template(bundle), jnp.dtype(config.policy.weights_dtype)
+    shapes, dtype = template(pretrained_policy), jnp.dtype(config.policy.weights_dtype)
     rounds = dtype == jnp.int8
     if rounds:
-        dtype = bundle.dtype
+        dtype = pretrained_policy.dtype
         shapes = int8.template(shapes, dtype)
     if device_mesh is None:
         places = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), shapes)
     else:
         places = mesh.shardings(device_mesh, shapes)
-    if bundle.stored is not None:
-        return loading.load(bundle.stored, shapes, places, dtype)
-    params = native.load(weights_path(config), template(bundle))
+    if pretrained_policy.stored is not None:
+        return loading.load_weights(pretrained_policy.stored, shapes, places, dtype)
+    params = native.load_native(weights_path(config), template(pretrained_policy))
     if rounds:
         params = int8.rounded(params, dtype)
     elif dtype != jnp.float32:
@@ -171,12 +173,12 @@ def read_weights(config: Config, bundle: Bundle, device_mesh: jax.sharding.Mesh 
     return params if device_mesh is None else mesh.put(params, places)
 
 
-def template(bundle: Bundle) -> dict:
+def template(pretrained_policy: PretrainedPolicy) -> dict:
     """Shapes of the weights."""
-    return jax.eval_shape(lambda: policy.init(jax.random.key(0), bundle.spec))
+    return jax.eval_shape(lambda: policy.init(jax.random.key(0), pretrained_policy.spec))
 
 
-def _open(where: Path) -> hf_checkpoint.Stored | None:
+def _open(where: Path) -> hf_checkpoint.HfCheckpoint | None:
     if where.is_dir():
         return hf_checkpoint.open_folder(where)
     return gguf.open_file(where) if where.suffix.lower() == ".gguf" else None
@@ -212,9 +214,11 @@ def check_sizes(name: str, where: Path, found: spec.Spec) -> None:
 
 def _tokenizer(config: Config, where: Path, opened) -> tokenizers.Tokenizer:
     if opened is not None:
-        return tokenizers.load(where) if where.is_dir() else tokenizers.wrap(gguf.tokenizer(where), where)
+        return tokenizers.load_tokenizer(where) if where.is_dir() else tokenizers.wrap(gguf.tokenizer(where), where)
     beside, shipped = where.parent, ASSETS / config.policy.name
-    return tokenizers.load(beside if (beside / "tokenizer.json").is_file() or not shipped.is_dir() else shipped)
+    return tokenizers.load_tokenizer(
+        beside if (beside / "tokenizer.json").is_file() or not shipped.is_dir() else shipped
+    )
 
 
 def video_pixels(c: Policy, tower: spec.VisionSpec) -> int:

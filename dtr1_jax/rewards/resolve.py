@@ -162,7 +162,7 @@ def _sets(outcome: Outcome, example: Example) -> list[tuple[int, np.ndarray]]:
 
 def pictures(example: Example) -> Sequence[np.ndarray]:
     """The frames of a video uint8[T, h, w, 3], or the picture alone."""
-    return [example.image] if example.film is None else example.film.frames
+    return [example.image] if example.video is None else example.video.frames
 
 
 def _key(b: int, t: int, boxes: np.ndarray) -> tuple[int, int, bytes]:

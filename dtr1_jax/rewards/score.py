@@ -22,7 +22,7 @@ from dtr1_jax.rewards.geometry import mask_iou, matched_box_iou, matched_points
 from dtr1_jax.rewards.resolve import Outcome, SegmentFn, outcomes, twin_boxes, twin_tracks
 from dtr1_jax.rewards.structure import structure
 from dtr1_jax.rewards.style import length, repetition
-from dtr1_jax.rewards.text_scorers import Readers
+from dtr1_jax.rewards.text_scorers import TextScorers
 from dtr1_jax.rewards.video_overlap import coverage, fit
 from dtr1_jax.twin.text import Canvas
 from dtr1_jax.twin.transcript import Transcript
@@ -42,7 +42,7 @@ def score(
     canvases: Sequence[Canvas],
     segment_fn: SegmentFn,
     reward: config.Reward,
-    readers: Readers | None = None,
+    text_scorers: TextScorers | None = None,
     tokens_bg: np.ndarray | None = None,
 ) -> tuple[Rewards, list[list[Outcome]]]:
     """Scores B groups of G completions.
@@ -76,7 +76,7 @@ def score(
         wanted = {name for name in OVERLAPS if name in own and own[name][b]}
         for name, scores in _film(wanted, transcripts[b], examples[b], canvases[b], results[b], reward.mask_size):
             columns[name][b] = scores
-    columns |= _texts(own, transcripts, examples, reward, readers)
+    columns |= _texts(own, transcripts, examples, reward, text_scorers)
     columns |= _styles(own, transcripts, reward, tokens_bg)
     columns = {name: np.where(own[name][:, None], columns[name], 0.0).astype(np.float32) for name in own}
     total_bg = np.zeros((len(examples), sizes[0]), np.float32)
@@ -131,7 +131,7 @@ def said(transcript: Transcript) -> str | None:
     return transcript.answer.text if transcript.sound and transcript.answer else None
 
 
-def _texts(own, transcripts, examples, reward, readers) -> dict[str, np.ndarray]:
+def _texts(own, transcripts, examples, reward, text_scorers) -> dict[str, np.ndarray]:
     """The columns of answers in words, float32[B, G]."""
     shape = len(transcripts), len(transcripts[0])
     columns = {name: np.zeros(shape, np.float32) for name in ("answer", *WORDS) if name in own}
@@ -146,10 +146,10 @@ def _texts(own, transcripts, examples, reward, readers) -> dict[str, np.ndarray]
     cells = [(b, g) for b, e in enumerate(examples) if names[b] and e.target.references for g in range(shape[1])]
     if not cells:
         return columns
-    if readers is None:
+    if text_scorers is None:
         raise ValueError(f"expected readers for the columns {', '.join(n for n in WORDS if n in own)}, got none")
     rows = [(examples[b].query, said(transcripts[b][g]), examples[b].target.references) for b, g in cells]
-    for (b, g), found in zip(cells, readers.columns(rows, [names[b] for b, _ in cells])):
+    for (b, g), found in zip(cells, text_scorers.columns(rows, [names[b] for b, _ in cells])):
         for name, value in found.items():
             columns[name][b, g] = value
     return columns

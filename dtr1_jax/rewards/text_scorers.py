@@ -14,7 +14,7 @@ from dtr1_jax.rewards.judge import Judge
 from dtr1_jax.run.workers import Failure, Pool
 
 
-class Readers:
+class TextScorers:
     """Those who compare an answer with its references; use as a context manager or `close()` it.
 
     Worker processes for ROUGE, BLEU and CIDEr start with the first answer, so that a run without words has none.
@@ -119,7 +119,7 @@ class Readers:
             if part is not None:
                 part.close()
 
-    def __enter__(self) -> Readers:
+    def __enter__(self) -> TextScorers:
         return self
 
     def __exit__(self, *_) -> None:

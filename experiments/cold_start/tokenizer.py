@@ -154,7 +154,7 @@ def main() -> None:
     )
     if args.extend and (args.extend / WEIGHTS).exists():
         old = Tokenizer.from_file(str(args.extend / "tokenizer.json"))
-        native.save(args.out / WEIGHTS, native.unflatten(grow(args.extend / WEIGHTS, old, made)))
+        native.save_native(args.out / WEIGHTS, native.unflatten(grow(args.extend / WEIGHTS, old, made)))
     hf.save_pretrained(args.out)
     print(json.dumps({"vocab": len(hf), "out": str(args.out)}))
 

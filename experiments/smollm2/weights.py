@@ -61,4 +61,4 @@ def read(file: Path) -> tuple[dict, spec.Spec]:
     shape = spec.from_hf(opened.config)
     tree = jax.eval_shape(lambda: policy.init(jax.random.key(0), shape))
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return loading.load(opened, tree, jax.tree.map(lambda _: here, tree)), shape
+    return loading.load_weights(opened, tree, jax.tree.map(lambda _: here, tree)), shape

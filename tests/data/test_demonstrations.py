@@ -17,7 +17,11 @@ from dtr1_jax.twin.schema import Answer
 from dtr1_jax.twin.text import Canvas, Frame
 
 SCENES = prompts.Style(
-    tokenizer.load(pretrained.ASSETS / "tiny"), patches.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96
+    tokenizer.load_tokenizer(pretrained.ASSETS / "tiny"),
+    patches.Geometry(8, 1, 2, 12, 96 * 96),
+    Frame.PIXEL,
+    "brief",
+    96,
 )
 
 

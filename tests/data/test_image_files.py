@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dtr1_jax.data import image_files
-from dtr1_jax.data.image_files import ImageError, load, load_bitmap
+from dtr1_jax.data.image_files import ImageError, load_bitmap, load_image
 
 # Four colours that no conversion may move: red, green / blue, white, in blocks of 16 so that JPEG keeps them.
 QUARTERS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
@@ -41,10 +41,10 @@ def assert_near(got, expected, tolerance=3):
 def test_formats(tmp_path, kind):
     path = tmp_path / f"x.{kind}"
     Image.fromarray(PICTURE).save(path, **({"lossless": True} if kind == "webp" else {}))
-    image = load(path)
+    image = load_image(path)
     assert image.shape == (32, 64, 3)
     assert_near(corners(image), QUARTERS)
-    np.testing.assert_array_equal(load(str(path)), image)
+    np.testing.assert_array_equal(load_image(str(path)), image)
 
 
 # The picture as stored for each EXIF orientation, so that a viewer turns it back (EXIF 2.3, tag 0x0112).
@@ -67,7 +67,7 @@ def test_exif_rotation(tmp_path, orientation, kind):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(STORED[orientation](PICTURE))).save(path, exif=exif)
-    image = load(path)
+    image = load_image(path)
     assert image.shape == (32, 64, 3)
     assert_near(corners(image), QUARTERS)
 
@@ -75,29 +75,29 @@ def test_exif_rotation(tmp_path, orientation, kind):
 def test_broken_exif_is_no_exif(tmp_path):
     path = tmp_path / "x.jpg"
     Image.fromarray(PICTURE).save(path, exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff" + b"\xee" * 40)
-    assert_near(corners(load(path)), QUARTERS)
+    assert_near(corners(load_image(path)), QUARTERS)
 
 
 def test_cmyk(tmp_path):
     path = tmp_path / "x.jpg"
     Image.fromarray(PICTURE).convert("CMYK").save(path, quality=100)
-    assert_near(corners(load(path)), QUARTERS)
+    assert_near(corners(load_image(path)), QUARTERS)
 
 
 def test_alpha_is_laid_on_white(tmp_path):
     path = tmp_path / "x.png"
     Image.fromarray(np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [0, 0, 0, 128]]], np.uint8)).save(path)
-    assert_near(load(path), [[[200, 0, 0], [255, 255, 255], [127, 127, 127]]], 1)
+    assert_near(load_image(path), [[[200, 0, 0], [255, 255, 255], [127, 127, 127]]], 1)
 
 
 def test_grey_alpha_and_grey_and_bits(tmp_path):
     path = tmp_path / "x.png"
     Image.fromarray(np.array([[[10, 255], [10, 0]]], np.uint8), "LA").save(path)
-    assert_near(load(path), [[[10] * 3, [255] * 3]], 0)
+    assert_near(load_image(path), [[[10] * 3, [255] * 3]], 0)
     Image.fromarray(np.array([[0, 77, 255]], np.uint8)).save(path)
-    assert_near(load(path), [[[0] * 3, [77] * 3, [255] * 3]], 0)
+    assert_near(load_image(path), [[[0] * 3, [77] * 3, [255] * 3]], 0)
     Image.fromarray(np.array([[True, False]])).save(path)
-    assert_near(load(path), [[[255] * 3, [0] * 3]], 0)
+    assert_near(load_image(path), [[[255] * 3, [0] * 3]], 0)
 
 
 def palette(values) -> Image.Image:
@@ -110,10 +110,10 @@ def palette(values) -> Image.Image:
 def test_palette(tmp_path):
     path = tmp_path / "x.png"
     palette([[1, 2, 0]]).save(path)
-    assert_near(load(path), [[[250, 10, 20], [30, 240, 50], [0, 0, 0]]], 0)
+    assert_near(load_image(path), [[[250, 10, 20], [30, 240, 50], [0, 0, 0]]], 0)
     palette([[1, 2, 0]]).save(path, transparency=bytes([255, 0, 255]))
-    assert_near(load(path)[0, 0], [255, 255, 255], 0)  # entry 1 is the transparent one
-    assert_near(load(path)[0, 1], [30, 240, 50], 0)
+    assert_near(load_image(path)[0, 0], [255, 255, 255], 0)  # entry 1 is the transparent one
+    assert_near(load_image(path)[0, 1], [30, 240, 50], 0)
 
 
 @pytest.mark.parametrize(
@@ -130,33 +130,33 @@ def test_palette(tmp_path):
 def test_more_than_8_bits(tmp_path, values, expected):
     path = tmp_path / "x.tiff"
     Image.fromarray(values).save(path)
-    assert_near(load(path), [[[v] * 3 for v in expected]], 0)
+    assert_near(load_image(path), [[[v] * 3 for v in expected]], 0)
 
 
 def test_16_bit_png(tmp_path):
     path = tmp_path / "x.png"
     Image.fromarray(np.array([[0, 257 * 100, 65535]], np.uint16)).save(path)
-    assert_near(load(path), [[[0] * 3, [100] * 3, [255] * 3]], 0)
+    assert_near(load_image(path), [[[0] * 3, [100] * 3, [255] * 3]], 0)
 
 
 def test_first_frame(tmp_path):
     path = tmp_path / "x.gif"
     first, second = (Image.new("RGB", (4, 4), c) for c in ("red", "blue"))
     first.save(path, save_all=True, append_images=[second])
-    assert_near(load(path)[0, 0], [255, 0, 0], 0)
+    assert_near(load_image(path)[0, 0], [255, 0, 0], 0)
 
 
 def test_one_pixel(tmp_path):
     path = tmp_path / "x.png"
     Image.new("RGB", (1, 1), (1, 2, 3)).save(path)
-    assert_near(load(path), [[[1, 2, 3]]], 0)
+    assert_near(load_image(path), [[[1, 2, 3]]], 0)
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png"])
 def test_shrinks_on_demand(tmp_path, kind):
     path = tmp_path / f"x.{kind}"
     Image.fromarray(np.kron(QUARTERS, np.ones((200, 400, 1), np.uint8))).save(path)
-    image = load(path, max_pixels=5000)  # 800 x 400 keeps its shape as 100 x 50
+    image = load_image(path, max_pixels=5000)  # 800 x 400 keeps its shape as 100 x 50
     assert image.shape == (50, 100, 3)
     assert_near(corners(image), QUARTERS)
 
@@ -164,8 +164,8 @@ def test_shrinks_on_demand(tmp_path, kind):
 def test_long_strip_can_be_shrunk(tmp_path):
     path = tmp_path / "x.png"
     palette([[1] * 1000]).save(path)
-    assert_near(load(path, max_pixels=10)[0, 0], [250, 10, 20], 0)
-    assert load(path, max_pixels=10).shape[0] == 1
+    assert_near(load_image(path, max_pixels=10)[0, 0], [250, 10, 20], 0)
+    assert load_image(path, max_pixels=10).shape[0] == 1
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -183,13 +183,13 @@ def test_bombs_are_refused_before_they_are_decoded(tmp_path, size):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_header(*size))
     with pytest.raises(ImageError, match=r"bomb\.png: .*100,000,000 pixels"):
-        load(path)
+        load_image(path)
 
 
 def test_the_largest_picture(tmp_path):
     path = tmp_path / "large.png"
     Image.new("1", (10_000, 10_000), 1).save(path)
-    assert_near(load(path, max_pixels=100)[0, 0], [255, 255, 255], 0)
+    assert_near(load_image(path, max_pixels=100)[0, 0], [255, 255, 255], 0)
 
 
 def broken(folder):
@@ -212,7 +212,7 @@ def broken(folder):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("reader", [load, load_bitmap])
+@pytest.mark.parametrize("reader", [load_image, load_bitmap])
 def test_broken_files(tmp_path, reader):
     for name, words in broken(tmp_path).items():
         with pytest.raises(ImageError, match=words) as error:
@@ -223,7 +223,7 @@ def test_broken_files(tmp_path, reader):
 def test_a_pipe_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(ImageError, match="pipe"):
-        load(tmp_path / "pipe.png")
+        load_image(tmp_path / "pipe.png")
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may read everything")
@@ -232,7 +232,7 @@ def test_no_permission(tmp_path):
     Image.new("RGB", (1, 1)).save(path)
     path.chmod(0)
     with pytest.raises(ImageError, match="permission"):
-        load(path)
+        load_image(path)
 
 
 def test_random_damage_never_raises_anything_else(tmp_path):
@@ -248,7 +248,7 @@ def test_random_damage_never_raises_anything_else(tmp_path):
             path = tmp_path / f"{i}.{kind}"
             path.write_bytes(hurt.tobytes())
             try:
-                image = load(path)
+                image = load_image(path)
             except ImageError:
                 continue
             assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3

@@ -16,7 +16,11 @@ from dtr1_jax.policies import pretrained
 from dtr1_jax.twin.text import Frame
 
 STYLE = prompts.Style(
-    tokenizer.load(pretrained.ASSETS / "tiny"), patches.Geometry(8, 1, 2, 12, 32 * 32), Frame.PIXEL, "brief", 64
+    tokenizer.load_tokenizer(pretrained.ASSETS / "tiny"),
+    patches.Geometry(8, 1, 2, 12, 32 * 32),
+    Frame.PIXEL,
+    "brief",
+    64,
 )
 WEIGHTS = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=8).map(tuple)
 
@@ -155,7 +159,7 @@ def test_twinworld_unified_has_all_cells_in_every_eight():
     source = sources.make(data(task="unified", video=0.5), "heldout")
     every = {(task, video) for task in types.TASKS for video in (False, True)}
     for start in (0, 8):
-        cells = {(e.task, bool(e.media)) for e in (source[i] for i in range(start, start + 8))}
+        cells = {(e.task, bool(e.visuals)) for e in (source[i] for i in range(start, start + 8))}
         assert cells == every
     assert len(source) == 8 * sources.HELDOUT
     assert repr(source) == repr(sources.make(data(task="unified", video=0.5), "heldout"))
@@ -182,4 +186,4 @@ def test_frames_of_the_settings():
     assert sources.frames(data(video=0.5)) == 4 and sources.frames(data(video=0.5, frames=6)) == 6
     assert sources.frames(data(source="davis")) == 8 and sources.frames(data(source="coco", frames=6)) == 1
     assert sources.frames(data(source="jsonl")) == 1 and sources.frames(data(source="jsonl", frames=6)) == 6
-    assert sources.make(data(video=1.0, frames=5), "train")[3].media[0].frames.shape == (5, 96, 96, 3)
+    assert sources.make(data(video=1.0, frames=5), "train")[3].visuals[0].frames.shape == (5, 96, 96, 3)

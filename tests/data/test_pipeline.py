@@ -17,7 +17,7 @@ from dtr1_jax.policies import pretrained
 from dtr1_jax.twin.text import Frame
 
 SMALL = patches.Geometry(8, 1, 2, 12, 32 * 32)
-STYLE = prompts.Style(tokenizer.load(pretrained.ASSETS / "tiny"), SMALL, Frame.PIXEL, "brief", 64)
+STYLE = prompts.Style(tokenizer.load_tokenizer(pretrained.ASSETS / "tiny"), SMALL, Frame.PIXEL, "brief", 64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +122,8 @@ class Sizes:
         side = (60, 200, 330)[index % 3]
         image = np.full((side, side, 3), index, np.uint8)
         target = types.Target(np.zeros((side, side), bool), np.zeros((0, 4), np.float32))
-        media = (image, image) if index % 4 == 3 else ()
-        return types.Example(str(index), image, "look " * (1 + 8 * index), "segmentation", target, media=media)
+        visuals = (image, image) if index % 4 == 3 else ()
+        return types.Example(str(index), image, "look " * (1 + 8 * index), "segmentation", target, visuals=visuals)
 
 
 LARGE = dataclasses.replace(

@@ -20,7 +20,7 @@ from dtr1_jax.twin.schema import Answer
 from dtr1_jax.twin.text import Canvas, Frame
 
 MADE = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
-T = tokenizer.load(pretrained.ASSETS / "tiny")
+T = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny")
 STYLE = prompts.Style(T, patches.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96)
 WIDE = dataclasses.replace(STYLE, geometry=dataclasses.replace(STYLE.geometry, rule="smart"))  # keeps the shape
 SCENE = picture_examples.example(0, "train", 0)
@@ -119,7 +119,7 @@ def test_a_blank_query(query):
 
 
 def test_a_template_without_a_place_for_the_picture():
-    hf = tokenizer.load(pretrained.ASSETS / "tiny").hf
+    hf = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny").hf
     hf.chat_template = "{% for m in messages %}hello{% endfor %}"
     style = dataclasses.replace(STYLE, tokenizer=dataclasses.replace(T, hf=hf))
     with pytest.raises(tokenizer.TokenizerError, match=r"no <\|image_pad\|> where a picture stands: 'hello'"):
@@ -220,14 +220,14 @@ def test_demonstration():
         prompts.demonstration(text, STYLE, count - 1)
 
 
-def shows(family, *media, wrapped=True, **changes):
+def shows(family, *visuals, wrapped=True, **changes):
     """(the style of a family, an example that shows `media`)."""
     geometry = processors.geometry(family)
     geometry = dataclasses.replace(geometry, video=dataclasses.replace(geometry.video, wrapped=wrapped))
     frame = Frame.PIXEL if family == "qwen2_5_vl" else Frame.NORM1000
     style = prompts.Style(processors.tokenizer(family), geometry, frame, "brief", 128)
-    first = media[0].frames[0] if isinstance(media[0], types.Video) else media[0]
-    example = dataclasses.replace(picture(*first.shape[1::-1], processors.QUERY), image=first, media=media)
+    first = visuals[0].frames[0] if isinstance(visuals[0], types.Video) else visuals[0]
+    example = dataclasses.replace(picture(*first.shape[1::-1], processors.QUERY), image=first, visuals=visuals)
     return dataclasses.replace(style, **changes), example
 
 
@@ -238,8 +238,8 @@ FAMILY = pytest.mark.parametrize("family", processors.FAMILIES)
 @pytest.mark.parametrize("name", processors.PROMPTS)
 def test_prompts_as_transformers(family, name):
     """Tokens and rotary positions of several pictures, videos and both, as the family's own processor has them."""
-    media = processors.PROMPTS[name]()
-    style, example = shows(family, *media)
+    visuals = processors.PROMPTS[name]()
+    style, example = shows(family, *visuals)
     fields, pictures, canvas = prompts.prompt(example, style)
     made, mask = MADE[family]["prompts"][name], fields["mask_bp"]
     np.testing.assert_array_equal(fields["token_bp"][mask], made["ids"])
@@ -252,8 +252,8 @@ def test_prompts_as_transformers(family, name):
         fields["slot_bp"] >= 0, np.isin(fields["token_bp"], [T.image, T.video]) & (fields["mask_bp"])
     )
     assert pictures["segment_bn"].max() == grids[:, 0].sum()
-    shown = patches.video if isinstance(media[0], types.Video) else patches.picture
-    assert canvas.size == shown(media[0], style.geometry).size
+    shown = patches.video if isinstance(visuals[0], types.Video) else patches.picture
+    assert canvas.size == shown(visuals[0], style.geometry).size
 
 
 def test_stamped_frames_by_hand():
@@ -334,8 +334,8 @@ def test_bad_media():
         prompts.prompt(other, style)
     clip = processors.clip(2, 40, 40)
     with pytest.raises(prompts.PromptError, match="mine/7: the policy takes no videos"):
-        prompts.prompt(dataclasses.replace(picture(40, 40), media=(clip,)), STYLE)
-    many = dataclasses.replace(example, media=example.media * 30)
+        prompts.prompt(dataclasses.replace(picture(40, 40), visuals=(clip,)), STYLE)
+    many = dataclasses.replace(example, visuals=example.visuals * 30)
     with pytest.raises(
         prompts.PromptError, match=r"has \d+ tokens \(\d+ of the pictures\), more than .* lower policy.max_pixels"
     ):
@@ -359,12 +359,12 @@ def test_boxes_are_no_answer_about_a_video():
 
 def test_a_tokenizer_without_places_for_pictures():
     style, example = shows("qwen2_5_vl", processors.picture(90, 40))
-    hf = tokenizer.load(pretrained.ASSETS / "tiny").hf
+    hf = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny").hf
     hf.chat_template = "{{ raise_exception('only text') }}"
     broken = dataclasses.replace(style, tokenizer=tokenizer.wrap(hf, "some/folder"))
     with pytest.raises(tokenizer.TokenizerError, match="some/folder: its chat template fails: only text"):
         prompts.prompt(example, broken)
-    hf = tokenizer.load(pretrained.ASSETS / "tiny").hf
+    hf = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny").hf
     hf.chat_template = processors.TEMPLATES["qwen2_5_vl"].replace("<|video_pad|>", "")
     style, example = shows("qwen2_5_vl", processors.clip(2, 40, 40))
     with pytest.raises(tokenizer.TokenizerError, match=r"has no <\|video_pad\|> where a picture stands"):

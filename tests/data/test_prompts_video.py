@@ -14,15 +14,15 @@ from dtr1_jax.twin.schema import Answer
 from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.types import TASKS
 
-T = tokenizer.load(pretrained.ASSETS / "tiny")
+T = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny")
 GIVEN = prompts.Style(T, None, Frame.NORM1000, "brief", 1500, "given")
 
 
 @pytest.mark.parametrize("words", ["brief", "full"])
 def test_a_given_twin_of_a_video_is_shown_with_its_tracks(words):
     example = tasks.example("segmentation", 1, "train", 2, video=True, frames=5, max_objects=4)
-    shifted = dataclasses.replace(example.media[0], index=np.array([0, 4, 8, 12, 20]), total=24)
-    example = dataclasses.replace(example, media=(shifted,))
+    shifted = dataclasses.replace(example.visuals[0], index=np.array([0, 4, 8, 12, 20]), total=24)
+    example = dataclasses.replace(example, visuals=(shifted,))
     fields, pictures, canvas = prompts.prompt(example, dataclasses.replace(GIVEN, words=words))
     assert pictures is None and canvas == Canvas(Frame.NORM1000, (96, 96), (0, 4, 8, 12, 20))
     twin = prompts.given(example, canvas)

@@ -20,7 +20,7 @@ from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin.schema import Object, Twin
 
 FOLDER = pretrained.ASSETS / "tiny"
-T = tokenizer.load(FOLDER)
+T = tokenizer.load_tokenizer(FOLDER)
 
 
 def script():
@@ -116,7 +116,7 @@ def copy(tmp_path):
 
 def test_missing_file(tmp_path):
     with pytest.raises(tokenizer.TokenizerError, match=f"{tmp_path}: no tokenizer.json; expected a folder"):
-        tokenizer.load(tmp_path)
+        tokenizer.load_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": "1.0", "model": {"type": "Nonsense"}}', "\x00\xff"])
@@ -124,7 +124,7 @@ def test_broken_json(tmp_path, content):
     folder = copy(tmp_path)
     (folder / "tokenizer.json").write_text(content)
     with pytest.raises(tokenizer.TokenizerError, match="the tokenizer does not load"):
-        tokenizer.load(folder)
+        tokenizer.load_tokenizer(folder)
 
 
 def test_who_is_at_fault(tmp_path):
@@ -133,34 +133,34 @@ def test_who_is_at_fault(tmp_path):
     text = (folder / "tokenizer.json").read_text()
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(tokenizer.TokenizerError, match=r"tokenizer: the tokenizer does not load \(KeyError: .*; fetch"):
-        tokenizer.load(folder)
+        tokenizer.load_tokenizer(folder)
     (folder / "tokenizer.json").write_text(text)
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen3_vl", "image_token_id": "x"}))
     with pytest.raises(tokenizer.TokenizerError, match=r"tokenizer/config\.json: transformers can not read it \("):
-        tokenizer.load(folder)
+        tokenizer.load_tokenizer(folder)
 
 
 def test_no_chat_template(tmp_path):
     folder = copy(tmp_path)
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(tokenizer.TokenizerError, match="no chat template"):
-        tokenizer.load(folder)
+        tokenizer.load_tokenizer(folder)
 
 
 def test_the_template_of_an_older_checkpoint(tmp_path):
     """chat_template.json counts where there is no chat_template.jinja, before that of tokenizer_config.json."""
     folder = copy(tmp_path)
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": "older"}))
-    assert tokenizer.load(folder).hf.chat_template == T.hf.chat_template
+    assert tokenizer.load_tokenizer(folder).hf.chat_template == T.hf.chat_template
     (folder / "chat_template.jinja").unlink()
-    assert tokenizer.load(folder).hf.chat_template == "older"
+    assert tokenizer.load_tokenizer(folder).hf.chat_template == "older"
     for content in ("{", "[]", '{"template": "x"}'):
         (folder / "chat_template.json").write_text(content)
         with pytest.raises(tokenizer.TokenizerError, match=r"chat_template.json: expected JSON with the key"):
-            tokenizer.load(folder)
+            tokenizer.load_tokenizer(folder)
     (folder / "chat_template.json").write_text('{"chat_template": " "}')
     with pytest.raises(tokenizer.TokenizerError, match=r"no chat template; expected one in chat_template.jinja"):
-        tokenizer.load(folder)
+        tokenizer.load_tokenizer(folder)
 
 
 def test_a_tokenizer_without_vision_tokens(tmp_path):
@@ -168,7 +168,7 @@ def test_a_tokenizer_without_vision_tokens(tmp_path):
     folder = copy(tmp_path)
     file = folder / "tokenizer.json"
     file.write_text(file.read_text("utf-8").replace("<|image_pad|>", "<|other|>"), "utf-8")
-    blind = tokenizer.load(folder)
+    blind = tokenizer.load_tokenizer(folder)
     assert blind.image is None and blind.video == T.video
     with pytest.raises(
         tokenizer.TokenizerError, match=rf"{folder}: no <\|image_pad\|> among its {T.size} tokens, but .*sees"
@@ -185,7 +185,7 @@ def test_no_end(tmp_path):
     values.pop("eos_token")
     settings_file.write_text(json.dumps(values), "utf-8")
     with pytest.raises(tokenizer.TokenizerError, match=r"neither <\|im_end\|> nor an eos token"):
-        tokenizer.load(folder)
+        tokenizer.load_tokenizer(folder)
 
 
 def test_a_looked_up_id_comes_right_after_the_word_in_one_token():

@@ -63,12 +63,12 @@ def greys(clip):
 def test_a_folder_of_frames(tmp_path):
     folder = shades(tmp_path / "clip", 10)
     (folder / "notes.txt").write_text("no frame")
-    clip = video_files.load(folder, ENDS, 2, fps=5.0)
+    clip = video_files.load_video(folder, ENDS, 2, fps=5.0)
     assert clip.frames.shape == (4, 24, 32, 3)
     assert (clip.fps, clip.total) == (5.0, 10)
     assert clip.index.tolist() == greys(clip) == [0, 3, 6, 9]
     assert clip.sampled_fps == 2.0
-    fast = video_files.load(folder, dataclasses.replace(ENDS, fps=5.0), 2, fps=5.0)
+    fast = video_files.load_video(folder, dataclasses.replace(ENDS, fps=5.0), 2, fps=5.0)
     assert greys(fast) == list(range(10))
 
 
@@ -78,13 +78,13 @@ def test_a_folder_with_a_frame_of_another_size(tmp_path):
         picture = np.zeros((*size[::-1], 3), np.uint8)
         picture[:, size[0] // 2 :] = 200
         Image.fromarray(picture).save(folder / "002.png")
-        clip = video_files.load(folder, ENDS, 2)
+        clip = video_files.load_video(folder, ENDS, 2)
         assert clip.frames.shape == (4, 24, 32, 3) and clip.index.tolist() == [0, 1, 2, 3]
         assert np.all(clip.frames[2, :, :12] == 0) and np.all(clip.frames[2, :, 20:] == 200)
         assert np.all(clip.frames[1] == 10) and np.all(clip.frames[3] == 30)
     (folder / "001.png").write_bytes(b"x")
     with pytest.raises(image_files.ImageError, match=r"001.png: not a picture"):
-        video_files.load(folder, ENDS, 2)
+        video_files.load_video(folder, ENDS, 2)
 
 
 def encode(path, count, size=(64, 48), fps=10, **options):
@@ -101,24 +101,24 @@ def encode(path, count, size=(64, 48), fps=10, **options):
 
 def test_a_file(tmp_path):
     file = encode(tmp_path / "clip.mp4", 20)
-    clip = video_files.load(file, ENDS, 2)
+    clip = video_files.load_video(file, ENDS, 2)
     assert clip.frames.shape == (4, 48, 64, 3) and clip.frames.dtype == np.uint8
     assert (clip.fps, clip.total) == (10.0, 20)
     assert clip.index.tolist() == greys(clip) == [0, 6, 13, 19]
-    clip = video_files.load(file, STEPS, 2)
+    clip = video_files.load_video(file, STEPS, 2)
     assert clip.index.tolist() == greys(clip) == [0, 5, 10, 15]
 
 
 @pytest.mark.parametrize(("kind", "length"), [("avi", "1.20"), ("mkv", "2.40")])  # of AVI, FFmpeg corrects the header
 def test_a_file_that_breaks_off(tmp_path, kind, length):
     whole = encode(tmp_path / f"clip.{kind}", 24, size=(256, 192))
-    assert video_files.load(whole, ENDS, 2).total == 24
+    assert video_files.load_video(whole, ENDS, 2).total == 24
     cut = tmp_path / f"cut.{kind}"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     with pytest.raises(
         image_files.ImageError, match=rf"cut\.{kind}: breaks off after [01]\.\d\d of {length} seconds; fetch"
     ):
-        video_files.load(cut, ENDS, 2)
+        video_files.load_video(cut, ENDS, 2)
 
 
 def test_sound_that_goes_on_after_the_pictures(tmp_path):
@@ -138,7 +138,9 @@ def test_sound_that_goes_on_after_the_pictures(tmp_path):
             container.mux(sound.encode(frame))
     with av.open(str(tmp_path / "clip.mkv")) as container:
         assert container.duration == 3_000_000
-    assert greys(video_files.load(tmp_path / "clip.mkv", dataclasses.replace(ENDS, fps=10.0), 2)) == list(range(6))
+    assert greys(video_files.load_video(tmp_path / "clip.mkv", dataclasses.replace(ENDS, fps=10.0), 2)) == list(
+        range(6)
+    )
 
 
 def test_a_file_without_a_length_is_what_is_there_of_it(tmp_path):
@@ -148,7 +150,7 @@ def test_a_file_without_a_length_is_what_is_there_of_it(tmp_path):
     cut.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with av.open(str(cut)) as container:
         assert container.duration is None
-    clip = video_files.load(cut, ENDS, 2)
+    clip = video_files.load_video(cut, ENDS, 2)
     assert 1 < clip.total < 24 and greys(clip) == clip.index.tolist()
 
 
@@ -161,7 +163,7 @@ def test_broken_files(tmp_path):
         file = tmp_path / name
         file.write_bytes(content)
         with pytest.raises(image_files.ImageError, match=f"{file}: {words}"):
-            video_files.load(file, ENDS, 2)
+            video_files.load_video(file, ENDS, 2)
 
 
 def test_frames_that_do_not_decode(tmp_path, monkeypatch):
@@ -172,11 +174,11 @@ def test_frames_that_do_not_decode(tmp_path, monkeypatch):
             video_files, "_decode", lambda av, path, index, lost=lost: _short(decode(av, path, index), index, 20 - lost)
         )
         if total:  # the header or the packets promised a little more than there is
-            clip = video_files.load(file, ENDS, 2)
+            clip = video_files.load_video(file, ENDS, 2)
             assert clip.total == total and clip.index.tolist() == greys(clip) == [0, 6, 12, 18]
         else:
             with pytest.raises(image_files.ImageError, match=r"clip.mp4: breaks off after 10 of 20 frames"):
-                video_files.load(file, ENDS, 2)
+                video_files.load_video(file, ENDS, 2)
 
 
 def _short(found, index, count):
@@ -186,9 +188,9 @@ def _short(found, index, count):
 def test_nothing_to_see(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(image_files.ImageError, match=r"none: a video with 0 frames: expected pictures \(.jpg"):
-        video_files.load(tmp_path / "none", ENDS, 2)
+        video_files.load_video(tmp_path / "none", ENDS, 2)
     with pytest.raises(image_files.ImageError, match=r"missing.mp4: no such file"):
-        video_files.load(tmp_path / "missing.mp4", ENDS, 2)
+        video_files.load_video(tmp_path / "missing.mp4", ENDS, 2)
     av = pytest.importorskip("av")
     sound = tmp_path / "sound.wav"
     with av.open(str(sound), "w") as container:
@@ -197,7 +199,7 @@ def test_nothing_to_see(tmp_path):
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
     with pytest.raises(image_files.ImageError, match=r"sound.wav: expected a video, got a file without pictures"):
-        video_files.load(sound, ENDS, 2)
+        video_files.load_video(sound, ENDS, 2)
 
 
 def test_too_much_at_once(tmp_path, monkeypatch):
@@ -206,7 +208,7 @@ def test_too_much_at_once(tmp_path, monkeypatch):
     with pytest.raises(
         image_files.ImageError, match=r"clip.mp4: 4 frames of 64 x 48 pixels are too many; lower the frames"
     ):
-        video_files.load(file, ENDS, 2)
+        video_files.load_video(file, ENDS, 2)
     folder = tmp_path / "frames"
     folder.mkdir()
     for i in range(8):
@@ -214,7 +216,7 @@ def test_too_much_at_once(tmp_path, monkeypatch):
     with pytest.raises(
         image_files.ImageError, match=r"frames: \d frames of 64 x 48 pixels are too many; lower the frames"
     ):
-        video_files.load(folder, ENDS, 2)
+        video_files.load_video(folder, ENDS, 2)
 
 
 def test_without_pyav(tmp_path, monkeypatch):
@@ -224,7 +226,7 @@ def test_without_pyav(tmp_path, monkeypatch):
     with pytest.raises(
         image_files.ImageError, match=r"clip.mp4: reading video files needs PyAV: pip install .*\[video\]"
     ):
-        video_files.load(file, ENDS, 2)
+        video_files.load_video(file, ENDS, 2)
 
 
 def test_upright():

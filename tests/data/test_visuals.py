@@ -18,11 +18,11 @@ def test_kinds(tmp_path):
     folder.mkdir()
     for i in range(6):
         Image.new("RGB", (20, 10), (40 * i,) * 3).save(folder / f"{i}.png")
-    picture = visuals.load(folder / "2.png", GEOMETRY)
+    picture = visuals.load_visual(folder / "2.png", GEOMETRY)
     assert picture.shape == (10, 20, 3) and picture.max() == 80
     (tmp_path / "photo").write_bytes((folder / "3.png").read_bytes())  # no suffix: a picture
-    assert visuals.load(tmp_path / "photo", GEOMETRY).max() == 120
-    clip = visuals.load(folder, GEOMETRY, fps=3.0)
+    assert visuals.load_visual(tmp_path / "photo", GEOMETRY).max() == 120
+    clip = visuals.load_visual(folder, GEOMETRY, fps=3.0)
     assert isinstance(clip, Video) and clip.index.tolist() == [0, 2, 3, 5] and clip.fps == 3.0
     np.testing.assert_array_equal(visuals.first_frame((clip, picture)), clip.frames[0])
     np.testing.assert_array_equal(visuals.first_frame((picture, clip)), picture)
@@ -34,8 +34,8 @@ def test_what_can_not_be_shown(tmp_path):
         with pytest.raises(
             image_files.ImageError, match=r"clip\.mp4: expected a picture file, got what may be a video"
         ):
-            visuals.load(tmp_path / "clip.mp4", geometry)
+            visuals.load_visual(tmp_path / "clip.mp4", geometry)
     with pytest.raises(image_files.ImageError, match=r"clip\.mp4: not a video"):
-        visuals.load(tmp_path / "clip.mp4", GEOMETRY)
+        visuals.load_visual(tmp_path / "clip.mp4", GEOMETRY)
     with pytest.raises(image_files.ImageError, match=r"none\.mp4: no such file"):
-        visuals.load(tmp_path / "none.mp4", GEOMETRY)
+        visuals.load_visual(tmp_path / "none.mp4", GEOMETRY)

@@ -13,7 +13,7 @@ from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.text import Canvas, Frame
 
-T = tokenizer.load(pretrained.ASSETS / "tiny")
+T = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny")
 SCENE = picture_examples.example(0, "train", 3, size=96, min_objects=2, max_objects=3)
 STYLE = prompts.Style(T, None, Frame.NORM1000, "example", 1500, "given")
 

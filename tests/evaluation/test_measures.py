@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_score import CANVAS, WANT_LEFT, Segmenter, example, say, say_boxes
-from test_score_tasks import FILM, PATH, answered, asked, film, tell
+from scored import CANVAS, WANT_LEFT, Segmenter, example, say, say_boxes
+from scored_tasks import FILM, PATH, answered, asked, film, tell
 
 from dtr1_jax.evaluation import measures
 from dtr1_jax.evaluation.benchmarks import boxes, video_segmentation
@@ -58,11 +58,11 @@ def test_a_video_of_one_frame_and_a_target_of_another_size():
     said = tell(Answer(objects=(1,)), canvas=canvas, twin=twin)
     for task, want in (("segmentation", {"j": 1.0, "f": 1.0}), ("grounding", {"iou": 1.0})):
         query = film(PATH[:, :1].repeat(3, 1), task)
-        one = dataclasses.replace(query.media[0], frames=query.media[0].frames[:1], index=np.array([0]), total=1)
+        one = dataclasses.replace(query.visuals[0], frames=query.visuals[0].frames[:1], index=np.array([0]), total=1)
         first = query.target.masks[:1]
         for masks in (first, np.kron(first, np.ones((1, 10, 10), bool))):
             target = Target(masks[0], PATH[:, 0], masks=masks, tracks=PATH[:, :1])
-            assert measured(dataclasses.replace(query, media=(one,), target=target), said, canvas) == want
+            assert measured(dataclasses.replace(query, visuals=(one,), target=target), said, canvas) == want
 
 
 def test_grounding_of_a_picture():

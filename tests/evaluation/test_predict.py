@@ -8,28 +8,19 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from heldout import heldout
 
-from dtr1_jax import config, mesh
+from dtr1_jax import config
 from dtr1_jax.data import image_files, json_files, pipeline, prompts, sources
 from dtr1_jax.evaluation import predict, table
 from dtr1_jax.policies import pretrained
-from dtr1_jax.specialists import segmenter as segmenters
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer
 
 
-def heldout(c, source=None, check=lambda: None, skipped=None):
-    """evaluate.evaluate with the random policy, on one device."""
-    ready, one = pretrained.load(c), mesh.make(c.mesh)
-    params = mesh.put(pretrained.read_weights(c, ready), mesh.replicated(one))
-    source = sources.make(c.data, c.data.eval_split) if source is None else source
-    with segmenters.Segmenter(c.reward.segmenter) as segmenter:
-        return predict.evaluate(params, None, ready, c, one, source, segmenter, check=check, skipped=skipped)
-
-
 def oracles(c, count):
     """Held-out examples with their canvases and the transcripts that are right about them."""
-    source, style = sources.make(c.data, c.data.eval_split), pretrained.load(c).style
+    source, style = sources.make(c.data, c.data.eval_split), pretrained.load_policy(c).style
     examples = [source[i] for i in range(count)]
     canvases = [prompts.prompt(e, style)[2] for e in examples]
     return examples, canvases, [prompts.oracle(e, canvas) for e, canvas in zip(examples, canvases)]
@@ -85,7 +76,7 @@ def test_figures_are_those_of_the_answers(path, small, tmp_path):
     assert rows[1]["answer"] == {"objects": []} and rows[0]["twin"]["objects"][0]["id"] == 1
     assert [sorted(r.get("pictures", {})) for r in rows[1:]] == [["answer", "image", "target", "twin"], [], [], []]
     for name in rows[0]["pictures"].values():
-        assert image_files.load(tmp_path / name).shape[2] == 3
+        assert image_files.load_image(tmp_path / name).shape[2] == 3
 
 
 def test_masks_are_judged_even_where_the_reward_does_not_ask_for_them(path, small):

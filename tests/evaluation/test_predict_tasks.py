@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 import tiny
-from test_evaluate import heldout
-from test_score import Segmenter
+from heldout import heldout
+from scored import Segmenter
 
 from configs import default
 from dtr1_jax import config
@@ -15,7 +15,7 @@ from dtr1_jax.data import prompts
 from dtr1_jax.data.twinworld import tasks
 from dtr1_jax.evaluation import measures, predict, table
 from dtr1_jax.rewards import score
-from dtr1_jax.rewards.text_scorers import Readers
+from dtr1_jax.rewards.text_scorers import TextScorers
 from dtr1_jax.twin import text, transcript
 from dtr1_jax.types import TASKS
 
@@ -24,7 +24,7 @@ EACH = 2
 
 def oracle(example):
     """(canvas, transcript) of a flawless policy."""
-    frames = tuple(map(int, example.media[0].index)) if example.media else ()
+    frames = tuple(map(int, example.visuals[0].index)) if example.visuals else ()
     canvas = text.Canvas(text.Frame.NORM1000, example.image.shape[1::-1], frames)
     parsed = transcript.parse(prompts.oracle(example, canvas), task=example.task, canvas=canvas)
     assert parsed.sound, parsed.faults
@@ -39,9 +39,14 @@ def scored():
     examples = [tasks.example(task, 3, "heldout", i, video=video, max_objects=5)
                 for task in TASKS for video in (False, True) for i in range(EACH)]  # fmt: skip
     said = [oracle(example) for example in examples]
-    with Readers(reward) as readers:
+    with TextScorers(reward) as text_scorers:
         rewards, outcomes = score.score(
-            [[parsed] for _, parsed in said], examples, [canvas for canvas, _ in said], Segmenter(), reward, readers
+            [[parsed] for _, parsed in said],
+            examples,
+            [canvas for canvas, _ in said],
+            Segmenter(),
+            reward,
+            text_scorers,
         )
     predictions = [
         predict.Prediction(

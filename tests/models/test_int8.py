@@ -12,8 +12,8 @@ import optax
 import pytest
 import small
 from checkpoints import write
+from exports import adapters, settings
 from safetensors.numpy import load_file
-from test_export import adapters, settings
 
 from configs import default
 from dtr1_jax import config, mesh
@@ -137,15 +137,15 @@ def test_what_is_sampled_has_the_probabilities_that_are_scored():
 
 
 def test_towers_and_their_mergers():
-    import test_towers
+    import towers
 
-    held = int8.rounded(test_towers.params(), jnp.float32)["vision"]
+    held = int8.rounded(towers.params(), jnp.float32)["vision"]
     flat = native.flatten(held)
     floats = {
         n: int8.dequantise(x, flat[int8.beside(n)]) if int8.beside(n) in flat and n.endswith("kernel") else x
         for n, x in flat.items() if not n.endswith(int8.SCALE)
     }  # fmt: skip
-    encode = jax.jit(functools.partial(test_towers.encode, images=test_towers.images()))
+    encode = jax.jit(functools.partial(towers.encode, images=test_towers.images()))
     np.testing.assert_allclose(encode(held), encode(native.unflatten(floats)), atol=1e-4)
     assert flat["deepstack/fc1/kernel"].dtype == flat["blocks/gate/kernel"].dtype == jnp.int8
 
@@ -197,7 +197,7 @@ def test_a_checkpoint_is_rounded_while_it_is_read_the_same_on_any_mesh(tmp_path,
     wanted = int8.rounded(write(tmp_path, "qwen3_vl"), jnp.float32)
     c = of_folder(tmp_path)
     device_mesh = mesh.make(config.Mesh(*sizes), jax.devices()[: int(np.prod(sizes))])
-    got = pretrained.read_weights(c, pretrained.load(c), device_mesh)
+    got = pretrained.read_weights(c, pretrained.load_policy(c), device_mesh)
     jax.tree.map(np.testing.assert_array_equal, got, jax.tree.map(np.asarray, wanted))
     places = mesh.shardings(device_mesh, got)
     assert all(jax.tree.leaves(jax.tree.map(lambda x, p: x.sharding.is_equivalent_to(p, x.ndim), got, places)))
@@ -207,7 +207,7 @@ def test_a_file_of_ours_is_rounded_and_all_else_has_the_compute_dtype():
     values = default.get_config()
     values.lora.rank, values.policy.weights_dtype, values.policy.dtype = 2, "int8", "bfloat16"
     c = config.from_configdict(values)
-    made = pretrained.load(c)
+    made = pretrained.load_policy(c)
     got = pretrained.read_weights(c, made)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), got) == jax.tree.map(
         lambda x: (x.shape, x.dtype), int8.template(pretrained.template(made), jnp.bfloat16)

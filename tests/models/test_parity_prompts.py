@@ -58,10 +58,10 @@ def test_logits_behind_real_prompts(family, monkeypatch):
         return policy.logits(params, spec, policy.prefill(params, None, spec, prompt).last_bd)
 
     for name, make in MEDIA.items():
-        media = make(geometry.factor)
-        first = media[0].frames[0] if isinstance(media[0], types.Video) else media[0]
+        visuals = make(geometry.factor)
+        first = visuals[0].frames[0] if isinstance(visuals[0], types.Video) else visuals[0]
         target = types.Target(np.zeros(first.shape[:2], bool), np.zeros((0, 4), np.float32))
-        example = types.Example(name, first, "what is it", "segmentation", target, media=media)
+        example = types.Example(name, first, "what is it", "segmentation", target, visuals=visuals)
         batch = pipeline.single(example, style)
         ids = batch.prompt.token_bp[batch.prompt.mask_bp]
         inputs = {
@@ -71,8 +71,8 @@ def test_logits_behind_real_prompts(family, monkeypatch):
         inputs["mm_token_type_ids"] = torch.tensor(
             ((ids == parity.IMAGE) + 2 * (ids == parity.VIDEO))[None].astype(int)
         )
-        pictures = [m for m in media if not isinstance(m, types.Video)]
-        clips = [m for m in media if isinstance(m, types.Video)]
+        pictures = [m for m in visuals if not isinstance(m, types.Video)]
+        clips = [m for m in visuals if isinstance(m, types.Video)]
         if pictures:
             inputs |= processors.image_processor(geometry)(pictures, return_tensors="pt")
         if clips:  # frames that need no resizing, which tests/data/test_patches.py finds equal to transformers'

@@ -114,13 +114,13 @@ def rewrite(folder, **change):
 def test_weights_are_read_strictly(folder, change, told):
     rewrite(folder, **change)
     with pytest.raises(WeightsError, match=told):
-        sentence_encoder.load(folder)
+        sentence_encoder.load_encoder(folder)
 
 
 def test_unused_tensors_and_a_prefix_are_known(folder):
     held = tensors() | {"embeddings.position_ids": np.arange(40)[None], "pooler.dense.bias": np.zeros(48, np.float32)}
     save_file({"bert." + name: x for name, x in held.items()}, folder / "model.safetensors")
-    _, params = sentence_encoder.load(folder)
+    _, params = sentence_encoder.load_encoder(folder)
     np.testing.assert_array_equal(params["embed"]["words"], tensors()["embeddings.word_embeddings.weight"])
     kernel = tensors()["encoder.layer.2.intermediate.dense.weight"]
     np.testing.assert_array_equal(params["layers"]["up/kernel"][2], kernel.T)

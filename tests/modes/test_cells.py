@@ -15,7 +15,7 @@ from dtr1_jax.twin import tracks, transcript
 from dtr1_jax.types import TASKS
 
 C = config.from_configdict(unified.get_config())
-STYLE = pretrained.load(C).style
+STYLE = pretrained.load_policy(C).style
 T = STYLE.tokenizer
 CELLS = list(itertools.product(TASKS, (False, True)))
 
@@ -68,30 +68,30 @@ def check_answer(example, parsed, canvas, by_id):
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_frames_are_places_on_the_time_axis(count):
     example = cell("vqa", True)[0]
-    clip = example.media[0]
+    clip = example.visuals[0]
     frames = np.repeat(clip.frames[:1], count, 0)  # an odd rate, as of a video of somebody else
     clip = dataclasses.replace(clip, frames=frames, index=np.arange(count) * 7, fps=29.97, total=7 * count)
     style = dataclasses.replace(STYLE, length=300)
-    fields, pictures, canvas = prompts.prompt(dataclasses.replace(example, media=(clip,)), style)
+    fields, pictures, canvas = prompts.prompt(dataclasses.replace(example, visuals=(clip,)), style)
     position = fields["position_bp3"][fields["slot_bp"] >= 0]
     start = position[0, 0]
     assert (position[:, 0] - start).tolist() == np.arange(count).repeat(36).tolist()
     assert (pictures["segment_bn"] == np.arange(1, count + 1).repeat(144)).all()
     assert canvas.frames == tuple(range(count))  # a brief prompt says no numbers
     explained = dataclasses.replace(style, words="full", length=600)
-    assert prompts.prompt(dataclasses.replace(example, media=(clip,)), explained)[2].frames == tuple(
+    assert prompts.prompt(dataclasses.replace(example, visuals=(clip,)), explained)[2].frames == tuple(
         range(0, 7 * count, 7)
     )
 
 
 def test_frames_of_another_shape_become_squares():
     example = cell("vqa", True)[0]
-    clip = dataclasses.replace(example.media[0], frames=np.zeros((4, 480, 854, 3), np.uint8))
-    wide = dataclasses.replace(example, image=clip.frames[0], media=(clip,))
+    clip = dataclasses.replace(example.visuals[0], frames=np.zeros((4, 480, 854, 3), np.uint8))
+    wide = dataclasses.replace(example, image=clip.frames[0], visuals=(clip,))
     _, pictures, canvas = prompts.prompt(wide, STYLE)
     assert canvas.size == (96, 96) and len(pictures["segment_bn"]) == 4 * 144
     strip = np.zeros((2, 900, 3), np.uint8)
-    assert prompts.prompt(dataclasses.replace(example, image=strip, media=(strip,)), STYLE)[2].size == (96, 96)
+    assert prompts.prompt(dataclasses.replace(example, image=strip, visuals=(strip,)), STYLE)[2].size == (96, 96)
 
 
 @pytest.mark.parametrize("video", [False, True])

@@ -251,7 +251,7 @@ def test_nothing_touches_a_device_before_the_hosts_have_joined():
 def test_real_photos(name, tmp_path):
     root = asset(name)
     weights = tmp_path / "policy.safetensors"
-    cli.weights.save(weights, cli.bundles.policy.init(cli.jax.random.key(0), cli.bundles.spec.TINY))
+    cli.native.save_native(weights, cli.pretrained.policy.init(cli.jax.random.key(0), cli.pretrained.spec.TINY))
     arguments = [
         SEG, f"--workdir={tmp_path}/run", "--config.data.source=coco", f"--config.data.root={root}",
         f"--config.policy.path={weights}", "--config.data.eval_split=val", "--config.train.steps=2",

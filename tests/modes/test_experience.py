@@ -49,7 +49,7 @@ def collect(monkeypatch, rounds, resample):
     """(what `collect` makes of these rounds, the batches and keys it asked for)."""
     asked = []
 
-    def gather(params, lora, bundle, c, device_mesh, batch, key, segmenter, readers):
+    def gather(params, lora, pretrained_policy, c, device_mesh, batch, key, segmenter, text_scorers):
         asked.append((batch, jax.random.key_data(key).tolist()))
         return rounds[batch]
 
@@ -61,7 +61,7 @@ def collect(monkeypatch, rounds, resample):
 
 def test_tokens_of_the_twin():
     """Up to the end of the twin, all of an unfinished one, none of a completion without."""
-    tokenizer = tokenizers.load(pretrained.ASSETS / "tiny")
+    tokenizer = tokenizers.load_tokenizer(pretrained.ASSETS / "tiny")
     twin, rest = '<twin>{"size":[9,9],"objects":[]}</twin>', "<think>a</think><answer></twin></answer>"
     written = [[twin + rest, twin[:20]], [rest, ""], [" " + twin, "x" + twin]]
     ids = [[tokenizer.encode(text) for text in row] for row in written]

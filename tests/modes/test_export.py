@@ -4,75 +4,18 @@ import json
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from checkpoints import write
+from exports import IDS, adapters, auto, pretend, run, settings
+from gguf_files import write as write_gguf
 from safetensors.numpy import load_file
-from test_gguf import write as write_gguf
 
 from configs import default
 from dtr1_jax import config
-from dtr1_jax.models import policy
 from dtr1_jax.models.weights import hf_checkpoint, native
-from dtr1_jax.modes import cli, export, train
+from dtr1_jax.modes import cli, export
 from dtr1_jax.policies import pretrained
-from dtr1_jax.types import Prompt
-
-IDS = [3, 200, 41, 7, 960, 12, 33, 600, 601, 5, 1200]
-
-
-def settings(path, **lora):
-    values = default.get_config("auto")
-    values.policy.path = str(path)
-    values.policy.dtype = values.policy.weights_dtype = "float32"
-    values.policy.constructor = "given"
-    values.lora.update({"rank": 4, "alpha": 8.0} | lora)
-    values.mesh.data = -1
-    return values
-
-
-def adapters(base, rank=4, seed=3, targets="decoder/.*"):
-    """Adapters that are not the identity."""
-    rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda w: policy.init_lora(jax.random.key(0), w, rank, targets), base)
-    return jax.tree.map(lambda x: (0.2 * rng.normal(size=x.shape)).astype(np.float32), shapes)
-
-
-def pretend(monkeypatch) -> dict:
-    """Makes the newest checkpoint hold adapters that are not the identity; returns what it held, once it was read."""
-    held = {}
-
-    def trained(c, made, device_mesh, workdir):
-        base = pretrained.read_weights(c, made)
-        held.update(spec=made.spec, base=base, lora=adapters(base, c.lora.rank, targets=c.lora.targets))
-        return base, held["lora"]
-
-    monkeypatch.setattr(train, "trained", trained)
-    return held
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """A function that gives the logits of what `pretend` has the newest checkpoint hold."""
-    held = pretend(monkeypatch)
-
-    def logits(adapted=True):
-        token = jnp.asarray([[[*IDS[1:], 0]]])
-        first = Prompt(
-            token_bp=jnp.asarray([IDS[:1]]), mask_bp=jnp.ones((1, 1), bool), position_bp3=jnp.zeros((1, 1, 3), int),
-            slot_bp=jnp.full((1, 1), -1), next_b=jnp.ones(1, int), images=None,
-        )  # fmt: skip
-        base, shape, lora = held["base"], held["spec"], held["lora"] if adapted else None
-        prefix = policy.prefill(base, lora, shape, first)
-        return np.asarray(policy.logits(base, shape, policy.hidden(base, lora, shape, prefix, token)))[0, 0]
-
-    return logits
-
-
-def run(tmp_path, values, adapter=False, name="out"):
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True, exist_ok=True)
-    return export.run(config.from_configdict(values), tmp_path / "run", str(tmp_path / name), adapter)
 
 
 def theirs(model):
@@ -80,12 +23,6 @@ def theirs(model):
 
     with torch.no_grad():
         return model.eval()(torch.tensor([IDS])).logits[0].float().numpy()
-
-
-def auto(family):
-    transformers = pytest.importorskip("transformers")
-    pytest.importorskip("torch")
-    return transformers.AutoModelForImageTextToText if family.endswith("vl") else transformers.AutoModelForCausalLM
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "qwen2_5_vl", "qwen3_vl"])
@@ -127,7 +64,7 @@ def test_what_is_written_is_read_back_with_the_adapters_in_it(tmp_path, trained)
     base = write(tmp_path / "base")
     merged = run(tmp_path, settings(tmp_path / "base"))
     c = config.from_configdict(settings(merged))
-    got = pretrained.read_weights(c, pretrained.load(c))
+    got = pretrained.read_weights(c, pretrained.load_policy(c))
     lora, scale = adapters(base), 2.0
     kernel = base["decoder"]["gate"]["kernel"] + scale * np.matmul(
         lora["decoder"]["gate"]["a"], lora["decoder"]["gate"]["b"]
@@ -180,14 +117,16 @@ def test_the_shipped_policy(tmp_path):
     out = export.run(config.from_configdict(values), None, str(tmp_path / "tiny"))
     model = kind.from_pretrained(out, dtype="float32")
     c = config.from_configdict(settings(out))
-    again = pretrained.read_weights(c, pretrained.load(c))
+    again = pretrained.read_weights(c, pretrained.load_policy(c))
     shipped = config.from_configdict(values)
-    jax.tree.map(np.testing.assert_array_equal, again, pretrained.read_weights(shipped, pretrained.load(shipped)))
-    ours, found = pretrained.load(shipped).style, pretrained.load(c).style
+    jax.tree.map(
+        np.testing.assert_array_equal, again, pretrained.read_weights(shipped, pretrained.load_policy(shipped))
+    )
+    ours, found = pretrained.load_policy(shipped).style, pretrained.load_policy(c).style
     assert (found.geometry.rule, found.geometry.max_pixels) == ("square", values.policy.max_pixels)
     assert found.frame == ours.frame and not found.geometry.video.stamped  # its boxes and videos stay its own
     values.policy.path = str(out)
-    assert pretrained.load(config.from_configdict(values)).style.geometry == ours.geometry
+    assert pretrained.load_policy(config.from_configdict(values)).style.geometry == ours.geometry
     assert sum(p.numel() for p in model.parameters()) == sum(x.size for x in native.flatten(again).values())
 
 
@@ -215,10 +154,10 @@ def test_no_adapter_of_a_base_that_peft_can_not_load(tmp_path, trained, kind):
 def test_a_gguf_file_becomes_a_folder(tmp_path):
     values = settings(write_gguf(tmp_path / "m.gguf", template="{{ messages[0].content }}<|im_end|>"))
     c = config.from_configdict(values)
-    source = pretrained.load(c)
+    source = pretrained.load_policy(c)
     out = export.run(c, None, str(tmp_path / "out"))
     c = config.from_configdict(settings(out))
-    made = pretrained.load(c)
+    made = pretrained.load_policy(c)
     assert made.spec == source.spec
     assert made.style.tokenizer.encode("the 12<|im_end|>") == source.style.tokenizer.encode("the 12<|im_end|>")
     jax.tree.map(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from checkpoints import TOKENS, write
-from test_export import auto, pretend, run, settings
+from exports import auto, pretend, run, settings
 
 from dtr1_jax.data import patch_layout
 from dtr1_jax.models import policy

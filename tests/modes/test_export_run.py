@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tiny
 from checkpoints import write
+from exports import settings as read_as
 from safetensors.numpy import load_file
-from test_export import settings as read_as
 
 from configs import default
 from dtr1_jax import config, mesh
@@ -49,7 +49,7 @@ def test_a_trained_run_is_exported_by_its_workdir_alone(small, tmp_path, capsys,
     values, workdir = settings(tmp_path / "base", rank), str(tmp_path / "run")
     assert cli.run("train", values, workdir) == 0, capsys.readouterr().err
     c = config.from_configdict(values)
-    made = pretrained.load(c)
+    made = pretrained.load_policy(c)
     base, lora = train.trained(c, made, mesh.make(c.mesh), tmp_path / "run")
     wanted = logits(made.spec, base, lora)
 
@@ -57,7 +57,7 @@ def test_a_trained_run_is_exported_by_its_workdir_alone(small, tmp_path, capsys,
     done = subprocess.run(command, cwd=tiny.ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == f"exported: {tmp_path}/out\n", done.stderr
     again = config.from_configdict(read_as(tmp_path / "out"))
-    read = pretrained.load(again)
+    read = pretrained.load_policy(again)
     got = pretrained.read_weights(again, read)
     np.testing.assert_allclose(logits(read.spec, got), wanted, atol=1e-4)
     first = pretrained.read_weights(c, made)

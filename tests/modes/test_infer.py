@@ -38,7 +38,7 @@ def pictures(folder):
 
 def left_half(c, size):
     """A sound transcript about a picture of that size whose answer is its left half."""
-    ready = infer.bundles.load(c)
+    ready = infer.pretrained.load_policy(c)
     example = infer.Example("", np.zeros((size[1], size[0], 3), np.uint8), "it", "segmentation", None)
     canvas = prompts.prompt(example, ready.style)[2]
     box = text.from_unit((0.0, 0.0, 0.5, 1.0), canvas)
@@ -64,7 +64,7 @@ def test_pictures_of_every_kind(path, small, tmp_path):
         twin = json.loads((folder / "twin.json").read_text())
         assert twin["frame"] == "pixel" and twin["objects"][0]["label"] == "thing"
         assert (folder / "transcript.txt").read_text() == said
-        shape = image_files.load(folder / "overlay.png").shape
+        shape = image_files.load_image(folder / "overlay.png").shape
         assert shape[1] / shape[0] == pytest.approx(width / height, rel=0.01)
 
 
@@ -80,7 +80,7 @@ def test_several_pictures(path, small, tmp_path):
     assert folder.name == "photo"
     assert np.asarray(Image.open(folder / "mask.png")).shape == (40, 60)
     assert seen[0].prompt.images.segment_bn.max() == 2
-    assert [m.shape for m in seen[0].examples[0].media] == [(40, 60, 3), (60, 40, 3)]
+    assert [m.shape for m in seen[0].examples[0].visuals] == [(40, 60, 3), (60, 40, 3)]
 
 
 def test_an_earlier_answer_is_never_written_over(path, small, tmp_path):

@@ -42,14 +42,14 @@ def filmed(tmp_path, task, i=0):
     example = tasks.example(task, 3, "train", i, video=True, frames=T, max_objects=4)
     path = tmp_path / "film"
     path.mkdir()
-    for k, frame in enumerate(example.media[0].frames):
+    for k, frame in enumerate(example.visuals[0].frames):
         Image.fromarray(frame).save(path / f"{k:04d}.png")
     return example, path
 
 
 def ask(patch, c, folder, example, said=None, **named):
     """The folder of the answer of a policy that says `said`, or what is right."""
-    canvas = prompts.prompt(example, infer.bundles.load(c).style)[2]
+    canvas = prompts.prompt(example, infer.pretrained.load_policy(c).style)[2]
     tiny.speak(patch, c, [prompts.oracle(example, canvas) if said is None else said(canvas)])
     return infer.run(c, folder, named.pop("image", None), "What Moves?", task=example.task, **named)
 
@@ -161,8 +161,8 @@ def test_short_videos(folder, monkeypatch, tmp_path, count):
     example, path = filmed(tmp_path, "segmentation")
     for k in range(count, T):
         (path / f"{k:04d}.png").unlink()
-    film = Video(example.media[0].frames[:count], np.arange(count), 24.0, count)
-    short = Example("", example.image, "it", "segmentation", example.target, media=(film,))
+    film = Video(example.visuals[0].frames[:count], np.arange(count), 24.0, count)
+    short = Example("", example.image, "it", "segmentation", example.target, visuals=(film,))
 
     def said(canvas):
         twin = Twin(canvas.size, (Object(1, "it", (0, 0, *canvas.limit)),), frames=canvas.frames)
@@ -194,7 +194,7 @@ def test_a_picture_beside_a_video(folder, monkeypatch, tmp_path):
     c = settings(folder, policy__prompt_tokens=512)
     made = ask(monkeypatch, c, tmp_path / "run", example, video=str(path), image=[str(tmp_path / "photo.png")] * 2)
     assert names(made) >= MASKS
-    assert [type(x) for x in seen[0].media] == [Video, np.ndarray, np.ndarray]
+    assert [type(x) for x in seen[0].visuals] == [Video, np.ndarray, np.ndarray]
 
 
 def test_words_about_a_picture(path, small, tmp_path):
@@ -211,7 +211,7 @@ def test_words_about_a_picture(path, small, tmp_path):
 def test_a_frame_that_the_segmenter_loses_costs_that_frame(tmp_path):
     frames = np.zeros((3, 8, 8, 3), np.uint8)
     example = Example("", frames[0], "it", "segmentation", Target(frames[0, ..., 0] > 0, np.zeros((0, 4))),
-                      media=(Video(frames, np.array([0, 4, 9]), 10.0, 10),))  # fmt: skip
+                      visuals=(Video(frames, np.array([0, 4, 9]), 10.0, 10),))  # fmt: skip
     canvas = text.Canvas(text.Frame.NORM1000, (8, 8), (0, 4, 9))
     twin = Twin(
         (8, 8), (Object(1, "it", None, track=((4, (0, 0, 500, 500)), (9, (0, 0, 900, 500)))),), frames=(0, 4, 9)
@@ -267,7 +267,7 @@ def test_a_strip_that_no_mp4_can_hold_still_has_its_gif(tmp_path, caplog):
     frames = np.zeros((2, 1, 600, 3), np.uint8)
     target = Target(np.zeros((1, 600), bool), np.zeros((0, 4)))
     example = Example(
-        "", frames[0], "it", "segmentation", target, media=(Video(frames, np.arange(2), float("inf"), 2),)
+        "", frames[0], "it", "segmentation", target, visuals=(Video(frames, np.arange(2), float("inf"), 2),)
     )
     canvas = text.Canvas(text.Frame.NORM1000, (600, 1), (0, 1))
     nothing = transcript.compose(Twin((600, 1), (), frames=(0, 1)), "", Answer(objects=()))
@@ -289,7 +289,7 @@ def film(folder, frames):
 def test_the_shipped_policy_sees_a_video_also_with_the_settings_of_one_task(tmp_path, task):
     pytest.importorskip("av")
     example = tasks.example(task, 3, "train", 0, video=True, frames=4, max_objects=3)
-    shown = film(tmp_path / "film", example.media[0].frames)
+    shown = film(tmp_path / "film", example.visuals[0].frames)
     c = config.from_configdict(seg.get_config())
     made = infer.run(c, tmp_path / "run", None, example.query, video=shown, task=task)
     assert names(made) >= ALWAYS - {"twin.png"}
@@ -304,7 +304,7 @@ def test_the_shipped_policy_counts_the_frames_that_it_sees(tmp_path, numbers, ma
     """A brief prompt says no numbers of frames, and the policy has seen four at a time alone."""
     example = tasks.example("segmentation", 3, "train", 0, video=True, frames=4, max_objects=3)
     # of another shape too, which is a square to the policy
-    frames = [np.asarray(Image.fromarray(example.media[0].frames[i]).resize((128, 96))) for i in numbers]
+    frames = [np.asarray(Image.fromarray(example.visuals[0].frames[i]).resize((128, 96))) for i in numbers]
     c = config.from_configdict(seg.get_config())
     made = infer.run(
         c, tmp_path / "run", None, example.query, video=film(tmp_path / "film", frames), task="segmentation"

@@ -69,7 +69,7 @@ def test_the_share_of_a_device_is_what_it_holds():
 
 
 def test_caches_by_hand():
-    todo = plan.Load(
+    todo = plan.DeviceShare(
         queries=3, group=4, part_queries=1, part_group=2, prompt=7, new=5, patches=0, branches=0, item=2
     )  # fmt: skip
     found = plan.rollout_parts(small.TEXT, todo, split_bytes=1000)
@@ -164,7 +164,7 @@ def test_patches_of_what_is_shown():
 
     def patches(**changes):
         c = settings("qwen2_5_vl_3b", **changes)
-        return plan.load(c, published.get("qwen2_5_vl_3b"), plan.abstract_mesh(c.mesh)).patches
+        return plan.device_share(c, published.get("qwen2_5_vl_3b"), plan.abstract_mesh(c.mesh)).patches
 
     assert patches() == patches(policy_constructor="given") == 2 * 28**2 * 512 // 28**2 * 2
     assert patches(data_source="jsonl", data_root="x") == patches(policy_max_pixels=0) == 1024 * 4
@@ -295,7 +295,7 @@ def test_what_a_trained_tower_keeps_without_remat(name, queries, patches):
 
     analysis = jax.jit(jax.grad(loss)).lower(weights, images).compile().memory_analysis()
     c = settings(name, policy_dtype="float32", policy_remat="off")
-    todo = dataclasses.replace(plan.load(c, spec, plan.abstract_mesh(c.mesh)), patches=patches)
+    todo = dataclasses.replace(plan.device_share(c, spec, plan.abstract_mesh(c.mesh)), patches=patches)
     assert sum(plan._tower(spec, todo, queries, trained=True)) == pytest.approx(analysis.temp_size_in_bytes, rel=0.1)
 
 

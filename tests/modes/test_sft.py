@@ -95,8 +95,8 @@ def test_stopped_and_gone_on_is_the_same_as_in_one_go(tmp_path, stop_after):
     ]  # the tower alone for half of the steps
     assert all(np.isfinite(list(line.values())).all() for line in lines)
 
-    made = pretrained.load(c)
-    got = native.load(whole, pretrained.template(made))
+    made = pretrained.load_policy(c)
+    got = native.load_native(whole, pretrained.template(made))
     assert jax.tree.map(np.shape, got) == jax.tree.map(lambda x: x.shape, pretrained.template(made))
 
     before = parts.read_bytes()
@@ -106,8 +106,8 @@ def test_stopped_and_gone_on_is_the_same_as_in_one_go(tmp_path, stop_after):
 
 def test_no_steps_give_the_random_weights(tmp_path):
     path = sft.run(settings(sft__steps=0), tmp_path)
-    made = pretrained.load(settings())
-    got = native.load(path, pretrained.template(made))
+    made = pretrained.load_policy(settings())
+    got = native.load_native(path, pretrained.template(made))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(got))
 
 
@@ -155,17 +155,17 @@ def test_scenes_grow():
 def test_practice_starts_with_the_text_and_follows_the_curriculum():
     c = settings(data__max_objects=5, sft__steps=8, sft__tower=0.5, sft__practice=2)
     assert sft.tower_steps(c) == 4
-    data, count = sft.Data(c, pretrained.load(c)), sft.objects(c)
+    data, count = sft.Data(c, pretrained.load_policy(c)), sft.objects(c)
     assert data.next(text=False)[1] is None
     for step in range(4, 7):
-        twins, tokenizer = data.next(text=True)[1].prompt, pretrained.load(c).style.tokenizer
+        twins, tokenizer = data.next(text=True)[1].prompt, pretrained.load_policy(c).style.tokenizer
         for token, mask in zip(twins.token_bp, twins.mask_bp):
             assert tokenizer.hf.decode(token[mask]).count('"id":') == count(step, step)
 
 
 def test_the_position_of_the_data_restores_both_streams():
     c = settings(sft__practice=2)
-    made = pretrained.load(c)
+    made = pretrained.load_policy(c)
     data, other = sft.Data(c, made), sft.Data(c, made)
     data.next(text=False), data.next(text=True)
     position = json.loads(json.dumps(data.get_state()))
@@ -195,7 +195,7 @@ def unified(**changes):
 
 def test_steps_are_about_pictures_or_videos_and_both_have_their_practice():
     c = unified()
-    made = pretrained.load(c)
+    made = pretrained.load_policy(c)
     data, decode, kinds = sft.Data(c, made), made.style.tokenizer.hf.decode, []
     for step in range(8):
         shown, practice = data.next(text=step >= sft.tower_steps(c))
@@ -218,7 +218,7 @@ def test_steps_are_about_pictures_or_videos_and_both_have_their_practice():
 
 def test_summaries_have_steps_of_their_own():
     c = unified()
-    made = pretrained.load(c)
+    made = pretrained.load_policy(c)
     data, decode, kinds = sft.Data(c, made), made.style.tokenizer.hf.decode, []
     for _ in range(8):
         shown, _ = data.next(text=True)

@@ -55,17 +55,17 @@ def test_a_run_leaves_what_it_should(whole, small):
     assert (workdir / "report.html").exists() and (workdir / "tb").is_dir()
     assert sorted(p.name for p in (workdir / "samples").iterdir()) == ["step_000002.md", "step_000004.md"]
     assert {p.name for p in (workdir / "gallery").iterdir()} == {"before", "after"}
-    before, after = (native.flatten(t) for t in (bundle_weights(c), trained_weights(workdir, c)))
+    before, after = (native.flatten(t) for t in (initial_weights(c), trained_weights(workdir, c)))
     moved = [name for name in before if not np.array_equal(before[name], after[name])]
     assert len(moved) > len(before) / 2  # it learns
 
 
-def bundle_weights(c):
-    return pretrained.read_weights(c, pretrained.load(c))
+def initial_weights(c):
+    return pretrained.read_weights(c, pretrained.load_policy(c))
 
 
 def trained_weights(workdir, c):
-    return train.trained(c, pretrained.load(c), mesh.make(c.mesh), workdir)[0]
+    return train.trained(c, pretrained.load_policy(c), mesh.make(c.mesh), workdir)[0]
 
 
 def test_two_steps_a_kill_and_two_more_equal_four(path, whole, small, tmp_path):
@@ -187,9 +187,9 @@ def test_adapters_epochs_minibatches_kl_and_resampling(path, small, tmp_path):
     assert [row["step"] for row in rows] == [2]
     assert rows[0]["train/kl"] > 0 and rows[0]["train/ratio_max"] > 1
     assert rows[0]["train/lr"] == pytest.approx(0.01 * (1 - 7 / 8))  # the eighth of eight updates
-    base, lora = train.trained(c, pretrained.load(c), mesh.make(c.mesh), tmp_path)
+    base, lora = train.trained(c, pretrained.load_policy(c), mesh.make(c.mesh), tmp_path)
     assert any(np.asarray(x).any() for name, x in native.flatten(lora).items() if name.endswith("/b"))
-    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(base), jax.tree.leaves(bundle_weights(c))))
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(base), jax.tree.leaves(initial_weights(c))))
 
 
 def test_the_reference_stays_where_it_was(path, small, tmp_path):

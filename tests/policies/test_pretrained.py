@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 from checkpoints import write
-from test_gguf import write as write_gguf
+from gguf_files import write as write_gguf
 
 from configs import default
 from dtr1_jax import config, mesh
@@ -40,7 +40,7 @@ def small(**changes):
 
 
 def test_the_tiny_policy():
-    made = pretrained.load(settings())
+    made = pretrained.load_policy(settings())
     assert made.spec == spec.TINY
     assert made.style.frame is Frame.PIXEL
     assert (made.style.words, made.style.length) == ("brief", 96)
@@ -54,7 +54,7 @@ def test_the_tiny_policy():
 
 
 def test_whether_layers_are_computed_again():
-    assert [pretrained.load(settings(remat=x)).spec.remat for x in ("auto", "on", "off")] == [False, True, False]
+    assert [pretrained.load_policy(settings(remat=x)).spec.remat for x in ("auto", "on", "off")] == [False, True, False]
     large = published.get("qwen3_4b")
     found = [pretrained.adjusted(of_files("x", "qwen3_4b", remat=x), large).remat for x in ("auto", "on", "off")]
     assert found == [True, True, False]
@@ -67,7 +67,7 @@ def test_settings_are_used():
     values.lora.rank, values.lora.alpha = 4, 32.0
     values.policy.max_pixels, values.policy.prompt_tokens = 32 * 32, 500
     values.policy.prompt, values.policy.dtype = "full", "bfloat16"
-    made = pretrained.load(config.from_configdict(values))
+    made = pretrained.load_policy(config.from_configdict(values))
     assert (made.spec.lora_scale, made.spec.lora_dropout) == (8, 0)
     assert made.style.geometry.patches == 16
     assert (made.style.words, made.style.length, made.dtype.name) == ("full", 500, "bfloat16")
@@ -76,7 +76,7 @@ def test_settings_are_used():
 def test_adapters_are_scaled_by_the_root_of_their_rank_and_dropped():
     values = default.get_config()
     values.lora.rank, values.lora.alpha, values.lora.rslora, values.lora.dropout = 4, 32.0, True, 0.25
-    made = pretrained.load(config.from_configdict(values))
+    made = pretrained.load_policy(config.from_configdict(values))
     assert (made.spec.lora_scale, made.spec.lora_dropout) == (16, 0.25)
 
 
@@ -84,20 +84,20 @@ def test_an_unknown_policy():
     with pytest.raises(
         config.ConfigError, match=r"config\.policy\.name: no policy 'tinny' \(did you mean \"tiny\"\?\)"
     ):
-        pretrained.load(settings(name="tinny"))
+        pretrained.load_policy(settings(name="tinny"))
 
 
 def test_pictures_smaller_than_one_token():
     with pytest.raises(
         config.ConfigError, match=r"config\.policy\.max_pixels: max_pixels = 200 is less than one token"
     ):
-        pretrained.load(settings(max_pixels=200))
+        pretrained.load_policy(settings(max_pixels=200))
 
 
 def test_a_tokenizer_with_more_ids_than_the_policy(monkeypatch):
     monkeypatch.setitem(spec.SPECS, "tiny", small(vocab=64))
     with pytest.raises(tokenizer.TokenizerError, match="tiny: expected at most 64 ids, got 1649"):
-        pretrained.load(settings())
+        pretrained.load_policy(settings())
 
 
 def test_where_the_weights_are(tmp_path, monkeypatch):
@@ -114,9 +114,9 @@ def test_where_the_weights_are(tmp_path, monkeypatch):
 def test_weights_come_back_and_must_fit(tmp_path, monkeypatch):
     monkeypatch.setitem(spec.SPECS, "tiny", small())
     c = settings(path=str(tmp_path))
-    made = pretrained.load(c)
+    made = pretrained.load_policy(c)
     params = policy.init(jax.random.key(1), made.spec)
-    native.save(tmp_path / "policy.safetensors", params)
+    native.save_native(tmp_path / "policy.safetensors", params)
     got = pretrained.read_weights(c, made)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1 / 128, atol=1e-6), got, params)
     assert jax.tree.map(np.shape, got) == jax.tree.map(lambda x: x.shape, pretrained.template(made))
@@ -130,7 +130,7 @@ def test_weights_come_back_and_must_fit(tmp_path, monkeypatch):
 def test_a_folder_of_hugging_face(tmp_path, family):
     params = write(tmp_path, family, shard=20_000)
     c = of_files(tmp_path, weights_dtype="float32", prompt_tokens=77)
-    made = pretrained.load(c)
+    made = pretrained.load_policy(c)
     assert made.spec.lora_scale == 2  # alpha 32 over rank 16
     assert made.stored.config["model_type"] == family
     assert (made.style.length, made.dtype.name, made.style.words) == (77, "bfloat16", "full")
@@ -149,14 +149,14 @@ def test_a_folder_of_hugging_face(tmp_path, family):
 def test_videos_of_auto_are_as_large_as_those_of_a_named_policy(tmp_path, family, name):
     write(tmp_path, family)
     wanted = default.get_config(name).policy.video_pixels
-    assert pretrained.load(of_files(tmp_path)).style.geometry.video.max_pixels == wanted
-    assert pretrained.load(of_files(tmp_path, video_pixels=9000)).style.geometry.video.max_pixels == 9000
+    assert pretrained.load_policy(of_files(tmp_path)).style.geometry.video.max_pixels == wanted
+    assert pretrained.load_policy(of_files(tmp_path, video_pixels=9000)).style.geometry.video.max_pixels == 9000
 
 
 def test_weights_on_a_mesh_in_the_dtype_asked_for(tmp_path):
     params = write(tmp_path)
     c = of_files(tmp_path)
-    made = pretrained.load(c)
+    made = pretrained.load_policy(c)
     device_mesh = mesh.make(dataclasses.replace(c.mesh, data=1, fsdp=2, tensor=-1))
     got = pretrained.read_weights(c, made, device_mesh)
     places = mesh.shardings(device_mesh, got)
@@ -164,7 +164,7 @@ def test_weights_on_a_mesh_in_the_dtype_asked_for(tmp_path):
     assert {str(x.dtype) for x in jax.tree.leaves(got)} == {"bfloat16"}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(np.float32(a), b, rtol=1 / 128), got, params)
     ours = settings()
-    shipped = pretrained.read_weights(ours, pretrained.load(ours), device_mesh)
+    shipped = pretrained.read_weights(ours, pretrained.load_policy(ours), device_mesh)
     assert {str(x.dtype) for x in jax.tree.leaves(shipped)} == {"float32"}
     assert len(jax.tree.leaves(shipped)[0].sharding.device_set) == jax.device_count()
 
@@ -173,24 +173,24 @@ def test_weights_on_a_mesh_in_the_dtype_asked_for(tmp_path):
 def test_a_gguf_file(tmp_path, family):
     path = write_gguf(tmp_path / "m.gguf", family, template="{{ messages[0].content }}<|im_end|>")
     c = of_files(path, weights_dtype="float32")
-    made = pretrained.load(c)
+    made = pretrained.load_policy(c)
     assert (made.spec.layers, made.style.geometry) == (2, None)
     assert (made.spec.qk_norm, made.spec.qkv_bias) == (family == "qwen3", family == "qwen2")
     assert made.style.tokenizer.decode(made.style.tokenizer.encode("the 12")) == "the 12"
     q = pretrained.read_weights(c, made)["decoder"]["q"]
     assert q["kernel"].shape == (2, 64, 64) and ("bias" in q) == (family == "qwen2")
     with pytest.raises(tokenizer.TokenizerError, match=r"n\.gguf: no chat template"):
-        pretrained.load(of_files(write_gguf(tmp_path / "n.gguf", family, template=None)))
+        pretrained.load_policy(of_files(write_gguf(tmp_path / "n.gguf", family, template=None)))
 
 
 def test_named_sizes_must_be_those_of_the_files(tmp_path, monkeypatch):
     write(tmp_path)
     with pytest.raises(config.ConfigError, match=r"'qwen3_0_6b' is not what config\.policy\.path") as error:
-        pretrained.load(of_files(tmp_path, "qwen3_0_6b"))
+        pretrained.load_policy(of_files(tmp_path, "qwen3_0_6b"))
     assert "layers: 28 and 2" in str(error.value) and "or auto to take the file's" in str(error.value)
     sizes = json.loads((tmp_path / "config.json").read_text())
     monkeypatch.setitem(published.CONFIGS, "qwen3_0_6b", sizes | {"rope_theta": 5.0})
-    assert pretrained.load(of_files(tmp_path, "qwen3_0_6b")).spec.theta == 1e4  # that of the files
+    assert pretrained.load_policy(of_files(tmp_path, "qwen3_0_6b")).spec.theta == 1e4  # that of the files
 
 
 def edit(path, **changes):
@@ -203,10 +203,10 @@ def test_config_and_weights_that_disagree(tmp_path):
     edit(tmp_path / "config.json", num_hidden_layers=3)
     c = of_files(tmp_path)
     with pytest.raises(native.WeightsError, match=r"missing model\.layers\.2\.input_layernorm\.weight"):
-        pretrained.read_weights(c, pretrained.load(c))
+        pretrained.read_weights(c, pretrained.load_policy(c))
     edit(tmp_path / "config.json", num_hidden_layers=1)
     with pytest.raises(native.WeightsError, match=r"left over model\.layers\.1\.input_layernorm\.weight"):
-        pretrained.read_weights(c, pretrained.load(c))
+        pretrained.read_weights(c, pretrained.load_policy(c))
 
 
 @pytest.mark.parametrize(
@@ -221,31 +221,31 @@ def test_bad_configs_name_file_and_field(tmp_path, changes, fault):
     write(tmp_path)
     edit(tmp_path / "config.json", **changes)
     with pytest.raises(native.WeightsError, match=fault):
-        pretrained.load(of_files(tmp_path))
+        pretrained.load_policy(of_files(tmp_path))
 
 
 def test_a_null_for_the_quantisation(tmp_path):
     write(tmp_path, quantization_config=None)
     assert "quantization_config" in json.loads((tmp_path / "config.json").read_text())
-    assert pretrained.load(of_files(tmp_path)).spec.layers == 2
+    assert pretrained.load_policy(of_files(tmp_path)).spec.layers == 2
 
 
 def test_tokenizers_that_do_not_fit(tmp_path):
     write(tmp_path, "qwen3_vl")
     edit(tmp_path / "config.json", image_token_id=9)
     with pytest.raises(tokenizer.TokenizerError, match=r"<\|image_pad\|> has the id 965, but config.json says .* = 9"):
-        pretrained.load(of_files(tmp_path))
+        pretrained.load_policy(of_files(tmp_path))
     file = tmp_path / "tokenizer.json"
     text = file.read_text().replace("<|image_pad|>", "<|other|>")
     file.write_text(text)
     with pytest.raises(tokenizer.TokenizerError, match=re.escape("no <|image_pad|> among its 1649 tokens")):
-        pretrained.load(of_files(tmp_path))
+        pretrained.load_policy(of_files(tmp_path))
     (tmp_path / "chat_template.jinja").unlink()
     with pytest.raises(tokenizer.TokenizerError, match="no chat template"):
-        pretrained.load(of_files(tmp_path))
+        pretrained.load_policy(of_files(tmp_path))
     file.unlink()
     with pytest.raises(tokenizer.TokenizerError, match=r"no tokenizer\.json"):
-        pretrained.load(of_files(tmp_path))
+        pretrained.load_policy(of_files(tmp_path))
 
 
 def test_code_in_a_checkpoint_is_never_run(tmp_path):
@@ -253,13 +253,13 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path):
     edit(tmp_path / "config.json", auto_map={"AutoConfig": "evil.Config", "AutoTokenizer": "evil.Tokenizer"})
     edit(tmp_path / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Tokenizer", None]})
     (tmp_path / "evil.py").write_text("raise SystemExit('code of a checkpoint was run')")
-    pretrained.load(of_files(tmp_path))
+    pretrained.load_policy(of_files(tmp_path))
 
 
 def test_a_policy_that_sees_nothing_can_not_write_twins(tmp_path):
     write(tmp_path)
     with pytest.raises(config.ConfigError, match=r"config\.policy\.constructor = 'policy': auto .* sees no pictures"):
-        pretrained.load(of_files(tmp_path, constructor="policy"))
+        pretrained.load_policy(of_files(tmp_path, constructor="policy"))
     assert default.get_config("qwen3_4b").policy.constructor == "given"
     assert default.get_config("qwen3_vl_4b").policy.constructor == "policy"
 
@@ -267,12 +267,12 @@ def test_a_policy_that_sees_nothing_can_not_write_twins(tmp_path):
 def test_more_layers_than_any_model_has(tmp_path):
     path = write_gguf(tmp_path / "m.gguf", block_count=10**9)
     with pytest.raises(native.WeightsError, match=r"m\.gguf: num_hidden_layers: expected at most 10,000 layers"):
-        pretrained.load(of_files(path))
+        pretrained.load_policy(of_files(path))
 
 
 def test_nothing_given():
     with pytest.raises(config.ConfigError, match=r"no weights are shipped for qwen3_4b; expected a folder with config"):
-        pretrained.load(of_files("", "qwen3_4b"))
+        pretrained.load_policy(of_files("", "qwen3_4b"))
 
 
 def test_hub_ids_are_downloaded_without_code_or_pickles(tmp_path, monkeypatch):
@@ -285,7 +285,7 @@ def test_hub_ids_are_downloaded_without_code_or_pickles(tmp_path, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     monkeypatch.chdir(tmp_path)
-    assert pretrained.load(of_files("Qwen/Tiny@v1")).spec.layers == 2
+    assert pretrained.load_policy(of_files("Qwen/Tiny@v1")).spec.layers == 2
     assert (asked["name"], asked["revision"]) == ("Qwen/Tiny", "v1")
     assert not any(pattern.endswith((".py", ".bin", "*")) for pattern in asked["allow_patterns"])
 
@@ -295,17 +295,17 @@ def test_a_hub_id_is_one_also_beside_a_folder_of_its_first_half(tmp_path, monkey
     (tmp_path / "Qwen").mkdir()
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(tmp_path / "snapshot"))
     monkeypatch.chdir(tmp_path)
-    assert pretrained.load(of_files("Qwen/Tiny")).spec.layers == 2
+    assert pretrained.load_policy(of_files("Qwen/Tiny")).spec.layers == 2
 
 
 def test_paths_that_are_not_there(tmp_path):
     with pytest.raises(config.ConfigError, match=r"models/Qwen2.5-VL-3X': no such file or folder; expected a folder"):
-        pretrained.load(of_files(tmp_path / "models" / "Qwen2.5-VL-3X", "qwen2_5_vl_3b"))
+        pretrained.load_policy(of_files(tmp_path / "models" / "Qwen2.5-VL-3X", "qwen2_5_vl_3b"))
     (tmp_path / "shards").mkdir()
     with pytest.raises(native.WeightsError, match=r"shards/config.json: no such file"):
-        pretrained.load(of_files(tmp_path / "shards", "qwen2_5_vl_3b"))
+        pretrained.load_policy(of_files(tmp_path / "shards", "qwen2_5_vl_3b"))
     with pytest.raises(tokenizer.TokenizerError, match=r"shards"):
-        pretrained.load(of_files(tmp_path / "shards" / "policy.safetensors", "qwen3_4b"))
+        pretrained.load_policy(of_files(tmp_path / "shards" / "policy.safetensors", "qwen3_4b"))
 
 
 def test_no_network_says_how_to_fetch(tmp_path, monkeypatch):
@@ -315,7 +315,7 @@ def test_no_network_says_how_to_fetch(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(config.ConfigError, match=r"no route to host\)\. On a machine with network: `hf download") as e:
-        pretrained.load(of_files("Qwen/Qwen3-4B"))
+        pretrained.load_policy(of_files("Qwen/Qwen3-4B"))
     assert "set config.policy.path=DIR" in str(e.value)
     with pytest.raises(config.ConfigError, match=r"`hf download Qwen/Qwen3-4B --revision v2 --local-dir DIR`"):
-        pretrained.load(of_files("Qwen/Qwen3-4B@v2"))
+        pretrained.load_policy(of_files("Qwen/Qwen3-4B@v2"))

@@ -4,48 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_score import CANVAS, WANT_LEFT, Segmenter, example, say, settings
+from scored import CANVAS, WANT_LEFT, Segmenter, example, say, settings
+from scored_tasks import FILM, PATH, TWIN, answered, asked, filled, film, tell
 
 from dtr1_jax.rewards import resolve, score
 from dtr1_jax.twin.schema import Answer, Object, Twin
 from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
-from dtr1_jax.types import Example, Instance, Target, Video
+from dtr1_jax.types import Instance, Target
 
-FILM = Canvas(Frame.PIXEL, (8, 4), (0, 2, 4))
 NONE = (0, 0, 0, 0)
-# moves from left to right; frame 2 lies between its keyframes
-MOVING = Object(1, "mug", None, track=((0, (0, 0, 4, 4)), (4, (4, 0, 8, 4))), velocity=(2, 0))
-LEAVING = Object(2, "key", None, track=((0, (0, 0, 4, 4)), (2, (0, 0, 4, 4))), velocity=(0, 0))
-TWIN = Twin((8, 4), (MOVING, LEAVING), frames=(0, 2, 4))
-PATH = np.array([[[0, 0, 0.5, 1], [0.25, 0, 0.75, 1], [0.5, 0, 1, 1]]], np.float32)
-
-
-def tell(answer, task="segmentation", canvas=FILM, twin=TWIN):
-    return parse(compose(twin, "because", answer), task=task, canvas=canvas)
-
-
-def filled(track, h=4, w=8):
-    out = np.zeros((len(track), h, w), bool)
-    for mask, (x1, y1, x2, y2) in zip(out, track):
-        mask[round(y1 * h) : round(y2 * h), round(x1 * w) : round(x2 * w)] = True
-    return out
-
-
-def film(tracks=PATH, task="segmentation", scene=(), **more):
-    """A query about a video of 3 frames that wants these tracks, filled."""
-    found = np.any([filled(track) for track in tracks], 0) if len(tracks) else np.zeros((3, 4, 8), bool)
-    target = Target(found[0], tracks[:, 0][tracks[:, 0, 2] > 0], masks=found, tracks=tracks, **more)
-    video = Video(np.arange(3 * 4 * 8 * 3, dtype=np.uint8).reshape(3, 4, 8, 3), np.array(FILM.frames), 2.0, 5)
-    return Example("film", video.frames[0], "which?", task, target, scene, media=(video,))
-
-
-def asked(*references, task="vqa"):
-    return dataclasses.replace(example(task=task), target=dataclasses.replace(example().target, references=references))
-
-
-def answered(text, task="vqa", canvas=CANVAS):
-    return parse(compose(Twin((8, 4), ()), "because", Answer(text=text)), task=task, canvas=canvas)
 
 
 class Readers:
@@ -84,7 +52,7 @@ def test_the_segmenter_is_asked_once_and_for_each_frame_once():
     _, outcomes = score.score(groups, queries, [FILM, CANVAS], segment, settings())
     assert len(boxes) == 1 and sorted(map(len, boxes[0])) == [1, 1, 1, 1, 2]
     # in frame 0 both objects are the same box, in frame 4 one is gone, so that only frame 2 differs
-    assert len(set(frames)) == 4 and {picture.tobytes() for picture in queries[0].media[0].frames} < set(frames)
+    assert len(set(frames)) == 4 and {picture.tobytes() for picture in queries[0].visuals[0].frames} < set(frames)
     np.testing.assert_array_equal(outcomes[0][0].masks, filled(PATH[0]))
     np.testing.assert_array_equal(outcomes[0][0].mask, filled(PATH[0])[0])
     assert not outcomes[0][3].masks.any() and outcomes[1][0].masks is None
@@ -139,8 +107,8 @@ def test_a_batch_of_all_tasks():
         [tell(Answer(objects=(i,))) for i in (1, 2)],
     ]  # fmt: skip
     canvases = [CANVAS, FILM, CANVAS, CANVAS, FILM]
-    readers = Readers()
-    rewards, _ = score.score(groups, queries, canvases, Segmenter(), reward, readers)
+    text_scorers = Readers()
+    rewards, _ = score.score(groups, queries, canvases, Segmenter(), reward, text_scorers)
     third = (1 + 1 / 3) / 3
     by_hand = {
         "structure": [[1, 1], [0, 0], [1, 1], [0, 0], [1, 1]], "mask_iou": [[1, 0], [0, 0], [0, 0], [0, 0], [1, third]],
@@ -162,7 +130,7 @@ def test_a_batch_of_all_tasks():
         "rouge_l": [3],
         "bleu": [3],
     }
-    assert [row[1] for row in readers.rows] == ["a mug", None]
+    assert [row[1] for row in text_scorers.rows] == ["a mug", None]
 
 
 def test_alone_or_in_a_batch_a_query_earns_the_same():
@@ -237,10 +205,10 @@ def test_a_video_of_one_frame_and_targets_of_another_size():
     twin = Twin((8, 4), (Object(1, "mug", (0, 0, 4, 4)),), frames=(0,))
     track = PATH[:, :1]
     one = film(np.repeat(track, 3, 1))
-    video = dataclasses.replace(one.media[0], frames=one.media[0].frames[:1], index=np.array([0]), total=1)
+    video = dataclasses.replace(one.visuals[0], frames=one.visuals[0].frames[:1], index=np.array([0]), total=1)
     large = filled(track[0], 40, 80)
     queries = [
-        dataclasses.replace(one, media=(video,), target=Target(t[0], track[:, 0], masks=t, tracks=track))
+        dataclasses.replace(one, visuals=(video,), target=Target(t[0], track[:, 0], masks=t, tracks=track))
         for t in (filled(track[0]), large)
     ]
     still = example(WANT_LEFT)
@@ -253,7 +221,7 @@ def test_a_video_of_one_frame_and_targets_of_another_size():
 
 
 def test_frames_of_another_number_than_the_target_are_scored():
-    short = dataclasses.replace(film().media[0], frames=film().media[0].frames[:2])
-    query = dataclasses.replace(film(), media=(short,))
+    short = dataclasses.replace(film().visuals[0], frames=film().visuals[0].frames[:2])
+    query = dataclasses.replace(film(), visuals=(short,))
     rewards, _ = score.score([[tell(Answer(objects=(1,)))]], [query], [FILM], Segmenter(), settings())
     np.testing.assert_allclose(rewards.columns["mask_iou"], [[2 / 3]], rtol=1e-6)

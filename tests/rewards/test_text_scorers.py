@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_score import settings
+from scored import settings
 
 from dtr1_jax import config
 from dtr1_jax.evaluation.benchmarks import captions
 from dtr1_jax.rewards import answer_matching, text_metrics
-from dtr1_jax.rewards.text_scorers import Readers
+from dtr1_jax.rewards.text_scorers import TextScorers
 from dtr1_jax.run.workers import Failure
 
 ROWS = [
@@ -34,9 +34,9 @@ def test_columns_are_those_of_the_functions(tmp_path):
     weights = {"rouge_l": 1.0, "bleu": 1.0, "cider": 1.0, "token_f1": 1.0, "similarity": 1.0}
     reward = dataclasses.replace(settings(**weights), idf=path, sentences="folder", **SLOW)
     names = [tuple(weights)] * 3 + [("rouge_l",), tuple(weights)]
-    with Readers(reward, lambda folder: embed if folder == "folder" else None) as readers:
-        got = readers.columns(ROWS, names)
-        assert readers.failures == 0
+    with TextScorers(reward, lambda folder: embed if folder == "folder" else None) as text_scorers:
+        got = text_scorers.columns(ROWS, names)
+        assert text_scorers.failures == 0
     _, answer, references = ROWS[0]
     assert got[0] == got[1] == pytest.approx({
         "rouge_l": text_metrics.rouge_l(answer, references), "bleu": text_metrics.bleu4(answer, references),
@@ -66,20 +66,23 @@ class Fallen:
 
 
 def test_equal_answers_are_sent_once_and_a_failure_costs_its_answer():
-    readers = Readers(settings(rouge_l=1.0))
-    readers._pool = Fallen()
+    text_scorers = TextScorers(settings(rouge_l=1.0))
+    text_scorers._pool = Fallen()
     rows = [ROWS[0], ("", "the red mug", ("the red mug",)), ROWS[1], ("", "x" * 100_000, ("x",))]
-    got = readers.columns(rows, [("rouge_l",)] * 4)
-    assert [item["answer"] for item in readers._pool.sent] == ["a red mug", "the red mug", "x" * text_metrics.CUT]
-    assert [row["rouge_l"] for row in got] == [0.0, 1.0, 0.0, 0.0] and readers.failures == 1
+    got = text_scorers.columns(rows, [("rouge_l",)] * 4)
+    assert [item["answer"] for item in text_scorers._pool.sent] == ["a red mug", "the red mug", "x" * text_metrics.CUT]
+    assert [row["rouge_l"] for row in got] == [0.0, 1.0, 0.0, 0.0] and text_scorers.failures == 1
 
 
 def test_no_worker_starts_for_nothing():
-    with Readers(settings(rouge_l=1.0, token_f1=1.0)) as readers:
+    with TextScorers(settings(rouge_l=1.0, token_f1=1.0)) as text_scorers:
         assert (
-            readers.columns([ROWS[2], ROWS[4], ROWS[0]], [("rouge_l",), ("rouge_l",), ("token_f1",)])[2]["token_f1"] > 0
+            text_scorers.columns([ROWS[2], ROWS[4], ROWS[0]], [("rouge_l",), ("rouge_l",), ("token_f1",)])[2][
+                "token_f1"
+            ]
+            > 0
         )
-        assert readers.columns([], []) == [] and readers._pool is None
+        assert text_scorers.columns([], []) == [] and text_scorers._pool is None
 
 
 def test_the_judge_is_asked():
@@ -92,9 +95,9 @@ def test_the_judge_is_asked():
         def close(self):
             self.closed = True
 
-    with Readers(settings(rouge_l=1.0)) as readers:
-        readers._judge = judge = Judge()
-        assert readers.columns(ROWS[:1], [("judge",)]) == [{"judge": 0.7}] and readers.failures == 2
+    with TextScorers(settings(rouge_l=1.0)) as text_scorers:
+        text_scorers._judge = judge = Judge()
+        assert text_scorers.columns(ROWS[:1], [("judge",)]) == [{"judge": 0.7}] and text_scorers.failures == 2
     assert judge.closed
 
 
@@ -113,4 +116,4 @@ def test_what_is_missing_is_said_at_the_start(weights, changes, message):
     changes = {name: value for name, value in changes.items() if not name.startswith("judge__")}
     reward = dataclasses.replace(reward, judge=dataclasses.replace(reward.judge, **judge), **changes)
     with pytest.raises(config.ConfigError, match=message):
-        Readers(reward, lambda folder: embed)
+        TextScorers(reward, lambda folder: embed)

@@ -191,7 +191,7 @@ def test_a_stopped_run_goes_on_with_its_averages(whole, small, tmp_path):
 
 def test_a_trained_policy_is_found_whatever_the_advantage_is_now(whole, path, small):
     plain = tiny.settings(path)
-    ready, m = pretrained.load(plain), mesh.make(plain.mesh)
+    ready, m = pretrained.load_policy(plain), mesh.make(plain.mesh)
     found = train.trained(plain, ready, m, whole[0])[0]
     state = tiny.state(*whole, 4)
     for name, x in jax.tree_util.tree_leaves_with_path(found):
@@ -217,7 +217,7 @@ def test_a_decay_of_one_never_learns(path):
 def test_without_it_a_checkpoint_holds_what_it_held(path, small):
     c = tiny.settings(path)
     m = mesh.make(c.mesh)
-    trainable = train.initial(c, pretrained.load(c), m)[0]
+    trainable = train.initial(c, pretrained.load_policy(c), m)[0]
     tx = train.optim.make(c.optim, 4)
     names = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(train.begin(tx, trainable, m))]
     assert names and all(name.startswith((".trainable", ".opt")) for name in names)

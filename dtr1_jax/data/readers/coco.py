@@ -46,7 +46,7 @@ class Coco:
         """Example `index`. Raises ImageError where its photo, segments or a mask can not be read; IndexError."""
         number, k = divmod(range(len(self))[index], PER_PICTURE)
         picture = self.annotations.pictures[number]
-        pixels = coco_annotations.load(self.annotations.path, picture)
+        pixels = coco_annotations.load_pixels(self.annotations.path, picture)
         scene = _scene(pixels.objects, self.max_objects)
         query = photos.ask(self._facts(scene, pixels), seed=self.seed, picture=picture.id, k=k)
         wanted = [item for item in scene if item.id in query.ids]

@@ -130,7 +130,7 @@ def read(path: Path, share: bool | None = None) -> Annotations:
     return Annotations(path, pictures, frozenset(names.values()), stuff)
 
 
-def load(path: Path, picture: Picture) -> Pixels:
+def load_pixels(path: Path, picture: Picture) -> Pixels:
     """Reads the photo and draws the masks of its annotations. Raises ImageError, naming the file at fault."""
     file = find(photo_folders(path), picture.file)
     image = _load(file, picture.size, path.name)
@@ -165,7 +165,7 @@ def _root(path: Path) -> Path:
 
 
 def _load(file: Path, size: tuple[int, int], annotations: str) -> np.ndarray:
-    image = image_files.load(file)
+    image = image_files.load_image(file)
     h, w = image.shape[:2]
     if (w, h) != size:
         expected = f"{size[0]} x {size[1]} pixels, as {annotations} says"

@@ -146,7 +146,7 @@ def _rng(*key) -> np.random.Generator:
 
 def _shown(clip: Clip, numbers: Sequence[int]) -> tuple[Video, np.ndarray]:
     """(frames; uint8[T, h, w], the object at each pixel, 0 in frames without a mask). Raises ImageError."""
-    frames = [image_files.load(clip.frames[i]) for i in numbers]
+    frames = [image_files.load_image(clip.frames[i]) for i in numbers]
     stacked = video_files.stacked(frames)
     owner = np.zeros(stacked.shape[:3], np.uint8)
     for k, i in enumerate(numbers):

@@ -42,7 +42,7 @@ class EasyVqa:
     def __getitem__(self, index: int) -> Example:
         """Example `index`. Raises ImageError where its picture can not be read; IndexError."""
         question, answer, number, k = self.items[index]
-        image = image_files.load(self.folder / "images" / f"{number}.png")
+        image = image_files.load_image(self.folder / "images" / f"{number}.png")
         nothing = np.zeros(image.shape[:2], bool), np.zeros((0, 4), np.float32)
         target = Target(*nothing, references=(answer,))
         return Example(f"easy_vqa/{self.split}/{number}/{k}", image, question, "vqa", target)

@@ -89,7 +89,7 @@ class Jsonl:
         line = self.lines[index]
         if line.video is not None:
             return jsonl_video.example(line, self.max_objects, self.frames)
-        image = image_files.load(line.image)
+        image = image_files.load_image(line.image)
         h, w = image.shape[:2]
         try:
             boxes, found = _wanted(line, h, w)
@@ -101,8 +101,8 @@ class Jsonl:
         references = tuple(line.wanted) if words else ()
         target = Target(masks.union(found, h, w), boxes, references=references, choices=line.choices)
         answer = None if words else answer_ids(boxes, scene)
-        shown = (image, *map(image_files.load, line.others)) if line.others else ()
-        return Example(line.uid, image, line.query, line.task, target, scene, answer, media=shown)
+        shown = (image, *map(image_files.load_image, line.others)) if line.others else ()
+        return Example(line.uid, image, line.query, line.task, target, scene, answer, visuals=shown)
 
 
 def open_file(path: str, split: str, task: str, *, max_objects: int, frames: int = FRAMES) -> Jsonl:

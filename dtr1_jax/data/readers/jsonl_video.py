@@ -127,7 +127,7 @@ def example(line: Line, max_objects: int, frames: int = FRAMES) -> Example:
     if line.form == "answers":
         empty = np.zeros((h, w), bool), np.zeros((0, 4), np.float32)
         nothing = Target(*empty, references=line.wanted, choices=line.choices)
-        return Example(line.uid, clip.frames[0], line.query, line.task, nothing, scene, media=(clip,))
+        return Example(line.uid, clip.frames[0], line.query, line.task, nothing, scene, visuals=(clip,))
     found = [(boxes, part) for boxes, part in found if part.any()]
     boxes = np.array([boxes for boxes, _ in found], np.float32).reshape(-1, t, 4)
     union = np.zeros((t, h, w), bool)
@@ -136,7 +136,7 @@ def example(line: Line, max_objects: int, frames: int = FRAMES) -> Example:
     first = boxes[:, 0]
     target = Target(union[0], first[first[:, 2] > first[:, 0]], masks=union, tracks=boxes, labelled=labelled)
     answer = answer_ids(boxes, scene) if line.form == "tracks" else None
-    return Example(line.uid, clip.frames[0], line.query, line.task, target, scene, answer, media=(clip,))
+    return Example(line.uid, clip.frames[0], line.query, line.task, target, scene, answer, visuals=(clip,))
 
 
 def _clip(line: Line, frames: int) -> Video:

@@ -31,7 +31,7 @@ def targets(example: types.Example, geometry: patches.Geometry, frames: int = 1)
     fit the policy without being resized, and each frame must have patches of its own; raises ValueError otherwise.
     """
     height, width = example.image.shape[:2]
-    film = bool(example.media)
+    film = bool(example.visuals)
     seen = patches.resized_video(frames, width, height, geometry) if film else patches.resized(width, height, geometry)
     if seen != (width, height):
         raise ValueError(

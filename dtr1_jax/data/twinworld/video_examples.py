@@ -89,8 +89,8 @@ def filmed(
     size, frames = film.owner.shape[1], len(film.owner)
     pixels = drawing.film(rng, size, film.sprites, film.corners, film.shown)
     nothing = Target(np.zeros((size, size), bool), np.zeros((0, 4), np.float32))
-    media = (Video(pixels, np.arange(frames), FPS, frames),)
-    return Example(uid, pixels[0], query, "segmentation", nothing, things, media=media)
+    visuals = (Video(pixels, np.arange(frames), FPS, frames),)
+    return Example(uid, pixels[0], query, "segmentation", nothing, things, visuals=visuals)
 
 
 def over_time(things: tuple[Instance, ...], ids: tuple[int, ...], shape: tuple[int, int, int]) -> Target:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax.models import published
-from dtr1_jax.models.weights.hf_checkpoint import Stored, Tensor
+from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint, Tensor
 from dtr1_jax.models.weights.native import WeightsError, shortened
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
@@ -47,7 +47,7 @@ PRETOKENIZERS = ("smollm", "qwen2", "gpt-2")
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # token types
 
 
-def open_file(path: str | Path) -> Stored:
+def open_file(path: str | Path) -> HfCheckpoint:
     """Opens a GGUF file; its tensors are renamed and its q and k rows put in Hugging Face's order.
 
     Raises WeightsError: no GGUF, truncated, another architecture, a quantisation that is not in DTYPES, metadata
@@ -80,7 +80,7 @@ def open_file(path: str | Path) -> Stored:
     def reading(_):
         yield lambda name, rows, columns: _read(*entries[name], rows, columns)
 
-    return Stored(path, config, tensors, reading)
+    return HfCheckpoint(path, config, tensors, reading)
 
 
 def tokenizer(path: str | Path) -> Any:

@@ -32,7 +32,7 @@ class Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
+class HfCheckpoint:
     """An opened checkpoint.
 
     Attributes:
@@ -49,7 +49,7 @@ class Stored:
     reading: Callable[[Path], contextlib.AbstractContextManager[Callable]]
 
 
-def open_folder(folder: str | Path) -> Stored:
+def open_folder(folder: str | Path) -> HfCheckpoint:
     """Opens config.json and model.safetensors, or the shards that model.safetensors.index.json lists.
 
     Raises WeightsError: a file missing, truncated or no safetensors; index and shards that disagree; pickles only.
@@ -71,7 +71,7 @@ def open_folder(folder: str | Path) -> Stored:
         pickles = sorted(p.name for pattern in _PICKLED for p in folder.glob(pattern))
         why = f"; {pickles[0]} is a pickle, which is never loaded: convert it to safetensors" if pickles else ""
         raise WeightsError(f"{folder}: expected {SINGLE} or {INDEX}, found neither{why}")
-    return Stored(folder, config, tensors, _reading)
+    return HfCheckpoint(folder, config, tensors, _reading)
 
 
 def read_json(path: Path, what: str) -> dict:

@@ -15,14 +15,14 @@ import numpy as np
 
 from dtr1_jax.models import int8
 from dtr1_jax.models.weights import hf_names, native
-from dtr1_jax.models.weights.hf_checkpoint import Stored, Tensor
+from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint, Tensor
 from dtr1_jax.models.weights.native import FLOATS, WeightsError, shortened
 
 PART = 2**25  # bytes read at once
 QUANTISED = ("Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")  # of GGUF files
 
 
-def load(stored: Stored, template: dict, places: dict, dtype=jnp.float32) -> dict:
+def load_weights(stored: HfCheckpoint, template: dict, places: dict, dtype=jnp.float32) -> dict:
     """The weights of a checkpoint.
 
     Args:
@@ -73,7 +73,7 @@ def load(stored: Stored, template: dict, places: dict, dtype=jnp.float32) -> dic
     return native.unflatten(flat)
 
 
-def _checked(stored: Stored, shapes: dict) -> tuple[dict, tuple[str, str] | None]:
+def _checked(stored: HfCheckpoint, shapes: dict) -> tuple[dict, tuple[str, str] | None]:
     """({name in the checkpoint: (leaf, layer)}, the pair (head, embedding) that must be equal or None)."""
     family = stored.config.get("model_type")
     try:
@@ -196,7 +196,7 @@ def _round(kernels, scales, part, lead, low, column):
     )
 
 
-def _check_tied(stored: Stored, head: str, table: str) -> None:
+def _check_tied(stored: HfCheckpoint, head: str, table: str) -> None:
     one, other = stored.tensors[head], stored.tensors[table]
     rows, width = other.shape
     step = max(1, PART // (4 * width))

@@ -43,7 +43,7 @@ def unflatten(flat: dict) -> dict:
     return tree
 
 
-def save(path: str | Path, params: dict, dtype=jnp.bfloat16) -> None:
+def save_native(path: str | Path, params: dict, dtype=jnp.bfloat16) -> None:
     """Writes all weights as `dtype`; the file is there whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def save(path: str | Path, params: dict, dtype=jnp.bfloat16) -> None:
         save_file({name: jnp.asarray(np.asarray(x)).astype(dtype) for name, x in flatten(params).items()}, partial)
 
 
-def load(path: str | Path, template: dict) -> dict:
+def load_native(path: str | Path, template: dict) -> dict:
     """Weights as float32, with the tree and shapes of `template` (arrays or ShapeDtypeStructs).
 
     Raises WeightsError: no such file, not safetensors, a tensor missing, left over, of another shape or not a float.

@@ -265,7 +265,7 @@ def test_masks_are_those_of_pycocotools():
     reference = api.COCO(str(file))
     checked = 0
     for picture in coco_annotations.read(file).pictures[:12]:
-        pixels = coco_annotations.load(file, picture)
+        pixels = coco_annotations.load_pixels(file, picture)
         for crowd, found in ((0, pixels.objects), (1, pixels.crowds)):
             notes = reference.loadAnns(reference.getAnnIds(imgIds=picture.id, iscrowd=crowd))
             expected = [m for m in (reference.annToMask(n).astype(bool) for n in notes) if m.any()]
@@ -282,7 +282,7 @@ def test_coco_panoptic():
     value = json.loads(source.annotations.path.read_text())
     areas = {(n["image_id"], s["id"]): s["area"] for n in value["annotations"] for s in n["segments_info"]}
     for picture in source.annotations.pictures[:10]:
-        pixels = coco_annotations.load(source.annotations.path, picture)
+        pixels = coco_annotations.load_pixels(source.annotations.path, picture)
         found = iter(pixels.objects)
         for mark in picture.marks:
             if not mark.crowd:

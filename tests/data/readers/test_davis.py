@@ -66,7 +66,7 @@ def test_examples_fit_the_masks_and_are_the_same_on_every_call(several):
     for i in range(0, len(data), 3):
         example = data[i]
         assert isinstance(example, Example) and example.query == data[i].query
-        (shown,) = example.media
+        (shown,) = example.visuals
         t = len(shown.index)
         assert t == davis.FRAMES and shown.total == 12 and (np.diff(shown.index) > 0).all()
         np.testing.assert_array_equal(example.image, shown.frames[0])
@@ -112,7 +112,7 @@ def test_few_videos_share_their_queries(tmp_path):
     train, heldout = opened(tmp_path), opened(tmp_path, "heldout")
     assert (len(train), len(heldout)) == (8, 2)
     assert {train[i].scene[0].label for i in range(8)} == {"goat"}
-    assert train[0].media[0].index.tolist() == [0, 2, 3, 5, 6, 8, 9, 11], "query 0 is about the whole video"
+    assert train[0].visuals[0].index.tolist() == [0, 2, 3, 5, 6, 8, 9, 11], "query 0 is about the whole video"
 
 
 def test_sparse_masks_ask_for_one_object_and_count_frames_that_have_it(tmp_path):
@@ -120,7 +120,7 @@ def test_sparse_masks_ask_for_one_object_and_count_frames_that_have_it(tmp_path)
     data = opened(tmp_path)
     for i in range(len(data)):
         example = data[i]
-        numbers = example.media[0].index
+        numbers = example.visuals[0].index
         assert {0, 5, 10} <= set(numbers.tolist()) and len(numbers) == davis.FRAMES
         (number,) = example.answer_ids
         assert example.query.find(f"object {number}") > 0
@@ -166,7 +166,7 @@ def test_frames_of_different_sizes_are_brought_to_the_first_with_their_masks(tmp
     picture(tmp_path / "Annotations" / "a" / "00001.png", owner.repeat(3, 0).repeat(2, 1))
     picture(tmp_path / "JPEGImages" / "a" / "00001.jpg", np.zeros((3 * H, 2 * W, 3), np.uint8))
     after = data[0]
-    assert after.media[0].frames.shape == (4, H, W, 3)
+    assert after.visuals[0].frames.shape == (4, H, W, 3)
     np.testing.assert_array_equal(after.target.masks, before.target.masks)
     np.testing.assert_array_equal(after.target.tracks, before.target.tracks)
     picture(tmp_path / "Annotations" / "a" / "00001.png", owner)  # the mask of the frame as it was

@@ -107,9 +107,9 @@ def test_several_pictures(data):
     """What is wanted is in the first; the policy sees all."""
     Image.new("RGB", (5, 7), "red").save(data.folder / "b.png")
     example = data(line(image=["a.png", "b.png"], boxes=[[0, 0, 5, 10]]))[0]
-    assert example.image.shape == (H, W, 3) and [m.shape for m in example.media] == [(H, W, 3), (7, 5, 3)]
+    assert example.image.shape == (H, W, 3) and [m.shape for m in example.visuals] == [(H, W, 3), (7, 5, 3)]
     np.testing.assert_array_equal(example.target.mask, LEFT)
-    assert data(line(image=["a.png"], boxes=[]))[0].media == ()
+    assert data(line(image=["a.png"], boxes=[]))[0].visuals == ()
     with pytest.raises(image_files.ImageError, match=r"no\.png"):
         data(line(image=["a.png", "no.png"], boxes=[]))[0]
 

@@ -41,7 +41,7 @@ MOVES = {"0": [0, 0, 4, 10], "11": [11, 0, 15, 10]}
 
 def test_tracks_are_interpolated_at_frames_that_are_even(data):
     example = data(line(tracks=[MOVES], id="roll"))[0]
-    (video,) = example.media
+    (video,) = example.visuals
     assert video.index.tolist() == [0, 2, 3, 5, 6, 8, 9, 11] and video.total == FRAMES
     assert video.frames[:, 0, 0, 0].tolist() == [20 * k for k in video.index]
     target = example.target
@@ -57,7 +57,7 @@ def test_tracks_are_interpolated_at_frames_that_are_even(data):
 def test_answers_in_words_and_fewer_frames(data):
     row = line(answers=["yes"], task="vqa", objects=[{"label": "ball", "track": MOVES}])
     example = data(row, frames=3)[0]
-    assert example.media[0].index.tolist() == [0, 6, 11] and example.image.shape == (H, W, 3)
+    assert example.visuals[0].index.tolist() == [0, 6, 11] and example.image.shape == (H, W, 3)
     assert example.target.references == ("yes",) and example.target.masks is None and example.target.tracks is None
     assert not example.target.mask.any() and example.answer_ids is None
     assert example.scene[0].boxes.shape == (3, 4)
@@ -86,7 +86,7 @@ def test_masks_by_frame(data, wanted):
         )  # fmt: skip
         wanted = {"rles": {"3": left_rle, "9": [right_rle]}}
     example = data(line(**wanted))[0]
-    assert example.media[0].index.tolist() == [3, 9] and example.target.labelled.tolist() == [True, True]
+    assert example.visuals[0].index.tolist() == [3, 9] and example.target.labelled.tolist() == [True, True]
     np.testing.assert_array_equal(example.target.masks, [left, right])
     np.testing.assert_array_equal(example.target.tracks, [[[0, 0, 0.25, 1], [0.5, 0, 1, 0.5]]])
     between = data(line(**wanted, frames=[0, 3, 5, 9]))[0]
@@ -192,12 +192,12 @@ def test_frames_of_different_sizes_and_a_video_of_one_frame(data):
     before = data(line(tracks=[MOVES]))[0]
     Image.new("RGB", (W, H + 1)).save(data.folder / "clip" / "005.png")
     example = data(line(tracks=[MOVES]))[0]
-    assert example.media[0].frames.shape == before.media[0].frames.shape
+    assert example.visuals[0].frames.shape == before.visuals[0].frames.shape
     np.testing.assert_array_equal(example.target.tracks, before.target.tracks)
     (data.folder / "one").mkdir()
     Image.new("RGB", (W, H)).save(data.folder / "one" / "0.jpg")
     example = data(line(tracks=[MOVES], video="one"))[0]
-    assert example.media[0].frames.shape == (1, H, W, 3) and example.target.tracks.shape == (1, 1, 4)
+    assert example.visuals[0].frames.shape == (1, H, W, 3) and example.target.tracks.shape == (1, 1, 4)
 
 
 KEYS = st.sampled_from("0 4 11 a -1".split())

@@ -47,11 +47,11 @@ def test_each_frame_of_a_video_has_targets_of_its_own():
         things = [
             dataclasses.replace(i, mask=i.masks[frame], box=tuple(i.boxes[frame].tolist())) for i in example.scene
         ]
-        still = dataclasses.replace(example, image=example.media[0].frames[frame], scene=tuple(things), media=())
+        still = dataclasses.replace(example, image=example.visuals[0].frames[frame], scene=tuple(things), visuals=())
         for got, expected in zip((classes, boxes), patch_targets.targets(still, GEOMETRY)):
             np.testing.assert_array_equal(got[144 * frame : 144 * frame + 144], expected)
     assert not classes[4 * 144 :].any() and not boxes[4 * 144 :].any()
-    order = patches.gather([patches.video(example.media[0], film)], film)[0]["segment_bn"]
+    order = patches.gather([patches.video(example.visuals[0], film)], film)[0]["segment_bn"]
     assert (order == np.arange(4).repeat(144) + 1).all()
     with pytest.raises(ValueError, match="patches of 1 frame, got 2"):
         patch_targets.targets(example, dataclasses.replace(film, temporal_patch=2), 4)

@@ -31,7 +31,7 @@ def examples():
 
 
 def canvas_of(example):
-    frames = tuple(example.media[0].index.tolist()) if example.media else ()
+    frames = tuple(example.visuals[0].index.tolist()) if example.visuals else ()
     return Canvas(Frame.NORM1000, example.image.shape[1::-1], frames)
 
 
@@ -70,7 +70,7 @@ def test_targets_in_words_have_no_pixels(examples):
         assert example.target.references and all(r.strip() == r for r in example.target.references)
         assert not example.target.mask.any() and example.target.boxes.shape == (0, 4)
         assert example.target.masks is None and example.answer_ids is None
-        assert bool(example.media) == ("-video" in example.uid)
+        assert bool(example.visuals) == ("-video" in example.uid)
         assert example.query == example.query.lower() and 1 <= example.level <= 4
 
 

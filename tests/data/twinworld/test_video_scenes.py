@@ -29,16 +29,16 @@ def test_same_arguments_same_example_and_others_differ():
     one, two, other = (video_examples.example(3, "train", i) for i in (17, 17, 18))
     assert (one.uid, one.query, one.thought) == (two.uid, two.query, two.thought)
     assert one.uid == "twinworld-video/train/3/17"
-    np.testing.assert_array_equal(one.media[0].frames, two.media[0].frames)
+    np.testing.assert_array_equal(one.visuals[0].frames, two.visuals[0].frames)
     np.testing.assert_array_equal(one.target.masks, two.target.masks)
-    frames = one.media[0].frames
+    frames = one.visuals[0].frames
     for unlike in (other, video_examples.example(4, "train", 17), video_examples.example(3, "heldout", 17)):
-        assert not np.array_equal(frames, unlike.media[0].frames)
+        assert not np.array_equal(frames, unlike.visuals[0].frames)
 
 
 def test_shapes_and_the_first_frame(examples):
     for example in examples["train"] + examples["heldout"]:
-        (video,) = example.media
+        (video,) = example.visuals
         assert isinstance(video, Video) and video.frames.shape == (8, 96, 96, 3) and video.frames.dtype == np.uint8
         assert video.index.tolist() == list(range(8)) and video.total == 8
         np.testing.assert_array_equal(example.image, video.frames[0])
@@ -179,7 +179,7 @@ def test_other_numbers_of_frames_and_objects(frames, size, low, high):
         example = video_examples.example(
             0, picture_examples.SPLITS[i % 2], i, frames=frames, size=size, min_objects=low, max_objects=high
         )
-        assert example.media[0].frames.shape == (frames, size, size, 3)
+        assert example.visuals[0].frames.shape == (frames, size, size, 3)
         assert low <= len(example.scene) <= high
         assert all(thing.boxes.shape == (frames, 4) and thing.boxes.any() for thing in example.scene)
 

@@ -44,7 +44,7 @@ def folder(path, params=PARAMS, values=CONFIG, shard=2**30, dtype="float32"):
 
 
 def read(path, params=PARAMS, sizes=(), dtype=jnp.float32):
-    return loading.load(hf_checkpoint.open_folder(path), shapes(params), places(params, *sizes), dtype)
+    return loading.load_weights(hf_checkpoint.open_folder(path), shapes(params), places(params, *sizes), dtype)
 
 
 def edit(path, **changes):
@@ -108,7 +108,7 @@ def test_a_process_reads_only_what_its_devices_hold(tmp_path, monkeypatch):
         jax, "make_array_from_single_device_arrays", lambda shape, _, parts: buffers.setdefault(shape, parts[0])
     )
     parts = jax.tree.map(Part, place)
-    loading.load(opened, shapes(PARAMS), parts)
+    loading.load_weights(opened, shapes(PARAMS), parts)
     kernel = PARAMS["decoder"]["gate"]["kernel"]
     np.testing.assert_array_equal(buffers[kernel.shape], kernel[:, :4])
     sizes = [part.size for name, part in seen if name.endswith("gate_proj.weight")]
@@ -120,7 +120,7 @@ def test_each_part_is_read_once_however_many_devices_hold_it(tmp_path, monkeypat
     count = []
     actual = loading._floats
     monkeypatch.setattr(loading, "_floats", lambda *args: count.append(args[1]) or actual(*args))
-    loading.load(opened, shapes(PARAMS), places(PARAMS, 4, 1, 1))
+    loading.load_weights(opened, shapes(PARAMS), places(PARAMS, 4, 1, 1))
     assert sorted(count) == sorted(opened.tensors)
 
 
@@ -237,7 +237,7 @@ def test_towers_come_back(tmp_path, family):
     assert names[f"{prefix}patch_embed.proj.weight"].shape == (8, 3, 2, 2, 2)
     for part in FAMILIES[family][1]:
         assert f"{prefix}merger.{part}.weight" in names
-    got = loading.load(
+    got = loading.load_weights(
         hf_checkpoint.open_folder(tmp_path), shapes(params), jax.tree.map(lambda _: replicated(), params)
     )
     jax.tree.map(np.testing.assert_array_equal, got, params)
@@ -247,7 +247,7 @@ def test_towers_come_back(tmp_path, family):
         save_file(
             {re.sub(r"^visual\.", "model.visual.", n): x for n, x in saved.items()}, tmp_path / hf_checkpoint.SINGLE
         )
-        got = loading.load(
+        got = loading.load_weights(
             hf_checkpoint.open_folder(tmp_path), shapes(params), jax.tree.map(lambda _: replicated(), params)
         )
         jax.tree.map(np.testing.assert_array_equal, got, params)

@@ -32,8 +32,8 @@ def write(path, **changes):
 
 
 def test_round_trip_in_float32_is_exact(path):
-    native.save(path, PARAMS, jnp.float32)
-    back = native.load(path, PARAMS)
+    native.save_native(path, PARAMS, jnp.float32)
+    back = native.load_native(path, PARAMS)
     assert jax.tree.structure(back) == jax.tree.structure(PARAMS)
     for got, wanted in zip(jax.tree.leaves(back), jax.tree.leaves(PARAMS)):
         assert isinstance(got, np.ndarray) and got.dtype == np.float32
@@ -41,20 +41,20 @@ def test_round_trip_in_float32_is_exact(path):
 
 
 def test_round_trip_in_bfloat16_rounds_once(path):
-    native.save(path, jax.tree.map(jnp.asarray, PARAMS))
-    back = native.load(path, jax.eval_shape(lambda: jax.tree.map(jnp.asarray, PARAMS)))
+    native.save_native(path, jax.tree.map(jnp.asarray, PARAMS))
+    back = native.load_native(path, jax.eval_shape(lambda: jax.tree.map(jnp.asarray, PARAMS)))
     for got, wanted in zip(jax.tree.leaves(back), jax.tree.leaves(PARAMS)):
         assert got.dtype == np.float32
         np.testing.assert_array_equal(got, np.asarray(jnp.asarray(wanted, jnp.bfloat16), np.float32))
-    native.save(path, back)
-    again = native.load(path, PARAMS)
+    native.save_native(path, back)
+    again = native.load_native(path, PARAMS)
     jax.tree.map(np.testing.assert_array_equal, again, back)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_floats_are_read_as_float32(path, dtype):
     write(path, embed__table=PARAMS["embed"]["table"].astype(dtype))
-    got = native.load(path, PARAMS)["embed"]["table"]
+    got = native.load_native(path, PARAMS)["embed"]["table"]
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, PARAMS["embed"]["table"].astype(dtype).astype(np.float32))
 
@@ -73,36 +73,36 @@ def test_other_floats_are_read_as_float32(path, dtype):
 def test_what_does_not_fit_is_refused_by_name(path, changes, fault):
     write(path, **changes)
     with pytest.raises(native.WeightsError, match=fault) as error:
-        native.load(path, PARAMS)
+        native.load_native(path, PARAMS)
     assert str(path) in str(error.value)
 
 
 def test_all_faults_are_said_at_once_but_not_thousands(path):
     write(path, embed__table=None, decoder__norm__scale=np.ones(4, np.float32))
     with pytest.raises(native.WeightsError, match=r"(?s)missing embed/table.*decoder/norm/scale: expected shape"):
-        native.load(path, PARAMS)
+        native.load_native(path, PARAMS)
     write(path, **{f"extra{i}": np.ones(1, np.float32) for i in range(50)})
     with pytest.raises(native.WeightsError, match="and 40 more") as error:
-        native.load(path, PARAMS)
+        native.load_native(path, PARAMS)
     assert len(str(error.value).splitlines()) == 12
 
 
 def test_missing_file_and_folder(path, tmp_path):
     with pytest.raises(native.WeightsError, match=r"policy\.safetensors: no such file"):
-        native.load(path, PARAMS)
+        native.load_native(path, PARAMS)
     with pytest.raises(native.WeightsError, match=r"a folder; expected a \.safetensors file with 3 tensors"):
-        native.load(tmp_path, PARAMS)
+        native.load_native(tmp_path, PARAMS)
     with pytest.raises(native.WeightsError, match="xxx"):
-        native.load(tmp_path / ("x" * 1000), PARAMS)  # longer than any file system's names
+        native.load_native(tmp_path / ("x" * 1000), PARAMS)  # longer than any file system's names
 
 
 def test_truncated_file_is_refused_wherever_it_is_cut(path):
-    native.save(path, PARAMS)
+    native.save_native(path, PARAMS)
     whole = path.read_bytes()
     for length in (0, 4, 8, 20, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(native.WeightsError, match=r"policy\.safetensors: can not be read as safetensors"):
-            native.load(path, PARAMS)
+            native.load_native(path, PARAMS)
 
 
 def entry(shape, start, end, dtype="F32"):
@@ -123,7 +123,7 @@ def entry(shape, start, end, dtype="F32"):
 def test_hostile_headers_are_refused(path, header):
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(48))
     with pytest.raises(native.WeightsError, match=r"policy\.safetensors"):
-        native.load(path, PARAMS)
+        native.load_native(path, PARAMS)
 
 
 @settings(max_examples=50, deadline=None)
@@ -132,11 +132,11 @@ def test_any_other_file_is_refused(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.safetensors"
     path.write_bytes(content)
     with pytest.raises(native.WeightsError):
-        native.load(path, PARAMS)
+        native.load_native(path, PARAMS)
 
 
 def test_interrupted_save_leaves_the_old_file(path, monkeypatch):
-    native.save(path, PARAMS)
+    native.save_native(path, PARAMS)
     old = path.read_bytes()
 
     def interrupted(tensors, filename):
@@ -146,17 +146,17 @@ def test_interrupted_save_leaves_the_old_file(path, monkeypatch):
 
     monkeypatch.setattr(native, "save_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        native.save(path, jax.tree.map(np.zeros_like, PARAMS))
+        native.save_native(path, jax.tree.map(np.zeros_like, PARAMS))
     assert path.read_bytes() == old
     monkeypatch.undo()
-    native.save(path, jax.tree.map(np.zeros_like, PARAMS))  # what the interrupted one left is no obstacle
-    assert not native.load(path, PARAMS)["embed"]["table"].any()
+    native.save_native(path, jax.tree.map(np.zeros_like, PARAMS))  # what the interrupted one left is no obstacle
+    assert not native.load_native(path, PARAMS)["embed"]["table"].any()
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 def test_save_makes_the_folders(tmp_path):
     path = tmp_path / "a" / "b" / "policy.safetensors"
-    native.save(str(path), PARAMS)
+    native.save_native(str(path), PARAMS)
     assert path.is_file()
 
 

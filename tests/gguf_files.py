@@ -1,0 +1,95 @@
+"""Small GGUF files, for the tests that read them."""
+
+import gguf
+import jax
+import numpy as np
+import small
+from gguf import GGMLQuantizationType as Kind
+
+WIDTH, HEADS, KV, HIDDEN, LAYERS = 64, 4, 2, 96, 2
+
+
+WORDS = ["<|im_end|>", "<|im_start|>", *(chr(c) for c in range(33, 127)), "Ġ", "Ċ", "th", "the", "Ġthe", "12", "<tag>"]
+
+
+MERGES = ["t h", "th e", "Ġ the", "1 2"]
+
+
+VOCAB = len(WORDS)
+
+
+TYPES = [3, 3] + [1] * (VOCAB - 3) + [4]
+
+
+def tensors(family, seed=0):
+    """{name in the file: float32 array} of a model with random weights."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    out = {"token_embd.weight": normal(VOCAB, WIDTH), "output_norm.weight": normal(WIDTH)}
+    for i in range(LAYERS):
+        rows = {"attn_q": WIDTH, "attn_k": WIDTH * KV // HEADS, "attn_v": WIDTH * KV // HEADS}
+        out |= {f"blk.{i}.{name}.weight": normal(n, WIDTH) for name, n in rows.items()}
+        if family == "qwen2":
+            out |= {f"blk.{i}.{name}.bias": normal(n) for name, n in rows.items()}
+        if family == "qwen3":
+            out |= {f"blk.{i}.{name}.weight": normal(WIDTH // HEADS) for name in ("attn_q_norm", "attn_k_norm")}
+        out |= {f"blk.{i}.{name}.weight": normal(WIDTH) for name in ("attn_norm", "ffn_norm")}
+        out |= {f"blk.{i}.{name}.weight": normal(HIDDEN, WIDTH) for name in ("ffn_gate", "ffn_up")}
+        out |= {f"blk.{i}.attn_output.weight": normal(WIDTH, WIDTH), f"blk.{i}.ffn_down.weight": normal(WIDTH, HIDDEN)}
+    return out
+
+
+def write(
+    path, family="llama", kinds=None, arrays=None, leave_out=(), pre="smollm", template="{{ 1 }}", words=WORDS,
+    types=TYPES, merges=MERGES, **changes,
+):  # fmt: skip
+    """A GGUF file; `kinds` gives the encoding of tensors by name (F32 otherwise), `changes` other metadata."""
+    out = gguf.GGUFWriter(path, family)
+    values = {
+        "embedding_length": WIDTH, "block_count": LAYERS, "feed_forward_length": HIDDEN, "context_length": 512,
+        "attention.head_count": HEADS, "attention.head_count_kv": KV,
+    } | {name.replace("__", "."): x for name, x in changes.items()}  # fmt: skip
+    for name, value in values.items():
+        if name in leave_out:
+            continue
+        (out.add_string if isinstance(value, str) else out.add_uint32)(f"{family}.{name}", value)
+    if "eps" not in leave_out:
+        out.add_float32(f"{family}.attention.layer_norm_rms_epsilon", 1e-5)
+    out.add_float32(f"{family}.rope.freq_base", 1e5)
+    out.add_tokenizer_model("gpt2")
+    out.add_tokenizer_pre(pre)
+    out.add_token_list(words)
+    out.add_token_types(types)
+    out.add_token_merges(merges)
+    out.add_eos_token_id(0)
+    if template:
+        out.add_chat_template(template)
+    for name, array in (arrays or tensors(family)).items():
+        kind = (kinds or {}).get(name, Kind.F32)
+        if kind == Kind.F32:
+            out.add_tensor(name, array)
+        else:
+            out.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+    return path
+
+
+def template(family):
+    """The tree of the model."""
+    shape = small.Spec(
+        vocab=VOCAB, width=WIDTH, layers=LAYERS, heads=HEADS, kv_heads=KV, head_dim=WIDTH // HEADS, hidden=HIDDEN,
+        qk_norm=family == "qwen3", qkv_bias=family == "qwen2",
+    )  # fmt: skip
+    return jax.eval_shape(lambda: reader_params(shape))
+
+
+def reader_params(shape):
+    from dtr1_jax.models import policy
+
+    return policy.init(jax.random.key(0), shape)
