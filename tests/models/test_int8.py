@@ -145,7 +145,7 @@ def test_towers_and_their_mergers():
         n: int8.dequantise(x, flat[int8.beside(n)]) if int8.beside(n) in flat and n.endswith("kernel") else x
         for n, x in flat.items() if not n.endswith(int8.SCALE)
     }  # fmt: skip
-    encode = jax.jit(functools.partial(towers.encode, images=test_towers.images()))
+    encode = jax.jit(functools.partial(towers.encode, images=towers.images()))
     np.testing.assert_allclose(encode(held), encode(native.unflatten(floats)), atol=1e-4)
     assert flat["deepstack/fc1/kernel"].dtype == flat["blocks/gate/kernel"].dtype == jnp.int8
 
