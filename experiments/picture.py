@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dtr1_jax.data import image_files, prompts
 from dtr1_jax.data.twinworld import picture_examples
-from dtr1_jax.evaluation import measures, predict
+from dtr1_jax.evaluation import measures, predict, predictions_file
 from dtr1_jax.rewards import resolve
 from dtr1_jax.specialists.segmenter import grabcut
 from dtr1_jax.twin import text, transcript
@@ -83,7 +83,10 @@ def _rows(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, np.ndarray]
             yield gallery(args.gallery, index)
         else:
             p = oracle(index)
-            yield _words(p.example.query, p.transcript.text, p.measures["iou"]), dict(predict.draw_prediction(p))
+            yield (
+                _words(p.example.query, p.transcript.text, p.measures["iou"]),
+                dict(predictions_file.draw_prediction(p)),
+            )
 
 
 def main() -> None:

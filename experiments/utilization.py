@@ -29,8 +29,8 @@ import speed
 from dtr1_jax import config
 from dtr1_jax.models import policy, published
 from dtr1_jax.models.spec import Spec
-from dtr1_jax.modes import cli
 from dtr1_jax.rl import rollout, update
+from dtr1_jax.run import console
 
 RANK = 16
 
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
             parser.error(f"--{name}: expected {least} or more, got {getattr(args, name)}")
     if args.group % args.rows or args.queries % args.micro:
         parser.error(f"expected --rows ({args.rows}) to divide --group, and --micro ({args.micro}) --queries")
-    cli.quiet()
+    console.set_up_logging()
     try:
         spec = dataclasses.replace(published.get(args.policy), vision=None, remat=args.remat)
     except config.ConfigError as error:

@@ -39,8 +39,14 @@ OUTSIDE = {
     "grain": ("dtr1_jax/data/",),
     "tensorflow_datasets": ("dtr1_jax/data/",),
     # the --config flag
-    "ml_collections": ("dtr1_jax/config.py", "dtr1_jax/modes/cli.py", "configs/", "main.py"),
-    "absl": ("main.py",),
+    "ml_collections": (
+        "dtr1_jax/config.py",
+        "dtr1_jax/modes/dispatch.py",
+        "dtr1_jax/__main__.py",
+        "configs/",
+        "main.py",
+    ),
+    "absl": ("main.py", "dtr1_jax/__main__.py"),
     "PartitionSpec": ("dtr1_jax/mesh.py",),  # a name, wherever it is taken from
     "jax.P": ("dtr1_jax/mesh.py",),  # the same thing
 }

@@ -18,7 +18,7 @@ from configs import default
 from dtr1_jax import config, mesh
 from dtr1_jax.models import int8, policy
 from dtr1_jax.models.spec import SPECS
-from dtr1_jax.modes import train
+from dtr1_jax.modes import learn as learning
 from dtr1_jax.rl import advantages, imitation, optim, update
 from dtr1_jax.rl import rollout as rl_rollout
 from dtr1_jax.types import TASKS, Rollout
@@ -229,8 +229,8 @@ def work(rank: int, out: str) -> None:
     task, place = np.arange(8, dtype=np.int32)[mine] // 3, mesh.replicated(m)
     ema = mesh.put(advantages.unseen(), place)
     for _ in range(2):  # moments are those of all processes, and each gets its own rows back
-        both, ema = train._ema_advantages(*mesh.put_batch(m, (advantage, task)), ema, decay=0.9, place=place)
-    assert list(train.describe_ema(ema)) == [f"train/ema_std/{t}" for t in TASKS[:3]]
+        both, ema = learning.ema_advantages(*mesh.put_batch(m, (advantage, task)), ema, decay=0.9, place=place)
+    assert list(learning.describe_ema(ema)) == [f"train/ema_std/{t}" for t in TASKS[:3]]
     np.savez(out, loss, sampled.token_bgs, mesh.local(both), *map(np.asarray, jax.tree.leaves(ema)), *leaves)
 
 

@@ -30,8 +30,8 @@ from configs import seg
 from dtr1_jax import config
 from dtr1_jax.data import json_files
 from dtr1_jax.data.readers import coco, coco_annotations
-from dtr1_jax.modes import cli, train
-from dtr1_jax.run import interrupt, run_log
+from dtr1_jax.modes import dispatch, evaluate, train
+from dtr1_jax.run import console, interrupt, run_log
 from dtr1_jax.twin import masks
 
 PARTS = (
@@ -122,9 +122,10 @@ def summary(workdir: Path) -> dict:
 
 
 def greedy(c: config.Config, workdir: Path) -> dict[str, float]:
-    """What the newest weights in `workdir` (without any, the untrained ones) answer greedily; see cli.held_out."""
-    cli.held_out(dataclasses.replace(c, train=dataclasses.replace(c.train, eval_temperature=0.0)), workdir)
-    figures = json.loads((workdir / "eval.json").read_text("utf-8"))
+    """The held-out figures of greedy answers by the newest weights in `workdir`, or by untrained ones."""
+    name = f"greedy-{c.train.steps}"
+    evaluate.run(dataclasses.replace(c, train=dataclasses.replace(c.train, eval_temperature=0.0)), workdir, name=name)
+    figures = json.loads((workdir / "evaluations" / name / "eval.json").read_text("utf-8"))
     return {name: figures[f"eval/{name}"] for name in SHOWN}
 
 
@@ -148,10 +149,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--greedy", action="store_true", help="also answer all held-out queries greedily")
     parser.add_argument("--set", type=change, nargs="*", default=[], metavar="NAME=VALUE", help="such as optim.lr=1e-4")
     args = parser.parse_args(argv)
-    cli.quiet()
+    console.set_up_logging()
     try:
         run(args)
-    except cli.EXPECTED as error:
+    except dispatch.EXPECTED as error:
         sys.exit(f"error: {error}")
     except interrupt.Interrupted as error:
         sys.exit(f"{error} and saved; the same command goes on from there")

@@ -97,11 +97,14 @@ def test_summary_has_the_ends_of_the_curve(scripts, tmp_path):
 def test_greedy_figures_are_those_of_the_eval_mode(scripts, tmp_path, monkeypatch):
     grpo, asked = scripts["grpo"], []
 
-    def held_out(c, folder):
+    def run(c, folder, name):
         asked.append((c.train.eval_temperature, folder))
-        (folder / "eval.json").write_text(json.dumps({f"eval/{name}": i / 10 for i, name in enumerate(grpo.SHOWN)}))
+        (folder / "evaluations" / name).mkdir(parents=True)
+        (folder / "evaluations" / name / "eval.json").write_text(
+            json.dumps({f"eval/{name}": i / 10 for i, name in enumerate(grpo.SHOWN)})
+        )
 
-    monkeypatch.setattr(grpo.cli, "held_out", held_out)
+    monkeypatch.setattr(grpo.evaluate, "run", run)
     c = grpo.settings(pathlib.Path("x.gguf"), pathlib.Path("p.jsonl"), 0, 1)
     assert c.train.eval_temperature == 0.7
     assert grpo.greedy(c, tmp_path) == {name: i / 10 for i, name in enumerate(grpo.SHOWN)}

@@ -20,7 +20,7 @@ from dtr1_jax import config, mesh
 from dtr1_jax.models import int8, layers, policy
 from dtr1_jax.models.weights import hf_checkpoint, loading, native
 from dtr1_jax.modes import export, plan, train
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import memory, pretrained
 from dtr1_jax.rl import rollout, update
 from dtr1_jax.types import Rollout
 
@@ -213,7 +213,7 @@ def test_a_file_of_ours_is_rounded_and_all_else_has_the_compute_dtype():
         lambda x: (x.shape, x.dtype), int8.template(pretrained.template(made), jnp.bfloat16)
     )
     held = sum(x.nbytes for x in jax.tree.leaves(got))
-    stays, count = plan.resident(c, made.spec, plan.abstract_mesh(config.Mesh(1, 1, 1)))
+    stays, count = memory.resident(c, made.spec, plan.abstract_mesh(config.Mesh(1, 1, 1)))
     assert stays["weights"] == held
     assert count["parameters"] == sum(x.size for x in jax.tree.leaves(pretrained.template(made)))
 
@@ -223,7 +223,7 @@ def test_the_plan_of_a_large_policy_is_smaller():
         values = default.get_config("qwen2_5_7b")
         values.policy.weights_dtype, values.mesh.data = kind, 1
         c = config.from_configdict(values)
-        return plan.plan(c, plan.sizes(c))
+        return plan.plan(c, plan.policy_spec(c))
 
     small, large = planned("int8"), planned("bfloat16")
     assert 0.5 < small["resident"]["weights"] / large["resident"]["weights"] < 0.55

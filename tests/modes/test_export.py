@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from configs import default
 from dtr1_jax import config
 from dtr1_jax.models.weights import hf_checkpoint, native
-from dtr1_jax.modes import cli, export
+from dtr1_jax.modes import dispatch, export
 from dtr1_jax.policies import pretrained
 
 
@@ -181,7 +181,7 @@ def test_what_can_not_be_exported(tmp_path, capsys, arguments, fault, monkeypatc
     values = settings(tmp_path / "base", rank=arguments.pop("rank"))
     workdir = str(tmp_path / arguments["workdir"])
     out = arguments["out"] and str(tmp_path / arguments["out"])
-    assert cli.run("export", values, workdir, out=out, adapter=arguments["adapter"]) == 1
+    assert dispatch.run("export", values, workdir, out=out, adapter=arguments["adapter"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and re.search(fault, error), error
     assert not (tmp_path / "out").exists()

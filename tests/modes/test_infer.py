@@ -106,7 +106,7 @@ def test_nonsense_is_an_answer_that_says_its_faults(path, small, tmp_path, caplo
     assert not np.asarray(Image.open(folder / "mask.png")).any()
     answer = json.loads((folder / "answer.json").read_text())
     assert not answer["sound"] and answer["faults"][0]["message"] and answer["answer"] is None
-    assert "the answer is unsound, so its boxes, mask or words are empty" in caplog.text
+    assert "The answer is unsound, so its boxes, mask or words are empty" in caplog.text
     assert answer["faults"][0]["message"] in caplog.text
 
 

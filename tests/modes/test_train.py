@@ -14,8 +14,8 @@ import tiny
 
 from dtr1_jax import config, mesh
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import train
-from dtr1_jax.policies import pretrained
+from dtr1_jax.modes import learn, train
+from dtr1_jax.policies import pretrained, state
 from dtr1_jax.run import checkpoint, interrupt, run_log
 
 
@@ -65,7 +65,7 @@ def initial_weights(c):
 
 
 def trained_weights(workdir, c):
-    return train.trained(c, pretrained.load_policy(c), mesh.make(c.mesh), workdir)[0]
+    return state.trained_weights(c, pretrained.load_policy(c), mesh.make(c.mesh), workdir)[0]
 
 
 def test_two_steps_a_kill_and_two_more_equal_four(path, whole, small, tmp_path):
@@ -139,7 +139,7 @@ def test_not_finite_three_times_in_a_row_stops_and_saves(path, small, tmp_path):
 
 def poison(patch, steps: set[int]) -> list[int]:
     """Advantages become NaN in the steps of that number (the first is 1); returns those that did, as they come."""
-    real, calls, done = train._advantages, [], []
+    real, calls, done = learn._advantages, [], []
 
     def advantages(*args, **kwargs):
         calls.append(None)
@@ -149,7 +149,7 @@ def poison(patch, steps: set[int]) -> list[int]:
             return out + np.nan
         return out
 
-    patch.setattr(train, "_advantages", advantages)
+    patch.setattr(learn, "_advantages", advantages)
     return done
 
 
@@ -187,7 +187,7 @@ def test_adapters_epochs_minibatches_kl_and_resampling(path, small, tmp_path):
     assert [row["step"] for row in rows] == [2]
     assert rows[0]["train/kl"] > 0 and rows[0]["train/ratio_max"] > 1
     assert rows[0]["train/lr"] == pytest.approx(0.01 * (1 - 7 / 8))  # the eighth of eight updates
-    base, lora = train.trained(c, pretrained.load_policy(c), mesh.make(c.mesh), tmp_path)
+    base, lora, _ = state.trained_weights(c, pretrained.load_policy(c), mesh.make(c.mesh), tmp_path)
     assert any(np.asarray(x).any() for name, x in native.flatten(lora).items() if name.endswith("/b"))
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(base), jax.tree.leaves(initial_weights(c))))
 

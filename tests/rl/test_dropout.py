@@ -15,7 +15,7 @@ from configs import default
 from dtr1_jax import config
 from dtr1_jax import mesh as mesh_lib
 from dtr1_jax.models import layers, policy
-from dtr1_jax.modes import train
+from dtr1_jax.modes import learn, train
 from dtr1_jax.rl import update
 from dtr1_jax.types import Rollout
 
@@ -195,7 +195,7 @@ def test_every_update_of_a_run_has_a_key_of_its_own_also_after_a_stop(path, smal
         given.append(None if key is None else jax.random.key_data(key).tolist())
         return state, {"loss": 0.0, "skipped": 0.0, "mismatch": 0.0, "mismatch_max": 0.0}
 
-    small.setattr(train.update, "update", update)
+    small.setattr(learn.update, "update", update)
     changes = {
         "lora__rank": 2, "lora__dropout": rate, "train__eval_examples": 0, "train__samples_every": 0,
         "grpo__epochs": 2, "optim__schedule": "constant",
@@ -203,6 +203,6 @@ def test_every_update_of_a_run_has_a_key_of_its_own_also_after_a_stop(path, smal
     for steps in (1, 2):  # the same workdir: the second run goes on after the first
         train.run(tiny.settings(path, **changes, train__steps=steps), tmp_path)
     root = jax.random.key(0)
-    drop = [jax.random.fold_in(jax.random.fold_in(root, step), train.DROPOUT) for step in range(2)]
+    drop = [jax.random.fold_in(jax.random.fold_in(root, step), learn.DROPOUT) for step in range(2)]
     wanted = [jax.random.key_data(jax.random.fold_in(key, i)).tolist() for key in drop for i in range(2)]
     assert given == (wanted if rate else [None] * 4)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dtr1_jax import config, mesh
-from dtr1_jax.modes import train
-from dtr1_jax.policies import pretrained
+from dtr1_jax.modes import learn, train
+from dtr1_jax.policies import pretrained, state
 from dtr1_jax.rl import advantages as adv
+from dtr1_jax.rl import optim, update
 from dtr1_jax.run import checkpoint, interrupt, run_log
 from dtr1_jax.types import TASKS
 
@@ -57,7 +58,7 @@ def ours(batches, decay, eps=1e-4):
     ema = adv.unseen()
     for reward_bg, task_b in batches:
         got, ema = jitted(np.float32(reward_bg), np.int32(task_b), ema, decay=decay, eps=eps)
-    return np.asarray(got), {name.rpartition("/")[2]: x for name, x in train.describe_ema(ema).items()}
+    return np.asarray(got), {name.rpartition("/")[2]: x for name, x in learn.describe_ema(ema).items()}
 
 
 def mixed(count=25, seed=0):
@@ -116,7 +117,7 @@ def test_rewards_that_begin_to_differ_are_bounded():
     for _ in range(50):
         got, ema = jitted(np.ones((8, 4), np.float32), np.zeros(8, np.int32), ema, decay=0.99)
         assert not np.any(got)
-    assert train.describe_ema(ema) == {"train/ema_std/segmentation": 0.0}  # not what rounding leaves of 1 - 1
+    assert learn.describe_ema(ema) == {"train/ema_std/segmentation": 0.0}  # not what rounding leaves of 1 - 1
     reward_bg = np.ones((8, 4), np.float32)
     reward_bg[3, 1] = 0
     got, _ = jitted(reward_bg, np.zeros(8, np.int32), ema, decay=0.99)
@@ -151,7 +152,7 @@ def test_the_same_on_every_mesh(sizes):
         ema = mesh.put(adv.unseen(), mesh.replicated(m))
         there = mesh.put_batch(m, (reward_bg, task_b))
         for _ in range(2):
-            got, ema = train._ema_advantages(*there, ema, decay=0.9, place=mesh.replicated(m))
+            got, ema = learn.ema_advantages(*there, ema, decay=0.9, place=mesh.replicated(m))
         return [np.asarray(x) for x in (mesh.local(got), *jax.tree.leaves(ema))]
 
     one = twice(mesh.make(config.Mesh(1, 1, 1), jax.devices()[:1]))
@@ -192,10 +193,10 @@ def test_a_stopped_run_goes_on_with_its_averages(whole, small, tmp_path):
 def test_a_trained_policy_is_found_whatever_the_advantage_is_now(whole, path, small):
     plain = tiny.settings(path)
     ready, m = pretrained.load_policy(plain), mesh.make(plain.mesh)
-    found = train.trained(plain, ready, m, whole[0])[0]
-    state = tiny.state(*whole, 4)
+    found = state.trained_weights(plain, ready, m, whole[0])[0]
+    saved = tiny.state(*whole, 4)
     for name, x in jax.tree_util.tree_leaves_with_path(found):
-        kept = state[f".trainable['base']{jax.tree_util.keystr(name)}"]
+        kept = saved[f".trainable['base']{jax.tree_util.keystr(name)}"]
         assert np.array_equal(x, kept)
 
 
@@ -217,11 +218,13 @@ def test_a_decay_of_one_never_learns(path):
 def test_without_it_a_checkpoint_holds_what_it_held(path, small):
     c = tiny.settings(path)
     m = mesh.make(c.mesh)
-    trainable = train.initial(c, pretrained.load_policy(c), m)[0]
-    tx = train.optim.make(c.optim, 4)
-    names = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(train.begin(tx, trainable, m))]
+    trainable = state.initial_weights(c, pretrained.load_policy(c), m)[0]
+    tx = optim.make(c.optim, 4)
+    names = [
+        jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(state.initial_state(tx, trainable, m))
+    ]
     assert names and all(name.startswith((".trainable", ".opt")) for name in names)
-    assert [f.name for f in dataclasses.fields(train.update.State)] == ["trainable", "opt", "ema"]
+    assert [f.name for f in dataclasses.fields(update.State)] == ["trainable", "opt", "ema"]
 
 
 def test_a_run_of_two_tasks_has_numbers_and_curves_of_each(path, small, tmp_path):
