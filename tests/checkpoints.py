@@ -9,7 +9,7 @@ import numpy as np
 from dtr1_jax.data import tokenizer
 from dtr1_jax.models import policy, spec
 from dtr1_jax.models.weights import exporting
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 
 TEXT = {
     "vocab_size": 1664, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -66,7 +66,7 @@ def write(folder, family: str = "qwen3", seed: int = 0, dtype: str = "float32", 
     exporting.write_folder(folder, exporting.tensors(made, None, 1.0, values), dtype, shard)
     (folder / "config.json").write_text(json.dumps(values))
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(pretrained.ASSETS / "tiny" / name, folder / name)
+        shutil.copy(policy_files.ASSETS / "tiny" / name, folder / name)
     known = tokenizer.load_tokenizer(folder).hf.get_vocab()
     assert (known[tokenizer.IMAGE], known[tokenizer.START]) == (965, 963)
     return made

@@ -15,7 +15,7 @@ import numpy as np
 from dtr1_jax import types
 from dtr1_jax.data import processor
 from dtr1_jax.data import tokenizer as tokenizers
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 
 # The user's turn of the released templates, as far as we use it: Qwen2.5-VL has a system turn, Qwen3-VL has none.
 _TURN = (
@@ -111,7 +111,7 @@ torchvision_works()  # transformers imports one that is there, and must find it 
 
 def tokenizer(family: str) -> tokenizers.Tokenizer:
     """The shipped tokenizer with the template of the family."""
-    hf = tokenizers.load_tokenizer(pretrained.ASSETS / "tiny").hf
+    hf = tokenizers.load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = TEMPLATES[family]
     return tokenizers.wrap(hf, family)
 

@@ -17,7 +17,7 @@ from dtr1_jax import config, mesh
 from dtr1_jax.data.patches import Geometry
 from dtr1_jax.models import published
 from dtr1_jax.models.weights import exporting
-from dtr1_jax.policies import pretrained, state
+from dtr1_jax.policies import policy_files, pretrained, state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 
 # The files of a checkpoint besides its weights and config.json; training does not change them.
@@ -45,9 +45,9 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     """
     target = _check(c, workdir, out, adapter)
     pretrained_policy = pretrained.load_policy(c)
-    if adapter and pretrained.weights_path(c).is_file():
+    if adapter and policy_files.weights_path(c).is_file():
         raise config.ConfigError(
-            f"--adapter: PEFT loads its base from a folder of Hugging Face, and {pretrained.weights_path(c)} is none;"
+            f"--adapter: PEFT loads its base from a folder of Hugging Face, and {policy_files.weights_path(c)} is none;"
             " leave --adapter out and export the policy merged"
         )
     values = _config_json(c, pretrained_policy)
@@ -153,8 +153,8 @@ def _dtype(values: dict[str, Any]) -> str:
 
 def _base_model(c: config.Config) -> tuple[str, str | None]:
     """The base model as an adapter's config names it: (hub id, revision or None), or (folder, None)."""
-    if not pretrained.is_hub_id(c.policy.path):
-        return str(pretrained.weights_path(c).resolve()), None
+    if not policy_files.is_hub_id(c.policy.path):
+        return str(policy_files.weights_path(c).resolve()), None
     name, _, revision = c.policy.path.partition("@")
     return name, revision or None
 
@@ -163,7 +163,7 @@ def _write_side_files(
     c: config.Config, pretrained_policy: PretrainedPolicy, target: Path, tokenizer_only: bool
 ) -> None:
     """Writes the tokenizer's files into `target` and, unless `tokenizer_only`, those of the processor."""
-    source = pretrained.weights_path(c)
+    source = policy_files.weights_path(c)
     if source.is_file():  # A GGUF file or one of ours has no files beside it: the tokenizer in memory is written.
         pretrained_policy.style.tokenizer.hf.save_pretrained(target)
         if pretrained_policy.style.geometry is not None and not tokenizer_only:

@@ -21,7 +21,7 @@ from dtr1_jax.models import published, spec
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import hf_checkpoint
 from dtr1_jax.modes.learn import micro_batch
-from dtr1_jax.policies import memory, pretrained
+from dtr1_jax.policies import memory, policy_files, pretrained
 from dtr1_jax.policies.memory import DeviceShare
 
 GIB = 2**30
@@ -43,11 +43,11 @@ def policy_spec(c: config.Config) -> Spec:
     as training does.
     """
     path, name = c.policy.path, c.policy.name
-    if not path and name == pretrained.AUTO:
+    if not path and name == policy_files.AUTO:
         raise config.ConfigError(f"config.policy.path: {name!r} takes the sizes of the files there, and it is empty")
-    if not path or (pretrained.is_hub_id(path) and name != pretrained.AUTO):
+    if not path or (policy_files.is_hub_id(path) and name != policy_files.AUTO):
         return published.get(name)
-    folder = pretrained.download(path, ["config.json"]) if pretrained.is_hub_id(path) else Path(path).expanduser()
+    folder = policy_files.download(path, ["config.json"]) if policy_files.is_hub_id(path) else Path(path).expanduser()
     if not (folder / "config.json").is_file():
         return pretrained.load_policy(c).spec
     try:

@@ -11,7 +11,7 @@ import optax
 
 from dtr1_jax import config, mesh
 from dtr1_jax.models import policy
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files, pretrained
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rl import advantages, optim, update
 from dtr1_jax.run import checkpoint
@@ -108,7 +108,7 @@ def trained_weights(
                 return *update.weights(restored[0].trainable, frozen), restored[2]
     elif step != "newest":
         raise config.ConfigError(f"--step={step}: {workdir} has no checkpoints; leave --step out or name another run")
-    log.info("weights of %s", pretrained.weights_path(c))
+    log.info("weights of %s", policy_files.weights_path(c))
     return *update.weights(trainable, frozen), None
 
 

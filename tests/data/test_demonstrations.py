@@ -11,13 +11,13 @@ from dtr1_jax import types
 from dtr1_jax.data import json_files, patches, pipeline, prompts, tokenizer
 from dtr1_jax.data.queries import motion
 from dtr1_jax.data.twinworld import patch_targets, picture_examples, practice
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin.schema import Answer
 from dtr1_jax.twin.text import Canvas, Frame
 
 SCENES = prompts.Style(
-    tokenizer.load_tokenizer(pretrained.ASSETS / "tiny"),
+    tokenizer.load_tokenizer(policy_files.ASSETS / "tiny"),
     patches.Geometry(8, 1, 2, 12, 96 * 96),
     Frame.PIXEL,
     "brief",

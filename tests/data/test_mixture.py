@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from configs import default
 from dtr1_jax import config, types
 from dtr1_jax.data import mixture, patches, pipeline, prompts, sources, tokenizer
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 from dtr1_jax.twin.text import Frame
 
 STYLE = prompts.Style(
-    tokenizer.load_tokenizer(pretrained.ASSETS / "tiny"),
+    tokenizer.load_tokenizer(policy_files.ASSETS / "tiny"),
     patches.Geometry(8, 1, 2, 12, 32 * 32),
     Frame.PIXEL,
     "brief",

@@ -13,11 +13,11 @@ from absl import flags
 
 from dtr1_jax import types
 from dtr1_jax.data import image_files, json_files, patches, pipeline, prompts, tokenizer
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 from dtr1_jax.twin.text import Frame
 
 SMALL = patches.Geometry(8, 1, 2, 12, 32 * 32)
-STYLE = prompts.Style(tokenizer.load_tokenizer(pretrained.ASSETS / "tiny"), SMALL, Frame.PIXEL, "brief", 64)
+STYLE = prompts.Style(tokenizer.load_tokenizer(policy_files.ASSETS / "tiny"), SMALL, Frame.PIXEL, "brief", 64)
 
 
 @dataclasses.dataclass(frozen=True)

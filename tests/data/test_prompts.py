@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from dtr1_jax import types
 from dtr1_jax.data import patches, prompts, rotary_positions, tokenizer
 from dtr1_jax.data.twinworld import picture_examples
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer
 from dtr1_jax.twin.text import Canvas, Frame
 
 MADE = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
-T = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny")
+T = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny")
 STYLE = prompts.Style(T, patches.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96)
 WIDE = dataclasses.replace(STYLE, geometry=dataclasses.replace(STYLE.geometry, rule="smart"))  # keeps the shape
 SCENE = picture_examples.example(0, "train", 0)
@@ -119,7 +119,7 @@ def test_a_blank_query(query):
 
 
 def test_a_template_without_a_place_for_the_picture():
-    hf = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny").hf
+    hf = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = "{% for m in messages %}hello{% endfor %}"
     style = dataclasses.replace(STYLE, tokenizer=dataclasses.replace(T, hf=hf))
     with pytest.raises(tokenizer.TokenizerError, match=r"no <\|image_pad\|> where a picture stands: 'hello'"):
@@ -359,12 +359,12 @@ def test_boxes_are_no_answer_about_a_video():
 
 def test_a_tokenizer_without_places_for_pictures():
     style, example = shows("qwen2_5_vl", processors.picture(90, 40))
-    hf = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny").hf
+    hf = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = "{{ raise_exception('only text') }}"
     broken = dataclasses.replace(style, tokenizer=tokenizer.wrap(hf, "some/folder"))
     with pytest.raises(tokenizer.TokenizerError, match="some/folder: its chat template fails: only text"):
         prompts.prompt(example, broken)
-    hf = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny").hf
+    hf = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = processors.TEMPLATES["qwen2_5_vl"].replace("<|video_pad|>", "")
     style, example = shows("qwen2_5_vl", processors.clip(2, 40, 40))
     with pytest.raises(tokenizer.TokenizerError, match=r"has no <\|video_pad\|> where a picture stands"):

@@ -7,14 +7,14 @@ import pytest
 
 from dtr1_jax.data import prompts, tokenizer
 from dtr1_jax.data.twinworld import tasks
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer
 from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.types import TASKS
 
-T = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny")
+T = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny")
 GIVEN = prompts.Style(T, None, Frame.NORM1000, "brief", 1500, "given")
 
 

@@ -15,11 +15,11 @@ from safetensors.numpy import save_file
 
 from dtr1_jax.data import tokenizer
 from dtr1_jax.data.twinworld import categories, picture_examples
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin.schema import Object, Twin
 
-FOLDER = pretrained.ASSETS / "tiny"
+FOLDER = policy_files.ASSETS / "tiny"
 T = tokenizer.load_tokenizer(FOLDER)
 
 

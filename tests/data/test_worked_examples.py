@@ -8,12 +8,12 @@ from configs import default
 from dtr1_jax import config, types
 from dtr1_jax.data import prompts, tokenizer, worked_examples
 from dtr1_jax.data.twinworld import picture_examples
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.text import Canvas, Frame
 
-T = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny")
+T = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny")
 SCENE = picture_examples.example(0, "train", 3, size=96, min_objects=2, max_objects=3)
 STYLE = prompts.Style(T, None, Frame.NORM1000, "example", 1500, "given")
 

@@ -10,7 +10,7 @@ import pytest
 from dtr1_jax.data import completions
 from dtr1_jax.data import tokenizer as tokenizers
 from dtr1_jax.modes import experience
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 from dtr1_jax.twin.schema import Fault
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import Example, Prompt, Rewards, Rollout, Target
@@ -62,7 +62,7 @@ def collect(monkeypatch, rounds, resample):
 
 def test_tokens_of_the_twin():
     """Up to the end of the twin, all of an unfinished one, none of a completion without."""
-    tokenizer = tokenizers.load_tokenizer(pretrained.ASSETS / "tiny")
+    tokenizer = tokenizers.load_tokenizer(policy_files.ASSETS / "tiny")
     twin, rest = '<twin>{"size":[9,9],"objects":[]}</twin>', "<think>a</think><answer></twin></answer>"
     written = [[twin + rest, twin[:20]], [rest, ""], [" " + twin, "x" + twin]]
     ids = [[tokenizer.encode(text) for text in row] for row in written]

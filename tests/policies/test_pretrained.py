@@ -15,7 +15,7 @@ from dtr1_jax import config, mesh
 from dtr1_jax.data import tokenizer
 from dtr1_jax.models import policy, published, spec
 from dtr1_jax.models.weights import gguf, native
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files, pretrained
 from dtr1_jax.twin.text import Frame
 
 
@@ -101,14 +101,14 @@ def test_a_tokenizer_with_more_ids_than_the_policy(monkeypatch):
 
 
 def test_where_the_weights_are(tmp_path, monkeypatch):
-    assert pretrained.weights_path(settings()) == pretrained.ASSETS / "tiny" / "policy.safetensors"
-    assert pretrained.weights_path(settings(path=str(tmp_path))) == tmp_path / "policy.safetensors"
-    assert pretrained.weights_path(settings(path=str(tmp_path / "x.safetensors"))) == tmp_path / "x.safetensors"
+    assert policy_files.weights_path(settings()) == policy_files.ASSETS / "tiny" / "policy.safetensors"
+    assert policy_files.weights_path(settings(path=str(tmp_path))) == tmp_path / "policy.safetensors"
+    assert policy_files.weights_path(settings(path=str(tmp_path / "x.safetensors"))) == tmp_path / "x.safetensors"
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert pretrained.weights_path(settings(path="~")) == tmp_path / "policy.safetensors"
+    assert policy_files.weights_path(settings(path="~")) == tmp_path / "policy.safetensors"
     write(tmp_path / "hf")
-    assert pretrained.weights_path(settings(path=str(tmp_path / "hf"))) == tmp_path / "hf"
-    assert pretrained.weights_path(settings(path=str(tmp_path / "hf" / "model.safetensors"))) == tmp_path / "hf"
+    assert policy_files.weights_path(settings(path=str(tmp_path / "hf"))) == tmp_path / "hf"
+    assert policy_files.weights_path(settings(path=str(tmp_path / "hf" / "model.safetensors"))) == tmp_path / "hf"
 
 
 def test_weights_come_back_and_must_fit(tmp_path, monkeypatch):
