@@ -4,7 +4,7 @@ from configs import default
 
 
 def get_config(policy: str = "tiny"):
-    """Every 8 queries hold each task once about a picture and once about a video; data.mix and data.video change that."""
+    """Every 8 queries hold each task once about a picture and once about a video; see data.mix and data.video."""
     c = default.get_config(policy)
     c.data.task = "unified"
     c.data.video = 0.5
