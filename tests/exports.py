@@ -45,9 +45,8 @@ def pretend(monkeypatch) -> dict:
     return held
 
 
-@pytest.fixture
-def trained(monkeypatch):
-    """A function that gives the logits of what `pretend` has the newest checkpoint hold."""
+def trained_logits(monkeypatch):
+    """A function that gives the logits of the adapters that `pretend` puts into the newest checkpoint."""
     held = pretend(monkeypatch)
 
     def logits(adapted=True):
