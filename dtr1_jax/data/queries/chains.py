@@ -15,15 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from dtr1_jax.data.queries import phrases, uses
-from dtr1_jax.data.twinworld.categories import COLOURS, MATERIALS, SIZES
-from dtr1_jax.data.twinworld.scenes import pick
+from dtr1_jax.data.queries.attributes import COLOUR, MATERIAL, SIZE, SIZES, VALUES
+from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.types import Instance
 
 GAP = 0.05  # centres nearer than this along an axis are neither left nor right of each other, unit frame
 RATIO = 1.3  # areas of visible boxes within this factor are neither larger nor smaller
 _DRAWS = 14  # questions drawn for one query
-COLOUR, SIZE, MATERIAL = range(3)  # places in Instance.attributes
-VALUES = (COLOURS, SIZES, MATERIALS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dtr1_jax.data.queries import phrases, uses
+from dtr1_jax.data.queries.attributes import COLOUR, MATERIAL, SIZE
 from dtr1_jax.data.queries.chains import (
-    COLOUR,
     GAP,
-    MATERIAL,
-    SIZE,
     Asker,
     Draft,
     alone,
@@ -32,8 +30,8 @@ from dtr1_jax.data.queries.chains import (
     lookup,
     relation,
 )
+from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.wording import NOUN, adjective, anchor_of, most, phrase, said, use_of
-from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Instance
 
 _PLACES = ("left of", "right of", "above", "below", "in front of", "behind")

@@ -14,9 +14,9 @@ import numpy as np
 
 from dtr1_jax.data.queries import pointing, temporal
 from dtr1_jax.data.queries.chains import Asker, Draft, choose, everything
+from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.motion import WAYS
 from dtr1_jax.data.queries.phrases import ADJECTIVES, Phrases
-from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Instance
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

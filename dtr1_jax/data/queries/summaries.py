@@ -13,10 +13,10 @@ import numpy as np
 
 from dtr1_jax.data.queries import motion, temporal
 from dtr1_jax.data.queries.chains import Asker, Draft, centre, listed
+from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.motion import Move
 from dtr1_jax.data.queries.phrases import ADJECTIVES, Phrases
 from dtr1_jax.data.queries.questions import NUMBERS, Question, meant
-from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Instance
 
 ASK = {

@@ -15,10 +15,10 @@ import numpy as np
 from dtr1_jax.data.queries import motion, phrases, uses
 from dtr1_jax.data.queries import temporal_phrases as words
 from dtr1_jax.data.queries.chains import Asker, Draft, alone, attribute, choose, everything, keep
+from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.motion import Move
 from dtr1_jax.data.queries.pointing import Query
 from dtr1_jax.data.queries.wording import NOUN, adjective, anchor_of, phrase, said
-from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Instance
 
 RATIO = 1.4  # of speeds: within this factor neither is faster

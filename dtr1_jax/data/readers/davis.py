@@ -28,9 +28,9 @@ import numpy as np
 from dtr1_jax.data import image_files, json_files, video_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import temporal
+from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.phrases import FRAMES as SENTENCES
 from dtr1_jax.data.queries.pointing import Query
-from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target, Video
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from dtr1_jax.data.queries import chains, temporal
+from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.pointing import Query
 from dtr1_jax.data.queries.temporal_phrases import EXTREMES, STATES
-from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Instance
 
 TEXT = "list everything."

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.pointing import KINDS, Query, ask
 from dtr1_jax.data.twinworld.categories import UNSEEN
 from dtr1_jax.data.twinworld.drawing import paint
 from dtr1_jax.data.twinworld.drills import drill
-from dtr1_jax.data.twinworld.scenes import MOST_OBJECTS, Layout, instances, layout, pick
+from dtr1_jax.data.twinworld.scenes import MOST_OBJECTS, Layout, instances, layout
 from dtr1_jax.types import Example, Instance, Target
 
 SPLITS = ("train", "heldout")

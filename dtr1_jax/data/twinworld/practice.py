@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from dtr1_jax.data.queries import temporal
+from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.pointing import Query, ask
 from dtr1_jax.data.queries.questions import question
 from dtr1_jax.data.queries.summaries import summary
 from dtr1_jax.data.twinworld import picture_examples, video_scenes
 from dtr1_jax.data.twinworld.drills import drill
-from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.twin.schema import Answer
 from dtr1_jax.types import POINTING, Instance
 

@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 
 from dtr1_jax.data.queries import temporal
+from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.pointing import ask
 from dtr1_jax.data.twinworld import drawing, video_scenes
 from dtr1_jax.data.twinworld.categories import UNSEEN
 from dtr1_jax.data.twinworld.picture_examples import SMALLEST, SPLITS, check, wish
-from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Example, Instance, Target, Video
 
 FPS = 2.0  # frames per second that a video says
