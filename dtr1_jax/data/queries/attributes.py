@@ -6,3 +6,4 @@ MATERIALS = ("metal", "wood", "cloth", "plastic")
 
 COLOUR, SIZE, MATERIAL = range(3)  # places in Instance.attributes
 VALUES = (COLOURS, SIZES, MATERIALS)  # the words that may stand at each place
+COUNTABLE = {"colour": COLOUR, "material": MATERIAL}  # attributes by whose values a query can count objects
