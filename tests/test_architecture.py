@@ -16,7 +16,7 @@ LAYERS = (
     ("types",),
     ("config", "mesh", "draw", "run", "run.atomic", "run.workers", "evaluation.benchmarks"),
     ("twin",),
-    ("data", "models", "specialists"),
+    ("data", "data.queries", "models", "specialists"),
     ("rewards", "rl"),
     ("policies",),
     ("evaluation",),
@@ -25,9 +25,10 @@ LAYERS = (
     ("__main__",),
 )
 # What a room may import of its own layer.
-ALSO = {"mesh": ("config",), "run": ("run.atomic",)}
+ALSO = {"mesh": ("config",), "run": ("run.atomic",), "data": ("data.queries",)}
 # Rooms that may import this alone, whatever lies below them.
 ONLY = {
+    "data.queries": ("types",),  # the query language knows no data set
     "rewards": ("types", "config", "twin", "run.workers", "evaluation.benchmarks"),
     "rl": ("types", "config", "mesh", "models.policy"),
     "run": ("run.atomic",),
@@ -210,6 +211,11 @@ def test_tracked_text():
         ("twin/a.py", "from ..models import policy", ":1: imports dtr1_jax.models.policy"),
         ("twin/__init__.py", "from ..rl.loss import grpo", ":1: imports dtr1_jax.rl.loss.grpo"),
         ("data/twinworld/a.py", "from ...models import spec", ":1: imports dtr1_jax.models.spec"),
+        (
+            "data/queries/a.py",
+            "from dtr1_jax.data.twinworld import scenes",
+            ":1: imports dtr1_jax.data.twinworld.scenes; data.queries may import data.queries, types",
+        ),
         ("rl/update.py", "from dtr1_jax.models import layers", ":1: imports dtr1_jax.models.layers; rl may"),
         ("rl/update.py", "from dtr1_jax import models", ":1: imports dtr1_jax.models;"),
         ("rewards/a.py", "from dtr1_jax import twin, mesh", ":1: imports dtr1_jax.mesh;"),
@@ -245,6 +251,8 @@ def test_wrong_way_is_found(path, source, fault):
             "from dtr1_jax import config\nfrom dtr1_jax.run import workers\nfrom dtr1_jax.twin.text import Canvas",
         ),
         ("modes/train.py", "from dtr1_jax.run import checkpoint\nfrom dtr1_jax.rl import update"),
+        ("data/queries/a.py", "from dtr1_jax.data.queries import phrases\nfrom dtr1_jax.types import Instance"),
+        ("data/twinworld/a.py", "from dtr1_jax.data.queries import pointing"),
         ("rl/update.py", "import maintenance, dtr1_jax_extra"),
     ],
 )

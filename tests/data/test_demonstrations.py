@@ -103,7 +103,7 @@ def test_drills_of_videos_say_what_is_so():
     seen = set()
     for index in range(12):
         things, asked = practice.practice(0, index, 3, (), 2, frames=4)
-        found = {thing.id: motion.move(thing) for thing in things}
+        found = {thing.id: motion.measure_motion(thing) for thing in things}
         for text, thought, answer in asked:
             assert text == "list everything." and set(answer.objects) == {i for i, m in found.items() if m}
             for step in thought.removesuffix(".").split(". "):

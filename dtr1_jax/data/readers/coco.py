@@ -48,7 +48,7 @@ class Coco:
         picture = self.annotations.pictures[number]
         pixels = coco_annotations.load_pixels(self.annotations.path, picture)
         scene = _scene(pixels.objects, self.max_objects)
-        query = photos.ask(self._facts(scene, pixels), seed=self.seed, picture=picture.id, k=k)
+        query = photos.photo_query(self._facts(scene, pixels), seed=self.seed, picture=picture.id, k=k)
         wanted = [item for item in scene if item.id in query.ids]
         boxes = np.array([item.box for item in wanted], np.float32).reshape(-1, 4)
         h, w = pixels.image.shape[:2]

@@ -28,9 +28,9 @@ import numpy as np
 from dtr1_jax.data import image_files, json_files, video_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import temporal
-from dtr1_jax.data.queries.phrases import FRAMES as SENTENCES
+from dtr1_jax.data.queries.chance import pick
+from dtr1_jax.data.queries.phrases import SENTENCES
 from dtr1_jax.data.queries.pointing import Query
-from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target, Video
 
@@ -203,7 +203,7 @@ def _dense(clip: Clip, k: int, rng: np.random.Generator, data: Davis) -> Example
     scene, whole = _instances(clip, owner, data.max_objects)
     query = None  # of a level that changes with k, or else of a low one, or else for what is called by its name
     for level in (1 + k % 4, 1 + (k + 1) % 2) if whole and len(numbers) > 1 else ():
-        query = query or temporal.ask(rng, data.split, scene, level, pick(rng, _WANTS), bare=True)
+        query = query or temporal.sample_temporal_query(rng, data.split, scene, level, pick(rng, _WANTS), bare=True)
     if query is None:
         return _named(clip, k, scene, shown, np.ones(len(numbers), bool), whole, rng, data)
     return _example(clip, k, query, scene, shown, None, data)

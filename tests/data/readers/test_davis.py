@@ -90,7 +90,7 @@ def test_what_is_said_of_time_is_so(several):
         data = opened(several, split)
         for i in range(len(data)):
             example = data[i]
-            found = {thing.id: motion.move(thing) for thing in example.scene}
+            found = {thing.id: motion.measure_motion(thing) for thing in example.scene}
             how, ids = re.search(r"([a-z ]+?)((?: \d)+| none)\.$", example.thought).groups()
             how, ids = how.strip(), [int(n) for n in re.findall(r"\d", ids)]
             assert tuple(ids) == example.answer_ids
@@ -98,8 +98,8 @@ def test_what_is_said_of_time_is_so(several):
                 right = {
                     "leaves": lambda m, t: m.last < t - 1, "enters": lambda m, t: m.first > 0,
                     "moves": lambda m, t: m.moves, "still": lambda m, t: not m.moves,
-                    "stays": lambda m, t: m.seen.all(), "hidden": lambda m, t: m.hidden,
-                    "turns": lambda m, t: m.turns, "moves right": lambda m, t: m.way == "right",
+                    "stays": lambda m, t: m.visible.all(), "hidden": lambda m, t: m.hidden,
+                    "turns": lambda m, t: m.turns, "moves right": lambda m, t: m.direction == "right",
                     "moves left": lambda m, t: False, "moves up": lambda m, t: False, "moves down": lambda m, t: False,
                 }[how]  # fmt: skip
                 assert ids == [n for n, m in found.items() if right(m, davis.FRAMES)]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax.data import patches
+from dtr1_jax.data.queries import attributes
 from dtr1_jax.data.twinworld import categories, patch_targets, picture_examples, tasks
 
 GEOMETRY = patches.Geometry(8, 1, 2, 12, 96 * 96)
@@ -28,9 +29,9 @@ def test_against_a_loop(index):
         thing = example.scene[covers.index(max(covers))]
         colour, size, material = thing.attributes
         assert categories.LABELS[got[0] - 1] == thing.label
-        assert categories.COLOURS[got[1] - 1] == colour
-        assert categories.SIZES[got[2] - 1] == size
-        assert categories.MATERIALS[got[3] - 1] == material
+        assert attributes.COLOURS[got[1] - 1] == colour
+        assert attributes.SIZES[got[2] - 1] == size
+        assert attributes.MATERIALS[got[3] - 1] == material
         assert tuple(got[4:]) == (thing.id, thing.depth)
         np.testing.assert_allclose(box, thing.box, atol=1e-6)
     assert (classes.min(0) >= 0).all()
@@ -78,7 +79,7 @@ def test_pictures_that_would_be_resized_are_refused():
 
 def test_every_class_has_a_place():
     for size, words in zip(
-        patch_targets.CLASSES, (categories.LABELS, categories.COLOURS, categories.SIZES, categories.MATERIALS)
+        patch_targets.CLASSES, (categories.LABELS, attributes.COLOURS, attributes.SIZES, attributes.MATERIALS)
     ):
         assert size == len(set(words))
     assert list(itertools.accumulate(patch_targets.COUNTS))[-1] == sum(patch_targets.CLASSES) + 6

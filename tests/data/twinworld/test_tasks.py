@@ -95,7 +95,7 @@ def test_answers_of_questions_follow_from_the_last_ids(examples):
         elif how in ("colour", "size", "material"):
             assert answer == thing.attributes[("colour", "size", "material").index(how)]
         elif how == "moves":
-            assert answer == ("yes" if motion.move(thing).moves else "no")
+            assert answer == ("yes" if motion.measure_motion(thing).moves else "no")
         else:
             dx, dy = thing.velocity
             way = ("left" if dx < 0 else "right") if abs(dx) > abs(dy) else ("up" if dy < 0 else "down")
@@ -128,7 +128,7 @@ def test_phrasings_of_the_splits_are_disjoint(examples):
 def described(example):
     """The objects that a summary is about: all, or those of the last step that finds some."""
     things = sorted(example.scene, key=lambda thing: thing.id)
-    if any(example.query in words for pool in summaries.ASK.values() for words in pool):
+    if any(example.query in words for pool in summaries.REQUESTS.values() for words in pool):
         return things
     found = re.sub(r" nearest \d\. farthest \d\.$", "", example.thought)
     ids = [int(i) for i in re.search(r"((?: \d)+| none)\.$", found)[1].replace("none", "").split()]
@@ -167,7 +167,7 @@ def test_what_a_summary_means_is_what_a_query_would_point_at():
 
 def test_a_summary_by_hand():
     whole = (tasks.example("summary", 0, "train", i, min_objects=1, max_objects=1) for i in itertools.count())
-    example = next(e for e in whole if e.query in summaries.ASK["picture"].train)
+    example = next(e for e in whole if e.query in summaries.REQUESTS["picture"].train)
     (thing,) = example.scene
     colour, size, material = thing.attributes
     place = {"on the left": thing.box[2] < 0.5, "on the right": thing.box[0] > 0.5}
@@ -180,13 +180,13 @@ def test_a_summary_by_hand():
 def test_summaries_of_videos_say_what_moves(examples):
     said = 0
     for example in examples["summary", True, "train"] + examples["summary", True, "heldout"]:
-        found = [motion.move(thing) for thing in described(example)]
+        found = [motion.measure_motion(thing) for thing in described(example)]
         first = example.target.references[0]
         assert first.count("stays where it is") == sum(m.moves is False for m in found)
-        assert len(re.findall(r"\bleaves\b", first)) == sum(m.last < len(m.seen) - 1 for m in found)
+        assert len(re.findall(r"\bleaves\b", first)) == sum(m.last < len(m.visible) - 1 for m in found)
         assert first.count("comes in") == sum(m.first > 0 for m in found)
         for way in ("left", "right"):
-            assert first.count(f"moves to the {way}") == sum(m.way == way for m in found)
+            assert first.count(f"moves to the {way}") == sum(m.direction == way for m in found)
             said += first.count(f"moves to the {way}")
     assert said > 5
 
@@ -249,8 +249,8 @@ def test_wrong_arguments_are_refused(arguments, message):
 
 def test_training_words_do_not_tell_what_form_of_answer_is_wanted():
     """Else a policy goes by their sound, and takes held-out queries such as "where is ..." for questions."""
-    pointing = set(phrases.FRAMES.train)
+    pointing = set(phrases.SENTENCES.train)
     asking = {form.replace("every {}", "{}") for pool in questions.pools() for form in pool.train}
     assert len(pointing & asking) >= len(pointing) / 2
     assert {"{}.", "find {}."} <= pointing & asking and {"what colour is {}?", "count {}."} <= pointing & asking
-    assert not pointing & set(phrases.FRAMES.heldout) and "where" not in " ".join(pointing)
+    assert not pointing & set(phrases.SENTENCES.heldout) and "where" not in " ".join(pointing)
