@@ -7,7 +7,8 @@ Axis legend (letters at the end of array names, in the order of the axes):
     K kv heads      H head dim             T frames         M objects         n patches   c values of a patch
 
 Host types (`Instance`, `Target`, `Example`) hold what a data set says; their boxes are in the *unit* frame: float
-x1,y1,x2,y2 in [0,1] of the picture, x right and y down. Only the text of a twin uses another frame (twin/text.py).
+x1,y1,x2,y2 in [0,1] of the picture, x right and y down. Only the text of a twin uses another frame
+(twin/coordinates.py).
 Device types (`Images`, `Prompt`, `Rollout`, `Rewards`) are pytrees whose arrays all lead with the batch axis.
 """
 

@@ -19,7 +19,7 @@ from dtr1_jax.data.twinworld import patch_targets, picture_examples
 from dtr1_jax.data.twinworld import practice as lessons
 from dtr1_jax.data.twinworld import tasks as worlds
 from dtr1_jax.twin import text
-from dtr1_jax.twin.text import Canvas
+from dtr1_jax.twin.coordinates import Canvas
 
 # demonstrations are padded to a multiple of so many tokens, those longer than LONG to twice that: few are compiled
 BUCKET, LONG = 32, 160

@@ -16,6 +16,7 @@ from dtr1_jax.data.rotary_positions import Grid
 from dtr1_jax.data.visuals import first_frame
 from dtr1_jax.twin import budget, transcript
 from dtr1_jax.twin import text as twin_text
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer, Twin
 
 _ANSWERS = {
@@ -27,8 +28,8 @@ _ANSWERS = {
 # boxes in an answer say no frame, so those about a video would all be of its first
 _OF_A_VIDEO = {**_ANSWERS, "grounding": '{"objects":[ids]}, with an empty list if nothing fits'}
 _FRAMES = {
-    twin_text.Frame.PIXEL: "in pixels of the picture as given, size [{w},{h}]",
-    twin_text.Frame.NORM1000: "in thousandths of the picture's width and height; size is [{w},{h}] pixels",
+    Frame.PIXEL: "in pixels of the picture as given, size [{w},{h}]",
+    Frame.NORM1000: "in thousandths of the picture's width and height; size is [{w},{h}] pixels",
 }
 
 
@@ -65,7 +66,7 @@ class Style:
 
     tokenizer: tokenizers.Tokenizer
     geometry: patches.Geometry | None
-    frame: twin_text.Frame
+    frame: Frame
     words: str
     length: int
     constructor: str = "policy"
@@ -73,7 +74,7 @@ class Style:
 
 
 def instruction(
-    query: str, task: str, canvas: twin_text.Canvas, words: str, twin: Twin | None = None, several: bool = False
+    query: str, task: str, canvas: Canvas, words: str, twin: Twin | None = None, several: bool = False
 ) -> str:
     """The user's text, with the twin that the example brings, if any; with `several` pictures it asks for the first's.
 
@@ -116,7 +117,7 @@ def _shown(twin: Twin) -> str:
     return f"<twin>{twin_text.dumps_twin(twin)}</twin>\n".replace("<|", "< |")
 
 
-def given(example: types.Example, canvas: twin_text.Canvas) -> Twin:
+def given(example: types.Example, canvas: Canvas) -> Twin:
     """The twin that an example brings: its annotated objects, of which a prompt may show some alone.
 
     Raises PromptError where it has none.
@@ -129,7 +130,7 @@ def given(example: types.Example, canvas: twin_text.Canvas) -> Twin:
     return twin_text.from_scene(example.scene, canvas)
 
 
-def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twin_text.Canvas]:
+def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, Canvas]:
     """What the policy gets to see of an example.
 
     Returns:
@@ -149,7 +150,7 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, twi
     frames = () if example.video is None else tuple(map(int, example.video.index))
     if style.words == "brief" and style.constructor == "policy":  # nothing says their numbers, so they are counted
         frames = tuple(range(len(frames)))
-    canvas = twin_text.Canvas(style.frame, pieces[0].size if pieces else example.image.shape[1::-1], frames)
+    canvas = Canvas(style.frame, pieces[0].size if pieces else example.image.shape[1::-1], frames)
     twin = given(example, canvas) if style.constructor == "given" else None
     before = ()
     if style.words == "example":
@@ -290,7 +291,7 @@ def _tokens(chat: str, grids: Sequence[Grid], tokenizer: tokenizers.Tokenizer) -
     return ids, parts
 
 
-def oracle(example: types.Example, canvas: twin_text.Canvas, reasons: bool = True, by_id: bool = False) -> str:
+def oracle(example: types.Example, canvas: Canvas, reasons: bool = True, by_id: bool = False) -> str:
     """The transcript of a flawless policy: the scene's twin, the reasoning (empty unless it `reasons`), the answer.
 
     The answer is made of words (vqa, summary: the first of the target's references), of boxes (grounding in a picture,

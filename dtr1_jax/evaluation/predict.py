@@ -25,6 +25,7 @@ from dtr1_jax.rewards.text_scorers import TextScorers
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.run import atomic
 from dtr1_jax.twin import text, tracks, transcript
+from dtr1_jax.twin.coordinates import Canvas, to_unit
 from dtr1_jax.types import Example, Rollout
 
 
@@ -33,7 +34,7 @@ class Prediction:
     """One held-out query with its answer."""
 
     example: Example
-    canvas: text.Canvas
+    canvas: Canvas
     transcript: transcript.Transcript
     outcome: Outcome
     columns: dict[str, float]  # those that the query's task has
@@ -111,7 +112,7 @@ def predict(
     ]
 
 
-def _fidelity(parsed: transcript.Transcript, example: Example, canvas: text.Canvas) -> twin_fidelity.Fidelity | None:
+def _fidelity(parsed: transcript.Transcript, example: Example, canvas: Canvas) -> twin_fidelity.Fidelity | None:
     """The twin, of a video its first frame, against the annotated scene; None where nothing is annotated."""
     there = [twin_fidelity.Described(x.label, x.box, x.attributes) for x in example.scene if x.box[2] > x.box[0]]
     if not there:
@@ -247,7 +248,7 @@ def draw_prediction(p: Prediction) -> Iterator[tuple[str, np.ndarray]]:
 def draw_twin(p: Prediction, image: np.ndarray) -> np.ndarray:
     """uint8[h, w, 3]: the objects of the predicted twin, which must be there, over `image`, the first frame."""
     objects = tracks.first(p.transcript.twin).objects
-    boxes = np.array([text.to_unit(o.box, p.canvas) for o in objects], np.float32).reshape(-1, 4)
+    boxes = np.array([to_unit(o.box, p.canvas) for o in objects], np.float32).reshape(-1, 4)
     return draw.overlay(image, boxes=boxes, names=[f"{o.id} {o.label}" for o in objects])
 
 

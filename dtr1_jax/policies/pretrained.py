@@ -17,7 +17,7 @@ from dtr1_jax.data import patches, processor, prompts, sources
 from dtr1_jax.data import tokenizer as tokenizers
 from dtr1_jax.models import int8, policy, published, spec
 from dtr1_jax.models.weights import gguf, hf_checkpoint, loading, native
-from dtr1_jax.twin.text import Frame
+from dtr1_jax.twin.coordinates import Frame
 
 ASSETS = Path(__file__).parents[1] / "assets"
 OURS = "policy.safetensors"

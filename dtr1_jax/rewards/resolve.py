@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dtr1_jax.twin import tracks
-from dtr1_jax.twin.text import Canvas, to_unit
+from dtr1_jax.twin.coordinates import Canvas, to_unit
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import Example
 

@@ -2,7 +2,8 @@
 
 `read_twin` and `read_answer` turn decoded JSON into the dataclasses below. They take any value without raising, and
 list every fault with its place; a dataclass comes back only where there is none, so whoever holds one need not check.
-Boxes here are integers x1,y1,x2,y2 in the frame of the text (twin/text.py), x right and y down, x2 and y2 exclusive.
+Boxes here are integers x1,y1,x2,y2 in the frame of the text (twin/coordinates.py), x right and y down, x2 and y2
+exclusive.
 What the keyframes of a track say of the frames between them stands in twin/tracks.py.
 """
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from dtr1_jax.twin import schema, strict_json
 from dtr1_jax.twin import text as twin_text
+from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.schema import Answer, Fault, Twin
-from dtr1_jax.twin.text import Canvas
 
 PARTS = {  # constructor -> the parts of the text, in order
     "policy": ("twin", "think", "answer"),

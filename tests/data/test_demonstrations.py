@@ -13,8 +13,8 @@ from dtr1_jax.data.queries import motion
 from dtr1_jax.data.twinworld import patch_targets, picture_examples, practice
 from dtr1_jax.policies import pretrained
 from dtr1_jax.twin import text as twin_text
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer
-from dtr1_jax.twin.text import Canvas, Frame
 
 SCENES = prompts.Style(
     tokenizer.load_tokenizer(pretrained.ASSETS / "tiny"),

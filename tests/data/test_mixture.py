@@ -13,7 +13,7 @@ from configs import default
 from dtr1_jax import config, types
 from dtr1_jax.data import mixture, patches, pipeline, prompts, sources, tokenizer
 from dtr1_jax.policies import pretrained
-from dtr1_jax.twin.text import Frame
+from dtr1_jax.twin.coordinates import Frame
 
 STYLE = prompts.Style(
     tokenizer.load_tokenizer(pretrained.ASSETS / "tiny"),

@@ -14,7 +14,7 @@ from absl import flags
 from dtr1_jax import types
 from dtr1_jax.data import image_files, json_files, patches, pipeline, prompts, tokenizer
 from dtr1_jax.policies import pretrained
-from dtr1_jax.twin.text import Frame
+from dtr1_jax.twin.coordinates import Frame
 
 SMALL = patches.Geometry(8, 1, 2, 12, 32 * 32)
 STYLE = prompts.Style(tokenizer.load_tokenizer(pretrained.ASSETS / "tiny"), SMALL, Frame.PIXEL, "brief", 64)

@@ -16,8 +16,8 @@ from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.policies import pretrained
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
+from dtr1_jax.twin.coordinates import Canvas, Frame, from_unit, to_unit
 from dtr1_jax.twin.schema import Answer
-from dtr1_jax.twin.text import Canvas, Frame
 
 MADE = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
 T = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny")
@@ -308,15 +308,15 @@ def test_boxes_come_back_after_a_change_of_max_pixels(family):
         example = dataclasses.replace(picture(613, 419), image=image)
         _, _, canvas = prompts.prompt(example, style)
         assert canvas.size == patches.resized(613, 419, geometry)
-        written = [twin_text.from_unit(box, canvas) for box in boxes]
-        back = np.array([twin_text.to_unit(box, canvas) for box in written])
+        written = [from_unit(box, canvas) for box in boxes]
+        back = np.array([to_unit(box, canvas) for box in written])
         np.testing.assert_allclose(back, boxes, atol=1.01 / min(canvas.limit))
         texts.append(written)
         parsed = transcript.parse(
             prompts.oracle(dataclasses.replace(SCENE), canvas), task="segmentation", canvas=canvas
         )
         for made, wanted in zip(parsed.twin.objects, SCENE.scene):
-            np.testing.assert_allclose(twin_text.to_unit(made.box, canvas), wanted.box, atol=1.01 / min(canvas.limit))
+            np.testing.assert_allclose(to_unit(made.box, canvas), wanted.box, atol=1.01 / min(canvas.limit))
     assert (texts[0] == texts[1] == texts[2]) == (family == "qwen3_vl")
 
 

@@ -10,8 +10,8 @@ from dtr1_jax.data.twinworld import tasks
 from dtr1_jax.policies import pretrained
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer
-from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.types import TASKS
 
 T = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny")

@@ -11,7 +11,7 @@ from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.policies import pretrained
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
-from dtr1_jax.twin.text import Canvas, Frame
+from dtr1_jax.twin.coordinates import Canvas, Frame
 
 T = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny")
 SCENE = picture_examples.example(0, "train", 3, size=96, min_objects=2, max_objects=3)

@@ -9,7 +9,7 @@ import pytest
 
 from dtr1_jax import types
 from dtr1_jax.data import patches, pipeline, prompts
-from dtr1_jax.twin.text import Frame
+from dtr1_jax.twin.coordinates import Frame
 
 torch = pytest.importorskip("torch")
 import parity  # noqa: E402, needs torch

@@ -11,7 +11,8 @@ from dtr1_jax import config
 from dtr1_jax.data import image_files, prompts
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.modes import infer
-from dtr1_jax.twin import text, transcript
+from dtr1_jax.twin import transcript
+from dtr1_jax.twin.coordinates import from_unit
 from dtr1_jax.twin.schema import Answer, Object, Twin
 
 FILES = {"answer.json", "boxes.json", "mask.png", "overlay.png", "transcript.txt", "twin.json", "twin.png"}
@@ -41,7 +42,7 @@ def left_half(c, size):
     ready = infer.pretrained.load_policy(c)
     example = infer.Example("", np.zeros((size[1], size[0], 3), np.uint8), "it", "segmentation", None)
     canvas = prompts.prompt(example, ready.style)[2]
-    box = text.from_unit((0.0, 0.0, 0.5, 1.0), canvas)
+    box = from_unit((0.0, 0.0, 0.5, 1.0), canvas)
     twin = Twin(canvas.size, (Object(1, "thing", box),))
     return transcript.compose(twin, "it is on the left", Answer(objects=(1,)))
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from dtr1_jax.rewards import resolve
 from dtr1_jax.twin import strict_json, tracks
+from dtr1_jax.twin.coordinates import Canvas, Frame, to_unit
 from dtr1_jax.twin.schema import MAX_KEYFRAMES, Answer, Object, Twin, read_twin
-from dtr1_jax.twin.text import TOLERANCE, Canvas, Frame, dumps_twin, from_scene, to_unit
+from dtr1_jax.twin.text import TOLERANCE, dumps_twin, from_scene
 from dtr1_jax.twin.transcript import compose, parse
 from dtr1_jax.types import Example, Instance, Target
 

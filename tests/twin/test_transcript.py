@@ -4,8 +4,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import FORMS, MAX_INT, Answer, Object, Twin
-from dtr1_jax.twin.text import Canvas, Frame, dumps_twin
+from dtr1_jax.twin.text import dumps_twin
 from dtr1_jax.twin.transcript import PARTS, compose, parse
 
 CANVAS = Canvas(Frame.NORM1000, (96, 64))

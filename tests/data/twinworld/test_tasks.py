@@ -10,7 +10,8 @@ from dtr1_jax.data import prompts
 from dtr1_jax.data.queries import motion, phrases, questions, summaries
 from dtr1_jax.data.twinworld import picture_examples, tasks, video_examples
 from dtr1_jax.rewards import resolve
-from dtr1_jax.twin.text import Canvas, Frame, from_scene
+from dtr1_jax.twin.coordinates import Canvas, Frame
+from dtr1_jax.twin.text import from_scene
 from dtr1_jax.twin.transcript import parse
 from dtr1_jax.types import TASKS
 
