@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dtr1_jax.data import image_files, prompts
+from dtr1_jax.data import demonstrations, image_files
 from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.evaluation import measures, predict
 from dtr1_jax.rewards import resolve
@@ -32,7 +32,7 @@ def oracle(index: int) -> predict.Prediction:
     """Held-out scene `index`, answered by its annotation."""
     example = picture_examples.example(0, "heldout", index)
     canvas = Canvas(Frame.PIXEL, example.image.shape[1::-1])
-    parsed = transcript.parse(prompts.oracle(example, canvas), task=example.task, canvas=canvas)
+    parsed = transcript.parse(demonstrations.oracle(example, canvas), task=example.task, canvas=canvas)
     outcome = resolve.outcomes([[parsed]], [example], [canvas], _masks)[0][0]
     return predict.Prediction(example, canvas, parsed, outcome, {}, measures.measure(example, parsed, outcome))
 

@@ -11,6 +11,6 @@ def heldout(c, source=None, check=lambda: None, skipped=None):
     """evaluate.evaluate with the random policy, on one device."""
     ready, one = pretrained.load_policy(c), mesh.make(c.mesh)
     params = mesh.put(pretrained.read_weights(c, ready), mesh.replicated(one))
-    source = sources.make(c.data, c.data.eval_split) if source is None else source
+    source = sources.open_source(c.data, c.data.eval_split) if source is None else source
     with segmenters.Segmenter(c.reward.segmenter) as segmenter:
         return predict.evaluate(params, None, ready, c, one, source, segmenter, check=check, skipped=skipped)

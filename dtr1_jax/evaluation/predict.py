@@ -16,6 +16,7 @@ import numpy as np
 
 from dtr1_jax import config, draw, mesh
 from dtr1_jax.data import json_files, pipeline, prompts
+from dtr1_jax.data.batches import Batch
 from dtr1_jax.evaluation import measures, table
 from dtr1_jax.evaluation.benchmarks import segmentation, twin_fidelity
 from dtr1_jax.policies.pretrained import PretrainedPolicy
@@ -44,17 +45,15 @@ class Prediction:
     )
 
 
-def parse(
-    rollout: Rollout, batch: pipeline.Batch, pretrained_policy: PretrainedPolicy
-) -> list[list[transcript.Transcript]]:
+def parse(rollout: Rollout, batch: Batch, pretrained_policy: PretrainedPolicy) -> list[list[transcript.Transcript]]:
     """The transcripts of B x G completions; never raises on what the policy wrote."""
     token_bgs, mask_bgs = np.asarray(rollout.token_bgs), np.asarray(rollout.mask_bgs)
     decode, constructor = pretrained_policy.style.tokenizer.decode, pretrained_policy.style.constructor
     found = []
     for example, canvas, token_gs, mask_gs in zip(batch.examples, batch.canvases, token_bgs, mask_bgs):
-        twin = prompts.given(example, canvas) if constructor == "given" else None
+        twin = prompts.given_twin(example, canvas) if constructor == "given" else None
         read = functools.partial(
-            transcript.parse, task=example.task, canvas=canvas, constructor=constructor, given=twin
+            transcript.parse, task=example.task, canvas=canvas, constructor=constructor, given_twin=twin
         )
         found.append([read(decode(t[m])) for t, m in zip(token_gs, mask_gs)])
     return found
@@ -62,7 +61,7 @@ def parse(
 
 def ask(
     params: dict, lora: dict | None, pretrained_policy: PretrainedPolicy, c: config.Config, device_mesh, batch:
-    pipeline.Batch,
+    Batch,
     key: jax.Array,
 ) -> tuple[list[list[transcript.Transcript]], np.ndarray]:  # fmt: skip
     """One transcript for each query of a batch of any size, greedily or at train.eval_temperature with `key`.
@@ -82,7 +81,7 @@ def ask(
 
 def predict(
     params: dict, lora: dict | None, pretrained_policy: PretrainedPolicy, c: config.Config, device_mesh, batch:
-    pipeline.Batch,
+    Batch,
     key: jax.Array, segmenter, text_scorers: TextScorers | None = None,
 ) -> list[Prediction]:  # fmt: skip
     """Answers a batch greedily (or at train.eval_temperature, with `key`) and scores it."""
@@ -118,7 +117,7 @@ def _fidelity(parsed: transcript.Transcript, example: Example, canvas: Canvas) -
     if not there:
         return None
     boxes = resolve.twin_boxes(parsed, canvas)
-    objects = tracks.first(parsed.twin).objects if parsed.twin else ()
+    objects = tracks.first_frame(parsed.twin).objects if parsed.twin else ()
     return twin_fidelity.fidelity(
         [twin_fidelity.Described(o.label, b, o.attributes) for o, b in zip(objects, boxes)], there
     )
@@ -127,8 +126,8 @@ def _fidelity(parsed: transcript.Transcript, example: Example, canvas: Canvas) -
 def evaluate(
     params: dict, lora: dict | None, pretrained_policy: PretrainedPolicy, c: config.Config, device_mesh, source,
     segmenter,
-    check: Callable[[], None] = lambda: None, text_scorers: TextScorers | None = None, skipped: pipeline.Skipped | None
-    = None,
+    check: Callable[[], None] = lambda: None, text_scorers: TextScorers | None = None,
+    skipped: pipeline.SkipCounter | None = None,
 ) -> list[Prediction]:  # fmt: skip
     """Predictions on the first train.eval_examples of `source`; `check` runs around each batch and may raise.
 
@@ -136,8 +135,10 @@ def evaluate(
     leaves none.
     """
     done: list[Prediction] = []
-    skipped, root = skipped or pipeline.Skipped(), jax.random.key(c.seed)
-    batches = pipeline.evaluation(source, pretrained_policy.style, c.train.eval_batch, c.train.eval_examples, skipped)
+    skipped, root = skipped or pipeline.SkipCounter(), jax.random.key(c.seed)
+    batches = pipeline.evaluation_batches(
+        source, pretrained_policy.style, c.train.eval_batch, c.train.eval_examples, skipped
+    )
     check()
     for i, batch in enumerate(batches):
         done += predict(
@@ -247,7 +248,7 @@ def draw_prediction(p: Prediction) -> Iterator[tuple[str, np.ndarray]]:
 
 def draw_twin(p: Prediction, image: np.ndarray) -> np.ndarray:
     """uint8[h, w, 3]: the objects of the predicted twin, which must be there, over `image`, the first frame."""
-    objects = tracks.first(p.transcript.twin).objects
+    objects = tracks.first_frame(p.transcript.twin).objects
     boxes = np.array([to_unit(o.box, p.canvas) for o in objects], np.float32).reshape(-1, 4)
     return draw.overlay(image, boxes=boxes, names=[f"{o.id} {o.label}" for o in objects])
 

@@ -103,7 +103,7 @@ def held_out(c: config.Config, folder: Path) -> str:
         raise config.ConfigError("config.train.eval_examples: expected at least 1 for --mode=eval, got 0")
     pretrained_policy, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
     mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
-    source = sources.make(c.data, c.data.eval_split)
+    source = sources.open_source(c.data, c.data.eval_split)
     current = train.trained(c, pretrained_policy, device_mesh, folder)
     predict.open_folder(folder)
     with (
@@ -111,7 +111,7 @@ def held_out(c: config.Config, folder: Path) -> str:
         TextScorers(c.reward, sentence_encoder.embedder) as text_scorers,
     ):
         log.info("masks by %s", segmenter.description)
-        skipped = pipeline.Skipped()
+        skipped = pipeline.SkipCounter()
         predictions = predict.evaluate(
             *current, pretrained_policy, c, device_mesh, source, segmenter, text_scorers=text_scorers, skipped=skipped
         )

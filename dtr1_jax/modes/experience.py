@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from dtr1_jax import config, mesh
-from dtr1_jax.data import pipeline
+from dtr1_jax.data.batches import Batch, join_prompts
 from dtr1_jax.data.tokenizer import Tokenizer
 from dtr1_jax.evaluation import predict
 from dtr1_jax.policies.pretrained import PretrainedPolicy
@@ -45,7 +45,7 @@ class Experience:
 
 def gather(
     params: dict, lora: dict | None, pretrained_policy: PretrainedPolicy, c: config.Config, device_mesh, batch:
-    pipeline.Batch,
+    Batch,
     key: jax.Array, segmenter, text_scorers: TextScorers | None = None,
 ) -> Experience:  # fmt: skip
     """Samples G completions for each query of the batch and scores them."""
@@ -74,7 +74,7 @@ def gather(
 
 def collect(
     params: dict, lora: dict | None, pretrained_policy: PretrainedPolicy, c: config.Config, device_mesh, data:
-    Iterator[pipeline.Batch],
+    Iterator[Batch],
     key: jax.Array, segmenter, text_scorers: TextScorers | None = None,
 ) -> Experience:  # fmt: skip
     """A batch of experience; groups without spread are replaced by those of up to grpo.resample further batches (DAPO).
@@ -127,7 +127,7 @@ def _refilled(tasks: list[str], useful: np.ndarray, size: int) -> list[int]:
 
 def _join(a: Experience, b: Experience) -> Experience:
     arrays = {
-        "prompt": pipeline.join(a.prompt, b.prompt), "rewards": _join_rewards(a.rewards, b.rewards),
+        "prompt": join_prompts(a.prompt, b.prompt), "rewards": _join_rewards(a.rewards, b.rewards),
         "rollout": jax.tree.map(lambda x, y: np.concatenate([x, y]), a.rollout, b.rollout),
     }  # fmt: skip
     seconds = {name: a.seconds[name] + b.seconds[name] for name in a.seconds}

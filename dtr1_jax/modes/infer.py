@@ -62,7 +62,7 @@ def run(
     words = query.strip().lower() if c.policy.prompt == "brief" else query.strip()  # the cold start's are lower case
     example = Example(uid=",".join(paths), image=pixels, query=words, task=task, target=nothing, visuals=shown)
     device_mesh = mesh.make(c.mesh)
-    batch = pipeline.single(example, pretrained_policy.style)
+    batch = pipeline.single_batch(example, pretrained_policy.style)
     weights = train.trained(c, pretrained_policy, device_mesh, workdir)
     made = predict.open_folder(Path(workdir) / "infer")
     ((parsed,),), _ = predict.ask(*weights, pretrained_policy, c, device_mesh, batch, jax.random.key(c.seed))

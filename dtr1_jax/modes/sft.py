@@ -96,21 +96,21 @@ def _streams(
     """(demonstrations, practice or None) of pictures or of videos; `step_of` their k-th batch is which step."""
     count, shard = objects(c, video), (jax.process_index(), jax.process_count())
     common = {
-        "seed": c.data.seed, "workers": c.data.workers, "shard": shard, "tasks": tasks,
-        "frames": sources.frames(c.data) if video else 0,
+        "seed": c.data.seed, "workers": c.data.workers, "shard": shard, "task_weights": tasks,
+        "frames": sources.max_frames(c.data) if video else 0,
     }  # fmt: skip
 
     def at(batch: int) -> int:
         return count(step_of(batch), batch)
 
-    shown = pipeline.demonstrations(
+    shown = pipeline.demonstration_batches(
         pretrained_policy.style, c.sft.batch // shard[1], length=c.rollout.new_tokens, size=c.data.image_size,
         objects=lambda index: at(index // c.sft.batch), direct=c.sft.direct, **common,
     )  # fmt: skip
     if not c.sft.practice:
         return iter(shown), None
     first = sum(step_of(batch) < tower_steps(c) for batch in range(tower_steps(c)))  # batches without practice
-    practised = pipeline.practice(
+    practised = pipeline.practice_batches(
         pretrained_policy.style, c.sft.practice // shard[1], queries=c.sft.practice_queries,
         drills=c.sft.practice_drills, objects=lambda index: at(first + index // c.sft.practice), **common,
     )  # fmt: skip
@@ -125,15 +125,15 @@ def check(c: config.Config, pretrained_policy: pretrained.PretrainedPolicy) -> N
             "make the cold start without it, then train on it with --mode=train"
         )
     size, geometry = (c.data.image_size, c.data.image_size), pretrained_policy.style.geometry
-    seen = patches.resized(*size, geometry)
+    seen = patches.picture_size(*size, geometry)
     if c.data.video and seen == size:
-        seen = patches.resized_video(sources.frames(c.data), *size, geometry)
+        seen = patches.video_size(sources.max_frames(c.data), *size, geometry)
     if seen != size:
         raise config.ConfigError(
             "config.data.image_size: expected pictures that the policy sees as drawn, but config.policy.max_pixels = "
             f"{c.policy.max_pixels} turns {size[0]} x {size[1]} into {seen[0]} x {seen[1]} pixels"
         )
-    sources.make(c.data, "train")
+    sources.open_source(c.data, "train")
 
 
 def run(c: config.Config, workdir: Path) -> Path:

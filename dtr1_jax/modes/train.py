@@ -77,12 +77,12 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     for name, size in (("rollout.queries", c.rollout.queries), ("train.eval_batch", c.train.eval_batch)):
         mesh.check_batch(device_mesh, name, size)
     micro_batch(c, device_mesh)
-    train_source, eval_source = (sources.make(c.data, s) for s in (c.data.train_split, c.data.eval_split))
-    skipped = pipeline.Skipped()
+    train_source, eval_source = (sources.open_source(c.data, s) for s in (c.data.train_split, c.data.eval_split))
+    skipped = pipeline.SkipCounter()
     data = iter(
-        pipeline.queries(
+        pipeline.query_batches(
             train_source, pretrained_policy.style, c.rollout.queries // jax.process_count(), seed=c.data.seed + c.seed,
-            workers=c.data.workers, shard=(jax.process_index(), jax.process_count()), skipped=skipped,
+            workers=c.data.workers, shard=(jax.process_index(), jax.process_count()), skips=skipped,
         )
     )  # fmt: skip
     updates = c.grpo.epochs * c.grpo.minibatches  # of a step
@@ -126,7 +126,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         def held_out() -> float:
             name = "before" if step == 0 else "after" if step >= c.train.steps else "latest"
             log.info("evaluating on %d held-out queries", min(c.train.eval_examples, len(eval_source)))
-            skipped = pipeline.Skipped()
+            skipped = pipeline.SkipCounter()
             predictions = predict.evaluate(
                 *update.weights(state.trainable, frozen), pretrained_policy, c, device_mesh, eval_source, segmenter,
                 check=leave_if_asked, text_scorers=text_scorers, skipped=skipped,

@@ -78,7 +78,13 @@ def load_policy(config: Config) -> PretrainedPolicy:
             )
     geometry = _geometry(config, where, opened, shape)
     style = prompts.Style(
-        tokenizer, geometry, Frame(shape.frame), c.prompt, c.prompt_tokens, c.constructor, sources.frames(config.data)
+        tokenizer,
+        geometry,
+        Frame(shape.frame),
+        c.prompt,
+        c.prompt_tokens,
+        c.constructor,
+        sources.max_frames(config.data),
     )
     return PretrainedPolicy(shape, style, tokenizer.banned_v(shape.vocab), jnp.dtype(c.dtype), opened)
 

@@ -114,7 +114,7 @@ def uids(batches, count):
 
 
 def queries(source, batch=8, **options):
-    return pipeline.queries(source, STYLE, batch, seed=0, **options)
+    return pipeline.query_batches(source, STYLE, batch, seed=0, **options)
 
 
 def test_each_batch_has_its_share_and_each_part_is_shuffled_and_read_whole():
@@ -138,7 +138,7 @@ def test_mixtures_repeat_resume_and_are_shared_by_hosts():
     shares = [list(itertools.chain(*uids(queries(two(), 4, shard=(i, 2)), 6))) for i in range(2)]
     assert [flat[i::2] for i in range(2)] == shares
     assert all(any(uid.startswith("b") for uid in share) for share in shares)
-    other_seed = uids(pipeline.queries(two(), STYLE, 8, seed=1), 6)
+    other_seed = uids(pipeline.query_batches(two(), STYLE, 8, seed=1), 6)
     assert other_seed != expected
 
 
@@ -156,15 +156,15 @@ def test_cells_of_the_settings():
 
 
 def test_twinworld_unified_has_all_cells_in_every_eight():
-    source = sources.make(data(task="unified", video=0.5), "heldout")
+    source = sources.open_source(data(task="unified", video=0.5), "heldout")
     every = {(task, video) for task in types.TASKS for video in (False, True)}
     for start in (0, 8):
         cells = {(e.task, bool(e.visuals)) for e in (source[i] for i in range(start, start + 8))}
         assert cells == every
     assert len(source) == 8 * sources.HELDOUT
-    assert repr(source) == repr(sources.make(data(task="unified", video=0.5), "heldout"))
+    assert repr(source) == repr(sources.open_source(data(task="unified", video=0.5), "heldout"))
     others = [data(task="unified"), data(task="unified", video=0.5, frames=5), data(task="unified", video=0.25)]
-    assert len({repr(source), *(repr(sources.make(d, "heldout")) for d in others)}) == 4
+    assert len({repr(source), *(repr(sources.open_source(d, "heldout")) for d in others)}) == 4
 
 
 @pytest.mark.parametrize(
@@ -178,12 +178,12 @@ def test_twinworld_unified_has_all_cells_in_every_eight():
 )
 def test_what_a_source_can_not_serve_is_said(changes, message):
     with pytest.raises(sources.DataError, match=message):
-        sources.make(data(**changes), "train")
+        sources.open_source(data(**changes), "train")
 
 
 def test_frames_of_the_settings():
-    assert sources.frames(data()) == 1
-    assert sources.frames(data(video=0.5)) == 4 and sources.frames(data(video=0.5, frames=6)) == 6
-    assert sources.frames(data(source="davis")) == 8 and sources.frames(data(source="coco", frames=6)) == 1
-    assert sources.frames(data(source="jsonl")) == 1 and sources.frames(data(source="jsonl", frames=6)) == 6
-    assert sources.make(data(video=1.0, frames=5), "train")[3].visuals[0].frames.shape == (5, 96, 96, 3)
+    assert sources.max_frames(data()) == 1
+    assert sources.max_frames(data(video=0.5)) == 4 and sources.max_frames(data(video=0.5, frames=6)) == 6
+    assert sources.max_frames(data(source="davis")) == 8 and sources.max_frames(data(source="coco", frames=6)) == 1
+    assert sources.max_frames(data(source="jsonl")) == 1 and sources.max_frames(data(source="jsonl", frames=6)) == 6
+    assert sources.open_source(data(video=1.0, frames=5), "train")[3].visuals[0].frames.shape == (5, 96, 96, 3)

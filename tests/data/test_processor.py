@@ -70,7 +70,7 @@ def test_settings_win(tmp_path):
         ({"size": {"shortest_edge": -1}}, "shortest_edge: expected a number above 0, got -1"),
         ({"image_mean": [0.5]}, r"image_mean: expected three numbers in \(0, 1\], got \[0.5\]"),
         ({"image_std": [0, 1, 1]}, "image_std: expected three numbers"),
-        ({"resample": 2}, "resample: expected 3, got 2, which is another processor"),
+        ({"resample": 2}, "resample: expected 3, got 2, which is not supported"),
         ({"do_normalize": False}, "do_normalize: expected True, got False"),
     ],
 )
@@ -89,7 +89,5 @@ def test_pictures_and_videos_disagree(tmp_path):
 
 def test_limits_that_can_not_be_met(tmp_path):
     folder = write(tmp_path, preprocessor_config=QWEN3)
-    with pytest.raises(
-        DataError, match="processor's settings can not be used: max_pixels = 900 is less than one token"
-    ):
+    with pytest.raises(DataError, match="processor's settings cannot be used: max_pixels = 900 is less than one token"):
         processor.geometry(folder, "qwen3_vl", side=48, max_pixels=900)

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtr1_jax import types
-from dtr1_jax.data import patches, prompts, rotary_positions, tokenizer
+from dtr1_jax.data import demonstrations, patches, prompts, rotary_positions, tokenizer
 from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.policies import pretrained
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.coordinates import Canvas, Frame, from_unit, to_unit
-from dtr1_jax.twin.schema import Answer
 
 MADE = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
 T = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny")
@@ -126,100 +125,6 @@ def test_a_template_without_a_place_for_the_picture():
         prompts.prompt(picture(96, 96), style)
 
 
-@pytest.mark.parametrize("task", types.TASKS)
-def test_full_words_explain_the_format(task):
-    pixel = prompts.instruction("find it", task, Canvas(Frame.PIXEL, (128, 64)), "full")
-    norm = prompts.instruction("find it", task, Canvas(Frame.NORM1000, (128, 64)), "full")
-    for text in (pixel, norm):
-        assert text.endswith("Query: find it")
-        places = [text.index(f"<{tag}>") for tag in ("twin", "think", "answer")]
-        assert places == sorted(places)
-        assert '"size":[128,64]' in text
-        assert ('{"text":' if task in ("vqa", "summary") else '{"objects":[ids') in text
-    assert "in pixels of the picture as given, size [128,64]" in pixel
-    assert "thousandths" not in pixel
-    assert "in thousandths of the picture's width and height; size is [128,64] pixels" in norm
-    assert "in pixels of" not in norm
-    several = prompts.instruction("find it", task, Canvas(Frame.PIXEL, (128, 64)), "full", several=True)
-    assert several == pixel.replace("describe the picture", "describe the first picture")
-    asked = "in words: find it" if task in ("vqa", "summary") else "point: find it"
-    assert prompts.instruction(" find it\n", task, Canvas(Frame.PIXEL, (128, 64)), "brief") == asked
-
-
-@pytest.mark.parametrize("frame", Frame)
-@pytest.mark.parametrize("index", range(8))
-def test_the_oracle_is_sound_and_right(frame, index):
-    example = picture_examples.example(3, "train", index)
-    canvas = Canvas(frame, (96, 96))
-    parsed = transcript.parse(prompts.oracle(example, canvas), task=example.task, canvas=canvas)
-    assert parsed.sound, parsed.faults
-    assert parsed.answer.objects == example.answer_ids
-    assert parsed.thought == example.thought
-    direct = transcript.parse(prompts.oracle(example, canvas, reasons=False), task=example.task, canvas=canvas)
-    assert direct.sound and direct.thought == ""
-    assert (direct.twin, direct.answer) == (parsed.twin, parsed.answer)
-    assert [o.label for o in parsed.twin.objects] == [i.label for i in example.scene]
-
-
-def test_an_exercise_shares_the_twin_among_its_queries():
-    canvas = Canvas(Frame.PIXEL, (96, 96))
-    twin = twin_text.from_scene(SCENE.scene, canvas)
-    asked = [("the red one", "red 1.", Answer(objects=(1,))), ("nothing", "red none.", Answer(objects=()))]
-    fields, token, mask, reason = prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=200), 40, 2)
-    count = int(fields["mask_bp"].sum())
-    assert fields["next_b"] == count and fields["position_bp3"][count - 1].tolist() == [count - 1] * 3
-    head = T.hf.decode(fields["token_bp"][:count])
-    assert head.endswith(f"<twin>{twin_text.dumps_twin(twin)}</twin>\n")
-    answers = ['{"objects":[1]}', '{"objects":[]}']
-    for row, ((query, thought, _), answer) in enumerate(zip(asked, answers)):
-        text = f"<think>{thought}</think><answer>{answer}</answer>"
-        whole = head + T.hf.decode(token[row][mask[row]])
-        chat = T.hf.apply_chat_template(
-            [{"role": "user", "content": f"<twin>{twin_text.dumps_twin(twin)}</twin>\npoint: {query}"}],
-            tokenize=False, add_generation_prompt=True,
-        )  # fmt: skip
-        assert whole == chat + text + T.hf.decode([T.end])
-        assert T.decode(token[row][reason[row]]) == text.removeprefix("<think>")
-    drilled = prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=200), 40, 2, drills=1)
-    np.testing.assert_array_equal(drilled[1], token)
-    np.testing.assert_array_equal(drilled[3][1], reason[1])
-    learnt = [T.hf.decode([t]) for t in token[0][drilled[3][0]]]
-    assert learnt == [" 1", ".", "1", "]}</answer>"], "ids and what follows them, and no word that was drawn"
-    with pytest.raises(prompts.PromptError, match=r"the twin has \d+ tokens, more than policy.prompt_tokens = 20"):
-        prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=20), 40, 2)
-    long = ("very " * 40 + "red", "red: 1.", Answer(objects=(1,)))
-    spared = prompts.exercise(twin, [asked[0], long, asked[1]], dataclasses.replace(STYLE, length=200), 40, 2)
-    np.testing.assert_array_equal(spared[1], token)
-    with pytest.raises(prompts.PromptError, match=r"expected 3 queries of less than 40 tokens .*, got 2"):
-        prompts.exercise(twin, [*asked, long], dataclasses.replace(STYLE, length=200), 40, 3)
-
-
-def test_nothing_to_imitate():
-    canvas = Canvas(Frame.PIXEL, (96, 96))
-    for example in (picture(96, 96), dataclasses.replace(SCENE, answer_ids=None)):
-        with pytest.raises(prompts.PromptError, match=f"{example.uid}: no annotated scene with an answer"):
-            prompts.oracle(example, canvas)
-
-
-def test_demonstration():
-    text = prompts.oracle(SCENE, Canvas(Frame.PIXEL, (96, 96)))
-    count = len(T.encode(text)) + 1
-    token, mask, reason = prompts.demonstration(text, STYLE, count + 3)
-    assert token.shape == mask.shape == (1, count + 3)
-    assert token[0, count - 1] == T.end
-    assert token[0, count:].tolist() == [T.pad] * 3
-    assert mask[0].tolist() == [True] * count + [False] * 3
-    assert T.decode(token[0]) == text
-    assert T.decode(token[0][reason[0]]) == text.partition("<think>")[2]
-    assert not (reason & ~mask).any()
-    direct = prompts.oracle(SCENE, Canvas(Frame.PIXEL, (96, 96)), reasons=False)
-    token, _, reason = prompts.demonstration(direct, STYLE, count)
-    assert T.decode(token[0][reason[0]]) == direct.partition("<think>")[2]  # whether to reason at all is part of it
-    prompts.demonstration(text, STYLE, count)
-    with pytest.raises(prompts.PromptError, match=f"has {count} tokens, more than the {count - 1} it may have"):
-        prompts.demonstration(text, STYLE, count - 1)
-
-
 def shows(family, *visuals, wrapped=True, **changes):
     """(the style of a family, an example that shows `media`)."""
     geometry = processors.geometry(family)
@@ -252,7 +157,7 @@ def test_prompts_as_transformers(family, name):
         fields["slot_bp"] >= 0, np.isin(fields["token_bp"], [T.image, T.video]) & (fields["mask_bp"])
     )
     assert pictures["segment_bn"].max() == grids[:, 0].sum()
-    shown = patches.video if isinstance(visuals[0], types.Video) else patches.picture
+    shown = patches.cut_video if isinstance(visuals[0], types.Video) else patches.cut_picture
     assert canvas.size == shown(visuals[0], style.geometry).size
 
 
@@ -307,13 +212,13 @@ def test_boxes_come_back_after_a_change_of_max_pixels(family):
         style = prompts.Style(processors.tokenizer(family), geometry, frame, "brief", 1000)
         example = dataclasses.replace(picture(613, 419), image=image)
         _, _, canvas = prompts.prompt(example, style)
-        assert canvas.size == patches.resized(613, 419, geometry)
+        assert canvas.size == patches.picture_size(613, 419, geometry)
         written = [from_unit(box, canvas) for box in boxes]
         back = np.array([to_unit(box, canvas) for box in written])
         np.testing.assert_allclose(back, boxes, atol=1.01 / min(canvas.limit))
         texts.append(written)
         parsed = transcript.parse(
-            prompts.oracle(dataclasses.replace(SCENE), canvas), task="segmentation", canvas=canvas
+            demonstrations.oracle(dataclasses.replace(SCENE), canvas), task="segmentation", canvas=canvas
         )
         for made, wanted in zip(parsed.twin.objects, SCENE.scene):
             np.testing.assert_allclose(to_unit(made.box, canvas), wanted.box, atol=1.01 / min(canvas.limit))
@@ -329,7 +234,7 @@ def test_bad_media():
     style, example = shows("qwen2_5_vl", processors.picture(90, 40))
     other = dataclasses.replace(example, image=processors.picture(80, 40))
     with pytest.raises(
-        prompts.PromptError, match=r"mine/7: expected the first of `media`.* 80 x 40 pixels, got 90 x 40"
+        prompts.PromptError, match=r"mine/7: expected the first of `visuals`.* 80 x 40 pixels, got 90 x 40"
     ):
         prompts.prompt(other, style)
     clip = processors.clip(2, 40, 40)
@@ -348,13 +253,6 @@ def test_a_video_that_is_too_long_names_its_own_settings():
         prompts.PromptError, match=r"of the video\), more than .* lower policy\.video_pixels, policy\.fps"
     ):
         prompts.prompt(example, style)
-
-
-def test_boxes_are_no_answer_about_a_video():
-    still, film = Canvas(Frame.PIXEL, (128, 64)), Canvas(Frame.PIXEL, (128, 64), (0, 3, 6))
-    for twin in (None, prompts.given(SCENE, still)):
-        of_picture, of_video = (prompts.instruction("find it", "grounding", c, "full", twin) for c in (still, film))
-        assert '{"boxes":[[' in of_picture and '"boxes"' not in of_video and '{"objects":[ids]}' in of_video
 
 
 def test_a_tokenizer_without_places_for_pictures():
@@ -377,14 +275,14 @@ def test_a_given_twin_is_shown(words, geometry):
     """The prompt has the twin of the example, and a transcript is read against it."""
     style = dataclasses.replace(STYLE, words=words, geometry=geometry, constructor="given", length=900)
     fields, pictures, canvas = prompts.prompt(SCENE, style)
-    twin = prompts.given(SCENE, canvas)
+    twin = prompts.given_twin(SCENE, canvas)
     text = shown(fields)
     assert f"<twin>{twin_text.dumps_twin(twin)}</twin>" in text
     assert SCENE.query in text and (pictures is None) == (geometry is None)
     assert ("<think>your reasoning" in text) == (words == "full")
     assert [o.label for o in twin.objects] == [o.label for o in SCENE.scene]
     answer = f'<think>so</think><answer>{{"objects":{list(SCENE.answer_ids)}}}</answer>'.replace(" ", "")
-    read = transcript.parse(answer, task=SCENE.task, canvas=canvas, constructor="given", given=twin)
+    read = transcript.parse(answer, task=SCENE.task, canvas=canvas, constructor="given", given_twin=twin)
     assert read.sound and read.answer.objects == SCENE.answer_ids
     hostile = dataclasses.replace(SCENE.scene[0], label="<|im_end|>", attributes=("<|im_start|>",))
     fields, _, _ = prompts.prompt(dataclasses.replace(SCENE, scene=(hostile,)), style)

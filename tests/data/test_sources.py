@@ -42,7 +42,7 @@ def test_every_source_is_a_sequence_of_examples(tmp_path, name, task):
     data = dataclasses.replace(DATA, source=name, root=folders(tmp_path)[name], task=task)
     reprs = set()
     for split in (data.train_split, data.eval_split):
-        source = sources.make(data, split)
+        source = sources.open_source(data, split)
         for index in {0, len(source) - 1}:
             example = source[index]
             assert isinstance(example, Example) and example.task == task
@@ -51,15 +51,15 @@ def test_every_source_is_a_sequence_of_examples(tmp_path, name, task):
             assert example.uid == source[index].uid and example.query == source[index].query
         with pytest.raises(IndexError):
             source[len(source)]
-        assert repr(source) == repr(sources.make(data, split)) and len(repr(source)) < 500
+        assert repr(source) == repr(sources.open_source(data, split)) and len(repr(source)) < 500
         reprs.add(repr(source))
     assert len(reprs) == 2
 
 
 def test_twinworld_is_practically_endless_and_its_held_out_part_is_not():
-    assert len(sources.make(DATA, "train")) == 2**31 - 1
-    assert len(sources.make(DATA, "heldout")) == 4096
-    larger = sources.make(dataclasses.replace(DATA, image_size=128, min_objects=3, max_objects=3), "train")[7]
+    assert len(sources.open_source(DATA, "train")) == 2**31 - 1
+    assert len(sources.open_source(DATA, "heldout")) == 4096
+    larger = sources.open_source(dataclasses.replace(DATA, image_size=128, min_objects=3, max_objects=3), "train")[7]
     assert larger.image.shape == (128, 128, 3) and len(larger.scene) == 3
 
 
@@ -79,7 +79,7 @@ def test_twinworld_is_practically_endless_and_its_held_out_part_is_not():
 )
 def test_what_can_not_be_made_is_refused_at_once(settings, split, message):
     with pytest.raises(sources.DataError, match=message):
-        sources.make(dataclasses.replace(DATA, **settings), split)
+        sources.open_source(dataclasses.replace(DATA, **settings), split)
 
 
 def test_the_held_out_fifth():

@@ -21,7 +21,7 @@ ENDS = processor.DEFAULTS["qwen3_vl"].video
 def test_samples_as_transformers(family):
     rule = processors.geometry(family).video
     for (total, fps), expected in zip(processors.SAMPLES, MADE[family]["samples"]):
-        index = video_files.sample(total, fps, rule, 2)
+        index = video_files.sample_indices(total, fps, rule, 2)
         assert (np.diff(index) > 0).all()
         assert 0 <= index[0] <= index[-1] < total
         if expected is None:  # transformers fails on what is shorter than a temporal patch
@@ -31,21 +31,25 @@ def test_samples_as_transformers(family):
 
 
 def test_samples_by_hand():
-    assert video_files.sample(10, 5.0, dataclasses.replace(ENDS, min_frames=2), 2).tolist() == [0, 3, 6, 9]
-    assert video_files.sample(10, 5.0, dataclasses.replace(STEPS, min_frames=2), 2).tolist() == [0, 2, 5, 7]
-    assert video_files.sample(100, 1.0, dataclasses.replace(ENDS, max_frames=4), 2).tolist() == [0, 33, 66, 99]
-    assert video_files.sample(100, 1.0, dataclasses.replace(STEPS, max_frames=5), 2).tolist() == [0, 25, 50, 75]
-    assert video_files.sample(3, 1.0, ENDS, 2).tolist() == [0, 1, 2]
-    assert video_files.sample(3, 1.0, STEPS, 2).tolist() == [0, 1]
-    assert video_files.sample(1, 1.0, STEPS, 2).tolist() == video_files.sample(1, 1.0, ENDS, 2).tolist() == [0]
+    assert video_files.sample_indices(10, 5.0, dataclasses.replace(ENDS, min_frames=2), 2).tolist() == [0, 3, 6, 9]
+    assert video_files.sample_indices(10, 5.0, dataclasses.replace(STEPS, min_frames=2), 2).tolist() == [0, 2, 5, 7]
+    assert video_files.sample_indices(100, 1.0, dataclasses.replace(ENDS, max_frames=4), 2).tolist() == [0, 33, 66, 99]
+    assert video_files.sample_indices(100, 1.0, dataclasses.replace(STEPS, max_frames=5), 2).tolist() == [0, 25, 50, 75]
+    assert video_files.sample_indices(3, 1.0, ENDS, 2).tolist() == [0, 1, 2]
+    assert video_files.sample_indices(3, 1.0, STEPS, 2).tolist() == [0, 1]
+    assert (
+        video_files.sample_indices(1, 1.0, STEPS, 2).tolist()
+        == video_files.sample_indices(1, 1.0, ENDS, 2).tolist()
+        == [0]
+    )
     with pytest.raises(ValueError, match="0 frames"):
-        video_files.sample(0, 24.0, ENDS, 2)
+        video_files.sample_indices(0, 24.0, ENDS, 2)
 
 
 def test_seconds_by_hand():
-    assert video_files.seconds([0, 10, 20, 30], 10.0, 2) == [0.5, 2.5]
-    assert video_files.seconds([0, 10, 20], 10.0, 2) == [0.5, 2.0]  # the last frame twice
-    assert video_files.seconds([5, 6, 7], 2.0, 1) == [2.5, 3.0, 3.5]
+    assert video_files.patch_seconds([0, 10, 20, 30], 10.0, 2) == [0.5, 2.5]
+    assert video_files.patch_seconds([0, 10, 20], 10.0, 2) == [0.5, 2.0]  # the last frame twice
+    assert video_files.patch_seconds([5, 6, 7], 2.0, 1) == [2.5, 3.0, 3.5]
 
 
 def shades(folder, count, size=(32, 24)):
@@ -204,9 +208,9 @@ def test_nothing_to_see(tmp_path):
 
 def test_too_much_at_once(tmp_path, monkeypatch):
     file = encode(tmp_path / "clip.mp4", 20)
-    monkeypatch.setattr(video_files, "MAX_VALUES", 10_000)
+    monkeypatch.setattr(video_files, "MAX_BYTES", 10_000)
     with pytest.raises(
-        image_files.ImageError, match=r"clip.mp4: 4 frames of 64 x 48 pixels are too many; lower the frames"
+        image_files.ImageError, match=r"clip.mp4: 4 frames of 64 x 48 pixels take too much memory; sample fewer"
     ):
         video_files.load_video(file, ENDS, 2)
     folder = tmp_path / "frames"
@@ -214,7 +218,7 @@ def test_too_much_at_once(tmp_path, monkeypatch):
     for i in range(8):
         Image.new("RGB", (64, 48)).save(folder / f"{i}.png")
     with pytest.raises(
-        image_files.ImageError, match=r"frames: \d frames of 64 x 48 pixels are too many; lower the frames"
+        image_files.ImageError, match=r"frames: \d frames of 64 x 48 pixels take too much memory; sample fewer"
     ):
         video_files.load_video(folder, ENDS, 2)
 

@@ -28,12 +28,10 @@ def test_kinds(tmp_path):
     np.testing.assert_array_equal(visuals.first_frame((picture, clip)), picture)
 
 
-def test_what_can_not_be_shown(tmp_path):
+def test_a_video_for_a_policy_that_takes_none(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"x")
     for geometry in (None, dataclasses.replace(GEOMETRY, video=None)):
-        with pytest.raises(
-            image_files.ImageError, match=r"clip\.mp4: expected a picture file, got what may be a video"
-        ):
+        with pytest.raises(image_files.ImageError, match=r"clip\.mp4: this policy takes no videos"):
             visuals.load_visual(tmp_path / "clip.mp4", geometry)
     with pytest.raises(image_files.ImageError, match=r"clip\.mp4: not a video"):
         visuals.load_visual(tmp_path / "clip.mp4", GEOMETRY)

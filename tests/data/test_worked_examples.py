@@ -25,7 +25,7 @@ def test_each_example_is_sound(task):
         canvas = Canvas(Frame.NORM1000, twin.size)
         text = transcript.compose(twin, thought, answer)
         assert transcript.parse(text, task=task, canvas=canvas).sound
-        read = transcript.parse(reply, task=task, canvas=canvas, constructor="given", given=twin)
+        read = transcript.parse(reply, task=task, canvas=canvas, constructor="given", given_twin=twin)
         assert read.sound and query.strip()
 
 
@@ -43,7 +43,7 @@ def test_they_stand_before_the_query(task):
     brief, _, _ = prompts.prompt(example, dataclasses.replace(STYLE, words="brief"))
     text, alone = (T.hf.decode(f["token_bp"][f["mask_bp"]]) for f in (fields, brief))
     assert pictures is None
-    shown = f"<twin>{twin_text.dumps_twin(prompts.given(example, canvas))}</twin>\n"
+    shown = f"<twin>{twin_text.dumps_twin(prompts.given_twin(example, canvas))}</twin>\n"
     turn = shown + example.query
     assert turn in alone.replace("in words: ", "").replace("point: ", "") and text.count(turn) == 1
     places = [text.index(turn)]

@@ -11,7 +11,7 @@ from scored import Segmenter
 
 from configs import default
 from dtr1_jax import config
-from dtr1_jax.data import prompts
+from dtr1_jax.data import demonstrations
 from dtr1_jax.data.twinworld import tasks
 from dtr1_jax.evaluation import measures, predict, table
 from dtr1_jax.rewards import score
@@ -27,7 +27,7 @@ def oracle(example):
     """(canvas, transcript) of a flawless policy."""
     frames = tuple(map(int, example.visuals[0].index)) if example.visuals else ()
     canvas = Canvas(Frame.NORM1000, example.image.shape[1::-1], frames)
-    parsed = transcript.parse(prompts.oracle(example, canvas), task=example.task, canvas=canvas)
+    parsed = transcript.parse(demonstrations.oracle(example, canvas), task=example.task, canvas=canvas)
     assert parsed.sound, parsed.faults
     return canvas, parsed
 
@@ -120,7 +120,7 @@ def test_a_policy_on_a_source_of_all_tasks(path, small):
     texts = []
     for e in source.examples:
         canvas = Canvas(Frame.PIXEL, (64, 64))
-        texts.append(prompts.oracle(e, canvas))
+        texts.append(demonstrations.oracle(e, canvas))
     tiny.speak(small, c, texts)
     predictions = heldout(c, source)
     assert [p.transcript.sound for p in predictions] == [True] * 4

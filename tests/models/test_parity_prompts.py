@@ -62,7 +62,7 @@ def test_logits_behind_real_prompts(family, monkeypatch):
         first = visuals[0].frames[0] if isinstance(visuals[0], types.Video) else visuals[0]
         target = types.Target(np.zeros(first.shape[:2], bool), np.zeros((0, 4), np.float32))
         example = types.Example(name, first, "what is it", "segmentation", target, visuals=visuals)
-        batch = pipeline.single(example, style)
+        batch = pipeline.single_batch(example, style)
         ids = batch.prompt.token_bp[batch.prompt.mask_bp]
         inputs = {
             "input_ids": torch.tensor(ids[None].astype(int)),
@@ -76,7 +76,7 @@ def test_logits_behind_real_prompts(family, monkeypatch):
         if pictures:
             inputs |= processors.image_processor(geometry)(pictures, return_tensors="pt")
         if clips:  # frames that need no resizing, which tests/data/test_patches.py finds equal to transformers'
-            cut = [patches.video(c, geometry) for c in clips]
+            cut = [patches.cut_video(c, geometry) for c in clips]
             inputs["pixel_values_videos"] = torch.tensor(np.concatenate([c.patch_nc for c in cut]))
             inputs["video_grid_thw"] = torch.tensor([c.grid for c in cut])
             if family == "qwen2_5_vl":

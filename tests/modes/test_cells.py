@@ -8,7 +8,7 @@ import pytest
 
 from configs import unified
 from dtr1_jax import config
-from dtr1_jax.data import prompts, sources
+from dtr1_jax.data import demonstrations, prompts, sources
 from dtr1_jax.policies import pretrained
 from dtr1_jax.twin import tracks, transcript
 from dtr1_jax.twin.coordinates import to_unit
@@ -21,7 +21,7 @@ CELLS = list(itertools.product(TASKS, (False, True)))
 
 
 def cell(task, video, split="train"):
-    return sources.make(dataclasses.replace(C.data, task=task, video=float(video)), split)
+    return sources.open_source(dataclasses.replace(C.data, task=task, video=float(video)), split)
 
 
 @pytest.mark.parametrize("task, video", CELLS)
@@ -33,7 +33,7 @@ def test_the_oracle_of_every_cell_is_sound_and_right(task, video):
         assert canvas.size == (96, 96) and canvas.frames == (tuple(range(4)) if video else ())
         assert (fields["slot_bp"] >= 0).sum() == 36 * (4 if video else 1) == len(pictures["segment_bn"]) / 4
         for by_id in (False, True):
-            ids = T.encode(prompts.oracle(example, canvas, by_id=by_id))
+            ids = T.encode(demonstrations.oracle(example, canvas, by_id=by_id))
             assert not set(ids) & set(T.banned)
             lengths.append(len(ids) + 1)
             parsed = transcript.parse(T.decode(ids), task=task, canvas=canvas)

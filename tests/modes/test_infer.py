@@ -74,8 +74,8 @@ def test_several_pictures(path, small, tmp_path):
     pictures(tmp_path)
     c = tiny.settings(path, policy__prompt_tokens=128)
     seen = []
-    real = infer.pipeline.single
-    small.setattr(infer.pipeline, "single", lambda e, s: seen.append(real(e, s)) or seen[-1])
+    real = infer.pipeline.single_batch
+    small.setattr(infer.pipeline, "single_batch", lambda e, s: seen.append(real(e, s)) or seen[-1])
     tiny.speak(small, c, [left_half(c, (60, 40))])
     folder = infer.run(c, tmp_path / "run", f"{tmp_path / 'photo.png'}, {tmp_path / 'turned.jpg'}", "it")
     assert folder.name == "photo"
@@ -121,8 +121,8 @@ def test_a_query_is_asked_as_the_cold_start_asks(path, small, tmp_path):
     c = tiny.settings(path)
     pictures(tmp_path)
     seen = []
-    real = infer.pipeline.single
-    small.setattr(infer.pipeline, "single", lambda e, s: seen.append(e.query) or real(e, s))
+    real = infer.pipeline.single_batch
+    small.setattr(infer.pipeline, "single_batch", lambda e, s: seen.append(e.query) or real(e, s))
     tiny.speak(small, c, [left_half(c, (1, 1))])
     infer.run(c, tmp_path / "run", str(tmp_path / "dot.png"), "  The MUG ")
     assert seen == ["the mug"]

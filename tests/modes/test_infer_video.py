@@ -12,7 +12,7 @@ from PIL import Image
 
 from configs import seg
 from dtr1_jax import config, draw
-from dtr1_jax.data import prompts
+from dtr1_jax.data import demonstrations, prompts
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.twinworld import tasks
 from dtr1_jax.evaluation import answers
@@ -51,7 +51,7 @@ def filmed(tmp_path, task, i=0):
 def ask(patch, c, folder, example, said=None, **named):
     """The folder of the answer of a policy that says `said`, or what is right."""
     canvas = prompts.prompt(example, infer.pretrained.load_policy(c).style)[2]
-    tiny.speak(patch, c, [prompts.oracle(example, canvas) if said is None else said(canvas)])
+    tiny.speak(patch, c, [demonstrations.oracle(example, canvas) if said is None else said(canvas)])
     return infer.run(c, folder, named.pop("image", None), "What Moves?", task=example.task, **named)
 
 
@@ -190,8 +190,8 @@ def test_a_picture_beside_a_video(folder, monkeypatch, tmp_path):
     """The answer is about the video."""
     example, path = filmed(tmp_path, "segmentation", 1)
     Image.new("RGB", (60, 40), "red").save(tmp_path / "photo.png")
-    seen, real = [], infer.pipeline.single
-    monkeypatch.setattr(infer.pipeline, "single", lambda e, s: seen.append(e) or real(e, s))
+    seen, real = [], infer.pipeline.single_batch
+    monkeypatch.setattr(infer.pipeline, "single_batch", lambda e, s: seen.append(e) or real(e, s))
     c = settings(folder, policy__prompt_tokens=512)
     made = ask(monkeypatch, c, tmp_path / "run", example, video=str(path), image=[str(tmp_path / "photo.png")] * 2)
     assert names(made) >= MASKS

@@ -158,20 +158,20 @@ def test_interpolation_by_hand():
     assert [tracks.interpolate(track, f) for f in (1, 7, 8, 8.9, 10)] == [None] * 5
     assert tracks.interpolate(track, 9) == (50, 0, 60, 10)
     item = Object(1, "a", None, track=track)
-    assert tracks.span(item, range(12)) == (2, 9) and tracks.span(item, [0, 7]) is None
+    visible = [frame for frame, box in enumerate(tracks.boxes(item, range(12))) if box is not None]
+    assert visible == [2, 3, 4, 5, 6, 9] and tracks.boxes(item, [0, 7]) == [None, None]
     assert tracks.boxes(Object(1, "a", (1, 2, 3, 4)), [0, 5]) == [(1, 2, 3, 4)] * 2
-    assert tracks.span(Object(1, "a", (1, 2, 3, 4)), [3, 5]) == (3, 5)
 
 
 def test_the_twin_of_one_frame():
     moving = Object(1, "a", None, 2, track=((0, (0, 0, 10, 10)), (8, (7, 0, 17, 10))), velocity=(3, 0))
     late = Object(2, "b", None, track=((8, (0, 0, 1, 1)),))
     twin = Twin(SIZE, (moving, late, Object(3, "c", (5, 5, 6, 6))), ((1, "near", 2), (1, "near", 3)), FRAMES, 4)
-    assert tracks.still(twin, 4) == Twin(
+    assert tracks.at_frame(twin, 4) == Twin(
         SIZE, (Object(1, "a", (4, 0, 14, 10), 2), Object(3, "c", (5, 5, 6, 6))), ((1, "near", 3),), (), 4
     )
     picture = Twin(SIZE, (Object(3, "c", (5, 5, 6, 6)),))
-    assert tracks.still(picture, 4) is picture and tracks.first(picture) is picture
+    assert tracks.at_frame(picture, 4) is picture and tracks.first_frame(picture) is picture
     transcript = parse(compose(twin, "", Answer(objects=(2, 1))), task="segmentation", canvas=CANVAS)
     np.testing.assert_allclose(resolve.boxes_of(transcript, CANVAS), [[0, 0, 0.01, 0.01]])  # 2 is not there yet
 

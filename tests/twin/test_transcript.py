@@ -145,11 +145,13 @@ def test_the_frame_decides_what_is_inside():
 
 
 def test_constructor_given():
-    transcript = read(THINK + ANSWER, constructor="given", given=MUG)
+    transcript = read(THINK + ANSWER, constructor="given", given_twin=MUG)
     assert transcript.sound and transcript.twin == MUG and list(transcript.parts) == ["think", "answer"]
-    assert places(TWIN + THINK + ANSWER, constructor="given", given=MUG) == ["twin"]
+    assert places(TWIN + THINK + ANSWER, constructor="given", given_twin=MUG) == ["twin"]
     assert places(THINK + ANSWER, constructor="given") == ["twin"]
-    assert places(THINK + '<answer>{"objects":[7]}</answer>', constructor="given", given=MUG) == ["answer.objects[0]"]
+    assert places(THINK + '<answer>{"objects":[7]}</answer>', constructor="given", given_twin=MUG) == [
+        "answer.objects[0]"
+    ]
 
 
 def test_constructor_specialists():
@@ -186,7 +188,7 @@ SURROGATES = st.text(st.characters(codec=None))
 @example("<" * 1_000_000, "segmentation", "policy")
 @example('<twin>{"size":[%s,1],"objects":[]}</twin>' % ("9" * 60_000), "vqa", "policy")
 def test_no_text_raises(text, task, constructor):
-    transcript = read(text, task=task, constructor=constructor, given=MUG)
+    transcript = read(text, task=task, constructor=constructor, given_twin=MUG)
     assert transcript.sound == (not transcript.faults)
     assert all(fault.where.startswith(("transcript", *PARTS["specialists"])) for fault in transcript.faults)
     json.dumps([[fault.where, fault.message] for fault in transcript.faults]).encode()
