@@ -68,7 +68,7 @@ def exercise(
       style: gives the tokenizer and the length of the prompt.
       length: S, tokens to which each query with its thought and answer is padded.
       count: number of queries in the exercise.
-      drills: the first so many queries are drills, whose words are drawn at random and cannot be learnt.
+      drills: number of queries at the start that are drills; their words are random, so they cannot be learnt.
 
     Returns:
       A tuple:

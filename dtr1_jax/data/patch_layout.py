@@ -52,25 +52,14 @@ def layout(
         t, h, w = (int(x) for x in grid)
         if min(t, h, w) < 1 or h % merge or w % merge:
             raise ValueError(f"grid (frames, rows, columns) = {(t, h, w)}: expected multiples of (1, {merge}, {merge})")
-        row, column = (x.ravel() for x in np.indices((h // merge, w // merge)))
-        number = np.zeros(len(row), int)
-        if window:
-            number = row // window * -(-w // merge // window) + column // window
-        token = np.argsort(number, kind="stable")
-        # The windows of this picture are numbered on from those of the last one, without gaps.
-        number = np.unique(number[token], return_inverse=True)[1]
-        row, column = row[token], column[token]
-        inner_row, inner_column = np.divmod(np.arange(merge**2), merge)
-        row = (row[:, None] * merge + inner_row).ravel()
-        column = (column[:, None] * merge + inner_column).ravel()
-        frame_order = (token[:, None] * merge**2 + np.arange(merge**2)).ravel()
+        row, column, frame_order, number = _frame(h, w, merge, window)
         table = corners(h, w, side) if side else None
         for _ in range(t):
             frames += 1
             position.append(np.stack([row, column], -1))
             segment.append(np.full(h * w, frames))
             order.append(total + frame_order)
-            windows.append(last_window + 1 + np.repeat(number, merge**2))
+            windows.append(last_window + 1 + number)
             if table:
                 corner.append(table[0][row, column])
                 weight.append(table[1][row, column])
@@ -95,6 +84,27 @@ def layout(
     place = np.empty(total // merge**2, np.int32)
     place[order[:: merge**2] // merge**2] = np.arange(len(place))
     return Layout(fields, order, place)
+
+
+def _frame(h: int, w: int, merge: int, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lays out one frame of h x w patches in tower order.
+
+    Returns:
+      Four int[h * w]: row, column and number in reading order of each patch, and the number of its window, from 0 on
+      and without gaps.
+    """
+    row, column = (x.ravel() for x in np.indices((h // merge, w // merge)))
+    number = np.zeros(len(row), int)
+    if window:
+        number = row // window * -(-w // merge // window) + column // window
+    token = np.argsort(number, kind="stable")
+    number = np.unique(number[token], return_inverse=True)[1]
+    row, column = row[token], column[token]
+    inner_row, inner_column = np.divmod(np.arange(merge**2), merge)
+    row = (row[:, None] * merge + inner_row).ravel()
+    column = (column[:, None] * merge + inner_column).ravel()
+    order = (token[:, None] * merge**2 + np.arange(merge**2)).ravel()
+    return row, column, order, np.repeat(number, merge**2)
 
 
 def corners(rows: int, columns: int, side: int) -> tuple[np.ndarray, np.ndarray]:

@@ -39,21 +39,21 @@ class SkipCounter:
     Safe between threads; a worker process warns and counts on its own.
     """
 
-    def __init__(self, shown: int = 5):
+    def __init__(self, warnings: int = 5):
         self.count = 0
-        self._shown = shown
+        self._warnings = warnings
         self._lock = threading.Lock()
 
     def add(self, error: Exception) -> None:
         """Counts one example, which failed with `error`."""
         with self._lock:
             self.count += 1
-            if self.count <= self._shown:
-                rest = "; more will only be counted" if self.count == self._shown else ""
+            if self.count <= self._warnings:
+                rest = "; more will only be counted" if self.count == self._warnings else ""
                 log.warning("skipped an example (%d so far): %s%s", self.count, error, rest)
 
     def __getstate__(self):
-        return {"count": self.count, "_shown": self._shown}
+        return {"count": self.count, "_warnings": self._warnings}
 
     def __setstate__(self, state):
         self.__dict__.update(state, _lock=threading.Lock())
@@ -188,7 +188,7 @@ def practice_batches(
         twin = from_scene(scene, canvas)
         return demonstrations.exercise(twin, exercises, style, length, queries + drills, drills)
 
-    return _training_split(load, batch, batches.stack_practice, workers, shard, skips or SkipCounter(shown=0))
+    return _training_split(load, batch, batches.stack_practice, workers, shard, skips or SkipCounter(warnings=0))
 
 
 def _training_split(load, batch: int, stack, workers: int, shard: tuple[int, int], skips: SkipCounter):

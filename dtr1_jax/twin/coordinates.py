@@ -15,7 +15,7 @@ from dtr1_jax.twin.schema import Box
 
 
 class Frame(enum.Enum):
-    """What the integers of a box count: pixels of the resized picture, or thousandths of its width and height."""
+    """The unit of a box's integers: pixels of the resized picture, or thousandths of its width and height."""
 
     PIXEL = "pixel"
     NORM1000 = "norm1000"
@@ -58,9 +58,9 @@ def to_unit(box: Box, canvas: Canvas) -> tuple[float, float, float, float]:
 
 
 def from_unit(box: Sequence[float], canvas: Canvas) -> Box:
-    """Converts a unit-frame box to the text: rounded, clamped to the frame, at least 1 wide and high.
+    """Converts a unit-frame box to the frame of the text: rounded, clamped to the frame, at least 1 wide and high.
 
-    Inverts `to_unit` exactly for every box that is sound.
+    This inverts `to_unit` exactly for every sound box.
 
     Raises:
       ValueError: a corner is not finite, or x2 < x1 or y2 < y1.

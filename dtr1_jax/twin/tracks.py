@@ -115,7 +115,7 @@ def _run_keyframes(
     boxes: Sequence[Corners | None], frames: Sequence[int], first: int, last: int, tolerance: float
 ) -> list[int]:
     """Indices of the keyframes of a run of frames, ascending. A loop, since a long run would exhaust the stack."""
-    chosen, segments = {first, last}, [(first, last)]
+    indices, segments = {first, last}, [(first, last)]
     values, times = np.array([boxes[k] for k in range(first, last + 1)], float), np.asarray(frames, float)
     while segments:
         a, b = segments.pop()
@@ -126,6 +126,6 @@ def _run_keyframes(
         error = np.abs(values[a + 1 - first : b - first] - straight).max(1)
         if error.max() > tolerance:
             worst = a + 1 + int(error.argmax())
-            chosen.add(worst)
+            indices.add(worst)
             segments += [(a, worst), (worst, b)]
-    return sorted(chosen)
+    return sorted(indices)

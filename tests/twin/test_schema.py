@@ -194,7 +194,7 @@ def test_json_reader_refuses_in_place():
     assert [item.reason for item in value["a"]] == [
         "NaN", "-Infinity", "a number beyond the range of a float", "a number of 5000 digits"
     ]  # fmt: skip
-    assert value["b"] == strict_json.Refused("a key that is given 2 times") and value["c"] == -12
+    assert value["b"] == strict_json.Refused("a key that occurs 2 times") and value["c"] == -12
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ TRACK = "twin.objects[1].track"
         ("track", {"0": [0, 0, 10, 1001]}, f"{TRACK}.0[3]"),
         ("track", {"0": [-1, 0, 10, 10]}, f"{TRACK}.0[0]"),
         ("track", {"0": [10, 0, 10, 10]}, f"{TRACK}.0"),
-        ("track", {"0": strict_json.Refused("a key that is given 2 times")}, f"{TRACK}.0"),
+        ("track", {"0": strict_json.Refused("a key that occurs 2 times")}, f"{TRACK}.0"),
         ("velocity", [1], "twin.objects[1].velocity"),
         ("velocity", None, "twin.objects[1].velocity"),
         ("velocity", [1.0, 0], "twin.objects[1].velocity[0]"),
