@@ -1,4 +1,4 @@
-"""Device types are pytrees that jit takes and gives back; host types can not be changed."""
+"""Device types are pytrees that jit takes and gives back; host types cannot be changed."""
 
 import dataclasses
 import typing

@@ -36,14 +36,14 @@ def test_the_oracle_is_sound_and_right(frame, index):
 def test_an_exercise_shares_the_twin_among_its_queries():
     canvas = Canvas(Frame.PIXEL, (96, 96))
     twin = twin_text.from_scene(SCENE.scene, canvas)
-    asked = [("the red one", "red 1.", Answer(objects=(1,))), ("nothing", "red none.", Answer(objects=()))]
-    fields, token, mask, reason = demonstrations.exercise(twin, asked, dataclasses.replace(STYLE, length=200), 40, 2)
+    queries = [("the red one", "red 1.", Answer(objects=(1,))), ("nothing", "red none.", Answer(objects=()))]
+    fields, token, mask, reason = demonstrations.exercise(twin, queries, dataclasses.replace(STYLE, length=200), 40, 2)
     count = int(fields["mask_bp"].sum())
     assert fields["next_b"] == count and fields["position_bp3"][count - 1].tolist() == [count - 1] * 3
     head = T.hf.decode(fields["token_bp"][:count])
     assert head.endswith(f"<twin>{twin_text.dumps_twin(twin)}</twin>\n")
     answers = ['{"objects":[1]}', '{"objects":[]}']
-    for row, ((query, thought, _), answer) in enumerate(zip(asked, answers)):
+    for row, ((query, thought, _), answer) in enumerate(zip(queries, answers)):
         text = f"<think>{thought}</think><answer>{answer}</answer>"
         whole = head + T.hf.decode(token[row][mask[row]])
         chat = T.hf.apply_chat_template(
@@ -52,18 +52,20 @@ def test_an_exercise_shares_the_twin_among_its_queries():
         )  # fmt: skip
         assert whole == chat + text + T.hf.decode([T.end])
         assert T.decode(token[row][reason[row]]) == text.removeprefix("<think>")
-    drilled = demonstrations.exercise(twin, asked, dataclasses.replace(STYLE, length=200), 40, 2, drills=1)
+    drilled = demonstrations.exercise(twin, queries, dataclasses.replace(STYLE, length=200), 40, 2, drills=1)
     np.testing.assert_array_equal(drilled[1], token)
     np.testing.assert_array_equal(drilled[3][1], reason[1])
     learnt = [T.hf.decode([t]) for t in token[0][drilled[3][0]]]
     assert learnt == [" 1", ".", "1", "]}</answer>"], "ids and what follows them, and no word that was drawn"
     with pytest.raises(prompts.PromptError, match=r"the twin has \d+ tokens, more than policy.prompt_tokens = 20"):
-        demonstrations.exercise(twin, asked, dataclasses.replace(STYLE, length=20), 40, 2)
+        demonstrations.exercise(twin, queries, dataclasses.replace(STYLE, length=20), 40, 2)
     long = ("very " * 40 + "red", "red: 1.", Answer(objects=(1,)))
-    spared = demonstrations.exercise(twin, [asked[0], long, asked[1]], dataclasses.replace(STYLE, length=200), 40, 2)
+    spared = demonstrations.exercise(
+        twin, [queries[0], long, queries[1]], dataclasses.replace(STYLE, length=200), 40, 2
+    )
     np.testing.assert_array_equal(spared[1], token)
     with pytest.raises(prompts.PromptError, match=r"expected 3 queries of less than 40 tokens .*, got 2"):
-        demonstrations.exercise(twin, [*asked, long], dataclasses.replace(STYLE, length=200), 40, 3)
+        demonstrations.exercise(twin, [*queries, long], dataclasses.replace(STYLE, length=200), 40, 3)
 
 
 def test_nothing_to_imitate():

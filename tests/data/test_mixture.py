@@ -48,27 +48,27 @@ def two(a=40, b=12, weights=(3.0, 1.0)):
 def test_by_hand():
     places = mixture.interleave((2.0, 1.0))
     # a cycle is a b a, at 1/4, 1/2 and 3/4; each next cycle begins a slot later: a b a | b a a | a a b
-    got = [places.at(n) for n in range(9)]
-    assert got == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 3), (0, 2), (0, 5), (0, 4), (1, 2)]
-    assert [places.place(*at) for at in got] == list(range(9))
+    actual = [places.at(n) for n in range(9)]
+    assert actual == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 3), (0, 2), (0, 5), (0, 4), (1, 2)]
+    assert [places.place(*at) for at in actual] == list(range(9))
 
 
 @given(WEIGHTS, st.integers(0, 10**12))
 @settings(deadline=None)
 def test_places_are_a_bijection(weights, start):
     places = mixture.interleave(weights)
-    found = [places.at(n) for n in range(start, start + 50)]
-    assert [places.place(*at) for at in found] == list(range(start, start + 50))
+    pairs = [places.at(n) for n in range(start, start + 50)]
+    assert [places.place(*at) for at in pairs] == list(range(start, start + 50))
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8))
 @settings(deadline=None)
 def test_after_any_number_of_slots_each_part_has_had_its_share(counts):
-    got = np.array([mixture.spread(counts)]).T == np.arange(len(counts))
+    actual = np.array([mixture.spread(counts)]).T == np.arange(len(counts))
     t = np.arange(1, sum(counts) + 1)[:, None]
-    away = np.abs(got.cumsum(0) - np.array(counts) * t / sum(counts)).max()
+    away = np.abs(actual.cumsum(0) - np.array(counts) * t / sum(counts)).max()
     assert away <= 1 - 1 / max(2 * len(counts) - 2, 2) + 1e-9
-    assert got.sum(0).tolist() == counts
+    assert actual.sum(0).tolist() == counts
 
 
 def test_small_parts_beside_a_large_one_do_not_come_all_at_once():
@@ -176,7 +176,7 @@ def test_twinworld_unified_has_all_cells_in_every_eight():
         ({"video": 1.0, "frames": 3}, "4 to 64 frames"),
     ],
 )
-def test_what_a_source_can_not_serve_is_said(changes, message):
+def test_what_a_source_cannot_serve_is_said(changes, message):
     with pytest.raises(sources.DataError, match=message):
         sources.open_source(data(**changes), "train")
 

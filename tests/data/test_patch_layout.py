@@ -53,10 +53,10 @@ def test_layout_moves_whole_tokens_inside_their_frame(tokens, merge, window):
     if window:
         number, position = laid.fields["window_bn"], laid.fields["position_bn2"] // (merge * window)
         assert (np.diff(number, prepend=1) >= 0).all() and (np.diff(number, prepend=1) <= 1).all()
-        seen = {}
+        keys = {}
         for n, key in zip(number, zip(laid.fields["segment_bn"], *position.T)):
-            assert seen.setdefault(n, key) == key  # one number, one square of one frame
-        assert len(set(seen.values())) == len(seen)
+            assert keys.setdefault(n, key) == key  # one number, one square of one frame
+        assert len(set(keys.values())) == len(keys)
 
 
 @pytest.mark.parametrize("side", [1, 2, 7])
@@ -65,11 +65,11 @@ def test_position_table_is_stretched_over_the_grid(side):
     table = np.stack(np.divmod(np.arange(side**2), side), -1)
     for rows, columns in ((1, 1), (1, 5), (4, 9), (7, 7)):
         index, weight = patch_layout.corners(rows, columns, side)
-        got = (table[index] * weight[..., None]).sum(2)
+        actual = (table[index] * weight[..., None]).sum(2)
         for axis, count in ((0, rows), (1, columns)):
-            wanted = np.arange(count) * (side - 1) / max(count - 1, 1)
-            np.testing.assert_allclose(np.moveaxis(got[..., axis], axis, -1), np.broadcast_to(wanted, (
-                got.shape[1 - axis], count)), atol=1e-9)  # fmt: skip
+            expected = np.arange(count) * (side - 1) / max(count - 1, 1)
+            np.testing.assert_allclose(np.moveaxis(actual[..., axis], axis, -1), np.broadcast_to(expected, (
+                actual.shape[1 - axis], count)), atol=1e-9)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dtr1_jax.data import batches, patch_layout, patches
 
-MADE = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
+FIXTURES = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
 TINY = patches.Geometry(patch=8, temporal_patch=1, merge=2, side=12, max_pixels=96 * 96)
 
 
@@ -87,8 +87,8 @@ def test_resizing_keeps_what_is_where():
     bright = fields["patch_bnc"][real].mean(-1)
     centre = (fields["position_bn2"][real] + 0.5) * TINY.patch
     away = (np.abs(centre[:, 0] - h / 2) > 12) & (np.abs(centre[:, 1] - w / 2) > 12)
-    wanted = np.where((centre[:, 0] < h / 2) & (centre[:, 1] > w / 2), 1, -1)
-    np.testing.assert_allclose(bright[away], wanted[away], atol=0.02)
+    expected = np.where((centre[:, 0] < h / 2) & (centre[:, 1] > w / 2), 1, -1)
+    np.testing.assert_allclose(bright[away], expected[away], atol=0.02)
 
 
 @pytest.mark.parametrize("rows, columns, side", [(4, 6, 5), (2, 2, 12), (12, 2, 3), (1, 7, 4)])
@@ -99,13 +99,13 @@ def test_corners_against_a_loop(rows, columns, side):
     assert (weight >= 0).all()
     assert index.min() >= 0
     assert index.max() < side * side
-    got = (table.reshape(-1)[index] * weight).sum(-1)
+    actual = (table.reshape(-1)[index] * weight).sum(-1)
     for r, c in itertools.product(range(rows), range(columns)):
         y = r * (side - 1) / (rows - 1) if rows > 1 else 0.0
         x = c * (side - 1) / (columns - 1) if columns > 1 else 0.0
         near = [(a, b) for a in range(side) for b in range(side) if abs(a - y) < 1 and abs(b - x) < 1]
         expected = sum(table[a, b] * (1 - abs(a - y)) * (1 - abs(b - x)) for a, b in near)
-        assert got[r, c] == pytest.approx(expected)
+        assert actual[r, c] == pytest.approx(expected)
 
 
 def test_corners_are_the_table_itself_on_its_own_grid():
@@ -139,10 +139,10 @@ def test_pictures_as_transformers(family, size):
     """All values of all patches, of pictures that are shrunk, enlarged and only straightened."""
     geometry = processors.geometry(family)
     image = processors.picture(*size)
-    made = processors.image_processor(geometry)(image, return_tensors="np", input_data_format="channels_last")
+    reference = processors.image_processor(geometry)(image, return_tensors="np", input_data_format="channels_last")
     piece = patches.cut_picture(image, geometry)
-    assert [list(piece.grid)] == made["image_grid_thw"].tolist()
-    np.testing.assert_allclose(piece.patch_nc, made["pixel_values"], atol=1e-5)
+    assert [list(piece.grid)] == reference["image_grid_thw"].tolist()
+    np.testing.assert_allclose(piece.patch_nc, reference["pixel_values"], atol=1e-5)
     assert piece.size == (piece.grid[2] * geometry.patch, piece.grid[1] * geometry.patch)
 
 
@@ -186,13 +186,13 @@ def test_smart_resize_of_whole_videos_as_transformers(frames, width, height, lea
 @pytest.mark.parametrize("name", processors.VIDEOS)
 def test_videos_as_transformers(family, name):
     """Where frames are resized, Pillow and torchvision round some values differently, by one of 255 levels."""
-    geometry, made = processors.geometry(family), MADE[family]["videos"][name]
+    geometry, reference = processors.geometry(family), FIXTURES[family]["videos"][name]
     piece = patches.cut_video(processors.VIDEOS[name](geometry.factor), geometry)
-    assert list(piece.grid) == made["grid"]
-    got = processors.summary_of_patches(piece.patch_nc, geometry)
+    assert list(piece.grid) == reference["grid"]
+    actual = processors.summary_of_patches(piece.patch_nc, geometry)
     level = 0 if name == "as it is" else 1 / 255 / min(geometry.std)
-    np.testing.assert_allclose(got["means"], made["means"], atol=2e-3)
-    np.testing.assert_allclose(got["ends"], made["ends"], atol=1.1 * level + 1e-4)
+    np.testing.assert_allclose(actual["means"], reference["means"], atol=2e-3)
+    np.testing.assert_allclose(actual["ends"], reference["ends"], atol=1.1 * level + 1e-4)
 
 
 @FAMILY
@@ -201,18 +201,18 @@ def test_videos_as_transformers_live(family, name):
     if not processors.torchvision_works():
         pytest.skip("no torchvision")
     geometry = processors.geometry(family)
-    clip = processors.VIDEOS[name](geometry.factor)
-    made, grid = processors.video_patches(family, geometry, clip)
-    piece = patches.cut_video(clip, geometry)
+    sample = processors.VIDEOS[name](geometry.factor)
+    reference, grid = processors.video_patches(family, geometry, sample)
+    piece = patches.cut_video(sample, geometry)
     assert list(piece.grid) == grid
-    error = np.abs(piece.patch_nc - made)
+    error = np.abs(piece.patch_nc - reference)
     if name == "as it is":
         assert error.max() < 1e-5
     else:
         assert error.max() < 1.1 / 255 / min(geometry.std)
         assert (error > 1e-5).mean() < 0.01
     # nothing but the resizing differs: transformers cuts frames that are resized as ours are in the same way
-    ready = dataclasses.replace(clip, frames=_resized(clip.frames, piece.size))
+    ready = dataclasses.replace(sample, frames=_resized(sample.frames, piece.size))
     np.testing.assert_allclose(piece.patch_nc, processors.video_patches(family, geometry, ready)[0], atol=1e-5)
 
 
@@ -226,11 +226,11 @@ def _resized(frames, size):
 def test_a_video_of_one_picture_is_that_picture(family):
     geometry = processors.geometry(family)
     image = processors.picture(4 * geometry.factor, 3 * geometry.factor)
-    clip = processors.types.Video(np.stack([image] * 4), np.arange(4), 2.0, 4)
-    video, picture = patches.cut_video(clip, geometry), patches.cut_picture(image, geometry)
+    sample = processors.types.Video(np.stack([image] * 4), np.arange(4), 2.0, 4)
+    video, picture = patches.cut_video(sample, geometry), patches.cut_picture(image, geometry)
     assert video.grid == (2, *picture.grid[1:])
     np.testing.assert_array_equal(video.patch_nc, np.concatenate([picture.patch_nc] * 2))
-    alone = dataclasses.replace(clip, frames=clip.frames[:1], index=clip.index[:1])  # one frame fills its patch
+    alone = dataclasses.replace(sample, frames=sample.frames[:1], index=sample.index[:1])  # one frame fills its patch
     np.testing.assert_array_equal(patches.cut_video(alone, geometry).patch_nc, picture.patch_nc)
 
 
@@ -260,4 +260,4 @@ def test_limits_that_contradict():
     with pytest.raises(ValueError, match="min_frames <= max_frames"):
         patches.VideoRule(10, 20, min_frames=5, max_frames=4)
     with pytest.raises(ValueError, match="takes no videos; give it single frames"):
-        patches.cut_video(processors.clip(2, 40, 40), TINY)
+        patches.cut_video(processors.video(2, 40, 40), TINY)

@@ -102,9 +102,9 @@ def test_resume_goes_on_with_the_next_batch(stop):
     again = begin()
     take(again, 2)  # wherever it stands
     again.set_state(state)
-    got = take(again, 5)
-    assert uids(got) == uids(expected)
-    same([b.prompt for b in got], [b.prompt for b in expected])
+    actual = take(again, 5)
+    assert uids(actual) == uids(expected)
+    same([b.prompt for b in actual], [b.prompt for b in expected])
 
 
 def test_state_is_small_and_fits_json():

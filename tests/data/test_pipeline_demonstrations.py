@@ -66,11 +66,11 @@ def test_segmentation_alone_is_what_it_was():
     twins = pipeline.practice_batches(SCENES, 2, seed=0, queries=2, drills=1, objects=lambda index: 3)
     first = next(iter(twins))
     for row in range(2):
-        things, asked = picture_examples.practice(0, row, 3, 2 + pipeline.SPARE, 1)
-        asked = [(q.text, q.thought, Answer(objects=q.ids)) for q in asked]
+        things, exercises = picture_examples.practice(0, row, 3, 2 + pipeline.SPARE, 1)
+        exercises = [(q.text, q.thought, Answer(objects=q.ids)) for q in exercises]
         style = dataclasses.replace(SCENES, length=pipeline.PRACTICE_TWIN)
         twin = twin_text.from_scene(things, canvas)
-        _, token, mask, reason = demonstrations.exercise(twin, asked, style, batches.PRACTICE_QUERY, 3, 1)
+        _, token, mask, reason = demonstrations.exercise(twin, exercises, style, batches.PRACTICE_QUERY, 3, 1)
         same((first.token_bgs[row], first.mask_bgs[row], first.reason_bgs[row]), (token, mask, reason))
 
 
@@ -100,22 +100,22 @@ def test_all_tasks_are_interleaved(frames):
 
 def test_drills_of_videos_say_what_is_so():
     """Each step against the motion of the objects."""
-    seen = set()
+    steps = set()
     for index in range(12):
-        things, asked = practice.practice(0, index, 3, (), 2, frames=4)
-        found = {thing.id: motion.move(thing) for thing in things}
-        for text, thought, answer in asked:
-            assert text == "list everything." and set(answer.objects) == {i for i, m in found.items() if m}
+        things, exercises = practice.practice(0, index, 3, (), 2, frames=4)
+        motions = {thing.id: motion.move(thing) for thing in things}
+        for text, thought, answer in exercises:
+            assert text == "list everything." and set(answer.objects) == {i for i, m in motions.items() if m}
             for step in thought.removesuffix(".").split(". "):
                 words = [w for w in step.split() if not w.isdecimal() and w != "none"]
                 ids = {int(w) for w in step.split() if w.isdecimal()}
                 name = " ".join(words)
                 if name == "enters":
-                    assert ids == {i for i, m in found.items() if m and m.first > 0}
+                    assert ids == {i for i, m in motions.items() if m and m.first > 0}
                 elif name == "moves":
-                    assert ids == {i for i, m in found.items() if m and m.moves}
-                seen.add(name)
-    assert {"enters", "moves"} <= seen and len(seen) > 12
+                    assert ids == {i for i, m in motions.items() if m and m.moves}
+                steps.add(name)
+    assert {"enters", "moves"} <= steps and len(steps) > 12
 
 
 def test_demonstrations_repeat_resume_and_shard():
@@ -174,8 +174,8 @@ def test_practice_pads_twins_to_a_bucket_and_resumes():
 def test_long_transcripts_are_left_out():
     lengths = [int(b.mask_bgs.sum()) for b in take(demo_batches(batch=1), 6)]
     limit, skipped = sorted(lengths)[3], pipeline.SkipCounter()
-    kept = [int(b.mask_bgs.sum()) for b in take(demo_batches(batch=1, length=limit, skips=skipped), 3)]
-    assert kept == [n for n in lengths if n <= limit][:3]
+    short = [int(b.mask_bgs.sum()) for b in take(demo_batches(batch=1, length=limit, skips=skipped), 3)]
+    assert short == [n for n in lengths if n <= limit][:3]
 
 
 def test_no_room_for_any_transcript(monkeypatch):

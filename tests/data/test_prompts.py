@@ -18,7 +18,7 @@ from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.coordinates import Canvas, Frame, from_unit, to_unit
 
-MADE = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
+FIXTURES = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
 T = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny")
 STYLE = prompts.Style(T, patches.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96)
 WIDE = dataclasses.replace(STYLE, geometry=dataclasses.replace(STYLE.geometry, rule="smart"))  # keeps the shape
@@ -30,7 +30,7 @@ def picture(width, height, query="find it"):
     return types.Example("mine/7", np.zeros((height, width, 3), np.uint8), query, "segmentation", target)
 
 
-def shown(fields):
+def prompt_text(fields):
     """The prompt as text, without the picture's tokens."""
     ids = fields["token_bp"][fields["mask_bp"] & (fields["slot_bp"] < 0)]
     return T.hf.decode(ids, skip_special_tokens=False)
@@ -97,7 +97,7 @@ def test_a_query_stays_text(query, words):
             plain["token_bp"][plain["mask_bp"]] == name
         ).sum()
     safe = query.replace("<|", "< |").replace("\ud800", "?").strip()
-    assert shown(fields) == shown(plain).replace("x<|im_end|>", f"{safe}<|im_end|>")
+    assert prompt_text(fields) == prompt_text(plain).replace("x<|im_end|>", f"{safe}<|im_end|>")
 
 
 @given(st.text(max_size=40))
@@ -125,7 +125,7 @@ def test_a_template_without_a_place_for_the_picture():
         prompts.prompt(picture(96, 96), style)
 
 
-def shows(family, *visuals, wrapped=True, **changes):
+def style_and_example(family, *visuals, wrapped=True, **changes):
     """(the style of a family, an example that shows `media`)."""
     geometry = processors.geometry(family)
     geometry = dataclasses.replace(geometry, video=dataclasses.replace(geometry.video, wrapped=wrapped))
@@ -144,42 +144,44 @@ FAMILY = pytest.mark.parametrize("family", processors.FAMILIES)
 def test_prompts_as_transformers(family, name):
     """Tokens and rotary positions of several pictures, videos and both, as the family's own processor has them."""
     visuals = processors.PROMPTS[name]()
-    style, example = shows(family, *visuals)
+    style, example = style_and_example(family, *visuals)
     fields, pictures, canvas = prompts.prompt(example, style)
-    made, mask = MADE[family]["prompts"][name], fields["mask_bp"]
-    np.testing.assert_array_equal(fields["token_bp"][mask], made["ids"])
-    np.testing.assert_array_equal(fields["position_bp3"][mask], made["position"])
-    assert fields["next_b"] == made["next"]
-    grids = np.array(made["image_grid_thw"] + made["video_grid_thw"])
+    reference, mask = FIXTURES[family]["prompts"][name], fields["mask_bp"]
+    np.testing.assert_array_equal(fields["token_bp"][mask], reference["ids"])
+    np.testing.assert_array_equal(fields["position_bp3"][mask], reference["position"])
+    assert fields["next_b"] == reference["next"]
+    grids = np.array(reference["image_grid_thw"] + reference["video_grid_thw"])
     assert len(pictures["patch_bnc"]) == grids.prod(1).sum()
     assert (fields["slot_bp"] >= 0).sum() * 4 == len(pictures["patch_bnc"])
     np.testing.assert_array_equal(
         fields["slot_bp"] >= 0, np.isin(fields["token_bp"], [T.image, T.video]) & (fields["mask_bp"])
     )
     assert pictures["segment_bn"].max() == grids[:, 0].sum()
-    shown = patches.cut_video if isinstance(visuals[0], types.Video) else patches.cut_picture
-    assert canvas.size == shown(visuals[0], style.geometry).size
+    cut = patches.cut_video if isinstance(visuals[0], types.Video) else patches.cut_picture
+    assert canvas.size == cut(visuals[0], style.geometry).size
 
 
 def test_stamped_frames_by_hand():
     """As Qwen3-VL was released, and as transformers keeps the template's own pair around them."""
-    clip = processors.clip(5, 80, 60, fps=23.976, step=7)  # frames 0 7 14 21 28, the last one twice
+    video = processors.video(5, 80, 60, fps=23.976, step=7)  # frames 0 7 14 21 28, the last one twice
     parts = ["<0.1 seconds>", "<0.7 seconds>", "<1.2 seconds>"]
     frames = "".join(f"{p}<|vision_start|><|vision_end|>" for p in parts)
     for wrapped, expected in ((False, frames), (True, f"<|vision_start|>{frames}<|vision_end|>")):
-        style, example = shows("qwen3_vl", clip, wrapped=wrapped)
+        style, example = style_and_example("qwen3_vl", video, wrapped=wrapped)
         fields, pictures, _ = prompts.prompt(example, style)
-        assert shown(fields) == f"<|im_start|>user\n{expected}{processors.TEXT}<|im_end|>\n<|im_start|>assistant\n"
+        assert (
+            prompt_text(fields) == f"<|im_start|>user\n{expected}{processors.TEXT}<|im_end|>\n<|im_start|>assistant\n"
+        )
         assert pictures["segment_bn"].max() == 3
         assert (fields["token_bp"] == T.video).sum() * 4 == len(pictures["segment_bn"])
 
 
 def test_the_rate_of_a_video_moves_its_positions():
     def last_time(step):
-        style, example = shows("qwen2_5_vl", processors.clip(6, 80, 60, fps=10.0, step=step))
+        style, example = style_and_example("qwen2_5_vl", processors.video(6, 80, 60, fps=10.0, step=step))
         fields, _, _ = prompts.prompt(example, style)
-        seen = fields["position_bp3"][fields["slot_bp"] >= 0]
-        return seen[:, 0].max() - seen[0, 0]
+        vision = fields["position_bp3"][fields["slot_bp"] >= 0]
+        return vision[:, 0].max() - vision[0, 0]
 
     assert [last_time(step) for step in (5, 10, 1)] == [4, 8, 0]  # 1, 2 and 0.2 s a patch, 2 positions a second
 
@@ -220,26 +222,26 @@ def test_boxes_come_back_after_a_change_of_max_pixels(family):
         parsed = transcript.parse(
             demonstrations.oracle(dataclasses.replace(SCENE), canvas), task="segmentation", canvas=canvas
         )
-        for made, wanted in zip(parsed.twin.objects, SCENE.scene):
-            np.testing.assert_allclose(to_unit(made.box, canvas), wanted.box, atol=1.01 / min(canvas.limit))
+        for reference, expected in zip(parsed.twin.objects, SCENE.scene):
+            np.testing.assert_allclose(to_unit(reference.box, canvas), expected.box, atol=1.01 / min(canvas.limit))
     assert (texts[0] == texts[1] == texts[2]) == (family == "qwen3_vl")
 
 
 def test_bad_media():
-    style, example = shows("qwen2_5_vl", processors.picture(900, 4))
+    style, example = style_and_example("qwen2_5_vl", processors.picture(900, 4))
     with pytest.raises(
         prompts.PromptError, match=r"mine/7: expected a picture at most 200 times .* got 900 x 4 pixels"
     ):
         prompts.prompt(example, style)
-    style, example = shows("qwen2_5_vl", processors.picture(90, 40))
+    style, example = style_and_example("qwen2_5_vl", processors.picture(90, 40))
     other = dataclasses.replace(example, image=processors.picture(80, 40))
     with pytest.raises(
         prompts.PromptError, match=r"mine/7: expected the first of `visuals`.* 80 x 40 pixels, got 90 x 40"
     ):
         prompts.prompt(other, style)
-    clip = processors.clip(2, 40, 40)
+    video = processors.video(2, 40, 40)
     with pytest.raises(prompts.PromptError, match="mine/7: the policy takes no videos"):
-        prompts.prompt(dataclasses.replace(picture(40, 40), visuals=(clip,)), STYLE)
+        prompts.prompt(dataclasses.replace(picture(40, 40), visuals=(video,)), STYLE)
     many = dataclasses.replace(example, visuals=example.visuals * 30)
     with pytest.raises(
         prompts.PromptError, match=r"has \d+ tokens \(\d+ of the pictures\), more than .* lower policy.max_pixels"
@@ -248,7 +250,7 @@ def test_bad_media():
 
 
 def test_a_video_that_is_too_long_names_its_own_settings():
-    style, example = shows("qwen2_5_vl", processors.clip(8, 90, 40), length=20)
+    style, example = style_and_example("qwen2_5_vl", processors.video(8, 90, 40), length=20)
     with pytest.raises(
         prompts.PromptError, match=r"of the video\), more than .* lower policy\.video_pixels, policy\.fps"
     ):
@@ -256,7 +258,7 @@ def test_a_video_that_is_too_long_names_its_own_settings():
 
 
 def test_a_tokenizer_without_places_for_pictures():
-    style, example = shows("qwen2_5_vl", processors.picture(90, 40))
+    style, example = style_and_example("qwen2_5_vl", processors.picture(90, 40))
     hf = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny").hf
     hf.chat_template = "{{ raise_exception('only text') }}"
     broken = dataclasses.replace(style, tokenizer=tokenizer.wrap(hf, "some/folder"))
@@ -264,7 +266,7 @@ def test_a_tokenizer_without_places_for_pictures():
         prompts.prompt(example, broken)
     hf = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny").hf
     hf.chat_template = processors.TEMPLATES["qwen2_5_vl"].replace("<|video_pad|>", "")
-    style, example = shows("qwen2_5_vl", processors.clip(2, 40, 40))
+    style, example = style_and_example("qwen2_5_vl", processors.video(2, 40, 40))
     with pytest.raises(tokenizer.TokenizerError, match=r"has no <\|video_pad\|> where a picture stands"):
         prompts.prompt(example, dataclasses.replace(style, tokenizer=tokenizer.wrap(hf, "x")))
 
@@ -276,7 +278,7 @@ def test_a_given_twin_is_shown(words, geometry):
     style = dataclasses.replace(STYLE, words=words, geometry=geometry, constructor="given", length=900)
     fields, pictures, canvas = prompts.prompt(SCENE, style)
     twin = prompts.given_twin(SCENE, canvas)
-    text = shown(fields)
+    text = prompt_text(fields)
     assert f"<twin>{twin_text.dumps_twin(twin)}</twin>" in text
     assert SCENE.query in text and (pictures is None) == (geometry is None)
     assert ("<think>your reasoning" in text) == (words == "full")

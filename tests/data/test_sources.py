@@ -77,7 +77,7 @@ def test_twinworld_is_practically_endless_and_its_held_out_part_is_not():
         ({"source": "jsonl", "root": "/nowhere"}, "train", "/nowhere"),
     ],
 )
-def test_what_can_not_be_made_is_refused_at_once(settings, split, message):
+def test_what_cannot_be_made_is_refused_at_once(settings, split, message):
     with pytest.raises(sources.DataError, match=message):
         sources.open_source(dataclasses.replace(DATA, **settings), split)
 

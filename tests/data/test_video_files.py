@@ -12,7 +12,7 @@ from PIL import Image
 
 from dtr1_jax.data import image_files, processor, video_files
 
-MADE = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
+FIXTURES = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
 STEPS = processor.DEFAULTS["qwen2_5_vl"].video
 ENDS = processor.DEFAULTS["qwen3_vl"].video
 
@@ -20,7 +20,7 @@ ENDS = processor.DEFAULTS["qwen3_vl"].video
 @pytest.mark.parametrize("family", processors.FAMILIES)
 def test_samples_as_transformers(family):
     rule = processors.geometry(family).video
-    for (total, fps), expected in zip(processors.SAMPLES, MADE[family]["samples"]):
+    for (total, fps), expected in zip(processors.SAMPLES, FIXTURES[family]["samples"]):
         index = video_files.sample_indices(total, fps, rule, 2)
         assert (np.diff(index) > 0).all()
         assert 0 <= index[0] <= index[-1] < total
@@ -60,18 +60,18 @@ def shades(folder, count, size=(32, 24)):
     return folder
 
 
-def greys(clip):
-    return (clip.frames.reshape(len(clip.frames), -1).mean(1) / 10).round().astype(int).tolist()
+def greys(video):
+    return (video.frames.reshape(len(video.frames), -1).mean(1) / 10).round().astype(int).tolist()
 
 
 def test_a_folder_of_frames(tmp_path):
     folder = shades(tmp_path / "clip", 10)
     (folder / "notes.txt").write_text("no frame")
-    clip = video_files.load_video(folder, ENDS, 2, fps=5.0)
-    assert clip.frames.shape == (4, 24, 32, 3)
-    assert (clip.fps, clip.total) == (5.0, 10)
-    assert clip.index.tolist() == greys(clip) == [0, 3, 6, 9]
-    assert clip.sampled_fps == 2.0
+    video = video_files.load_video(folder, ENDS, 2, fps=5.0)
+    assert video.frames.shape == (4, 24, 32, 3)
+    assert (video.fps, video.total) == (5.0, 10)
+    assert video.index.tolist() == greys(video) == [0, 3, 6, 9]
+    assert video.sampled_fps == 2.0
     fast = video_files.load_video(folder, dataclasses.replace(ENDS, fps=5.0), 2, fps=5.0)
     assert greys(fast) == list(range(10))
 
@@ -82,10 +82,10 @@ def test_a_folder_with_a_frame_of_another_size(tmp_path):
         picture = np.zeros((*size[::-1], 3), np.uint8)
         picture[:, size[0] // 2 :] = 200
         Image.fromarray(picture).save(folder / "002.png")
-        clip = video_files.load_video(folder, ENDS, 2)
-        assert clip.frames.shape == (4, 24, 32, 3) and clip.index.tolist() == [0, 1, 2, 3]
-        assert np.all(clip.frames[2, :, :12] == 0) and np.all(clip.frames[2, :, 20:] == 200)
-        assert np.all(clip.frames[1] == 10) and np.all(clip.frames[3] == 30)
+        video = video_files.load_video(folder, ENDS, 2)
+        assert video.frames.shape == (4, 24, 32, 3) and video.index.tolist() == [0, 1, 2, 3]
+        assert np.all(video.frames[2, :, :12] == 0) and np.all(video.frames[2, :, 20:] == 200)
+        assert np.all(video.frames[1] == 10) and np.all(video.frames[3] == 30)
     (folder / "001.png").write_bytes(b"x")
     with pytest.raises(image_files.ImageError, match=r"001.png: not a picture"):
         video_files.load_video(folder, ENDS, 2)
@@ -105,12 +105,12 @@ def encode(path, count, size=(64, 48), fps=10, **options):
 
 def test_a_file(tmp_path):
     file = encode(tmp_path / "clip.mp4", 20)
-    clip = video_files.load_video(file, ENDS, 2)
-    assert clip.frames.shape == (4, 48, 64, 3) and clip.frames.dtype == np.uint8
-    assert (clip.fps, clip.total) == (10.0, 20)
-    assert clip.index.tolist() == greys(clip) == [0, 6, 13, 19]
-    clip = video_files.load_video(file, STEPS, 2)
-    assert clip.index.tolist() == greys(clip) == [0, 5, 10, 15]
+    video = video_files.load_video(file, ENDS, 2)
+    assert video.frames.shape == (4, 48, 64, 3) and video.frames.dtype == np.uint8
+    assert (video.fps, video.total) == (10.0, 20)
+    assert video.index.tolist() == greys(video) == [0, 6, 13, 19]
+    video = video_files.load_video(file, STEPS, 2)
+    assert video.index.tolist() == greys(video) == [0, 5, 10, 15]
 
 
 @pytest.mark.parametrize(("kind", "length"), [("avi", "1.20"), ("mkv", "2.40")])  # of AVI, FFmpeg corrects the header
@@ -154,8 +154,8 @@ def test_a_file_without_a_length_is_what_is_there_of_it(tmp_path):
     cut.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with av.open(str(cut)) as container:
         assert container.duration is None
-    clip = video_files.load_video(cut, ENDS, 2)
-    assert 1 < clip.total < 24 and greys(clip) == clip.index.tolist()
+    video = video_files.load_video(cut, ENDS, 2)
+    assert 1 < video.total < 24 and greys(video) == video.index.tolist()
 
 
 def test_broken_files(tmp_path):
@@ -178,15 +178,15 @@ def test_frames_that_do_not_decode(tmp_path, monkeypatch):
             video_files, "_decode", lambda av, path, index, lost=lost: _short(decode(av, path, index), index, 20 - lost)
         )
         if total:  # the header or the packets promised a little more than there is
-            clip = video_files.load_video(file, ENDS, 2)
-            assert clip.total == total and clip.index.tolist() == greys(clip) == [0, 6, 12, 18]
+            video = video_files.load_video(file, ENDS, 2)
+            assert video.total == total and video.index.tolist() == greys(video) == [0, 6, 12, 18]
         else:
             with pytest.raises(image_files.ImageError, match=r"clip.mp4: breaks off after 10 of 20 frames"):
                 video_files.load_video(file, ENDS, 2)
 
 
-def _short(found, index, count):
-    return [f for f, i in zip(found[0], index) if i < count], min(found[1], count)
+def _short(decoded, index, count):
+    return [f for f, i in zip(decoded[0], index) if i < count], min(decoded[1], count)
 
 
 def test_nothing_to_see(tmp_path):

@@ -21,9 +21,9 @@ SECONDS = {"qwen2_5_vl": {"tokens_per_second": 2, "window_size": 56, "fullatt_bl
 MEDIA = {
     "photo": lambda size: (processors.picture(150, 290),),
     "photos": lambda size: (processors.picture(150, 90), processors.picture(61, 300, 1)),
-    "video": lambda size: (processors.clip(6, 6 * size, 4 * size, fps=10.0, step=7),),
+    "video": lambda size: (processors.video(6, 6 * size, 4 * size, fps=10.0, step=7),),
     "photo, video, photo": lambda size: (
-        processors.picture(61, 80), processors.clip(4, 2 * size, 4 * size, fps=30.0, step=20),
+        processors.picture(61, 80), processors.video(4, 2 * size, 4 * size, fps=30.0, step=20),
         processors.picture(200, 90),
     ),
 }  # fmt: skip

@@ -197,25 +197,25 @@ def test_keyframes_by_hand():
 def paths(draw):
     numbers = draw(st.lists(st.integers(0, 400), min_size=1, max_size=12, unique=True).map(sorted))
     corner = st.integers(0, 900)
-    found = [
+    path_boxes = [
         draw(st.none() | st.tuples(corner, corner).map(lambda p: (*p, p[0] + 9, p[1] + 9))) for _ in numbers
     ]  # fmt: skip
-    return numbers, found, draw(st.sampled_from([0, 15, 300]))
+    return numbers, path_boxes, draw(st.sampled_from([0, 15, 300]))
 
 
 @settings(deadline=None, max_examples=200)
 @given(paths())
 def test_keyframes_keep_presence_and_are_within_the_tolerance(case):
-    numbers, found, tolerance = case
-    track = tracks.keyframes(found, numbers, tolerance)
+    numbers, path_boxes, tolerance = case
+    track = tracks.keyframes(path_boxes, numbers, tolerance)
     assert [f for f, _ in track] == sorted({f for f, _ in track}) and {f for f, _ in track} <= set(numbers)
     if track:
         assert track[0][1] is not None and track[-1][1] is not None
-    for frame, box in zip(numbers, found):
-        got = tracks.interpolate(track, frame)
-        assert (got is None) == (box is None)
+    for frame, box in zip(numbers, path_boxes):
+        actual = tracks.interpolate(track, frame)
+        assert (actual is None) == (box is None)
         if box is not None:
-            assert np.abs(np.subtract(got, box)).max() <= tolerance + 1e-9
+            assert np.abs(np.subtract(actual, box)).max() <= tolerance + 1e-9
 
 
 def moving(number, boxes, **more):
@@ -252,16 +252,16 @@ def test_from_scene_of_a_video():
 @settings(deadline=None, max_examples=60)
 @given(paths())
 def test_what_from_scene_writes_is_sound_and_near_the_boxes(case):
-    numbers, found, _ = case
-    unit = [box and tuple(v / 1000 for v in box) for box in found]
+    numbers, path_boxes, _ = case
+    unit = [box and tuple(v / 1000 for v in box) for box in path_boxes]
     canvas = Canvas(Frame.PIXEL, (700, 300), tuple(numbers))
     twin = from_scene([moving(1, unit)], canvas)
     assert read_twin(json.loads(dumps_twin(twin)), size=canvas.size, limit=canvas.limit, frames=canvas.frames)[0]
     for item in twin.objects:
-        for got, box in zip(tracks.boxes(item, numbers), unit):
-            assert (got is None) == (box is None)
+        for actual, box in zip(tracks.boxes(item, numbers), unit):
+            assert (actual is None) == (box is None)
             if box is not None:
-                assert np.abs(np.subtract(to_unit(got, canvas), box)).max() <= TOLERANCE + 1 / 300
+                assert np.abs(np.subtract(to_unit(actual, canvas), box)).max() <= TOLERANCE + 1 / 300
 
 
 def test_a_long_and_restless_track_is_cut_off_soundly():
