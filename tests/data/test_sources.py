@@ -9,7 +9,6 @@ from PIL import Image
 from configs import default
 from dtr1_jax import config
 from dtr1_jax.data import sources
-from dtr1_jax.data.json_files import held_out
 from dtr1_jax.types import Example
 
 DATA = config.from_configdict(default.get_config()).data
@@ -80,9 +79,3 @@ def test_twinworld_is_practically_endless_and_its_held_out_part_is_not():
 def test_what_cannot_be_made_is_refused_at_once(settings, split, message):
     with pytest.raises(sources.DataError, match=message):
         sources.open_source(dataclasses.replace(DATA, **settings), split)
-
-
-def test_the_held_out_fifth():
-    share = np.mean([held_out(i) for i in range(5000)])
-    assert 0.18 < share < 0.22
-    assert [i for i in range(20) if held_out(i)] == [i for i in range(20) if held_out(str(i))]
