@@ -139,7 +139,7 @@ def test_a_line_that_is_no_row(tmp_path, line, message):
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="can not be read"):
         table.read(tmp_path / "nowhere")
     (tmp_path / "empty").write_text("")
     with pytest.raises(DataError, match="expected a line for each prediction, got none"):
