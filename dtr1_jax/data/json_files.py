@@ -12,7 +12,7 @@ MAX_COORDINATE = 1e6  # pixels; a larger number is not accepted as a coordinate
 
 
 class DataError(ValueError):
-    """A data set that cannot be used; the message names the file, what it should have and has, and a next step."""
+    """A data set that cannot be used; the message names the file, the fault and a next step."""
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -1,4 +1,4 @@
-"""Pictures and videos become patches: resize, normalise, cut, and say where each patch stands. numpy only."""
+"""Pictures and videos become patches: resize, normalise, cut, and put in the order of the tower. numpy only."""
 
 from __future__ import annotations
 

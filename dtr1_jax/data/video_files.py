@@ -14,7 +14,7 @@ from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.patches import VideoRule
 from dtr1_jax.types import Video
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # what counts as a frame of a folder
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # suffixes of the frames in a folder
 RATE = 24.0  # frames per second of a folder of frames, or of a file that does not say its own
 MAX_BYTES = 4 << 30  # that the sampled frames of one video may take
 # A file with less than this share of the frames or seconds that its header promises counts as broken.

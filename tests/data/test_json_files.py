@@ -1,4 +1,4 @@
-"""Annotation files: what is read, what is refused with its path, and the fifth that is held out."""
+"""Annotation files: sound ones are read, others refused with their path; and the fifth that is held out."""
 
 import numpy as np
 import pytest

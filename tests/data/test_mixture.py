@@ -176,7 +176,7 @@ def test_twinworld_unified_has_all_cells_in_every_eight():
         ({"video": 1.0, "frames": 3}, "4 to 64 frames"),
     ],
 )
-def test_what_a_source_cannot_serve_is_said(changes, message):
+def test_a_source_refuses_tasks_and_settings_that_it_cannot_serve(changes, message):
     with pytest.raises(sources.DataError, match=message):
         sources.open_source(data(**changes), "train")
 

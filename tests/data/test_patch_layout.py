@@ -80,7 +80,7 @@ def test_position_table_is_stretched_over_the_grid(side):
         ([(1, 4, 4)], 12, "the pictures have 16 patches, more than the 12"),
     ],
 )
-def test_what_does_not_fit_is_refused(grids, room, message):
+def test_a_layout_that_does_not_fit_is_refused(grids, room, message):
     with pytest.raises(ValueError, match=message):
         patch_layout.layout(grids, merge=2, patches=room)
 

@@ -79,7 +79,7 @@ def test_black_and_white_are_minus_one_and_one():
         np.testing.assert_allclose(fields["patch_bnc"], expected, atol=1e-6)
 
 
-def test_resizing_keeps_what_is_where():
+def test_resizing_moves_nothing():
     image = np.zeros((300, 200, 3), np.uint8)
     image[:150, 100:] = 255  # the upper right quarter
     fields, (w, h) = patch_fields(image, TINY)
@@ -235,7 +235,7 @@ def test_a_video_of_one_picture_is_that_picture(family):
 
 
 def test_gather_follows_the_layout():
-    """Two pictures in one row, in window order: `place` says where each token of the reading order stands."""
+    """Two pictures in one row, in window order: `place` maps reading order to window order."""
     geometry = dataclasses.replace(processors.geometry("qwen2_5_vl"), window=2)
     pieces = [patches.cut_picture(processors.picture(*size), geometry) for size in ((140, 84), (56, 60))]
     fields, place = patches.gather(pieces, geometry, 80)

@@ -55,7 +55,7 @@ def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_a_batch_holds_what_the_prompt_says():
+def test_a_batch_has_the_prompts_of_its_examples():
     (batch,) = take(pipeline.query_batches(Source(50), STYLE, 4, seed=0), 1)
     assert len(batch.examples) == len(batch.canvases) == 4
     for row, example in enumerate(batch.examples):

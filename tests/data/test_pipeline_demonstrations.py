@@ -53,8 +53,8 @@ def test_demonstrations_are_cut_to_a_bucket():
         assert batch.box_bn4.shape == (2, 144, 4)
 
 
-def test_segmentation_alone_is_what_it_was():
-    """Rows by hand: the example of generate.py, with a thought or without, in its place."""
+def test_rows_of_segmentation_by_hand():
+    """Rows by hand: each row is the example of picture_examples with its index, with a thought or without."""
     rows, canvas = take(demo_batches(direct=0.5), 3), Canvas(Frame.PIXEL, (96, 96))
     for index in range(6):
         example = picture_examples.example(0, "train", index, size=96, min_objects=2, max_objects=2)
@@ -98,7 +98,7 @@ def test_all_tasks_are_interleaved(frames):
             assert all(text.endswith("</answer>") for text in written)
 
 
-def test_drills_of_videos_say_what_is_so():
+def test_drills_of_videos_are_true():
     """Each step against the motion of the objects."""
     steps = set()
     for index in range(12):

@@ -46,7 +46,7 @@ def test_one_file_for_both(tmp_path):
     assert (geometry.video.fps, geometry.video.max_frames) == (1.0, 64)
 
 
-def test_what_files_say_is_used(tmp_path):
+def test_the_files_settings_are_used(tmp_path):
     other = QWEN2_5 | {"patch_size": 8, "merge_size": 3, "image_mean": [0.1, 0.2, 0.3], "max_pixels": 57600}
     geometry = processor.geometry(write(tmp_path, preprocessor_config=other), "qwen2_5_vl", side=7, time_scale=4)
     assert (geometry.patch, geometry.merge, geometry.mean, geometry.side) == (8, 3, (0.1, 0.2, 0.3), 7)

@@ -74,7 +74,7 @@ def test_as_transformers(family, name):
 
 @pytest.mark.parametrize("name", processors.ROPE)
 @pytest.mark.parametrize("family", processors.FAMILIES)
-def test_the_fixtures_are_what_transformers_says_now(family, name):
+def test_the_fixtures_equal_the_installed_transformers(family, name):
     pytest.importorskip("torch")
     assert FIXTURES[family]["rope"][name] == processors.rope_summary(family, name)
 

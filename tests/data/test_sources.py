@@ -1,3 +1,5 @@
+"""Every source is a sequence of examples, and settings that it cannot serve are refused with the reason."""
+
 import dataclasses
 import itertools
 import json
@@ -76,6 +78,6 @@ def test_twinworld_is_practically_endless_and_its_held_out_part_is_not():
         ({"source": "jsonl", "root": "/nowhere"}, "train", "/nowhere"),
     ],
 )
-def test_what_cannot_be_made_is_refused_at_once(settings, split, message):
+def test_settings_without_a_source_are_refused_at_once(settings, split, message):
     with pytest.raises(sources.DataError, match=message):
         sources.open_source(dataclasses.replace(DATA, **settings), split)

@@ -147,7 +147,7 @@ def test_sound_that_goes_on_after_the_pictures(tmp_path):
     )
 
 
-def test_a_file_without_a_length_is_what_is_there_of_it(tmp_path):
+def test_a_file_without_a_length_has_the_frames_that_decode(tmp_path):
     av = pytest.importorskip("av")
     file = encode(tmp_path / "clip.mkv", 24, size=(256, 192), live="1")
     cut = tmp_path / "cut.mkv"

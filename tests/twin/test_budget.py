@@ -1,4 +1,4 @@
-"""How long a twin's text is, and what is left out of a long one."""
+"""Estimates of tokens, and the objects that a long twin loses."""
 
 import json
 
@@ -42,11 +42,11 @@ def test_tokens_by_hand():
     assert budget.estimate_tokens("\u05e9\u05dc\u05d5\u05dd") == 4
 
 
-def test_what_has_room_stays_as_it_is():
+def test_a_twin_that_fits_is_unchanged():
     assert budget.fit(MANY, budget.estimate_tokens(dumps_twin(MANY))) is MANY
 
 
-def test_the_largest_come_first_and_the_cut_is_said():
+def test_the_largest_objects_are_kept_and_the_others_counted():
     cut = budget.fit(MANY, room(2, 4, more=3))
     assert ids(cut) == [2, 4] and cut.more == 3 and cut.relations == ((2, "near", 4),)
     assert ids(budget.fit(MANY, room(2, 4, more=3) - 1)) == [2]
@@ -54,13 +54,13 @@ def test_the_largest_come_first_and_the_cut_is_said():
     assert read_twin(json.loads(dumps_twin(cut)), size=SIZE, limit=SIZE)[0] == cut
 
 
-def test_what_the_query_speaks_of_comes_before_size():
+def test_objects_that_the_query_names_come_before_larger_ones():
     assert ids(budget.fit(MANY, room(2, 3, more=3), query="Where are the keys?")) == [2, 3]
     assert ids(budget.fit(MANY, room(2, 3, more=3), query="a RED one")) == [2, 3]
     assert ids(budget.fit(MANY, room(1, 2, more=3), first_ids=(1,))) == [1, 2]
 
 
-def test_no_room_at_all_and_what_was_left_out_before():
+def test_no_room_for_any_object_and_objects_that_were_missing_before():
     empty = budget.fit(Twin(SIZE, MANY.objects, more=7), 1)
     assert ids(empty) == [] and empty.more == 12
     assert budget.fit(Twin(SIZE, ()), 1) == Twin(SIZE, ())

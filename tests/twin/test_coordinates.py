@@ -42,7 +42,7 @@ def test_from_unit_gives_a_box_inside_the_frame(frame, box):
 
 
 @pytest.mark.parametrize("box", [(0, 0, float("nan"), 1), (0, 0, float("inf"), 1), (0.5, 0, 0.4, 1), (0, 0.5, 1, 0.4)])
-def test_from_unit_refuses_what_is_no_box(box):
+def test_from_unit_refuses_an_unsound_box(box):
     with pytest.raises(ValueError, match="unit-frame box"):
         from_unit(box, NORM)
 

@@ -1,3 +1,5 @@
+"""Twins and answers: sound ones are read, and every fault is listed with its place."""
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,3 +1,5 @@
+"""Twins and answers as JSON text: compact, in order, without tags."""
+
 import json
 
 import numpy as np

@@ -251,7 +251,7 @@ def test_from_scene_of_a_video():
 
 @settings(deadline=None, max_examples=60)
 @given(paths())
-def test_what_from_scene_writes_is_sound_and_near_the_boxes(case):
+def test_tracks_of_from_scene_are_sound_and_near_the_boxes(case):
     numbers, path_boxes, _ = case
     unit = [box and tuple(v / 1000 for v in box) for box in path_boxes]
     canvas = Canvas(Frame.PIXEL, (700, 300), tuple(numbers))

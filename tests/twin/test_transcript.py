@@ -1,3 +1,5 @@
+"""Transcripts: composing and parsing are inverse, every fault has its place, and no text raises."""
+
 import json
 
 import pytest
@@ -113,7 +115,7 @@ def test_faults_of_layout_and_their_places(text, where):
     assert places(text) == where
 
 
-def test_messages_say_where_and_what():
+def test_messages_have_the_place_and_the_text():
     messages = [fault.message for fault in read("ab" + TWIN + "<think>x" + ANSWER).faults]
     assert messages == [
         f"expected tags in pairs, got <think> at character {2 + len(TWIN)} with no </think> before the next tag",
@@ -121,7 +123,7 @@ def test_messages_say_where_and_what():
     ]
 
 
-def test_what_is_sound_is_kept_beside_what_is_not():
+def test_sound_parts_are_kept_beside_unsound_ones():
     transcript = read(TWIN + THINK + "<answer>{</answer>")
     assert transcript.twin == MUG and transcript.thought == "hm" and transcript.answer is None
     transcript = read("<twin>{</twin>" + THINK + ANSWER)
@@ -136,7 +138,7 @@ def test_a_bad_twin_names_its_places():
     ]  # fmt: skip
 
 
-def test_the_frame_decides_what_is_inside():
+def test_the_frame_sets_the_limits_of_boxes():
     twin = Twin((96, 64), (Object(1, "mug", (1, 2, 97, 4)),))
     text = compose(twin, "", Answer(objects=(1,)))
     assert read(text).sound
