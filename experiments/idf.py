@@ -21,7 +21,7 @@ from dtr1_jax.evaluation.benchmarks import captions
 def references(source: sources.Source, most: int) -> list[tuple[str, ...]]:
     """Right answers of at most `most` examples, spread over the source, without those that have none or are broken."""
     found = []
-    for index in video_files.spread(len(source), most).tolist():
+    for index in video_files.even_indices(len(source), most).tolist():
         try:
             found.append(source[index].target.references)
         except image_files.ImageError as error:
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = default.get_config()
     settings.data.update(source=args.source, root=args.root, task=args.task, video=args.video)
     try:
-        found = table(references(sources.make(config.from_configdict(settings).data, "train"), args.n))
+        found = table(references(sources.open_source(config.from_configdict(settings).data, "train"), args.n))
         captions.write_frequencies(args.out, found)
     except (config.ConfigError, sources.DataError, OSError) as error:
         parser.error(str(error))

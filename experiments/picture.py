@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dtr1_jax.data import image_files, prompts
+from dtr1_jax.data import demonstrations, image_files
 from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.evaluation import measures, predict, predictions_file
 from dtr1_jax.rewards import resolve
 from dtr1_jax.specialists.segmenter import grabcut
-from dtr1_jax.twin import text, transcript
+from dtr1_jax.twin import transcript
+from dtr1_jax.twin.coordinates import Canvas, Frame
 
 ORACLE = "Twin and answer: the annotation (no policy). Mask: GrabCut from the box of the answer."
 POLICY = "Twin and answer: written by the policy. Mask: the segmenter from the boxes of the answer."
@@ -30,8 +31,8 @@ _SIDE, _GAP, _LINE = 280, 8, 22  # pixels: panel, space between panels, line of 
 def oracle(index: int) -> predict.Prediction:
     """Held-out scene `index`, answered by its annotation."""
     example = picture_examples.example(0, "heldout", index)
-    canvas = text.Canvas(text.Frame.PIXEL, example.image.shape[1::-1])
-    parsed = transcript.parse(prompts.oracle(example, canvas), task=example.task, canvas=canvas)
+    canvas = Canvas(Frame.PIXEL, example.image.shape[1::-1])
+    parsed = transcript.parse(demonstrations.oracle(example, canvas), task=example.task, canvas=canvas)
     outcome = resolve.outcomes([[parsed]], [example], [canvas], _masks)[0][0]
     return predict.Prediction(example, canvas, parsed, outcome, {}, measures.measure(example, parsed, outcome))
 

@@ -12,7 +12,7 @@ def heldout(c, source=None, check=lambda: None, skipped=None):
     """predict.evaluate with the random policy, on one device."""
     pretrained_policy, one = pretrained.load_policy(c), mesh.make(c.mesh)
     params = mesh.put(pretrained.read_weights(c, pretrained_policy), mesh.replicated(one))
-    source = sources.make(c.data, c.data.eval_split) if source is None else source
+    source = sources.open_source(c.data, c.data.eval_split) if source is None else source
     with segmenters.Segmenter(c.reward.segmenter) as segmenter:
         runtime = Runtime(c, pretrained_policy, one, params, segmenter=segmenter)
         return predict.evaluate(runtime, source, check=check, skipped=skipped)

@@ -14,7 +14,7 @@ import numpy as np
 
 from dtr1_jax import types
 from dtr1_jax.data import processor
-from dtr1_jax.data import tokenizer as tokenizers
+from dtr1_jax.data.tokenizer import Tokenizer, load_tokenizer, wrap
 from dtr1_jax.policies import policy_files
 
 # The user's turn of the released templates, as far as we use it: Qwen2.5-VL has a system turn, Qwen3-VL has none.
@@ -55,7 +55,7 @@ def picture(width: int, height: int, seed: int = 0) -> np.ndarray:
     )
 
 
-def clip(count: int, width: int, height: int, fps: float = 10.0, step: int = 5) -> types.Video:
+def video(count: int, width: int, height: int, fps: float = 10.0, step: int = 5) -> types.Video:
     """`count` sampled frames of a video with `step` times as many."""
     frames = np.stack([picture(width, height, seed=i) for i in range(count)])
     return types.Video(frames, np.arange(count) * step, fps, count * step)
@@ -65,14 +65,14 @@ def clip(count: int, width: int, height: int, fps: float = 10.0, step: int = 5) 
 PROMPTS = {
     "picture": lambda: (picture(150, 90),),
     "two pictures": lambda: (picture(61, 140), picture(200, 100, 1)),
-    "video": lambda: (clip(6, 80, 60),),
-    "odd video": lambda: (clip(5, 80, 60, fps=23.976, step=7),),
-    "picture and video": lambda: (picture(90, 90), clip(4, 70, 100, fps=30.0, step=3), picture(100, 60)),
+    "video": lambda: (video(6, 80, 60),),
+    "odd video": lambda: (video(5, 80, 60, fps=23.976, step=7),),
+    "picture and video": lambda: (picture(90, 90), video(4, 70, 100, fps=30.0, step=3), picture(100, 60)),
 }
 VIDEOS = {
-    "as it is": lambda size: clip(4, 4 * size, 3 * size),
-    "shrunk": lambda size: clip(3, 331, 203),
-    "enlarged": lambda size: clip(2, 25, 41),
+    "as it is": lambda size: video(4, 4 * size, 3 * size),
+    "shrunk": lambda size: video(3, 331, 203),
+    "enlarged": lambda size: video(2, 25, 41),
 }
 ROPE = {  # lengths of text, and grids (kind, t, h, w in patches, seconds per temporal patch)
     "text": [7],
@@ -109,11 +109,11 @@ def torchvision_works() -> bool:
 torchvision_works()  # transformers imports one that is there, and must find it whole
 
 
-def tokenizer(family: str) -> tokenizers.Tokenizer:
+def tokenizer(family: str) -> Tokenizer:
     """The shipped tokenizer with the template of the family."""
-    hf = tokenizers.load_tokenizer(policy_files.ASSETS / "tiny").hf
+    hf = load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = TEMPLATES[family]
-    return tokenizers.wrap(hf, family)
+    return wrap(hf, family)
 
 
 def image_processor(geometry):

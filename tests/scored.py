@@ -7,8 +7,8 @@ import numpy as np
 from configs import default
 from dtr1_jax import config
 from dtr1_jax.rewards import columns
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer, Object, Twin
-from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
 from dtr1_jax.types import Example, Target
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 from scored import CANVAS, example
 
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer, Object, Twin
-from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
 from dtr1_jax.types import Example, Target, Video
 

@@ -19,7 +19,8 @@ from dtr1_jax.data.readers import jsonl
 from dtr1_jax.evaluation import predict
 from dtr1_jax.models import policy, spec
 from dtr1_jax.rewards import columns, structure
-from dtr1_jax.twin import text, transcript
+from dtr1_jax.twin import transcript
+from dtr1_jax.twin.coordinates import Canvas, Frame
 
 ROOT = Path(__file__).parents[1]
 CARD = "dtr1_jax/assets/tiny/README.md"
@@ -178,7 +179,7 @@ def test_example_of_json_lines(tmp_path):
 def test_example_of_a_transcript():
     (body,) = [body for body in blocks("") if body.startswith("<twin>")]
     size = tuple(json.loads(re.search(r"<twin>(.*)</twin>", body, re.DOTALL)[1])["size"])
-    parsed = transcript.parse(body, task="segmentation", canvas=text.Canvas(text.Frame.PIXEL, size))
+    parsed = transcript.parse(body, task="segmentation", canvas=Canvas(Frame.PIXEL, size))
     assert parsed.sound and parsed.answer.objects == (2,) and len(parsed.twin.objects) == 5
     assert parsed.twin.objects[1].attributes[0] == "orange"
 

@@ -93,21 +93,21 @@ def _streams(c: Config, style: Style, tasks: dict[str, float], video: bool, step
     """
     count, shard = object_count(c, video), (jax.process_index(), jax.process_count())
     common = {
-        "seed": c.data.seed, "workers": c.data.workers, "shard": shard, "tasks": tasks,
-        "frames": sources.frames(c.data) if video else 0,
+        "seed": c.data.seed, "workers": c.data.workers, "shard": shard, "task_weights": tasks,
+        "frames": sources.max_frames(c.data) if video else 0,
     }  # fmt: skip
 
     def objects_of_batch(batch: int) -> int:
         return count(step_of(batch), batch)
 
-    demonstrations = pipeline.demonstrations(
+    demonstrations = pipeline.demonstration_batches(
         style, c.sft.batch // shard[1], length=c.rollout.new_tokens, size=c.data.image_size,
         objects=lambda index: objects_of_batch(index // c.sft.batch), direct=c.sft.direct, **common,
     )  # fmt: skip
     if not c.sft.practice:
         return iter(demonstrations), None
     without_practice = sum(step_of(batch) < tower_steps(c) for batch in range(tower_steps(c)))
-    practice = pipeline.practice(
+    practice = pipeline.practice_batches(
         style, c.sft.practice // shard[1], queries=c.sft.practice_queries, drills=c.sft.practice_drills,
         objects=lambda index: objects_of_batch(without_practice + index // c.sft.practice), **common,
     )  # fmt: skip

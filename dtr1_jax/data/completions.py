@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from dtr1_jax.data import prompts
-from dtr1_jax.data.pipeline import Batch
+from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.prompts import Style
 from dtr1_jax.data.tokenizer import Tokenizer
 from dtr1_jax.twin import transcript
@@ -28,9 +28,9 @@ def read_completions(rollout: Rollout, batch: Batch, style: Style) -> list[list[
     for example, canvas, token_gs, mask_gs in zip(
         batch.examples, batch.canvases, np.asarray(rollout.token_bgs), np.asarray(rollout.mask_bgs)
     ):
-        twin = prompts.given(example, canvas) if style.constructor == "given" else None
+        twin = prompts.given_twin(example, canvas) if style.constructor == "given" else None
         parse = functools.partial(
-            transcript.parse, task=example.task, canvas=canvas, constructor=style.constructor, given=twin
+            transcript.parse, task=example.task, canvas=canvas, constructor=style.constructor, given_twin=twin
         )
         transcripts.append(
             [parse(style.tokenizer.decode(token_s[mask_s])) for token_s, mask_s in zip(token_gs, mask_gs)]

@@ -14,6 +14,7 @@ import numpy as np
 from dtr1_jax import draw
 from dtr1_jax.rewards.resolve import SegmentFn, masks_of, pictures
 from dtr1_jax.twin import text, tracks
+from dtr1_jax.twin.coordinates import Canvas, to_unit
 from dtr1_jax.twin.schema import Twin
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import POINTING, Example
@@ -45,7 +46,7 @@ class Frame:
     failed: bool = False
 
 
-def resolve(example: Example, canvas: text.Canvas, parsed: Transcript, segment_fn: SegmentFn | None) -> list[Frame]:
+def resolve(example: Example, canvas: Canvas, parsed: Transcript, segment_fn: SegmentFn | None) -> list[Frame]:
     """The answer in the picture, or in each frame of the video; `canvas` has the numbers by which the twin knows them.
 
     Objects move between the keyframes of their tracks as twin/tracks.py says; boxes that the answer of a video names
@@ -70,8 +71,8 @@ def resolve(example: Example, canvas: text.Canvas, parsed: Transcript, segment_f
     return found if segment_fn is None else _masked(found, segment_fn)
 
 
-def _unit(boxes: list, canvas: text.Canvas) -> np.ndarray:
-    return np.array([[np.nan] * 4 if b is None else text.to_unit(b, canvas) for b in boxes], np.float32).reshape(-1, 4)
+def _unit(boxes: list, canvas: Canvas) -> np.ndarray:
+    return np.array([[np.nan] * 4 if b is None else to_unit(b, canvas) for b in boxes], np.float32).reshape(-1, 4)
 
 
 def _masked(frames: list[Frame], segment_fn: SegmentFn) -> list[Frame]:
@@ -80,7 +81,7 @@ def _masked(frames: list[Frame], segment_fn: SegmentFn) -> list[Frame]:
 
 
 def write(
-    folder: Path, example: Example, canvas: text.Canvas, parsed: Transcript, frames: list[Frame], said: dict[str, Any]
+    folder: Path, example: Example, canvas: Canvas, parsed: Transcript, frames: list[Frame], said: dict[str, Any]
 ) -> None:
     """The files of one answer, into a folder that is there.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from dtr1_jax import mesh
 from dtr1_jax.data import completions, json_files, pipeline
+from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
 from dtr1_jax.evaluation import measures
 from dtr1_jax.evaluation.benchmarks import twin_fidelity
@@ -17,7 +18,8 @@ from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import resolve, score
 from dtr1_jax.rewards.resolve import Outcome
 from dtr1_jax.rl import rollout as rollouts
-from dtr1_jax.twin import text, tracks
+from dtr1_jax.twin import tracks
+from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import Example
 
@@ -37,7 +39,7 @@ class Prediction:
     """
 
     example: Example
-    canvas: text.Canvas
+    canvas: Canvas
     transcript: Transcript
     outcome: Outcome
     columns: dict[str, float]
@@ -45,7 +47,7 @@ class Prediction:
     fidelity: twin_fidelity.Fidelity | None = None
 
 
-def ask(runtime: Runtime, batch: pipeline.Batch, key: jax.Array) -> tuple[list[list[Transcript]], np.ndarray]:
+def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> tuple[list[list[Transcript]], np.ndarray]:
     """One transcript for each of a batch's B queries, greedy or sampled at train.eval_temperature with `key`.
 
     The batch may have any size: it is filled up to a multiple of what the mesh cuts, and the filling is dropped again.
@@ -66,7 +68,7 @@ def ask(runtime: Runtime, batch: pipeline.Batch, key: jax.Array) -> tuple[list[l
     return completions.read_completions(rollout, batch, policy.style), rollout.mask_bgs.sum(-1)
 
 
-def predict(runtime: Runtime, batch: pipeline.Batch, key: jax.Array) -> list[Prediction]:
+def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
     """Answers a batch as `ask` does, and scores the answers."""
     c, segmenter = runtime.config, runtime.segmenter
     transcripts, tokens_bg = ask(runtime, batch, key)
@@ -95,13 +97,13 @@ def predict(runtime: Runtime, batch: pipeline.Batch, key: jax.Array) -> list[Pre
     ]
 
 
-def _fidelity(transcript: Transcript, example: Example, canvas: text.Canvas) -> twin_fidelity.Fidelity | None:
+def _fidelity(transcript: Transcript, example: Example, canvas: Canvas) -> twin_fidelity.Fidelity | None:
     """Compares the twin with the annotated scene, by the first frame of a video; None where nothing is annotated."""
     scene = [twin_fidelity.Described(x.label, x.box, x.attributes) for x in example.scene if x.box[2] > x.box[0]]
     if not scene:
         return None
     boxes = resolve.twin_boxes(transcript, canvas)
-    objects = tracks.first(transcript.twin).objects if transcript.twin else ()
+    objects = tracks.first_frame(transcript.twin).objects if transcript.twin else ()
     described = [twin_fidelity.Described(o.label, box, o.attributes) for o, box in zip(objects, boxes)]
     return twin_fidelity.fidelity(described, scene)
 
@@ -110,7 +112,7 @@ def evaluate(
     runtime: Runtime,
     source: Source,
     check: Callable[[], None] = lambda: None,
-    skipped: pipeline.Skipped | None = None,
+    skipped: pipeline.SkipCounter | None = None,
 ) -> list[Prediction]:
     """Predictions on the first train.eval_examples examples of `source`.
 
@@ -122,8 +124,10 @@ def evaluate(
     """
     c = runtime.config
     predictions: list[Prediction] = []
-    skipped, root = skipped or pipeline.Skipped(), jax.random.key(c.seed)
-    batches = pipeline.evaluation(source, runtime.policy.style, c.train.eval_batch, c.train.eval_examples, skipped)
+    skipped, root = skipped or pipeline.SkipCounter(), jax.random.key(c.seed)
+    batches = pipeline.evaluation_batches(
+        source, runtime.policy.style, c.train.eval_batch, c.train.eval_examples, skipped
+    )
     check()
     for i, batch in enumerate(batches):
         predictions += predict(runtime, batch, jax.random.fold_in(root, i))

@@ -12,7 +12,8 @@ from dtr1_jax import draw
 from dtr1_jax.evaluation.figures import row
 from dtr1_jax.evaluation.predict import Prediction
 from dtr1_jax.run import atomic
-from dtr1_jax.twin import text, tracks
+from dtr1_jax.twin import tracks
+from dtr1_jax.twin.coordinates import to_unit
 
 
 def write_predictions(folder: Path, predictions: list[Prediction], pictures: int) -> None:
@@ -55,6 +56,6 @@ def draw_twin(prediction: Prediction, image: np.ndarray) -> np.ndarray:
     """uint8[h, w, 3]: the boxes and names of the predicted twin's objects over `image`, which is the first frame of a
     video. The prediction must have a twin.
     """
-    objects = tracks.first(prediction.transcript.twin).objects
-    boxes = np.array([text.to_unit(o.box, prediction.canvas) for o in objects], np.float32).reshape(-1, 4)
+    objects = tracks.first_frame(prediction.transcript.twin).objects
+    boxes = np.array([to_unit(o.box, prediction.canvas) for o in objects], np.float32).reshape(-1, 4)
     return draw.overlay(image, boxes=boxes, names=[f"{o.id} {o.label}" for o in objects])

@@ -83,8 +83,8 @@ class Spec:
       remat: recompute each layer in the backward pass instead of keeping its activations.
       lora_scale: factor on the output of LoRA branches: alpha / rank, or alpha / sqrt(rank) (rsLoRA).
       lora_dropout: share of the values that go into LoRA branches which is dropped, in calls that are given a key.
-      frame: coordinate frame in which the policy writes boxes (names of dtr1_jax.twin.text.Frame): "pixel" of the
-        resized picture or "norm1000".
+      frame: coordinate frame in which the policy writes boxes (names of twin.coordinates.Frame): "pixel" of the resized
+        picture or "norm1000".
       vision: the tower, or None for a text-only policy.
     """
 

@@ -45,7 +45,7 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
         raise config.ConfigError(f"--name: expected up to 100 letters, digits, '.', '_' or '-', got {name!r}")
     pretrained_policy, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
     mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
-    source = sources.make(c.data, c.data.eval_split)
+    source = sources.open_source(c.data, c.data.eval_split)
     params, lora, number = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
     header = {"name": name or default_name(c, number), "step": number, "data": describe_data(c)}
     folder = Path(workdir) / "evaluations" / header["name"]
@@ -53,7 +53,7 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
     results.open_folder(folder)
     with host_tools(c) as (segmenter, text_scorers):
         log.info("masks by %s", segmenter.description)
-        skipped = pipeline.Skipped()
+        skipped = pipeline.SkipCounter()
         runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, segmenter, text_scorers)
         predictions = predict.evaluate(runtime, source, skipped=skipped)
     cells = table.cells([figures.row(p) for p in predictions])

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from dtr1_jax import mesh
-from dtr1_jax.data import completions, pipeline
+from dtr1_jax.data import completions
+from dtr1_jax.data.batches import Batch, join_prompts
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import score
 from dtr1_jax.rl import advantages
@@ -48,7 +49,7 @@ class Experience:
     text_failures: int = 0
 
 
-def gather(runtime: Runtime, batch: pipeline.Batch, key: jax.Array) -> Experience:
+def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
     """Samples G completions for each query of the batch and scores them."""
     c, policy, text_scorers = runtime.config, runtime.policy, runtime.text_scorers
     tokenizer = policy.style.tokenizer
@@ -78,7 +79,7 @@ def gather(runtime: Runtime, batch: pipeline.Batch, key: jax.Array) -> Experienc
     )
 
 
-def collect(runtime: Runtime, batches: Iterator[pipeline.Batch], key: jax.Array) -> Experience:
+def collect(runtime: Runtime, batches: Iterator[Batch], key: jax.Array) -> Experience:
     """The experience of one step; groups without spread are replaced by groups of up to grpo.resample further batches.
 
     This is DAPO's dynamic sampling (arXiv 2503.14476), for several tasks: a group is replaced by a group of the same
@@ -116,7 +117,7 @@ def _refilled(tasks: list[str], has_spread_b: np.ndarray, size: int) -> list[int
 
 def _join(a: Experience, b: Experience) -> Experience:
     arrays = {
-        "prompt": pipeline.join(a.prompt, b.prompt), "rewards": _join_rewards(a.rewards, b.rewards),
+        "prompt": join_prompts(a.prompt, b.prompt), "rewards": _join_rewards(a.rewards, b.rewards),
         "rollout": jax.tree.map(lambda x, y: np.concatenate([x, y]), a.rollout, b.rollout),
     }  # fmt: skip
     seconds = {name: a.seconds[name] + b.seconds[name] for name in a.seconds}

@@ -60,7 +60,7 @@ def run(
         c, pretrained_policy = _with_room(c, pretrained_policy, inputs)
     example = _example(c, paths, inputs, query, task)
     device_mesh = mesh.make(c.mesh)
-    batch = pipeline.single(example, pretrained_policy.style)
+    batch = pipeline.single_batch(example, pretrained_policy.style)
     params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
     parent = results.open_folder(Path(workdir) / "infer")
     runtime = Runtime(c, pretrained_policy, device_mesh, params, lora)

@@ -134,7 +134,7 @@ def _patches(c: config.Config, sizes: Spec) -> int:
     tower = sizes.vision
     if tower is None:
         return 0
-    most, frames = c.policy.prompt_tokens * tower.merge**2, sources.frames(c.data)
+    most, frames = c.policy.prompt_tokens * tower.merge**2, sources.max_frames(c.data)
     pixels = c.policy.max_pixels
     if frames > 1:
         pixels = pretrained.video_pixels(c.policy, tower) or pixels * (c.policy.name in spec.SPECS)

@@ -87,15 +87,15 @@ def check(c: config.Config, pretrained_policy: PretrainedPolicy) -> None:
             "make the cold start without it, then train on it with --mode=train"
         )
     size, geometry = (c.data.image_size, c.data.image_size), pretrained_policy.style.geometry
-    resized = patches.resized(*size, geometry)
+    resized = patches.picture_size(*size, geometry)
     if c.data.video and resized == size:
-        resized = patches.resized_video(sources.frames(c.data), *size, geometry)
+        resized = patches.video_size(sources.max_frames(c.data), *size, geometry)
     if resized != size:
         raise config.ConfigError(
             "config.data.image_size: expected pictures that the policy sees as drawn, but config.policy.max_pixels = "
             f"{c.policy.max_pixels} turns {size[0]} x {size[1]} into {resized[0]} x {resized[1]} pixels"
         )
-    sources.make(c.data, "train")
+    sources.open_source(c.data, "train")
 
 
 def _initial_state(

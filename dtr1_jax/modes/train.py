@@ -56,7 +56,7 @@ class Run:
     frozen: dict
     tx: optax.GradientTransformation
     batches: Any
-    skipped: pipeline.Skipped
+    skipped: pipeline.SkipCounter
     heldout: sources.Source
     checkpoints: checkpoint.Checkpoints
     run_log: Any
@@ -105,9 +105,9 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     for name, size in (("rollout.queries", c.rollout.queries), ("train.eval_batch", c.train.eval_batch)):
         mesh.check_batch(device_mesh, name, size)
     micro_batch(c, device_mesh)  # Its error comes before the work.
-    source, heldout = (sources.make(c.data, split) for split in (c.data.train_split, c.data.eval_split))
-    skipped = pipeline.Skipped()
-    batches = pipeline.queries(
+    source, heldout = (sources.open_source(c.data, split) for split in (c.data.train_split, c.data.eval_split))
+    skipped = pipeline.SkipCounter()
+    batches = pipeline.query_batches(
         source, pretrained_policy.style, c.rollout.queries // jax.process_count(), seed=c.data.seed + c.seed,
         workers=c.data.workers, shard=(jax.process_index(), jax.process_count()), skipped=skipped,
     )  # fmt: skip
@@ -237,7 +237,7 @@ def _evaluate(this: Run, position: Position) -> float:
     c, step = this.config, position.step
     name = "before" if step == 0 else "after" if step >= c.train.steps else "latest"
     log.info("evaluating on %d held-out queries", min(c.train.eval_examples, len(this.heldout)))
-    skipped = pipeline.Skipped()
+    skipped = pipeline.SkipCounter()
     predictions = predict.evaluate(
         this.runtime.with_weights(*update.weights(position.state.trainable, this.frozen)), this.heldout,
         check=lambda: _leave_if_asked(this, position), skipped=skipped,

@@ -16,7 +16,7 @@ from dtr1_jax.data import tokenizer as tokenizers
 from dtr1_jax.models import int8, policy, published, spec
 from dtr1_jax.models.weights import gguf, hf_checkpoint, loading, native
 from dtr1_jax.policies import policy_files
-from dtr1_jax.twin.text import Frame
+from dtr1_jax.twin.coordinates import Frame
 
 FRAMES = 4  # frames of a video that a policy of our own takes, where no setting says another number
 
@@ -70,7 +70,13 @@ def load_policy(config: Config) -> PretrainedPolicy:
             )
     geometry = _geometry(config, where, opened, shape)
     style = prompts.Style(
-        tokenizer, geometry, Frame(shape.frame), c.prompt, c.prompt_tokens, c.constructor, sources.frames(config.data)
+        tokenizer,
+        geometry,
+        Frame(shape.frame),
+        c.prompt,
+        c.prompt_tokens,
+        c.constructor,
+        sources.max_frames(config.data),
     )
     return PretrainedPolicy(shape, style, tokenizer.banned_v(shape.vocab), jnp.dtype(c.dtype), opened)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dtr1_jax.twin import tracks
-from dtr1_jax.twin.text import Canvas, to_unit
+from dtr1_jax.twin.coordinates import Canvas, to_unit
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import Example
 
@@ -55,7 +55,7 @@ def boxes_of(transcript: Transcript, canvas: Canvas) -> np.ndarray:
         return np.zeros((0, 4), np.float32)
     boxes = answer.boxes or ()
     if answer.objects:
-        box_of = {o.id: o.box for o in tracks.first(transcript.twin).objects}
+        box_of = {o.id: o.box for o in tracks.first_frame(transcript.twin).objects}
         boxes = [box_of[i] for i in answer.objects if i in box_of]
     return _unit(boxes, canvas)
 
@@ -82,7 +82,7 @@ def twin_boxes(transcript: Transcript, canvas: Canvas) -> np.ndarray:
 
     Empty where the transcript has no twin that is sound by itself.
     """
-    return _unit([o.box for o in tracks.first(transcript.twin).objects] if transcript.twin else [], canvas)
+    return _unit([o.box for o in tracks.first_frame(transcript.twin).objects] if transcript.twin else [], canvas)
 
 
 def _unit(boxes, canvas: Canvas) -> np.ndarray:

@@ -24,7 +24,7 @@ from dtr1_jax.rewards.structure import structure
 from dtr1_jax.rewards.style import length, repetition
 from dtr1_jax.rewards.text_scorers import TextScorers
 from dtr1_jax.rewards.video_overlap import coverage, fit
-from dtr1_jax.twin.text import Canvas
+from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import POINTING, Example, Rewards
 

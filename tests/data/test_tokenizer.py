@@ -137,7 +137,7 @@ def test_who_is_at_fault(tmp_path):
         tokenizer.load_tokenizer(folder)
     (folder / "tokenizer.json").write_text(text)
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen3_vl", "image_token_id": "x"}))
-    with pytest.raises(tokenizer.TokenizerError, match=r"tokenizer/config\.json: transformers can not read it \("):
+    with pytest.raises(tokenizer.TokenizerError, match=r"tokenizer/config\.json: transformers cannot read it \("):
         tokenizer.load_tokenizer(folder)
 
 

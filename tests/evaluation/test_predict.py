@@ -21,7 +21,7 @@ from dtr1_jax.twin.schema import Answer
 
 def oracles(c, count):
     """Held-out examples with their canvases and the transcripts that are right about them."""
-    source, style = sources.make(c.data, c.data.eval_split), pretrained.load_policy(c).style
+    source, style = sources.open_source(c.data, c.data.eval_split), pretrained.load_policy(c).style
     examples = [source[i] for i in range(count)]
     canvases = [prompts.prompt(e, style)[2] for e in examples]
     return examples, canvases, [prompts.oracle(e, canvas) for e, canvas in zip(examples, canvases)]
@@ -122,8 +122,8 @@ class Broken:
 
 def test_unreadable_examples_are_left_out_and_counted(path, small, caplog):
     c = tiny.settings(path)
-    source = sources.make(c.data, "heldout")
-    skipped = pipeline.Skipped()
+    source = sources.open_source(c.data, "heldout")
+    skipped = pipeline.SkipCounter()
     predictions = heldout(c, Broken(source, 3), skipped=skipped)
     assert [p.example.uid for p in predictions] == [source[3].uid]
     numbers = figures.figures(predictions, skipped.count)

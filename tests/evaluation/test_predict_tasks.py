@@ -11,12 +11,13 @@ from scored import Segmenter
 
 from configs import default
 from dtr1_jax import config
-from dtr1_jax.data import prompts
+from dtr1_jax.data import demonstrations
 from dtr1_jax.data.twinworld import tasks
 from dtr1_jax.evaluation import figures, measures, predict, predictions_file, table
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.text_scorers import TextScorers
-from dtr1_jax.twin import text, transcript
+from dtr1_jax.twin import transcript
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.types import TASKS
 
 EACH = 2
@@ -25,8 +26,8 @@ EACH = 2
 def oracle(example):
     """(canvas, transcript) of a flawless policy."""
     frames = tuple(map(int, example.visuals[0].index)) if example.visuals else ()
-    canvas = text.Canvas(text.Frame.NORM1000, example.image.shape[1::-1], frames)
-    parsed = transcript.parse(prompts.oracle(example, canvas), task=example.task, canvas=canvas)
+    canvas = Canvas(Frame.NORM1000, example.image.shape[1::-1], frames)
+    parsed = transcript.parse(demonstrations.oracle(example, canvas), task=example.task, canvas=canvas)
     assert parsed.sound, parsed.faults
     return canvas, parsed
 
@@ -118,8 +119,8 @@ def test_a_policy_on_a_source_of_all_tasks(path, small):
     source = Mixed()
     texts = []
     for e in source.examples:
-        canvas = text.Canvas(text.Frame.PIXEL, (64, 64))
-        texts.append(prompts.oracle(e, canvas))
+        canvas = Canvas(Frame.PIXEL, (64, 64))
+        texts.append(demonstrations.oracle(e, canvas))
     tiny.speak(small, c, texts)
     predictions = heldout(c, source)
     assert [p.transcript.sound for p in predictions] == [True] * 4

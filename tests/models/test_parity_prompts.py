@@ -9,7 +9,7 @@ import pytest
 
 from dtr1_jax import types
 from dtr1_jax.data import patches, pipeline, prompts
-from dtr1_jax.twin.text import Frame
+from dtr1_jax.twin.coordinates import Frame
 
 torch = pytest.importorskip("torch")
 import parity  # noqa: E402, needs torch
@@ -21,9 +21,9 @@ SECONDS = {"qwen2_5_vl": {"tokens_per_second": 2, "window_size": 56, "fullatt_bl
 MEDIA = {
     "photo": lambda size: (processors.picture(150, 290),),
     "photos": lambda size: (processors.picture(150, 90), processors.picture(61, 300, 1)),
-    "video": lambda size: (processors.clip(6, 6 * size, 4 * size, fps=10.0, step=7),),
+    "video": lambda size: (processors.video(6, 6 * size, 4 * size, fps=10.0, step=7),),
     "photo, video, photo": lambda size: (
-        processors.picture(61, 80), processors.clip(4, 2 * size, 4 * size, fps=30.0, step=20),
+        processors.picture(61, 80), processors.video(4, 2 * size, 4 * size, fps=30.0, step=20),
         processors.picture(200, 90),
     ),
 }  # fmt: skip
@@ -62,7 +62,7 @@ def test_logits_behind_real_prompts(family, monkeypatch):
         first = visuals[0].frames[0] if isinstance(visuals[0], types.Video) else visuals[0]
         target = types.Target(np.zeros(first.shape[:2], bool), np.zeros((0, 4), np.float32))
         example = types.Example(name, first, "what is it", "segmentation", target, visuals=visuals)
-        batch = pipeline.single(example, style)
+        batch = pipeline.single_batch(example, style)
         ids = batch.prompt.token_bp[batch.prompt.mask_bp]
         inputs = {
             "input_ids": torch.tensor(ids[None].astype(int)),
@@ -76,7 +76,7 @@ def test_logits_behind_real_prompts(family, monkeypatch):
         if pictures:
             inputs |= processors.image_processor(geometry)(pictures, return_tensors="pt")
         if clips:  # frames that need no resizing, which tests/data/test_patches.py finds equal to transformers'
-            cut = [patches.video(c, geometry) for c in clips]
+            cut = [patches.cut_video(c, geometry) for c in clips]
             inputs["pixel_values_videos"] = torch.tensor(np.concatenate([c.patch_nc for c in cut]))
             inputs["video_grid_thw"] = torch.tensor([c.grid for c in cut])
             if family == "qwen2_5_vl":

@@ -16,7 +16,7 @@ from dtr1_jax.data import tokenizer
 from dtr1_jax.models import policy, published, spec
 from dtr1_jax.models.weights import gguf, native
 from dtr1_jax.policies import policy_files, pretrained
-from dtr1_jax.twin.text import Frame
+from dtr1_jax.twin.coordinates import Frame
 
 
 def settings(**changes):

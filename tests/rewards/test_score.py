@@ -11,8 +11,8 @@ from configs import default
 from dtr1_jax import config
 from dtr1_jax.rewards import columns, resolve, score
 from dtr1_jax.run.workers import Failure
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer, Twin
-from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
 from dtr1_jax.types import Example, Instance, Target
 

@@ -8,8 +8,8 @@ from scored import CANVAS, WANT_LEFT, Segmenter, example, say, settings
 from scored_tasks import FILM, PATH, TWIN, answered, asked, filled, film, tell
 
 from dtr1_jax.rewards import resolve, score
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer, Object, Twin
-from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
 from dtr1_jax.types import Instance, Target
 

@@ -147,7 +147,7 @@ def _rng(*key) -> np.random.Generator:
 def _shown(clip: Clip, numbers: Sequence[int]) -> tuple[Video, np.ndarray]:
     """(frames; uint8[T, h, w], the object at each pixel, 0 in frames without a mask). Raises ImageError."""
     frames = [image_files.load_image(clip.frames[i]) for i in numbers]
-    stacked = video_files.stacked(frames)
+    stacked = video_files.stack_frames(frames)
     owner = np.zeros(stacked.shape[:3], np.uint8)
     for k, i in enumerate(numbers):
         if clip.masks[i] is not None:
@@ -198,7 +198,7 @@ def _dense(clip: Clip, k: int, rng: np.random.Generator, data: Davis) -> Example
     total = len(clip.frames)
     length = total if k == 0 else int(rng.integers(min(total, max(data.frames, total // 2)), total + 1))
     start = int(rng.integers(total - length + 1))
-    numbers = (start + video_files.spread(length, data.frames)).tolist()
+    numbers = (start + video_files.even_indices(length, data.frames)).tolist()
     shown, owner = _shown(clip, numbers)
     scene, whole = _instances(clip, owner, data.max_objects)
     query = None  # of a level that changes with k, or else of a low one, or else for what is called by its name
@@ -212,8 +212,8 @@ def _dense(clip: Clip, k: int, rng: np.random.Generator, data: Davis) -> Example
 def _sparse(clip: Clip, k: int, rng: np.random.Generator, data: Davis) -> Example:
     """Query k about a video some of whose frames are annotated: these are shown, and others between them."""
     annotated = [i for i, file in enumerate(clip.masks) if file is not None]
-    numbers = [annotated[i] for i in video_files.spread(len(annotated), data.frames)]
-    others = [i for i in video_files.spread(len(clip.frames), data.frames).tolist() if i not in numbers]
+    numbers = [annotated[i] for i in video_files.even_indices(len(annotated), data.frames)]
+    others = [i for i in video_files.even_indices(len(clip.frames), data.frames).tolist() if i not in numbers]
     numbers = sorted(numbers + others[: data.frames - len(numbers)])
     shown, owner = _shown(clip, numbers)
     scene, _ = _instances(clip, owner, data.max_objects)

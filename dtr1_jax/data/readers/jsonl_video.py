@@ -141,11 +141,11 @@ def example(line: Line, max_objects: int, frames: int = FRAMES) -> Example:
 
 def _clip(line: Line, frames: int) -> Video:
     if line.frames:
-        return video_files.numbered(line.video, line.frames)
+        return video_files.load_numbered(line.video, line.frames)
     if line.form in ("tracks", "answers"):
-        return video_files.evenly(line.video, frames)
+        return video_files.load_evenly(line.video, frames)
     numbers = sorted(line.wanted)
-    return video_files.numbered(line.video, [numbers[i] for i in video_files.spread(len(numbers), frames)])
+    return video_files.load_numbered(line.video, [numbers[i] for i in video_files.even_indices(len(numbers), frames)])
 
 
 def _check_time(found: Sequence[Sequence], total: int) -> None:

@@ -31,7 +31,9 @@ def targets(example: types.Example, geometry: patches.Geometry, frames: int = 1)
     """
     height, width = example.image.shape[:2]
     film = bool(example.visuals)
-    seen = patches.resized_video(frames, width, height, geometry) if film else patches.resized(width, height, geometry)
+    seen = (
+        patches.video_size(frames, width, height, geometry) if film else patches.picture_size(width, height, geometry)
+    )
     if seen != (width, height):
         raise ValueError(
             f"{example.uid}: the dense loss needs pictures of the policy's own size, got {width} x {height}"

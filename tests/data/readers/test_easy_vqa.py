@@ -48,7 +48,7 @@ def test_bad_questions(root, content):
 
 
 def test_no_folder_and_no_such_split(root):
-    with pytest.raises(DataError, match="can not be read"):
+    with pytest.raises(DataError, match="cannot be read"):
         easy_vqa.open_folder(str(root / "nowhere"), "train")
     with pytest.raises(DataError, match="train or heldout, got 'val'"):
         easy_vqa.open_folder(str(root), "val")

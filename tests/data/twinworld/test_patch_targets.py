@@ -17,7 +17,7 @@ GEOMETRY = patches.Geometry(8, 1, 2, 12, 96 * 96)
 def test_against_a_loop(index):
     example = picture_examples.example(0, "train", index, min_objects=5, max_objects=7)
     classes, boxes = patch_targets.targets(example, GEOMETRY)
-    places = patches.patches(example.image, GEOMETRY)[0]["position_bn2"]
+    places = patches.gather([patches.cut_picture(example.image, GEOMETRY)], GEOMETRY)[0]["position_bn2"]
     assert classes.shape == (144, 6)
     assert boxes.shape == (144, 4)
     for (row, column), got, box in zip(places, classes, boxes):
@@ -52,7 +52,7 @@ def test_each_frame_of_a_video_has_targets_of_its_own():
         for got, expected in zip((classes, boxes), patch_targets.targets(still, GEOMETRY)):
             np.testing.assert_array_equal(got[144 * frame : 144 * frame + 144], expected)
     assert not classes[4 * 144 :].any() and not boxes[4 * 144 :].any()
-    order = patches.gather([patches.video(example.visuals[0], film)], film)[0]["segment_bn"]
+    order = patches.gather([patches.cut_video(example.visuals[0], film)], film)[0]["segment_bn"]
     assert (order == np.arange(4).repeat(144) + 1).all()
     with pytest.raises(ValueError, match="patches of 1 frame, got 2"):
         patch_targets.targets(example, dataclasses.replace(film, temporal_patch=2), 4)
@@ -63,7 +63,7 @@ def test_padding_is_no_object():
     wide = patches.Geometry(8, 1, 2, 12, 96 * 96 + 255)  # 36 tokens all the same, so nothing to pad
     np.testing.assert_array_equal(patch_targets.targets(example, wide)[0], patch_targets.targets(example, GEOMETRY)[0])
     roomy = patches.Geometry(8, 1, 2, 12, 96 * 112, rule="smart")
-    assert patches.resized(96, 96, roomy) == (96, 96)
+    assert patches.picture_size(96, 96, roomy) == (96, 96)
     classes, boxes = patch_targets.targets(example, roomy)
     assert classes.shape == (168, 6)
     np.testing.assert_array_equal(classes[:144], patch_targets.targets(example, GEOMETRY)[0])

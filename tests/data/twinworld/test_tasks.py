@@ -6,11 +6,12 @@ import re
 import numpy as np
 import pytest
 
-from dtr1_jax.data import prompts
+from dtr1_jax.data import demonstrations, prompts
 from dtr1_jax.data.queries import motion, phrases, questions, summaries
 from dtr1_jax.data.twinworld import picture_examples, tasks, video_examples
 from dtr1_jax.rewards import resolve
-from dtr1_jax.twin.text import Canvas, Frame, from_scene
+from dtr1_jax.twin.coordinates import Canvas, Frame
+from dtr1_jax.twin.text import from_scene
 from dtr1_jax.twin.transcript import parse
 from dtr1_jax.types import TASKS
 
@@ -197,7 +198,7 @@ def test_the_oracle_of_every_task_is_sound(task, video):
     for i, split in enumerate(picture_examples.SPLITS * 4):
         example = tasks.example(task, 9, split, i, video=video, frames=6, max_objects=5)
         canvas = canvas_of(example)
-        transcript = parse(prompts.oracle(example, canvas), task=task, canvas=canvas)
+        transcript = parse(demonstrations.oracle(example, canvas), task=task, canvas=canvas)
         assert transcript.sound, transcript.faults
         assert transcript.twin == from_scene(example.scene, canvas) and transcript.thought == example.thought
         assert transcript.twin.frames == canvas.frames
@@ -224,10 +225,10 @@ def test_what_the_oracle_can_not_say_is_refused():
     canvas = canvas_of(example)
     for task in ("segmentation", "grounding"):
         with pytest.raises(prompts.PromptError, match="no objects as an answer"):
-            prompts.oracle(type(example)(**{**vars(example), "task": task}), canvas)
+            demonstrations.oracle(type(example)(**{**vars(example), "task": task}), canvas)
     query = tasks.example("segmentation", 9, "train", 0)
     with pytest.raises(prompts.PromptError, match="no answer in words"):
-        prompts.oracle(type(query)(**{**vars(query), "task": "vqa"}), canvas)
+        demonstrations.oracle(type(query)(**{**vars(query), "task": "vqa"}), canvas)
 
 
 @pytest.mark.parametrize(
