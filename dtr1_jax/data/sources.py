@@ -109,7 +109,7 @@ def frames(data: config.Data) -> int:
 
 def _cell(data: config.Data, split: str, task: str, video: bool) -> Source:
     if data.source == "coco":
-        return coco.open_folder(data.root, split, task, seed=data.seed, max_objects=data.max_objects)
+        return coco.open_coco_source(data.root, split, task, seed=data.seed, max_objects=data.max_objects)
     if data.source == "davis":
         return davis.open_folder(
             data.root, split, task, seed=data.seed, max_objects=data.max_objects, frames=frames(data)

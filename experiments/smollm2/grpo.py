@@ -45,7 +45,7 @@ SHOWN = ("reward", "structure", "box_iou", "sound")
 
 def lines(part: Path, most: int) -> list[dict]:
     """The queries about the photos of an annotation file, as lines of data/readers/jsonl.py."""
-    annotations, found = coco_annotations.read(part), []
+    annotations, found = coco_annotations.read_annotations(part), []
     source = coco.Coco(annotations, "all", "segmentation", seed=0, max_objects=most)
     folders = coco_annotations.photo_folders(part)
     for i in range(len(source)):
@@ -62,7 +62,7 @@ def lines(part: Path, most: int) -> list[dict]:
         ]  # fmt: skip
         found.append({
             "id": f"{part.stem}/{picture.id}/{i % coco.PER_PICTURE}",
-            "image": str(coco_annotations.find(folders, picture.file).resolve()), "query": example.query,
+            "image": str(coco_annotations.find_file(folders, picture.file).resolve()), "query": example.query,
             "split": "heldout" if json_files.held_out(picture.id) else "train",
             "rle": [rle(o.mask) for o in example.scene if o.id in example.answer_ids], "objects": objects,
         })  # fmt: skip

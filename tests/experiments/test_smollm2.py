@@ -33,13 +33,13 @@ def scripts():
 @pytest.fixture
 def few(monkeypatch):
     """Of each annotation file only the first photos."""
-    read = coco_annotations.read
+    read = coco_annotations.read_annotations
 
     def first(path, share=None):
         annotations = read(path, share)
         return dataclasses.replace(annotations, pictures=annotations.pictures[:8])
 
-    monkeypatch.setattr(coco_annotations, "read", first)
+    monkeypatch.setattr(coco_annotations, "read_annotations", first)
 
 
 def test_lines_are_the_queries_of_the_photos(scripts, few, tmp_path):
@@ -55,7 +55,7 @@ def test_lines_are_the_queries_of_the_photos(scripts, few, tmp_path):
     assert all(len(side) == 1 for side in sides.values())
     assert {"train", "heldout"} == set.union(*sides.values())
     part = root / scripts["grpo"].PARTS[2]
-    annotations = coco_annotations.read(part)
+    annotations = coco_annotations.read_annotations(part)
     source = coco.Coco(annotations, "all", "segmentation", 0, scripts["grpo"].OBJECTS)
     read = {s: jsonl.open_file(str(file), s, "segmentation", max_objects=4) for s in ("train", "heldout")}
     found = {e.uid: (s, e) for s, examples in read.items() for e in (examples[i] for i in range(len(examples)))}
