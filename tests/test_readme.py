@@ -162,7 +162,7 @@ def test_example_of_json_lines(tmp_path):
         Image.fromarray(picture).save(tmp_path / "photos" / f"{i}.jpg")
     Image.fromarray(np.eye(240, 320, dtype=np.uint8)).save(tmp_path / "masks" / "2.png")
     train, heldout = (
-        list(jsonl.open_file(str(tmp_path / "mine.jsonl"), split, "segmentation", max_objects=7))
+        list(jsonl.open_jsonl_source(str(tmp_path / "mine.jsonl"), split, "segmentation", max_objects=7))
         for split in ("train", "heldout")
     )
     assert {form for form in jsonl.FORMS if f'"{form}": ' in body} == set(jsonl.FORMS)

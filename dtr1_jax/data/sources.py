@@ -69,14 +69,14 @@ def make(data: config.Data, split: str) -> Source:
 
     Args:
       data: `config.data`.
-      split: which part of it; coco_format.py, davis.py, jsonl.py and easy_vqa.py say how it is found in files.
+      split: which part of it; coco_annotations.py, davis.py, jsonl.py and easy_vqa.py say how it is found in files.
 
     Raises:
       DataError: a file is missing, malformed or has nothing for this split or task; the message says which and why.
     """
     if data.source == "jsonl":  # each line may say its own task
         shown = data.frames or jsonl.FRAMES
-        return jsonl.open_file(data.root, split, data.task, max_objects=data.max_objects, frames=shown)
+        return jsonl.open_jsonl_source(data.root, split, data.task, max_objects=data.max_objects, frames=shown)
     wanted = cells(data)
     for task, _, _ in wanted:
         if task not in SERVED[data.source]:
@@ -111,11 +111,11 @@ def _cell(data: config.Data, split: str, task: str, video: bool) -> Source:
     if data.source == "coco":
         return coco.open_coco_source(data.root, split, task, seed=data.seed, max_objects=data.max_objects)
     if data.source == "davis":
-        return davis.open_folder(
+        return davis.open_davis_source(
             data.root, split, task, seed=data.seed, max_objects=data.max_objects, frames=frames(data)
         )
     if data.source == "easy_vqa":
-        return easy_vqa.open_folder(data.root, split)
+        return easy_vqa.open_easy_vqa_source(data.root, split)
     most = data.max_video_objects if video else data.max_objects
     source = TwinWorld(
         split, task, data.seed, data.image_size, min(data.min_objects, most), most, frames(data) if video else 0

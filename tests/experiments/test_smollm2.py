@@ -57,7 +57,7 @@ def test_lines_are_the_queries_of_the_photos(scripts, few, tmp_path):
     part = root / scripts["grpo"].PARTS[2]
     annotations = coco_annotations.read_annotations(part)
     source = coco.Coco(annotations, "all", "segmentation", 0, scripts["grpo"].OBJECTS)
-    read = {s: jsonl.open_file(str(file), s, "segmentation", max_objects=4) for s in ("train", "heldout")}
+    read = {s: jsonl.open_jsonl_source(str(file), s, "segmentation", max_objects=4) for s in ("train", "heldout")}
     found = {e.uid: (s, e) for s, examples in read.items() for e in (examples[i] for i in range(len(examples)))}
     for i in range(0, len(source), 3):
         picture, want = annotations.pictures[i // 4], source[i]
