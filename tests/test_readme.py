@@ -234,7 +234,7 @@ def test_generated_queries_are_no_public_benchmark(name):
 
 
 def test_picture_of_a_gallery(tmp_path):
-    picture = scripts.load("experiments/picture.py")
+    picture = scripts.load_script("experiments/picture.py")
     predict.write(tmp_path, [picture.oracle(44), picture.oracle(4)], 1)
     words, panels = picture.gallery(tmp_path, 0)
     assert words.startswith("Query: please point at the orange object") and "rain: umbrella 5." in words

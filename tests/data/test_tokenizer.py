@@ -24,7 +24,7 @@ T = tokenizer.load_tokenizer(FOLDER)
 
 
 def script():
-    return scripts.load("experiments/cold_start/tokenizer.py")
+    return scripts.load_script("experiments/cold_start/tokenizer.py")
 
 
 def test_ids():

@@ -12,7 +12,7 @@ from dtr1_jax.evaluation.benchmarks import captions
 
 @pytest.fixture(scope="module")
 def idf():
-    return scripts.load("experiments/idf.py")
+    return scripts.load_script("experiments/idf.py")
 
 
 def lines(tmp_path, *answers):

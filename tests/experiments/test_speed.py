@@ -11,7 +11,7 @@ import scripts
 from dtr1_jax.models import policy
 from dtr1_jax.rl import update
 
-speed = scripts.load("experiments/speed.py")
+speed = scripts.load_script("experiments/speed.py")
 
 MINUTE = dataclasses.replace(
     speed.TEXT5M, vocab=64, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, hidden=32, unroll=1

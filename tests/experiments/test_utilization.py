@@ -18,10 +18,10 @@ from dtr1_jax.models.spec import Spec
 from dtr1_jax.rl import update
 from dtr1_jax.types import Rollout
 
-speed = scripts.load("experiments/speed.py")
+speed = scripts.load_script("experiments/speed.py")
 with pytest.MonkeyPatch.context() as patch:  # as if run beside it
     patch.setitem(sys.modules, "speed", speed)
-    utilization = scripts.load("experiments/utilization.py")
+    utilization = scripts.load_script("experiments/utilization.py")
 WIDE = Spec(
     vocab=512, width=256, layers=3, heads=4, kv_heads=2, head_dim=32, hidden=512, qk_norm=False, remat=False, unroll=3
 )

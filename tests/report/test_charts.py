@@ -40,7 +40,7 @@ def test_chart_of_any_numbers_stays_in_its_box(values):
 
 
 @pytest.mark.parametrize(
-    "low, high, want",
+    "low, high, expected",
     [
         (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
         (5, 5, [4.5, 5, 5.5]),
@@ -49,8 +49,8 @@ def test_chart_of_any_numbers_stays_in_its_box(values):
         (0.31, 0.58, [0.35, 0.4, 0.45, 0.5, 0.55]),
     ],
 )
-def test_ticks(low, high, want):
-    np.testing.assert_allclose(charts.ticks(low, high), want, atol=1e-12)
+def test_ticks(low, high, expected):
+    np.testing.assert_allclose(charts.ticks(low, high), expected, atol=1e-12)
 
 
 def test_smooth_is_unbiased_from_the_start():

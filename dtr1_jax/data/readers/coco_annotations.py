@@ -1,6 +1,6 @@
 """The annotation files of COCO and of data sets in its format.
 
-Two kinds are read, from a folder or from its subfolder annotations/, and told apart by the start of their names:
+The start of a name says which kind a file is; files may be in the folder itself or in its subfolder annotations/:
 
     instances_NAME.json    polygons, and RLE for crowds
     panoptic_NAME.json     segments; their PNGs in panoptic/, panoptic_NAME/ or annotations/panoptic_NAME/
@@ -81,7 +81,7 @@ def find_annotation_file(root: Path, split: str) -> tuple[Path, bool | None]:
     """Finds the annotation file of a split, and the share of its pictures: None = all, False = 80 %, True = 20 %.
 
     A split is the beginning of a word of NAME ("train" finds train2017); "heldout" finds val as well. In a folder with
-    a single file, "train" and "heldout" divide it whatever its name is, so that they never share a picture.
+    a single file, "train" and "heldout" divide it, so that they never share a picture; its name does not matter.
     Instances come before panoptic where both fit. Raises DataError.
     """
     folders = (root / "annotations", root)

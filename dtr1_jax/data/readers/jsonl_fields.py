@@ -52,19 +52,19 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and encodable(value) and "\0" not in value
 
 
-def are_texts(value: Any, most: int) -> bool:
+def _are_texts(value: Any, most: int) -> bool:
     """Whether the value is a list of 1 to `most` strings that pass `is_text`."""
     return isinstance(value, list) and 1 <= len(value) <= most and all(map(is_text, value))
 
 
 def are_paths(value: Any) -> bool:
     """Whether the value is a path, or a list of 1 to 16 paths."""
-    return is_text(value) or are_texts(value, 16)
+    return is_text(value) or _are_texts(value, 16)
 
 
 def are_answers(value: Any) -> bool:
     """Whether the value is a list of 1 to 64 answers in words."""
-    return are_texts(value, 64)
+    return _are_texts(value, 64)
 
 
 def are_choices(value: Any, answers: Any, task: str) -> bool:

@@ -156,7 +156,7 @@ def test_coco_panoptic():
     areas = {(n["image_id"], s["id"]): s["area"] for n in value["annotations"] for s in n["segments_info"]}
     for picture in source.annotations.pictures[:10]:
         pixels = coco_annotations.load_pixels(source.annotations.path, picture)
-        found = iter(pixels.objects)
+        objects = iter(pixels.objects)
         for annotation in picture.annotations:
             if not annotation.crowd:
-                assert masks.area(next(found)[1]) == areas[picture.id, annotation.id]
+                assert masks.area(next(objects)[1]) == areas[picture.id, annotation.id]

@@ -1,4 +1,4 @@
-"""Annotation files: faults are counted or named, splits are found, masks are those of COCO's own code."""
+"""Annotation files: faults are counted or named, splits have their file, masks equal those of COCO's own code."""
 
 import json
 import logging
@@ -104,11 +104,11 @@ def test_masks_are_those_of_pycocotools():
     checked = 0
     for picture in coco_annotations.read_annotations(file).pictures[:12]:
         pixels = coco_annotations.load_pixels(file, picture)
-        for crowd, found in ((0, pixels.objects), (1, pixels.crowds)):
+        for crowd, labelled in ((0, pixels.objects), (1, pixels.crowds)):
             notes = reference.loadAnns(reference.getAnnIds(imgIds=picture.id, iscrowd=crowd))
             expected = [m for m in (reference.annToMask(n).astype(bool) for n in notes) if m.any()]
-            assert len(found) == len(expected)
-            for (_, mask), want in zip(found, expected):
-                np.testing.assert_array_equal(mask, want)
+            assert len(labelled) == len(expected)
+            for (_, mask), reference_mask in zip(labelled, expected):
+                np.testing.assert_array_equal(mask, reference_mask)
                 checked += 1
     assert checked > 50

@@ -114,7 +114,7 @@ def test_no_tracks_and_an_empty_mask(data):
 OBJECTS = [
     {"label": "ball", "track": MOVES, "attributes": ["red"]},
     {"label": "box", "box": [14, 4, 20, 10]},
-    {"label": "fly", "track": {"1": [0, 0, 2, 2]}},  # in no frame that is shown
+    {"label": "fly", "track": {"1": [0, 0, 2, 2]}},  # in no sampled frame
 ]
 
 
