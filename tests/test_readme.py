@@ -163,7 +163,7 @@ def test_example_of_json_lines(tmp_path):
         Image.fromarray(picture).save(tmp_path / "photos" / f"{i}.jpg")
     Image.fromarray(np.eye(240, 320, dtype=np.uint8)).save(tmp_path / "masks" / "2.png")
     train, heldout = (
-        list(jsonl.open_file(str(tmp_path / "mine.jsonl"), split, "segmentation", max_objects=7))
+        list(jsonl.open_jsonl_source(str(tmp_path / "mine.jsonl"), split, "segmentation", max_objects=7))
         for split in ("train", "heldout")
     )
     assert {form for form in jsonl.FORMS if f'"{form}": ' in body} == set(jsonl.FORMS)
@@ -235,7 +235,7 @@ def test_generated_queries_are_no_public_benchmark(name):
 
 
 def test_picture_of_a_gallery(tmp_path):
-    picture = scripts.load("experiments/picture.py")
+    picture = scripts.load_script("experiments/picture.py")
     predict.write(tmp_path, [picture.oracle(44), picture.oracle(4)], 1)
     words, panels = picture.gallery(tmp_path, 0)
     assert words.startswith("Query: please point at the orange object") and "rain: umbrella 5." in words

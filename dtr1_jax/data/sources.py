@@ -81,7 +81,7 @@ def open_source(data: config.Data, split: str) -> Source:
     """
     if data.source == "jsonl":  # each line may name its own task
         frames = data.frames or jsonl.FRAMES
-        return jsonl.open_file(data.root, split, data.task, max_objects=data.max_objects, frames=frames)
+        return jsonl.open_jsonl_source(data.root, split, data.task, max_objects=data.max_objects, frames=frames)
     weighted = cells(data)
     for task, _, _ in weighted:
         if task not in SERVED[data.source]:
@@ -117,13 +117,13 @@ def max_frames(data: config.Data) -> int:
 
 def _open_cell(data: config.Data, split: str, task: str, video: bool) -> Source:
     if data.source == "coco":
-        return coco.open_folder(data.root, split, task, seed=data.seed, max_objects=data.max_objects)
+        return coco.open_coco_source(data.root, split, task, seed=data.seed, max_objects=data.max_objects)
     if data.source == "davis":
-        return davis.open_folder(
+        return davis.open_davis_source(
             data.root, split, task, seed=data.seed, max_objects=data.max_objects, frames=max_frames(data)
         )
     if data.source == "easy_vqa":
-        return easy_vqa.open_folder(data.root, split)
+        return easy_vqa.open_easy_vqa_source(data.root, split)
     most = data.max_video_objects if video else data.max_objects
     source = TwinWorld(
         split, task, data.seed, data.image_size, min(data.min_objects, most), most, max_frames(data) if video else 0

@@ -25,7 +25,7 @@ T = tokenizer.load_tokenizer(FOLDER)
 
 
 def script():
-    return scripts.load("experiments/cold_start/tokenizer.py")
+    return scripts.load_script("experiments/cold_start/tokenizer.py")
 
 
 def test_ids():
@@ -224,7 +224,7 @@ def test_a_tokenizer_is_extended_at_its_end(tmp_path):
     assert new.get_vocab().items() > old.get_vocab().items()
     assert all(len(new.encode(piece).ids) == 1 for piece in build.pieces())
     assert min(set(new.get_vocab().values()) - set(old.get_vocab().values())) == old.get_vocab_size()
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match="more than 1000"):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match="expected at most 1000 ids"):
         patch.setattr(build, "VOCAB", 1000)
         build.extend(tmp_path / "tokenizer.json", examples=20)
 
