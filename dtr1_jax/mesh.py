@@ -40,19 +40,31 @@ RULES = (
 )
 
 
-def make(sizes: config.Mesh, devices: list | None = None) -> Mesh:
-    """The mesh over all devices; a size of -1 is what the others leave. Raises ConfigError where it does not fit."""
-    devices = jax.devices() if devices is None else devices
+def axis_sizes(sizes: config.Mesh, device_count: int) -> tuple[int, int, int]:
+    """Sizes of the axes (data, fsdp, tensor), where -1 becomes the number of devices that the other axes leave.
+
+    The product may differ from `device_count` where the settings do not fit it; `make` then raises.
+    """
     shape = [sizes.data, sizes.fsdp, sizes.tensor]
     if -1 in shape:
         rest = math.prod(s for s in shape if s != -1)
-        shape[shape.index(-1)] = max(1, len(devices) // rest)
+        shape[shape.index(-1)] = max(1, device_count // rest)
+    return tuple(shape)
+
+
+def make(sizes: config.Mesh, devices: list | None = None) -> Mesh:
+    """The mesh over `devices` (default: all), with axes as `axis_sizes` gives them.
+
+    Raises ConfigError where the product of the sizes is not the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    shape = axis_sizes(sizes, len(devices))
     if math.prod(shape) != len(devices):
         raise config.ConfigError(
             f"config.mesh: data x fsdp x tensor = {' x '.join(map(str, shape))} = {math.prod(shape)} devices, but "
             f"there are {len(devices)} ({devices[0].platform}); set one of them to -1 to take what is left"
         )
-    return jax.make_mesh(tuple(shape), AXES, devices=devices, axis_types=(AxisType.Auto,) * 3)
+    return jax.make_mesh(shape, AXES, devices=devices, axis_types=(AxisType.Auto,) * 3)
 
 
 def shares(mesh: Mesh) -> int:

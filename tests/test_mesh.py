@@ -54,6 +54,14 @@ def test_make_says_what_does_not_fit(sizes, product):
         made(*sizes)
 
 
+@pytest.mark.parametrize("sizes, count, shape", [
+    ((-1, 4, 1), 8, (2, 4, 1)), ((2, -1, 2), 64, (2, 16, 2)), ((2, 2, 2), 1, (2, 2, 2)), ((16, -1, 1), 8, (16, 1, 1)),
+    ((3, -1, 1), 8, (3, 2, 1)),
+])  # fmt: skip
+def test_axis_sizes_need_no_devices(sizes, count, shape):
+    assert mesh.axis_sizes(config.Mesh(*sizes), count) == shape
+
+
 @needs_8
 def test_check_batch():
     m = made(2, 2, 2)

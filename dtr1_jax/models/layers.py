@@ -167,9 +167,8 @@ def attend(
     """
     b, g, q, n, _ = q_bgqnh.shape
     scores = b * g * q * n * (own.v.shape[3] + (0 if prefix is None else prefix.v.shape[2]))
-    count = -(-scores // (SCORES * jax.device_count()))
-    size = max(-(-q // count), 16)  # smaller pieces are slow
-    if size >= q:
+    size = queries_at_once(q, scores, jax.device_count())
+    if size == q:
         return _attend(q_bgqnh, own, own_mask, prefix, prefix_mask_bp, turned)
 
     def cut(x):  # [B, G, q, ...] -> [pieces, B, G, size, ...]
@@ -186,6 +185,21 @@ def attend(
 
     out = jnp.moveaxis(jax.lax.map(piece, (cut(q_bgqnh), cut(own_mask) if each else None)), 0, 2)
     return out.reshape(b, g, -1, out.shape[-1])[:, :, :q]
+
+
+def queries_at_once(queries: int, scores: int, devices: int = 1) -> int:
+    """How many of a row's queries `attend` takes at once, so that each device holds about SCORES attention scores.
+
+    Args:
+      queries: queries in each row.
+      scores: attention scores of all queries of all rows and heads, over all devices.
+      devices: devices that share the scores evenly.
+
+    Returns:
+      A number from min(queries, 16) to `queries`; fewer than 16 at once would be slow.
+    """
+    pieces = max(-(-scores // (SCORES * devices)), 1)
+    return min(queries, max(-(-queries // pieces), 16))
 
 
 def _attend(q_bgqnh, own, own_mask, prefix, prefix_mask_bp, turned):

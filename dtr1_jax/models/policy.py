@@ -184,10 +184,9 @@ def logprobs(
         return jnp.take_along_axis(z, token[..., None], -1)[..., 0] - jax.nn.logsumexp(z, -1)
 
     b, g, s = token_bgs.shape
-    chunks = -(-b * g * s * spec.vocab // CHUNK)
-    if chunks <= 1:
+    if b * g * s * spec.vocab <= CHUNK:
         return chosen(x_bgsd, token_bgs)
-    size = -(-s // min(chunks, s))
+    size = chunk_length(b * g, s, spec.vocab)
     pad = -s % size
 
     def split(x):  # [B, G, S, ...] -> [chunks, B, G, size, ...]
@@ -196,6 +195,21 @@ def logprobs(
 
     logp = jax.lax.map(lambda c: jax.checkpoint(chosen)(*c), (split(x_bgsd), split(token_bgs)))
     return jnp.moveaxis(logp, 0, 2).reshape(b, g, s + pad)[..., :s]
+
+
+def chunk_length(rows: int, length: int, vocab: int) -> int:
+    """How many tokens of each completion `logprobs` scores at once, so that it holds about CHUNK logits.
+
+    Args:
+      rows: completions that are scored together.
+      length: tokens of each completion, at least 1.
+      vocab: logits of a token.
+
+    Returns:
+      A number from 1 to `length`; the logits of a chunk are rows * chunk_length * vocab values.
+    """
+    chunks = -(-rows * length * vocab // CHUNK)
+    return -(-length // min(max(chunks, 1), length))
 
 
 def logits(params: dict, spec: Spec, x: jax.Array) -> jax.Array:

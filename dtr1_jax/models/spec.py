@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from dtr1_jax import config
-
 
 @dataclasses.dataclass(frozen=True)
 class VisionSpec:
@@ -178,7 +176,7 @@ def from_hf(config: dict) -> Spec:
     vision = _vision(config, kind, width) if kind.endswith("_vl") else None
     rope = _dict(text, "rope_scaling") | _dict(text, "rope_parameters")
     fixed = dict(_TEXT[kind])
-    if config.get("dtr1_frame"):  # ours, see named.py
+    if config.get("dtr1_frame"):  # ours, see published.py
         fixed["frame"] = config["dtr1_frame"]
     theta = _number({"rope_theta": fixed.pop("theta")} | _given(text, "rope_theta") | rope, "rope_theta")
     _refuse(text, "", {
@@ -316,10 +314,3 @@ def _refuse(config, where, allowed):
         if config.get(name) not in values:
             wanted = " or ".join(repr(v) for v in values if v is not None) or "none"
             raise SpecError(f"{where}{name} = {config[name]!r} is not supported; expected {wanted}")
-
-
-def get(name: str) -> Spec:
-    """The spec of a named policy. Raises ConfigError with the nearest name."""
-    if name not in SPECS:
-        raise config.ConfigError(f"config.policy.name: no policy {name!r}{config.nearest(name, SPECS)}")
-    return SPECS[name]

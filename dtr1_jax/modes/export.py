@@ -108,8 +108,8 @@ def _partial(out: Path) -> Iterator[Path]:
 
 def _config(c: config.Config, pretrained_policy: pretrained.PretrainedPolicy) -> dict[str, Any]:
     """config.json of what is written; nothing in it points to code."""
-    if pretrained_policy.stored is not None:
-        values = pretrained_policy.stored.config
+    if pretrained_policy.checkpoint is not None:
+        values = pretrained_policy.checkpoint.config
     elif c.policy.name == "tiny":
         values = published.TINY
     else:

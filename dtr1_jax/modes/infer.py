@@ -55,7 +55,7 @@ def run(
     pretrained_policy = pretrained.load_policy(c)
     paths = ([video] if video else []) + _paths(image)
     shown = _shown(c, pretrained_policy, paths, video)
-    if pretrained_policy.stored is None:
+    if pretrained_policy.checkpoint is None:
         c, pretrained_policy = _with_room(c, pretrained_policy, shown)
     pixels = visuals.first_frame(shown)
     nothing = Target(np.zeros(pixels.shape[:2], bool), np.zeros((0, 4), np.float32))

@@ -201,6 +201,34 @@ def test_attention_in_bfloat16_keeps_the_dtype_and_sums_in_float32():
     np.testing.assert_array_equal(got.astype(np.float32), 1.0)
 
 
+@pytest.mark.parametrize(
+    ("queries", "scores", "devices", "count"),
+    [
+        (512, 2**28, 1, 512),  # as many as a device holds: all at once
+        (512, 2**28 + 1, 1, 256),
+        (512, 2**28 + 1, 2, 512),  # half of them on each device
+        (500, 3 * 2**28, 1, 167),  # the last piece is smaller
+        (512, 2**40, 1, 16),
+        (7, 2**40, 1, 7),
+        (7, 0, 1, 7),
+    ],
+)
+def test_queries_at_once(queries, scores, devices, count):
+    assert layers.queries_at_once(queries, scores, devices) == count
+
+
+def test_attention_takes_as_many_queries_at_once_as_the_rule_says(monkeypatch):
+    """2 rows of 40 queries, 3 heads and 5 keys are 1200 scores: with room for 600, two pieces of 20 queries each."""
+    q, own = normal(2, 1, 40, 3, 4), layers.KV(normal(2, 1, 3, 5, 4), normal(2, 1, 3, 5, 4))
+    monkeypatch.setattr(layers, "SCORES", 600 // jax.device_count())
+    pieces = []
+    actual = layers._attend
+    monkeypatch.setattr(layers, "_attend", lambda q, *args: pieces.append(q.shape[2]) or actual(q, *args))
+    jax.eval_shape(lambda q: layers.attend(q, own, np.ones((1, 1, 1, 5), bool)), q)
+    size = layers.queries_at_once(40, 2 * 40 * 3 * 5, jax.device_count())
+    assert set(pieces) == {size} and size < 40
+
+
 @pytest.mark.parametrize("narrow", [False, True])
 def test_attention_in_pieces_is_the_same(monkeypatch, narrow):
     """Values and gradients of 37 queries, 16 at a time, with a mask for each of them or one for all."""

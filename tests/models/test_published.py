@@ -53,6 +53,8 @@ def test_frames_and_positions():
 def test_unknown_names():
     with pytest.raises(ConfigError, match=r"no policy 'qwen3_vl_3b' \(did you mean \"qwen3_vl_"):
         published.get("qwen3_vl_3b")
+    with pytest.raises(ConfigError, match=r"config\.policy\.name: no policy 'tinny'.*did you mean \"tiny\""):
+        published.get("tinny")
 
 
 def test_differences():

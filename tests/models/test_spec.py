@@ -6,7 +6,6 @@ import dataclasses
 import jax
 import pytest
 
-from dtr1_jax import config
 from dtr1_jax.models import policy, spec
 
 
@@ -16,12 +15,7 @@ def size(shape: spec.Spec) -> int:
 
 
 def test_tiny_has_at_most_5_million_parameters():
-    assert 1_000_000 < size(spec.get("tiny")) <= 5_000_000
-
-
-def test_unknown_name_says_the_nearest():
-    with pytest.raises(config.ConfigError, match=r"config\.policy\.name: no policy 'tinny'.*did you mean \"tiny\""):
-        spec.get("tinny")
+    assert 1_000_000 < size(spec.TINY) <= 5_000_000
 
 
 @pytest.mark.parametrize(
