@@ -167,7 +167,7 @@ def read_weights(
         return loading.load_weights(pretrained_policy.checkpoint, shapes, places, dtype)
     params = native.load_native(weights_path(config), template(pretrained_policy))
     if rounds:
-        params = int8.rounded(params, dtype)
+        params = int8.quantise_params(params, dtype)
     elif dtype != jnp.float32:
         params = jax.tree.map(lambda x: x.astype(dtype), params)
     return params if device_mesh is None else mesh.put(params, places)

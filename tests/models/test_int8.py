@@ -1,4 +1,4 @@
-"""A frozen base in 8 bits: rounded as by hand, used as the floats it means, cut over a mesh, and exported whole."""
+"""A frozen base in 8 bits: rounding by hand, products against dequantised floats, meshes, and the export."""
 
 import dataclasses
 import functools
@@ -27,18 +27,26 @@ from dtr1_jax.types import Rollout
 README = Path(__file__).parents[2] / "README.md"
 SPEC = dataclasses.replace(small.TEXT, tied=False)
 FLOATS = small.params(spec=SPEC)
-ROUNDED = jax.device_get(int8.rounded(FLOATS, jnp.float32))
+QUANTISED = jax.device_get(int8.quantise_params(FLOATS, jnp.float32))
 LORA = small.lora(FLOATS)
 PROMPT = small.prompt(8, pictures=False)
 
 
+def dequantise(kernel, scale):
+    """float32[..., inputs, outputs]: the weights that an int8 kernel and its scales stand for."""
+    return jnp.asarray(kernel).astype(jnp.float32) * scale[..., None, :]
+
+
 @functools.cache
-def meant():
-    """The floats that ROUNDED stands for."""
-    flat = native.flatten(ROUNDED)
+def dequantised_params():
+    """The floats that QUANTISED stands for."""
+    flat = native.flatten(QUANTISED)
     whole = {n: x for n, x in flat.items() if not n.endswith(int8.SCALE)}
     return native.unflatten(
-        {n: np.asarray(int8.dequantise(x, flat[int8.beside(n)])) if int8.rounds(n) else x for n, x in whole.items()}
+        {
+            n: np.asarray(dequantise(x, flat[int8.scale_path(n)])) if int8.is_quantised(n) else x
+            for n, x in whole.items()
+        }
     )
 
 
@@ -48,17 +56,17 @@ def test_by_hand():
     np.testing.assert_allclose(scale, [0.01, 1, 4e-3 / 127], rtol=1e-6)
     # 0.4 and 31.75 steps are rounded, and the largest of an output is -127
     assert whole.tolist() == [[50, 0, 32], [-127, 0, -127], [0, 0, 67]] and whole.dtype == jnp.int8
-    np.testing.assert_allclose(int8.dequantise(whole, scale)[:, 0], [0.5, -1.27, 0], rtol=1e-6)
+    np.testing.assert_allclose(dequantise(whole, scale)[:, 0], [0.5, -1.27, 0], rtol=1e-6)
 
 
 def test_no_weight_is_off_by_more_than_half_a_step_and_stacks_are_rounded_layer_by_layer():
     kernel = np.random.default_rng(0).normal(size=(3, 40, 7)).astype(np.float32) * np.float32([[[1]], [[10]], [[1e-6]]])
     whole, scale = int8.quantise(kernel)
     assert scale.shape == (3, 7) and (np.abs(whole).max(1) == 127).all()
-    off = np.abs(int8.dequantise(whole, scale) - kernel) / np.asarray(scale)[:, None]
+    off = np.abs(dequantise(whole, scale) - kernel) / np.asarray(scale)[:, None]
     assert 0.4 < off.max() <= 0.5 + 1e-4
     np.testing.assert_array_equal(whole[1], int8.quantise(kernel[1])[0])
-    again = int8.quantise(int8.dequantise(whole, scale))[0]
+    again = int8.quantise(dequantise(whole, scale))[0]
     np.testing.assert_array_equal(again, whole)
 
 
@@ -71,10 +79,10 @@ def test_what_is_rounded_and_what_it_takes():
     assert "head/kernel" in kernels and "vision/blocks/qkv/kernel" in kernels
     for name in kernels:
         assert shapes[name].size * 4 == before[name].size * before[name].dtype.itemsize
-        assert shapes[int8.beside(name)].shape == (*before[name].shape[:-2], before[name].shape[-1])
-    others = set(shapes) - set(kernels) - {int8.beside(n) for n in kernels}
+        assert shapes[int8.scale_path(name)].shape == (*before[name].shape[:-2], before[name].shape[-1])
+    others = set(shapes) - set(kernels) - {int8.scale_path(n) for n in kernels}
     assert {shapes[n].dtype for n in others} == {jnp.dtype(jnp.bfloat16)} and set(kernels) | others == set(before)
-    got = int8.rounded(small.params(spec=dataclasses.replace(small.SPEC, tied=False)), jnp.bfloat16)
+    got = int8.quantise_params(small.params(spec=dataclasses.replace(small.SPEC, tied=False)), jnp.bfloat16)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), got) == jax.tree.map(
         lambda x: (x.shape, x.dtype), int8.template(whole, jnp.bfloat16)
     )
@@ -91,7 +99,7 @@ def test_a_projection_is_that_of_the_floats(dtype):
         given = {"params": {**kernel, "bias": bias}, "lora": {"a": a, "b": b}}
         return layer.apply(given, x).astype(jnp.float32)
 
-    held, floats = {"kernel": whole, int8.SCALE: scale}, {"kernel": int8.dequantise(whole, scale)}
+    held, floats = {"kernel": whole, int8.SCALE: scale}, {"kernel": dequantise(whole, scale)}
     assert layer.apply({"params": {**held, "bias": bias}}, x).dtype == dtype
     np.testing.assert_allclose(out(held, a, x), out(floats, a, x), rtol=near, atol=near)
     got, wanted = (jax.grad(lambda a, x, k=k: jnp.sin(out(k, a, x)).sum(), (0, 1))(a, x) for k in (held, floats))
@@ -119,8 +127,8 @@ def tokens():
 
 
 def test_the_policy_and_its_gradient_are_those_of_the_floats_and_near_those_before_rounding():
-    got, slope = logp(ROUNDED, LORA, PROMPT, tokens())
-    wanted, other = logp(meant(), LORA, PROMPT, tokens())
+    got, slope = logp(QUANTISED, LORA, PROMPT, tokens())
+    wanted, other = logp(dequantised_params(), LORA, PROMPT, tokens())
     np.testing.assert_allclose(got, wanted, atol=3e-5)
     largest = max(float(np.abs(x).max()) for x in jax.tree.leaves(other))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * largest), slope, other)
@@ -131,18 +139,28 @@ def test_the_policy_and_its_gradient_are_those_of_the_floats_and_near_those_befo
 
 def test_what_is_sampled_has_the_probabilities_that_are_scored():
     got = rollout.sample(
-        ROUNDED, LORA, PROMPT, jax.random.key(0), None, spec=SPEC, group=2, new_tokens=5, end=-1, pad=0, temperature=1.0
+        QUANTISED,
+        LORA,
+        PROMPT,
+        jax.random.key(0),
+        None,
+        spec=SPEC,
+        group=2,
+        new_tokens=5,
+        end=-1,
+        pad=0,
+        temperature=1.0,
     )
-    np.testing.assert_allclose(got.logp_bgs, logp(ROUNDED, LORA, PROMPT, got.token_bgs)[0], atol=3e-5)
+    np.testing.assert_allclose(got.logp_bgs, logp(QUANTISED, LORA, PROMPT, got.token_bgs)[0], atol=3e-5)
 
 
 def test_towers_and_their_mergers():
     import towers
 
-    held = int8.rounded(towers.params(), jnp.float32)["vision"]
+    held = int8.quantise_params(towers.params(), jnp.float32)["vision"]
     flat = native.flatten(held)
     floats = {
-        n: int8.dequantise(x, flat[int8.beside(n)]) if int8.beside(n) in flat and n.endswith("kernel") else x
+        n: dequantise(x, flat[int8.scale_path(n)]) if int8.scale_path(n) in flat and n.endswith("kernel") else x
         for n, x in flat.items() if not n.endswith(int8.SCALE)
     }  # fmt: skip
     encode = jax.jit(functools.partial(towers.encode, images=towers.images()))
@@ -173,12 +191,12 @@ def step(base, device_mesh=None):
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 def test_a_mesh_takes_the_same_step():
     device_mesh = mesh.make(config.Mesh(2, 2, 2), jax.devices()[:8])
-    placed = mesh.shardings(device_mesh, ROUNDED)["decoder"]
+    placed = mesh.shardings(device_mesh, QUANTISED)["decoder"]
     assert tuple(placed["q"][int8.SCALE].spec) == (None, "tensor") and tuple(placed["o"][int8.SCALE].spec) == (
         None, "fsdp",
     )  # fmt: skip
-    got, numbers = step(ROUNDED, device_mesh)
-    wanted, others = step(ROUNDED)
+    got, numbers = step(QUANTISED, device_mesh)
+    wanted, others = step(QUANTISED)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), got, wanted)
     assert numbers["loss"] == pytest.approx(others["loss"], rel=1e-4)
 
@@ -194,7 +212,7 @@ def of_folder(path, **changes):
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 2, 2), (1, 8, 1)])
 def test_a_checkpoint_is_rounded_while_it_is_read_the_same_on_any_mesh(tmp_path, sizes, monkeypatch):
     monkeypatch.setattr(loading, "PART", 512)  # bytes: tensors are read in several parts
-    wanted = int8.rounded(write(tmp_path, "qwen3_vl"), jnp.float32)
+    wanted = int8.quantise_params(write(tmp_path, "qwen3_vl"), jnp.float32)
     c = of_folder(tmp_path)
     device_mesh = mesh.make(config.Mesh(*sizes), jax.devices()[: int(np.prod(sizes))])
     got = pretrained.read_weights(c, pretrained.load_policy(c), device_mesh)

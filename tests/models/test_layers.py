@@ -145,7 +145,7 @@ def test_attention_is_one_softmax_over_prefix_and_own(group, queries, heads, kv_
     got = layers.attend(q, own, narrow, prefix, prefix_mask)
     np.testing.assert_allclose(got, naive_attention(q, own, narrow, prefix, prefix_mask), atol=1e-5)
     own, prefix = (x and layers.KV(x.k.swapaxes(-2, -1), x.v) for x in (own, prefix))
-    np.testing.assert_allclose(layers.attend(q, own, narrow, prefix, prefix_mask, turned=True), got, atol=1e-6)
+    np.testing.assert_allclose(layers.attend(q, own, narrow, prefix, prefix_mask, transposed=True), got, atol=1e-6)
 
 
 def test_attention_of_large_scores_is_finite():

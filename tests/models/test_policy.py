@@ -1,4 +1,4 @@
-"""The face of the model: identities between ways to compute the same thing, and that every weight counts."""
+"""The functions of the policy: equal results by different ways of computing them, and the use of every weight."""
 
 import dataclasses
 
@@ -208,7 +208,7 @@ def test_adapters_equal_weights_with_their_product_added():
     assert np.abs(got - logprobs(PARAMS, lora, PROMPT, TOKENS)).max() > 1e-3
 
 
-def test_targets_that_match_nothing_are_refused_with_what_there_is():
+def test_targets_that_match_nothing_are_refused_with_a_list_of_the_projections():
     with pytest.raises(
         ValueError, match=r"'decoder/query' match no projection; there are: decoder/down, .*fc2"
     ) as error:

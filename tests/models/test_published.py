@@ -67,6 +67,6 @@ def test_differences():
     assert published.differences(text, one) == ["vision tower: none and one"]
 
 
-def test_the_shipped_policy_in_the_words_of_config_json():
+def test_config_json_of_the_shipped_policy():
     found = spec.from_hf(published.TINY)
     assert found == dataclasses.replace(spec.TINY, unroll=found.unroll, remat=found.remat)

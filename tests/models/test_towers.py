@@ -1,4 +1,4 @@
-"""What the towers of Qwen2.5-VL and Qwen3-VL add: windows, DeepStack, RMS norms and gates, all in one small tower."""
+"""Features of the towers of Qwen2.5-VL and Qwen3-VL in one small tower: windows, DeepStack, RMS norms and gates."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ def test_runs_equal_the_whole_square():
     q, k, v = rng.standard_normal((3, 2, 30, 2, 4)).astype(np.float32)
     number = np.stack([np.repeat([1, 2, 3, 4, 5, 6, 7, 0], [5, 1, 6, 6, 3, 2, 4, 3]), np.repeat([9, 8, 0], [6, 4, 20])])
     got = vision.attend_runs(q, k, v, jnp.asarray(number), longest=6)
-    wanted = vision.attend_alike(q, k, v, jnp.asarray(number))
+    wanted = vision.attend_same(q, k, v, jnp.asarray(number))
     np.testing.assert_allclose(got[number > 0], wanted[number > 0], atol=1e-5)
     assert got.shape == (2, 30, 8) and np.isfinite(got).all()
 
@@ -52,7 +52,7 @@ def test_a_patch_sees_its_window_and_in_full_layers_its_frame():
     # token by token: [merged after the last layer, level 0 after a window layer, level 1 after a full layer]
     assert moved[0].tolist() == [True, True, True]
     assert moved[1].tolist() == [True, False, True]  # another window of the same picture
-    assert not moved[4:6].any()  # another picture; what stands at padding does not matter
+    assert not moved[4:6].any()  # another picture; the values at padding do not matter
 
 
 @pytest.mark.parametrize("field", ["window_bn", "corner_bn4"])

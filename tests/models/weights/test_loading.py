@@ -1,4 +1,4 @@
-"""Checkpoints of others onto the mesh: every tensor in its place, on any mesh, and what does not fit is refused."""
+"""Checkpoints are read onto the mesh: each tensor finds its place on any mesh, and what does not fit is refused."""
 
 import dataclasses
 import json
@@ -89,7 +89,7 @@ def test_float64_is_read_as_float32(tmp_path):
 
 
 def test_a_process_reads_only_what_its_devices_hold(tmp_path, monkeypatch):
-    opened = hf_checkpoint.open_folder(folder(tmp_path))
+    checkpoint = hf_checkpoint.open_folder(folder(tmp_path))
     seen = []
     actual = loading._floats
     monkeypatch.setattr(loading, "_floats", lambda *args: seen.append((args[1], actual(*args))) or seen[-1][1])
@@ -108,7 +108,7 @@ def test_a_process_reads_only_what_its_devices_hold(tmp_path, monkeypatch):
         jax, "make_array_from_single_device_arrays", lambda shape, _, parts: buffers.setdefault(shape, parts[0])
     )
     parts = jax.tree.map(Part, place)
-    loading.load_weights(opened, shapes(PARAMS), parts)
+    loading.load_weights(checkpoint, shapes(PARAMS), parts)
     kernel = PARAMS["decoder"]["gate"]["kernel"]
     np.testing.assert_array_equal(buffers[kernel.shape], kernel[:, :4])
     sizes = [part.size for name, part in seen if name.endswith("gate_proj.weight")]
@@ -116,12 +116,12 @@ def test_a_process_reads_only_what_its_devices_hold(tmp_path, monkeypatch):
 
 
 def test_each_part_is_read_once_however_many_devices_hold_it(tmp_path, monkeypatch):
-    opened = hf_checkpoint.open_folder(folder(tmp_path))
+    checkpoint = hf_checkpoint.open_folder(folder(tmp_path))
     count = []
     actual = loading._floats
     monkeypatch.setattr(loading, "_floats", lambda *args: count.append(args[1]) or actual(*args))
-    loading.load_weights(opened, shapes(PARAMS), places(PARAMS, 4, 1, 1))
-    assert sorted(count) == sorted(opened.tensors)
+    loading.load_weights(checkpoint, shapes(PARAMS), places(PARAMS, 4, 1, 1))
+    assert sorted(count) == sorted(checkpoint.tensors)
 
 
 @pytest.mark.parametrize(
@@ -260,18 +260,19 @@ def replicated():
 MEMORY = """
 import sys
 import jax, jax.numpy as jnp
-from dtr1_jax.models import loading, policy, spec, stored
+from dtr1_jax.models import policy, spec
+from dtr1_jax.models.weights import hf_checkpoint, loading
 
 def kilobytes(name):
     return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1])
 
-opened = stored.open_folder(sys.argv[1])
-shape = spec.from_hf(opened.config)
+checkpoint = hf_checkpoint.open_folder(sys.argv[1])
+shape = spec.from_hf(checkpoint.config)
 tree = jax.eval_shape(lambda: policy.init(jax.random.key(0), shape))
 here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 jnp.zeros(3).block_until_ready()
 before = kilobytes("VmRSS")
-params = loading.load(opened, tree, jax.tree.map(lambda _: here, tree), jnp.bfloat16)
+params = loading.load_weights(checkpoint, tree, jax.tree.map(lambda _: here, tree), jnp.bfloat16)
 print(1024 * (kilobytes("VmHWM") - before) - sum(x.nbytes for x in jax.tree.leaves(params)))
 """
 

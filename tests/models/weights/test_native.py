@@ -101,7 +101,7 @@ def test_truncated_file_is_refused_wherever_it_is_cut(path):
     whole = path.read_bytes()
     for length in (0, 4, 8, 20, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(native.WeightsError, match=r"policy\.safetensors: can not be read as safetensors"):
+        with pytest.raises(native.WeightsError, match=r"policy\.safetensors: cannot be read as safetensors"):
             native.load_native(path, PARAMS)
 
 
