@@ -254,4 +254,4 @@ def test_limits_that_contradict():
     with pytest.raises(ValueError, match="min_frames <= max_frames"):
         patches.VideoRule(10, 20, min_frames=5, max_frames=4)
     with pytest.raises(ValueError, match="takes no videos; give it single frames"):
-        patches.video(processors.clip(2, 40, 40), TINY)
+        patches.video(processors.video(2, 40, 40), TINY)

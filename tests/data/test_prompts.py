@@ -258,7 +258,7 @@ def test_prompts_as_transformers(family, name):
 
 def test_stamped_frames_by_hand():
     """As Qwen3-VL was released, and as transformers keeps the template's own pair around them."""
-    clip = processors.clip(5, 80, 60, fps=23.976, step=7)  # frames 0 7 14 21 28, the last one twice
+    clip = processors.video(5, 80, 60, fps=23.976, step=7)  # frames 0 7 14 21 28, the last one twice
     parts = ["<0.1 seconds>", "<0.7 seconds>", "<1.2 seconds>"]
     frames = "".join(f"{p}<|vision_start|><|vision_end|>" for p in parts)
     for wrapped, expected in ((False, frames), (True, f"<|vision_start|>{frames}<|vision_end|>")):
@@ -271,7 +271,7 @@ def test_stamped_frames_by_hand():
 
 def test_the_rate_of_a_video_moves_its_positions():
     def last_time(step):
-        style, example = shows("qwen2_5_vl", processors.clip(6, 80, 60, fps=10.0, step=step))
+        style, example = shows("qwen2_5_vl", processors.video(6, 80, 60, fps=10.0, step=step))
         fields, _, _ = prompts.prompt(example, style)
         seen = fields["position_bp3"][fields["slot_bp"] >= 0]
         return seen[:, 0].max() - seen[0, 0]
@@ -332,7 +332,7 @@ def test_bad_media():
         prompts.PromptError, match=r"mine/7: expected the first of `media`.* 80 x 40 pixels, got 90 x 40"
     ):
         prompts.prompt(other, style)
-    clip = processors.clip(2, 40, 40)
+    clip = processors.video(2, 40, 40)
     with pytest.raises(prompts.PromptError, match="mine/7: the policy takes no videos"):
         prompts.prompt(dataclasses.replace(picture(40, 40), visuals=(clip,)), STYLE)
     many = dataclasses.replace(example, visuals=example.visuals * 30)
@@ -343,7 +343,7 @@ def test_bad_media():
 
 
 def test_a_video_that_is_too_long_names_its_own_settings():
-    style, example = shows("qwen2_5_vl", processors.clip(8, 90, 40), length=20)
+    style, example = shows("qwen2_5_vl", processors.video(8, 90, 40), length=20)
     with pytest.raises(
         prompts.PromptError, match=r"of the video\), more than .* lower policy\.video_pixels, policy\.fps"
     ):
@@ -366,7 +366,7 @@ def test_a_tokenizer_without_places_for_pictures():
         prompts.prompt(example, broken)
     hf = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny").hf
     hf.chat_template = processors.TEMPLATES["qwen2_5_vl"].replace("<|video_pad|>", "")
-    style, example = shows("qwen2_5_vl", processors.clip(2, 40, 40))
+    style, example = shows("qwen2_5_vl", processors.video(2, 40, 40))
     with pytest.raises(tokenizer.TokenizerError, match=r"has no <\|video_pad\|> where a picture stands"):
         prompts.prompt(example, dataclasses.replace(style, tokenizer=tokenizer.wrap(hf, "x")))
 

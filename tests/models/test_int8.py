@@ -70,7 +70,7 @@ def test_no_weight_is_off_by_more_than_half_a_step_and_stacks_are_rounded_layer_
     np.testing.assert_array_equal(again, whole)
 
 
-def test_what_is_rounded_and_what_it_takes():
+def test_template_names_the_quantised_leaves_and_their_sizes():
     whole = jax.eval_shape(lambda: policy.init(jax.random.key(0), dataclasses.replace(small.SPEC, tied=False)))
     shapes = native.flatten(int8.template(whole, jnp.bfloat16))
     before = native.flatten(whole)
@@ -89,20 +89,20 @@ def test_what_is_rounded_and_what_it_takes():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_projection_is_that_of_the_floats(dtype):
+def test_a_projection_equals_that_of_the_dequantised_kernel(dtype):
     rng = np.random.default_rng(1)
     x, kernel, bias, a, b = (rng.normal(size=s).astype(np.float32) for s in ((5, 24), (24, 6), (6,), (24, 2), (2, 6)))
     whole, scale = int8.quantise(kernel)
     x, layer, near = jnp.asarray(x, dtype), layers.Projection(6, True, 3.0), 1e-5 if dtype == "float32" else 0.1
 
     def out(kernel, a, x):
-        given = {"params": {**kernel, "bias": bias}, "lora": {"a": a, "b": b}}
-        return layer.apply(given, x).astype(jnp.float32)
+        variables = {"params": {**kernel, "bias": bias}, "lora": {"a": a, "b": b}}
+        return layer.apply(variables, x).astype(jnp.float32)
 
-    held, floats = {"kernel": whole, int8.SCALE: scale}, {"kernel": dequantise(whole, scale)}
-    assert layer.apply({"params": {**held, "bias": bias}}, x).dtype == dtype
-    np.testing.assert_allclose(out(held, a, x), out(floats, a, x), rtol=near, atol=near)
-    got, wanted = (jax.grad(lambda a, x, k=k: jnp.sin(out(k, a, x)).sum(), (0, 1))(a, x) for k in (held, floats))
+    quantised, floats = {"kernel": whole, int8.SCALE: scale}, {"kernel": dequantise(whole, scale)}
+    assert layer.apply({"params": {**quantised, "bias": bias}}, x).dtype == dtype
+    np.testing.assert_allclose(out(quantised, a, x), out(floats, a, x), rtol=near, atol=near)
+    got, wanted = (jax.grad(lambda a, x, k=k: jnp.sin(out(k, a, x)).sum(), (0, 1))(a, x) for k in (quantised, floats))
     assert got[1].dtype == dtype
     if dtype == "float32":  # in bfloat16 the phase of the sine is off
         for one, other in zip(got, wanted):
@@ -111,14 +111,14 @@ def test_a_projection_is_that_of_the_floats(dtype):
 
 @jax.jit
 def logp(base, lora, prompt, token_bgs):
-    """Log-probabilities, and the gradient of the adapters for a sum in which each token has a weight of its own."""
+    """Log-probabilities, and the adapters' gradient of their sum with a different weight for each token."""
 
     def total(lora):
-        found = policy.logprobs(base, lora, SPEC, policy.prefill(base, lora, SPEC, prompt), token_bgs)
-        return (found * jnp.cos(jnp.arange(found.size)).reshape(found.shape)).sum(), found
+        logp = policy.logprobs(base, lora, SPEC, policy.prefill(base, lora, SPEC, prompt), token_bgs)
+        return (logp * jnp.cos(jnp.arange(logp.size)).reshape(logp.shape)).sum(), logp
 
-    (_, found), slope = jax.value_and_grad(total, has_aux=True)(lora)
-    return found, slope
+    (_, logp), gradient = jax.value_and_grad(total, has_aux=True)(lora)
+    return logp, gradient
 
 
 @functools.cache
@@ -126,18 +126,18 @@ def tokens():
     return np.random.default_rng(0).integers(1, small.VOCAB, (8, 2, 5)).astype(np.int32)
 
 
-def test_the_policy_and_its_gradient_are_those_of_the_floats_and_near_those_before_rounding():
-    got, slope = logp(QUANTISED, LORA, PROMPT, tokens())
+def test_the_policy_and_its_gradient_equal_those_of_the_dequantised_floats():
+    got, gradient = logp(QUANTISED, LORA, PROMPT, tokens())
     wanted, other = logp(dequantised_params(), LORA, PROMPT, tokens())
     np.testing.assert_allclose(got, wanted, atol=3e-5)
     largest = max(float(np.abs(x).max()) for x in jax.tree.leaves(other))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * largest), slope, other)
-    assert all(np.abs(x).max() > 1e-3 * largest for x in jax.tree.leaves(slope))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * largest), gradient, other)
+    assert all(np.abs(x).max() > 1e-3 * largest for x in jax.tree.leaves(gradient))
     off = np.abs(got - logp(FLOATS, LORA, PROMPT, tokens())[0])
     assert 1e-4 < off.max() < 0.3  # 1 / 254 of an output's largest weight in each of a dozen projections
 
 
-def test_what_is_sampled_has_the_probabilities_that_are_scored():
+def test_sampling_and_scoring_give_the_same_probabilities():
     got = rollout.sample(
         QUANTISED,
         LORA,
@@ -157,19 +157,19 @@ def test_what_is_sampled_has_the_probabilities_that_are_scored():
 def test_towers_and_their_mergers():
     import towers
 
-    held = int8.quantise_params(towers.params(), jnp.float32)["vision"]
-    flat = native.flatten(held)
+    quantised = int8.quantise_params(towers.params(), jnp.float32)["vision"]
+    flat = native.flatten(quantised)
     floats = {
         n: dequantise(x, flat[int8.scale_path(n)]) if int8.scale_path(n) in flat and n.endswith("kernel") else x
         for n, x in flat.items() if not n.endswith(int8.SCALE)
     }  # fmt: skip
     encode = jax.jit(functools.partial(towers.encode, images=towers.images()))
-    np.testing.assert_allclose(encode(held), encode(native.unflatten(floats)), atol=1e-4)
+    np.testing.assert_allclose(encode(quantised), encode(native.unflatten(floats)), atol=1e-4)
     assert flat["deepstack/fc1/kernel"].dtype == flat["blocks/gate/kernel"].dtype == jnp.int8
 
 
 def step(base, device_mesh=None):
-    """(adapters, metrics) after one update by plain descent: the step is the gradient."""
+    """(adapters, metrics) after one update by plain gradient descent, whose step is the gradient."""
     knobs = config.from_configdict(default.get_config()).grpo
     knobs = dataclasses.replace(knobs, beta=0.1, micro_group=0, mask_truncated=False)
     tx, trainable, frozen = optax.sgd(1.0), {"lora": LORA}, {"base": base}
@@ -201,7 +201,7 @@ def test_a_mesh_takes_the_same_step():
     assert numbers["loss"] == pytest.approx(others["loss"], rel=1e-4)
 
 
-def of_folder(path, **changes):
+def folder_config(path, **changes):
     values = settings(path)
     values.policy.weights_dtype = "int8"
     values.policy.update(changes)
@@ -213,7 +213,7 @@ def of_folder(path, **changes):
 def test_a_checkpoint_is_rounded_while_it_is_read_the_same_on_any_mesh(tmp_path, sizes, monkeypatch):
     monkeypatch.setattr(loading, "PART", 512)  # bytes: tensors are read in several parts
     wanted = int8.quantise_params(write(tmp_path, "qwen3_vl"), jnp.float32)
-    c = of_folder(tmp_path)
+    c = folder_config(tmp_path)
     device_mesh = mesh.make(config.Mesh(*sizes), jax.devices()[: int(np.prod(sizes))])
     got = pretrained.read_weights(c, pretrained.load_policy(c), device_mesh)
     jax.tree.map(np.testing.assert_array_equal, got, jax.tree.map(np.asarray, wanted))
@@ -221,19 +221,19 @@ def test_a_checkpoint_is_rounded_while_it_is_read_the_same_on_any_mesh(tmp_path,
     assert all(jax.tree.leaves(jax.tree.map(lambda x, p: x.sharding.is_equivalent_to(p, x.ndim), got, places)))
 
 
-def test_a_file_of_ours_is_rounded_and_all_else_has_the_compute_dtype():
+def test_our_own_file_is_quantised_and_other_leaves_have_the_compute_dtype():
     values = default.get_config()
     values.lora.rank, values.policy.weights_dtype, values.policy.dtype = 2, "int8", "bfloat16"
     c = config.from_configdict(values)
-    made = pretrained.load_policy(c)
-    got = pretrained.read_weights(c, made)
+    pretrained_policy = pretrained.load_policy(c)
+    got = pretrained.read_weights(c, pretrained_policy)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), got) == jax.tree.map(
-        lambda x: (x.shape, x.dtype), int8.template(pretrained.template(made), jnp.bfloat16)
+        lambda x: (x.shape, x.dtype), int8.template(pretrained.template(pretrained_policy), jnp.bfloat16)
     )
-    held = sum(x.nbytes for x in jax.tree.leaves(got))
-    stays, count = plan.resident(c, made.spec, plan.abstract_mesh(config.Mesh(1, 1, 1)))
-    assert stays["weights"] == held
-    assert count["parameters"] == sum(x.size for x in jax.tree.leaves(pretrained.template(made)))
+    size = sum(x.nbytes for x in jax.tree.leaves(got))
+    stays, count = plan.resident(c, pretrained_policy.spec, plan.abstract_mesh(config.Mesh(1, 1, 1)))
+    assert stays["weights"] == size
+    assert count["parameters"] == sum(x.size for x in jax.tree.leaves(pretrained.template(pretrained_policy)))
 
 
 def test_the_plan_of_a_large_policy_is_smaller():
@@ -251,17 +251,17 @@ def test_the_plan_of_a_large_policy_is_smaller():
     assert "qwen2_5_7b by LoRA on one device {} in place of {}".format(*peaks) in README.read_text("utf-8")
 
 
-def test_what_is_exported_was_never_rounded(tmp_path, monkeypatch, caplog):
+def test_exported_weights_are_not_quantised(tmp_path, monkeypatch, caplog):
     base = write(tmp_path / "base")
     lora = adapters(base)
 
-    def trained(c, made, device_mesh, workdir):
-        return pretrained.read_weights(c, made), lora
+    def trained(c, pretrained_policy, device_mesh, workdir):
+        return pretrained.read_weights(c, pretrained_policy), lora
 
     monkeypatch.setattr(train, "trained", trained)
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with caplog.at_level(logging.WARNING):
-        out = export.run(of_folder(tmp_path / "base"), tmp_path / "run", str(tmp_path / "out"))
+        out = export.run(folder_config(tmp_path / "base"), tmp_path / "run", str(tmp_path / "out"))
     assert "int8" in caplog.text and "before" in caplog.text
     got = load_file(out / hf_checkpoint.SINGLE)["model.layers.1.mlp.gate_proj.weight"]
     gate = {n: x[1] for n, x in lora["decoder"]["gate"].items()}

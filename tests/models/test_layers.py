@@ -82,7 +82,7 @@ def test_text_positions_are_plain_rope(interleaved):
 
 
 def test_rotate():
-    """Pair (i, i + H / 2) turns by angle i."""
+    """Pair (i, i + H / 2) is rotated by angle i."""
     x, angle = normal(2, 3, 8), normal(2, 4)
     got = np.asarray(layers.rotate(x, angle))
     for l, n, i in np.ndindex(2, 3, 4):
@@ -94,11 +94,11 @@ def test_scores_depend_on_distance_alone():
     q, k = normal(1, 1, 8), normal(1, 1, 8)
 
     def score(at_q, at_k):
-        turned = [
+        rotated = [
             layers.rotate(x, layers.rotary_angles(np.full((1, 3), at), 8, 100.0, np.zeros(4, int)))
             for x, at in ((q, at_q), (k, at_k))
         ]
-        return float((turned[0] * turned[1]).sum())
+        return float((rotated[0] * rotated[1]).sum())
 
     assert score(7, 3) == pytest.approx(score(24, 20), abs=1e-5)
     assert abs(score(7, 3) - score(7, 4)) > 1e-3
@@ -110,8 +110,8 @@ def naive_attention(q, own, own_mask, prefix, prefix_mask):
     rep = heads // own.k.shape[2]
     out = np.zeros((b, g, n_q, heads, h))
     for i, j, l, n in np.ndindex(b, g, n_q, heads):
-        sees = own_mask[i % own_mask.shape[0], j % own_mask.shape[1], l % own_mask.shape[2]]
-        keys, values = own.k[i, j, n // rep][sees], own.v[i, j, n // rep][sees]
+        visible = own_mask[i % own_mask.shape[0], j % own_mask.shape[1], l % own_mask.shape[2]]
+        keys, values = own.k[i, j, n // rep][visible], own.v[i, j, n // rep][visible]
         if prefix is not None:
             keys = np.concatenate([prefix.k[i, n // rep][prefix_mask[i]], keys])
             values = np.concatenate([prefix.v[i, n // rep][prefix_mask[i]], values])
@@ -149,7 +149,7 @@ def test_attention_is_one_softmax_over_prefix_and_own(group, queries, heads, kv_
 
 
 def test_attention_of_large_scores_is_finite():
-    """The maxima of both parts go into one: whichever is far larger wins, and nothing overflows."""
+    """The softmax subtracts the maximum of both parts: the part with far larger scores wins, and nothing overflows."""
     q = np.full((1, 1, 1, 1, 4), 100.0, np.float32)
     high, low = np.full((1, 1, 1, 2, 4), 100.0, np.float32), np.full((1, 1, 1, 2, 4), -100.0, np.float32)
     one, two = np.ones((1, 1, 1, 2, 4), np.float32), np.full((1, 1, 1, 2, 4), 2.0, np.float32)

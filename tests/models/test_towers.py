@@ -13,7 +13,7 @@ from dtr1_jax.models import decoder, policy, vision
 
 
 def test_runs_equal_the_whole_square():
-    """Attention by neighbouring pieces is attention with a mask, also where a run lies across two pieces."""
+    """attend_runs equals attention with a mask, even where a run lies across two pieces."""
     rng = np.random.default_rng(1)
     q, k, v = rng.standard_normal((3, 2, 30, 2, 4)).astype(np.float32)
     number = np.stack([np.repeat([1, 2, 3, 4, 5, 6, 7, 0], [5, 1, 6, 6, 3, 2, 4, 3]), np.repeat([9, 8, 0], [6, 4, 20])])
@@ -41,7 +41,7 @@ def test_shapes_gradients_and_adapters():
         assert np.abs(x).max() > 0, f"{name} is not used"
 
 
-def test_a_patch_sees_its_window_and_in_full_layers_its_frame():
+def test_a_patch_attends_to_its_window_and_in_full_layers_to_its_frame():
     base = params()["vision"]
     picture = images(((1, 4, 4), (1, 2, 4)))
     patch = picture.patch_bnc.copy()
