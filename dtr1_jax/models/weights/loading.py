@@ -176,7 +176,7 @@ def _fill_int8(kernels: dict, scales: dict, place, shape, leaf: hf_names.Leaf, l
     """Copies one kernel into the devices' buffers as int8, and its scales into theirs.
 
     The scale of an output depends on all its inputs. Whole rows of the file are therefore read even where a device
-    holds only a part of the inputs. The scales are cut over devices like the kernel's outputs.
+    holds only a part of the inputs. The scales are split over devices like the kernel's outputs.
     """
     groups: dict[tuple, list] = {}
     for device, index in place.addressable_devices_indices_map(shape).items():

@@ -34,8 +34,10 @@ def test_shapes_gradients_and_adapters():
         assert out.shape == (1, PATCHES // 4, 3 * SPEC.width)
         return (out * jnp.cos(jnp.arange(out.size)).reshape(out.shape))[:, :6].sum()
 
-    plain, remade = (jax.grad(functools.partial(loss, remat=remat), argnums=(0, 1))(base, adapters) for remat in (0, 1))
-    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(plain), jax.tree.leaves(remade)):
+    plain, recomputed = (
+        jax.grad(functools.partial(loss, remat=remat), argnums=(0, 1))(base, adapters) for remat in (0, 1)
+    )
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(plain), jax.tree.leaves(recomputed)):
         name = jax.tree_util.keystr(path)
         np.testing.assert_allclose(x, y, atol=1e-4, rtol=1e-4, err_msg=name)
         assert np.abs(x).max() > 0, f"{name} is not used"
