@@ -116,8 +116,8 @@ def _partial(out: Path) -> Iterator[Path]:
 
 def _config_json(c: config.Config, pretrained_policy: PretrainedPolicy) -> dict[str, Any]:
     """The config.json of the exported policy. Nothing in it points to code."""
-    if pretrained_policy.stored is not None:
-        values = pretrained_policy.stored.config
+    if pretrained_policy.checkpoint is not None:
+        values = pretrained_policy.checkpoint.config
     elif c.policy.name == "tiny":
         values = published.TINY
     else:

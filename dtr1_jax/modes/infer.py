@@ -56,7 +56,7 @@ def run(
     pretrained_policy = pretrained.load_policy(c)
     paths = ([video] if video else []) + _paths(image)
     inputs = _load_inputs(c, pretrained_policy, paths, video)
-    if pretrained_policy.stored is None:
+    if pretrained_policy.checkpoint is None:
         c, pretrained_policy = _with_room(c, pretrained_policy, inputs)
     example = _example(c, paths, inputs, query, task)
     device_mesh = mesh.make(c.mesh)

@@ -30,14 +30,14 @@ class PretrainedPolicy:
       style: how examples become prompts.
       banned_v: bool[V], tokens that must never be sampled.
       dtype: compute dtype.
-      stored: the opened Hugging Face or GGUF checkpoint; None where the weights are a file of our own.
+      checkpoint: the opened Hugging Face or GGUF checkpoint; None where the weights are a file of our own.
     """
 
     spec: spec.Spec
     style: prompts.Style
     banned_v: np.ndarray
     dtype: jnp.dtype
-    stored: hf_checkpoint.HfCheckpoint | None = None
+    checkpoint: hf_checkpoint.HfCheckpoint | None = None
 
 
 def load_policy(config: Config) -> PretrainedPolicy:
@@ -108,11 +108,11 @@ def read_weights(
         places = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), shapes)
     else:
         places = mesh.shardings(device_mesh, shapes)
-    if pretrained_policy.stored is not None:
-        return loading.load_weights(pretrained_policy.stored, shapes, places, dtype)
+    if pretrained_policy.checkpoint is not None:
+        return loading.load_weights(pretrained_policy.checkpoint, shapes, places, dtype)
     params = native.load_native(policy_files.weights_path(config), template(pretrained_policy))
     if rounds:
-        params = int8.rounded(params, dtype)
+        params = int8.quantise_params(params, dtype)
     elif dtype != jnp.float32:
         params = jax.tree.map(lambda x: x.astype(dtype), params)
     return params if device_mesh is None else mesh.put(params, places)

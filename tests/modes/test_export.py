@@ -203,7 +203,7 @@ def test_an_interrupted_export_leaves_nothing_that_looks_whole(tmp_path, trained
 def test_an_adapter_that_peft_does_not_know_is_refused_before_the_weights_are_read(tmp_path):
     """No checkpoint is there to be read."""
     write(tmp_path / "base", "qwen3_vl")
-    with pytest.raises(native.WeightsError, match=r"vision/patch: PEFT knows no adapter like this .* merged instead"):
+    with pytest.raises(native.WeightsError, match=r"vision/patch: PEFT has no such adapter .* merged weights instead"):
         run(tmp_path, settings(tmp_path / "base", targets="vision/patch"), adapter=True)
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
 

@@ -50,7 +50,7 @@ def test_the_tiny_policy():
     assert made.style.tokenizer.size <= made.spec.vocab
     np.testing.assert_array_equal(made.banned_v, made.style.tokenizer.banned_v(made.spec.vocab))
     assert made.dtype == np.float32
-    assert made.stored is None
+    assert made.checkpoint is None
 
 
 def test_whether_layers_are_computed_again():
@@ -132,7 +132,7 @@ def test_a_folder_of_hugging_face(tmp_path, family):
     c = of_files(tmp_path, weights_dtype="float32", prompt_tokens=77)
     made = pretrained.load_policy(c)
     assert made.spec.lora_scale == 2  # alpha 32 over rank 16
-    assert made.stored.config["model_type"] == family
+    assert made.checkpoint.config["model_type"] == family
     assert (made.style.length, made.dtype.name, made.style.words) == (77, "bfloat16", "full")
     assert made.style.constructor == "given"
     if family.endswith("_vl"):
