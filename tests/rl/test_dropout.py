@@ -165,18 +165,6 @@ def test_the_key_alone_says_what_an_update_drops():
     assert far(step(jax.random.key(8)), first) > 1e-4
 
 
-def test_parts_of_a_minibatch_have_keys_of_their_own():
-    def note(total, part):
-        rows, key = part
-        return total + rows.sum(), jax.random.key_data(key)
-
-    total, keys = update._scan(note, jnp.float32(0), jnp.ones((8, 3)), 4, axis=0, key=KEY)
-    assert total == 24 and len({tuple(k.tolist()) for k in keys}) == 4
-    _, key = update._scan(note, jnp.float32(0), jnp.ones((8, 3)), 1, axis=0, key=KEY)
-    np.testing.assert_array_equal(key, jax.random.key_data(KEY))
-    assert update._scan(lambda total, part: (total, part), 0, (), 1, axis=0, key=None)[1] == ((), None)
-
-
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 def test_a_mesh_drops_the_same():
     one, numbers = step()
