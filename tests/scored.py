@@ -22,9 +22,9 @@ TWIN = Twin((8, 4), (LEFT, RIGHT))
 
 
 def settings(mask_size=16, **weights):
-    """Rewards with these weights in each task that has the column."""
+    """Reward settings with these weights in each task that has the column."""
     weights = weights or {"structure": 0.5, "mask_iou": 1.0, "box_iou": 0.25}
-    of_task = {task: {n: w for n, w in weights.items() if n in known} for task, known in columns.OF.items()}
+    of_task = {task: {n: w for n, w in weights.items() if n in known} for task, known in columns.TASK_COLUMNS.items()}
     shipped = config.from_configdict(default.get_config()).reward
     return dataclasses.replace(shipped, weights=of_task, segmenter="box", mask_size=mask_size)
 

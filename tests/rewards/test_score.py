@@ -123,8 +123,8 @@ def test_ignored_pixels_count_neither_way(mask_size):
 
 
 def test_words_have_no_overlap_to_be_rewarded():
-    said = parse(compose(TWIN, "x", Answer(text="two")), task="vqa", canvas=CANVAS)
-    rewards, _ = score.score([[said]], [example(task="vqa")], [CANVAS], Segmenter(), settings())
+    transcript = parse(compose(TWIN, "x", Answer(text="two")), task="vqa", canvas=CANVAS)
+    rewards, _ = score.score([[transcript]], [example(task="vqa")], [CANVAS], Segmenter(), settings())
     np.testing.assert_allclose(rewards.total_bg, [[0.5]])
 
 
@@ -133,8 +133,8 @@ def test_a_choice_is_rewarded_by_its_letter_or_its_words():
     query = dataclasses.replace(
         query, target=dataclasses.replace(query.target, references=("the dog",), choices=("a cat", "the dog"))
     )
-    said = [parse(compose(TWIN, "x", Answer(text=t)), task="vqa", canvas=CANVAS) for t in ("B", "the dog", "A", "two")]
-    rewards, _ = score.score([said], [query], [CANVAS], Segmenter(), settings(answer=1.0))
+    group = [parse(compose(TWIN, "x", Answer(text=t)), task="vqa", canvas=CANVAS) for t in ("B", "the dog", "A", "two")]
+    rewards, _ = score.score([group], [query], [CANVAS], Segmenter(), settings(answer=1.0))
     np.testing.assert_allclose(rewards.columns["answer"], [[1, 1, 0, 0]])
 
 
@@ -203,7 +203,7 @@ def test_one_compilation_for_batches_of_one_shape():
 
 
 def test_weights_are_checked_with_the_nearest_name():
-    good = {task: {"structure": 1.0} for task in columns.OF}
+    good = {task: {"structure": 1.0} for task in columns.TASK_COLUMNS}
     score.check_weights(good)
     score.check_weights(default.get_config().reward.weights.to_dict())
     cases = [
@@ -218,7 +218,7 @@ def test_weights_are_checked_with_the_nearest_name():
         with pytest.raises(config.ConfigError, match=message):
             score.check_weights(good | change)
     with pytest.raises(config.ConfigError, match=r"weights\.vqa: expected"):
-        score.check_weights({task: good[task] for task in columns.OF if task != "vqa"})
+        score.check_weights({task: good[task] for task in columns.TASK_COLUMNS if task != "vqa"})
 
 
 def scene(*boxes):
