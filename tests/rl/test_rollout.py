@@ -149,7 +149,7 @@ def test_end(whole):
         assert (got.logp_bgs[b, :, :n] < 0).all()
     np.testing.assert_array_equal(got.stopped_bg, np.broadcast_to((at < S)[:, None], (B, G)))
     np.testing.assert_array_equal(session.length_bg[:, 0], length)
-    assert session.slot == S and session.seen_bgt.sum() == G * length.sum()
+    assert session.slot == S and session.occupied_bgt.sum() == G * length.sum()
 
 
 def test_returns_when_all_rows_are_done(whole):
