@@ -191,7 +191,7 @@ def ask(item: dict) -> str:
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Refuses redirects, which would send the key and the question to another server."""
 
-    def redirect_request(self, *_):
+    def redirect_request(self, *_) -> None:
         return None
 
 

@@ -54,20 +54,12 @@ def loss_weights(mask_bgs: jax.Array, *, variant: Variant, max_tokens: int) -> j
     raise ValueError(f"variant: expected grpo, dr_grpo, dapo, gspo or cispo, got {variant!r}")
 
 
+# long because the docstring and the signature are more than half of it
 def grpo_loss(
-    logp_bgs: jax.Array,
-    old_logp_bgs: jax.Array,
-    ref_logp_bgs: jax.Array | None,
-    advantage_bg: jax.Array,
-    weight_bgs: jax.Array,
-    mask_bgs: jax.Array,
-    *,
-    variant: Variant,
-    beta: float | jax.Array,
-    clip_low: float,
-    clip_high: float,
-    dual_clip: float = 0.0,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+    logp_bgs: jax.Array, old_logp_bgs: jax.Array, ref_logp_bgs: jax.Array | None, advantage_bg: jax.Array,
+    weight_bgs: jax.Array, mask_bgs: jax.Array, *, variant: Variant, beta: float | jax.Array, clip_low: float,
+    clip_high: float, dual_clip: float = 0.0,
+) -> tuple[jax.Array, dict[str, jax.Array]]:  # fmt: skip
     """Loss of a (micro-)batch, and metrics that add up over micro-batches.
 
     The loss is sum(weight * (token loss + beta * kl)), kl = exp(ref - logp) - (ref - logp) - 1 (the k3 estimator, never
@@ -98,13 +90,7 @@ def grpo_loss(
     Raises:
       ValueError: unknown variant, beta without reference, or dual_clip with cispo.
     """
-    if variant not in ("grpo", "dr_grpo", "dapo", "gspo", "cispo"):
-        raise ValueError(f"variant: expected grpo, dr_grpo, dapo, gspo or cispo, got {variant!r}")
-    if ref_logp_bgs is None and not (isinstance(beta, (int, float)) and beta == 0):
-        raise ValueError(f"beta = {beta} needs ref_logp_bgs, got None; pass it, or set beta to 0")
-    if dual_clip and variant == "cispo":
-        raise ValueError(f"dual_clip: expected 0 for cispo, which bounds every ratio by 1 + clip_high, got {dual_clip}")
-
+    _check_knobs(variant, beta, dual_clip, reference=ref_logp_bgs is not None)
     mask_bgs = mask_bgs.astype(bool)
     logp_bgs = _active(logp_bgs, mask_bgs)
     log_ratio_bgs = logp_bgs - jax.lax.stop_gradient(_active(old_logp_bgs, mask_bgs))
@@ -116,19 +102,9 @@ def grpo_loss(
         step_bgs = jnp.broadcast_to(mean_bg1, log_ratio_bgs.shape)
     ratio_bgs = jnp.exp(jnp.minimum(step_bgs, _LARGEST_LOG_RATIO))
 
-    good, bad = advantage_bg1 > 0, advantage_bg1 < 0
-    clipped = {"clip_high": good & (ratio_bgs > 1 + clip_high)}
-    if variant == "cispo":
-        capped_bgs = jax.lax.stop_gradient(jnp.minimum(ratio_bgs, 1 + clip_high))
-        loss_bgs = -capped_bgs * advantage_bg1 * logp_bgs
-    else:
-        clipped["clip_low"] = bad & (ratio_bgs < 1 - clip_low)
-        inside_bgs = jnp.clip(ratio_bgs, 1 - clip_low, 1 + clip_high)
-        loss_bgs = -jnp.minimum(ratio_bgs * advantage_bg1, inside_bgs * advantage_bg1)
-        if dual_clip:
-            clipped["clip_dual"] = bad & (ratio_bgs > dual_clip)
-            loss_bgs = jnp.where(bad, jnp.minimum(loss_bgs, -dual_clip * advantage_bg1), loss_bgs)
-
+    loss_bgs, clipped = _token_loss(
+        ratio_bgs, logp_bgs, advantage_bg1, variant=variant, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip
+    )
     metrics = {name: jnp.sum(x_bgs & mask_bgs, dtype=jnp.float32) for name, x_bgs in clipped.items()}
     if ref_logp_bgs is not None:
         kl_bgs = k3(logp_bgs, jax.lax.stop_gradient(_active(ref_logp_bgs, mask_bgs)))
@@ -143,6 +119,33 @@ def grpo_loss(
         "ratio_max": jnp.where(mask_bgs, ratio_bgs, 0.0).max(),
     }
     return jnp.sum(weight_bgs * loss_bgs), jax.lax.stop_gradient(metrics)
+
+
+def _check_knobs(variant, beta, dual_clip, reference):
+    """Raises ValueError for knobs that do not fit together; `reference` says whether there is a reference policy."""
+    if variant not in ("grpo", "dr_grpo", "dapo", "gspo", "cispo"):
+        raise ValueError(f"variant: expected grpo, dr_grpo, dapo, gspo or cispo, got {variant!r}")
+    if not reference and not (isinstance(beta, (int, float)) and beta == 0):
+        raise ValueError(f"beta = {beta} needs ref_logp_bgs, got None; pass it, or set beta to 0")
+    if dual_clip and variant == "cispo":
+        raise ValueError(f"dual_clip: expected 0 for cispo, which bounds every ratio by 1 + clip_high, got {dual_clip}")
+
+
+def _token_loss(ratio_bgs, logp_bgs, advantage_bg1, *, variant, clip_low, clip_high, dual_clip):
+    """(loss of each token without KL, name of a clip -> True at tokens without gradient because of it)."""
+    good, bad = advantage_bg1 > 0, advantage_bg1 < 0
+    clipped = {"clip_high": good & (ratio_bgs > 1 + clip_high)}
+    if variant == "cispo":
+        capped_bgs = jax.lax.stop_gradient(jnp.minimum(ratio_bgs, 1 + clip_high))
+        loss_bgs = -capped_bgs * advantage_bg1 * logp_bgs
+    else:
+        clipped["clip_low"] = bad & (ratio_bgs < 1 - clip_low)
+        inside_bgs = jnp.clip(ratio_bgs, 1 - clip_low, 1 + clip_high)
+        loss_bgs = -jnp.minimum(ratio_bgs * advantage_bg1, inside_bgs * advantage_bg1)
+        if dual_clip:
+            clipped["clip_dual"] = bad & (ratio_bgs > dual_clip)
+            loss_bgs = jnp.where(bad, jnp.minimum(loss_bgs, -dual_clip * advantage_bg1), loss_bgs)
+    return loss_bgs, clipped
 
 
 def k3(logp: jax.Array, ref_logp: jax.Array) -> jax.Array:

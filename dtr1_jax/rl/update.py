@@ -166,17 +166,15 @@ def _add_micro_batch(total, part, *, trainable, frozen, spec, knobs, mesh, dtype
         reference_prefix = policy.prefill(reference, None, spec, prompt, dtype)
 
     # The completions, forward and backward, one micro-group after the other.
+    logprobs = functools.partial(policy.logprobs, temper=temper)
+
     def micro_group_loss(trainable, prompt_state, rows, key):
         kv, last_bd = prompt_state
         own_prefix = prefix._replace(kv=kv, last_bd=last_bd)
-        logp_bgs = policy.logprobs(
-            *weights(trainable, frozen), spec, own_prefix, rows.token_bgs, temper=temper, key=key
-        )  # fmt: skip
+        logp_bgs = logprobs(*weights(trainable, frozen), spec, own_prefix, rows.token_bgs, key=key)
         reference_logp_bgs = None
         if knobs.beta:
-            reference_logp_bgs = policy.logprobs(
-                reference, None, spec, reference_prefix, rows.token_bgs, temper=temper
-            )  # fmt: skip
+            reference_logp_bgs = logprobs(reference, None, spec, reference_prefix, rows.token_bgs)
         return loss_lib.grpo_loss(
             logp_bgs, rows.old_logp_bgs, reference_logp_bgs, rows.advantage_bg, rows.weight_bgs, rows.mask_bgs,
             variant=knobs.variant, beta=rows.beta_bgs if knobs.beta else 0.0, clip_low=knobs.clip_low,

@@ -7,34 +7,13 @@ import numpy as np
 import pytest
 from scored import CANVAS, LEFT, TWIN, WANT_LEFT, Segmenter, example, fill, say, say_boxes, settings
 
-from configs import default
-from dtr1_jax import config
-from dtr1_jax.rewards import columns, resolve, score
+from dtr1_jax.rewards import score
 from dtr1_jax.run.workers import Failure
 from dtr1_jax.twin.schema import Answer, Twin
-from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
 from dtr1_jax.types import Example, Instance, Target
 
 BROKEN = parse('<twin>{}</twin><think>x</think><answer>{"objects":[]}</answer>', task="segmentation", canvas=CANVAS)
-
-
-def test_boxes_of_ids_are_unit_and_in_the_order_of_the_answer():
-    np.testing.assert_array_equal(resolve.boxes_of(say(7, 1), CANVAS), [[0.5, 0, 1, 1], [0, 0, 0.5, 1]])
-
-
-def test_boxes_of_a_box_answer_depend_on_the_frame():
-    text = compose(TWIN, "x", Answer(boxes=((2, 1, 4, 2),)))
-    thousandths = Canvas(Frame.NORM1000, (8, 4))
-    np.testing.assert_allclose(resolve.boxes_of(say_boxes((2, 1, 4, 2)), CANVAS), [[0.25, 0.25, 0.5, 0.5]])
-    got = resolve.boxes_of(parse(text, task="grounding", canvas=thousandths), thousandths)
-    np.testing.assert_allclose(got, [[0.002, 0.001, 0.004, 0.002]], rtol=1e-6)
-
-
-@pytest.mark.parametrize("transcript", [BROKEN, say(), say_boxes(), say(99)])
-def test_no_boxes_where_there_is_nothing_to_point_at(transcript):
-    boxes = resolve.boxes_of(transcript, CANVAS)
-    assert boxes.shape == (0, 4) and boxes.dtype == np.float32
 
 
 def test_columns_and_total_by_hand():
@@ -200,25 +179,6 @@ def test_one_compilation_for_batches_of_one_shape():
     size = score._accuracy._cache_size()
     score.score([[say(1, 7)]], [example(size=(30, 5))], [CANVAS], Segmenter(), settings(mask_size=9))
     assert score._accuracy._cache_size() == size
-
-
-def test_weights_are_checked_with_the_nearest_name():
-    good = {task: {"structure": 1.0} for task in columns.TASK_COLUMNS}
-    score.check_weights(good)
-    score.check_weights(default.get_config().reward.weights.to_dict())
-    cases = [
-        ({"segmentation": {"mask_io": 1.0}}, r'segmentation.mask_io: unknown column \(did you mean "mask_iou"\?\)'),
-        ({"vqa": {"structure": 1.0, "mask_iou": 1.0}}, r"vqa.mask_iou: unknown column"),
-        ({"vqua": {"answer": 1.0}}, r'weights.vqua: unknown task \(did you mean "vqa"\?\)'),
-        ({"summary": {"structure": 1.0, "bleu": float("inf")}}, "summary.bleu: expected a finite number, got inf"),
-        ({"grounding": {}}, "weights.grounding: expected a weight other than 0"),
-        ({"grounding": {"structure": 0.0}}, "every reward would be 0"),
-    ]
-    for change, message in cases:
-        with pytest.raises(config.ConfigError, match=message):
-            score.check_weights(good | change)
-    with pytest.raises(config.ConfigError, match=r"weights\.vqa: expected"):
-        score.check_weights({task: good[task] for task in columns.TASK_COLUMNS if task != "vqa"})
 
 
 def scene(*boxes):

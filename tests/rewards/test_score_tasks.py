@@ -7,7 +7,7 @@ import pytest
 from scored import CANVAS, WANT_LEFT, Segmenter, example, say, settings
 from scored_tasks import PATH, TWIN, VIDEO, filled, in_words, question, tell, video_query
 
-from dtr1_jax.rewards import resolve, score
+from dtr1_jax.rewards import score
 from dtr1_jax.twin.schema import Answer, Object, Twin
 from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
@@ -27,16 +27,6 @@ class ConstantScorers:
     def columns(self, rows, names):
         self.rows += rows
         return [dict.fromkeys(of_row, 0.0 if row[1] is None else 0.5) for row, of_row in zip(rows, names)]
-
-
-def test_tracks_of_ids_are_interpolated_and_boxes_stay_in_the_first_frame():
-    np.testing.assert_allclose(resolve.tracks_of(tell(Answer(objects=(1,))), VIDEO), PATH)
-    left = [0, 0, 0.5, 1]
-    np.testing.assert_allclose(resolve.tracks_of(tell(Answer(objects=(2,))), VIDEO), [[left, left, ABSENT]])
-    boxes = tell(Answer(boxes=((0, 0, 4, 4),)), task="grounding")
-    np.testing.assert_allclose(resolve.tracks_of(boxes, VIDEO), [[left, ABSENT, ABSENT]])
-    assert resolve.tracks_of(tell(Answer(objects=())), VIDEO).shape == (0, 3, 4)
-    np.testing.assert_allclose(resolve.boxes_of(tell(Answer(objects=(1, 2))), VIDEO), [left, left])
 
 
 def test_the_segmenter_is_asked_once_and_for_each_frame_once():

@@ -23,7 +23,7 @@ KNOBS = dataclasses.replace(
     micro_group=0,
 )  # fmt: skip
 # a large eps: with a small one the first step is the sign of the gradient, where rounding can be everything
-TX = optim.make(dataclasses.replace(SETTINGS.optim, lr=0.05, warmup=0, eps=1e-2, weight_decay=0.1, clip=0.5), 10)
+TX = optim.optimizer(dataclasses.replace(SETTINGS.optim, lr=0.05, warmup=0, eps=1e-2, weight_decay=0.1, clip=0.5), 10)
 BANNED = jnp.asarray(np.isin(np.arange(small.VOCAB), (3, 7, 8)))
 TEMPER = functools.partial(sampling.temper, temperature=TEMPERATURE, banned_v=BANNED)
 SPEC, PROMPT = small.TEXT, small.prompt(B, pictures=False)

@@ -54,7 +54,7 @@ def loop(batches, decay, eps=1e-4):
 
 
 def ours(batches, decay, eps=1e-4):
-    ema = adv.unseen()
+    ema = adv.initial_ema()
     for reward_bg, task_b in batches:
         got, ema = jitted(np.float32(reward_bg), np.int32(task_b), ema, decay=decay, eps=eps)
     return np.asarray(got), {name.rpartition("/")[2]: x for name, x in train.describe_ema(ema).items()}
@@ -84,7 +84,7 @@ def test_the_formula(decay):
 
 def test_by_hand():
     """First batch: the deviation of all its rewards, dividing by n; then 0.5 of it and 0.5 of the next, corrected."""
-    ema = adv.unseen()
+    ema = adv.initial_ema()
     got, ema = jitted(np.float32([[0, 1], [2, 3]]), np.int32([VQA, VQA]), ema, decay=0.5)
     np.testing.assert_allclose(got, np.array([[-0.5, 0.5]] * 2) / (np.sqrt(1.25) + 1e-4), rtol=1e-6)
     assert ema.weight_k.tolist() == [0, 0, 0.5, 0] and ema.mean_k.tolist() == [0, 0, 1.5, 0]
@@ -97,7 +97,7 @@ def test_by_hand():
 
 def test_tasks_do_not_touch_one_another():
     reward_bg, task_b = np.float32([[0, 1], [0, 100]]), np.int32([SEG, GROUND])
-    got, ema = jitted(reward_bg, task_b, adv.unseen(), decay=0.9)
+    got, ema = jitted(reward_bg, task_b, adv.initial_ema(), decay=0.9)
     np.testing.assert_allclose(got, [[-1, 1], [-1, 1]], rtol=1e-3)  # though one is spread a hundred times as far
     _, after = jitted(reward_bg[:1], task_b[:1], ema, decay=0.9)
     for before, now in zip(jax.tree.leaves(ema), jax.tree.leaves(after)):
@@ -107,12 +107,12 @@ def test_tasks_do_not_touch_one_another():
 
 def test_within_a_task_spread_counts():
     """The deviation of the group would make these two groups equal."""
-    got, _ = jitted(np.float32([[0.4, 0.6], [0, 1]]), np.int32([SEG, SEG]), adv.unseen(), decay=0.9)
+    got, _ = jitted(np.float32([[0.4, 0.6], [0, 1]]), np.int32([SEG, SEG]), adv.initial_ema(), decay=0.9)
     assert got[1, 1] == pytest.approx(5 * float(got[0, 1]), rel=1e-5)
 
 
 def test_rewards_that_begin_to_differ_are_bounded():
-    ema = adv.unseen()
+    ema = adv.initial_ema()
     for _ in range(50):
         got, ema = jitted(np.ones((8, 4), np.float32), np.zeros(8, np.int32), ema, decay=0.99)
         assert not np.any(got)
@@ -135,7 +135,7 @@ def test_unscored_rewards_are_left_out(bad):
 @given(hnp.arrays(np.float32, (3, 2, 3), elements=st.floats(width=32)), st.lists(st.integers(0, 3), min_size=2))
 @settings(max_examples=100, deadline=None)
 def test_always_finite(batches, tasks):
-    ema = adv.unseen()
+    ema = adv.initial_ema()
     for reward_bg in batches:
         got, ema = jitted(reward_bg, np.int32(tasks[:2]), ema, decay=0.9)
         assert all(np.isfinite(x).all() for x in (got, *jax.tree.leaves(ema)))
@@ -148,7 +148,7 @@ def test_the_same_on_every_mesh(sizes):
     reward_bg, task_b = rng.random((16, 5), np.float32), rng.integers(0, 4, 16, np.int32)
 
     def twice(m):
-        ema = mesh.put(adv.unseen(), mesh.replicated(m))
+        ema = mesh.put(adv.initial_ema(), mesh.replicated(m))
         there = mesh.put_batch(m, (reward_bg, task_b))
         for _ in range(2):
             got, ema = train._ema_advantages(*there, ema, decay=0.9, place=mesh.replicated(m))
@@ -218,7 +218,7 @@ def test_without_it_a_checkpoint_holds_what_it_held(path, small):
     c = tiny.settings(path)
     m = mesh.make(c.mesh)
     trainable = train.initial(c, pretrained.load_policy(c), m)[0]
-    tx = train.optim.make(c.optim, 4)
+    tx = train.optim.optimizer(c.optim, 4)
     names = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(train.begin(tx, trainable, m))]
     assert names and all(name.startswith((".trainable", ".opt")) for name in names)
     assert [f.name for f in dataclasses.fields(train.update.State)] == ["trainable", "opt", "ema"]
