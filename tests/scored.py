@@ -38,7 +38,7 @@ def say_boxes(*boxes):
 
 
 def example(*boxes, task="segmentation", ignore=None, size=(4, 8)):
-    """A query that wants these boxes, unit frame, filled."""
+    """A query whose target are these boxes, unit frame, filled."""
     image = np.zeros((*size, 3), np.uint8)
     boxes = np.reshape(boxes, (-1, 4)).astype(np.float32)
     return Example("uid", image, "which?", task, Target(fill(image, boxes), boxes, ignore))
@@ -53,7 +53,7 @@ def fill(image, boxes):
 
 
 class Segmenter:
-    """Fills boxes and remembers what it was asked."""
+    """Fills boxes and records its calls."""
 
     def __init__(self):
         self.calls = []

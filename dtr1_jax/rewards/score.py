@@ -196,8 +196,8 @@ def _accuracy(masks, boxes, twins, answered_bg, annotated_bg):
     if masks is not None:
         pred_bghw, has_mask_bg, target_bhw, valid_bhw = masks
         group_iou = jax.vmap(mask_iou, in_axes=(0, None, None))
-        iou_bg = jax.vmap(group_iou)(pred_bghw, target_bhw, valid_bhw)
-        columns["mask_iou"] = jnp.where(answered_bg & has_mask_bg, iou_bg, 0.0)
+        masked_bg = answered_bg & has_mask_bg
+        columns["mask_iou"] = jnp.where(masked_bg, jax.vmap(group_iou)(pred_bghw, target_bhw, valid_bhw), 0.0)
     group_iou = jax.vmap(matched_box_iou, in_axes=(0, 0, None, None))
     for name, boxes_of_name, counted_bg in (("box_iou", boxes, answered_bg), ("twin_iou", twins, annotated_bg)):
         if boxes_of_name is not None:

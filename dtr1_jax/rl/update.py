@@ -1,9 +1,9 @@
 """One optimizer step of GRPO on a minibatch of scored completions.
 
-Weights live in two dicts that are read as one, {**frozen, **trainable}: "base" are the policy's weights, "lora" its
-adapters, "reference" a copy of the weights as they were. Full training has {"base"} in trainable (and {"reference"} in
-frozen if the KL to it is wanted); LoRA has {"lora"} in trainable and {"base"} in frozen, and needs no copy, because the
-policy without its adapters is the reference.
+Weights live in two dicts, `trainable` and `frozen`. Together they have "base", the weights of the policy, and may have
+"lora", its adapters, and "reference", a copy of its initial weights. Full training has "base" in trainable, and
+"reference" in frozen if the loss has a KL. LoRA has "lora" in trainable and "base" in frozen; it needs no copy, because
+the policy without its adapters is the reference policy.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def test_grades_are_kept_on_disk_and_cost_no_budget(server, tmp_path):
         with Judge(server, "m", deadline=60.0, workers=1, budget=2, cache=tmp_path / "grades") as grader:
             assert grader.scores(questions("score 7", "chat")) == [0.7, 0.0]
             assert grader.scores(questions("score 7")) == [0.7]
-    assert [a["answer"] for a in Server.requests] == ["score 7", "chat", "chat"]  # what failed is asked again
+    assert [a["answer"] for a in Server.requests] == ["score 7", "chat", "chat"]  # a failed question is sent again
     (file,) = (tmp_path / "grades").rglob("*.json")
     assert json.loads(file.read_text()) == {"grade": 0.7}
     file.write_text('{"grade": 1e99}')

@@ -1,4 +1,4 @@
-"""From transcripts to rewards: what answers point at, the gate, the columns, and what a failing segmenter costs."""
+"""From transcripts to rewards: the gate, the columns, and the cost of a failing segmenter."""
 
 import dataclasses
 
@@ -72,7 +72,7 @@ def test_failed_segmentation_costs_that_sample_its_mask_reward(bad):
     def segment(images, boxes):
         return [bad if len(b) == 2 else fill(i, b) for i, b in zip(images, boxes)]
 
-    # In the second query nothing is wanted: a failure must not pass for an empty answer.
+    # The second query has an empty target: a failure must not pass for an empty answer.
     groups = [[say(1), say(1, 7)], [say(), say(1, 7)]]
     rewards, outcomes = score.score(groups, [example(WANT_LEFT), example()], [CANVAS] * 2, segment, settings())
     np.testing.assert_allclose(rewards.columns["mask_iou"], [[1, 0], [1, 0]])
@@ -189,7 +189,9 @@ def test_twin_iou_counts_objects_that_the_answer_does_not_need():
     right = (0.5, 0, 1, 1)
     both = dataclasses.replace(example(WANT_LEFT), scene=scene(WANT_LEFT, right))
     one = dataclasses.replace(both, scene=scene(WANT_LEFT))
-    hidden = dataclasses.replace(both, scene=scene(WANT_LEFT, right, (0, 0, 0, 0)))  # of a video, seen later
+    hidden = dataclasses.replace(
+        both, scene=scene(WANT_LEFT, right, (0, 0, 0, 0))
+    )  # an object that appears later in a video
     unknown = example(WANT_LEFT)
     half = Twin((8, 4), (LEFT,))
     rewards, _ = score.score(

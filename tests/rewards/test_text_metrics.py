@@ -1,4 +1,4 @@
-"""Text rewards by hand, against sacrebleu's stored figures, and on what a policy may write."""
+"""Text rewards by hand, against sacrebleu's stored figures, and on odd texts of a policy."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Advantages of several tasks: OneThinker's formula in a plain loop, what is left out, and averages that survive."""
+"""Advantages of several tasks: OneThinker's formula in a plain loop, unscored rewards, and runs that stop."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ def loop(batches, decay, eps=1e-4):
     """The formula in float64, task by task and completion by completion; moments as the paper has them.
 
     The order of update and division and the bound are those of OneThinker's code (commit 768b20f3, EasyR1's
-    core_algos.py); the bias correction is ours. NaN marks what is unscored.
+    core_algos.py); the bias correction is ours. NaN marks unscored rewards.
     """
     first, second, count = {}, {}, {}
     for reward_bg, task_b in batches:
@@ -45,10 +45,10 @@ def loop(batches, decay, eps=1e-4):
                 continue
             right = 1 - decay ** count[task]
             deviation = np.sqrt(second[task] / right - (first[task] / right) ** 2)
-            made = (group - known.mean()) / (deviation + eps)
-            if np.nanmax(np.abs(made)) > 5:
-                made = (group - known.mean()) / (known.std(ddof=1) + eps)
-            out[b] = np.nan_to_num(made)
+            advantage = (group - known.mean()) / (deviation + eps)
+            if np.nanmax(np.abs(advantage)) > 5:
+                advantage = (group - known.mean()) / (known.std(ddof=1) + eps)
+            out[b] = np.nan_to_num(advantage)
     return out, {task: np.sqrt(max(0, second[t] / (1 - decay ** count[t]) - (first[t] / (1 - decay ** count[t])) ** 2))
                  for t, task in enumerate(TASKS) if t in count}  # fmt: skip
 
@@ -116,7 +116,7 @@ def test_rewards_that_begin_to_differ_are_bounded():
     for _ in range(50):
         got, ema = jitted(np.ones((8, 4), np.float32), np.zeros(8, np.int32), ema, decay=0.99)
         assert not np.any(got)
-    assert train.describe_ema(ema) == {"train/ema_std/segmentation": 0.0}  # not what rounding leaves of 1 - 1
+    assert train.describe_ema(ema) == {"train/ema_std/segmentation": 0.0}  # exactly 0, without the rounding of 1 - 1
     reward_bg = np.ones((8, 4), np.float32)
     reward_bg[3, 1] = 0
     got, _ = jitted(reward_bg, np.zeros(8, np.int32), ema, decay=0.99)
@@ -182,21 +182,21 @@ def test_a_stopped_run_goes_on_with_its_averages(whole, small, tmp_path):
     a, b = (tiny.state(w, whole[1], 4) for w in (tmp_path, whole[0]))
     assert [name for name in b if a[name].tobytes() != b[name].tobytes()] == []
     weight = next(x for name, x in b.items() if "weight_k" in name)
-    assert weight.tolist() == [1 - 0.5**4, 0, 0, 0]  # once a step, whatever the minibatches
+    assert weight.tolist() == [1 - 0.5**4, 0, 0, 0]  # once a step, with any number of minibatches
     assert tiny.timeless(run_log.read(tmp_path)) == tiny.timeless(run_log.read(whole[0]))
     rows = run_log.read(tmp_path)
     assert all(row["train/ema_std/segmentation"] > 0 for row in rows) and len(rows) == 4
     assert not any(name.startswith("train/ema_std/") for name in rows[0] if not name.endswith("segmentation"))
 
 
-def test_a_trained_policy_is_found_whatever_the_advantage_is_now(whole, path, small):
+def test_a_trained_policy_is_restored_under_another_advantage(whole, path, small):
     plain = tiny.settings(path)
     ready, m = pretrained.load_policy(plain), mesh.make(plain.mesh)
-    found = train.trained(plain, ready, m, whole[0])[0]
+    weights = train.trained(plain, ready, m, whole[0])[0]
     state = tiny.state(*whole, 4)
-    for name, x in jax.tree_util.tree_leaves_with_path(found):
-        kept = state[f".trainable['base']{jax.tree_util.keystr(name)}"]
-        assert np.array_equal(x, kept)
+    for name, x in jax.tree_util.tree_leaves_with_path(weights):
+        saved = state[f".trainable['base']{jax.tree_util.keystr(name)}"]
+        assert np.array_equal(x, saved)
 
 
 def test_the_setting_is_used_and_bound_to_the_workdir(whole, path, small, tmp_path):
@@ -214,7 +214,7 @@ def test_a_decay_of_one_never_learns(path):
             tiny.settings(path, grpo__ema_decay=decay)
 
 
-def test_without_it_a_checkpoint_holds_what_it_held(path, small):
+def test_without_ema_a_checkpoint_has_no_averages(path, small):
     c = tiny.settings(path)
     m = mesh.make(c.mesh)
     trainable = train.initial(c, pretrained.load_policy(c), m)[0]

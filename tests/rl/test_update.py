@@ -95,7 +95,7 @@ def naive_step(trainable, frozen, knobs, reference=None):
 
 
 def step(trainable, frozen, knobs, data=None, mesh=None, state=None, spec=SPEC, **options):
-    """(state, metrics) of the real thing."""
+    """(state, metrics) of update.update."""
     if state is None:
         trainable = jax.tree.map(jnp.array, trainable)  # a copy: the state is donated
         state = update.State(trainable, TX.init(trainable))
@@ -251,11 +251,11 @@ def test_a_mesh_agrees_on_the_stretch():
 def test_minibatches_use_the_state_of_the_one_before():
     other = dataclasses.replace(batch(), advantage_bg=batch().advantage_bg[::-1].copy())
     first, _ = step(*ADAPTERS, KNOBS)
-    kept = jax.tree.map(np.array, first)
+    copy = jax.tree.map(np.array, first)
     second, metrics = step(*ADAPTERS, KNOBS, other, state=first)
     assert jax.tree.leaves(second.opt)[0] == 2 and metrics["skipped"] == 0
     alone, _ = step(*ADAPTERS, KNOBS, other)
-    again, _ = step(*ADAPTERS, KNOBS, other, state=jax.tree.map(jnp.array, kept))
+    again, _ = step(*ADAPTERS, KNOBS, other, state=jax.tree.map(jnp.array, copy))
     assert bits(again) == bits(second) != bits(alone)
 
 
@@ -268,10 +268,10 @@ def test_the_state_is_donated():
     assert not any(x.is_deleted() for x in jax.tree.leaves(frozen))
 
 
-@pytest.mark.parametrize("what", ["advantage", "weight"])
-def test_not_finite_changes_nothing(what):
+@pytest.mark.parametrize("place", ["advantage", "weight"])
+def test_not_finite_changes_nothing(place):
     data, trainable = batch(), jax.tree.map(jnp.array, ADAPTERS[0])
-    if what == "advantage":
+    if place == "advantage":
         data = dataclasses.replace(data, advantage_bg=np.where(np.arange(G) == 1, np.nan, data.advantage_bg))
     else:
         trainable["lora"]["decoder"]["q"]["a"] = trainable["lora"]["decoder"]["q"]["a"].at[0, 0, 0].set(jnp.nan)
