@@ -34,7 +34,7 @@ TEXT5M = Spec(
     vocab=1024, width=256, layers=6, heads=8, kv_heads=4, head_dim=32, hidden=768, theta=1e4, qk_norm=False,
     qkv_bias=True, unroll=6, remat=False,
 )  # fmt: skip
-TX = optim.make(
+TX = optim.optimizer(
     Optim(lr=1e-4, warmup=0, schedule="constant", b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=1.0), 1
 )
 GRPO = Grpo(

@@ -76,7 +76,7 @@ def whole_state(spec):
     lora = jax.eval_shape(lambda p: policy.init_lora(jax.random.key(0), p, 4, ".*"), shapes)
     tree = {"base": shapes, "lora": lora, "reference": shapes, "rounded": int8.template(shapes, jnp.float32)}
     for name, trainable in (("base", shapes), ("lora", lora)):
-        state = jax.eval_shape(lambda x: optim.make(SETTINGS.optim, 10).init(x), {name: trainable})
+        state = jax.eval_shape(lambda x: optim.optimizer(SETTINGS.optim, 10).init(x), {name: trainable})
         tree[f"grpo of {name}"] = {"opt": state}
     if spec.vision:
         head = jax.eval_shape(lambda: imitation.init_head(jax.random.key(0), spec, (3, 4)))
@@ -235,7 +235,7 @@ def work(rank: int, out: str) -> None:
     advantage = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)[mine]
     loss, leaves = learn(m, prompt, rollout, advantage)
     task, place = np.arange(8, dtype=np.int32)[mine] // 3, mesh.replicated(m)
-    ema = mesh.put(advantages.unseen(), place)
+    ema = mesh.put(advantages.initial_ema(), place)
     for _ in range(2):  # moments are those of all processes, and each gets its own rows back
         both, ema = learning.ema_advantages(*mesh.put_batch(m, (advantage, task)), ema, decay=0.9, place=place)
     assert list(learning.describe_ema(ema)) == [f"train/ema_std/{t}" for t in TASKS[:3]]

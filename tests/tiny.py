@@ -90,11 +90,11 @@ def install(patch, devices: int | None = 1) -> None:
     make = mesh.make
     patch.setattr(mesh, "make", lambda sizes: make(sizes, jax.devices()[:devices]))
     patch.setattr(experience.score, "score", _spread)
-    patch.setattr(optim, "make", _make_optimizer)
+    patch.setattr(optim, "optimizer", _make_optimizer)
 
 
 _score = score.score
-_make_optimizer = functools.cache(optim.make)  # the same object again needs no new compilation
+_make_optimizer = functools.cache(optim.optimizer)  # the same object again needs no new compilation
 
 
 def _spread(transcripts, *args):
@@ -160,7 +160,7 @@ def state(workdir: pathlib.Path, c: config.Config, step: int) -> dict[str, np.nd
     """All arrays of a checkpoint by name, read on one device."""
     ready = pretrained.load_policy(c)
     one = mesh.make(config.Mesh(-1, 1, 1))
-    tx = optim.make(c.optim, c.train.steps)
+    tx = optim.optimizer(c.optim, c.train.steps)
     trainable, _ = states.initial_weights(c, ready, one)
     template = states.state_template(states.initial_state(tx, trainable, one, c.grpo.advantage == states.EMA))
     with train.checkpoint.Checkpoints(workdir, config.to_dict(c), keep=9, fields=()) as saved:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dtr1_jax.evaluation.benchmarks import boxes, captions, segmentation, video_segmentation, vqa
 from dtr1_jax.rewards import answer_matching, video_overlap
 from dtr1_jax.rewards.resolve import Outcome
-from dtr1_jax.rewards.score import said
+from dtr1_jax.rewards.score import answer_text
 from dtr1_jax.rewards.text_metrics import CUT, clean
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import Example, Target
@@ -41,7 +41,7 @@ def measure(example: Example, transcript: Transcript, outcome: Outcome, toleranc
         found = outcome.boxes if transcript.sound else None
         wanted = example.target.boxes
         return {"acc": float(boxes.correct(found, wanted)), "iou": boxes.matched(found, wanted)}
-    answer, references = said(transcript), example.target.references
+    answer, references = answer_text(transcript), example.target.references
     if example.task == "vqa":
         return {"accuracy": _accuracy(answer, example.target, tolerance)}
     return {"rouge_l": captions.rouge_l(answer and cut(answer), references) if references else 0.0}
@@ -61,17 +61,19 @@ def _accuracy(answer: str | None, target: Target, tolerance: float) -> float:
     if answer is None or not target.references:
         return 0.0
     answer, *references = (clean(cut(said)) for said in (answer, *target.references))
-    kind = answer_matching.kind_of(references, target.choices)
+    kind = answer_matching.answer_kind(references, target.choices)
     if kind != "choice" and len(references) >= answer_matching.PEOPLE:
         return vqa.soft_accuracy(answer, references)
     if kind != "open":
-        return answer_matching.typed(answer, references, kind, target.choices, tolerance)
+        return answer_matching.typed_score(answer, references, kind, target.choices, tolerance)
     return max(vqa.exact(answer, reference) for reference in references)
 
 
 def _region(example: Example, outcome: Outcome) -> dict[str, float]:
     target, ignore = example.target.mask, example.target.ignore
-    pred, ignore = (None if mask is None else video_overlap.fit(mask, target.shape) for mask in (outcome.mask, ignore))
+    pred, ignore = (
+        None if mask is None else video_overlap.resize_mask(mask, target.shape) for mask in (outcome.mask, ignore)
+    )
     return segmentation.overlap(pred, target, ignore)._asdict()
 
 
@@ -83,7 +85,7 @@ def _regions(example: Example, outcome: Outcome) -> dict[str, float]:
         return {"j": 0.0, "f": 0.0}
     preds = None
     if outcome.masks is not None:
-        answered = video_overlap.over(outcome.masks, frames)
-        preds = [video_overlap.fit(answered[t], right.masks.shape[1:]) for t in counted]
+        answered = video_overlap.first_frames(outcome.masks, frames)
+        preds = [video_overlap.resize_mask(answered[t], right.masks.shape[1:]) for t in counted]
     ignores = [None if right.counted[t].all() else ~right.counted[t] for t in counted]
     return video_segmentation.score(preds, [right.masks[t] for t in counted], ignores)._asdict()

@@ -10,12 +10,12 @@ import numpy as np
 import optax
 
 from dtr1_jax import mesh
-from dtr1_jax.config import Config, ConfigError
+from dtr1_jax.config import Config
 from dtr1_jax.data import completions
 from dtr1_jax.modes.experience import Experience
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.policies.state import EMA
-from dtr1_jax.rl import advantages, update
+from dtr1_jax.rl import accumulate, advantages, update
 from dtr1_jax.types import TASKS
 
 # fold_in turns a step's key with this number into the key of the dropout; rollout i of the step has the number i.
@@ -50,32 +50,17 @@ def learn(
     if c.grpo.beta and c.grpo.hold_twin != 1:
         twin_bgs = completions.twin_tokens(experience.rollout, policy.style.tokenizer)
     batch = update.Minibatch(experience.prompt, experience.rollout, advantage_bg, twin_bgs)
+    micro = accumulate.micro_batch(c.rollout, c.grpo, runtime.mesh)
     key, metrics = jax.random.fold_in(key, DROPOUT), []
     for i, minibatch in enumerate(_minibatches(batch, c.grpo.minibatches) * c.grpo.epochs):
         state, step_metrics = update.update(
             state, frozen, mesh.put_batch(runtime.mesh, minibatch), jnp.asarray(policy.banned_v), spec=policy.spec,
-            tx=tx, knobs=c.grpo, temperature=c.rollout.temperature, micro=micro_batch(c, runtime.mesh),
-            mesh=runtime.mesh, dtype=policy.dtype, max_tokens=c.rollout.new_tokens,
+            tx=tx, knobs=c.grpo, temperature=c.rollout.temperature, micro=micro, mesh=runtime.mesh,
+            dtype=policy.dtype, max_tokens=c.rollout.new_tokens,
             key=jax.random.fold_in(key, i) if c.lora.dropout else None,
         )  # fmt: skip
         metrics.append(step_metrics)
     return state, numbers | _over_steps(jax.device_get(metrics))
-
-
-def micro_batch(c: Config, device_mesh: jax.sharding.Mesh) -> int:
-    """Queries of one gradient accumulation step over all devices; 0 = all at once.
-
-    Raises ConfigError where the mesh or the minibatch cannot be cut so.
-    """
-    size = c.rollout.queries // c.grpo.minibatches
-    mesh.check_batch(device_mesh, "rollout.queries / grpo.minibatches", size)
-    micro = min(size, c.grpo.micro_queries * mesh.shares(device_mesh))
-    if micro and size % micro:
-        raise ConfigError(
-            f"config.grpo.micro_queries = {c.grpo.micro_queries} on each of {mesh.shares(device_mesh)} shares of the"
-            f" mesh makes {micro} queries a step, which does not divide the {size} queries of a minibatch"
-        )
-    return micro
 
 
 def _advantages_of(

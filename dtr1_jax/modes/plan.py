@@ -20,9 +20,9 @@ from dtr1_jax.data import sources
 from dtr1_jax.models import published, spec
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import hf_checkpoint
-from dtr1_jax.modes.learn import micro_batch
 from dtr1_jax.policies import memory, policy_files, pretrained
 from dtr1_jax.policies.memory import DeviceShare
+from dtr1_jax.rl import accumulate
 
 GIB = 2**30
 
@@ -100,13 +100,12 @@ def device_share(c: config.Config, sizes: Spec, device_mesh: memory.Mesh) -> Dev
     shares = mesh.shares(device_mesh)
     mesh.check_batch(device_mesh, "rollout.queries", c.rollout.queries)
     mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
-    micro = micro_batch(c, device_mesh) or c.rollout.queries // c.grpo.minibatches
-    group, most = c.rollout.group, c.grpo.micro_group or c.rollout.group
+    micro = accumulate.micro_batch(c.rollout, c.grpo, device_mesh) or c.rollout.queries // c.grpo.minibatches
     return DeviceShare(
         queries=c.rollout.queries // shares,
-        group=group,
+        group=c.rollout.group,
         part_queries=micro // shares,
-        part_group=max(n for n in range(1, group + 1) if group % n == 0 and n <= most),
+        part_group=accumulate.micro_group(c.rollout.group, c.grpo.micro_group),
         prompt=c.policy.prompt_tokens,
         new=c.rollout.new_tokens,
         patches=_patches(c, sizes),

@@ -18,12 +18,12 @@ from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.evaluation import figures, measures, predict, predictions_file, table
 from dtr1_jax.modes import experience
-from dtr1_jax.modes.learn import learn, micro_batch
+from dtr1_jax.modes.learn import learn
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.runtime import Runtime, host_tools
 from dtr1_jax.report import page
 from dtr1_jax.rewards import score
-from dtr1_jax.rl import optim, update
+from dtr1_jax.rl import accumulate, optim, update
 from dtr1_jax.run import checkpoint, interrupt, run_log
 
 PATIENCE = 3  # updates skipped in a row that end a run
@@ -104,14 +104,14 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     pretrained_policy, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
     for name, size in (("rollout.queries", c.rollout.queries), ("train.eval_batch", c.train.eval_batch)):
         mesh.check_batch(device_mesh, name, size)
-    micro_batch(c, device_mesh)  # Its error comes before the work.
+    accumulate.micro_batch(c.rollout, c.grpo, device_mesh)  # Its error comes before the work.
     source, heldout = (sources.open_source(c.data, split) for split in (c.data.train_split, c.data.eval_split))
     skipped = pipeline.SkipCounter()
     batches = pipeline.query_batches(
         source, pretrained_policy.style, c.rollout.queries // jax.process_count(), seed=c.data.seed + c.seed,
         workers=c.data.workers, shard=(jax.process_index(), jax.process_count()), skips=skipped,
     )  # fmt: skip
-    tx = optim.make(c.optim, c.train.steps * updates_per_step(c))
+    tx = optim.optimizer(c.optim, c.train.steps * updates_per_step(c))
     trainable, frozen = state.initial_weights(c, pretrained_policy, device_mesh)
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as checkpoints,

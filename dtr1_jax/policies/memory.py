@@ -78,7 +78,7 @@ def resident(c: config.Config, spec: Spec, device_mesh: Mesh) -> tuple[dict[str,
     base = _base(c, spec)
     lora = _adapters(c, base)
     trainable = {"lora": lora} if c.lora.rank else {"base": base}
-    opt = jax.eval_shape(optim.make(c.optim, c.train.steps).init, trainable)
+    opt = jax.eval_shape(optim.optimizer(c.optim, c.train.steps).init, trainable)
     copy = {"reference": base} if c.grpo.beta and not c.lora.rank else {}
     bytes_by_kind = {
         "weights": bytes_on_device(device_mesh, {"base": base}),
@@ -260,8 +260,7 @@ def _slices(spec, share):
 
 def _chunk(spec, rows, length):
     """Number of logits that policy.logprobs makes at once."""
-    chunks = -(-rows * length * spec.vocab // policy.CHUNK)
-    return rows * -(-length // min(max(chunks, 1), length)) * spec.vocab
+    return rows * policy.chunk_length(rows, length, spec.vocab) * spec.vocab
 
 
 def _tower(spec, share, queries, trained):

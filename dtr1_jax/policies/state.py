@@ -59,7 +59,7 @@ def initial_state(
       ema: keep moving averages of each task's rewards too (grpo.advantage = "ema").
     """
     shardings = mesh.shardings(device_mesh, {"opt": jax.eval_shape(tx.init, trainable)})["opt"]
-    averages = mesh.put(advantages.unseen(), mesh.replicated(device_mesh)) if ema else None
+    averages = mesh.put(advantages.initial_ema(), mesh.replicated(device_mesh)) if ema else None
     return update.State(trainable, jax.jit(tx.init, out_shardings=shardings)(trainable), averages)
 
 
@@ -101,7 +101,7 @@ def trained_weights(
         ) as checkpoints:
             # The run's own setting says what the checkpoint holds, whatever it is now.
             ema = checkpoints.begun.get("grpo.advantage") == EMA
-            state = initial_state(optim.make(c.optim, c.train.steps), trainable, device_mesh, ema)
+            state = initial_state(optim.optimizer(c.optim, c.train.steps), trainable, device_mesh, ema)
             restored = checkpoints.restore(state_template(state), step_number(checkpoints, step))
             if restored is not None:
                 log.info("weights of step %d in %s", restored[2], workdir)

@@ -58,7 +58,7 @@ def test_the_share_of_a_device_is_what_it_holds():
     device_mesh = mesh.make(c.mesh)
     params = small.params()
     trainable = {"base": params}
-    tree = {"base": params, "opt": optim.make(c.optim, 10).init(trainable)}
+    tree = {"base": params, "opt": optim.optimizer(c.optim, 10).init(trainable)}
     arrays = mesh.put(tree, mesh.shardings(device_mesh, tree))
     held = {
         name: sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(part)) for name, part in arrays.items()
@@ -225,7 +225,7 @@ def shapes(c: config.Config, spec) -> tuple[dict, dict | None, Prompt]:
 def compiled_update(c: config.Config, spec):
     base, lora, prompt = shapes(c, spec)
     trainable, frozen = ({"lora": lora}, {"base": base}) if c.lora.rank else ({"base": base}, {})
-    tx = optim.make(c.optim, 10)
+    tx = optim.optimizer(c.optim, 10)
     b, g, s = c.rollout.queries, c.rollout.group, c.rollout.new_tokens
     sampled = Rollout(S((b, g, s), jnp.int32), S((b, g, s), bool), S((b, g, s), jnp.float32), S((b, g), bool))
     return update.update.lower(

@@ -1,3 +1,5 @@
+"""The structure score of sound, unsound and arbitrary texts."""
+
 import itertools
 
 import pytest
