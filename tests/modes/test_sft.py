@@ -12,7 +12,7 @@ import pytest
 
 from configs import default
 from dtr1_jax import config, mesh
-from dtr1_jax.data import cold_start, pipeline
+from dtr1_jax.data import batches, cold_start
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.models import spec
 from dtr1_jax.models.weights import native
@@ -32,7 +32,7 @@ def thin(monkeypatch):
     """The thin policy on one device, and all batches of one shape: less to compile."""
     monkeypatch.setitem(spec.SPECS, "tiny", THIN)
     monkeypatch.setattr(mesh, "make", functools.partial(mesh.make, devices=jax.devices()[:1]))
-    monkeypatch.setattr(pipeline, "BUCKET", 1000)
+    monkeypatch.setattr(batches, "BUCKET", 1000)
 
 
 def settings(**changes):
