@@ -25,7 +25,7 @@ LAYERS = (
     ("__main__",),
 )
 # What a room may import of its own layer.
-ALSO = {"mesh": ("config",), "run": ("run.atomic",)}
+ALSO = {"mesh": ("config",), "run": ("run.atomic",), "run.workers": ("run.worker_messages",)}
 # Rooms that may import this alone, whatever lies below them.
 ONLY = {
     "rewards": ("types", "config", "twin", "run.workers", "evaluation.benchmarks"),
