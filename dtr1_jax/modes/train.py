@@ -290,7 +290,7 @@ def trained(
     if (Path(workdir) / "checkpoints").is_dir():
         with checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep, fields=POLICY) as saved:
             tx = optim.make(c.optim, c.train.steps)
-            ema = saved.begun.get("grpo.advantage") == EMA  # says what the checkpoint holds, whatever is set now
+            ema = saved.settings.get("grpo.advantage") == EMA  # says what the checkpoint holds, whatever is set now
             restored = saved.restore(shapes(begin(tx, trainable, device_mesh, ema)))
             if restored is not None:
                 log.info("weights of step %d in %s", restored[2], workdir)
