@@ -92,7 +92,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
 
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as saved,
-        run_log.writer(workdir, active=first) as writer,
+        run_log.open_run_log(workdir, active=first) as writer,
         Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
         TextScorers(c.reward, sentence_encoder.embedder) as text_scorers,
     ):
@@ -173,7 +173,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
                 "train/update_tokens_per_s": c.grpo.epochs * gained.rollout.mask_bgs.sum() / (now - updating),
                 "train/lr": float(optim.lr_at(c.optim, c.train.steps * updates, step * updates - 1)),
                 "train/skipped": counts["skipped"], "train/examples_skipped": skipped.count,
-                **run_log.memory(jax.local_devices()[0].memory_stats()),
+                **run_log.peak_memory(jax.local_devices()[0].memory_stats()),
             }  # fmt: skip
             if step % c.train.log_every == 0 or step == c.train.steps:
                 writer.write(step, numbers)
@@ -181,7 +181,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
                 if first:
                     progress.line(step, {name[6:]: numbers[name] for name in shown if name in numbers})
             if c.train.samples_every and step % c.train.samples_every == 0:
-                writer.text(step, "samples", experience.table(gained))
+                writer.write_text(step, "samples", experience.table(gained))
             if lost:
                 log.warning("step %d: %d of %d updates skipped, loss or gradient not finite", step, lost, updates)
             if counts["in_a_row"] >= PATIENCE:
@@ -301,5 +301,5 @@ def trained(
 
 def _evaluated(workdir: Path, step: int) -> bool:
     """Whether the metrics have an evaluation at this step already (a run that was stopped after it)."""
-    done = any(row["step"] == step and "eval/examples" in row for row in run_log.read(workdir))
+    done = any(row["step"] == step and "eval/examples" in row for row in run_log.read_run_log(workdir))
     return mesh.least(done) == 1  # the first process may be ahead of the others in writing

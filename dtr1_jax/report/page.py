@@ -39,7 +39,7 @@ def build(workdir) -> pathlib.Path:
     Missing or broken pieces are named in the page. Raises OSError if the page can not be written.
     """
     workdir = pathlib.Path(workdir)
-    rows, config = run_log.read(workdir), _config(workdir / "config.json")
+    rows, config = run_log.read_run_log(workdir), _config(workdir / "config.json")
     sides = {side: _predictions(workdir / "gallery" / side / "predictions.jsonl") for side in SIDES}
     page = "\n".join(
         [

@@ -71,7 +71,7 @@ def test_a_run_that_is_stopped_and_one_that_is_stopped_twice(path, tmp_path):
     assert stopped.returncode == cli.STOPPED, stopped.stderr
     lines = stopped.stderr.splitlines()
     assert lines[-1] == "stopped after step 0 and saved; the same command goes on from there"
-    said = ("masks by", "evaluating on", "a new shape of prompts", "stopping: the work of this step is saved first")
+    said = ("masks by", "evaluating on", "a new shape of prompts", "stopping: this step is saved first")
     assert [line for line in lines if line][:-1][: len(said)] == [
         line for start in said for line in lines if line.startswith(start)
     ]
@@ -175,7 +175,7 @@ def test_train_eval_and_infer_on_photos_with_adapters(path, small, tmp_path, cap
     assert (tmp_path / "run" / "report.html").exists()
     status, said = run(capsys, "eval", tiny.values(path, lora__rank=2), workdir)  # on other data than it was trained on
     assert status == 0, said
-    after = [row for row in run_log.read(workdir) if "eval/giou" in row][-1]
+    after = [row for row in run_log.read_run_log(workdir) if "eval/giou" in row][-1]
     assert cli.run("eval", values, workdir) == 0
     assert capsys.readouterr().out.startswith("task ")
     again = json.loads((tmp_path / "run" / "eval.json").read_text())
@@ -264,4 +264,4 @@ def test_real_photos(name, tmp_path):
         result = command(*arguments, f"--mode={mode}", script=MAIN)
         assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "run/eval.json").read_text())["eval/examples"] == 8
-    assert [row["step"] for row in run_log.read(tmp_path / "run") if "train/loss" in row] == [1, 2]
+    assert [row["step"] for row in run_log.read_run_log(tmp_path / "run") if "train/loss" in row] == [1, 2]

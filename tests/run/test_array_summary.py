@@ -11,7 +11,7 @@ from dtr1_jax.run.array_summary import array_differences, checksum, summarize_ar
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.uint8, jnp.int32, jnp.bool_])
 def test_one_changed_element_changes_the_checksum(dtype):
     x = jnp.zeros((5, 7), dtype)
-    sums = {int(checksum(x.at[i, j].set(1))) for i in range(5) for j in range(7)}
+    sums = {int(checksum(x.at[i, j].set(jnp.ones((), dtype)))) for i in range(5) for j in range(7)}
     assert len(sums) == 35 and int(checksum(x)) not in sums
 
 

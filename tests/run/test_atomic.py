@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, with the rights that the umask leaves, whoever writes them."""
+"""Files appear whole or not at all, with the rights that the umask allows, with any writer."""
 
 import os
 import stat
@@ -11,7 +11,7 @@ from dtr1_jax.run import atomic
 
 ARRAYS = {"x": np.ones(3, np.float32)}
 WRITERS = {
-    "weights of ours": lambda path: native.save_native(path, ARRAYS),
+    "native weights": lambda path: native.save_native(path, ARRAYS),
     "tensors": lambda path: exporting.save(path, ARRAYS),
     "json": lambda path: exporting.write_json(path, {"a": 1}),
 }
@@ -42,17 +42,17 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
     assert path.read_text() == "new" and [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt])
-def test_a_fault_leaves_what_was_there_and_nothing_else(tmp_path, fault):
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_after_an_error_the_old_file_is_unchanged_and_alone(tmp_path, error):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(fault), atomic.replacing(path) as partial:
+    with pytest.raises(error), atomic.replacing(path) as partial:
         partial.write_text("half")
-        raise fault
+        raise error
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
+def test_the_partial_file_of_a_killed_process_is_replaced(tmp_path):
     path = tmp_path / "file"
     (tmp_path / "file.partial").write_text("a longer text of a process that was killed")
     (tmp_path / "file.partial").chmod(0o400)
@@ -61,6 +61,6 @@ def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
     assert path.read_text() == "new" and [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing"), atomic.replacing(tmp_path / "nothing" / "file"):
         raise AssertionError("there is nowhere to write to")
