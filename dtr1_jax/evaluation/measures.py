@@ -37,10 +37,10 @@ def measure(example: Example, transcript: Transcript, outcome: Outcome, toleranc
         if outcome.tracks is not None:
             right = video_overlap.truth(example.target, outcome.tracks.shape[1])
             found = outcome.tracks if transcript.sound else None
-            return {"iou": boxes.matched_tracks(found, right.tracks, right.labelled)}
+            return {"iou": boxes.matched_track_iou(found, right.tracks, right.labelled)}
         found = outcome.boxes if transcript.sound else None
         wanted = example.target.boxes
-        return {"acc": float(boxes.correct(found, wanted)), "iou": boxes.matched(found, wanted)}
+        return {"acc": float(boxes.is_correct(found, wanted)), "iou": boxes.matched_iou(found, wanted)}
     answer, references = said(transcript), example.target.references
     if example.task == "vqa":
         return {"accuracy": _accuracy(answer, example.target, tolerance)}

@@ -113,13 +113,13 @@ def predict(
 
 def _fidelity(parsed: transcript.Transcript, example: Example, canvas: text.Canvas) -> twin_fidelity.Fidelity | None:
     """The twin, of a video its first frame, against the annotated scene; None where nothing is annotated."""
-    there = [twin_fidelity.Described(x.label, x.box, x.attributes) for x in example.scene if x.box[2] > x.box[0]]
+    there = [twin_fidelity.DescribedObject(x.label, x.box, x.attributes) for x in example.scene if x.box[2] > x.box[0]]
     if not there:
         return None
     boxes = resolve.twin_boxes(parsed, canvas)
     objects = tracks.first(parsed.twin).objects if parsed.twin else ()
     return twin_fidelity.fidelity(
-        [twin_fidelity.Described(o.label, b, o.attributes) for o, b in zip(objects, boxes)], there
+        [twin_fidelity.DescribedObject(o.label, b, o.attributes) for o, b in zip(objects, boxes)], there
     )
 
 
