@@ -122,7 +122,7 @@ def held_out(c: config.Config, folder: Path) -> str:
         with atomic.replacing(folder / "eval.json") as partial:
             partial.write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
     left = f"{skipped.count} more could not be used and count nowhere; the warnings say why"
-    return "\n".join([table.show(cells)] + [left] * (skipped.count > 0))
+    return "\n".join([table.format_table(cells)] + [left] * (skipped.count > 0))
 
 
 def join(asked: bool = False) -> None:

@@ -31,8 +31,7 @@ def run(
 ) -> Path:  # fmt: skip
     """Answers and writes into a new folder `workdir/infer/<name of the picture or video>`; returns it.
 
-    What is written is said by `answers.write`. The answer is about the first that is shown: the video, else the first
-    picture.
+    `answers.write_answer` lists the files. The answer is about the video, or else about the first picture.
 
     Args:
       image: a picture or several, each also with commas between; a video file or folder of frames is taken as well.
@@ -72,12 +71,12 @@ def run(
     said = {"query": query}
     if task == "segmentation":
         with Segmenter(c.reward.segmenter, c.reward.workers, 10 * c.reward.deadline) as segmenter:
-            frames = answers.resolve(example, batch.canvases[0], parsed, segmenter)
+            frames = answers.resolve_frames(example, batch.canvases[0], parsed, segmenter)
             said["masks_by"] = segmenter.description
     else:
-        frames = answers.resolve(example, batch.canvases[0], parsed, None)
+        frames = answers.resolve_frames(example, batch.canvases[0], parsed, None)
     folder = _new_folder(made, Path(paths[0]).stem)
-    answers.write(folder, example, batch.canvases[0], parsed, frames, said)
+    answers.write_answer(folder, example, batch.canvases[0], parsed, frames, said)
     return folder
 
 

@@ -87,7 +87,7 @@ def test_what_eval_prints_is_the_table_and_nothing_else(path, tmp_path):
     figures = json.loads((tmp_path / "new/run/eval.json").read_text())
     assert figures["eval/examples"] == 4
     found, again = table.recompute(tmp_path / "new/run/gallery/eval/predictions.jsonl")
-    assert result.stdout == table.show(found) + "\n" and again.items() <= figures.items()
+    assert result.stdout == table.format_table(found) + "\n" and again.items() <= figures.items()
     assert [dataclasses.asdict(cell) for cell in found] == figures["table"]
     rows = [json.loads(s) for s in (tmp_path / "new/run/gallery/eval/predictions.jsonl").read_text().splitlines()]
     assert figures["eval/giou"] == pytest.approx(np.mean([r["iou"] for r in rows]))
