@@ -130,7 +130,7 @@ def test_errors_of_the_user_are_one_message_and_leave_nothing(path, small, tmp_p
     cases = [
         (tiny.values(str(tmp_path / "none")), "run", "none.: no such file or folder; expected"),
         (tiny.values(str(tmp_path / "file")), "run", "file: can not be read as safetensors"),
-        (tiny.values(path), "file/run", "can not write to .*file/run: Not a directory"),
+        (tiny.values(path), "file/run", "can ?not write to .*file/run: Not a directory"),
         (tiny.values(path, mesh__data=3), "run", "config.mesh: .* but there are 1"),
         (tiny.values(path, policy__name="tinny"), "run", "no policy 'tinny' .did you mean \"tiny\""),
         (tiny.values(path, data__root=str(tmp_path / "nowhere"), **data), "run", "nowhere"),
