@@ -25,7 +25,12 @@ LAYERS = (
     ("__main__",),
 )
 # What a room may import of its own layer.
-ALSO = {"mesh": ("config",), "run": ("run.atomic",), "data": ("data.queries",)}
+ALSO = {
+    "mesh": ("config",),
+    "run": ("run.atomic",),
+    "run.workers": ("run.worker_messages",),
+    "data": ("data.queries",),
+}
 # Rooms that may import this alone, whatever lies below them.
 ONLY = {
     "data.queries": ("types",),  # the query language knows no data set

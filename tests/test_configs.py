@@ -68,7 +68,7 @@ def test_a_step_of_the_shipped_policy(name, tmp_path):
     values.train.steps, values.train.eval_examples, values.train.eval_batch = 1, 8, 8
     values.reward.segmenter = "box"
     train.run(config.from_configdict(values), tmp_path)
-    rows = run_log.read(tmp_path)
+    rows = run_log.read_run_log(tmp_path)
     assert [row["step"] for row in rows if "train/loss" in row] == [1]
     assert [row["step"] for row in rows if "eval/examples" in row] == [0, 1]
     assert all(row["eval/examples"] == 8 for row in rows if "eval/examples" in row)

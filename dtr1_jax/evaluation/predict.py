@@ -99,12 +99,12 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
 
 def _fidelity(transcript: Transcript, example: Example, canvas: Canvas) -> twin_fidelity.Fidelity | None:
     """Compares the twin with the annotated scene, by the first frame of a video; None where nothing is annotated."""
-    scene = [twin_fidelity.Described(x.label, x.box, x.attributes) for x in example.scene if x.box[2] > x.box[0]]
+    scene = [twin_fidelity.DescribedObject(x.label, x.box, x.attributes) for x in example.scene if x.box[2] > x.box[0]]
     if not scene:
         return None
     boxes = resolve.twin_boxes(transcript, canvas)
     objects = tracks.first_frame(transcript.twin).objects if transcript.twin else ()
-    described = [twin_fidelity.Described(o.label, box, o.attributes) for o, box in zip(objects, boxes)]
+    described = [twin_fidelity.DescribedObject(o.label, box, o.attributes) for o, box in zip(objects, boxes)]
     return twin_fidelity.fidelity(described, scene)
 
 

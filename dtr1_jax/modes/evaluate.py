@@ -63,7 +63,7 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
         write_json(folder / "eval.json", header | numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
     log.info("evaluation %s is in %s", header["name"], folder)
     warning = f"{skipped.count} more could not be used and count nowhere; the warnings say why"
-    return "\n".join([table.show(cells)] + [warning] * (skipped.count > 0))
+    return "\n".join([table.format_table(cells)] + [warning] * (skipped.count > 0))
 
 
 def describe_data(c: config.Config) -> dict[str, Any]:

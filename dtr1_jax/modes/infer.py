@@ -70,12 +70,12 @@ def run(
     notes = {"query": query}
     if task == "segmentation":
         with Segmenter(c.reward.segmenter, c.reward.workers, PATIENCE * c.reward.deadline) as segmenter:
-            frames = answers.resolve(example, batch.canvases[0], transcript, segmenter)
+            frames = answers.resolve_frames(example, batch.canvases[0], transcript, segmenter)
             notes["masks_by"] = segmenter.description
     else:
-        frames = answers.resolve(example, batch.canvases[0], transcript, None)
+        frames = answers.resolve_frames(example, batch.canvases[0], transcript, None)
     folder = results.new_folder(parent, Path(paths[0]).stem)
-    answers.write(folder, example, batch.canvases[0], transcript, frames, notes)
+    answers.write_answer(folder, example, batch.canvases[0], transcript, frames, notes)
     return folder
 
 

@@ -18,4 +18,6 @@ def run(predictions: str | None) -> str:
     if not predictions:
         raise config.ConfigError("--mode=rescore needs --predictions=FILE, a predictions.jsonl of an evaluation")
     cells, numbers = table.recompute(Path(predictions).expanduser())
-    return table.show(cells) + "\n" + json.dumps(numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
+    return (
+        table.format_table(cells) + "\n" + json.dumps(numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
+    )

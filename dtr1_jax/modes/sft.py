@@ -50,7 +50,7 @@ def run(c: config.Config, workdir: Path) -> Path:
     batches = ColdStartBatches(c, pretrained_policy.style)
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as checkpoints,
-        run_log.writer(workdir, active=jax.process_index() == 0) as writer,
+        run_log.open_run_log(workdir, active=jax.process_index() == 0) as writer,
         interrupt.Flag() as stop,
     ):
         template = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)

@@ -115,7 +115,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     trainable, frozen = state.initial_weights(c, pretrained_policy, device_mesh)
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as checkpoints,
-        run_log.writer(workdir, active=jax.process_index() == 0) as log_writer,
+        run_log.open_run_log(workdir, active=jax.process_index() == 0) as log_writer,
         host_tools(c) as (segmenter, text_scorers),
     ):
         log.info("masks by %s", segmenter.description)
@@ -182,7 +182,7 @@ def _step(this: Run, position: Position) -> tuple[Position, dict[str, float], ex
         "train/update_tokens_per_s": c.grpo.epochs * collected.rollout.mask_bgs.sum() / (end - update_start),
         "train/lr": float(optim.lr_at(c.optim, c.train.steps * updates, step * updates - 1)),
         "train/skipped": position.skipped_updates, "train/examples_skipped": this.skipped.count,
-        **run_log.memory(jax.local_devices()[0].memory_stats()),
+        **run_log.peak_memory(jax.local_devices()[0].memory_stats()),
     }  # fmt: skip
     return position, numbers, collected
 
@@ -198,7 +198,7 @@ def _log_step(
         if jax.process_index() == 0:
             progress.line(step, {name.removeprefix("train/"): numbers[name] for name in names if name in numbers})
     if c.samples_every and step % c.samples_every == 0:
-        this.run_log.text(step, "samples", experience.samples(collected))
+        this.run_log.write_text(step, "samples", experience.samples(collected))
 
 
 def _save(this: Run, position: Position, metric: float | None = None, wait: bool = False) -> Position:
@@ -264,5 +264,5 @@ def _evaluated(workdir: Path, step: int) -> bool:
 
     The first process writes the log and may be ahead of the others, so all of them must find the evaluation there.
     """
-    logged = any(row["step"] == step and "eval/examples" in row for row in run_log.read(workdir))
+    logged = any(row["step"] == step and "eval/examples" in row for row in run_log.read_run_log(workdir))
     return mesh.least(logged) == 1

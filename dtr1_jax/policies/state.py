@@ -91,43 +91,25 @@ def trained_weights(
     Args:
       step: "newest"; "best" = the highest metric of the run's own evaluations; or the number of a step.
 
-    Raises CheckpointError where the checkpoint is of another policy, damaged or not there; ConfigError where `step` is
-    none of the three forms.
+    Raises CheckpointError where `step` is of no such form, or its checkpoint is of another policy, damaged or not
+    there.
     """
+    number = checkpoint.parse_step(step)
     trainable, frozen = initial_weights(c, pretrained_policy, device_mesh)
     if (Path(workdir) / "checkpoints").is_dir():
         with checkpoint.Checkpoints(
             workdir, config.to_dict(c), keep=c.checkpoint.keep, fields=POLICY_SETTINGS
         ) as checkpoints:
             # The run's own setting says what the checkpoint holds, whatever it is now.
-            ema = checkpoints.begun.get("grpo.advantage") == EMA
+            ema = checkpoints.settings.get("grpo.advantage") == EMA
             state = initial_state(optim.optimizer(c.optim, c.train.steps), trainable, device_mesh, ema)
-            restored = checkpoints.restore(state_template(state), step_number(checkpoints, step))
+            restored = checkpoints.restore(state_template(state), number)
             if restored is not None:
                 log.info("weights of step %d in %s", restored[2], workdir)
                 return *update.weights(restored[0].trainable, frozen), restored[2]
     elif step != "newest":
-        raise config.ConfigError(f"--step={step}: {workdir} has no checkpoints; leave --step out or name another run")
+        raise checkpoint.CheckpointError(
+            f"--step={step}: {workdir} has no checkpoints; leave --step out or name the --workdir of another run"
+        )
     log.info("weights of %s", policy_files.weights_path(c))
     return *update.weights(trainable, frozen), None
-
-
-def step_number(checkpoints: checkpoint.Checkpoints, step: str) -> int | None:
-    """The number of the step that --step names; None = the newest that can be read. Raises ConfigError."""
-    if step == "newest":
-        return None
-    if step == "best":
-        best = checkpoints.best()
-        if best is None:
-            raise config.ConfigError(
-                f"--step=best: no checkpoint in {checkpoints.workdir} was saved with an evaluation; there are steps"
-                f" {', '.join(map(str, checkpoints.steps)) or 'none'}: name one of them, or --step=newest"
-            )
-        return best
-    try:
-        return int(step)
-    except ValueError:
-        raise config.ConfigError(
-            f"--step: expected newest, best or the number of a step, got {step!r}; there are steps"
-            f" {', '.join(map(str, checkpoints.steps)) or 'none'}"
-        ) from None

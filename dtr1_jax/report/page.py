@@ -21,7 +21,7 @@ def build(workdir: str | os.PathLike) -> pathlib.Path:
     broken. Raises OSError if the page cannot be written.
     """
     workdir = pathlib.Path(workdir)
-    rows, config = run_log.read(workdir), _read_config(workdir / "config.json")
+    rows, config = run_log.read_run_log(workdir), _read_config(workdir / "config.json")
     page = "\n".join(
         [
             style.HEAD,

@@ -113,7 +113,7 @@ def settings(checkpoint: Path, data: Path, seed: int, steps: int, changes: dict 
 
 def summary(workdir: Path) -> dict:
     """Steps, seconds, and the held-out FIGURES before and after training, from a run's metrics.jsonl."""
-    rows = run_log.read(workdir)
+    rows = run_log.read_run_log(workdir)
     held_out = [row for row in rows if "eval/reward" in row]
     steps = [row["train/step_s"] for row in rows if "train/step_s" in row]
     ends = {"before": held_out[0], "after": held_out[-1]}

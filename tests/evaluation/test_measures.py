@@ -8,8 +8,8 @@ from scored import CANVAS, WANT_LEFT, Segmenter, example, say, say_boxes
 from scored_tasks import PATH, VIDEO, in_words, question, tell, video_query
 
 from dtr1_jax.evaluation import measures
-from dtr1_jax.evaluation.benchmarks import boxes, video_segmentation
-from dtr1_jax.rewards import resolve, video_overlap
+from dtr1_jax.evaluation.benchmarks import video_segmentation
+from dtr1_jax.rewards import resolve
 from dtr1_jax.twin.schema import Answer, Object, Twin
 from dtr1_jax.twin.transcript import parse
 from dtr1_jax.types import Target
@@ -85,22 +85,6 @@ def test_grounding_of_a_video():
     assert measured(video_query(PATH[:0], task="grounding"), tell(Answer(objects=()), "grounding"), VIDEO) == {
         "iou": 1.0
     }
-
-
-def test_matched_tracks_are_those_of_the_reward():
-    rng = np.random.default_rng(0)
-    for _ in range(6):
-        m, n, frames = rng.integers(0, 4, 2).tolist() + [5]
-        said, wanted = (np.sort(rng.random((k, frames, 2, 2)), 2).reshape(k, frames, 4) for k in (m, n))
-        for tracks in (said, wanted):
-            tracks[rng.random(tracks.shape[:2]) < 0.3] = 0
-        counted = rng.random(frames) < 0.7
-        want = video_overlap.track_scores([said.astype(np.float32)], wanted.astype(np.float32), counted)
-        assert boxes.matched_tracks(said, wanted, counted) == pytest.approx(want[0], abs=1e-5)
-        first = [x[:, :1].astype(np.float32) for x in (said, wanted)]
-        want = video_overlap.track_scores(first[:1], first[1], np.ones(1, bool))
-        seen = [x[:, 0][x[:, 0].any(1)] for x in (said, wanted)]
-        assert boxes.matched(*seen) == pytest.approx(want[0], abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_eval_prints_the_table_and_rescore_prints_it_again(path, tmp_path):
     assert written["eval/examples"] == 4 and written["name"] == folder.name and written["step"] is None
     assert written["data"]["source"] == "twinworld" and written["data"]["eval_split"] == "heldout"
     cells, numbers = table.recompute(folder / "predictions.jsonl")
-    assert result.stdout == table.show(cells) + "\n" and numbers.items() <= written.items()
+    assert result.stdout == table.format_table(cells) + "\n" and numbers.items() <= written.items()
     assert [dataclasses.asdict(cell) for cell in cells] == written["table"]
     rows = [json.loads(s) for s in (folder / "predictions.jsonl").read_text().splitlines()]
     assert written["eval/giou"] == pytest.approx(np.mean([r["iou"] for r in rows]))
@@ -206,7 +206,7 @@ def test_train_eval_and_infer_on_photos_with_adapters(path, small, tmp_path, cap
     assert (tmp_path / "run" / "report.html").exists()
     status, said = run(capsys, "eval", tiny.values(path, lora__rank=2), workdir)  # on other data than it was trained on
     assert status == 0, said
-    after = [row for row in run_log.read(workdir) if "eval/giou" in row][-1]
+    after = [row for row in run_log.read_run_log(workdir) if "eval/giou" in row][-1]
     assert dispatch.run("eval", values, workdir) == 0
     assert capsys.readouterr().out.startswith("task ")
     written = json.loads((tmp_path / "run/evaluations/coco-coco-val-step1/eval.json").read_text())
@@ -301,4 +301,4 @@ def test_real_photos(name, tmp_path):
         assert result.returncode == 0, result.stderr
     written = tmp_path / f"run/evaluations/coco-{name}-val-step2/eval.json"
     assert json.loads(written.read_text())["eval/examples"] == 8
-    assert [row["step"] for row in run_log.read(tmp_path / "run") if "train/loss" in row] == [1, 2]
+    assert [row["step"] for row in run_log.read_run_log(tmp_path / "run") if "train/loss" in row] == [1, 2]

@@ -14,7 +14,7 @@ from configs import of_run
 from dtr1_jax import config, mesh
 from dtr1_jax.modes import dispatch, evaluate, train
 from dtr1_jax.policies import pretrained, state
-from dtr1_jax.run import run_log
+from dtr1_jax.run import checkpoint, run_log
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_a_run_is_evaluated_by_its_workdir_with_single_changes(whole):
     assert written(workdir, "two")["data"]["max_objects"] == 2
     assert written(workdir, "twinworld-heldout-step2")["data"]["max_objects"] == c.data.max_objects
     assert sorted(p.name for p in workdir.iterdir()) == sorted([*before, "evaluations"])
-    after = [row for row in run_log.read(workdir) if "eval/giou" in row][-1]
+    after = [row for row in run_log.read_run_log(workdir) if "eval/giou" in row][-1]
     assert after["eval/giou"] == written(workdir, "twinworld-heldout-step2")["eval/giou"]
 
 
@@ -101,7 +101,7 @@ def test_any_step_can_be_asked_for(whole, small):
     assert [number for _, number in steps.values()][:4] == [0, 1, 2, 2]
     np.testing.assert_array_equal(steps["2"][0], steps["newest"][0])
     assert np.abs(steps["0"][0] - steps["1"][0]).max() > 0 < np.abs(steps["1"][0] - steps["2"][0]).max()
-    means = {row["step"]: row["eval/mean"] for row in run_log.read(workdir) if "eval/mean" in row}
+    means = {row["step"]: row["eval/mean"] for row in run_log.read_run_log(workdir) if "eval/mean" in row}
     best = max(means, key=lambda step: (means[step], step))
     assert steps["best"][1] == best
     np.testing.assert_array_equal(steps["best"][0], steps[str(best)][0])
@@ -111,17 +111,17 @@ def test_steps_that_are_not_there_are_named(whole, path, small, tmp_path, capsys
     workdir, c = whole
     values = of_run.get_config(str(workdir))
     for step, message in (
-        ("7", "no checkpoint of step 7"),
-        ("last", "--step: expected newest, best or the number of a step, got 'last'; there are steps 0, 1, 2"),
+        ("7", "the steps that can be used are (0, 1, 2)"),
+        ("last", "--step: expected newest, best or the number of a saved step, got 'last'"),
     ):
         for mode in ("eval", "export"):
             options = dispatch.Options(step=step, out=str(tmp_path / "out"))
             assert dispatch.run(mode, values, str(workdir), options) == 1
             assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    with pytest.raises(config.ConfigError, match=r"--step=best: .* has no checkpoints"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"--step=best: .* has no checkpoints"):
         evaluate.run(c, tmp_path / "nothing", step="best")
     unscored = tiny.settings(path, train__steps=1, train__eval_examples=0)
     train.run(unscored, tmp_path / "unscored")
-    with pytest.raises(config.ConfigError, match=r"--step=best: no checkpoint .* there are steps 1"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"has a metric, so none is the best; .* are \(1,\)"):
         evaluate.run(tiny.settings(path), tmp_path / "unscored", step="best")

@@ -20,7 +20,7 @@ from dtr1_jax.modes import infer
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer, Object, Twin
-from dtr1_jax.types import Example, Target, Video
+from dtr1_jax.types import Example, Video
 
 T = 8  # frames
 
@@ -205,32 +205,8 @@ def test_words_about_a_picture(path, small, tmp_path):
     assert names(made) == {"answer.json", "answer.txt", "overlay.png", "transcript.txt", "twin.json", "twin.png"}
     strange, canvas = "\N{HEBREW LETTER ALEF}\N{SNOWMAN}" + "long " * 20_000, Canvas(Frame.NORM1000, (96, 96))
     said = transcript.Transcript("", {}, None, "", Answer(text=strange + "\ud800"), ())
-    answers.write(tmp_path, example, canvas, said, answers.resolve(example, canvas, said, None), {})
+    answers.write_answer(tmp_path, example, canvas, said, answers.resolve_frames(example, canvas, said, None), {})
     assert (tmp_path / "answer.txt").read_text() == strange + "?\n"
-
-
-def test_a_frame_that_the_segmenter_loses_costs_that_frame(tmp_path):
-    frames = np.zeros((3, 8, 8, 3), np.uint8)
-    example = Example("", frames[0], "it", "segmentation", Target(frames[0, ..., 0] > 0, np.zeros((0, 4))),
-                      visuals=(Video(frames, np.array([0, 4, 9]), 10.0, 10),))  # fmt: skip
-    canvas = Canvas(Frame.NORM1000, (8, 8), (0, 4, 9))
-    twin = Twin(
-        (8, 8), (Object(1, "it", None, track=((4, (0, 0, 500, 500)), (9, (0, 0, 900, 500)))),), frames=(0, 4, 9)
-    )
-    parsed = transcript.parse(transcript.compose(twin, "", Answer(objects=(1,))), task="segmentation", canvas=canvas)
-    asked = []
-
-    def segment(pictures, boxes):
-        asked.append([b.tolist() for b in boxes])
-        return [np.ones((8, 8), bool), np.ones((4, 4), bool)]
-
-    found = answers.resolve(example, canvas, parsed, segment)
-    assert asked == [[[[0, 0, 0.5, 0.5]], [[0, 0, pytest.approx(0.9), 0.5]]]]  # not about the frame without it
-    assert [f.number for f in found] == [0, 4, 9] and [f.failed for f in found] == [False, False, True]
-    assert not found[0].mask.any() and found[1].mask.all() and found[2].mask is None
-    answers.write(tmp_path, example, canvas, parsed, found, {})
-    assert sorted(p.name for p in (tmp_path / "masks").iterdir()) == ["000000.png", "000004.png"]
-    assert json.loads((tmp_path / "answer.json").read_text())["segmenter_failed"]
 
 
 def bad(tmp_path):
@@ -262,20 +238,6 @@ def test_bad_videos_are_refused_and_leave_no_folder(folder, small, tmp_path):
     with pytest.raises(config.ConfigError, match=r"config\.data\.task = 'unified': say which by --task, one of segm"):
         infer.run(of_all, tmp_path / "run", str(tmp_path / "photo.png"), "it")
     assert not (tmp_path / "run").exists()
-
-
-def test_a_strip_that_no_mp4_can_hold_still_has_its_gif(tmp_path, caplog):
-    frames = np.zeros((2, 1, 600, 3), np.uint8)
-    target = Target(np.zeros((1, 600), bool), np.zeros((0, 4)))
-    example = Example(
-        "", frames[0], "it", "segmentation", target, visuals=(Video(frames, np.arange(2), float("inf"), 2),)
-    )
-    canvas = Canvas(Frame.NORM1000, (600, 1), (0, 1))
-    nothing = transcript.compose(Twin((600, 1), (), frames=(0, 1)), "", Answer(objects=()))
-    parsed = transcript.parse(nothing, task="segmentation", canvas=canvas)
-    answers.write(tmp_path, example, canvas, parsed, answers.resolve(example, canvas, parsed, lambda *_: []), {})
-    assert names(tmp_path) == ALWAYS - {"overlay.mp4"} | {"boxes.json", "masks/000000.png", "masks/000001.png"}
-    assert "no overlay.mp4, only overlay.gif" in caplog.text
 
 
 def film(folder, frames):

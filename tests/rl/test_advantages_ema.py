@@ -184,8 +184,8 @@ def test_a_stopped_run_goes_on_with_its_averages(whole, small, tmp_path):
     assert [name for name in b if a[name].tobytes() != b[name].tobytes()] == []
     weight = next(x for name, x in b.items() if "weight_k" in name)
     assert weight.tolist() == [1 - 0.5**4, 0, 0, 0]  # once a step, with any number of minibatches
-    assert tiny.timeless(run_log.read(tmp_path)) == tiny.timeless(run_log.read(whole[0]))
-    rows = run_log.read(tmp_path)
+    assert tiny.timeless(run_log.read_run_log(tmp_path)) == tiny.timeless(run_log.read_run_log(whole[0]))
+    rows = run_log.read_run_log(tmp_path)
     assert all(row["train/ema_std/segmentation"] > 0 for row in rows) and len(rows) == 4
     assert not any(name.startswith("train/ema_std/") for name in rows[0] if not name.endswith("segmentation"))
 
@@ -204,7 +204,7 @@ def test_the_setting_is_used_and_bound_to_the_workdir(whole, path, small, tmp_pa
     with pytest.raises(checkpoint.CheckpointError, match=r"grpo\.ema_decay: workdir has 0\.5, this run has 0\.9"):
         train.run(tiny.settings(path, **EMA | {"grpo__ema_decay": 0.9}), whole[0])
     train.run(tiny.settings(path, **EMA | {"grpo__ema_decay": 0.0, "train__steps": 2}), tmp_path)
-    ours, theirs = (run_log.read(w) for w in (tmp_path, whole[0]))
+    ours, theirs = (run_log.read_run_log(w) for w in (tmp_path, whole[0]))
     assert ours[0]["train/loss"] == theirs[0]["train/loss"]  # the first batch weighs all in both
     assert ours[1]["train/ema_std/segmentation"] != theirs[1]["train/ema_std/segmentation"]
 
@@ -236,7 +236,7 @@ def test_a_run_of_two_tasks_has_numbers_and_curves_of_each(path, small, tmp_path
 
     small.setattr(train.experience, "collect", collect)
     page = train.run(tiny.settings(path, **EMA | {"train__steps": 2}), tmp_path).read_text()
-    for row in run_log.read(tmp_path):
+    for row in run_log.read_run_log(tmp_path):
         assert row["train/reward"] == pytest.approx(np.mean([row[f"train/{task}/reward"] for task in TASKS[:2]]))
         assert {"train/ema_std/segmentation", "train/ema_std/grounding", "train/grounding/mask_iou"} <= set(row)
         assert not any("vqa" in name for name in row)
