@@ -66,7 +66,7 @@ def test_segmentation_alone_is_what_it_was():
     twins = pipeline.practice(SCENES, 2, seed=0, queries=2, drills=1, objects=lambda index: 3)
     first = next(iter(twins))
     for row in range(2):
-        things, asked = picture_examples.practice(0, row, 3, 2 + pipeline.SPARE, 1)
+        things, asked = picture_examples.practice_queries(0, row, 3, 2 + pipeline.SPARE, 1)
         asked = [(q.text, q.thought, Answer(objects=q.ids)) for q in asked]
         style = dataclasses.replace(SCENES, length=pipeline.PRACTICE_TWIN)
         twin = twin_text.from_scene(things, canvas)

@@ -19,10 +19,11 @@ def examples():
 
 
 @pytest.fixture(scope="module")
-def shot():
-    """Films with what their instances are called."""
-    made = [video_scenes.film(np.random.default_rng([3, i]), "train", 2 + i % 4, 96, 8) for i in range(70)]
-    return [(film, video_scenes.instances(film)) for film in made]
+def annotated():
+    """(scene, its instances) of some videos."""
+    rngs = (np.random.default_rng([3, i]) for i in range(70))
+    videos = [video_scenes.sample_video_scene(rng, "train", 2 + i % 4, 96, 8) for i, rng in enumerate(rngs)]
+    return [(scene, video_scenes.video_instances(scene)) for scene in videos]
 
 
 def test_same_arguments_same_example_and_others_differ():
@@ -76,54 +77,57 @@ def test_ids_run_in_the_order_of_appearance_and_then_from_left_to_right(examples
         assert sorted(thing.depth for thing in example.scene) == list(range(1, len(keys) + 1))
 
 
-def test_what_is_painted_is_what_is_annotated(shot):
+def test_what_is_painted_is_what_is_annotated(annotated):
     """Where an object is shown or not, the frames differ, and the others do not."""
-    for film, _ in shot[:12]:
-        size, rng = 96, np.random.default_rng
-        whole = drawing.film(rng(1), size, film.sprites, film.corners, film.shown)
-        np.testing.assert_array_equal(whole, drawing.film(rng(1), size, film.sprites, film.corners, film.shown))
-        hidden = film.shown.copy()
-        hidden[:, -1] = False  # the nearest: nothing covers it
-        without = drawing.film(rng(1), size, film.sprites, film.corners, hidden)
+    for scene, _ in annotated[:12]:
+
+        def painted(visible, scene=scene):
+            return drawing.paint_video(np.random.default_rng(1), 96, scene.sprites, scene.corners, visible)
+
+        whole = painted(scene.visible)
+        np.testing.assert_array_equal(whole, painted(scene.visible))
+        without_nearest = scene.visible.copy()
+        without_nearest[:, -1] = False  # nothing covers the nearest object
+        without = painted(without_nearest)
         changed = (whole != without).any(-1)
-        own = film.owner == len(film.sprites)
+        own = scene.owner == len(scene.sprites)
         assert (changed & own).sum() > 0.8 * own.sum()
-        assert not changed[~film.shown[:, -1]].any()
+        assert not changed[~scene.visible[:, -1]].any()
 
 
-def test_every_painted_pixel_has_its_owner(shot):
-    for film, _ in shot:
-        for t, corners in enumerate(film.corners):
+def test_every_painted_pixel_has_its_owner(annotated):
+    for scene, _ in annotated:
+        for t, corners in enumerate(scene.corners):
             painted = np.zeros((96, 96), int)
-            for k, (item, (left, top)) in enumerate(zip(film.sprites, corners), 1):
-                if film.shown[t, k - 1]:
+            for k, (item, (left, top)) in enumerate(zip(scene.sprites, corners), 1):
+                if scene.visible[t, k - 1]:
                     y, x = (np.argwhere(item.tones > 0) + (top, left)).T
                     inside = (y >= 0) & (y < 96) & (x >= 0) & (x < 96)
                     painted[y[inside], x[inside]] = k
-            np.testing.assert_array_equal(painted, film.owner[t])
+            np.testing.assert_array_equal(painted, scene.owner[t])
 
 
-def test_objects_are_seen_enough_or_not_at_all(shot):
-    for film, _ in shot:
-        for k, item in enumerate(film.sprites, 1):
-            pixels = (film.owner == k).sum((1, 2))
-            assert ((pixels > 0) == film.shown[:, k - 1]).all()
+def test_objects_are_seen_enough_or_not_at_all(annotated):
+    for scene, _ in annotated:
+        for k, item in enumerate(scene.sprites, 1):
+            pixels = (scene.owner == k).sum((1, 2))
+            assert ((pixels > 0) == scene.visible[:, k - 1]).all()
             assert (pixels[pixels > 0] >= max(30, video_scenes.SEEN_SHARE * item.area) * 0.5).all()
-            assert film.shown[:, k - 1].sum() >= 2
+            assert scene.visible[:, k - 1].sum() >= 2
 
 
-def things_by_sprite(film, things):
+def things_by_sprite(scene, things):
     """(motion, path in the unit frame, thing) of each sprite; depth tells which is which."""
     by_depth = {thing.depth: thing for thing in things}
     return [
-        (film.motions[k], film.paths[k] / 96, by_depth[len(film.sprites) - k]) for k in range(len(film.sprites))
+        (scene.motions[k], scene.paths[k] / 96, by_depth[len(scene.sprites) - k]) for k in range(len(scene.sprites))
     ]  # fmt: skip
 
 
-def test_motions_are_what_they_are_called(shot):
+def test_motions_are_what_they_are_called(annotated):
     names = Counter()
-    for film, things in shot:
-        for name, path, thing in things_by_sprite(film, things):
+    for scene, things in annotated:
+        for name, path, thing in things_by_sprite(scene, things):
             names[name] += 1
             found, step = motion.measure_motion(thing), np.diff(path, axis=0)
             if name == "still":
@@ -143,9 +147,9 @@ def test_motions_are_what_they_are_called(shot):
     assert set(names) == {*motion_paths.MOTIONS, "hiding", "crossing"}
 
 
-def test_velocities_are_the_mean_of_the_path_while_it_is_seen(shot):
-    for film, things in shot:
-        for name, path, thing in things_by_sprite(film, things):
+def test_velocities_are_the_mean_of_the_path_while_it_is_seen(annotated):
+    for scene, things in annotated:
+        for name, path, thing in things_by_sprite(scene, things):
             there = np.flatnonzero(thing.boxes[:, 2])
             first, last = there[0], there[-1]
             expected = (path[last] - path[first]) / max(last - first, 1)
@@ -154,9 +158,9 @@ def test_velocities_are_the_mean_of_the_path_while_it_is_seen(shot):
                 np.testing.assert_allclose(thing.velocity, path[1] - path[0], atol=1e-9)
 
 
-def test_some_go_past_one_another(shot):
-    for film, things in shot:
-        pair = [thing for name, _, thing in things_by_sprite(film, things) if name == "crossing"]
+def test_some_go_past_one_another(annotated):
+    for scene, things in annotated:
+        pair = [thing for name, _, thing in things_by_sprite(scene, things) if name == "crossing"]
         if pair:
             left, right = (thing.boxes[[0, -1], 0] for thing in pair)
             assert (left - right)[0] * (left - right)[1] < 0
@@ -201,9 +205,9 @@ def test_wrong_arguments_are_refused(arguments, message):
 
 
 def test_when_nothing_fits_all_stand_still(monkeypatch):
-    monkeypatch.setattr(video_scenes, "_sound", lambda *a: False)
-    film = video_scenes.film(np.random.default_rng(0), "heldout", 4, 96, 5)
-    assert film.motions == ("still",) * 4 and film.shown.all() and len(video_scenes.instances(film)) == 4
+    monkeypatch.setattr(video_scenes, "_is_faultless", lambda *a: False)
+    scene = video_scenes.sample_video_scene(np.random.default_rng(0), "heldout", 4, 96, 5)
+    assert scene.motions == ("still",) * 4 and scene.visible.all() and len(video_scenes.video_instances(scene)) == 4
 
 
 @pytest.mark.parametrize(
