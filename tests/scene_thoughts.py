@@ -12,11 +12,11 @@ WORDS = attributes.COLOURS + attributes.SIZES + attributes.MATERIALS
 
 
 def split(step):
-    """("left of 3 is", [1, 2]) of the step "left of 3 is 1 2": how, and the ids it ends in; of "a: b 1, c 2", "a"."""
-    how, colon, found = step.partition(": ")
+    """("left of 3 is", [1, 2]) from the step "left of 3 is 1 2"; the filter of a step "a: b 1, c 2" is "a"."""
+    how, colon, rest = step.partition(": ")
     if not colon:
-        how, found = re.fullmatch(r"(.*?)((?: \d)+| none)", step).groups()
-    return how, [int(number) for number in re.findall(r"\d", found)]
+        how, rest = re.fullmatch(r"(.*?)((?: \d)+| none)", step).groups()
+    return how, [int(number) for number in re.findall(r"\d", rest)]
 
 
 def ids_of(step):

@@ -6,14 +6,14 @@ from dtr1_jax.data.queries import motion, phrases, questions
 
 
 def steps_of(example):
-    """(what stands before its colon, what after it; or "" and the ids it ends in) of each step."""
+    """(text before the colon, text after it) of each step, or ("", its last ids) of a step without a colon."""
     steps = [step.rpartition(": ")[::2] for step in example.thought[:-1].split(". ")]
     return [(how, rest if how else re.search(r"(?: \d)*$", rest)[0]) for how, rest in steps]
 
 
 def test_answers_of_questions_follow_from_the_last_ids(worded):
     kinds = set()
-    for example in (e for (task, _, _), made in worded.items() if task == "vqa" for e in made):
+    for example in (e for (task, _, _), cell in worded.items() if task == "vqa" for e in cell):
         *before, (how, answer) = steps_of(example)
         ids = [int(i) for i in re.findall(r"\d+", before[-1][1])] if before else [t.id for t in example.scene]
         things = {thing.id: thing for thing in example.scene}
@@ -42,13 +42,13 @@ def test_answers_of_questions_follow_from_the_last_ids(worded):
 
 def test_a_held_out_word_has_no_other_meaning_in_training(worded):
     """A policy that knew "any" from questions with yes or no for an answer took every held-out query for one."""
-    train = [e for (_, _, split), made in worded.items() if split == "train" for e in made]
-    said = {word for e in train for word in e.query.split()}
-    assert said & set(phrases.DETERMINERS.train) and not said & set(phrases.DETERMINERS.heldout)
+    train = [e for (_, _, split), cell in worded.items() if split == "train" for e in cell]
+    words = {word for e in train for word in e.query.split()}
+    assert words & set(phrases.DETERMINERS.train) and not words & set(phrases.DETERMINERS.heldout)
 
 
 def test_yes_and_no_come_about_as_often_and_numbers_differ(worded):
-    said = [e.target.references[0] for (task, _, _), made in worded.items() if task == "vqa" for e in made]
-    yes, no = said.count("yes"), said.count("no")
+    answers = [e.target.references[0] for (task, _, _), cell in worded.items() if task == "vqa" for e in cell]
+    yes, no = answers.count("yes"), answers.count("no")
     assert 0.3 <= no / (yes + no) <= 0.7
-    assert len({word for word in said if word.isdigit()}) >= 4
+    assert len({word for word in answers if word.isdigit()}) >= 4

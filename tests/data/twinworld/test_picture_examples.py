@@ -60,9 +60,9 @@ def test_target_is_the_union_of_the_answers(all_pictures):
 
 def test_practice_asks_several_right_queries_of_a_scene():
     for index in range(60):
-        things, asked = picture_examples.practice_queries(3, index, 2 + index % 6, 4, 2)
-        assert len(things) == 2 + index % 6 and len(asked) == 6
-        for query in asked[2:]:
+        things, queries = picture_examples.practice_queries(3, index, 2 + index % 6, 4, 2)
+        assert len(things) == 2 + index % 6 and len(queries) == 6
+        for query in queries[2:]:
             scene = types.SimpleNamespace(scene=things, thought=query.thought)
             assert tuple(replay(scene)) == query.ids, query
     one, same, other = (picture_examples.practice_queries(seed, 59, 7, 4)[1] for seed in (3, 3, 4))

@@ -41,8 +41,8 @@ def test_nearer_objects_cover_farther_ones_which_stay_visible(split):
             height, width = item.tones.shape
             painted[top : top + height, left : left + width][item.tones > 0] = k
         np.testing.assert_array_equal(painted, scene.owner)
-        seen = np.bincount(painted.ravel())[1:]
-        for number, item in zip(seen, scene.sprites):
+        pixels = np.bincount(painted.ravel())[1:]
+        for number, item in zip(pixels, scene.sprites):
             assert number >= max(60, 0.4 * item.area)
             covered += number < item.area
         depths = {thing.depth: thing for thing in scenes.picture_instances(scene)}
@@ -60,5 +60,5 @@ def test_the_grid_holds_as_many_objects_as_are_allowed():
             small = [dataclasses.replace(kind, size="small") for kind in kinds]
             sprites = [scenes.sample_sprite(rng, kind, size) for kind in small]
             scene = scenes._grid(rng, sprites, size)
-            seen = np.bincount(scene.owner.ravel())[1:]
-            assert [int(n) for n in seen] == [item.area for item in scene.sprites]
+            pixels = np.bincount(scene.owner.ravel())[1:]
+            assert [int(n) for n in pixels] == [item.area for item in scene.sprites]

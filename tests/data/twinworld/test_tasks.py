@@ -27,25 +27,26 @@ def test_segmentation_and_grounding_share_their_scenes():
         np.testing.assert_array_equal(one.image, two.image)
     same = picture_examples.example(3, "train", 4)
     assert tasks.example("segmentation", 3, "train", 4).query == same.query
-    filmed = video_examples.example(3, "train", 4, frames=5)
-    assert tasks.example("grounding", 3, "train", 4, video=True, frames=5, max_objects=5).thought == filmed.thought
+    one = video_examples.example(3, "train", 4, frames=5)
+    two = tasks.example("grounding", 3, "train", 4, video=True, frames=5, max_objects=5)
+    assert one.thought == two.thought
 
 
 def test_same_arguments_same_example_and_others_differ(worded):
-    for (task, video, split), made in worded.items():
+    for (task, video, split), cell in worded.items():
         again = tasks.example(task, 5, split, 3, video=video, frames=6, max_objects=5)
         assert (again.uid, again.query, again.target.references) == (
-            made[3].uid, made[3].query, made[3].target.references,
+            cell[3].uid, cell[3].query, cell[3].target.references,
         )  # fmt: skip
-        np.testing.assert_array_equal(again.image, made[3].image)
-    uids = {example.uid for made in worded.values() for example in made}
+        np.testing.assert_array_equal(again.image, cell[3].image)
+    uids = {example.uid for cell in worded.values() for example in cell}
     assert len(uids) == sum(map(len, worded.values()))
-    pictures = {example.image.tobytes() for made in worded.values() for example in made}
+    pictures = {example.image.tobytes() for cell in worded.values() for example in cell}
     assert len(pictures) == len(uids)
 
 
 def test_targets_in_words_have_no_pixels(worded):
-    for example in (e for made in worded.values() for e in made):
+    for example in (e for cell in worded.values() for e in cell):
         assert example.target.references and all(r.strip() == r for r in example.target.references)
         assert not example.target.mask.any() and example.target.boxes.shape == (0, 4)
         assert example.target.masks is None and example.answer_ids is None
@@ -81,7 +82,7 @@ def videos_tolerance(video):
     return 0.016 if video else 0.0006
 
 
-def test_what_the_oracle_can_not_say_is_refused():
+def test_what_the_oracle_cannot_say_is_refused():
     example = tasks.example("vqa", 9, "train", 0)
     canvas = canvas_of(example)
     for task in ("segmentation", "grounding"):
@@ -111,5 +112,5 @@ def test_wrong_arguments_are_refused(arguments, message):
 
 def test_queries_of_the_splits_are_disjoint(worded):
     for task, video in CELLS:
-        asked = [{e.query for e in worded[task, video, split]} for split in picture_examples.SPLITS]
-        assert not asked[0] & asked[1]
+        queries = [{e.query for e in worded[task, video, split]} for split in picture_examples.SPLITS]
+        assert not queries[0] & queries[1]

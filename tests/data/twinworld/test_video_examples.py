@@ -37,8 +37,8 @@ def test_shapes_and_the_first_frame(examples):
         union = np.any([thing.masks for thing in wanted], 0) if wanted else np.zeros((8, 96, 96), bool)
         np.testing.assert_array_equal(target.masks, union)
         np.testing.assert_array_equal(target.mask, union[0])
-        seen_first = [thing.box for thing in wanted if thing.mask.any()]
-        np.testing.assert_allclose(target.boxes, np.reshape(seen_first, (-1, 4)), rtol=1e-6)
+        first_boxes = [thing.box for thing in wanted if thing.mask.any()]
+        np.testing.assert_allclose(target.boxes, np.reshape(first_boxes, (-1, 4)), rtol=1e-6)
         assert example.task == "segmentation" and example.target.references == ()
 
 
@@ -66,12 +66,12 @@ def test_ids_run_in_the_order_of_appearance_and_then_from_left_to_right(examples
 
 
 def test_unseen_combinations_stay_out_of_training(examples):
-    shown = {
+    combinations_of = {
         split: [{(thing.label, thing.attributes[0]) for thing in example.scene} for example in part]
         for split, part in examples.items()
     }
-    assert not any(combinations & categories.UNSEEN for combinations in shown["train"])
-    assert all(combinations & categories.UNSEEN for combinations in shown["heldout"])
+    assert not any(combinations & categories.UNSEEN for combinations in combinations_of["train"])
+    assert all(combinations & categories.UNSEEN for combinations in combinations_of["heldout"])
 
 
 @pytest.mark.parametrize(

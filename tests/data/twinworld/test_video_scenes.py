@@ -69,21 +69,21 @@ def test_motions_are_what_they_are_called(annotated):
     for scene, things in annotated:
         for name, path, thing in things_by_sprite(scene, things):
             names[name] += 1
-            found, step = motion.measure_motion(thing), np.diff(path, axis=0)
+            measured, step = motion.measure_motion(thing), np.diff(path, axis=0)
             if name == "still":
-                assert not step.any() and found.moves is False and thing.velocity == (0, 0)
+                assert not step.any() and measured.moves is False and thing.velocity == (0, 0)
             else:
-                assert found.moves is True
+                assert measured.moves is True
             if name in ("constant", "crossing"):
                 np.testing.assert_allclose(step, step[:1].repeat(7, 0), atol=1e-9)
             if name == "accelerating":
                 lengths = np.abs(step).sum(1)
                 assert (np.diff(lengths) > 0).all() or (np.diff(lengths) < 0).all()
-            assert found.turns == (name == "bouncing") or name == "hiding"
+            assert measured.turns == (name == "bouncing") or name == "hiding"
             if name == "hiding":
-                assert found.hidden and found.first == 0 and found.last == 7
-            assert (found.first > 0) == (name in ("entering", "passing")), "nothing comes from behind another"
-            assert (found.last < 7) == (name in ("leaving", "passing"))
+                assert measured.hidden and measured.first == 0 and measured.last == 7
+            assert (measured.first > 0) == (name in ("entering", "passing")), "nothing comes from behind another"
+            assert (measured.last < 7) == (name in ("leaving", "passing"))
     assert set(names) == {*motion_paths.MOTIONS, "hiding", "crossing"}
 
 
