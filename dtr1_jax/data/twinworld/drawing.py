@@ -86,7 +86,7 @@ def paint_background(rng: np.random.Generator, size: int) -> np.ndarray:
     image = np.empty((size, size, 3), np.uint8)
     image[:] = np.concatenate([wall, floor]).clip(96, 190).astype(np.uint8)[:, None]
 
-    def tint():
+    def tint() -> list[int]:
         place = rng.integers(0, size, 2)
         return [int(v) for v in np.clip(image[place[1], place[0]] + rng.integers(-16, 17, 3), 90, 196)]
 

@@ -1,7 +1,7 @@
 """Random paths of moving objects: the place of an object's upper left corner in each frame of a video.
 
 A path is float64[T, 2], x and y in pixels; it may lie outside the picture. In all functions `width` and `height` are
-those of the object's silhouette in pixels, `size` is the side of the picture in pixels, and `frames` is T.
+the size of the object's silhouette in pixels, `size` is the side of the picture in pixels, and `frames` is T.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def sample_crossing_paths(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws two paths float64[T, 2] from side to side in opposite directions, so that the objects pass one another.
 
-    `widths` and `heights` are those of the two silhouettes.
+    `widths` and `heights` are the sizes of the two silhouettes, pixels.
     """
     t, first_goes_right = np.linspace(0, 1, frames), rng.random() < 0.5
     paths = []

@@ -1,6 +1,6 @@
 """Practice for the cold start: a scene or video as a twin in words, with queries, questions and requests about it.
 
-Nothing is painted. The queries about pictures are those of picture_examples.practice_queries, whatever the other tasks.
+Nothing is painted. The queries about a picture are the same as in picture_examples.practice_queries.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dtr1_jax.data.twinworld.video_scenes import sample_video_scene, video_insta
 from dtr1_jax.twin.schema import Answer
 from dtr1_jax.types import LEVELS, POINTING, Instance
 
-_STREAM = 17  # separates the random numbers from those of the splits and of picture_examples.practice_queries
+_STREAM = 17  # separates these random numbers from those of examples and of practice_queries
 
 Exercise = tuple[str, str, Answer]  # query, thought, answer
 

@@ -23,8 +23,8 @@ def example(
 ) -> Example:  # fmt: skip
     """Returns one example of a task, the same in every call.
 
-    Segmentation and grounding share scenes and queries, which are those of picture_examples.example and
-    video_examples.example. Vqa and summary have scenes of their own and answers in words.
+    Segmentation and grounding share the scenes and queries of picture_examples.example and video_examples.example. Vqa
+    and summary have scenes of their own and answers in words.
 
     Args:
       task: one of types.TASKS.

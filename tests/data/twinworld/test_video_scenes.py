@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax.data.queries import motion
-from dtr1_jax.data.twinworld import drawing, motion_paths, video_scenes
+from dtr1_jax.data.twinworld import motion_paths, video_scenes
 
 
 @pytest.fixture(scope="module")
@@ -15,24 +15,6 @@ def annotated():
     rngs = (np.random.default_rng([3, i]) for i in range(70))
     videos = [video_scenes.sample_video_scene(rng, "train", 2 + i % 4, 96, 8) for i, rng in enumerate(rngs)]
     return [(scene, video_scenes.video_instances(scene)) for scene in videos]
-
-
-def test_what_is_painted_is_what_is_annotated(annotated):
-    """Where an object is shown or not, the frames differ, and the others do not."""
-    for scene, _ in annotated[:12]:
-
-        def painted(visible, scene=scene):
-            return drawing.paint_video(np.random.default_rng(1), 96, scene.sprites, scene.corners, visible)
-
-        whole = painted(scene.visible)
-        np.testing.assert_array_equal(whole, painted(scene.visible))
-        without_nearest = scene.visible.copy()
-        without_nearest[:, -1] = False  # nothing covers the nearest object
-        without = painted(without_nearest)
-        changed = (whole != without).any(-1)
-        own = scene.owner == len(scene.sprites)
-        assert (changed & own).sum() > 0.8 * own.sum()
-        assert not changed[~scene.visible[:, -1]].any()
 
 
 def test_every_painted_pixel_has_its_owner(annotated):
