@@ -35,7 +35,8 @@ def targets(example: types.Example, geometry: patches.Geometry, frames: int = 1)
         size = patches.resized(width, height, geometry)
     if size != (width, height):
         raise ValueError(
-            f"{example.uid}: the dense loss needs pictures of the policy's own size, got {width} x {height}"
+            f"{example.uid}: the dense loss needs pictures that the policy does not resize, got {width} x {height}; "
+            "change config.data.image_size, or set config.sft.dense to 0"
         )
     if is_video and geometry.temporal_patch != 1:
         raise ValueError(f"{example.uid}: the dense loss needs patches of 1 frame, got {geometry.temporal_patch}")

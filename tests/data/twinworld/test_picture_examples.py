@@ -50,12 +50,12 @@ def test_attribute_words_stand_in_their_order(all_pictures):
 
 def test_target_is_the_union_of_the_answers(all_pictures):
     for example in all_pictures:
-        wanted = [thing for thing in example.scene if thing.id in example.answer_ids]
-        assert list(example.answer_ids) == [thing.id for thing in wanted]
-        union = np.any([thing.mask for thing in wanted], 0) if wanted else np.zeros((96, 96), bool)
+        targets = [thing for thing in example.scene if thing.id in example.answer_ids]
+        assert list(example.answer_ids) == [thing.id for thing in targets]
+        union = np.any([thing.mask for thing in targets], 0) if targets else np.zeros((96, 96), bool)
         np.testing.assert_array_equal(example.target.mask, union)
-        assert example.target.boxes.dtype == np.float32 and example.target.boxes.shape == (len(wanted), 4)
-        np.testing.assert_allclose(example.target.boxes, np.reshape([t.box for t in wanted], (-1, 4)), rtol=1e-6)
+        assert example.target.boxes.dtype == np.float32 and example.target.boxes.shape == (len(targets), 4)
+        np.testing.assert_allclose(example.target.boxes, np.reshape([t.box for t in targets], (-1, 4)), rtol=1e-6)
 
 
 def test_practice_asks_several_right_queries_of_a_scene():

@@ -31,13 +31,13 @@ def test_shapes_and_the_first_frame(examples):
         assert isinstance(video, Video) and video.frames.shape == (8, 96, 96, 3) and video.frames.dtype == np.uint8
         assert video.index.tolist() == list(range(8)) and video.total == 8
         np.testing.assert_array_equal(example.image, video.frames[0])
-        target, wanted = example.target, [thing for thing in example.scene if thing.id in example.answer_ids]
-        assert target.masks.shape == (8, 96, 96) and target.tracks.shape == (len(wanted), 8, 4)
+        target, answers = example.target, [thing for thing in example.scene if thing.id in example.answer_ids]
+        assert target.masks.shape == (8, 96, 96) and target.tracks.shape == (len(answers), 8, 4)
         assert target.tracks.dtype == np.float32
-        union = np.any([thing.masks for thing in wanted], 0) if wanted else np.zeros((8, 96, 96), bool)
+        union = np.any([thing.masks for thing in answers], 0) if answers else np.zeros((8, 96, 96), bool)
         np.testing.assert_array_equal(target.masks, union)
         np.testing.assert_array_equal(target.mask, union[0])
-        first_boxes = [thing.box for thing in wanted if thing.mask.any()]
+        first_boxes = [thing.box for thing in answers if thing.mask.any()]
         np.testing.assert_allclose(target.boxes, np.reshape(first_boxes, (-1, 4)), rtol=1e-6)
         assert example.task == "segmentation" and example.target.references == ()
 
