@@ -93,7 +93,7 @@ def check_free(folder: Path, header: dict[str, Any]) -> None:
     try:
         earlier = json.loads((folder / "eval.json").read_text("utf-8"))
         differences = [key for key in ("step", "data") if earlier.get(key) != json.loads(json.dumps(header[key]))]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # open_folder says what is wrong with a path that is no folder
         return
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise config.ConfigError(
