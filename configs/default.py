@@ -27,7 +27,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data.frames = 0
     c.data.max_video_objects = 3  # twinworld: as max_objects, of a video; its transcripts are about twice as long
     c.data.train_split = (
-        "train"  # twinworld: train | heldout; coco: part of the annotation file's name; jsonl: see README
+        "train"  # twinworld: train | heldout; coco: part of the annotation file's name; jsonl: see docs/data.md
     )
     c.data.eval_split = "heldout"
     c.data.seed = 0  # seed of generated scenes and queries, and of the shuffle

@@ -31,7 +31,7 @@ from dtr1_jax.models.weights import gguf
 from dtr1_jax.rl import rollout
 from dtr1_jax.types import Prompt
 
-TEXT = Path(__file__).resolve().parents[2] / "README.md"  # of which the prompts are pieces
+TEXT = Path(__file__).resolve().parents[2] / "docs" / "results.md"  # The prompts are pieces of this text.
 
 
 def pieces(file: Path, rows: int, length: int) -> np.ndarray:
