@@ -24,7 +24,7 @@ lint: $(VENV)/test.stamp
 	$(VENV)/bin/python -m ruff check . $(ARGS)
 
 docs: $(VENV)/docs.stamp
-	$(VENV)/bin/python -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
+	JAX_PLATFORMS=cpu $(VENV)/bin/python -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
 
 clean:
 	rm -rf '$(VENV)' build dist docs/_build docs/api docs/more dtr1_jax.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -107,7 +107,7 @@ def write_api_pages() -> None:
             text += [name, "-" * len(name), "", f".. automodule:: {module}", ""]
         (API / f"{room}.rst").write_text("\n".join(text), "utf-8")
     listing = "\n   ".join(sorted(rooms, key=lambda room: (room != "shared", room)))
-    head = "API reference\n=============\n\nThe docstrings of every public module, one page for each folder of the package."
+    head = "API reference\n=============\n\nThe docstrings of every module, one page for each folder of the package."
     (API / "index.rst").write_text(f"{head}\n\n.. toctree::\n   :maxdepth: 2\n\n   {listing}\n", "utf-8")
 
 

@@ -421,3 +421,21 @@ def test_picture_of_a_gallery(tmp_path):
 
 def test_every_figure_is_filled_in():
     assert not [name for name in DOCUMENTS if "{{" in read(name)]
+
+
+def test_hooks_take_the_locked_ruff():
+    version = re.search(r"^ruff==(.+)$", (ROOT / "requirements/test.txt").read_text("utf-8"), re.MULTILINE)[1]
+    assert f"rev: v{version}\n" in (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
+
+
+def test_workflow_runs_the_checks_on_supported_versions():
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text("utf-8")
+    assert "bash .ci/run" in workflow and 'python: ["3.11", "3.13"]' in workflow
+    assert 'python_requires=">=3.11,<3.14"' in (ROOT / "setup.py").read_text("utf-8")
+
+
+def test_lock_files_name_no_package_twice():
+    for name in ("test", "docs", "parity"):
+        text = "".join((ROOT / f"requirements/{part}.txt").read_text("utf-8") for part in ("demo", name))
+        names = re.findall(r"^([\w.-]+)==", text, re.MULTILINE)
+        assert len({n.lower().replace("_", "-") for n in names}) == len(names), name
