@@ -27,7 +27,7 @@ docs: $(VENV)/docs.stamp
 	JAX_PLATFORMS=cpu $(VENV)/bin/python -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
 
 clean:
-	rm -rf '$(VENV)' build dist docs/_build docs/api docs/more dtr1_jax.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf '$(VENV)' build dist docs/_build docs/api docs/more dtr1_jax.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find dtr1_jax configs experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/demo.stamp: requirements/demo.txt

@@ -30,8 +30,8 @@ napoleon_use_rtype = False
 html_theme = "sphinx_book_theme"
 html_title = f"dtr1_jax {release}"
 html_static_path = ["_static"]
-html_css_files = ["wide_tables.css"]
-html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True}
+html_css_files = ["site.css"]
+html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True, "navbar_persistent": []}
 
 # Pages that live elsewhere in the repository and are copied into the site, with their links corrected.
 COPIES = {
@@ -141,14 +141,14 @@ def escape_docstring(app: Sphinx, what: str, name: str, obj: object, options: ob
 def escape(line: str) -> str:
     """One line of plain text as reStructuredText."""
     indent = len(line) - len(line.lstrip())
-    pieces = re.split(r"(`[^`]+`)", line[indent:])
+    pieces = re.split(r"(`[^`]+`|(?<![\w*])\*\w+\*(?![\w*]))", line[indent:])  # `code` and *emphasis*
     for i, piece in enumerate(pieces):
-        if i % 2:
+        if i % 2 and piece.startswith("`"):
             pieces[i] = f"`{piece}`"
             if i + 1 < len(pieces) and re.match(r"\w", pieces[i + 1]):
                 pieces[i] += "\\ "
             if re.search(r"[\w/=]$", pieces[i - 1]):
                 pieces[i] = "\\ " + pieces[i]
-        else:
+        elif i % 2 == 0:
             pieces[i] = re.sub(r"([\\*|`]|_\b|\b_(?=\W|$))", r"\\\1", piece)
     return line[:indent] + "".join(pieces)
