@@ -100,7 +100,7 @@ def defined_flags() -> dict[str, list[str]]:
     return {
         flag.findtext("name"): [value.text for value in flag.findall("enum_value")]
         for flag in ElementTree.fromstring(listing).iter("flag")
-        if flag.findtext("file").endswith("main__.py") or flag.findtext("file").endswith("main.py")
+        if not flag.findtext("file").startswith("absl")
     }
 
 
@@ -138,7 +138,7 @@ def test_files_exist(name):
     links = [x for x in re.findall(r"\]\(([^)#]+)\)", read(name)) if "://" not in x]
     missing = [x for x in links if not (ROOT / name).parent.joinpath(x).exists()]
     named = re.findall(r"(?<![\w/.])((?:experiments|dtr1_jax|configs|docs|tests|requirements)/[\w./]+\w)", read(name))
-    missing += [x for x in named if not (ROOT / x).exists()]
+    missing += [x for x in named if not (ROOT / x).exists() and not x.startswith("docs/_build")]
     assert not missing
 
 
