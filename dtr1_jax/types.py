@@ -14,7 +14,7 @@ Device types (`Images`, `Prompt`, `Rollout`, `Rewards`) are pytrees whose arrays
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, dataclass_transform
+from typing import Any
 
 import jax
 import numpy as np
@@ -140,8 +140,7 @@ class Example:
         return self.visuals[0] if self.visuals and isinstance(self.visuals[0], Video) else None
 
 
-@dataclass_transform(frozen_default=True)
-def pytree(cls: type) -> type:
+def pytree(cls):
     """Makes a frozen dataclass a JAX pytree whose fields are all data."""
     cls = dataclasses.dataclass(frozen=True)(cls)
     return jax.tree_util.register_dataclass(cls, [f.name for f in dataclasses.fields(cls)], [])
