@@ -4,7 +4,7 @@ from configs import default
 
 
 def get_config(policy: str = "tiny"):
-    """What is wanted are boxes."""
+    """The answer is a list of boxes."""
     c = default.get_config(policy)
     c.data.task = "grounding"
     return c

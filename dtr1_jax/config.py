@@ -1,4 +1,7 @@
-"""Settings: a ConfigDict from the command line becomes frozen dataclasses, checked once at the door."""
+"""Settings: a ConfigDict from the command line becomes frozen dataclasses, checked once at the door.
+
+A bound of one setting stands beside its field. Rules about several settings are at the end.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,43 @@ import dataclasses
 import difflib
 import math
 import typing
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
-from dtr1_jax import types
+from dtr1_jax.types import TASKS
 
 
 class ConfigError(ValueError):
-    """A setting that can not be used; the message names it, what was expected and what was got."""
+    """A setting that cannot be used; the message names it, the expected value and the given one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """The values that a setting may have: in words, for the error, and as a test."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+    def field(self) -> Any:
+        """A dataclass field with this bound; `_faults_of_bounds` reads it from the metadata."""
+        return dataclasses.field(metadata={"bound": self})
+
+
+def at_least(low: int, expected: str = "") -> Any:
+    """A field whose value is `low` or more."""
+    return Bound(expected or ("0 or more" if low == 0 else f"at least {low}"), lambda value: value >= low).field()
+
+
+def above(low: float, expected: str) -> Any:
+    """A field whose value is more than `low`."""
+    return Bound(expected, lambda value: value > low).field()
+
+
+def within_one(expected: str, closed: bool = True) -> Any:
+    """A field whose value is in [0, 1], or in [0, 1) where not `closed`."""
+    return Bound(expected, lambda value: 0 <= value <= 1 if closed else 0 <= value < 1).field()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,16 +54,16 @@ class Data:
     root: str
     task: Literal["segmentation", "grounding", "vqa", "summary", "unified"]
     mix: dict[str, float]
-    video: float
-    frames: int
-    max_video_objects: int
+    video: float = within_one("a share in [0, 1]")
+    frames: int = at_least(0)
+    max_video_objects: int = at_least(1)
     train_split: str
     eval_split: str
     seed: int
-    min_objects: int
+    min_objects: int = at_least(1)
     max_objects: int
-    image_size: int
-    workers: int
+    image_size: int = at_least(1)
+    workers: int = at_least(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,21 +73,21 @@ class Policy:
     dtype: Literal["float32", "bfloat16"]
     weights_dtype: Literal["float32", "bfloat16", "int8"]
     remat: Literal["auto", "on", "off"]
-    max_pixels: int
-    video_pixels: int
-    fps: float
-    max_frames: int
-    prompt_tokens: int
+    max_pixels: int = at_least(0)
+    video_pixels: int = at_least(0)
+    fps: float = at_least(0)
+    max_frames: int = at_least(0)
+    prompt_tokens: int = at_least(1)
     prompt: Literal["brief", "full", "example"]
     constructor: Literal["policy", "given"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Lora:
-    rank: int
+    rank: int = at_least(0)
     alpha: float
     rslora: bool
-    dropout: float
+    dropout: float = within_one("a share in [0, 1)", closed=False)
     targets: str
 
     @property
@@ -67,12 +98,12 @@ class Lora:
 
 @dataclasses.dataclass(frozen=True)
 class Rollout:
-    queries: int
-    group: int
-    new_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
+    queries: int = at_least(1)
+    group: int = at_least(2, "at least 2 (the advantage compares within a group)")
+    new_tokens: int = at_least(1)
+    temperature: float = above(0, "above 0 (greedy groups have no spread)")
+    top_k: int = at_least(0)
+    top_p: float = Bound("a number in (0, 1]", lambda x: 0 < x <= 1).field()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,89 +112,89 @@ class Judge:
     model: str
     key_env: str
     cache: str
-    deadline: float
-    budget: int
-    workers: int
+    deadline: float = above(0, "seconds above 0")
+    budget: int = at_least(0)
+    workers: int = at_least(1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Reward:
     weights: dict[str, dict[str, float]]
     segmenter: Literal["grabcut", "box"]
-    mask_size: int
-    tolerance: float
-    length_free: int
+    mask_size: int = at_least(1)
+    tolerance: float = at_least(0)
+    length_free: int = at_least(0)
     length_most: int
     idf: str
     sentences: str
     judge: Judge
-    deadline: float
-    workers: int
+    deadline: float = above(0, "seconds above 0")
+    workers: int = at_least(1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Grpo:
     variant: Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo"]
     advantage: Literal["group", "batch", "none", "ema"]
-    ema_decay: float
-    beta: float
-    hold_twin: float
-    clip_low: float
-    clip_high: float
-    dual_clip: float
+    ema_decay: float = within_one("a number in [0, 1)", closed=False)
+    beta: float = at_least(0)
+    hold_twin: float = at_least(0)
+    clip_low: float = at_least(0)
+    clip_high: float = at_least(0)
+    dual_clip: float = Bound("0 (off) or above 1", lambda x: x == 0 or x > 1).field()
     mask_truncated: bool
-    epochs: int
-    minibatches: int
-    micro_queries: int
-    micro_group: int
-    resample: int
+    epochs: int = at_least(1)
+    minibatches: int = at_least(1)
+    micro_queries: int = at_least(0)
+    micro_group: int = at_least(0)
+    resample: int = at_least(0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Optim:
-    lr: float
-    warmup: int
+    lr: float = at_least(0)
+    warmup: int = at_least(0)
     schedule: Literal["constant", "cosine", "linear"]
-    b1: float
-    b2: float
-    eps: float
-    weight_decay: float
-    clip: float
+    b1: float = within_one("a number in [0, 1)", closed=False)
+    b2: float = within_one("a number in [0, 1)", closed=False)
+    eps: float = at_least(0)
+    weight_decay: float = at_least(0)
+    clip: float = at_least(0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sft:
-    steps: int
-    batch: int
-    lr: float
-    warmup: int
+    steps: int = at_least(0)
+    batch: int = at_least(1)
+    lr: float = at_least(0)
+    warmup: int = at_least(0)
     direct: float
     reasoning: float
     practice: int
     practice_queries: int
     practice_drills: int
-    dense: float
-    tower: float
-    log_every: int
-    curriculum: float
+    dense: float = at_least(0)
+    tower: float = within_one("a share in [0, 1]")
+    log_every: int = at_least(1)
+    curriculum: float = within_one("a share in [0, 1]")
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    steps: int
-    eval_every: int
-    eval_examples: int
-    eval_batch: int
-    eval_temperature: float
-    log_every: int
-    samples_every: int
-    gallery: int
+    steps: int = at_least(0)
+    eval_every: int = at_least(0)
+    eval_examples: int = at_least(0)
+    eval_batch: int = at_least(1)
+    eval_temperature: float = at_least(0)
+    log_every: int = at_least(1)
+    samples_every: int = at_least(0)
+    gallery: int = at_least(0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    every: int
-    keep: int
+    every: int = at_least(0)
+    keep: int = at_least(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,26 +227,28 @@ def from_configdict(values: ConfigDict) -> Config:
     faults: list[str] = []
     config = _build(Config, values.to_dict(), "config", faults)
     if not faults:
-        faults = _cross_checks(config)
+        faults = [*_faults_of_bounds(config, "config"), *_faults_of_rules(config)]
     if faults:
         raise ConfigError("bad settings:\n  " + "\n  ".join(faults))
     return config
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain nested dict, for JSON."""
+    """The settings as a nested dict that JSON can hold."""
     return dataclasses.asdict(config)
 
 
-def nearest(name: str, known) -> str:
-    """` (did you mean "x"?)` for the nearest known name, or the list of them."""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for an error: ` (did you mean "x"?)` with the nearest known name, or the list of all known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f' (did you mean "{close[0]}"?)' if close else f" (known: {', '.join(known)})"
 
 
-def _build(kind, value, path: str, faults: list[str]):
-    """`value` as `kind`, which is a dataclass or an annotation; appends to faults what does not fit."""
+def _build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+    """`value` as a `kind`, which is a dataclass or the annotation of a field; appends a line to `faults` for each
+    misfit.
+    """
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             faults.append(f"{path}: expected a group of settings, got {value!r}")
@@ -246,145 +279,112 @@ def _build(kind, value, path: str, faults: list[str]):
     return value
 
 
-def _cross_checks(c: Config) -> list[str]:
-    """What types alone do not say."""
-    faults = []
+def _faults_of_bounds(settings: Any, path: str) -> Iterator[str]:
+    """A line for each setting of a group, and of the groups in it, that is outside its bound."""
+    for field in dataclasses.fields(settings):
+        value, bound = getattr(settings, field.name), field.metadata.get("bound")
+        if dataclasses.is_dataclass(value):
+            yield from _faults_of_bounds(value, f"{path}.{field.name}")
+        elif bound is not None and not bound.holds(value):
+            yield f"{path}.{field.name}: expected {bound.expected}, got {value!r}"
 
-    def check(ok: bool, name: str, expected: str, got) -> None:
-        if not ok:
-            faults.append(f"config.{name}: expected {expected}, got {got!r}")
 
-    for name in (
-        "rollout.queries", "rollout.group", "rollout.new_tokens", "policy.prompt_tokens", "data.image_size",
-        "data.min_objects", "data.max_video_objects", "reward.workers", "reward.mask_size", "grpo.epochs",
-        "grpo.minibatches", "sft.batch", "train.eval_batch", "train.log_every", "sft.log_every", "checkpoint.keep",
-    ):  # fmt: skip
-        section, key = name.split(".")
-        got = getattr(getattr(c, section), key)
-        check(got >= 1, name, "at least 1", got)
-    for name in (
-        "data.workers",
-        "data.frames",
-        "policy.max_pixels",
-        "policy.video_pixels",
-        "policy.fps",
-        "policy.max_frames",
-        "lora.rank",
-        "rollout.temperature",
-        "rollout.top_k",
-        "grpo.beta",
-        "grpo.hold_twin",
-        "grpo.clip_low",
-        "grpo.clip_high",
-        "grpo.dual_clip",
-        "grpo.micro_queries",
-        "grpo.micro_group",
-        "grpo.resample",
-        "reward.tolerance",
-        "reward.length_free",
-        "optim.lr",
-        "optim.warmup",
-        "optim.clip",
-        "optim.eps",
-        "optim.weight_decay",
-        "sft.steps",
-        "sft.lr",
-        "sft.warmup",
-        "sft.dense",
-        "train.steps",
-        "train.eval_every",
-        "train.eval_examples",
-        "train.eval_temperature",
-        "train.samples_every",
-        "train.gallery",
-        "checkpoint.every",
-    ):
-        section, key = name.split(".")
-        got = getattr(getattr(c, section), key)
-        check(got >= 0, name, "0 or more", got)
-    check(
+def _faults_of_rules(config: Config) -> Iterator[str]:
+    """A line for each rule about several settings that is broken."""
+    for rules in RULES:
+        for holds, name, expected, value in rules(config):
+            if not holds:
+                yield f"config.{name}: expected {expected}, got {value!r}"
+
+
+# A rule: whether it holds, the setting that an error names, the value expected of it, its value.
+Rule = tuple[bool, str, str, Any]
+
+
+def _policy_rules(c: Config) -> Iterator[Rule]:
+    yield (
         c.lora.rank > 0 or c.policy.weights_dtype == "float32",
         "policy.weights_dtype",
         "float32 where all weights are trained (lora.rank = 0): steps are smaller than what bfloat16 or int8 can hold",
         c.policy.weights_dtype,
     )
-    check(
+    yield (
         c.policy.prompt != "example" or c.policy.constructor == "given",
         "policy.prompt",
         "brief or full where the policy writes the twin (example is for constructor given)",
         c.policy.prompt,
     )
-    check(0 <= c.lora.dropout < 1, "lora.dropout", "a share in [0, 1)", c.lora.dropout)
-    for name, got in (("lora.dropout", c.lora.dropout), ("lora.rslora", c.lora.rslora)):
-        off = type(got)(0)
-        check(c.lora.rank > 0 or got == off, name, f"{off} where there are no adapters (lora.rank = 0)", got)
-    check(c.data.max_objects >= c.data.min_objects, "data.max_objects", "at least data.min_objects", c.data.max_objects)
-    check(0 <= c.grpo.ema_decay < 1, "grpo.ema_decay", "a number in [0, 1)", c.grpo.ema_decay)
-    check(0 < c.rollout.top_p <= 1, "rollout.top_p", "a number in (0, 1]", c.rollout.top_p)
-    check(
-        c.rollout.temperature > 0,
-        "rollout.temperature",
-        "above 0 (greedy groups have no spread)",
-        c.rollout.temperature,
-    )
-    check(c.reward.deadline > 0, "reward.deadline", "seconds above 0", c.reward.deadline)
-    check(
+    for name, value in (("lora.dropout", c.lora.dropout), ("lora.rslora", c.lora.rslora)):
+        off = type(value)(0)
+        yield c.lora.rank > 0 or value == off, name, f"{off} where there are no adapters (lora.rank = 0)", value
+
+
+def _reward_rules(c: Config) -> Iterator[Rule]:
+    yield (
         c.reward.length_most > c.reward.length_free,
         "reward.length_most",
         f"more tokens than reward.length_free = {c.reward.length_free}",
         c.reward.length_most,
     )
-    judge = c.reward.judge
-    check(judge.deadline > 0, "reward.judge.deadline", "seconds above 0", judge.deadline)
-    check(judge.budget >= 0, "reward.judge.budget", "0 or more", judge.budget)
-    check(judge.workers >= 1, "reward.judge.workers", "at least 1", judge.workers)
-    check(0 <= c.sft.curriculum <= 1, "sft.curriculum", "a share in [0, 1]", c.sft.curriculum)
-    check(0 <= c.sft.tower <= 1, "sft.tower", "a share in [0, 1]", c.sft.tower)
-    check(
+
+
+def _grpo_rules(c: Config) -> Iterator[Rule]:
+    yield (
         not (c.grpo.dual_clip and c.grpo.variant == "cispo"),
         "grpo.dual_clip",
         "0 with variant cispo, which has no clipped term",
         c.grpo.dual_clip,
     )
-    check(0 <= c.optim.b1 < 1, "optim.b1", "a number in [0, 1)", c.optim.b1)
-    check(0 <= c.optim.b2 < 1, "optim.b2", "a number in [0, 1)", c.optim.b2)
-    check(c.grpo.dual_clip == 0 or c.grpo.dual_clip > 1, "grpo.dual_clip", "0 (off) or above 1", c.grpo.dual_clip)
-    check(c.rollout.group >= 2, "rollout.group", "at least 2 (the advantage compares within a group)", c.rollout.group)
-    check(
+    if c.grpo.minibatches < 1:
+        return  # The bound of the setting says so.
+    yield (
         c.rollout.queries % c.grpo.minibatches == 0,
         "grpo.minibatches",
         f"a divisor of rollout.queries = {c.rollout.queries}",
         c.grpo.minibatches,
     )
-    per = c.rollout.queries // c.grpo.minibatches
-    check(
-        c.grpo.micro_queries == 0 or per % c.grpo.micro_queries == 0,
+    minibatch = c.rollout.queries // c.grpo.minibatches
+    yield (
+        c.grpo.micro_queries == 0 or minibatch % c.grpo.micro_queries == 0,
         "grpo.micro_queries",
-        f"0 or a divisor of the {per} queries of a minibatch",
+        f"0 or a divisor of the {minibatch} queries of a minibatch",
         c.grpo.micro_queries,
     )
-    check(0 <= c.data.video <= 1, "data.video", "a share in [0, 1]", c.data.video)
-    check(
+
+
+def _data_rules(c: Config) -> Iterator[Rule]:
+    yield (
+        c.data.max_objects >= c.data.min_objects,
+        "data.max_objects",
+        "at least data.min_objects",
+        c.data.max_objects,
+    )
+    yield (
         c.data.video == 0 or c.data.source == "twinworld",
         "data.video",
         f"0 for data.source={c.data.source}, whose files say what is a video",
         c.data.video,
     )
     for name in c.data.mix:
-        check(name in types.TASKS, f"data.mix.{name}", f"one of {', '.join(types.TASKS)}", name)
-    mix = {name: c.data.mix.get(name, 0.0) for name in types.TASKS}
-    check(all(0 <= w < math.inf for w in mix.values()) and any(mix.values()), "data.mix", "weights of 0 or more", mix)
-    check(
+        yield name in TASKS, f"data.mix.{name}", f"one of {', '.join(TASKS)}", name
+    mix = {name: c.data.mix.get(name, 0.0) for name in TASKS}
+    yield all(0 <= w < math.inf for w in mix.values()) and any(mix.values()), "data.mix", "weights of 0 or more", mix
+    yield (
         c.data.source == "twinworld" or bool(c.data.root),
         "data.root",
         f"a path, for data.source={c.data.source}",
         c.data.root,
     )
+
+
+def _mesh_rules(c: Config) -> Iterator[Rule]:
     sizes = [c.mesh.data, c.mesh.fsdp, c.mesh.tensor]
-    check(
+    yield (
         all(s >= 1 or s == -1 for s in sizes) and sizes.count(-1) <= 1,
         "mesh",
         "sizes of at least 1, at most one of them -1",
         sizes,
     )
-    return faults
+
+
+RULES = (_policy_rules, _reward_rules, _grpo_rules, _data_rules, _mesh_rules)

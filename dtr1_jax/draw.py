@@ -1,4 +1,4 @@
-"""Pictures for people: boxes with their names, the answer's mask as a tint, the target as an outline."""
+"""Draws boxes with names, the answer's mask and the target's outline over a picture, and encodes PNG, GIF and MP4."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 MASK = (255, 46, 126)  # colour of the answer's mask
-TARGET = (255, 255, 255)  # colour of the target's outline, on black so that it shows everywhere
-LARGEST = 512  # side in pixels to which pictures are shrunk before they are drawn over
-_READABLE = 384  # the longest side of a picture is enlarged to at least so many pixels, so that text can be read
-_LONGEST = 40  # characters of a name that are shown
+TARGET = (255, 255, 255)  # colour of the target's outline, on a black border so that it shows on any picture
+LARGEST = 512  # pixels: a longer side of a picture is shrunk to this before anything is drawn over it
+_READABLE = 384  # the longest side of a picture is enlarged to at least this many pixels, so that text can be read
+_LONGEST = 40  # longer names are cut to this many characters
 
 
 def color(id: int) -> tuple[int, int, int]:
-    """r, g, b in 0..255 for an object id, the same on every call; neighbouring ids get hues far apart."""
+    """The colour (r, g, b), 0 to 255, of an object id. Neighbouring ids get hues that are far apart."""
     hue = (0.57 + id * 0.381966) % 1.0  # steps of the golden angle
     return tuple(round(255 * v) for v in colorsys.hls_to_rgb(hue, 0.55, 0.85))
 
@@ -37,18 +37,18 @@ def overlay(
     trails: np.ndarray | None = None,
     caption: str = "",
 ) -> np.ndarray:
-    """The picture with what is known of it drawn over, uint8[h', w', 3].
+    """Draws boxes, masks and a caption over a picture. Returns uint8[h', w', 3].
 
     Args:
-      image: uint8[h, w, 3]. A small one comes out enlarged by a whole factor, its longest side at least 384 pixels.
-      boxes: float[n, 4] x1,y1,x2,y2, unit frame; those that are not finite or have no area are left out.
-      names: n texts to stand at the boxes; box i has `color(i + 1)`.
-      mask: bool[h, w] at any size, tinted.
-      target: bool[h, w] at any size, outlined.
-      marked: float[n, 4] as boxes, those of the answer: a thick frame around each, in the answer's colour.
-      trails: float[n, k, 2] x,y, unit frame: where the middle of box i was of late, as a line in its colour, with gaps
-        where it is not finite.
-      caption: a line in the lower left corner.
+      image: uint8[h, w, 3]. A small one is enlarged by a whole factor until its longest side has 384 pixels.
+      boxes: float[n, 4] x1,y1,x2,y2, unit frame; boxes that are not finite or have no area are not drawn.
+      names: n texts, one for each box; box i has `color(i + 1)`.
+      mask: bool[h, w] of the answer, at any size, drawn as a tint.
+      target: bool[h, w] of the target, at any size, drawn as an outline.
+      marked: float[n, 4], the answer's boxes in the form of `boxes`, drawn as thick frames in the answer's colour.
+      trails: float[n, k, 2] x,y, unit frame: past positions of the centre of box i, drawn as a line in its colour, with
+        gaps where they are not finite.
+      caption: a line of text in the lower left corner.
     """
     height, width = image.shape[:2]
     factor = math.ceil(_READABLE / max(height, width))
@@ -73,11 +73,11 @@ def overlay(
                 cv2.line(canvas, *(p.tolist() for p in ends), color(i + 1), line, cv2.LINE_AA)
     if boxes is not None:
         canvas = _label(canvas, np.asarray(boxes, np.float64).reshape(-1, 4), names, line)
-    return _captioned(canvas, caption) if caption else canvas
+    return _add_caption(canvas, caption) if caption else canvas
 
 
 def shrink(image: np.ndarray, longest: int = LARGEST) -> np.ndarray:
-    """uint8[h, w, 3] or bool[h, w] made smaller so that no side is above `longest` pixels; a smaller one as it is."""
+    """Shrinks uint8[h, w, 3] or bool[h, w] until no side is above `longest` pixels. A smaller one is unchanged."""
     scale = longest / max(image.shape[:2])
     if scale >= 1:
         return image
@@ -89,7 +89,7 @@ def shrink(image: np.ndarray, longest: int = LARGEST) -> np.ndarray:
 
 
 def to_png(image: np.ndarray) -> bytes:
-    """A PNG file of uint8[h, w, 3], uint8[h, w] or bool[h, w] (True is white)."""
+    """Encodes uint8[h, w, 3], uint8[h, w] or bool[h, w] (True is white) as a PNG file."""
     if image.dtype == bool:
         image = image.astype(np.uint8) * 255
     file = io.BytesIO()
@@ -98,10 +98,11 @@ def to_png(image: np.ndarray) -> bytes:
 
 
 def to_gif(pictures: Iterable[np.ndarray], fps: float) -> bytes:
-    """A GIF file of uint8[h, w, 3] of one size, at least one, that plays again and again.
+    """Encodes pictures uint8[h, w, 3] of one size, at least one, as a GIF file that repeats for ever.
 
-    Pictures that equal the one before make it last longer. A GIF knows hundredths of a second, and players slow down
-    below two, so a fast one plays at 50 pictures a second, and a picture lasts 20 seconds at most.
+    A picture that equals the one before only makes that one last longer. Frame times in a GIF are hundredths of a
+    second, and players slow down files with times below 2 of them, so `fps` is limited to 50. A picture lasts at
+    most 20 seconds.
     """
     first, *rest = (Image.fromarray(np.ascontiguousarray(p)) for p in pictures)
     file = io.BytesIO()
@@ -110,9 +111,9 @@ def to_gif(pictures: Iterable[np.ndarray], fps: float) -> bytes:
 
 
 def to_mp4(pictures: Iterable[np.ndarray], fps: float) -> bytes:
-    """An MP4 file of uint8[h, w, 3] of one size; a last odd row or column is cut off, as the format asks.
+    """Encodes pictures uint8[h, w, 3] of one size as an MP4 file. A last odd row or column is cut off for the codec.
 
-    Raises ImportError where PyAV is missing, and errors of its own where it can not encode them.
+    Raises ImportError where PyAV is missing, and PyAV's own errors where it cannot encode the pictures.
     """
     import av
 
@@ -132,11 +133,11 @@ def to_mp4(pictures: Iterable[np.ndarray], fps: float) -> bytes:
 
 
 def _rate(fps: float) -> float:
-    """Frames per second that both formats can say; a broken file may claim any."""
+    """Limits frames per second to values that both formats can store; a broken file may claim any rate."""
     return min(max(fps, 0.05), 240.0)
 
 
-def _captioned(canvas: np.ndarray, caption: str) -> np.ndarray:
+def _add_caption(canvas: np.ndarray, caption: str) -> np.ndarray:
     height, width = canvas.shape[:2]
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
@@ -148,15 +149,15 @@ def _captioned(canvas: np.ndarray, caption: str) -> np.ndarray:
 
 
 def _corners(boxes: np.ndarray | None, shape: tuple[int, ...]) -> dict[int, list[int]]:
-    """Place -> x1, y1, x2, y2 in pixels, of the boxes that can be shown."""
+    """Index of a box -> its x1, y1, x2, y2 in pixels, for the boxes that can be drawn."""
     boxes = np.zeros((0, 4)) if boxes is None else np.asarray(boxes, np.float64).reshape(-1, 4)
     sides = [shape[1] - 1, shape[0] - 1] * 2
-    shown = [i for i, b in enumerate(boxes) if np.isfinite(b).all() and b[0] < b[2] and b[1] < b[3]]
-    return {i: np.rint(boxes[i].clip(0, 1) * sides).astype(int).tolist() for i in shown}
+    valid = [i for i, b in enumerate(boxes) if np.isfinite(b).all() and b[0] < b[2] and b[1] < b[3]]
+    return {i: np.rint(boxes[i].clip(0, 1) * sides).astype(int).tolist() for i in valid}
 
 
 def _fit(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask at the size of the canvas, with smooth edges where it is enlarged."""
+    """Resizes a mask to the canvas, with smooth edges where it is enlarged."""
     size = shape[1], shape[0]
     return cv2.resize(np.asarray(mask, bool).astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
 
@@ -167,7 +168,7 @@ def _outline(canvas: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int],
 
 
 def _label(canvas: np.ndarray, boxes: np.ndarray, names: Sequence[str] | None, line: int) -> np.ndarray:
-    """The canvas with all boxes, then their names, so that no box crosses a name."""
+    """Draws all boxes, and then their names, so that no box crosses a name."""
     height, width = canvas.shape[:2]
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
@@ -175,35 +176,35 @@ def _label(canvas: np.ndarray, boxes: np.ndarray, names: Sequence[str] | None, l
     corners = _corners(boxes, canvas.shape)
     for i in corners:
         pen.rectangle(corners[i], outline=color(i + 1), width=line)
-    taken: list[tuple[int, int, int, int]] = []
+    plates: list[tuple[int, int, int, int]] = []
     for i in corners if names is not None else []:
         text = _plain(names[i])
         left, top, right, bottom = (int(v) for v in pen.textbbox((0, 0), text, font=font))
-        x1, y1, x2, y2 = plate = _place(corners[i], (right - left + 6, bottom - top + 6), (width, height), taken)
-        taken.append(plate)
+        x1, y1, x2, y2 = plate = _place(corners[i], (right - left + 6, bottom - top + 6), (width, height), plates)
+        plates.append(plate)
         pen.rectangle((x1, y1, x2 - 1, y2 - 1), fill=color(i + 1))
         pen.text((x1 + 3 - left, y1 + 3 - top), text, font=font, fill=_readable_on(color(i + 1)))
     return np.asarray(picture)
 
 
-def _place(corners: Sequence[int], size: tuple[int, int], canvas: tuple[int, int], taken: list) -> tuple:
-    """Where the plate of a name goes: above its box or near it, on the canvas, over no other plate if possible."""
+def _place(corners: Sequence[int], size: tuple[int, int], canvas: tuple[int, int], plates: list) -> tuple:
+    """Chooses a place for the plate of a name: at its box, inside the canvas, and if possible over no other plate."""
     (x1, y1, x2, y2), (w, h) = corners, size
     spots = []
     for x, y in ((x1, y1 - h), (x2 - w, y1 - h), (x1, y2), (x2 - w, y2), (x1, y1), (x1, y1 - 2 * h), (x1, y2 + h)):
         x, y = max(0, min(x, canvas[0] - w)), max(0, min(y, canvas[1] - h))
         spots.append((x, y, x + w, y + h))
-    free = (a for a in spots if not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in taken))
+    free = (a for a in spots if not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in plates))
     return next(free, spots[0])
 
 
 def _plain(text: str) -> str:
-    """One short line in letters that the font has; a name may come from a model and be anything."""
+    """Turns any text into one short line of characters that the font has. A name may be any text of a policy."""
     text = " ".join(str(text).split()).encode("latin-1", "replace").decode("latin-1")
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def _readable_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black or white, whichever stands out (luma weights of ITU-R BT.601)."""
+    """Black or white, whichever has more contrast to the colour (luma weights of ITU-R BT.601)."""
     return (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)

@@ -6,14 +6,17 @@ Axis legend (letters at the end of array names, in the order of the axes):
     L = P+S         V vocabulary           D width          F hidden          N query heads
     K kv heads      H head dim             T frames         M objects         n patches   c values of a patch
 
-Host types (`Instance`, `Target`, `Example`) hold what a data set says; their boxes are in the *unit* frame: float
-x1,y1,x2,y2 in [0,1] of the picture, x right and y down. Only the text of a twin uses another frame (twin/text.py).
-Device types (`Images`, `Prompt`, `Rollout`, `Rewards`) are pytrees whose arrays all lead with the batch axis.
+Host types (`Instance`, `Target`, `Video`, `Example`) hold the contents of a data set. Their boxes are in the *unit*
+frame: float x1,y1,x2,y2 in [0,1] of the picture, x right and y down. Only the text of a twin uses another frame
+(twin/coordinates.py).
+Device types (`Images`, `Prompt`, `Demonstration`, `Rollout`, `Rewards`) are pytrees whose arrays all lead with the
+batch axis.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import typing
 from typing import Any
 
 import jax
@@ -32,14 +35,15 @@ class Instance:
     Attributes:
       id: 1, 2, ... in the order in which an oracle twin lists the objects; the same in all frames of a video.
       label: category name.
-      box: x1,y1,x2,y2 of the visible part, unit frame; of a video: in its first frame, all 0 where it is not seen.
-      mask: bool[h, w], the visible pixels at the picture's own size; of a video: in its first frame.
+      box: x1,y1,x2,y2 of the visible part, unit frame. In a video it is that of the first frame, all 0 where the object
+        is not visible there.
+      mask: bool[h, w], the visible pixels at the picture's own size. In a video it is that of the first frame.
       depth: 1 = nearest; 0 = not known.
       attributes: words such as "red", "large", "metal".
-      boxes: float64[T, 4], `box` in each frame of a video, all 0 where it is not seen; None = a picture.
+      boxes: float64[T, 4], `box` in each frame of a video, all 0 where it is not visible; None = a picture.
       masks: bool[T, h, w], `mask` in each frame of a video; None = a picture, or not known.
-      velocity: dx, dy of the object from one frame to the next, unit frame, the mean from the first frame in which it
-        is seen to the last; None = not known but from `boxes`.
+      velocity: mean motion dx, dy of the object from one frame to the next, unit frame, between the first and the last
+        frame in which it is visible; None = the data set has none, so it is computed from `boxes`.
     """
 
     id: int
@@ -55,20 +59,20 @@ class Instance:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a right answer is.
+    """The right answer to a query. Its objects are the ones that the query asks for.
 
     Attributes:
-      mask: bool[h, w], union of the wanted pixels at the picture's own size; all False where nothing is wanted. Of a
-        video: those of its first frame, and so are `boxes`.
-      boxes: float32[n, 4], one box per wanted object, unit frame; n = 0 where nothing is wanted.
-      ignore: bool[h, w] or None, pixels that count neither way (crowd regions).
+      mask: bool[h, w], union of the objects' pixels at the picture's own size; all False where no object matches the
+        query. In a video, `mask` and `boxes` are those of the first frame.
+      boxes: float32[n, 4], one box for each object, unit frame; n = 0 where no object matches the query.
+      ignore: bool[h, w] or None, pixels that count neither for nor against an answer (crowd regions).
       masks: bool[T, h, w], `mask` in each frame of a video; None = a picture, or a video with words as its answer.
-      tracks: float32[n, T, 4], the box of each wanted object in each frame of a video, unit frame, all 0 where it is
-        not seen; n counts objects that are seen in some frame. None where `masks` is.
-      labelled: bool[T], frames of a video that are annotated; the others count neither way. None = all.
-      references: right answers in words, the oracle's first: any of them is right (vqa), or all are to be compared
-        with (summary). Empty for the other tasks, where `mask` and `boxes` are the target; for words these are empty.
-      choices: what the query lets choose from, (A), (B), ...; an answer may give the letter or the words. Empty = none.
+      tracks: float32[n, T, 4], the box of each object in each frame of a video, unit frame, all 0 where it is not
+        visible; n counts the objects that are visible in some frame. None where `masks` is None.
+      labelled: bool[T], True at the annotated frames of a video; the others count neither way. None = all frames.
+      references: right answers in words, the oracle's first. An answer must equal any one of them (vqa), or is compared
+        with all of them (summary). Empty for the other tasks; the tasks in words have no pixels and boxes instead.
+      choices: the options (A), (B), ... of the query; an answer may be the letter or the words. Empty = no options.
     """
 
     mask: np.ndarray
@@ -83,13 +87,13 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """Frames that were sampled from a video.
+    """Frames sampled from a video.
 
     Attributes:
       frames: uint8[T, h, w, 3], sRGB, in the order of time.
-      index: int[T], their numbers in the video, counted from 0.
-      fps: frames per second of the video itself.
-      total: frames of the video itself.
+      index: int[T], the numbers of these frames in the video, counted from 0.
+      fps: frames per second of the whole video.
+      total: number of frames of the whole video.
     """
 
     frames: np.ndarray
@@ -99,7 +103,7 @@ class Video:
 
     @property
     def sampled_fps(self) -> float:
-        """Frames per second of the sample."""
+        """Frames per second of the sampled frames."""
         return len(self.index) / self.total * self.fps
 
 
@@ -109,17 +113,17 @@ class Example:
 
     Attributes:
       uid: unique and stable within its source; appears in predictions and errors.
-      image: uint8[h, w, 3], sRGB, upright: the picture (of a video: the frame) to which target and scene refer.
+      image: uint8[h, w, 3], sRGB, upright: the picture, or the video's first frame, to which target and scene refer.
       query: the user's words.
       task: one of TASKS.
-      target: what a right answer is.
+      target: the right answer.
       scene: the annotated objects, empty where the data set has none.
-      answer_ids: ids of the wanted objects of `scene`; None where the target is not made of scene objects.
+      answer_ids: ids of the target's objects in `scene`; None where the target is not made of objects of the scene.
       thought: the oracle's reasoning for the cold start; empty where there is none.
       category: one of CATEGORIES, or "" where not known.
       level: length of the reasoning chain, one of LEVELS, or 0 where not known.
-      visuals: what the policy sees, in order: pictures uint8[h, w, 3] and Videos. Boxes are those of the first, which
-        must have the size of `image`. Empty: `image` alone.
+      visuals: the pictures uint8[h, w, 3] and Videos that the policy sees, in order. Boxes refer to the first, which
+        must have the size of `image`. Empty = the policy sees `image` alone.
     """
 
     uid: str
@@ -140,8 +144,9 @@ class Example:
         return self.visuals[0] if self.visuals and isinstance(self.visuals[0], Video) else None
 
 
-def pytree(cls):
-    """Makes a frozen dataclass a JAX pytree whose fields are all data."""
+@typing.dataclass_transform(frozen_default=True)
+def pytree(cls: type) -> type:
+    """Makes a class a frozen dataclass and a JAX pytree whose fields are all data. A decorator."""
     cls = dataclasses.dataclass(frozen=True)(cls)
     return jax.tree_util.register_dataclass(cls, [f.name for f in dataclasses.fields(cls)], [])
 
@@ -151,15 +156,15 @@ class Images:
     """Patches of the pictures and videos of each query, padded to n.
 
     The merge x merge patches that become one token stand together, and so do the tokens of an attention window, where
-    the tower has windows. `Prompt.slot_bp` says which of the tokens stands where in the prompt.
+    the tower has windows. `Prompt.slot_bp` gives the places of these tokens in the prompt.
 
     Attributes:
       patch_bnc: float32[B, n, c], normalised pixel values, c = channels * temporal * patch * patch.
       position_bn2: int32[B, n, 2], row and column of the patch in its picture, in patches.
       corner_bn4: int32[B, n, 4], rows of the learned position table around the patch; None where there is no table.
       corner_weight_bn4: float32[B, n, 4], their bilinear weights (sum to 1; 0 at padding), or None.
-      segment_bn: int32[B, n], number of the picture or frame (1, 2, ...): a patch sees those with its number. 0 is
-        padding. Example: [1 1 1 1 2 2 2 2 0 0 0 0].
+      segment_bn: int32[B, n], number of the picture or frame (1, 2, ...): a patch attends to the patches with its own
+        number. 0 is padding. Example: [1 1 1 1 2 2 2 2 0 0 0 0].
       window_bn: int32[B, n], number of the attention window (1, 2, ..., never the same in two frames; 0 is padding),
         or None where the tower has no windows. Example: [1 1 2 2 3 3 4 4 0 0 0 0].
     """
@@ -174,13 +179,13 @@ class Images:
 
 @pytree
 class Prompt:
-    """Tokenised prompts, padded to P; where the padding stands does not matter, the mask says it.
+    """Tokenised prompts, padded to P. The padding may be anywhere; the mask marks it.
 
     Attributes:
       token_bp: int32[B, P].
       mask_bp: bool[B, P], True at real tokens. Example: [1 1 1 1 0 0].
       position_bp3: int32[B, P, 3], rotary positions (time, row, column; equal for text).
-      slot_bp: int32[B, P], index of the vision token that stands here, -1 at text.
+      slot_bp: int32[B, P], index of the vision token at this place, -1 at text.
       next_b: int32[B], rotary position of the first completion token.
       images: the pictures, or None for text-only prompts.
     """
@@ -195,15 +200,18 @@ class Prompt:
 
 @pytree
 class Demonstration:
-    """What the cold start imitates: a transcript of each picture, or of each twin that is given G queries (practice).
+    """The texts that the cold start imitates.
+
+    There are two kinds. A demonstration is one transcript (G = 1) of each picture or video. Practice is G queries, with
+    their thoughts and answers, about each twin.
 
     Attributes:
-      prompt: the prompts; of practice the twins, without pictures.
-      token_bgs: int32[B, G, S], the oracle's transcript, or the query and the rest of one, with the end token.
+      prompt: the prompts; in practice they show a twin and no pictures.
+      token_bgs: int32[B, G, S], the oracle's transcript, or a query with its thought and answer, and the end token.
       mask_bgs: bool[B, G, S], True at real tokens.
-      reason_bgs: bool[B, G, S], True at those after "<think>": the thought and the answer.
-      dense_bnf: int32[B, n, f], classes of the object that covers each patch (0 = none), or None.
-      box_bn4: float32[B, n, 4], its box, unit frame; 0 where there is none; or None.
+      reason_bgs: bool[B, G, S], True at the tokens after "<think>": the thought and the answer.
+      dense_bnf: int32[B, n, f], classes of the object that covers each patch (0 = no object); None in practice.
+      box_bn4: float32[B, n, 4], the box of that object, unit frame, 0 where there is none; None in practice.
     """
 
     prompt: Prompt
@@ -221,9 +229,9 @@ class Rollout:
     Attributes:
       token_bgs: int32[B, G, S], padded with the pad token after the end.
       mask_bgs: bool[B, G, S], True at sampled tokens, the end token included. Example: [1 1 1 1 0 0].
-      logp_bgs: float32[B, G, S], log-probability of each sampled token under softmax(logits / temperature), before
-        top-k and top-p cut it (what the scorer computes too); 0 at padding.
-      stopped_bg: bool[B, G], True where the completion ended by itself; False where S cut it off.
+      logp_bgs: float32[B, G, S], log-probability of each sampled token under softmax(logits / temperature), without
+        the cuts of top-k and top-p, as in the update; 0 at padding.
+      stopped_bg: bool[B, G], True where the completion has its end token; False where it was cut off after S tokens.
     """
 
     token_bgs: Any
@@ -239,7 +247,8 @@ class Rewards:
     Attributes:
       columns: name -> float32[B, G], each in [0, 1]; 0 in the rows of queries whose task does not have the column.
       total_bg: float32[B, G], the weighted sum of the columns.
-      own: name -> bool[B], the queries whose task has the column; means of it are over these. None = all have all.
+      own: name -> bool[B], True at queries whose task has the column; its means are over these queries. None = every
+        query has every column.
     """
 
     columns: dict[str, Any]

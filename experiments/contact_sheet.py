@@ -15,17 +15,17 @@ from dtr1_jax import types
 from dtr1_jax.data.twinworld import picture_examples, tasks
 
 _SCALE, _TEXT_LINES, _PAD = 3, 8, 6  # screen pixels per picture pixel, lines under a picture, pixels around a tile
-_FILM_SCALE, _FILM_LINES = 2, 4  # the same of a video, whose frames stand in a row
+_VIDEO_SCALE, _VIDEO_LINES = 2, 4  # the same for a video, whose frames stand in a row
 _LINE = 12  # height of a line of text, pixels
 _LETTER = 5.8  # width of a letter, pixels
 
 
 def tile(example: types.Example) -> np.ndarray:
-    """uint8[h, w, 3]: picture or frames enlarged, the target outlined, ids in place, and the words under it."""
+    """Draws an example as uint8[h, w, 3]: its picture or frames with the target's outline and ids, and its texts."""
     target = example.target
     if not example.visuals:
         pictures = [(example.image, target.mask, [(t.id, t.depth, t.box) for t in example.scene])]
-        scale, most = _SCALE, _TEXT_LINES
+        scale, max_lines = _SCALE, _TEXT_LINES
     else:
         frames = example.visuals[0].frames
         masks = target.masks if target.masks is not None else np.zeros(frames.shape[:3], bool)
@@ -33,26 +33,26 @@ def tile(example: types.Example) -> np.ndarray:
             (frame, masks[t], [(item.id, item.depth, item.boxes[t]) for item in example.scene if item.boxes[t].any()])
             for t, frame in enumerate(frames)
         ]
-        scale, most = _FILM_SCALE, _FILM_LINES
+        scale, max_lines = _VIDEO_SCALE, _VIDEO_LINES
     side = example.image.shape[0] * scale
     width = len(pictures) * (side + _PAD) + _PAD
-    canvas = Image.new("RGB", (width, side + most * _LINE + 2 * _PAD), "white")
+    canvas = Image.new("RGB", (width, side + max_lines * _LINE + 2 * _PAD), "white")
     pen = ImageDraw.Draw(canvas)
-    for t, (picture, mask, things) in enumerate(pictures):
+    for t, (picture, mask, objects) in enumerate(pictures):
         left = _PAD + t * (side + _PAD)
-        canvas.paste(Image.fromarray(_outlined(picture, mask, scale)), (left, _PAD))
-        for number, depth, box in things:
+        canvas.paste(Image.fromarray(_draw_outline(picture, mask, scale)), (left, _PAD))
+        for number, depth, box in objects:
             corner = (left + box[0] * side, _PAD + box[1] * side)
-            words = f"{number} d{depth}" if len(pictures) == 1 else str(number)
-            pen.text(corner, words, fill="white", stroke_width=1, stroke_fill="black")
+            caption = f"{number} d{depth}" if len(pictures) == 1 else str(number)
+            pen.text(corner, caption, fill="white", stroke_width=1, stroke_fill="black")
     answer = " | ".join(target.references) or ", ".join(map(str, example.answer_ids or ())) or "nothing"
-    words = [f"{example.category} {example.level}: {example.query}", example.thought, f"answer: {answer}"]
-    lines = [line for text in words for line in textwrap.wrap(text, int((width - 2 * _PAD) / _LETTER))]
-    pen.text((_PAD, _PAD + side), "\n".join(lines[:most]), fill="black", spacing=0)
+    texts = [f"{example.category} {example.level}: {example.query}", example.thought, f"answer: {answer}"]
+    lines = [line for text in texts for line in textwrap.wrap(text, int((width - 2 * _PAD) / _LETTER))]
+    pen.text((_PAD, _PAD + side), "\n".join(lines[:max_lines]), fill="black", spacing=0)
     return np.asarray(canvas)
 
 
-def _outlined(picture: np.ndarray, mask: np.ndarray, scale: int) -> np.ndarray:
+def _draw_outline(picture: np.ndarray, mask: np.ndarray, scale: int) -> np.ndarray:
     """The picture enlarged, with the outline of the mask."""
     size = (picture.shape[1] * scale, picture.shape[0] * scale)
     large = cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
@@ -76,9 +76,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.n < 1:
         parser.error(f"--n: expected at least 1, got {args.n}")
-    more = {"video": True, "frames": args.frames, "max_objects": 5} if args.video else {}
+    video_sizes = {"video": True, "frames": args.frames, "max_objects": 5} if args.video else {}
     tiles = [
-        tile(tasks.example(args.task, args.seed, args.split, index, size=args.size, **more)) for index in range(args.n)
+        tile(tasks.example(args.task, args.seed, args.split, index, size=args.size, **video_sizes))
+        for index in range(args.n)
     ]
     columns = 1 if args.video else int(np.ceil(np.sqrt(len(tiles))))
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)

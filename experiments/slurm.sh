@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # GRPO on several GPU nodes under Slurm: `sbatch experiments/slurm.sh`, from a checkout that all nodes see.
-# Not run by us on a cluster: adapt partition, account and modules to yours.
+# We have not run it on a cluster. Adapt partition, account and modules to yours.
 #
-# One process for each GPU; JAX finds the others through Slurm's variables. The workdir must be on a file system that all
-# nodes share. When the time is up, Slurm sends SIGTERM two minutes before, the run saves, and the job is queued again
-# and goes on exactly where it was.
+# It starts one process for each GPU; the processes find one another through Slurm's variables. The workdir must be on a
+# file system that all nodes share. Two minutes before the time is up, Slurm sends SIGTERM, the run saves, and this
+# script queues the job again, which resumes exactly where the run was.
 #SBATCH --job-name=dtr1
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
@@ -18,9 +18,9 @@
 set -uo pipefail
 
 WORKDIR=${WORKDIR:-$PWD/runs/slurm}
-VENV=${VENV:-$PWD/.venv} # made once, on the login node: python3 -m venv .venv; .venv/bin/pip install -e '.[cuda]'
+VENV=${VENV:-$PWD/.venv} # create it once, on the login node: python3 -m venv .venv; .venv/bin/pip install -e '.[cuda]'
 
-# --kill-on-bad-exit=0: the first process to leave after a save must not take the others with it before they are done.
+# --kill-on-bad-exit=0: when one process exits after its save, Slurm must not kill the others before they have saved.
 # 16 GPUs: rollout.queries and train.eval_batch are multiples of data x fsdp = 16.
 srun --kill-on-bad-exit=0 "$VENV/bin/python" main.py --distributed --config=configs/seg.py --workdir="$WORKDIR" \
   --config.policy.dtype=bfloat16 --config.mesh.data=-1 --config.mesh.fsdp=8 \
@@ -28,7 +28,7 @@ srun --kill-on-bad-exit=0 "$VENV/bin/python" main.py --distributed --config=conf
   --config.train.steps=2000 --config.train.eval_every=200 "$@"
 status=$?
 
-# 130: asked to stop, saved and left.
+# 130: the run got a signal to stop, saved and exited.
 if [[ $status -eq 130 ]]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi

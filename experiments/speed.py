@@ -1,13 +1,13 @@
-"""How fast a GRPO step is: `python experiments/speed.py [--shape=prefix|text5m]`, one JSON line on standard output.
+"""Measures the speed of a GRPO step: `python experiments/speed.py [--shape=prefix|text5m]`; prints one JSON line.
 
-Both shapes compare what the trainer does, a group that shares its prompt, with the same functions on *tiled* prompts:
-B * G queries with a group of one, as trainers without a shared prefix work. Their losses and gradients must agree.
-`text5m` also times whole steps (sample, reward, advantages, update) on work that other trainers have been measured on.
+Both shapes compare two ways to run the same functions: as in training, where a group shares its prompt, and on *tiled*
+prompts, B * G queries with a group of one, as in trainers without a shared prefix. Losses and gradients must agree.
+`text5m` also times whole steps (sample, reward, advantages, update), at sizes at which other trainers were measured.
 
 Fields: `update_s`, `rollout_s` and `step_s` are medians in seconds after a warm-up; tokens/s count completion tokens;
-`*_tiled` are those of the tiled prompts, timed in turns with ours; `loss_diff` is absolute, `grad_diff` the largest
-difference of a gradient in a weight array over the largest value there; `same_tokens` is the share of sampled tokens
-that are equal; `peak_rss_mb` is of the process up to the end of the timed steps.
+`*_tiled` are measured on tiled prompts, timed in turns with shared ones; `loss_diff` is absolute; `grad_diff` is the
+largest difference of the gradients in a weight array, divided by the largest gradient there; `same_tokens` is the share
+of sampled tokens that are equal; `peak_rss_mb` is the peak memory of the process at the end of the timed steps.
 """
 
 import argparse
@@ -17,6 +17,8 @@ import json
 import resource
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +34,7 @@ TEXT5M = Spec(
     vocab=1024, width=256, layers=6, heads=8, kv_heads=4, head_dim=32, hidden=768, theta=1e4, qk_norm=False,
     qkv_bias=True, unroll=6, remat=False,
 )  # fmt: skip
-TX = optim.make(
+TX = optim.optimizer(
     Optim(lr=1e-4, warmup=0, schedule="constant", b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=1.0), 1
 )
 GRPO = Grpo(
@@ -43,7 +45,7 @@ GRPO = Grpo(
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Sizes of a step; `rows` is how many completions a gradient accumulation step takes."""
+    """Sizes of a step; `rows` completions go through each gradient accumulation step."""
 
     spec: Spec
     queries: int
@@ -60,7 +62,7 @@ SHAPES = {
 
 
 def prompts(work: Work, seed: int) -> Prompt:
-    """Random text."""
+    """Prompts of random tokens without pictures."""
     b, p = work.queries, work.prompt_tokens
     return Prompt(
         token_bp=np.random.default_rng(seed).integers(2, work.spec.vocab, (b, p), np.int32),
@@ -72,22 +74,22 @@ def prompts(work: Work, seed: int) -> Prompt:
     )
 
 
-def tiled(work: Work, tree):
-    """[B, ...] -> [B * G, ...], and [B, G, ...] of completions -> [B * G, 1, ...]."""
+def tiled(work: Work, tree: Any) -> Any:
+    """Repeats a Prompt for each completion, [B, ...] -> [B * G, ...]; reshapes [B, G, ...] to [B * G, 1, ...]."""
     if isinstance(tree, Prompt):
         return jax.tree.map(lambda x: np.repeat(x, work.group, 0), tree)
     return jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), tree)
 
 
-def sampler(work: Work, group: int):
-    """(params, prompt, key) -> Rollout of `new_tokens` tokens a row: no token ends one."""
+def sampler(work: Work, group: int) -> Callable:
+    """rollout.sample with the sizes of `work`; each completion has `new_tokens` tokens, because no token ends it."""
     return functools.partial(
         rollout.sample, spec=work.spec, group=group, new_tokens=work.new_tokens, end=-1, pad=0, temperature=1.0
     )
 
 
-def learner(work: Work, group: int):
-    """(state, minibatch) -> (state, metrics), `rows` completions at a time."""
+def learner(work: Work, group: int) -> Callable:
+    """update.update with the sizes of `work`, on `rows` completions at a time."""
     part = min(group, work.rows)
     knobs = dataclasses.replace(GRPO, micro_group=part)
     return functools.partial(
@@ -96,65 +98,65 @@ def learner(work: Work, group: int):
 
 
 def fresh(params: dict) -> update.State:
-    """A state of its own, for it will be donated."""
+    """A state with a copy of `params`, because the update donates it."""
     trainable = {"base": jax.tree.map(jnp.copy, params)}
     return update.State(trainable, TX.init(trainable))
 
 
-def timed(function, *args):
-    """(seconds, result)."""
+def timed(function: Callable, *args: Any) -> tuple[float, Any]:
+    """Calls the function and waits for its result: (seconds, result)."""
     start = time.perf_counter()
     result = jax.block_until_ready(function(*args))
     return time.perf_counter() - start, result
 
 
 def steps(work: Work, params: dict, count: int, warmup: int) -> dict[str, float]:
-    """Seconds of whole steps, and of their parts."""
+    """Median seconds of whole steps and of their parts, `count` of them after `warmup` that are not timed."""
     sample, learn, state, times = sampler(work, work.group), learner(work, work.group), fresh(params), []
     for i in range(count + warmup):
         prompt = prompts(work, i)
         start = time.perf_counter()
-        seen = jax.block_until_ready(sample(state.trainable["base"], None, prompt, jax.random.key(i), None))
-        sampled = time.perf_counter()
-        reward_bg = (np.asarray(seen.token_bgs) % 16 == 7).sum(-1).astype(np.float32)
+        completions = jax.block_until_ready(sample(state.trainable["base"], None, prompt, jax.random.key(i), None))
+        sample_end = time.perf_counter()
+        reward_bg = (np.asarray(completions.token_bgs) % 16 == 7).sum(-1).astype(np.float32)
         advantage_bg = np.asarray(advantages.advantages(reward_bg, scale="group"))
-        scored = time.perf_counter()
-        state, _ = jax.block_until_ready(learn(state, {}, update.Minibatch(prompt, seen, advantage_bg), None))
+        score_end = time.perf_counter()
+        state, _ = jax.block_until_ready(learn(state, {}, update.Minibatch(prompt, completions, advantage_bg), None))
         end = time.perf_counter()
-        times.append((end - start, sampled - start, end - scored))
+        times.append((end - start, sample_end - start, end - score_end))
     return dict(zip(("step_s", "generate_s", "update_s"), map(statistics.median, zip(*times[warmup:]))))
 
 
 def compare(work: Work, params: dict, rounds: int) -> dict[str, float]:
-    """Shared prompts against tiled ones: seconds, taken in turns, and differences of what they compute."""
+    """Compares shared prompts with tiled ones, timed in turns: tokens/s, speedups, and differences of the results."""
     prompt, key = prompts(work, 0), jax.random.key(0)
     prompts_of = {"": prompt, "_tiled": tiled(work, prompt)}
     groups = {"": work.group, "_tiled": 1}
-    took, seen = {}, {}
+    times, completions = {}, {}
     for _ in range(rounds + 1):
         for kind, group in groups.items():
-            seconds, seen[kind] = timed(sampler(work, group), params, None, prompts_of[kind], key, None)
-            took.setdefault("rollout_s" + kind, []).append(seconds)
+            seconds, completions[kind] = timed(sampler(work, group), params, None, prompts_of[kind], key, None)
+            times.setdefault("rollout_s" + kind, []).append(seconds)
     rng = np.random.default_rng(0)
-    # An old policy that is not this one, so that ratios are not 1 and some are clipped.
-    noise = 0.1 * rng.standard_normal(seen[""].logp_bgs.shape, np.float32)
-    learnt = dataclasses.replace(seen[""], logp_bgs=np.asarray(seen[""].logp_bgs) + noise)
+    # Log-probabilities of another old policy, so that ratios differ from 1 and some are clipped.
+    noise = 0.1 * rng.standard_normal(completions[""].logp_bgs.shape, np.float32)
+    noisy = dataclasses.replace(completions[""], logp_bgs=np.asarray(completions[""].logp_bgs) + noise)
     advantage_bg = rng.standard_normal((work.queries, work.group), np.float32)
-    minibatch = update.Minibatch(prompt, learnt, advantage_bg)
+    minibatch = update.Minibatch(prompt, noisy, advantage_bg)
     batches = {
         "": minibatch,
-        "_tiled": update.Minibatch(prompts_of["_tiled"], tiled(work, learnt), tiled(work, advantage_bg)),
+        "_tiled": update.Minibatch(prompts_of["_tiled"], tiled(work, noisy), tiled(work, advantage_bg)),
     }
     states = {kind: fresh(params) for kind in groups}
     loss, gradient = {}, {}
     for i in range(rounds + 1):
         for kind, group in groups.items():
             seconds, (states[kind], metrics) = timed(learner(work, group), states[kind], {}, batches[kind], None)
-            took.setdefault("update_s" + kind, []).append(seconds)
+            times.setdefault("update_s" + kind, []).append(seconds)
             if i == 0:  # after one step, AdamW's first moment is the clipped gradient times 1 - b1
                 loss[kind] = float(metrics["loss"])
                 gradient[kind] = jax.tree.map(np.asarray, jax.tree.leaves(_moment(states[kind].opt)))
-    median = {name: statistics.median(seconds[1:]) for name, seconds in took.items()}
+    median = {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
     tokens = work.queries * work.group * work.new_tokens
     rates = {name.replace("_s", "_tokens_per_s"): tokens / seconds for name, seconds in median.items()}
     return rates | {
@@ -162,11 +164,12 @@ def compare(work: Work, params: dict, rounds: int) -> dict[str, float]:
         "rollout_speedup": median["rollout_s_tiled"] / median["rollout_s"],
         "loss_diff": abs(loss[""] - loss["_tiled"]),
         "grad_diff": max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(*gradient.values())),
-        "same_tokens": float(np.mean(tiled(work, seen[""].token_bgs) == seen["_tiled"].token_bgs)),
+        "same_tokens": float(np.mean(tiled(work, completions[""].token_bgs) == completions["_tiled"].token_bgs)),
     }
 
 
-def _moment(opt):
+def _moment(opt: Any) -> Any:
+    """AdamW's first moment in the optimizer state."""
     return next(s.mu for s in jax.tree.leaves(opt, is_leaf=lambda s: hasattr(s, "mu")) if hasattr(s, "mu"))
 
 
@@ -175,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="prefix")
     parser.add_argument("--steps", type=int, default=10, help="timed steps of text5m")
-    parser.add_argument("--rounds", type=int, default=3, help="timed rounds of shared against tiled")
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds of shared and tiled prompts")
     for name in ("queries", "group", "prompt_tokens", "new_tokens", "rows"):
         parser.add_argument(f"--{name}", type=int)
     args = parser.parse_args(argv)

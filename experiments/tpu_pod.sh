@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# GRPO on all hosts of a TPU pod slice. Not run by us on a pod: read it before you use it.
+# GRPO on all hosts of a TPU pod slice. We have not run it on a pod: read it before you use it.
 #
 #   TPU=my-slice ZONE=us-east5-b REPOSITORY=https://... WORKDIR=/mnt/shared/runs/pod bash experiments/tpu_pod.sh setup
 #   TPU=my-slice ZONE=us-east5-b WORKDIR=/mnt/shared/runs/pod bash experiments/tpu_pod.sh train --config.optim.lr=3e-4
-#   ... bash experiments/tpu_pod.sh stop      asks the run to save and leave; `train` then goes on exactly where it was
+#   ... bash experiments/tpu_pod.sh stop      makes the run save and exit; `train` then resumes exactly there
 #
-# It logs in with your own gcloud; the slice exists already (gcloud compute tpus tpu-vm create). WORKDIR is on a file
+# It logs in with your own gcloud. Create the slice first (gcloud compute tpus tpu-vm create). WORKDIR must be on a file
 # system that all hosts mount (Filestore, or a bucket by gcsfuse): every host writes its part of a checkpoint there.
 set -euo pipefail
 
@@ -36,7 +36,7 @@ case $command in
       --config.rollout.queries=$QUERIES --config.train.eval_batch=$EVAL_BATCH$more"
     ;;
   stop)
-    # the pattern does not match itself, so the shell that runs it on the host lives on
+    # the pattern does not match its own text, so that pkill spares the shell that runs it on the host
     everywhere "pkill -TERM --full 'main[.]py --distributed' || true"
     ;;
   *)

@@ -1,4 +1,4 @@
-"""Inputs on which our figures are compared with those of the benchmarks' own code (tests/fixtures/benchmarks.json)."""
+"""Inputs for which tests/fixtures/benchmarks.json has the figures of the benchmarks' own code."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ANSWERS = (
     "one two three", "zero", "She's", "ow's'at", "'ow'sat", "hed've", "he'dve", "don't", "10:30 am", "black & white",
 )  # fmt: skip
 
-# (answer, what ten people said)
+# (answer, the answers of ten people)
 QUESTIONS = (
     ("yes", ("yes",) * 10),
     ("Yes", ("yes",) * 10),
@@ -77,21 +77,22 @@ def _disc(h: int, w: int, x: float, y: float, radius: float) -> np.ndarray:
 
 
 def masks(h: int, w: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(answer, target, ignored), bool[h, w], of some frames: shifted, touching the edge, thin, full, empty, ragged."""
-    no, yes = np.zeros((h, w), bool), np.ones((h, w), bool)
+    """(answer, target, ignored), bool[h, w], of frames: shifted, touching the edge, thin, full, empty, ragged."""
+    empty, full = np.zeros((h, w), bool), np.ones((h, w), bool)
     ring = _disc(h, w, 0.5, 0.5, 0.4) & ~_disc(h, w, 0.5, 0.5, 0.3)
-    line = no.copy()
+    line = empty.copy()
     line[h // 2, 3:-3] = True
-    corner = no.copy()
+    corner = empty.copy()
     corner[-5:, -7:] = True
     ragged = np.indices((h, w)).sum(0) * 7 % 11 < 5
-    strip = no.copy()
+    strip = empty.copy()
     strip[:, : w // 5] = True
     disc = _disc(h, w, 0.5, 0.5, 0.3)
     return [
-        (disc, disc, no), (_disc(h, w, 0.52, 0.5, 0.3), disc, no), (_disc(h, w, 0.8, 0.2, 0.3), disc, no),
-        (ring, disc, no), (line, disc, no), (line, line, no), (corner, corner, no), (corner, disc, no),
-        (no, no, no), (no, disc, no), (disc, no, no), (yes, yes, no), (yes, disc, no), (disc, yes, no), (yes, no, no),
-        (ragged & disc, disc, no), (ragged, ~ragged, no), (disc, _disc(h, w, 0.45, 0.55, 0.35), strip),
-        (strip, no, strip), (_disc(h, w, 0.0, 0.0, 0.5), _disc(h, w, 0.05, 0.0, 0.5), no),
+        (disc, disc, empty), (_disc(h, w, 0.52, 0.5, 0.3), disc, empty), (_disc(h, w, 0.8, 0.2, 0.3), disc, empty),
+        (ring, disc, empty), (line, disc, empty), (line, line, empty), (corner, corner, empty), (corner, disc, empty),
+        (empty, empty, empty), (empty, disc, empty), (disc, empty, empty), (full, full, empty),
+        (full, disc, empty), (disc, full, empty), (full, empty, empty),
+        (ragged & disc, disc, empty), (ragged, ~ragged, empty), (disc, _disc(h, w, 0.45, 0.55, 0.35), strip),
+        (strip, empty, strip), (_disc(h, w, 0.0, 0.0, 0.5), _disc(h, w, 0.05, 0.0, 0.5), empty),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tiny checkpoints in the form of Hugging Face: random weights, config.json and the shipped tokenizer's files."""
+"""Writes tiny Hugging Face checkpoints: random weights, config.json and the shipped tokenizer's files."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import numpy as np
 from dtr1_jax.data import tokenizer
 from dtr1_jax.models import policy, spec
 from dtr1_jax.models.weights import exporting
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 
 TEXT = {
     "vocab_size": 1664, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -24,7 +24,7 @@ TOKENS = {"image_token_id": 965, "video_token_id": 966, "vision_start_token_id":
 
 
 def config(family: str, **changes) -> dict:
-    """config.json of a tiny model; for vision-language families in the nested form that transformers writes."""
+    """Values of config.json for a tiny model; vision-language families have the nested form of transformers."""
     if family == "qwen2_5_vl":
         tower = TOWER | {"patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1], "tokens_per_second": 2}
         rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
@@ -46,7 +46,7 @@ def config(family: str, **changes) -> dict:
 
 
 def params(values: dict, seed: int = 0) -> dict:
-    """Random numpy weights for a config.json; norms and biases are nowhere trivial."""
+    """Random numpy weights for the values of a config.json. No norm is 1 and no bias is 0."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec.from_hf(values)))
 
@@ -59,14 +59,14 @@ def params(values: dict, seed: int = 0) -> dict:
 
 
 def write(folder, family: str = "qwen3", seed: int = 0, dtype: str = "float32", shard: int = 2**30, **changes) -> dict:
-    """A folder with weights, config.json and tokenizer files; returns the weights."""
+    """Writes a folder with weights, config.json and tokenizer files; returns the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     values = config(family, **changes)
-    made = params(values, seed)
-    exporting.write_folder(folder, exporting.tensors(made, None, 1.0, values), dtype, shard)
+    weights = params(values, seed)
+    exporting.write_folder(folder, exporting.tensors(weights, None, 1.0, values), dtype, shard)
     (folder / "config.json").write_text(json.dumps(values))
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(pretrained.ASSETS / "tiny" / name, folder / name)
+        shutil.copy(policy_files.ASSETS / "tiny" / name, folder / name)
     known = tokenizer.load_tokenizer(folder).hf.get_vocab()
     assert (known[tokenizer.IMAGE], known[tokenizer.START]) == (965, 963)
-    return made
+    return weights

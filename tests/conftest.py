@@ -45,3 +45,11 @@ def small(monkeypatch):
 
     tiny.install(monkeypatch)
     return monkeypatch
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The logits of the policy that an export writes: a function, see exports.trained_logits."""
+    import exports
+
+    return exports.trained_logits(monkeypatch)

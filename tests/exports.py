@@ -8,8 +8,8 @@ import pytest
 from configs import default
 from dtr1_jax import config
 from dtr1_jax.models import policy
-from dtr1_jax.modes import export, train
-from dtr1_jax.policies import pretrained
+from dtr1_jax.modes import export
+from dtr1_jax.policies import pretrained, state
 from dtr1_jax.types import Prompt
 
 IDS = [3, 200, 41, 7, 960, 12, 33, 600, 601, 5, 1200]
@@ -36,18 +36,17 @@ def pretend(monkeypatch) -> dict:
     """Makes the newest checkpoint hold adapters that are not the identity; returns what it held, once it was read."""
     held = {}
 
-    def trained(c, made, device_mesh, workdir):
-        base = pretrained.read_weights(c, made)
-        held.update(spec=made.spec, base=base, lora=adapters(base, c.lora.rank, targets=c.lora.targets))
-        return base, held["lora"]
+    def trained_weights(c, pretrained_policy, device_mesh, workdir, step):
+        base = pretrained.read_weights(c, pretrained_policy)
+        held.update(spec=pretrained_policy.spec, base=base, lora=adapters(base, c.lora.rank, targets=c.lora.targets))
+        return base, held["lora"], 1
 
-    monkeypatch.setattr(train, "trained", trained)
+    monkeypatch.setattr(state, "trained_weights", trained_weights)
     return held
 
 
-@pytest.fixture
-def trained(monkeypatch):
-    """A function that gives the logits of what `pretend` has the newest checkpoint hold."""
+def trained_logits(monkeypatch):
+    """A function that gives the logits of the adapters that `pretend` puts into the newest checkpoint."""
     held = pretend(monkeypatch)
 
     def logits(adapted=True):

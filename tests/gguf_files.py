@@ -1,4 +1,4 @@
-"""Small GGUF files, for the tests that read them."""
+"""Writes small GGUF files, for the tests that read them."""
 
 import gguf
 import jax
@@ -6,23 +6,17 @@ import numpy as np
 import small
 from gguf import GGMLQuantizationType as Kind
 
+from dtr1_jax.models import policy
+
 WIDTH, HEADS, KV, HIDDEN, LAYERS = 64, 4, 2, 96, 2
-
-
 WORDS = ["<|im_end|>", "<|im_start|>", *(chr(c) for c in range(33, 127)), "Ġ", "Ċ", "th", "the", "Ġthe", "12", "<tag>"]
-
-
 MERGES = ["t h", "th e", "Ġ the", "1 2"]
-
-
 VOCAB = len(WORDS)
-
-
 TYPES = [3, 3] + [1] * (VOCAB - 3) + [4]
 
 
 def tensors(family, seed=0):
-    """{name in the file: float32 array} of a model with random weights."""
+    """Random weights of a model: {name in the file: float32 array}."""
     rng = np.random.default_rng(seed)
 
     def normal(*shape):
@@ -46,7 +40,7 @@ def write(
     path, family="llama", kinds=None, arrays=None, leave_out=(), pre="smollm", template="{{ 1 }}", words=WORDS,
     types=TYPES, merges=MERGES, **changes,
 ):  # fmt: skip
-    """A GGUF file; `kinds` gives the encoding of tensors by name (F32 otherwise), `changes` other metadata."""
+    """Writes a GGUF file. `kinds` are dtypes of tensors by name (default F32); `changes` are other metadata."""
     out = gguf.GGUFWriter(path, family)
     values = {
         "embedding_length": WIDTH, "block_count": LAYERS, "feed_forward_length": HIDDEN, "context_length": 512,
@@ -81,15 +75,9 @@ def write(
 
 
 def template(family):
-    """The tree of the model."""
+    """Tree of the shapes of our parameters for the model of `write`."""
     shape = small.Spec(
         vocab=VOCAB, width=WIDTH, layers=LAYERS, heads=HEADS, kv_heads=KV, head_dim=WIDTH // HEADS, hidden=HIDDEN,
         qk_norm=family == "qwen3", qkv_bias=family == "qwen2",
     )  # fmt: skip
-    return jax.eval_shape(lambda: reader_params(shape))
-
-
-def reader_params(shape):
-    from dtr1_jax.models import policy
-
-    return policy.init(jax.random.key(0), shape)
+    return jax.eval_shape(lambda: policy.init(jax.random.key(0), shape))

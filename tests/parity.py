@@ -1,4 +1,4 @@
-"""Random tiny models of every family in transformers (torch, float32), and the same weights and prompts for ours."""
+"""Random tiny models of every family in transformers (torch, float32), with their weights and prompts for our code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dtr1_jax.models.weights import hf_names, native
 
 VOCAB, IMAGE, VIDEO, START, END = 96, 90, 91, 92, 93
 TEXT_TOKENS = 90  # ids below are text
-LENGTH, TOKENS = 44, 24  # prompts are padded to so many tokens, and pictures to so many vision tokens
+LENGTH, TOKENS = 44, 24  # padded lengths: tokens of a prompt, and vision tokens of its pictures
 
 _ROPE = {"rope_type": "default", "rope_theta": 1e4}
 
@@ -102,7 +102,7 @@ CONFIGS = {
 TEXT = ("llama", "qwen2", "qwen3")
 VISION = ("qwen2_5_vl", "qwen3_vl")
 
-# (frames, rows, columns) in tokens, and the seconds that a frame of a video lasts
+# prompt: ids of text tokens, and (kind, (frames, rows, columns) in tokens, seconds of a frame of a video)
 SCENES = {
     "text": (5, 17, 60, 33, 2),
     "not square": (7, ("image", (1, 2, 4)), 44, 5, 13),
@@ -117,7 +117,13 @@ SCENES = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One prompt as transformers takes it: keyword arguments of torch tensors, and its ids."""
+    """One prompt for transformers.
+
+    Attributes:
+      ids: int[L], its tokens.
+      kinds: int[L], kind of each token: 0 text, 1 picture, 2 video.
+      inputs: keyword arguments of the model, as torch tensors.
+    """
 
     ids: np.ndarray
     kinds: np.ndarray
@@ -126,7 +132,7 @@ class Row:
 
 @functools.cache
 def torch_model(family: str, size: int):
-    """A random model; no weight is 0 or 1, so that leaving one out shows."""
+    """A random model. No weight is 0 or 1, so a test sees it when one is left out."""
     torch.manual_seed(size)
     config = transformers.AutoConfig.for_model(family, **CONFIGS[family][size])
     config.image_token_id, config.video_token_id = IMAGE, VIDEO
@@ -139,7 +145,7 @@ def torch_model(family: str, size: int):
             if "norm" in name or "ln_q" in name:
                 p.copy_(name.endswith("weight") * (4.0 if "q_norm" in name else 1.0) + 0.2 * noise)
             elif "embed_tokens" in name and not config.tie_word_embeddings:
-                p.copy_(2 * noise)  # so large, and q_norm too, that what comes next depends on what was said
+                p.copy_(2 * noise)  # large, as is q_norm, so that the next token depends on the tokens before it
             else:
                 p.copy_(noise * (0.2 if p.ndim == 1 else p[0].numel() ** -0.5))
     model.generation_config = transformers.GenerationConfig(pad_token_id=0)
@@ -147,12 +153,12 @@ def torch_model(family: str, size: int):
 
 
 def shape(family: str, size: int, **changes) -> spec.Spec:
-    """Our spec, from the config as transformers writes it."""
+    """Our spec of the model, from the config that transformers writes."""
     return dataclasses.replace(spec.from_hf(torch_model(family, size).config.to_dict()), **changes)
 
 
 def params(family: str, size: int) -> dict:
-    """The model's weights in our tree."""
+    """The model's weights in the tree of our parameters."""
     model = torch_model(family, size)
     tensors = {hf_names.canonical(n, family): p.numpy() for n, p in model.state_dict().items()}
     template = jax.eval_shape(lambda: policy.init(jax.random.key(0), shape(family, size)))
@@ -168,7 +174,7 @@ def params(family: str, size: int) -> dict:
 
 
 def row(family: str, size: int, scene: tuple, seed: int = 0) -> Row:
-    """A prompt with random pixels. Frames of a Qwen3-VL video have text between them, as its timestamps are."""
+    """A prompt with random pixels. Frames of a Qwen3-VL video have text between them, in place of its timestamps."""
     rng = np.random.default_rng(seed)
     tower = shape(family, size).vision
     ids, kinds, pixels, grids, seconds = [], [], {1: [], 2: []}, {1: [], 2: []}, []
@@ -199,7 +205,7 @@ def row(family: str, size: int, scene: tuple, seed: int = 0) -> Row:
 
 
 def prompt(family: str, size: int, rows: list[Row]) -> types.Prompt:
-    """The rows as one batch of ours, padded right (even rows) and left (odd rows); garbage stands in the padding."""
+    """One batch of prompts for our code. Even rows are padded right, odd rows left, both with garbage."""
     rng = np.random.default_rng(1)
     tower = shape(family, size).vision
     b = len(rows)
@@ -227,7 +233,7 @@ def prompt(family: str, size: int, rows: list[Row]) -> types.Prompt:
 
 
 def positions(family: str, size: int, r: Row) -> np.ndarray:
-    """int[L, 3] rotary positions as transformers numbers them."""
+    """int[L, 3]: rotary positions by transformers."""
     if family in TEXT:
         return np.repeat(np.arange(len(r.ids))[:, None], 3, 1)
     known = {k: v for k, v in r.inputs.items() if not k.startswith("pixel")}
@@ -235,25 +241,25 @@ def positions(family: str, size: int, r: Row) -> np.ndarray:
 
 
 def _pictures(tower, r):
-    """Images and videos of a row in one array, the images first, padded to TOKENS; the place of each vision token."""
+    """(patches of the images and then of the videos of a row, padded to TOKENS; the slot of each vision token)."""
     grids = [tuple(g) for n in ("image", "video") for g in r.inputs.get(f"{n}_grid_thw", torch.empty(0)).tolist()]
     values = [r.inputs[n].numpy() for n in ("pixel_values", "pixel_values_videos") if n in r.inputs]
     values = np.concatenate(values) if values else np.zeros((0, tower.values), np.float32)
     n = TOKENS * tower.merge**2
-    laid = patch_layout.layout(grids, merge=tower.merge, side=tower.side, window=tower.window, patches=n)
+    layout = patch_layout.layout(grids, merge=tower.merge, side=tower.side, window=tower.window, patches=n)
     patch = np.full((n, tower.values), 1e3, np.float32)
-    patch[: len(values)] = values[laid.order]
+    patch[: len(values)] = values[layout.order]
     kinds = r.kinds[r.kinds > 0]
-    number = np.empty(len(kinds), int)  # of each vision token of the prompt, where images are counted first
+    number = np.empty(len(kinds), int)  # number of each vision token of the prompt, counting images before videos
     number[np.argsort(kinds, kind="stable")] = np.arange(len(kinds))
-    return laid.fields | {"patch_bnc": patch}, laid.place[number]
+    return layout.fields | {"patch_bnc": patch}, layout.place[number]
 
 
 @functools.partial(jax.jit, static_argnames="spec")
 def prompt_logits(params: dict, prompt: types.Prompt, *, spec: spec.Spec) -> jax.Array:
-    """float32[B, P, V] after every token of the prompts."""
-    seen = policy.encode(params, None, spec, prompt) if spec.vision else None
-    x, deep = policy.embed(params, spec, prompt, seen)
+    """Logits after every token of the prompts: float32[B, P, V]."""
+    vision_bme = policy.encode(params, None, spec, prompt) if spec.vision else None
+    x, deep = policy.embed(params, spec, prompt, vision_bme)
     mask = np.tril(np.ones((LENGTH, LENGTH), bool)) & prompt.mask_bp[:, None, None, :]
     deep = None if deep is None else deep[:, :, None]
     angle = policy._angle(spec, prompt.position_bp3)[:, None]
@@ -263,14 +269,14 @@ def prompt_logits(params: dict, prompt: types.Prompt, *, spec: spec.Spec) -> jax
 
 @functools.partial(jax.jit, static_argnames="spec")
 def completion_logits(params: dict, prompt: types.Prompt, token_bgs: np.ndarray, *, spec: spec.Spec) -> jax.Array:
-    """float32[B, G, S, V]: each token of the completions, from the prefix that they share."""
+    """Logits of each completion token, with the prefix shared by the completions: float32[B, G, S, V]."""
     prefix = policy.prefill(params, None, spec, prompt)
     return policy.logits(params, spec, policy.hidden(params, None, spec, prefix, token_bgs))
 
 
 @torch.no_grad()
 def torch_logits(family: str, size: int, r: Row, completion: np.ndarray | None = None) -> np.ndarray:
-    """float32[L (+ S), V] of one prompt without padding, and of a completion behind it."""
+    """Logits by transformers of one prompt without padding, followed by a completion: float32[L (+ S), V]."""
     inputs, model = dict(r.inputs), torch_model(family, size)
     if completion is not None:
         position = positions(family, size, r)
@@ -286,7 +292,7 @@ def torch_logits(family: str, size: int, r: Row, completion: np.ndarray | None =
 
 
 def generate(family: str, size: int, r: Row, tokens: int) -> np.ndarray:
-    """int[tokens], greedy."""
+    """int[tokens]: the greedy completion by transformers."""
     out = torch_model(family, size).generate(
         **r.inputs, do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, eos_token_id=None
     )

@@ -1,4 +1,4 @@
-"""What transformers' own processors make of pictures, videos and prompts, and the inputs on which we compare."""
+"""Runs transformers' own processors on pictures, videos and prompts, and defines the inputs of the comparison."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 
 from dtr1_jax import types
 from dtr1_jax.data import processor
-from dtr1_jax.data import tokenizer as tokenizers
-from dtr1_jax.policies import pretrained
+from dtr1_jax.data.tokenizer import Tokenizer, load_tokenizer, wrap
+from dtr1_jax.policies import policy_files
 
-# The user's turn of the released templates, as far as we use it: Qwen2.5-VL has a system turn, Qwen3-VL has none.
+# The part of the released templates that we use. Qwen2.5-VL has a system turn, Qwen3-VL has none.
 _TURN = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{% if message.content is string %}"
     "{{ message.content }}{% else %}{% for part in message.content %}{% if part.type == 'image' %}"
@@ -31,23 +31,23 @@ TEMPLATES = {
 }
 FAMILIES = tuple(TEMPLATES)
 QUERY = "what is it"
-TEXT = f"point: {QUERY}"  # as a brief prompt asks
+TEXT = f"point: {QUERY}"  # the text of a prompt in the style "brief"
 TOTALS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 30, 49, 97, 100, 119, 250, 999)
 SAMPLES = [(total, fps) for total in TOTALS for fps in (30, 23.976, 10, 2, 1)]
 
 
 def geometry(family: str, least: int = 4, most: int = 40, frames: int = 2):
     """The family's geometry with limits of a few tokens, so that fixtures stay small."""
-    made = processor.geometry(None, family, side=processor.DEFAULTS[family].side)
-    area = made.factor**2
+    full = processor.geometry(None, family, side=processor.DEFAULTS[family].side)
+    area = full.factor**2
     video = dataclasses.replace(
-        made.video, min_pixels=least * area, max_pixels=most * area * (frames if made.video.whole else 1)
+        full.video, min_pixels=least * area, max_pixels=most * area * (frames if full.video.whole else 1)
     )
-    return dataclasses.replace(made, min_pixels=least * area, max_pixels=most * area, video=video)
+    return dataclasses.replace(full, min_pixels=least * area, max_pixels=most * area, video=video)
 
 
 def picture(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """uint8[height, width, 3] with edges, slopes and noise, the same on every machine."""
+    """uint8[height, width, 3]: a picture with edges, slopes and noise, the same on every machine."""
     y, x = np.indices((height, width))
     noise = np.random.default_rng(seed).integers(0, 64, (height, width))
     return np.stack([x * 7 + y * 3 + noise, (x // 8 + y // 8) % 2 * 200 + noise, y * 5 + seed * 40], -1).astype(
@@ -55,24 +55,24 @@ def picture(width: int, height: int, seed: int = 0) -> np.ndarray:
     )
 
 
-def clip(count: int, width: int, height: int, fps: float = 10.0, step: int = 5) -> types.Video:
-    """`count` sampled frames of a video with `step` times as many."""
+def video(count: int, width: int, height: int, fps: float = 10.0, step: int = 5) -> types.Video:
+    """A video of which `count` frames, every `step`-th, are sampled."""
     frames = np.stack([picture(width, height, seed=i) for i in range(count)])
     return types.Video(frames, np.arange(count) * step, fps, count * step)
 
 
-# name -> what the prompt shows
+# name -> the pictures and videos of the prompt
 PROMPTS = {
     "picture": lambda: (picture(150, 90),),
     "two pictures": lambda: (picture(61, 140), picture(200, 100, 1)),
-    "video": lambda: (clip(6, 80, 60),),
-    "odd video": lambda: (clip(5, 80, 60, fps=23.976, step=7),),
-    "picture and video": lambda: (picture(90, 90), clip(4, 70, 100, fps=30.0, step=3), picture(100, 60)),
+    "video": lambda: (video(6, 80, 60),),
+    "odd video": lambda: (video(5, 80, 60, fps=23.976, step=7),),
+    "picture and video": lambda: (picture(90, 90), video(4, 70, 100, fps=30.0, step=3), picture(100, 60)),
 }
 VIDEOS = {
-    "as it is": lambda size: clip(4, 4 * size, 3 * size),
-    "shrunk": lambda size: clip(3, 331, 203),
-    "enlarged": lambda size: clip(2, 25, 41),
+    "as it is": lambda size: video(4, 4 * size, 3 * size),
+    "shrunk": lambda size: video(3, 331, 203),
+    "enlarged": lambda size: video(2, 25, 41),
 }
 ROPE = {  # lengths of text, and grids (kind, t, h, w in patches, seconds per temporal patch)
     "text": [7],
@@ -87,7 +87,7 @@ ROPE = {  # lengths of text, and grids (kind, t, h, w in patches, seconds per te
 
 @functools.cache
 def torchvision_works() -> bool:
-    """Whether torchvision can be imported, if need be after telling torch of its operators, which CPU torch lacks."""
+    """Whether torchvision can be imported. If its operators are missing in CPU torch, they are declared first."""
     try:
         importlib.metadata.version("torchvision")
         import torch
@@ -101,23 +101,23 @@ def torchvision_works() -> bool:
         library = torch.library.Library("torchvision", "DEF")
         for name in sorted(set(re.findall(r'(?:register_meta\(|register_fake\()"(?:torchvision::)?(\w+)"', text))):
             library.define(f"{name}(Tensor x) -> Tensor")
-        torchvision_works.library = library  # what it defines lives as long as it does
+        torchvision_works.library = library  # its operators exist as long as the object does
         import torchvision  # noqa: F401
     return True
 
 
-torchvision_works()  # transformers imports one that is there, and must find it whole
+torchvision_works()  # transformers imports an installed torchvision, which must work by then
 
 
-def tokenizer(family: str) -> tokenizers.Tokenizer:
-    """The shipped tokenizer with the template of the family."""
-    hf = tokenizers.load_tokenizer(pretrained.ASSETS / "tiny").hf
+def tokenizer(family: str) -> Tokenizer:
+    """The shipped tokenizer with the chat template of the family."""
+    hf = load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = TEMPLATES[family]
-    return tokenizers.wrap(hf, family)
+    return wrap(hf, family)
 
 
 def image_processor(geometry):
-    """transformers' processor of pictures that needs no torchvision."""
+    """transformers' picture processor that needs no torchvision."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     return Qwen2VLImageProcessorPil(
@@ -128,7 +128,7 @@ def image_processor(geometry):
 
 
 def video_processor(family: str, geometry):
-    """transformers' processor of videos; needs torchvision."""
+    """transformers' video processor, which needs torchvision."""
     from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
     from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
 
@@ -141,22 +141,22 @@ def video_processor(family: str, geometry):
 
 
 def metadata(video: types.Video):
-    """What transformers wants to know of a video."""
+    """The metadata of a video for transformers."""
     from transformers.video_utils import VideoMetadata
 
     return VideoMetadata(total_num_frames=video.total, fps=video.fps, frames_indices=video.index.tolist())
 
 
 def video_patches(family: str, geometry, video: types.Video) -> tuple[np.ndarray, list[int]]:
-    """(float32[n, c], grid) of transformers' processor."""
-    made = video_processor(family, geometry)(
+    """(float32[n, c] patches, grid) by transformers' processor."""
+    inputs = video_processor(family, geometry)(
         videos=[video.frames.transpose(0, 3, 1, 2)], do_sample_frames=False, return_tensors="pt"
     )
-    return made["pixel_values_videos"].numpy(), made["video_grid_thw"][0].tolist()
+    return inputs["pixel_values_videos"].numpy(), inputs["video_grid_thw"][0].tolist()
 
 
 def prompt(family: str, geometry, text: str, visuals) -> dict:
-    """Everything that transformers' processor makes of a user's turn with `media` before the text."""
+    """The inputs that transformers' processor makes from a user's turn with `visuals` before the text."""
     from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
     from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
@@ -167,16 +167,16 @@ def prompt(family: str, geometry, text: str, visuals) -> dict:
         [{"role": "user", "content": [*content, {"type": "text", "text": text}]}], tokenize=False,
         add_generation_prompt=True,
     )  # fmt: skip
-    clips = [m for m in visuals if isinstance(m, types.Video)]
+    videos = [m for m in visuals if isinstance(m, types.Video)]
     pictures = [m for m in visuals if not isinstance(m, types.Video)]
     return whole(
-        text=[chat], images=pictures or None, videos=[c.frames.transpose(0, 3, 1, 2) for c in clips] or None,
-        video_metadata=[metadata(c) for c in clips] or None, do_sample_frames=False, return_tensors="pt",
+        text=[chat], images=pictures or None, videos=[v.frames.transpose(0, 3, 1, 2) for v in videos] or None,
+        video_metadata=[metadata(v) for v in videos] or None, do_sample_frames=False, return_tensors="pt",
     )  # fmt: skip
 
 
 def rope(family: str, kinds, image_grids, video_grids, seconds, merge: int = 2):
-    """(int[L, 3], next position) of transformers' get_rope_index for one prompt; kinds: 0 text, 1 picture, 2 video."""
+    """(int[L, 3], next position) by transformers' get_rope_index for one prompt; kinds: 0 text, 1 picture, 2 video."""
     import torch
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
     from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
@@ -193,7 +193,7 @@ def rope(family: str, kinds, image_grids, video_grids, seconds, merge: int = 2):
 
 
 def rope_summary(family: str, name: str) -> list:
-    """[next position, positions] of a case of ROPE; stamped temporal patches have one token of text between them."""
+    """[next position, positions] of a case of ROPE. Temporal patches with timestamps have a text token between them."""
     kinds, grids, seconds = [], {"image": [], "video": []}, []
     for part in ROPE[name]:
         if isinstance(part, int):
@@ -210,13 +210,13 @@ def rope_summary(family: str, name: str) -> list:
 
 
 def prompt_summary(family: str, name: str) -> dict:
-    """ids, kinds and positions of the prompt of a case of PROMPTS, and the grids of its pictures and videos."""
-    made = prompt(family, geometry(family), TEXT, PROMPTS[name]())
-    grids = {key: made[key].tolist() if key in made else [] for key in ("image_grid_thw", "video_grid_thw")}
-    kinds = made["mm_token_type_ids"][0].tolist()
-    seconds = made["second_per_grid_ts"].tolist() if "second_per_grid_ts" in made else []
+    """Tokens and positions of the prompt of a case of PROMPTS, and the grids of its pictures and videos."""
+    inputs = prompt(family, geometry(family), TEXT, PROMPTS[name]())
+    grids = {key: inputs[key].tolist() if key in inputs else [] for key in ("image_grid_thw", "video_grid_thw")}
+    kinds = inputs["mm_token_type_ids"][0].tolist()
+    seconds = inputs["second_per_grid_ts"].tolist() if "second_per_grid_ts" in inputs else []
     position, following = rope(family, kinds, *grids.values(), seconds)
-    return {"ids": made["input_ids"][0].tolist(), **grids, "position": position.tolist(), "next": following}
+    return {"ids": inputs["input_ids"][0].tolist(), **grids, "position": position.tolist(), "next": following}
 
 
 def summary_of_patches(patch_nc: np.ndarray, geometry) -> dict:
@@ -233,17 +233,17 @@ def video_summary(family: str, name: str) -> dict:
 
 
 def sample_summary(family: str, total: int, fps: float) -> list[int] | None:
-    """[how many frames, their sum, the first of them] that transformers samples; None where it fails."""
+    """`short` of the frames that transformers samples from a video; None where it fails."""
     from transformers.video_utils import VideoMetadata
 
-    made = video_processor(family, geometry(family))
+    sampler = video_processor(family, geometry(family))
     try:
-        index = made.sample_frames(VideoMetadata(total_num_frames=total, fps=fps), fps=2)
+        index = sampler.sample_frames(VideoMetadata(total_num_frames=total, fps=fps), fps=2)
     except (ValueError, ZeroDivisionError, RuntimeError):
         return None
     return short(np.asarray(index))
 
 
 def short(index: np.ndarray) -> list[int]:
-    """[how many, their sum, the first twelve]."""
+    """[number of frames, sum of their indices, the first twelve indices]."""
     return [len(index), int(index.sum()), *index[:12].tolist()]

@@ -7,8 +7,8 @@ import numpy as np
 from configs import default
 from dtr1_jax import config
 from dtr1_jax.rewards import columns
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer, Object, Twin
-from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
 from dtr1_jax.types import Example, Target
 
@@ -22,9 +22,9 @@ TWIN = Twin((8, 4), (LEFT, RIGHT))
 
 
 def settings(mask_size=16, **weights):
-    """Rewards with these weights in each task that has the column."""
+    """Reward settings with these weights in each task that has the column."""
     weights = weights or {"structure": 0.5, "mask_iou": 1.0, "box_iou": 0.25}
-    of_task = {task: {n: w for n, w in weights.items() if n in known} for task, known in columns.OF.items()}
+    of_task = {task: {n: w for n, w in weights.items() if n in known} for task, known in columns.TASK_COLUMNS.items()}
     shipped = config.from_configdict(default.get_config()).reward
     return dataclasses.replace(shipped, weights=of_task, segmenter="box", mask_size=mask_size)
 
@@ -38,7 +38,7 @@ def say_boxes(*boxes):
 
 
 def example(*boxes, task="segmentation", ignore=None, size=(4, 8)):
-    """A query that wants these boxes, unit frame, filled."""
+    """A query whose target are these boxes, unit frame, filled."""
     image = np.zeros((*size, 3), np.uint8)
     boxes = np.reshape(boxes, (-1, 4)).astype(np.float32)
     return Example("uid", image, "which?", task, Target(fill(image, boxes), boxes, ignore))
@@ -53,7 +53,7 @@ def fill(image, boxes):
 
 
 class Segmenter:
-    """Fills boxes and remembers what it was asked."""
+    """Fills boxes and records its calls."""
 
     def __init__(self):
         self.calls = []

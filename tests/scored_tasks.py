@@ -1,19 +1,19 @@
-"""Examples of videos and of questions with answers to them, for the tests of rewards and figures."""
+"""Examples of videos and of questions, and transcripts that answer them, for the tests of rewards and figures."""
 
 import dataclasses
 
 import numpy as np
 from scored import CANVAS, example
 
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer, Object, Twin
-from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
 from dtr1_jax.types import Example, Target, Video
 
-FILM = Canvas(Frame.PIXEL, (8, 4), (0, 2, 4))
+VIDEO = Canvas(Frame.PIXEL, (8, 4), (0, 2, 4))
 
 
-# moves from left to right; frame 2 lies between its keyframes
+# It moves from left to right; frame 2 lies between its keyframes.
 MOVING = Object(1, "mug", None, track=((0, (0, 0, 4, 4)), (4, (4, 0, 8, 4))), velocity=(2, 0))
 
 
@@ -26,7 +26,7 @@ TWIN = Twin((8, 4), (MOVING, LEAVING), frames=(0, 2, 4))
 PATH = np.array([[[0, 0, 0.5, 1], [0.25, 0, 0.75, 1], [0.5, 0, 1, 1]]], np.float32)
 
 
-def tell(answer, task="segmentation", canvas=FILM, twin=TWIN):
+def tell(answer, task="segmentation", canvas=VIDEO, twin=TWIN):
     return parse(compose(twin, "because", answer), task=task, canvas=canvas)
 
 
@@ -37,17 +37,17 @@ def filled(track, h=4, w=8):
     return out
 
 
-def film(tracks=PATH, task="segmentation", scene=(), **more):
-    """A query about a video of 3 frames that wants these tracks, filled."""
-    found = np.any([filled(track) for track in tracks], 0) if len(tracks) else np.zeros((3, 4, 8), bool)
-    target = Target(found[0], tracks[:, 0][tracks[:, 0, 2] > 0], masks=found, tracks=tracks, **more)
-    video = Video(np.arange(3 * 4 * 8 * 3, dtype=np.uint8).reshape(3, 4, 8, 3), np.array(FILM.frames), 2.0, 5)
-    return Example("film", video.frames[0], "which?", task, target, scene, visuals=(video,))
+def video_query(tracks=PATH, task="segmentation", scene=(), **more):
+    """A query about a video of 3 frames, whose target are these tracks, filled."""
+    masks = np.any([filled(track) for track in tracks], 0) if len(tracks) else np.zeros((3, 4, 8), bool)
+    target = Target(masks[0], tracks[:, 0][tracks[:, 0, 2] > 0], masks=masks, tracks=tracks, **more)
+    video = Video(np.arange(3 * 4 * 8 * 3, dtype=np.uint8).reshape(3, 4, 8, 3), np.array(VIDEO.frames), 2.0, 5)
+    return Example("video", video.frames[0], "which?", task, target, scene, visuals=(video,))
 
 
-def asked(*references, task="vqa"):
+def question(*references, task="vqa"):
     return dataclasses.replace(example(task=task), target=dataclasses.replace(example().target, references=references))
 
 
-def answered(text, task="vqa", canvas=CANVAS):
+def in_words(text, task="vqa", canvas=CANVAS):
     return parse(compose(Twin((8, 4), ()), "because", Answer(text=text)), task=task, canvas=canvas)

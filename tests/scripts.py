@@ -7,9 +7,9 @@ from types import ModuleType
 ROOT = Path(__file__).parents[1]
 
 
-def load(path: str) -> ModuleType:
-    """The script at `path`, below the root of the repository, run anew as a module."""
-    made = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    module = importlib.util.module_from_spec(made)
-    made.loader.exec_module(module)
+def load_script(path: str) -> ModuleType:
+    """The script at `path`, below the root of the repository, executed again as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module

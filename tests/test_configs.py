@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from dtr1_jax import config
-from dtr1_jax.data import pipeline, prompts, sources
+from dtr1_jax.data import demonstrations, pipeline, sources
 from dtr1_jax.models import published
 from dtr1_jax.modes import train
 from dtr1_jax.policies import pretrained
@@ -34,15 +34,15 @@ def test_builds_for_every_policy(name):
 def test_first_batches_and_their_oracle_fit(name):
     c = built(name)
     style = pretrained.load_policy(c).style
-    skipped = pipeline.Skipped()
+    skipped = pipeline.SkipCounter()
     cells = sources.cells(c.data)
     for split in (c.data.train_split, c.data.eval_split):
-        source = sources.make(c.data, split)
+        source = sources.open_source(c.data, split)
         if split == "train":
-            data = pipeline.queries(source, style, c.rollout.queries, seed=0, skipped=skipped)
+            data = pipeline.query_batches(source, style, c.rollout.queries, seed=0, skips=skipped)
             batches = list(itertools.islice(data, 1))
         else:
-            batches = list(pipeline.evaluation(source, style, 16, 16, skipped))
+            batches = list(pipeline.evaluation_batches(source, style, 16, 16, skipped))
         (batch,) = batches
         found = collections.Counter((e.task, any(isinstance(m, Video) for m in e.visuals)) for e in batch.examples)
         assert found == {(task, video): 16 // len(cells) for task, video, _ in cells}
@@ -51,7 +51,7 @@ def test_first_batches_and_their_oracle_fit(name):
         patches = 144 * (4 if c.data.video else 1)
         assert batch.prompt.images.patch_bnc.shape[1] == patches
         for example, canvas in zip(batch.examples, batch.canvases):
-            written = style.tokenizer.encode(prompts.oracle(example, canvas)) + [style.tokenizer.end]
+            written = style.tokenizer.encode(demonstrations.oracle(example, canvas)) + [style.tokenizer.end]
             assert len(written) <= c.rollout.new_tokens
     assert not skipped.count
 
@@ -68,7 +68,7 @@ def test_a_step_of_the_shipped_policy(name, tmp_path):
     values.train.steps, values.train.eval_examples, values.train.eval_batch = 1, 8, 8
     values.reward.segmenter = "box"
     train.run(config.from_configdict(values), tmp_path)
-    rows = run_log.read(tmp_path)
+    rows = run_log.read_run_log(tmp_path)
     assert [row["step"] for row in rows if "train/loss" in row] == [1]
     assert [row["step"] for row in rows if "eval/examples" in row] == [0, 1]
     assert all(row["eval/examples"] == 8 for row in rows if "eval/examples" in row)

@@ -1,4 +1,4 @@
-"""Overlays: what is drawn stands where it should, in its colour, on pictures and with names of every kind."""
+"""Overlays: boxes, masks and names are drawn at the right place and in the right colour, on any picture."""
 
 import io
 import itertools

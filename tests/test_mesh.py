@@ -1,4 +1,4 @@
-"""Where every array lives: the mesh, the table of partitions, and the way on and off the devices."""
+"""The mesh, the sharding table, and copies of arrays to the devices and back."""
 
 import dataclasses
 import os
@@ -18,17 +18,17 @@ from configs import default
 from dtr1_jax import config, mesh
 from dtr1_jax.models import int8, policy
 from dtr1_jax.models.spec import SPECS
-from dtr1_jax.modes import train
+from dtr1_jax.modes import learn as learning
 from dtr1_jax.rl import advantages, imitation, optim, update
 from dtr1_jax.rl import rollout as rl_rollout
 from dtr1_jax.types import TASKS, Rollout
 
 SETTINGS = config.from_configdict(default.get_config())
-# a string is evaluated when a test starts: two processes must be joined before anything asks for devices
+# pytest evaluates the string when a test starts: two processes must be joined before any use of jax.devices()
 needs_8 = pytest.mark.skipif("jax.device_count() < 8", reason="needs 8 devices")
 
 
-def made(*sizes):
+def device_mesh(*sizes):
     return mesh.make(config.Mesh(*sizes), jax.devices()[:8])
 
 
@@ -37,7 +37,7 @@ def made(*sizes):
     ((8, 1, 1), (8, 1, 1)), ((-1, 4, 1), (2, 4, 1)), ((2, -1, 2), (2, 2, 2)), ((1, 1, -1), (1, 1, 8)),
 ])  # fmt: skip
 def test_make(sizes, shape):
-    m = made(*sizes)
+    m = device_mesh(*sizes)
     assert tuple(m.shape[a] for a in ("data", "fsdp", "tensor")) == shape
     assert mesh.shares(m) == shape[0] * shape[1]
     assert all(t == jax.sharding.AxisType.Auto for t in m.axis_types)
@@ -49,26 +49,34 @@ def test_make(sizes, shape):
     ((3, 1, 1), "3 x 1 x 1 = 3"), ((2, 2, 4), "2 x 2 x 4 = 16"), ((3, -1, 1), "3 x 2 x 1 = 6"),
     ((16, -1, 1), "16 x 1 x 1 = 16"),
 ])  # fmt: skip
-def test_make_says_what_does_not_fit(sizes, product):
+def test_make_refuses_sizes_that_do_not_fit(sizes, product):
     with pytest.raises(config.ConfigError, match=f"data x fsdp x tensor = {product} devices, but there are 8"):
-        made(*sizes)
+        device_mesh(*sizes)
+
+
+@pytest.mark.parametrize("sizes, count, shape", [
+    ((-1, 4, 1), 8, (2, 4, 1)), ((2, -1, 2), 64, (2, 16, 2)), ((2, 2, 2), 1, (2, 2, 2)), ((16, -1, 1), 8, (16, 1, 1)),
+    ((3, -1, 1), 8, (3, 2, 1)),
+])  # fmt: skip
+def test_axis_sizes_need_no_devices(sizes, count, shape):
+    assert mesh.axis_sizes(config.Mesh(*sizes), count) == shape
 
 
 @needs_8
 def test_check_batch():
-    m = made(2, 2, 2)
+    m = device_mesh(2, 2, 2)
     mesh.check_batch(m, "rollout.queries", 8)
     with pytest.raises(config.ConfigError, match=r"config.rollout.queries = 6 .* data x fsdp = 4"):
         mesh.check_batch(m, "rollout.queries", 6)
 
 
 def whole_state(spec):
-    """Shapes of all that a run ever puts on a mesh: weights, adapters of every projection, all optimizer states."""
+    """Shapes of all trees that a run puts on a mesh: weights, adapters of every projection, optimizer states."""
     shapes = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
     lora = jax.eval_shape(lambda p: policy.init_lora(jax.random.key(0), p, 4, ".*"), shapes)
     tree = {"base": shapes, "lora": lora, "reference": shapes, "rounded": int8.template(shapes, jnp.float32)}
     for name, trainable in (("base", shapes), ("lora", lora)):
-        state = jax.eval_shape(lambda x: optim.make(SETTINGS.optim, 10).init(x), {name: trainable})
+        state = jax.eval_shape(lambda x: optim.optimizer(SETTINGS.optim, 10).init(x), {name: trainable})
         tree[f"grpo of {name}"] = {"opt": state}
     if spec.vision:
         head = jax.eval_shape(lambda: imitation.init_head(jax.random.key(0), spec, (3, 4)))
@@ -83,7 +91,7 @@ def whole_state(spec):
     dataclasses.replace(small.SPEC, vision=None),
 ])  # fmt: skip
 def test_every_leaf_has_a_rule(spec):
-    m, tree = made(2, 2, 2), whole_state(spec)
+    m, tree = device_mesh(2, 2, 2), whole_state(spec)
     places = mesh.shardings(m, tree)
     assert jax.tree.structure(places) == jax.tree.structure(tree)
     for (path, place), leaf in zip(jax.tree_util.tree_leaves_with_path(places), jax.tree.leaves(tree)):
@@ -100,7 +108,7 @@ def test_every_leaf_has_a_rule(spec):
 @needs_8
 def test_the_table_by_hand():
     params = small.params()
-    places = mesh.shardings(made(2, 2, 2), {"base": params, "lora": {"decoder": {"q": {
+    places = mesh.shardings(device_mesh(2, 2, 2), {"base": params, "lora": {"decoder": {"q": {
         "a": jnp.zeros((2, 16, 4)), "b": jnp.zeros((2, 4, 32))}}}})  # fmt: skip
     spec = jax.tree.map(lambda p: tuple(p.spec), places)
     decoder, tower = spec["base"]["decoder"], spec["base"]["vision"]
@@ -116,8 +124,8 @@ def test_the_table_by_hand():
 
 
 @needs_8
-def test_what_does_not_divide_stays_whole():
-    m = made(1, 4, 2)
+def test_dimensions_that_do_not_divide_stay_whole():
+    m = device_mesh(1, 4, 2)
     tree = {"q": {"kernel": jnp.zeros((6, 8))}, "k": {"kernel": jnp.zeros((8, 3))}, "o": {"kernel": jnp.zeros((7, 9))}}
     got = {name: tuple(p["kernel"].spec) for name, p in mesh.shardings(m, tree).items()}
     assert got == {"q": (None, "tensor"), "k": ("fsdp", None), "o": (None, None)}
@@ -130,13 +138,13 @@ def test_an_unknown_path_is_an_error(name):
     with pytest.raises(
         KeyError, match=rf"no sharding rule for decoder/{name} \(4, 4\); add one to RULES in dtr1_jax.mesh"
     ):
-        mesh.shardings(made(8, 1, 1), tree)
+        mesh.shardings(device_mesh(8, 1, 1), tree)
 
 
 @needs_8
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 4, 1), (2, 2, 2)])
-def test_there_and_back(sizes):
-    m = made(*sizes)
+def test_arrays_come_back_from_the_devices(sizes):
+    m = device_mesh(*sizes)
     prompt = small.prompt(8)
     there = mesh.put_batch(m, prompt)
     for x in jax.tree.leaves(there):
@@ -157,8 +165,8 @@ def test_there_and_back(sizes):
 
 @needs_8
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2)])
-def test_what_was_put_can_be_donated(sizes):
-    m = made(*sizes)
+def test_arrays_on_the_mesh_can_be_donated(sizes):
+    m = device_mesh(*sizes)
     host = {"base": small.params()}
     before = jax.tree.map(np.copy, host)
     source = jax.tree.map(jnp.asarray, host)
@@ -173,7 +181,7 @@ def test_what_was_put_can_be_donated(sizes):
 
 @needs_8
 def test_constrain():
-    m = made(2, 2, 2)
+    m = device_mesh(2, 2, 2)
     tree = {"a": jnp.ones((8, 3)), "b": jnp.ones(8)}
     assert mesh.constrain(tree, None) is tree
     cut = jax.jit(lambda t: mesh.constrain(t, m))(tree)
@@ -188,7 +196,7 @@ def test_numbers_of_one_process():
 
 
 def learn(m, prompt, rollout, advantage):
-    """One step of full training, with every array on the mesh: (loss, all weights as numpy on every process)."""
+    """One step of full training with every array on the mesh: (loss, all weights as numpy on every process)."""
     tx = optax.sgd(0.5)
     trainable = {"base": small.params()}
     trainable = mesh.put(trainable, mesh.shardings(m, trainable))
@@ -202,7 +210,7 @@ def learn(m, prompt, rollout, advantage):
 
 
 def work(rank: int, out: str) -> None:
-    """What each of two processes with four devices does; the second has longer completions than the first."""
+    """The work of each of two processes with four devices. The second has longer completions than the first."""
     m = mesh.make(SETTINGS.mesh if jax.process_count() == 1 else config.Mesh(2, 2, 2))
     mine = slice(0, 8) if rank < 0 else slice(4 * rank, 4 * rank + 4)
     prompt = jax.tree.map(lambda x: x[mine], small.prompt(8))
@@ -227,10 +235,10 @@ def work(rank: int, out: str) -> None:
     advantage = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)[mine]
     loss, leaves = learn(m, prompt, rollout, advantage)
     task, place = np.arange(8, dtype=np.int32)[mine] // 3, mesh.replicated(m)
-    ema = mesh.put(advantages.unseen(), place)
+    ema = mesh.put(advantages.initial_ema(), place)
     for _ in range(2):  # moments are those of all processes, and each gets its own rows back
-        both, ema = train._ema_advantages(*mesh.put_batch(m, (advantage, task)), ema, decay=0.9, place=place)
-    assert list(train.describe_ema(ema)) == [f"train/ema_std/{t}" for t in TASKS[:3]]
+        both, ema = learning.ema_advantages(*mesh.put_batch(m, (advantage, task)), ema, decay=0.9, place=place)
+    assert list(learning.describe_ema(ema)) == [f"train/ema_std/{t}" for t in TASKS[:3]]
     np.savez(out, loss, sampled.token_bgs, mesh.local(both), *map(np.asarray, jax.tree.leaves(ema)), *leaves)
 
 
@@ -248,8 +256,8 @@ def test_two_processes(tmp_path):
         running.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     try:
         for process in running:
-            said, _ = process.communicate(timeout=300)
-            assert process.returncode == 0, said[-4000:]
+            output, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, output[-4000:]
     finally:
         for process in running:
             process.kill()

@@ -1,4 +1,4 @@
-"""Device types are pytrees that jit takes and gives back; host types can not be changed."""
+"""Device types are pytrees that jit takes and gives back; host types cannot be changed."""
 
 import dataclasses
 import typing
@@ -30,7 +30,7 @@ def test_device_types_are_pytrees_with_their_fields_in_order(kind):
         assert getattr(again, field.name) is getattr(value, field.name)
 
 
-def test_jit_maps_a_prompt_and_keeps_what_is_none():
+def test_jit_maps_a_prompt_and_keeps_none():
     prompt = dataclasses.replace(filled(types.Prompt), images=None)
     doubled = jax.jit(lambda p: jax.tree.map(lambda x: x * 2, p))(prompt)
     assert doubled.images is None

@@ -26,6 +26,7 @@ from dtr1_jax.models import policy, spec
 from dtr1_jax.models.weights import native
 from dtr1_jax.modes import experience, train
 from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import state as states
 from dtr1_jax.rewards import score
 from dtr1_jax.rl import optim, rollout
 from dtr1_jax.types import Rollout
@@ -75,6 +76,11 @@ def arguments(path: str, **changes) -> list[str]:
     return [f"--config.{name}={value}" for name, value in flat.items()]
 
 
+def environment(**more: str) -> dict[str, str]:
+    """The environment in which a test starts a program of this repository."""
+    return os.environ | {"PYTHONPATH": str(ROOT)} | more
+
+
 def install(patch, devices: int | None = 1) -> None:
     """Puts the small policy in the place of `tiny`, limits the mesh to `devices` (None: all), and gives all completions
     a reward that differs, since random weights write nothing that earns one."""
@@ -84,11 +90,11 @@ def install(patch, devices: int | None = 1) -> None:
     make = mesh.make
     patch.setattr(mesh, "make", lambda sizes: make(sizes, jax.devices()[:devices]))
     patch.setattr(experience.score, "score", _spread)
-    patch.setattr(optim, "make", _make_optimizer)
+    patch.setattr(optim, "optimizer", _make_optimizer)
 
 
 _score = score.score
-_make_optimizer = functools.cache(optim.make)  # the same object again needs no new compilation
+_make_optimizer = functools.cache(optim.optimizer)  # the same object again needs no new compilation
 
 
 def _spread(transcripts, *args):
@@ -154,8 +160,9 @@ def state(workdir: pathlib.Path, c: config.Config, step: int) -> dict[str, np.nd
     """All arrays of a checkpoint by name, read on one device."""
     ready = pretrained.load_policy(c)
     one = mesh.make(config.Mesh(-1, 1, 1))
-    tx = optim.make(c.optim, c.train.steps)
-    template = train.shapes(train.begin(tx, train.initial(c, ready, one)[0], one, c.grpo.advantage == train.EMA))
+    tx = optim.optimizer(c.optim, c.train.steps)
+    trainable, _ = states.initial_weights(c, ready, one)
+    template = states.state_template(states.initial_state(tx, trainable, one, c.grpo.advantage == states.EMA))
     with train.checkpoint.Checkpoints(workdir, config.to_dict(c), keep=9, fields=()) as saved:
         restored, position, _ = saved.restore(template, step)
     named = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(restored)}

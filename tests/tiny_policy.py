@@ -1,4 +1,4 @@
-"""A policy small enough to test exactly: its sizes, weights that are nowhere trivial, prompts with pictures."""
+"""A policy small enough for exact tests: sizes, weights without trivial values, and prompts with pictures."""
 
 import functools
 
@@ -24,7 +24,7 @@ SPEC = Spec(
     remat=False,
     vision=TOWER,
 )
-# Rows of the prompts: a token, or ("see", index of a vision token, row, column). Two pictures above, one below.
+# The two prompts: tokens, or ("see", index of a vision token, row, column). They show two pictures and one picture.
 ROWS = (
     (5, ("see", 0, 0, 0), ("see", 1, 0, 1), 9, ("see", 2, 0, 0), 33, 12),
     (5, ("see", 0, 0, 0), ("see", 1, 1, 0), 61),
@@ -34,14 +34,14 @@ PATCHES = 16
 
 
 def params(spec: Spec = SPEC, seed: int = 0) -> dict:
-    """Random weights; scales are not 1 and biases not 0, so that leaving one out shows."""
+    """Random weights. No scale is 1 and no bias is 0, so a test sees it when one is left out."""
     rng = np.random.default_rng(seed)
     base = policy.init(jax.random.key(seed), spec)
     return jax.tree.map(lambda x: x + 0.3 * rng.standard_normal(x.shape).astype(np.float32), base)
 
 
 def images(grids=GRIDS, patches: int = PATCHES, seed: int = 0) -> types.Images:
-    """Random pictures; the padding is filled with garbage, which must not matter."""
+    """Random pictures. The padding is filled with garbage, which must not change any result."""
     rng = np.random.default_rng(seed)
     b, m = len(grids), TOWER.merge
     position = rng.integers(0, 9, (b, patches, 2))
@@ -64,11 +64,7 @@ def images(grids=GRIDS, patches: int = PATCHES, seed: int = 0) -> types.Images:
 
 
 def prompt(padding: str = "right", length: int = 10, pictures: bool = True, seed: int = 0) -> types.Prompt:
-    """The two prompts of ROWS; what stands in the padding is garbage drawn from `seed`.
-
-    Args:
-      padding: "right", "left" or "middle".
-    """
+    """The two prompts of ROWS, padded at the "right", "left" or "middle" with garbage that `seed` draws."""
     rng = np.random.default_rng(seed)
     b = len(ROWS)
     token, mask = rng.integers(0, 64, (b, length)), np.zeros((b, length), bool)
@@ -80,10 +76,10 @@ def prompt(padding: str = "right", length: int = 10, pictures: bool = True, seed
         for i, part in enumerate(parts):
             at = i if i < start else i + gap
             mask[row, at] = True
-            see = part[1:] if isinstance(part, tuple) and pictures else None
-            slot[row, at] = see[0] if see else -1
+            vision = part[1:] if isinstance(part, tuple) and pictures else None
+            slot[row, at] = vision[0] if vision else -1
             token[row, at] = 63 if isinstance(part, tuple) else part
-            position[row, at] = [i, i + see[1], i + see[2]] if see else [i] * 3
+            position[row, at] = [i, i + vision[1], i + vision[2]] if vision else [i] * 3
         following[row] = position[row][mask[row]].max() + 1
     return types.Prompt(
         token_bp=token.astype(np.int32),
@@ -113,7 +109,7 @@ def logprobs(params, lora, prompt, token_bgs, *, spec=SPEC, dtype=jnp.float32, t
 
 @functools.partial(jax.jit, static_argnames=("spec", "wrt_lora"))
 def gradients(params, lora, prompt, token_bgs, *, spec=SPEC, wrt_lora=False):
-    """Gradients of a sum of log-probabilities in which each token has a weight of its own."""
+    """Gradients of a weighted sum of log-probabilities, with a different weight for each token."""
 
     def total(x):
         base, adapters = (params, x) if wrt_lora else (x, lora)
@@ -124,8 +120,8 @@ def gradients(params, lora, prompt, token_bgs, *, spec=SPEC, wrt_lora=False):
     return jax.grad(total)(lora if wrt_lora else params)
 
 
-def assert_trees_close(got, wanted, atol=1e-5, rtol=1e-5):
-    """Equal trees; the error names the leaf."""
-    assert jax.tree.structure(got) == jax.tree.structure(wanted)
-    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(wanted)):
+def assert_trees_close(actual, expected, atol=1e-5, rtol=1e-5):
+    """Checks that two trees are nearly equal; the error names the leaf."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected)):
         np.testing.assert_allclose(x, y, atol=atol, rtol=rtol, err_msg=jax.tree_util.keystr(path))

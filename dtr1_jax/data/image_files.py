@@ -1,4 +1,4 @@
-"""Picture files of any kind become arrays of one kind, or an ImageError that says what is wrong with the file."""
+"""Loads picture files of many formats as arrays of one kind, or raises an ImageError that names the fault."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ import numpy as np
 from PIL import Image, ImageOps
 
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # none that calls another program, as EPS does
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not EPS, whose decoder calls another program
 Image.init()  # a format can only be named once its plugin is loaded
-_STRIP = 1 << 20  # pixels that are converted at a time
-_QUIET = threading.Lock()  # warning filters belong to the whole process
+_STRIP = 1 << 20  # pixels that are converted at one time
+_QUIET = threading.Lock()  # warning filters are global to the process, so one thread at a time may change them
 _WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # modes with more than 8 bits a channel
 
 
 class ImageError(ValueError):
-    """A file that is no usable picture; the message names the file, what was expected and what to do."""
+    """A file that is not a usable picture; the message names the file, the fault and a next step."""
 
 
 def load_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The picture in a file: uint8[h, w, 3], sRGB, upright.
+    """Loads a picture file as uint8[h, w, 3], sRGB, upright.
 
-    The EXIF rotation is applied, transparency is laid on white, grey, palette, CMYK and 16-bit pictures are converted,
-    and of an animation the first frame is taken. Colour profiles are not applied. A picture above `max_pixels` is
-    shrunk, keeping its shape, to at most that many. Raises ImageError, also above MAX_PIXELS.
+    The EXIF rotation is applied, transparent pixels are blended with white, and grey, palette, CMYK and 16-bit pictures
+    are converted. An animation gives its first frame. Colour profiles are not applied. A picture of more than
+    `max_pixels` is shrunk to at most that many, keeping its shape.
+
+    Raises ImageError where the file is not a usable picture, or has more than MAX_PIXELS.
     """
     with _opened(path, max_pixels) as image:
         image = _shrunk(image, max_pixels)
@@ -43,10 +45,12 @@ def load_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.n
 
 
 def load_bitmap(path: str | os.PathLike) -> np.ndarray:
-    """The mask in a file: uint8[h, w] or bool[h, w], nonzero where wanted.
+    """Loads a mask file as uint8[h, w] or bool[h, w], nonzero inside the mask.
 
-    Grey values and palette indices are kept as they are; pictures with colours, transparency or more than 8 bits become
-    bool, True where a colour is not black and not transparent. Raises ImageError.
+    Grey values and palette indices are returned unchanged. Pictures with colours, transparency or more than 8 bits
+    become bool, True at pixels that are neither black nor transparent.
+
+    Raises ImageError.
     """
     with _opened(path, MAX_PIXELS) as image:
         if image.mode in ("L", "P"):
@@ -59,7 +63,7 @@ def load_bitmap(path: str | os.PathLike) -> np.ndarray:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike, max_pixels: int):
-    """The decoded picture, upright; everything that goes wrong inside becomes an ImageError."""
+    """Opens and decodes a picture and turns it upright. Any exception inside the context becomes an ImageError."""
     path = Path(path)
     if path.is_dir():
         raise ImageError(f"{path}: expected a picture file, got a folder; name a file in it")
@@ -88,12 +92,14 @@ def _opened(path: str | os.PathLike, max_pixels: int):
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
-        raise ImageError(f"{path}: not a picture of a known kind; expected {', '.join(_FORMATS)}; convert it") from None
+        raise ImageError(
+            f"{path}: not a picture of a known kind; convert it to {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}"
+        ) from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels ({error}); shrink the picture first") from None
     except PermissionError:
         raise ImageError(f"{path}: no permission to read the file; change its mode or owner") from None
-    except Exception as error:  # decoders of broken files raise nearly everything
+    except Exception as error:  # a decoder may raise anything on a broken file
         raise ImageError(
             f"{path}: the picture is corrupt or cut off ({type(error).__name__}: {error}); fetch or export it again"
         ) from error
@@ -101,7 +107,7 @@ def _opened(path: str | os.PathLike, max_pixels: int):
 
 @contextlib.contextmanager
 def _quiet():
-    """No warnings about sizes (we check them) or broken EXIF data (it counts as none)."""
+    """Silences Pillow's warnings about sizes, which are checked here, and about broken EXIF data, which are ignored."""
     with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -111,12 +117,12 @@ def _turn_upright(image: Image.Image) -> None:
     with _quiet():
         try:
             ImageOps.exif_transpose(image, in_place=True)
-        except Exception:  # broken EXIF data say nothing about the rotation
+        except Exception:  # broken EXIF data: the rotation is not known
             pass
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
-    """uint8[h, w, 3] of a picture with 8 bits a channel, on white."""
+    """Converts a picture with 8 bits a channel to uint8[h, w, 3], blended with white where it is transparent."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -129,15 +135,16 @@ def _shrunk(image: Image.Image, max_pixels: int) -> Image.Image:
         return image
     scale = (max_pixels / (width * height)) ** 0.5
     size = (max(1, int(width * scale)), max(1, int(height * scale)))
-    if image.mode in ("P", "1"):  # indices can not be averaged
+    if image.mode in ("P", "1"):  # palette indices cannot be averaged
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     return image.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:
-    """Grey values of 16 or 32 bits or floats as uint8[h, w].
+    """Converts grey values of 16 or 32 bits, or floats, to uint8[h, w].
 
-    Where the file does not say what white is: 32-bit integers above 255 count as 16-bit, floats up to 1 as shares.
+    The file does not say which value is white, so it is guessed: 65535 for 16-bit integers and for 32-bit integers with
+    a value above 255, 1 for floats that are at most 1, and 255 for the rest.
     """
     kind, size = values.dtype.kind, values.dtype.itemsize
     values = np.nan_to_num(values.astype(np.float32), posinf=0.0, neginf=0.0)

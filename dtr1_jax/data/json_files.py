@@ -1,4 +1,4 @@
-"""Annotation files, which may be missing, malformed or empty: read, or refused by name."""
+"""Reads annotation files, and raises DataError with the path where one is missing, malformed or empty."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-MAX_COORDINATE = 1e6  # pixels; what is beyond is no coordinate
+MAX_COORDINATE = 1e6  # pixels; a larger number is not accepted as a coordinate
 
 
 class DataError(ValueError):
-    """A data set that can not be used; the message names the file, what was expected, what was got and what to do."""
+    """A data set that cannot be used; the message names the file, the fault and a next step."""
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text. NaN and Infinity, which JSON does not know, are refused. Raises ValueError."""
+    """Decodes a JSON text. Raises ValueError, also for NaN and Infinity, which JSON does not have."""
     try:
         return json.loads(text, parse_constant=_refuse)
     except RecursionError:
@@ -24,22 +24,25 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises DataError."""
+    """Reads a JSON file. Raises DataError with the path."""
     try:
         return parse_json(path.read_bytes())
     except OSError as error:
-        raise DataError(f"{path}: can not be read ({error.strerror}); check the path and its permissions") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     except ValueError as error:
         raise DataError(f"{path}: expected JSON, got a file that breaks off or is malformed: {error}") from None
 
 
 def held_out(key: object) -> bool:
-    """Whether the item of this key is among the fifth kept for evaluation; by hash, so that it never changes sides."""
+    """Whether the item with this key belongs to the fifth that is held out for evaluation.
+
+    A hash decides, so an item keeps its side when other items come or go.
+    """
     return hashlib.blake2b(str(key).encode("utf-8", "surrogatepass"), digest_size=4).digest()[0] % 5 == 0
 
 
 def is_number(value: Any) -> bool:
-    """Whether a JSON value is a finite number of a size that coordinates in pixels can have."""
+    """Whether a JSON value is a finite number that can be a coordinate: at most MAX_COORDINATE in size."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and abs(value) <= MAX_COORDINATE and math.isfinite(value)
 
@@ -51,5 +54,5 @@ def is_name(value: Any) -> bool:
     return value.isprintable() and "<" not in value
 
 
-def _refuse(constant: str):
+def _refuse(constant: str) -> None:
     raise ValueError(f"expected a number, got {constant}")

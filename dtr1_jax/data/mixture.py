@@ -1,8 +1,9 @@
-"""Several sources as one, interleaved in proportion: what stands where is a pure function of the weights.
+"""Several sources as one, interleaved in proportion to their weights. The order is a pure function of the weights.
 
-A cycle has the slots of each part spread evenly over it, so that any row of examples has its share of each part within
-less than four (within less than two inside a cycle), and a batch of a whole number of cycles exactly. Each cycle begins
-one slot later than the one before, so that hosts that take every so many-th example do not get the same parts for ever.
+The order repeats a cycle, over which the slots of each part are spread evenly. So in any run of consecutive examples,
+the count of each part is less than four away from its exact share (less than two inside one cycle), and in a whole
+number of cycles it is exact. Each cycle begins one slot later than the one before. Else a host that takes every n-th
+example could get the same part for ever.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ import numpy as np
 
 from dtr1_jax.types import Example
 
-SLOTS = 240  # of a cycle before it is reduced: shares are rounded to such parts, and none to nothing
+SLOTS = 240  # of a cycle: shares are rounded to multiples of 1 / SLOTS, and each part has at least one slot
 
 
 @dataclasses.dataclass(frozen=True)
 class Interleaving:
-    """Which part each place n = 0, 1, ... belongs to, and which of the part's examples stands there.
+    """Maps each place n = 0, 1, ... of a mixture to a part and to the number of the example within the part.
 
     Attributes:
-      part: the part of each slot of a cycle.
-      rank: which of the part's slots of the cycle it is.
-      slots: the other way round, `slots[part][rank]`.
+      part: the part at each slot of a cycle.
+      rank: how many earlier slots of the cycle have the same part, for each slot.
+      slots: the inverse: `slots[part][rank]` is the slot.
     """
 
     part: tuple[int, ...]
@@ -35,14 +36,14 @@ class Interleaving:
     slots: tuple[tuple[int, ...], ...]
 
     def at(self, place: int) -> tuple[int, int]:
-        """(part, number of the example within its part) at a place."""
+        """The (part, number of the example within its part) at a place."""
         cycle, slot = divmod(place, len(self.part))
         slot = (slot + cycle) % len(self.part)
         part = self.part[slot]
         return part, cycle * len(self.slots[part]) + self.rank[slot]
 
     def place(self, part: int, number: int) -> int:
-        """Where example `number` of a part stands; the inverse of `at`."""
+        """The place of example `number` of a part; the inverse of `at`."""
         cycle, rank = divmod(number, len(self.slots[part]))
         size = len(self.part)
         return cycle * size + (self.slots[part][rank] - cycle) % size
@@ -50,18 +51,18 @@ class Interleaving:
 
 @functools.lru_cache(maxsize=64)
 def interleave(weights: tuple[float, ...]) -> Interleaving:
-    """The interleaving of parts with these weights, all above 0, which need not sum to 1.
+    """Interleaves parts in proportion to their weights, which need not sum to 1.
 
-    Shares are rounded to SLOTS by largest remainders, and the slots are then given out as by `spread`.
+    The shares are rounded to SLOTS slots by largest remainders; `spread` then orders the slots.
 
-    Raises ValueError where there are no weights, too many, or one that is not above 0 and finite.
+    Raises ValueError where there are no weights, more than SLOTS, or one that is not positive and finite.
     """
     if not 1 <= len(weights) <= SLOTS or not all(w > 0 and math.isfinite(w) for w in weights):
         raise ValueError(f"expected 1 to {SLOTS} weights above 0, got {weights}")
-    wanted = np.asarray(weights) / sum(weights) * SLOTS
-    counts = np.maximum(np.floor(wanted), 1).astype(int)
+    exact = np.asarray(weights) / sum(weights) * SLOTS
+    counts = np.maximum(np.floor(exact), 1).astype(int)
     while counts.sum() != SLOTS:
-        missing = wanted - counts
+        missing = exact - counts
         if counts.sum() < SLOTS:
             counts[missing.argmax()] += 1
         else:
@@ -76,28 +77,35 @@ def interleave(weights: tuple[float, ...]) -> Interleaving:
 
 
 def spread(counts: Sequence[int]) -> tuple[int, ...]:
-    """The part of each of sum(counts) slots: after any t slots, part i has had its share of t, less than 1 off.
+    """Orders sum(counts) slots so that after any number t of slots, each part is less than 1 from its share of t.
 
-    No more than 1 - 1 / (2 n - 2) off for n parts, the least that is possible (R. Tijdeman, The chairman assignment
-    problem, Discrete Mathematics 32, 1980): slot k of a part may come from (k + d) sum / count on, d = 1 / (2 n - 2),
-    and of those that may, the one comes whose (k + 1 - d) sum / count is nearest; of equals, the first part's.
+    The algorithm is R. Tijdeman's (The chairman assignment problem, Discrete Mathematics 32, 1980). The deviation is at
+    most 1 - 1 / (2 n - 2) for n parts, the smallest bound possible. With d = 1 / (2 n - 2), slot k of a part may not
+    come before time (k + d) sum / count. Among the parts that may come next, the one with the earliest deadline
+    (k + 1 - d) sum / count does, and the first of equals.
+
+    Args:
+      counts: number of slots of each part, at least 1.
+
+    Returns:
+      The part at each slot.
     """
-    size, one = sum(counts), max(2 * len(counts) - 2, 2)  # d is 1 of `one`
-    given, order = [0] * len(counts), []
+    size, scale = sum(counts), max(2 * len(counts) - 2, 2)  # times are multiplied by `scale`, so d becomes 1
+    used, order = [0] * len(counts), []
     for t in range(1, size + 1):
-        may = [i for i, m in enumerate(counts) if (given[i] * one + 1) * size <= t * m * one]
-        part = min(may, key=lambda i: fractions.Fraction((given[i] + 1) * one - 1, counts[i]))
+        candidates = [i for i, count in enumerate(counts) if (used[i] * scale + 1) * size <= t * count * scale]
+        part = min(candidates, key=lambda i: fractions.Fraction((used[i] + 1) * scale - 1, counts[i]))
         order.append(part)
-        given[part] += 1
+        used[part] += 1
     return tuple(order)
 
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """A source (sources.Source) whose examples are those of its parts, interleaved in the proportion of the weights.
+    """A source (sources.Source) that interleaves the examples of its parts in proportion to the weights.
 
-    Its length ends where the first part does, so that all of it is balanced and nothing comes twice. Examples of the
-    other parts beyond it have places too, for those who go through each part by itself.
+    It ends where the first part is used up, so that all of it is balanced and no example comes twice. Examples of the
+    other parts beyond this end have places too, for a caller that goes through each part by itself.
     """
 
     parts: tuple[Sequence[Example], ...]
@@ -112,11 +120,11 @@ class Mixture:
 
     @property
     def places(self) -> Interleaving:
-        """Which example of which part stands where."""
+        """Maps places of the mixture to parts and their examples."""
         return interleave(self.weights)
 
     def __getitem__(self, index: int) -> Example:
-        """The example at a place. Raises IndexError where its part has no more, and the errors of the part."""
+        """The example at a place. Raises IndexError beyond the end of its part, and the errors of the part."""
         if index < 0:
             raise IndexError(f"expected a place from 0 on, got {index}")
         part, number = self.places.at(index)

@@ -1,4 +1,4 @@
-"""Where the patches of a query's pictures and videos stand: positions, attention segments and windows. numpy only."""
+"""The layout of a query's patches: their order, positions, attention segments and windows. numpy only."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The patches of one query, in the order in which the tower wants them.
+    """The patches of one query, in the order in which the tower reads them.
 
-    Reading order is that of the checkpoints' own processors: picture by picture, frame by frame, tokens row by row,
-    and the merge x merge patches of a token together.
+    Two orders matter here. *Reading order* is the order of the checkpoints' own processors: picture by picture, frame
+    by frame, tokens row by row, and the merge x merge patches of a token together. *Tower order* also keeps the tokens
+    of an attention window together.
 
     Attributes:
-      fields: the fields of types.Images without the batch axis, all but the pixels.
-      order: int32[real patches], the number in reading order of the patch that stands at each place.
-      place: int32[real tokens], where the tower puts out each token of the reading order: what `slot_bp` says at the
-        prompt's vision tokens.
+      fields: the fields of types.Images without the batch axis, except for the pixels; in tower order.
+      order: int32[real patches], for each patch in tower order its number in reading order.
+      place: int32[real tokens], for each token in reading order its index in tower order. `Prompt.slot_bp` has these
+        values at the vision tokens of the prompt.
     """
 
     fields: dict[str, np.ndarray | None]
@@ -32,9 +33,9 @@ def layout(
 ) -> Layout:
     """Lays out pictures and videos of the sizes `grids`, padded to `patches` patches.
 
-    With windows, the tokens of a window stand together, so that the tower need not move them; a window at the right or
-    lower edge is smaller where the grid is no multiple of it (Qwen2.5-VL, arXiv 2502.13923). A patch sees its own
-    frame, never another (both Qwen towers), so each frame is a segment.
+    With windows, the tokens of a window stand together, so that the tower need not move them. A window at the right or
+    lower edge is smaller where the grid is not a multiple of the window (Qwen2.5-VL, arXiv 2502.13923). A patch attends
+    to the patches of its own frame only (both Qwen towers), so each frame is a segment.
 
     Args:
       grids: (frames, rows, columns) of each, in patches; frames after the temporal patch.
@@ -43,45 +44,34 @@ def layout(
       window: side of an attention window, in tokens; 0 = there are none.
       patches: length to pad to; None = no padding.
 
-    Raises ValueError where a grid is empty or no multiple of `merge`, or where there are more patches than `patches`.
+    Raises ValueError where a grid is empty or not a multiple of `merge`, or there are more patches than `patches`.
     """
     position, corner, weight, segment, order, windows = [], [], [], [], [], []
-    frames = read = last_window = 0
+    frames = total = last_window = 0
     for grid in grids:
         t, h, w = (int(x) for x in grid)
         if min(t, h, w) < 1 or h % merge or w % merge:
             raise ValueError(f"grid (frames, rows, columns) = {(t, h, w)}: expected multiples of (1, {merge}, {merge})")
-        row, column = (x.ravel() for x in np.indices((h // merge, w // merge)))
-        number = np.zeros(len(row), int)
-        if window:
-            number = row // window * -(-w // merge // window) + column // window
-        token = np.argsort(number, kind="stable")
-        # numbers count on from the last picture's and have no gaps
-        number = np.unique(number[token], return_inverse=True)[1]
-        row, column = row[token], column[token]
-        inner_row, inner_column = np.divmod(np.arange(merge**2), merge)
-        row = (row[:, None] * merge + inner_row).ravel()
-        column = (column[:, None] * merge + inner_column).ravel()
-        frame_order = (token[:, None] * merge**2 + np.arange(merge**2)).ravel()
-        taps = corners(h, w, side) if side else None
+        row, column, frame_order, number = _frame(h, w, merge, window)
+        table = corners(h, w, side) if side else None
         for _ in range(t):
             frames += 1
             position.append(np.stack([row, column], -1))
             segment.append(np.full(h * w, frames))
-            order.append(read + frame_order)
-            windows.append(last_window + 1 + np.repeat(number, merge**2))
-            if taps:
-                corner.append(taps[0][row, column])
-                weight.append(taps[1][row, column])
+            order.append(total + frame_order)
+            windows.append(last_window + 1 + number)
+            if table:
+                corner.append(table[0][row, column])
+                weight.append(table[1][row, column])
             last_window += int(number[-1]) + 1
-            read += h * w
-    if patches is not None and read > patches:
-        raise ValueError(f"the pictures have {read} patches, more than the {patches} there is room for")
-    total = read if patches is None else patches
+            total += h * w
+    if patches is not None and total > patches:
+        raise ValueError(f"the pictures have {total} patches, more than the {patches} there is room for")
+    length = total if patches is None else patches
 
     def padded(parts, dtype, *tail):
         whole = np.concatenate(parts).astype(dtype) if parts else np.zeros((0, *tail), dtype)
-        return np.pad(whole, [(0, total - len(whole))] + [(0, 0)] * len(tail))
+        return np.pad(whole, [(0, length - len(whole))] + [(0, 0)] * len(tail))
 
     fields = {
         "position_bn2": padded(position, np.int32, 2),
@@ -91,16 +81,40 @@ def layout(
         "window_bn": padded(windows, np.int32) if window else None,
     }
     order = np.concatenate(order).astype(np.int32) if order else np.zeros(0, np.int32)
-    place = np.empty(read // merge**2, np.int32)
+    place = np.empty(total // merge**2, np.int32)
     place[order[:: merge**2] // merge**2] = np.arange(len(place))
     return Layout(fields, order, place)
 
 
-def corners(rows: int, columns: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stretches the side x side position table over a grid of patches, bilinearly and with the corners kept.
+def _frame(h: int, w: int, merge: int, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lays out one frame of h x w patches in tower order.
 
     Returns:
-      (int[rows, columns, 4] rows of the table, float[rows, columns, 4] their weights).
+      Four int[h * w]: row, column and number in reading order of each patch, and the number of its window, from 0 on
+      and without gaps.
+    """
+    row, column = (x.ravel() for x in np.indices((h // merge, w // merge)))
+    number = np.zeros(len(row), int)
+    if window:
+        number = row // window * -(-w // merge // window) + column // window
+    token = np.argsort(number, kind="stable")
+    number = np.unique(number[token], return_inverse=True)[1]
+    row, column = row[token], column[token]
+    inner_row, inner_column = np.divmod(np.arange(merge**2), merge)
+    row = (row[:, None] * merge + inner_row).ravel()
+    column = (column[:, None] * merge + inner_column).ravel()
+    order = (token[:, None] * merge**2 + np.arange(merge**2)).ravel()
+    return row, column, order, np.repeat(number, merge**2)
+
+
+def corners(rows: int, columns: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Stretches the side x side position table over a grid of patches by bilinear interpolation.
+
+    The corners of the grid fall on the corners of the table.
+
+    Returns:
+      (int[rows, columns, 4], for each patch the four rows of the table around it; float[rows, columns, 4], their
+      weights, which sum to 1).
     """
     y, x = np.linspace(0, side - 1, rows), np.linspace(0, side - 1, columns)
     y0, x0 = np.floor(y).astype(int), np.floor(x).astype(int)

@@ -1,4 +1,4 @@
-"""Pictures and videos become patches: resize, normalise, cut, and say where each patch stands. numpy only."""
+"""Pictures and videos become patches: resize, normalise, cut, and put in the order of the tower. numpy only."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from PIL import Image
 from dtr1_jax import types
 from dtr1_jax.data import patch_layout
 
-RATIO = 200  # Qwen's processors take no picture that is longer than so many times its other side
+RATIO = 200  # Qwen's processors refuse a picture whose longer side is more than this many times the shorter
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoRule:
-    """How a policy takes videos.
+    """How a policy samples, resizes and writes out videos.
 
     Attributes:
-      min_pixels, max_pixels: limits after resizing, of a frame or, where `whole`, of all frames together.
-      whole: the limits count all frames (Qwen3-VL) instead of each (Qwen2.5-VL).
+      min_pixels, max_pixels: limits on the pixels after resizing.
+      whole: the limits are on all frames together (Qwen3-VL) instead of on each frame (Qwen2.5-VL).
       fps: frames sampled per second.
-      min_frames, max_frames: of a sample, as far as the video has so many.
-      repeats: a video of fewer frames than min_frames is sampled as often all the same, some of them several times.
-      spread: which frames: "ends" from the first to the last, rounded (Qwen3-VL), or "steps" of equal length from the
-        first, rounded down, and as many as fill temporal patches (Qwen2.5-VL).
-      stamped: each temporal patch stands between <|vision_start|> and <|vision_end|> behind its time, as
+      min_frames, max_frames: limits on the number of sampled frames; a shorter video has fewer.
+      repeats: a video of fewer frames than min_frames is sampled min_frames times all the same, so frames repeat.
+      spread: how the sampled frames are spread over the video: "ends" from the first to the last, rounded (Qwen3-VL),
+        or "steps" of equal length from the first, rounded down, filling whole temporal patches (Qwen2.5-VL).
+      stamped: the text has each temporal patch between <|vision_start|> and <|vision_end|>, and its time before it, as
         "<3.0 seconds>" (Qwen3-VL).
-      wrapped: the pair that the chat template writes around a video stays around its stamped patches too, as in
-        transformers >= 5.12; as Qwen3-VL was released, and in vLLM, it does not.
-      time_scale: positions in a second of the rotary time axis (Qwen2.5-VL), or 0 = one for each temporal patch,
-        whatever its time; no meaning where `stamped`.
+      wrapped: keep the <|vision_start|> and <|vision_end|> of the chat template around the stamped patches, as
+        transformers >= 5.12 does. The release of Qwen3-VL, and vLLM, drop them.
+      time_scale: positions per second on the rotary time axis (Qwen2.5-VL); 0 = one position for each temporal patch.
+        Not used where `stamped`.
       resume: rotary position of the text behind a video: "grid", after its rows and columns, as in
-        transformers >= 5.3, or "end", after its time as well, as Qwen2.5-VL was released.
+        transformers >= 5.3, or "end", after its time as well, as in the release of Qwen2.5-VL.
     """
 
     min_pixels: int
@@ -59,20 +59,21 @@ class VideoRule:
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """How a policy cuts pictures.
+    """How a policy resizes pictures and cuts them into patches.
 
     Attributes:
       patch: side of a patch, pixels.
       temporal_patch: frames in a patch; a still picture is repeated.
       merge: merge x merge patches become one token.
       side: the learned position table has side x side rows; 0 = there is none.
-      max_pixels: a picture is shrunk to about so many pixels at most.
-      min_pixels: a picture is enlarged to about so many at least; only where the rule is "smart".
-      rule: "square" makes every picture the largest square of whole tokens within max_pixels, whatever its shape, and
-        every frame of a video that within the video's; "smart" resizes only those outside the limits (Qwen-VL).
-      mean, std: of red, green and blue in [0, 1], to normalise.
+      max_pixels: a picture is shrunk to about this many pixels at most.
+      min_pixels: a picture is enlarged to about this many pixels at least; used by the rule "smart" only.
+      rule: "square" makes every picture, whatever its shape, the largest square of whole tokens within max_pixels, and
+        every frame of a video the largest within `video.max_pixels`; "smart" keeps the shape and resizes only pictures
+        outside the limits (Qwen-VL).
+      mean, std: of red, green and blue in [0, 1], used to normalise.
       window: side of an attention window of the tower in tokens; 0 = none.
-      video: how videos are taken; None = not at all.
+      video: how videos are taken; None = the policy takes no videos.
     """
 
     patch: int
@@ -94,7 +95,7 @@ class Geometry:
 
     @property
     def patches(self) -> int:
-        """Patches of a picture of `max_pixels`."""
+        """Number of patches in a picture of `max_pixels`."""
         if self.rule == "square":
             return (_side(self.max_pixels, self.factor) // self.patch) ** 2
         return self.max_pixels // self.factor**2 * self.merge**2
@@ -114,7 +115,7 @@ class Geometry:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A picture or video, cut.
+    """A picture or video, cut into patches.
 
     Attributes:
       patch_nc: float32[n, c], its patches: time by time, the merge x merge patches of a token together, tokens in
@@ -128,19 +129,24 @@ class Piece:
     size: tuple[int, int]
 
 
-def resized(width: int, height: int, geometry: Geometry) -> tuple[int, int]:
-    """(width, height) in pixels to which a picture is resized: multiples of `factor`, at least one token a side.
+def picture_size(width: int, height: int, geometry: Geometry) -> tuple[int, int]:
+    """The (width, height) in pixels to which a picture is resized: multiples of `factor`, at least one token a side.
 
-    By the rule "square": one size for all. By the rule "smart" (`smart_resize` of Qwen2-VL): the nearest multiples,
-    unless they are outside the limits. Raises ValueError for a strip that "smart" refuses.
+    By the rule "square", all pictures get one size. By the rule "smart" (`smart_resize` of Qwen2-VL), a picture gets
+    the nearest multiples, unless they are outside the limits.
+
+    Raises ValueError where the rule is "smart" and one side is more than RATIO times the other.
     """
     if geometry.rule == "square":
         return (_side(geometry.max_pixels, geometry.factor),) * 2
     return _smart(width, height, geometry.factor, geometry.min_pixels, geometry.max_pixels)
 
 
-def resized_video(frames: int, width: int, height: int, geometry: Geometry) -> tuple[int, int]:
-    """(width, height) in pixels to which the frames of a video are resized. Raises ValueError as `resized`."""
+def video_size(frames: int, width: int, height: int, geometry: Geometry) -> tuple[int, int]:
+    """The (width, height) in pixels to which the frames of a video are resized.
+
+    Raises ValueError as `picture_size` does, and where the policy takes no videos.
+    """
     rule, factor = _rule(geometry), geometry.factor
     if geometry.rule == "square":
         return (_side(rule.max_pixels, factor),) * 2
@@ -153,11 +159,13 @@ def resized_video(frames: int, width: int, height: int, geometry: Geometry) -> t
 
 
 def _side(pixels: int, factor: int) -> int:
-    """The side of the largest square of whole tokens, one at least, that has at most so many pixels."""
+    """The side of the largest square of whole tokens, at least one, that has at most `pixels` pixels."""
     return max(math.isqrt(pixels) // factor, 1) * factor
 
 
-def _smart(width, height, factor, low, high, frames=1, step=1):
+def _smart(
+    width: int, height: int, factor: int, low: int, high: int, frames: int = 1, step: int = 1
+) -> tuple[int, int]:
     """`smart_resize` of Qwen2-VL and, with `frames` and `step`, of Qwen3-VL's videos: limits on all frames together."""
     if max(width, height) > RATIO * min(width, height):
         raise ValueError(
@@ -174,24 +182,27 @@ def _smart(width, height, factor, low, high, frames=1, step=1):
     return columns * factor, rows * factor
 
 
-def picture(image: np.ndarray, geometry: Geometry) -> Piece:
-    """Resizes and cuts uint8[h, w, 3]. Raises ValueError as `resized`."""
-    return _cut(image[None], resized(image.shape[1], image.shape[0], geometry), geometry)
+def cut_picture(image: np.ndarray, geometry: Geometry) -> Piece:
+    """Resizes a picture uint8[h, w, 3] and cuts it into patches. Raises ValueError as `picture_size` does."""
+    return _cut(image[None], picture_size(image.shape[1], image.shape[0], geometry), geometry)
 
 
-def video(clip: types.Video, geometry: Geometry) -> Piece:
-    """Resizes and cuts the frames; the last is repeated to fill a temporal patch. Raises ValueError."""
-    _, height, width, _ = clip.frames.shape
-    count = max(len(clip.frames), geometry.temporal_patch)
-    return _cut(clip.frames, resized_video(count, width, height, geometry), geometry)
+def cut_video(video: types.Video, geometry: Geometry) -> Piece:
+    """Resizes the frames of a video and cuts them into patches; the last frame is repeated to fill a temporal patch.
+
+    Raises ValueError as `video_size` does.
+    """
+    _, height, width, _ = video.frames.shape
+    count = max(len(video.frames), geometry.temporal_patch)
+    return _cut(video.frames, video_size(count, width, height, geometry), geometry)
 
 
 def gather(pieces: Sequence[Piece], geometry: Geometry, count: int | None = None) -> tuple[dict, np.ndarray]:
-    """One query's pictures and videos.
+    """Puts the pictures and videos of one query together, in the order in which the tower reads the patches.
 
     Returns:
-      (fields of types.Images without the batch axis, padded to `count` patches where it is given; int[m], for each
-      vision token in the order of the pieces: where it stands among the tokens of these patches).
+      A tuple: the fields of types.Images without the batch axis, padded to `count` patches unless it is None; and
+      int[m], the index that each vision token has among the tower's tokens, in the order of the pieces.
     """
     layout = patch_layout.layout(
         [p.grid for p in pieces], merge=geometry.merge, side=geometry.side, window=geometry.window, patches=count
@@ -203,30 +214,9 @@ def gather(pieces: Sequence[Piece], geometry: Geometry, count: int | None = None
     return {"patch_bnc": patch_nc, **layout.fields}, layout.place
 
 
-def patches(image: np.ndarray, geometry: Geometry) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
-    """(fields of types.Images of one picture, padded to `geometry.patches`; (w, h) of the resized picture, pixels)."""
-    piece = picture(image, geometry)
-    return gather([piece], geometry, geometry.patches)[0], piece.size
-
-
-def tokens(grid: tuple[int, int, int], geometry: Geometry) -> tuple[int, int, int]:
-    """(times, rows, columns) of decoder tokens of a grid of patches."""
+def token_grid(grid: tuple[int, int, int], geometry: Geometry) -> tuple[int, int, int]:
+    """The size (times, rows, columns) in decoder tokens of a grid of patches."""
     return grid[0], grid[1] // geometry.merge, grid[2] // geometry.merge
-
-
-def pad(fields: dict, count: int) -> dict:
-    """The fields of one query's pictures, with zeros up to `count` patches; what is None stays so."""
-    return {
-        name: None if x is None else np.pad(x, [(0, count - len(x))] + [(0, 0)] * (x.ndim - 1))
-        for name, x in fields.items()
-    }
-
-
-def stack(pictures: Sequence[dict]) -> types.Images:
-    """One batch from the fields of its queries, all padded to one count of patches."""
-    return types.Images(
-        **{n: None if x is None else np.stack([p[n] for p in pictures]) for n, x in pictures[0].items()}
-    )
 
 
 def _rule(geometry: Geometry) -> VideoRule:
@@ -236,7 +226,7 @@ def _rule(geometry: Geometry) -> VideoRule:
 
 
 def _cut(frames: np.ndarray, size: tuple[int, int], geometry: Geometry) -> Piece:
-    """uint8[T, h, w, 3] -> patches of the frames resized to `size`."""
+    """Resizes uint8[T, h, w, 3] to `size` (w, h) and cuts the frames into patches."""
     if (frames.shape[2], frames.shape[1]) != size:
         frames = np.stack([Image.fromarray(f).resize(size, Image.Resampling.BICUBIC) for f in frames])
     std, mean = np.asarray(geometry.std), np.asarray(geometry.mean)

@@ -1,4 +1,4 @@
-"""How a checkpoint's own processor cuts pictures and videos, read from its JSON files."""
+"""Reads from a checkpoint's JSON files how its own processor cuts pictures and videos."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dtr1_jax.data.json_files import DataError, read_json
 from dtr1_jax.data.patches import Geometry, VideoRule
 
 _CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
-# What the released checkpoints say; used where a folder has no such file.
+# The settings of the released checkpoints, for folders without processor files.
 DEFAULTS = {
     "qwen2_5_vl": Geometry(
         14, 2, 2, 0, 12_845_056, 3136, "smart", **_CLIP,
@@ -21,44 +21,53 @@ DEFAULTS = {
         16, 2, 2, 48, 16_777_216, 65_536, "smart", video=VideoRule(4096, 25_165_824, whole=True),
     ),
 }  # fmt: skip
+_Settings = tuple[dict[str, Any], str]  # settings, and the file and section that they come from
+
 _FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
-_FIXED = {"resample": 3, "do_resize": True, "do_rescale": True, "do_normalize": True}  # all else is another processor
+_FIXED = {
+    "resample": 3,
+    "do_resize": True,
+    "do_rescale": True,
+    "do_normalize": True,
+}  # no other values are supported
 
 
 def geometry(
     folder: str | Path | None, family: str, *, side: int, window: int = 0, time_scale: float | None = None,
     max_pixels: int = 0, video_pixels: int = 0, fps: float = 0, max_frames: int = 0,
 ) -> Geometry:  # fmt: skip
-    """The geometry of a checkpoint.
+    """Reads the geometry of a checkpoint, with some settings replaced.
 
     Args:
-      folder: with the checkpoint's files, or None for what its family is known to have.
+      folder: has the checkpoint's files; None = the settings of the family's released checkpoints.
       family: "qwen2_5_vl" or "qwen3_vl".
       side, window: as in Geometry; they are in config.json, not in the processor's files.
       time_scale: config.json's `tokens_per_second`; None = that of the family.
-      max_pixels: of a picture; 0 = as the processor has it, and so for the others.
-      video_pixels: of a video (Qwen3-VL) or of each of its frames (Qwen2.5-VL).
-      fps, max_frames: sampling of videos.
+      max_pixels: limit of a picture; 0 = the processor's own. A 0 in the arguments below has the same meaning.
+      video_pixels: limit of a video (Qwen3-VL) or of each of its frames (Qwen2.5-VL).
+      fps, max_frames: frames sampled per second of a video, and their largest number.
 
-    Raises DataError: a file is no JSON object, or says what can not be done; the message names file and key.
+    Raises DataError: a file is not a JSON object, or has a setting that is not supported.
     """
     base = DEFAULTS[family]
     merged, image, video = (_read(folder, name) for name in _FILES)
-    image = _sub(merged, "image_processor") or image
-    # transformers reads a video's settings from the picture's file where there is no other
-    video = _sub(merged, "video_processor") or (video if video[0] else image)
+    image = _section(merged, "image_processor") or image
+    # Without a file for videos, transformers reads their settings from the file for pictures.
+    video = _section(merged, "video_processor") or (video if video[0] else image)
     low, high = _limits(image, base.min_pixels, base.max_pixels)
-    clip_low, clip_high = _limits(video, base.video.min_pixels, base.video.max_pixels)
+    video_low, video_high = _limits(video, base.video.min_pixels, base.video.max_pixels)
     for source in (image, video):
         _check_fixed(source)
     for key in ("patch_size", "temporal_patch_size", "merge_size"):
-        pictures, clips = (_number(source, key, getattr(base, key.removesuffix("_size"))) for source in (image, video))
-        if pictures != clips:
-            raise DataError(f"{video[1]}: {key}: expected that of pictures, {pictures}, got {clips}")
-    high, clip_high = max_pixels or high, video_pixels or clip_high
+        of_picture, of_video = (
+            _number(source, key, getattr(base, key.removesuffix("_size"))) for source in (image, video)
+        )
+        if of_picture != of_video:
+            raise DataError(f"{video[1]}: {key}: expected that of pictures, {of_picture}, got {of_video}")
+    high, video_high = max_pixels or high, video_pixels or video_high
     try:
         rule = dataclasses.replace(
-            base.video, min_pixels=min(clip_low, clip_high), max_pixels=clip_high,
+            base.video, min_pixels=min(video_low, video_high), max_pixels=video_high,
             fps=float(fps or _number(video, "fps", base.video.fps)),
             min_frames=min(_number(video, "min_frames", base.video.min_frames), max_frames or math.inf),
             max_frames=max_frames or _number(video, "max_frames", base.video.max_frames),
@@ -72,11 +81,11 @@ def geometry(
     except ValueError as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{folder}: the processor's settings can not be used: {error}") from None
+        raise DataError(f"{folder}: the processor's settings cannot be used: {error}") from None
 
 
-def _read(folder, name) -> tuple[dict[str, Any], str]:
-    """(a file's JSON object, empty without the file; where it is)."""
+def _read(folder: str | Path | None, name: str) -> _Settings:
+    """The settings in a file, empty where there is no such file."""
     if folder is None:
         return {}, name
     path = Path(folder) / name
@@ -88,25 +97,25 @@ def _read(folder, name) -> tuple[dict[str, Any], str]:
     return values, str(path)
 
 
-def _sub(source, key):
-    """The part of processor_config.json that is about pictures or videos, or None."""
+def _section(source: _Settings, key: str) -> _Settings | None:
+    """The section of processor_config.json about pictures or videos, or None where there is none."""
     part = source[0].get(key)
     return (part, f"{source[1]}: {key}") if isinstance(part, dict) and part else None
 
 
-def _limits(source, low: int, high: int) -> tuple[int, int]:
-    """(fewest, most) pixels: `size` or, older, min_pixels and max_pixels."""
+def _limits(source: _Settings, low: int, high: int) -> tuple[int, int]:
+    """The (smallest, largest) number of pixels, from `size` or, in older files, from min_pixels and max_pixels."""
     size = source[0].get("size")
     size = size if isinstance(size, dict) else {}
-    found = []
+    limits = []
     for old, new, default in (("min_pixels", "shortest_edge", low), ("max_pixels", "longest_edge", high)):
         key = old if source[0].get(old) is not None else new
         values = source[0] if key == old else size
-        found.append(_number((values, source[1]), key, default))
-    return found[0], found[1]
+        limits.append(_number((values, source[1]), key, default))
+    return limits[0], limits[1]
 
 
-def _number(source, key, default):
+def _number(source: _Settings, key: str, default: float) -> float:
     value = source[0].get(key)
     if value is None:
         return default
@@ -115,7 +124,7 @@ def _number(source, key, default):
     return int(value) if isinstance(default, int) else float(value)
 
 
-def _colours(source, key, default) -> tuple[float, float, float]:
+def _colours(source: _Settings, key: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
     value = source[0].get(key)
     if value is None:
         return default
@@ -125,8 +134,8 @@ def _colours(source, key, default) -> tuple[float, float, float]:
     return tuple(float(x) for x in value)
 
 
-def _check_fixed(source) -> None:
+def _check_fixed(source: _Settings) -> None:
     for key, expected in _FIXED.items():
-        got = source[0].get(key)
-        if got is not None and got != expected:
-            raise DataError(f"{source[1]}: {key}: expected {expected}, got {got!r}, which is another processor")
+        value = source[0].get(key)
+        if value is not None and value != expected:
+            raise DataError(f"{source[1]}: {key}: expected {expected}, got {value!r}, which is not supported")

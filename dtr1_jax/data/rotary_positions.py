@@ -13,9 +13,10 @@ class Grid:
     """Vision tokens of a picture, a video, or one temporal patch of a video.
 
     Attributes:
-      times, rows, columns: how many; the tokens stand time by time and row by row.
-      step: positions from one time to the next; not an integer where a video's rate is none.
-      resume: text goes on after the rows and columns ("grid") or after the times as well ("end").
+      times, rows, columns: size of the grid in tokens; the tokens stand time by time and row by row.
+      step: rotary positions from one time to the next, an integer or a fraction.
+      resume: the text behind the grid is numbered from after the rows and columns ("grid"), or after the times as well
+        ("end").
     """
 
     times: int
@@ -26,22 +27,25 @@ class Grid:
 
     @property
     def tokens(self) -> int:
-        """How many tokens."""
+        """Number of tokens in the grid."""
         return self.times * self.rows * self.columns
 
 
 def positions(parts: Sequence[int | Grid]) -> tuple[np.ndarray, int]:
-    """Numbers the tokens of a prompt: so many tokens of text, or a Grid, one after the other.
+    """Computes the rotary positions of a prompt's tokens.
 
     Text counts up in all three axes at once. A vision token is at the position where its grid starts, plus its time x
     step (in float32, rounded down, as the checkpoints' own code does), its row and its column. The text behind a grid
-    starts after its larger side: three tokens of text around a grid of 2 x 2 are at 0, then (1,1,1) (1,1,2) (1,2,1)
-    (1,2,2), then 3, 4.
+    starts after the larger side of the grid. Example: for 1 token of text, a grid of 2 x 2 and 2 tokens of text, the
+    positions are 0, then (1,1,1) (1,1,2) (1,2,1) (1,2,2), then 3 and 4.
+
+    Args:
+      parts: the parts of the prompt in order: a number of text tokens, or a Grid.
 
     Returns:
       (int32[L, 3] time, row, column; the position of the token that follows the prompt: the largest of all, plus 1).
     """
-    found, start = [np.zeros((0, 3), np.int64)], 0
+    places, start = [np.zeros((0, 3), np.int64)], 0
     for part in parts:
         if isinstance(part, Grid):
             time, row, column = (x.ravel() for x in np.indices((part.times, part.rows, part.columns)))
@@ -51,6 +55,6 @@ def positions(parts: Sequence[int | Grid]) -> tuple[np.ndarray, int]:
         else:
             place = np.repeat(np.arange(start, start + part)[:, None], 3, 1)
             start += part
-        found.append(place)
-    position = np.concatenate(found)
+        places.append(place)
+    position = np.concatenate(places)
     return position.astype(np.int32), int(position.max(initial=-1)) + 1

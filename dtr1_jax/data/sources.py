@@ -1,8 +1,9 @@
 """Where examples come from, by the name in the settings.
 
 A source is a random-access sequence of examples: `len(source)`, `source[i] -> types.Example`, and a `repr` that is the
-same in every run, by which a resumed run knows its data. Files are opened by `make`; a picture is read when its example
-is asked for, and raises images.ImageError where it is broken, so that one file costs one example and not the run.
+same in every run, by which a resumed run recognises its data. `open_source` opens the annotation files. A picture is
+loaded when its example is indexed, and raises image_files.ImageError where it is broken: a broken file costs one
+example, and not the run.
 """
 
 from __future__ import annotations
@@ -17,17 +18,15 @@ from dtr1_jax.data.readers import coco, davis, easy_vqa, jsonl
 from dtr1_jax.data.twinworld import tasks
 from dtr1_jax.types import TASKS, Example
 
-__all__ = ["DataError", "Source", "TwinWorld", "cells", "frames", "make"]
-
 TRAIN, HELDOUT = 2**31 - 1, 4096  # examples of TwinWorld's splits
-SERVED = {  # source: the tasks for which it has targets
+SERVED = {  # source -> the tasks for which it has targets
     "twinworld": TASKS,
     "coco": ("segmentation", "grounding"),
     "davis": ("segmentation", "grounding"),
     "jsonl": TASKS,
     "easy_vqa": ("vqa",),
 }
-_FRAMES = {"twinworld": 4, "davis": davis.FRAMES}
+_FRAMES = {"twinworld": 4, "davis": davis.FRAMES}  # of a video, where the settings have no number
 
 
 class Source(Protocol):
@@ -40,9 +39,15 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class TwinWorld:
-    """Generated scenes; example i is a pure function of the fields and i. `size` is the picture's side in pixels.
+    """Generated scenes; example i is a pure function of the fields and i.
 
-    `frames` are those of a video; 0 = a source of pictures.
+    Attributes:
+      split: "train" or "heldout".
+      task: one of types.TASKS.
+      seed: of the scenes.
+      size: side of the picture, pixels.
+      min_objects, max_objects: limits on the number of objects in a scene.
+      frames: of a video; 0 = a source of pictures.
     """
 
     split: str
@@ -64,64 +69,67 @@ class TwinWorld:
         )  # fmt: skip
 
 
-def make(data: config.Data, split: str) -> Source:
-    """The source that the settings name; of several cells, their Mixture.
+def open_source(data: config.Data, split: str) -> Source:
+    """Opens the source that the settings name. Where they name several cells, it is the Mixture of the cells.
 
     Args:
       data: `config.data`.
-      split: which part of it; coco_format.py, davis.py, jsonl.py and easy_vqa.py say how it is found in files.
+      split: which part of the data set; each reader (data/readers/) documents how it finds the splits in its files.
 
     Raises:
-      DataError: a file is missing, malformed or has nothing for this split or task; the message says which and why.
+      DataError: a file is missing, malformed or has nothing for this split or task; the message names file and cause.
     """
-    if data.source == "jsonl":  # each line may say its own task
-        shown = data.frames or jsonl.FRAMES
-        return jsonl.open_file(data.root, split, data.task, max_objects=data.max_objects, frames=shown)
-    wanted = cells(data)
-    for task, _, _ in wanted:
+    if data.source == "jsonl":  # each line may name its own task
+        frames = data.frames or jsonl.FRAMES
+        return jsonl.open_jsonl_source(data.root, split, data.task, max_objects=data.max_objects, frames=frames)
+    weighted = cells(data)
+    for task, _, _ in weighted:
         if task not in SERVED[data.source]:
-            known, named = ", ".join(SERVED[data.source]), f"data.task = {data.task!r}"
-            named += f" with data.mix.{task} above 0" * (data.task == "unified")
+            known, setting = ", ".join(SERVED[data.source]), f"data.task = {data.task!r}"
+            setting += f" with data.mix.{task} above 0" * (data.task == "unified")
             raise DataError(
-                f"data.task: expected one of {known}, for which source {data.source!r} has targets, got {named}"
+                f"data.task: expected one of {known}, for which source {data.source!r} has targets, got {setting}"
             )
-    parts = tuple(_cell(data, split, task, video) for task, video, _ in wanted)
-    return parts[0] if len(parts) == 1 else Mixture(parts, tuple(weight for _, _, weight in wanted))
+    parts = tuple(_open_cell(data, split, task, video) for task, video, _ in weighted)
+    return parts[0] if len(parts) == 1 else Mixture(parts, tuple(weight for _, _, weight in weighted))
 
 
 def cells(data: config.Data) -> list[tuple[str, bool, float]]:
-    """(task, whether it is about videos, weight above 0) of each cell: the pictures' tasks first, then the videos'."""
+    """The cells that the settings name: (task, whether it is about videos, weight above 0).
+
+    The tasks about pictures come first, then those about videos.
+    """
     weights = data.mix if data.task == "unified" else {data.task: 1.0}
-    found = [
+    weighted = [
         (task, video, weights.get(task, 0.0) * share)
         for video, share in ((False, 1 - data.video), (True, data.video))
         for task in TASKS
     ]
-    return [cell for cell in found if cell[2] > 0]
+    return [cell for cell in weighted if cell[2] > 0]
 
 
-def frames(data: config.Data) -> int:
-    """Frames of a video of the source, at most; 1 where it has only pictures, as far as the settings say."""
+def max_frames(data: config.Data) -> int:
+    """The largest number of frames in a video of the source; 1 where the settings name a source of pictures only."""
     if data.source in ("coco", "easy_vqa") or (data.source == "twinworld" and not data.video):
         return 1
     return data.frames or _FRAMES.get(data.source, 1)
 
 
-def _cell(data: config.Data, split: str, task: str, video: bool) -> Source:
+def _open_cell(data: config.Data, split: str, task: str, video: bool) -> Source:
     if data.source == "coco":
-        return coco.open_folder(data.root, split, task, seed=data.seed, max_objects=data.max_objects)
+        return coco.open_coco_source(data.root, split, task, seed=data.seed, max_objects=data.max_objects)
     if data.source == "davis":
-        return davis.open_folder(
-            data.root, split, task, seed=data.seed, max_objects=data.max_objects, frames=frames(data)
+        return davis.open_davis_source(
+            data.root, split, task, seed=data.seed, max_objects=data.max_objects, frames=max_frames(data)
         )
     if data.source == "easy_vqa":
-        return easy_vqa.open_folder(data.root, split)
+        return easy_vqa.open_easy_vqa_source(data.root, split)
     most = data.max_video_objects if video else data.max_objects
     source = TwinWorld(
-        split, task, data.seed, data.image_size, min(data.min_objects, most), most, frames(data) if video else 0
+        split, task, data.seed, data.image_size, min(data.min_objects, most), most, max_frames(data) if video else 0
     )
     try:
         source[0]
-    except ValueError as error:  # settings that it can not draw
+    except ValueError as error:  # no scene can have these settings
         raise DataError(f"data: {error}") from None
     return source

@@ -1,4 +1,4 @@
-"""Tokenizers, and the few ids that the rest of the code needs by name."""
+"""Tokenizers, and the few token ids that prompts and sampling need by name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-IMAGE = "<|image_pad|>"  # where a vision token stands, in the Qwen-VL templates and in ours
-VIDEO = "<|video_pad|>"  # the same, of a video
+IMAGE = "<|image_pad|>"  # placeholder of a vision token, in the Qwen-VL templates and in that of the tiny policy
+VIDEO = "<|video_pad|>"  # placeholder of a video's vision token
 START, STOP = "<|vision_start|>", "<|vision_end|>"  # around each picture or video
 END = "<|im_end|>"
 
 
 class TokenizerError(ValueError):
-    """A tokenizer that can not be used; the message names the folder and what is missing."""
+    """A tokenizer that cannot be used; the message names its folder and the fault."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Tokenizer:
     Attributes:
       hf: the transformers tokenizer.
       pad, end, image, video: token ids; end closes a completion; image and video are None for text-only tokenizers.
-      size: number of ids.
+      size: number of token ids.
       banned: ids that the policy must never sample (special tokens other than the end).
-      where: the file or folder that it comes from, for errors.
+      where: the file or folder of the tokenizer, for messages.
     """
 
     hf: Any
@@ -45,36 +45,38 @@ class Tokenizer:
     where: str = "the tokenizer"
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a piece of text; names of special tokens in it become their ids, and lone surrogates "?"."""
+        """Encodes text. Names of special tokens in it become their ids, and lone surrogates become "?"."""
         return self.hf.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ids up to the end token, which is left out."""
+        """Decodes ids up to the end token, without special tokens."""
         ids = list(map(int, ids))
         if self.end in ids:
             ids = ids[: ids.index(self.end)]
         return self.hf.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def until(self, ids: Sequence[int], text: str) -> int:
-        """How many of the ids it takes until `text` is written for the first time; all where it never is."""
+        """The number of leading ids whose decoded text first contains `text`; all of them where it never does."""
         return bisect.bisect_left(range(len(ids)), True, key=lambda count: text in self.decode(ids[:count]))
 
     def tokens_like(self, pattern: str) -> np.ndarray:
-        """bool[size], True at ids whose text, without blanks around it, is matched in full by a regular expression."""
+        """bool[size], True at ids whose whole text, without blanks around it, matches the regular expression."""
         return _tokens_like(self, pattern)
 
     def banned_v(self, vocab: int) -> np.ndarray:
-        """bool[vocab], True at ids that must not be sampled: `banned` and the rows without a token."""
+        """bool[vocab], True at ids that must not be sampled: `banned`, and rows of the vocabulary without a token."""
         mask = np.arange(vocab) >= self.size
         mask[list(self.banned)] = True
         return mask
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Reads tokenizer.json and the chat template from a folder; no code in it is run. Raises TokenizerError.
+    """Loads tokenizer.json and the chat template from a folder, without running code from it.
 
     The template is the one that the checkpoint's own processor would take: chat_template.jinja, else
     chat_template.json, else that of tokenizer_config.json.
+
+    Raises TokenizerError.
     """
     from transformers import AutoTokenizer
 
@@ -83,14 +85,15 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         raise TokenizerError(f"{path}: no tokenizer.json; expected a folder as saved by a Hugging Face tokenizer")
     try:
         hf = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # a KeyError says nothing but the key
-        what = f"({type(error).__name__}: {error})"
+    except Exception as error:
+        cause = f"({type(error).__name__}: {error})"  # with the type, since a KeyError's message is only the key
         if not _reads_config(path):
             raise TokenizerError(
-                f"{path / 'config.json'}: transformers can not read it {what}, nor then the tokenizer; fetch it again"
+                f"{path / 'config.json'}: transformers cannot read it {cause}, but needs it for the tokenizer; "
+                "fetch it again"
             ) from error
         raise TokenizerError(
-            f"{path}: the tokenizer does not load {what}; fetch tokenizer.json and the files beside it again"
+            f"{path}: the tokenizer does not load {cause}; fetch tokenizer.json and the files beside it again"
         ) from error
     legacy = path / "chat_template.json"
     if legacy.is_file() and not (path / "chat_template.jinja").is_file():
@@ -103,7 +106,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def _reads_config(path: Path) -> bool:
-    """Whether transformers can read config.json, which it does before the tokenizer's files; also if there is none."""
+    """Whether transformers can read config.json, or there is none. It reads that file before the tokenizer's own."""
     from transformers import AutoConfig
 
     if not (path / "config.json").is_file():
@@ -116,7 +119,10 @@ def _reads_config(path: Path) -> bool:
 
 
 def wrap(hf: Any, where: str | Path) -> Tokenizer:
-    """A transformers tokenizer with its ids looked up; `where` it comes from is for errors. Raises TokenizerError."""
+    """Looks up the ids of a transformers tokenizer. `where` names its file or folder in messages.
+
+    Raises TokenizerError where it has no chat template or no end token.
+    """
     if not isinstance(hf.chat_template, str) or not hf.chat_template.strip():
         expected = "expected one in chat_template.jinja, chat_template.json or tokenizer_config.json"
         raise TokenizerError(f"{where}: no chat template; {expected}; take the files of an instruction-tuned model")
@@ -130,9 +136,9 @@ def wrap(hf: Any, where: str | Path) -> Tokenizer:
     return Tokenizer(hf, pad, end, known.get(IMAGE), len(hf), banned, known.get(VIDEO), str(where))
 
 
-@functools.lru_cache(maxsize=8)  # asked for each prompt, and the vocabulary is copied for each look at it
+@functools.lru_cache(maxsize=8)  # called for every prompt, and get_vocab copies the whole vocabulary
 def require_images(tokenizer: Tokenizer) -> None:
-    """Raises TokenizerError where a policy with a vision tower has a tokenizer that knows no vision tokens."""
+    """Raises TokenizerError where the tokenizer of a policy with a vision tower has no vision tokens."""
     missing = [n for n in (IMAGE, START, STOP) if n not in tokenizer.hf.get_vocab()]
     if missing:
         raise TokenizerError(

@@ -1,4 +1,4 @@
-"""What a policy answered about a picture or each frame of a video, and the files that say it."""
+"""One answer: its boxes and mask in the picture or in each frame of the video, and the files that show it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from dtr1_jax import draw
 from dtr1_jax.rewards.resolve import SegmentFn, masks_of, pictures
 from dtr1_jax.twin import text, tracks
+from dtr1_jax.twin.coordinates import Canvas, to_unit
 from dtr1_jax.twin.schema import Twin
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import POINTING, Example
@@ -22,92 +23,109 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Frame:
-    """What was answered about a picture, or about one of the sampled frames of a video.
+class AnswerFrame:
+    """The answer in a picture, or in one sampled frame of a video.
 
     Attributes:
-      number: of the frame in its video; 0 of a picture.
-      pixels: uint8[h, w, 3].
-      ids: of the objects that the answer names and that are to be seen here; None in the place of each box that it
-        names itself.
-      boxes: float32[n, 4], unit frame, theirs.
-      twin_m4: float32[M, 4], unit frame, of all objects of the twin; NaN where one is not to be seen.
-      mask: bool[h, w], the pixels of the answer; None where no mask was asked for, or the segmenter failed.
-      failed: True where it did.
+      number: number of the frame in its video, counted from 0; 0 for a picture.
+      image: uint8[h, w, 3], sRGB.
+      ids: n ids, of the answer's objects that are visible in this frame; None for a box that the answer gives directly.
+      boxes: float32[n, 4], the boxes of `ids`, x1,y1,x2,y2 in the unit frame.
+      twin_boxes_m4: float32[M, 4], unit frame, the boxes of all objects of the twin; NaN for one that is not visible.
+      mask: bool[h, w], the pixels of the answer; None if the caller wants no masks, or if the segmenter failed.
+      failed: True if the segmenter failed in this frame.
     """
 
     number: int
-    pixels: np.ndarray
+    image: np.ndarray
     ids: tuple[int | None, ...]
     boxes: np.ndarray
-    twin_m4: np.ndarray
+    twin_boxes_m4: np.ndarray
     mask: np.ndarray | None = None
     failed: bool = False
 
 
-def resolve(example: Example, canvas: text.Canvas, parsed: Transcript, segment_fn: SegmentFn | None) -> list[Frame]:
-    """The answer in the picture, or in each frame of the video; `canvas` has the numbers by which the twin knows them.
+def resolve_frames(
+    example: Example, canvas: Canvas, transcript: Transcript, segment_fn: SegmentFn | None
+) -> list[AnswerFrame]:
+    """The answer of a transcript as boxes and a mask in the picture, or in each sampled frame of the video.
 
-    Objects move between the keyframes of their tracks as twin/tracks.py says; boxes that the answer of a video names
-    itself are those of its first frame. The segmenter is asked about each frame by itself, where the answer has a box
-    there; elsewhere the mask is empty. An unsound transcript has no boxes and empty masks, but may have a twin.
+    Between the keyframes of its track an object moves as twin/tracks.py interpolates. Boxes that an answer about a
+    video gives directly belong to the first frame. A frame without a box of the answer has an empty mask. An unsound
+    transcript has no boxes and empty masks, but may have a twin.
 
     Args:
-      segment_fn: boxes -> mask; None = no masks are wanted.
+      example: the query with its picture or video.
+      canvas: the coordinates and frame numbers in which the twin is written.
+      transcript: the parsed completion.
+      segment_fn: turns boxes into masks, frame by frame; None = no masks.
     """
     numbers = (0,) if example.video is None else map(int, example.video.index)
-    things = {o.id: tracks.boxes(o, canvas.frames or (0,)) for o in parsed.twin.objects} if parsed.twin else {}
-    answer = parsed.answer if parsed.sound else None
-    found = []
-    for k, (number, pixels) in enumerate(zip(numbers, pictures(example), strict=True)):
-        named = [(i, things[i][k]) for i in answer.objects or () if i in things] if answer else []
-        named += [(None, box) for box in answer.boxes or ()] if answer and k == 0 else []
-        named = [(i, box) for i, box in named if box is not None]
-        twin = [things[i][k] for i in things]
-        found.append(
-            Frame(number, pixels, tuple(i for i, _ in named), _unit([b for _, b in named], canvas), _unit(twin, canvas))
-        )
-    return found if segment_fn is None else _masked(found, segment_fn)
+    boxes_by_id = (
+        {o.id: tracks.boxes(o, canvas.frames or (0,)) for o in transcript.twin.objects} if transcript.twin else {}
+    )
+    answer = transcript.answer if transcript.sound else None
+    frames = []
+    for k, (number, image) in enumerate(zip(numbers, pictures(example), strict=True)):
+        pairs = [(i, boxes_by_id[i][k]) for i in answer.objects or () if i in boxes_by_id] if answer else []
+        pairs += [(None, box) for box in answer.boxes or ()] if answer and k == 0 else []
+        pairs = [(i, box) for i, box in pairs if box is not None]
+        ids, boxes = tuple(i for i, _ in pairs), _unit([box for _, box in pairs], canvas)
+        twin_boxes_m4 = _unit([track[k] for track in boxes_by_id.values()], canvas)
+        frames.append(AnswerFrame(number, image, ids, boxes, twin_boxes_m4))
+    return frames if segment_fn is None else _with_masks(frames, segment_fn)
 
 
-def _unit(boxes: list, canvas: text.Canvas) -> np.ndarray:
-    return np.array([[np.nan] * 4 if b is None else text.to_unit(b, canvas) for b in boxes], np.float32).reshape(-1, 4)
+def _unit(boxes: list, canvas: Canvas) -> np.ndarray:
+    return np.array([[np.nan] * 4 if b is None else to_unit(b, canvas) for b in boxes], np.float32).reshape(-1, 4)
 
 
-def _masked(frames: list[Frame], segment_fn: SegmentFn) -> list[Frame]:
-    masks = masks_of([f.pixels for f in frames], [f.boxes for f in frames], segment_fn)
+def _with_masks(frames: list[AnswerFrame], segment_fn: SegmentFn) -> list[AnswerFrame]:
+    masks = masks_of([f.image for f in frames], [f.boxes for f in frames], segment_fn)
     return [dataclasses.replace(f, mask=mask, failed=mask is None) for f, mask in zip(frames, masks)]
 
 
-def write(
-    folder: Path, example: Example, canvas: text.Canvas, parsed: Transcript, frames: list[Frame], said: dict[str, Any]
-) -> None:
-    """The files of one answer, into a folder that is there.
+def write_answer(
+    folder: Path, example: Example, canvas: Canvas, transcript: Transcript, frames: list[AnswerFrame],
+    notes: dict[str, Any],
+) -> None:  # fmt: skip
+    """Writes the files of one answer into `folder`, which must exist.
 
-    Of all: transcript.txt; answer.json with `said` in it; twin.json (in the frame and size that the policy wrote) and
-    twin.png (its first frame, drawn). Of words answer.txt; of objects and boxes boxes.json, in pixels of the picture.
-    Of a picture mask.png, where masks were asked for (white = answer, at the picture's own size), and overlay.png. Of a
-    video masks/<number of the frame>.png, overlay.gif and, with PyAV, overlay.mp4. What an unsound transcript lacks is
-    written as nothing: a twin without objects, no boxes, an empty mask, no words; answer.json says that it is unsound.
+        transcript.txt, answer.json   always
+        twin.json                     in the coordinates and the size in which the policy wrote the twin
+        twin.png                      the twin over the picture, or over the first frame of the video
+        answer.txt                    for tasks that are answered in words
+        boxes.json                    for tasks that are answered by objects or boxes, in pixels of the picture
+        mask.png, overlay.png         for a picture; the mask (white = answer) at its own size, if there is one
+        masks/<frame number>.png, overlay.gif, overlay.mp4    for a video; the last only if PyAV is installed
+
+    For an unsound transcript, of which answer.json has the faults, the missing parts are empty: a twin without objects,
+    no boxes, an empty mask, no words.
+
+    Args:
+      example, canvas, transcript: as in `resolve_frames`.
+      frames: from `resolve_frames`.
+      notes: further entries of answer.json.
     """
     video = example.video
-    (folder / "transcript.txt").write_text(parsed.text, "utf-8", errors="replace")
-    first, names = frames[0], [f"{o.id} {o.label}" for o in parsed.twin.objects] if parsed.twin else []
-    twin = parsed.twin or Twin(canvas.size, (), frames=canvas.frames)
+    (folder / "transcript.txt").write_text(transcript.text, "utf-8", errors="replace")
+    first, names = frames[0], [f"{o.id} {o.label}" for o in transcript.twin.objects] if transcript.twin else []
+    twin = transcript.twin or Twin(canvas.size, (), frames=canvas.frames)
     _write_json(folder / "twin.json", {"frame": canvas.frame.value, **json.loads(text.dumps_twin(twin))})
-    small = draw.shrink(first.pixels)
-    (folder / "twin.png").write_bytes(draw.to_png(draw.overlay(small, boxes=first.twin_m4, names=names)))
+    small = draw.shrink(first.image)
+    (folder / "twin.png").write_bytes(draw.to_png(draw.overlay(small, boxes=first.twin_boxes_m4, names=names)))
     answer = {
-        "query": example.query, "task": example.task, "sound": parsed.sound,
-        "answer": json.loads(text.dumps_answer(parsed.answer)) if parsed.answer else None, "thought": parsed.thought,
+        "query": example.query, "task": example.task, "sound": transcript.sound,
+        "answer": json.loads(text.dumps_answer(transcript.answer)) if transcript.answer else None,
+        "thought": transcript.thought,
         "boxes_pixels": _pixels(first), "segmenter_failed": any(f.failed for f in frames),
-        "faults": [dataclasses.asdict(f) for f in parsed.faults],
+        "faults": [dataclasses.asdict(f) for f in transcript.faults],
     }  # fmt: skip
-    _write_json(folder / "answer.json", answer | said)
+    _write_json(folder / "answer.json", answer | notes)
     if example.task in POINTING:
         _write_json(folder / "boxes.json", _boxes(frames, video is not None))
     else:
-        words = parsed.answer.text if parsed.sound else ""
+        words = transcript.answer.text if transcript.sound else ""
         (folder / "answer.txt").write_text(words + "\n", "utf-8", errors="replace")
     if video is None:
         if first.mask is not None:
@@ -118,34 +136,34 @@ def write(
         if f.mask is not None:
             (folder / "masks").mkdir(exist_ok=True)
             (folder / "masks" / f"{f.number:06d}.png").write_bytes(draw.to_png(f.mask))
-    (folder / "overlay.gif").write_bytes(draw.to_gif(_drawn(frames, names), video.sampled_fps))
+    (folder / "overlay.gif").write_bytes(draw.to_gif(_draw_frames(frames, names), video.sampled_fps))
     try:
-        (folder / "overlay.mp4").write_bytes(draw.to_mp4(_drawn(frames, names), video.sampled_fps))
+        (folder / "overlay.mp4").write_bytes(draw.to_mp4(_draw_frames(frames, names), video.sampled_fps))
     except ImportError:
         log.info("no overlay.mp4, only overlay.gif: writing it needs PyAV: pip install 'dtr1_jax[video]'")
-    except Exception as error:  # of an encoder, which differs from build to build; the GIF shows the same
+    except Exception as error:  # encoders differ between builds of PyAV, and so do their errors; the GIF shows the same
         log.warning("no overlay.mp4, only overlay.gif: %s: %s", type(error).__name__, error)
 
 
-def _drawn(frames: list[Frame], names: list[str]) -> Iterator[np.ndarray]:
-    """uint8[h, w, 3] of each frame: the twin's objects in their colours, where they came from, and the answer."""
-    middle_mk2 = np.stack([(f.twin_m4[:, :2] + f.twin_m4[:, 2:]) / 2 for f in frames], 1)
+def _draw_frames(frames: list[AnswerFrame], names: list[str]) -> Iterator[np.ndarray]:
+    """Each frame, uint8[h, w, 3], with the twin's objects in their colours, their paths so far, and the answer."""
+    middle_mk2 = np.stack([(f.twin_boxes_m4[:, :2] + f.twin_boxes_m4[:, 2:]) / 2 for f in frames], 1)
     for k, f in enumerate(frames):
         yield draw.overlay(
-            draw.shrink(f.pixels), boxes=f.twin_m4, names=names, mask=f.mask, marked=f.boxes,
+            draw.shrink(f.image), boxes=f.twin_boxes_m4, names=names, mask=f.mask, marked=f.boxes,
             trails=middle_mk2[:, : k + 1], caption=f"frame {f.number}",
         )  # fmt: skip
 
 
-def _pixels(frame: Frame) -> list[list[float]]:
-    height, width = frame.pixels.shape[:2]
+def _pixels(frame: AnswerFrame) -> list[list[float]]:
+    height, width = frame.image.shape[:2]
     return np.round(frame.boxes.astype(np.float64) * [width, height, width, height], 1).tolist()
 
 
-def _boxes(frames: list[Frame], video: bool) -> dict[str, Any]:
-    height, width = frames[0].pixels.shape[:2]
+def _boxes(frames: list[AnswerFrame], is_video: bool) -> dict[str, Any]:
+    height, width = frames[0].image.shape[:2]
     rows = [[{"id": i, "box": box} for i, box in zip(f.ids, _pixels(f))] for f in frames]
-    if not video:
+    if not is_video:
         return {"size": [width, height], "boxes": rows[0]}
     return {"size": [width, height], "frames": [{"frame": f.number, "boxes": r} for f, r in zip(frames, rows)]}
 

@@ -1,8 +1,8 @@
-"""The table of an evaluation: task x modality x category x level, from the rows of predictions.jsonl and nothing else.
+"""The table of an evaluation by task, modality, category and level, computed from the rows of predictions.jsonl alone.
 
-Each cell of task and modality has one main metric in [0, 1], a mean over its queries, so that its bootstrap interval
-(Efron 1979) is that of a mean. Failed samples are in every mean as what they are worth. Figures of a whole set (cIoU,
-BLEU-4, CIDEr-D) are recomputed from what the rows carry.
+Each task and modality has one main metric in [0, 1], which is a mean over queries; its interval is the bootstrap
+interval (Efron 1979) of that mean. Failed samples stay in every mean with the value of a wrong answer. The figures of a
+whole set (cIoU, BLEU-4, CIDEr-D) are computed again from the pixels and texts in the rows.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 
 from dtr1_jax.data.json_files import DataError, parse_json
 from dtr1_jax.evaluation.benchmarks import captions, segmentation
-from dtr1_jax.evaluation.measures import MODALITIES, cut
+from dtr1_jax.evaluation.measures import MODALITIES, truncate_answer
 from dtr1_jax.types import CATEGORIES, LEVELS, TASKS
 
 Row = dict[str, Any]
 ALL = "all"
-SHOWN = 5  # faults of a file that are listed
-_LARGEST = 1 << 53  # pixels: a larger integer is no number of them
+MAX_FAULTS = 5  # faults of a file that an error lists
+_MAX_PIXELS = 1 << 53  # a larger count of pixels is refused as broken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +31,12 @@ class Cell:
 
     Attributes:
       task, modality: one of TASKS and of MODALITIES.
-      category: one of CATEGORIES, "unknown", or ALL for all of them.
-      level: "L1" to "L4", "unknown", or ALL.
-      count: queries.
+      category: one of CATEGORIES, "unknown", or ALL for the mean over all categories.
+      level: "L1" to "L4", "unknown", or ALL for the mean over all levels.
+      count: number of queries.
       metric: name of the main metric.
-      value: its mean; low and high: 95 % bootstrap interval.
+      value: mean of the main metric, in [0, 1].
+      low, high: its 95 % bootstrap interval.
     """
 
     task: str
@@ -54,36 +55,37 @@ def _mean(name: str) -> Callable[[Sequence[Row]], float]:
 
 
 def overlaps(rows: Sequence[Row]) -> list[segmentation.Overlap]:
-    """What rows of segmentation on pictures say of their masks."""
+    """The overlaps of answer and target in rows of segmentation on pictures."""
     return [segmentation.Overlap(row["intersection"], row["union"], row["iou"]) for row in rows]
 
 
-def _words(rows: Sequence[Row]) -> tuple[list[str | None], list[list[str]]]:
-    """Answers and references of the samples that have references: the others can not be compared."""
+def _answers_and_references(rows: Sequence[Row]) -> tuple[list[str | None], list[list[str]]]:
+    """Answers and references of the rows that have references; rows without any cannot be compared."""
     rows = [row for row in rows if row["references"]]
-    return [said(row) for row in rows], [row["references"] for row in rows]
+    return [answer_text(row) for row in rows], [row["references"] for row in rows]
 
 
 def _bleu4(rows: Sequence[Row]) -> float:
-    answers, references = _words(rows)
+    answers, references = _answers_and_references(rows)
     return captions.bleu(answers, references) if references else 0.0
 
 
 def _cider(rows: Sequence[Row]) -> float:
-    answers, references = _words(rows)
+    answers, references = _answers_and_references(rows)
     if not references:
         return 0.0
     weights = captions.frequencies(references)
     return sum(captions.cider_d(a, r, weights) for a, r in zip(answers, references)) / len(rows)
 
 
-def said(row: Row) -> str | None:
-    """The part of the answer in words that counts; None where there is none, or it stands on an unsound transcript."""
-    words = (row["answer"] or {}).get("text") if row["sound"] else None
-    return None if words is None else cut(words)
+def answer_text(row: Row) -> str | None:
+    """The text answer of a row, cut to the length that counts; None without one, or if the transcript is unsound."""
+    text = (row["answer"] or {}).get("text") if row["sound"] else None
+    return None if text is None else truncate_answer(text)
 
 
-# (task, modality) -> figure -> rows to number; the first is the main metric. In [0, 1], but CIDEr-D is in [0, 10].
+# (task, modality) -> name of a figure -> function from rows to the figure; the first figure is the main metric. All are
+# in [0, 1], except CIDEr-D, which is in [0, 10].
 FIGURES: dict[tuple[str, str], dict[str, Callable[[Sequence[Row]], float]]] = {
     ("segmentation", "picture"): {"giou": _mean("iou"), "ciou": lambda rows: segmentation.ciou(overlaps(rows))},
     ("segmentation", "video"): {"jf": lambda rows: _mean("j")(rows) / 2 + _mean("f")(rows) / 2, "j": _mean("j"),
@@ -93,7 +95,7 @@ FIGURES: dict[tuple[str, str], dict[str, Callable[[Sequence[Row]], float]]] = {
     **{("vqa", m): {"accuracy": _mean("accuracy")} for m in MODALITIES},
     **{("summary", m): {"rouge_l": _mean("rouge_l"), "bleu4": _bleu4, "cider": _cider} for m in MODALITIES},
 }  # fmt: skip
-MEASURES = {  # the numbers that a row of the task carries
+MEASURES = {  # (task, modality) -> names of the numbers in a row, see measures.measure
     ("segmentation", "picture"): ("iou", "intersection", "union"),
     ("segmentation", "video"): ("j", "f"),
     ("grounding", "picture"): ("acc", "iou"),
@@ -104,105 +106,113 @@ MEASURES = {  # the numbers that a row of the task carries
 
 
 def main_metric(task: str, modality: str) -> str:
-    """Name of the main metric."""
+    """Name of the main metric of a task and modality, such as "giou"."""
     return next(iter(FIGURES[task, modality]))
 
 
 def value(row: Row) -> float:
-    """The main metric's value of one query, in [0, 1]."""
+    """The main metric of one query, in [0, 1]."""
     return FIGURES[row["task"], row["modality"]][main_metric(row["task"], row["modality"])]([row])
 
 
 def figures(rows: Sequence[Row]) -> dict[str, float]:
-    """`eval/<task>/<modality>/<figure>` of the cells that have queries, their number as `examples`, and `eval/mean`,
-    the mean of the cells' main metrics; nothing where there are no rows."""
-    out, mains = {}, []
+    """All figures by name: `eval/<task>/<modality>/<figure>`, the number of queries as `.../examples`, and `eval/mean`.
+
+    `eval/mean` is the mean of the main metrics of all tasks and modalities. Those without rows are left out.
+    """
+    numbers, mains = {}, []
     for (task, modality), part in _parts(rows).items():
-        found = {name: figure(part) for name, figure in FIGURES[task, modality].items()}
-        mains.append(found[main_metric(task, modality)])
-        out |= {f"eval/{task}/{modality}/{name}": number for name, number in found.items()}
-        out[f"eval/{task}/{modality}/examples"] = len(part)
-    return out | ({"eval/mean": float(np.mean(mains))} if mains else {})
+        part_figures = {name: figure(part) for name, figure in FIGURES[task, modality].items()}
+        mains.append(part_figures[main_metric(task, modality)])
+        numbers |= {f"eval/{task}/{modality}/{name}": number for name, number in part_figures.items()}
+        numbers[f"eval/{task}/{modality}/examples"] = len(part)
+    return numbers | ({"eval/mean": float(np.mean(mains))} if mains else {})
 
 
 def cells(rows: Sequence[Row]) -> list[Cell]:
-    """The table, in the order of TASKS, MODALITIES, CATEGORIES and LEVELS, each after the cells for all of them."""
-    out = []
+    """The cells of the table that have queries.
+
+    They are in the order of TASKS, MODALITIES, CATEGORIES and LEVELS; the cells for ALL come first.
+    """
+    table = []
     for (task, modality), part in _parts(rows).items():
         for category in (ALL, *CATEGORIES, "unknown"):
             for level in (ALL, *(f"L{i}" for i in LEVELS), "unknown"):
-                chosen = [r for r in part if category in (ALL, _category(r)) and level in (ALL, _level(r))]
-                if chosen:
-                    values = [value(row) for row in chosen]
+                group = [r for r in part if category in (ALL, _category(r)) and level in (ALL, _level(r))]
+                if group:
+                    values = [value(row) for row in group]
                     low, high = segmentation.bootstrap(values, np.mean)
                     metric = main_metric(task, modality)
                     mean = float(np.mean(values))
-                    out.append(Cell(task, modality, category, level, len(chosen), metric, mean, low, high))
-    return out
+                    table.append(Cell(task, modality, category, level, len(group), metric, mean, low, high))
+    return table
 
 
-def show(table: Sequence[Cell]) -> str:
-    """The table as text: a line for each task, modality and category, a column for each level."""
+def format_table(table: Sequence[Cell]) -> str:
+    """The table as text, with a line for each task, modality and category, and a column for each level."""
     levels = [level for level in (ALL, *(f"L{i}" for i in LEVELS), "unknown") if any(c.level == level for c in table)]
     lines = [["task", "modality", "category", "metric", *levels]]
     for first in (c for c in table if c.level == ALL):
-        place = first.task, first.modality, first.category
-        of_line = {c.level: c for c in table if (c.task, c.modality, c.category) == place}
-        told = [f"{c.value:.3f} [{c.low:.3f}, {c.high:.3f}] n={c.count}" if (c := of_line.get(level)) else ""
-                for level in levels]  # fmt: skip
-        lines.append([*place, first.metric, *told])
+        key = first.task, first.modality, first.category
+        by_level = {c.level: c for c in table if (c.task, c.modality, c.category) == key}
+        columns = [f"{c.value:.3f} [{c.low:.3f}, {c.high:.3f}] n={c.count}" if (c := by_level.get(level)) else ""
+                   for level in levels]  # fmt: skip
+        lines.append([*key, first.metric, *columns])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join("  ".join(word.ljust(width) for word, width in zip(line, widths)).rstrip() for line in lines)
 
 
 def recompute(path: Path) -> tuple[list[Cell], dict[str, float]]:
-    """The table and the figures of a predictions.jsonl. Raises DataError as `read` does."""
-    rows = read(path)
+    """The cells and the figures of an evaluation from its predictions.jsonl alone.
+
+    `format_table(cells)` is the table that the evaluation printed. Raises DataError as `read_predictions` does.
+    """
+    rows = read_predictions(path)
     return cells(rows), figures(rows)
 
 
-def read(path: Path) -> list[Row]:
-    """The rows of a predictions.jsonl, checked as far as the table needs them; the file may hold anything.
+def read_predictions(path: Path) -> list[Row]:
+    """Reads the rows of a predictions.jsonl and checks the fields that the table needs.
 
-    Raises DataError: it can not be read, has no rows, or lines that are no rows (the first SHOWN are listed).
+    Raises DataError if the file cannot be read, has no rows, or has bad lines (the first MAX_FAULTS are listed).
     """
     try:
         lines = Path(path).read_bytes().splitlines()
     except OSError as error:
-        raise DataError(f"{path}: can not be read ({error.strerror}); expected a predictions.jsonl") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a predictions.jsonl") from None
     rows, faults = [], []
     for number, line in enumerate(lines, 1):
         try:
             row = parse_json(line)
             fault = _fault(row)
-        except ValueError as error:  # of JSON, or of bytes that are not UTF-8
+        except ValueError as error:  # no JSON, or no UTF-8
             row, fault = None, f"expected JSON, got a malformed line: {str(error)[:200]}"
         if fault is None:
             rows.append(row)
         else:
             faults.append(f"line {number}: {fault}")
     if faults:
-        more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise DataError(f"{path}: bad lines:\n  " + "\n  ".join(faults[:SHOWN]) + more)
+        more = f"\n  and {len(faults) - MAX_FAULTS} more" if len(faults) > MAX_FAULTS else ""
+        raise DataError(f"{path}: bad lines:\n  " + "\n  ".join(faults[:MAX_FAULTS]) + more)
     if not rows:
         raise DataError(f"{path}: expected a line for each prediction, got none")
     return rows
 
 
 def _fault(row: Any) -> str | None:
-    """What is wrong with a row, or None."""
+    """The first fault of a row, or None."""
     if not isinstance(row, dict):
         return f"expected an object, got {type(row).__name__}"
     for name, known in (("task", TASKS), ("modality", MODALITIES), ("category", ("", *CATEGORIES)),
                         ("level", (0, *LEVELS)), ("sound", (True, False))):  # fmt: skip
-        got = row.get(name)
-        if type(got) is not type(known[0]) or got not in known:
-            return f"{name}: expected one of {', '.join(map(repr, known))}, got {_short(got)}"
+        field = row.get(name)
+        if type(field) is not type(known[0]) or field not in known:
+            return f"{name}: expected one of {', '.join(map(repr, known))}, got {_short(field)}"
     for name in MEASURES[row["task"], row["modality"]]:
-        got, pixels = row.get(name), name in ("intersection", "union")
-        sound = type(got) is int if pixels else type(got) in (int, float)
-        if not sound or not 0 <= got <= (_LARGEST if pixels else 1):
-            return f"{name}: expected {'a number of pixels' if pixels else 'a number in [0, 1]'}, got {_short(got)}"
+        number, pixels = row.get(name), name in ("intersection", "union")
+        valid = type(number) is int if pixels else type(number) in (int, float)
+        if not valid or not 0 <= number <= (_MAX_PIXELS if pixels else 1):
+            return f"{name}: expected {'a number of pixels' if pixels else 'a number in [0, 1]'}, got {_short(number)}"
     if row.get("union", 0) < row.get("intersection", 0) and row["task"] == "segmentation":
         return f"union: expected at least the intersection, {row['intersection']}, got {row['union']}"
     if row["task"] == "summary":
@@ -214,8 +224,9 @@ def _fault(row: Any) -> str | None:
     return None
 
 
-def _short(got: Any) -> str:
-    return repr(got)[:80] if isinstance(got, str | float | bool | None) else f"a value of type {type(got).__name__}"
+def _short(value: Any) -> str:
+    is_plain = isinstance(value, str | float | bool | None)
+    return repr(value)[:80] if is_plain else f"a value of type {type(value).__name__}"
 
 
 def _category(row: Row) -> str:
@@ -227,6 +238,6 @@ def _level(row: Row) -> str:
 
 
 def _parts(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    """The rows of each task and modality that has some, in the order of FIGURES."""
+    """The rows by task and modality, without the empty ones, in the order of FIGURES."""
     parts = {key: [r for r in rows if (r["task"], r["modality"]) == key] for key in FIGURES}
     return {key: part for key, part in parts.items() if part}

@@ -1,8 +1,9 @@
-"""The decoder's block, and the two ways to run a stack of them: scanned to score, unrolled to decode."""
+"""The decoder: its block, a scan over all layers for prefill and scoring, and an unrolled step for decoding."""
 
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from dtr1_jax.models.spec import Spec
 
 
 class Block(nn.Module):
-    """Pre-norm block: grouped-query attention and SwiGLU. G branches of a query run side by side."""
+    """Pre-norm block of grouped-query attention and SwiGLU, for B queries with G branches (completions) each."""
 
     spec: Spec
 
@@ -36,14 +37,14 @@ class Block(nn.Module):
           x_bgqd: [B, G, q, D].
           angle: float32, broadcastable to [B, G, q, H / 2], rotary angles.
           own_mask: bool[B or 1, G or 1, q or 1, t].
-          prefix: KV [B, K, P, H] shared by the branches, or None; turned where there is a cache.
+          prefix: KV [B, K, P, H] shared by the branches, or None; transposed if there is a cache (layers.KV).
           prefix_mask_bp: bool[B, P], or None without a prefix.
-          cache: turned KV [B, G, K, t, H] without those of B, G and K that are 1 (`empty_cache`), into which the new
-            keys go from `slot` on; None = the new keys are all there are.
-          slot: int32 scalar, or None without a cache.
+          cache: KV from `empty_cache`; the new keys and values are written into it from `slot` on. Without a cache,
+            the queries attend to the new keys only.
+          slot: int32 scalar, first slot of the new keys, or None without a cache.
 
         Returns:
-          ([B, G, q, D], the own keys and values that were attended to, in the cache's shape where there is one).
+          ([B, G, q, D], KV of the branches: the new cache, or the new keys and values [B, G, K, q, H]).
         """
         s = self.spec
         b, g, q, _ = x_bgqd.shape
@@ -60,11 +61,13 @@ class Block(nn.Module):
             query = layers.RMSNorm(s.eps, name="q_norm")(query)
             key = layers.RMSNorm(s.eps, name="k_norm")(key)
         own = KV(layers.rotate(key, angle).swapaxes(2, 3), value.swapaxes(2, 3))
-        seen = own
+        keys_values = own
         if cache is not None:
-            own = KV(_put(cache.k, own.k.swapaxes(3, 4), -1, slot), _put(cache.v, own.v, -2, slot))
-            seen = KV(*(x.reshape(b, g, s.kv_heads, *x.shape[-2:]) for x in own))
-        y = layers.attend(layers.rotate(query, angle), seen, own_mask, prefix, prefix_mask_bp, turned=cache is not None)
+            own = KV(_write(cache.k, own.k.swapaxes(3, 4), -1, slot), _write(cache.v, own.v, -2, slot))
+            keys_values = KV(*(x.reshape(b, g, s.kv_heads, *x.shape[-2:]) for x in own))
+        y = layers.attend(
+            layers.rotate(query, angle), keys_values, own_mask, prefix, prefix_mask_bp, transposed=cache is not None
+        )
         x_bgqd = x_bgqd + linear("o", s.width, y)
 
         y = layers.RMSNorm(s.eps, name="mlp_norm")(x_bgqd)
@@ -72,23 +75,23 @@ class Block(nn.Module):
         return x_bgqd + linear("down", s.width, nn.silu(gate) * up), own
 
 
-def empty_cache(b: int, g: int, kv_heads: int, slots: int, head_dim: int, dtype) -> KV:
-    """Turned KV [B, G, K, slots, H] without those of B, G and K that are 1.
+def empty_cache(b: int, g: int, kv_heads: int, slots: int, head_dim: int, dtype: Any) -> KV:
+    """A cache of zeros for one layer: transposed KV [B, G, K, slots, H] (layers.KV), without axes B, G, K of size 1.
 
-    XLA on the CPU leaves such axes out of a matrix product. A cache that has them would go on in two shapes, the loop's
-    and the product's, and be written, and for that copied, for each of them: four times its size at each step.
+    XLA on the CPU leaves axes of size 1 out of a matrix product. If the cache had them, the decode loop would hold it
+    in two shapes, and would copy and write both at each step: four times the size of the cache.
     """
     rows = tuple(n for n in (b, g, kv_heads) if n > 1)
     return KV(jnp.zeros((*rows, head_dim, slots), dtype), jnp.zeros((*rows, slots, head_dim), dtype))
 
 
-def _put(held, new, axis, slot):
-    """`held` with `new`, of which B, G and K are apart, in it from `slot` of an axis on."""
-    return jax.lax.dynamic_update_slice_in_dim(held, new.reshape(*held.shape[:-2], *new.shape[-2:]), slot, axis)
+def _write(cache, new, axis, slot):
+    """Writes `new` [B, G, K, ...] into the cache, from `slot` of the axis on."""
+    return jax.lax.dynamic_update_slice_in_dim(cache, new.reshape(*cache.shape[:-2], *new.shape[-2:]), slot, axis)
 
 
 def init(key: jax.Array, spec: Spec) -> dict:
-    """Random weights, stacked on the layer axis."""
+    """Random float32 weights of all layers, stacked on the layer axis."""
     block = Block(spec)
     x, angle = jnp.zeros((1, 1, 1, spec.width)), jnp.zeros((1, 1, 1, spec.head_dim // 2))
     mask = jnp.ones((1, 1, 1, 1), bool)
@@ -111,16 +114,25 @@ def scan(
     deep_lbgqd: jax.Array | None = None,
     key: jax.Array | None = None,
 ) -> tuple[jax.Array, KV]:
-    """All layers over whole sequences: ([B, G, q, D], KV [layers, B, G, K, q, H]).
+    """Runs all layers over whole sequences.
 
-    `prefix` is a KV [layers, B, K, P, H] or None; `deep_lbgqd` [levels, B, G, q, D] is added after the first layers, a
-    level each (DeepStack, 0 where there is no vision token); `key` is that of the adapters' dropout, None = none; the
-    other arguments are those of `Block`.
+    Args:
+      params: weights, stacked on the layer axis.
+      lora: adapters, stacked on the layer axis, or None.
+      spec: sizes of the policy.
+      x_bgqd: [B, G, q, D] embeddings.
+      angle, own_mask, prefix_mask_bp: as in `Block`.
+      prefix: KV [layers, B, K, P, H] or None.
+      deep_lbgqd: [levels, B, G, q, D] DeepStack features, 0 at text. Level i is added after layer i.
+      key: random key of the adapters' dropout, or None for no dropout.
+
+    Returns:
+      ([B, G, q, D] states after the last layer, KV [layers, B, G, K, q, H] of the sequences).
     """
 
     def layer(x, inputs):
-        weights, adapters, before, key = inputs
-        return _apply(spec, weights, adapters, x, angle, own_mask, before, prefix_mask_bp, key=key)
+        weights, adapters, layer_prefix, key = inputs
+        return _apply(spec, weights, adapters, x, angle, own_mask, layer_prefix, prefix_mask_bp, key=key)
 
     step = jax.checkpoint(layer) if spec.remat else layer
 
@@ -137,7 +149,10 @@ def scan(
 
 
 def unstack(tree: dict | KV | None, count: int) -> list:
-    """One tree for each of `count` layers: done once before a decode loop, so that no step slices the stack."""
+    """Splits a stacked tree into a list with one tree for each of `count` layers; None gives empty trees.
+
+    This is done once before a decode loop, so that no step has to slice the stack.
+    """
     return [jax.tree.map(operator.itemgetter(i), tree or {}) for i in range(count)]
 
 
@@ -153,12 +168,15 @@ def step(
     cache: list[KV],
     slot: jax.Array,
 ) -> tuple[jax.Array, list[KV]]:
-    """All layers over a few new tokens against per-layer caches: ([B, G, q, D], the caches with the tokens in).
+    """Runs all layers over a few new tokens, and adds these to the caches.
 
-    `params`, `lora` and `prefix` are lists by layer from `unstack`; the other arguments are those of `Block`.
+    `params`, `lora` and `prefix` are lists by layer from `unstack`, and `cache` is a list by layer. The other arguments
+    are those of `Block`. Returns ([B, G, q, D] states after the last layer, the new caches).
     """
-    new = []
-    for weights, adapters, before, held in zip(params, lora, prefix, cache):
-        x_bgqd, own = _apply(spec, weights, adapters, x_bgqd, angle, own_mask, before, prefix_mask_bp, held, slot)
-        new.append(own)
-    return x_bgqd, new
+    caches = []
+    for weights, adapters, layer_prefix, layer_cache in zip(params, lora, prefix, cache):
+        x_bgqd, layer_cache = _apply(
+            spec, weights, adapters, x_bgqd, angle, own_mask, layer_prefix, prefix_mask_bp, layer_cache, slot
+        )
+        caches.append(layer_cache)
+    return x_bgqd, caches

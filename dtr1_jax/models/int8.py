@@ -1,8 +1,9 @@
-"""A frozen base in 8 bits: the projections' kernels as whole numbers, with a scale for each output.
+"""Holds a frozen base in 8 bits: the kernels of its projections are int8, with a float32 scale for each output.
 
-A weight is kernel * kernel_scale, where kernel_scale is the largest magnitude of an output's weights / 127 (symmetric,
-"absmax", rounded to nearest): an error of at most half a scale. Only projections are rounded: embeddings, norms, biases
-and the projection of patches stay as they are, and so does a head that is the embedding.
+A weight is kernel * kernel_scale, where kernel_scale is the largest magnitude of an output's weights / 127 (symmetric
+"absmax" quantisation, rounded to nearest). The error of a weight is at most half a scale. Only projections are
+quantised. Embeddings, norms, biases and the projection of patches keep their dtype, and so does an output projection
+that is tied to the embedding.
 """
 
 from __future__ import annotations
@@ -15,50 +16,48 @@ import numpy as np
 
 from dtr1_jax.models.weights import native
 
-SCALE = "kernel_scale"  # name of the leaf beside a kernel
+SCALE = "kernel_scale"  # name of the leaf that holds the scales of the kernel beside it
 LARGEST = 127
 
 
-def rounds(path: str) -> bool:
-    """Whether the leaf at `path`, as "decoder/q/kernel", is held in 8 bits."""
+def is_quantised(path: str) -> bool:
+    """Whether the leaf at `path`, such as "decoder/q/kernel", is held in 8 bits."""
     return path.endswith("/kernel") and path != "vision/patch/kernel"
 
 
 def quantise(kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(int8[..., inputs, outputs], float32[..., outputs]) of a kernel [..., inputs, outputs]."""
+    """Rounds a kernel [..., inputs, outputs] to (int8[..., inputs, outputs], float32[..., outputs] scales)."""
     kernel = jnp.asarray(kernel, jnp.float32)
     scale = jnp.abs(kernel).max(-2) * np.float32(1 / LARGEST)
-    scale = jnp.where(scale == 0, 1, scale)  # nothing but zeros: any scale is right
+    scale = jnp.where(scale == 0, 1, scale)  # an output with nothing but zeros: any scale is right
     whole = jnp.clip(jnp.round(kernel / scale[..., None, :]), -LARGEST, LARGEST)
     return whole.astype(jnp.int8), scale
 
 
-def dequantise(kernel: jax.Array, scale: jax.Array) -> jax.Array:
-    """float32[..., inputs, outputs], the weights that a kernel and its scales stand for."""
-    return kernel.astype(jnp.float32) * scale[..., None, :]
-
-
 def template(shapes: dict, dtype: Any) -> dict:
-    """Shapes of a rounded base, from those of the weights: int8 kernels with scales beside them, all else `dtype`."""
+    """Shapes of a quantised base: int8 kernels with their float32 scales beside them, all other leaves of `dtype`.
+
+    `shapes` is the tree of shapes of the weights before they are quantised.
+    """
     flat = {}
     for path, x in native.flatten(shapes).items():
-        flat[path] = jax.ShapeDtypeStruct(x.shape, jnp.int8 if rounds(path) else dtype)
-        if rounds(path):
-            flat[beside(path)] = jax.ShapeDtypeStruct((*x.shape[:-2], x.shape[-1]), jnp.float32)
+        flat[path] = jax.ShapeDtypeStruct(x.shape, jnp.int8 if is_quantised(path) else dtype)
+        if is_quantised(path):
+            flat[scale_path(path)] = jax.ShapeDtypeStruct((*x.shape[:-2], x.shape[-1]), jnp.float32)
     return native.unflatten(dict(sorted(flat.items())))
 
 
-def beside(path: str) -> str:
+def scale_path(path: str) -> str:
     """Path of the scales of the kernel at `path`."""
     return path.removesuffix("kernel") + SCALE
 
 
-def rounded(params: dict, dtype: Any) -> dict:
-    """The weights in the form of `template`."""
+def quantise_params(params: dict, dtype: Any) -> dict:
+    """Quantises a tree of weights; the result has the tree, shapes and dtypes of `template`."""
     flat = {}
     for path, x in native.flatten(params).items():
-        if rounds(path):
-            flat[path], flat[beside(path)] = quantise(x)
+        if is_quantised(path):
+            flat[path], flat[scale_path(path)] = quantise(x)
         else:
             flat[path] = x.astype(dtype)
     return native.unflatten(dict(sorted(flat.items())))
@@ -67,40 +66,40 @@ def rounded(params: dict, dtype: Any) -> dict:
 def product(x: jax.Array, kernel: jax.Array, scale: jax.Array) -> jax.Array:
     """float32[..., o]: x[..., i] @ (kernel[i, o] * scale[o]).
 
-    The numbers of a kernel are exact in bfloat16, and the scales are multiplied in afterwards, in float32.
+    The int8 numbers of a kernel are exact in bfloat16. The product is multiplied by the scales afterwards, in float32.
     """
     return jnp.matmul(x, _floats(kernel, x), preferred_element_type=jnp.float32) * scale
 
 
 def _floats(kernel: jax.Array, x: jax.Array) -> jax.Array:
-    """The kernel in the dtype of x, not before x is there.
+    """Converts the kernel to the dtype of x, but only once x has been computed.
 
-    In a decode loop the compiler would else turn all kernels into floats before the loop, and hold them as such. A
-    barrier keeps it from that, but XLA's CPU compiler drops barriers early. There a 0 that hangs on x is added (1 where
-    x begins with NaN, and then so is what it is multiplied with); over a mesh of other devices that would cost a
-    message for each product.
+    Without this dependence on x, the compiler converts all kernels before a decode loop and holds them as floats. An
+    optimization barrier prevents that, except on the CPU, where XLA drops barriers early. There a number that depends
+    on x is added to the kernel: 0, or 1 where x begins with NaN and the product is NaN anyway. On a mesh of other
+    devices this addition would cost a message between devices for each product.
     """
 
-    def barred(kernel, x):
+    def with_barrier(kernel, x):
         return jax.lax.optimization_barrier((kernel, x))[0].astype(x.dtype)
 
-    def hung(kernel, x):
+    def with_added_zero(kernel, x):
         return (kernel + jnp.isnan(x.reshape(-1)[0]).astype(kernel.dtype)).astype(x.dtype)
 
-    return jax.lax.platform_dependent(kernel, x, cpu=hung, default=barred)
+    return jax.lax.platform_dependent(kernel, x, cpu=with_added_zero, default=with_barrier)
 
 
 @jax.custom_vjp
 def matmul(x: jax.Array, kernel: jax.Array, scale: jax.Array) -> jax.Array:
-    """`product` in the dtype of x. Kernel and scale are frozen: they have no gradient."""
+    """[..., o] in the dtype of x: x[..., i] @ (kernel[i, o] * scale[o]). Kernel and scale get no gradient."""
     return product(x, kernel, scale).astype(x.dtype)
 
 
-def _backward(held, dy):
-    kernel, scale = held
+def _backward(residuals, dy):
+    kernel, scale = residuals
     dy = (dy * scale).astype(dy.dtype)
     return dy @ _floats(kernel, dy).T, None, None
 
 
-# only the small kernel is kept for the way back
+# only the int8 kernel is kept for the backward pass
 matmul.defvjp(lambda x, kernel, scale: (matmul(x, kernel, scale), (kernel, scale)), _backward)

@@ -1,4 +1,4 @@
-"""Leaf blocks: norms, projections with optional LoRA, rotary positions, and the attention that shares its prefix."""
+"""Leaf blocks: norms, projections with optional LoRA, rotary positions, and attention over a shared prefix."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from flax import linen as nn
 
 from dtr1_jax.models import int8
 
-MASKED = -1e30  # finite, so that a row without any key gives a uniform softmax and no NaN
-SCORES = 2**28  # attention scores that a device holds at once, in values; more only costs memory
+MASKED = -1e30  # a finite number, so that the softmax of a row without keys is uniform and not NaN
+SCORES = 2**28  # attention scores that a device holds at once, in values; a larger number only costs memory
 
 
 class KV(NamedTuple):
-    """Keys and values, both [..., K, length, H]; or *turned*, with keys [..., K, H, length], as decoding holds them.
+    """Keys and values, both [..., K, length, H].
 
-    The scores of a single query are then sums over rows that lie next to each other: on the CPU, for 3 queries of
-    32 values against 160 keys, 0.4 of the time.
+    Decoding holds *transposed* keys [..., K, H, length]. The score of one query is then a sum of rows that are
+    contiguous in memory. On the CPU, 3 queries of 32 values against 160 keys took 0.4 of the time.
+
+    Attributes:
+      k: keys.
+      v: values.
     """
 
     k: jax.Array
@@ -28,7 +32,7 @@ class KV(NamedTuple):
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * scale, computed in float32 (Zhang & Sennrich 2019)."""
+    """x / rms(x) * scale over the last axis, computed in float32 (Zhang & Sennrich 2019)."""
 
     eps: float
 
@@ -41,7 +45,7 @@ class RMSNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """(x - mean) / std * scale + bias, computed in float32."""
+    """(x - mean) / std * scale + bias over the last axis, computed in float32."""
 
     eps: float
 
@@ -57,10 +61,10 @@ class LayerNorm(nn.Module):
 
 @jax.custom_vjp
 def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x[..., i] @ kernel[i, o].
+    """x[..., i] @ kernel[i, o], with its own gradient rule.
 
-    With a gradient rule of its own. That of `@` asks for the kernel's gradient transposed, for which XLA on the CPU
-    writes a transposed copy of the output's gradient: a quarter of the time that an MLP takes to train.
+    The gradient rule of `@` computes the kernel's gradient transposed. For that, XLA on the CPU writes a transposed
+    copy of the output's gradient, which took a quarter of the time to train an MLP.
     """
     return x @ kernel
 
@@ -75,11 +79,11 @@ matmul.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _matmul_backward)
 
 
 class Projection(nn.Module):
-    """x @ kernel (+ bias); where the `lora` collection has this layer, + scale * (x @ a) @ b (Hu et al. 2021).
+    """x @ kernel (+ bias); with adapters a and b in the `lora` collection, + lora_scale * (x @ a) @ b (Hu et al. 2021).
 
-    The kernel is one of floats, or of int8 with a `kernel_scale` beside it (models/int8.py).
-    With a "dropout" rng, what goes into the branch (and only that) is dropout(x), as in PEFT: each value is 0 with
-    probability `lora_dropout`, and else divided by 1 - lora_dropout.
+    The kernel holds floats, or int8 numbers with a `kernel_scale` beside it (models/int8.py).
+    With a "dropout" rng, only the adapter's input is dropout(x), as in PEFT: each value becomes 0 with probability
+    `lora_dropout`, and is divided by 1 - lora_dropout otherwise.
     """
 
     features: int
@@ -99,22 +103,23 @@ class Projection(nn.Module):
         if self.has_variable("lora", "a"):
             a, b = (self.get_variable("lora", n).astype(x.dtype) for n in ("a", "b"))
             if self.lora_dropout and self.has_rng("dropout"):
-                kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.lora_dropout, x.shape)
-                x = jnp.where(kept, x / (1 - self.lora_dropout), 0).astype(x.dtype)
+                keep_mask = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.lora_dropout, x.shape)
+                x = jnp.where(keep_mask, x / (1 - self.lora_dropout), 0).astype(x.dtype)
             y = y + matmul(matmul(x, a), b) * self.lora_scale
         return y
 
 
 def rngs(key: jax.Array | None) -> dict[str, jax.Array]:
-    """The `rngs` of a block's apply: every projection in it draws its own mask from `key`; None = no dropout."""
+    """The `rngs` argument of a block's `apply`: each projection draws its own mask from `key`; None = no dropout."""
     return {} if key is None else {"dropout": key}
 
 
 def rotary_axes(head_dim: int, sections: tuple[int, int, int] | None, interleaved: bool) -> np.ndarray:
     """int32[head_dim / 2]: the position axis (0 time, 1 row, 2 column) that each rotary frequency follows.
 
-    Blocks: Qwen2.5-VL's `mrope_section`. Interleaved: Qwen3-VL, where frequency 3i+1 follows the row and 3i+2 the
-    column for as many frequencies as their sections say, and all others follow time.
+    `sections` counts the frequencies of each axis; None means that all follow time. Qwen2.5-VL has three blocks, one
+    for each axis. Qwen3-VL interleaves: frequency 3i+1 follows the row and 3i+2 the column until their sections are
+    full, and all other frequencies follow time.
     """
     axes = np.zeros(head_dim // 2, np.int32)
     if sections is None:
@@ -127,13 +132,16 @@ def rotary_axes(head_dim: int, sections: tuple[int, int, int] | None, interleave
 
 
 def rotary_angles(position_bl3: jax.Array, head_dim: int, theta: float, axes: np.ndarray) -> jax.Array:
-    """float32[B, L, head_dim / 2], the angle by which each frequency turns at each position (Su et al. 2021)."""
+    """float32[B, L, head_dim / 2]: the rotary angle in radians of each frequency at each position (Su et al. 2021).
+
+    `position_bl3` holds positions on the three axes; `axes` is the result of `rotary_axes`; `theta` is the base.
+    """
     frequency = theta ** (-np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)
     return position_bl3.astype(jnp.float32)[..., axes] * frequency
 
 
 def rotate(x: jax.Array, angle: jax.Array) -> jax.Array:
-    """Turns x[..., n, H] by angle[..., H / 2], in the half-split layout of Llama and Qwen."""
+    """Rotates pairs (i, i + H / 2) of x[..., n, H] by angle[..., H / 2] in radians, as Llama and Qwen pair them."""
     cos, sin = jnp.cos(angle)[..., None, :], jnp.sin(angle)[..., None, :]
     x1, x2 = jnp.split(x.astype(jnp.float32), 2, -1)
     return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(x.dtype)
@@ -145,66 +153,82 @@ def attend(
     own_mask: jax.Array,
     prefix: KV | None = None,
     prefix_mask_bp: jax.Array | None = None,
-    turned: bool = False,
+    transposed: bool = False,
 ) -> jax.Array:
-    """Attention of G branches over a prefix that they share and over what is their own.
+    """Attention of G branches over their shared prefix and over their own keys.
 
-    The prefix is never copied per branch: its scores are one matrix product per query and kv head over the rows of all
-    branches. Both parts meet in one softmax through their maxima and sums. Prefill (no prefix, G = 1), scoring (many
-    own queries) and decoding (one own query against a cache) are this one function. Where the scores of all queries
-    would be many, it takes the queries in pieces, and makes the scores of each again in the backward pass.
+    The prefix is never copied for each branch: its scores are one matrix product for each batch row and kv head, over
+    the queries of all branches. The scores of prefix and own keys are joined in one softmax through their maxima and
+    sums. Prefill (no prefix, G = 1), scoring (many queries) and decoding (one query against a cache) all use this
+    function. Where the scores of all queries would need too much memory, it takes `queries_at_once` at a time, and the
+    backward pass computes the scores of each piece again.
 
     Args:
       q_bgqnh: [B, G, q, N, H] queries, rotated.
-      own: k and v [B, G, K, t, H].
-      own_mask: bool[B or 1, G or 1, q or 1, t]; True where a query may see a key.
-      prefix: k and v [B, K, P, H], or None.
-      prefix_mask_bp: bool[B, P], True at real keys.
-      turned: the keys, own and prefix's, have their last two axes swapped.
+      own: keys and values [B, G, K, t, H] of each branch.
+      own_mask: bool[B or 1, G or 1, q or 1, t]; True where a query may see a key. Example of 3 queries in a causal
+        mask: [1 0 0], [1 1 0], [1 1 1].
+      prefix: keys and values [B, K, P, H], or None.
+      prefix_mask_bp: bool[B, P], True at real keys. Example row: [1 1 1 0].
+      transposed: all keys have their last two axes swapped (`KV`).
 
     Returns:
       [B, G, q, N * H].
     """
     b, g, q, n, _ = q_bgqnh.shape
     scores = b * g * q * n * (own.v.shape[3] + (0 if prefix is None else prefix.v.shape[2]))
-    count = -(-scores // (SCORES * jax.device_count()))
-    size = max(-(-q // count), 16)  # smaller pieces are slow
-    if size >= q:
-        return _attend(q_bgqnh, own, own_mask, prefix, prefix_mask_bp, turned)
+    size = queries_at_once(q, scores, jax.device_count())
+    if size == q:
+        return _attend(q_bgqnh, own, own_mask, prefix, prefix_mask_bp, transposed)
 
     def cut(x):  # [B, G, q, ...] -> [pieces, B, G, size, ...]
         x = jnp.pad(x, [(0, 0), (0, 0), (0, -q % size)] + [(0, 0)] * (x.ndim - 3))
         return jnp.moveaxis(x.reshape(*x.shape[:2], -1, size, *x.shape[3:]), 2, 0)
 
-    each = own_mask.shape[2] > 1
+    masks_differ = own_mask.shape[2] > 1  # else one mask holds for all queries
 
     def piece(inputs):
         query, mask = inputs
         return jax.checkpoint(_attend, static_argnums=5)(
-            query, own, mask if each else own_mask, prefix, prefix_mask_bp, turned
+            query, own, mask if masks_differ else own_mask, prefix, prefix_mask_bp, transposed
         )
 
-    out = jnp.moveaxis(jax.lax.map(piece, (cut(q_bgqnh), cut(own_mask) if each else None)), 0, 2)
+    out = jnp.moveaxis(jax.lax.map(piece, (cut(q_bgqnh), cut(own_mask) if masks_differ else None)), 0, 2)
     return out.reshape(b, g, -1, out.shape[-1])[:, :, :q]
 
 
-def _attend(q_bgqnh, own, own_mask, prefix, prefix_mask_bp, turned):
+def queries_at_once(queries: int, scores: int, devices: int = 1) -> int:
+    """How many of a row's queries `attend` takes at once, so that each device holds about SCORES attention scores.
+
+    Args:
+      queries: queries in each row.
+      scores: attention scores of all queries of all rows and heads, over all devices.
+      devices: devices that share the scores evenly.
+
+    Returns:
+      A number from min(queries, 16) to `queries`; fewer than 16 at once would be slow.
+    """
+    pieces = max(-(-scores // (SCORES * devices)), 1)
+    return min(queries, max(-(-queries // pieces), 16))
+
+
+def _attend(q_bgqnh, own, own_mask, prefix, prefix_mask_bp, transposed):
     b, g, q, n, h = q_bgqnh.shape
     kv = own.v.shape[2]
-    keys = "ht" if turned else "th"
+    key_axes = "ht" if transposed else "th"
     rep = n // kv
     query = (q_bgqnh * h**-0.5).reshape(b, g, q, kv, rep, h)
-    # scores and sums stay in float32 also where the factors are bfloat16
+    # scores and sums are float32 even where queries, keys and values are bfloat16
     product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
     branch_q = query.transpose(0, 1, 3, 4, 2, 5)  # [B, G, K, rep, q, H]
-    score = product(f"bgkmh,bgk{keys}->bgkmt", branch_q.reshape(b, g, kv, rep * q, h), own.k)
+    score = product(f"bgkmh,bgk{key_axes}->bgkmt", branch_q.reshape(b, g, kv, rep * q, h), own.k)
     score = jnp.where(own_mask[:, :, None, None], score.reshape(b, g, kv, rep, q, -1), MASKED)
     top = jax.lax.stop_gradient(score.max(-1))  # [B, G, K, rep, q]
 
     if prefix is not None:
         shared_q = query.transpose(0, 3, 1, 4, 2, 5)  # [B, K, G, rep, q, H]
-        shared = product(f"bkmh,bk{keys}->bkmt", shared_q.reshape(b, kv, g * rep * q, h), prefix.k)
+        shared = product(f"bkmh,bk{key_axes}->bkmt", shared_q.reshape(b, kv, g * rep * q, h), prefix.k)
         shared = jnp.where(prefix_mask_bp[:, None, None], shared, MASKED)
         shared_top = jax.lax.stop_gradient(shared.max(-1)).reshape(b, kv, g, rep, q).swapaxes(1, 2)
         top = jnp.maximum(top, shared_top)
@@ -216,7 +240,7 @@ def _attend(q_bgqnh, own, own_mask, prefix, prefix_mask_bp, turned):
     if prefix is not None:
         weight = jnp.exp(shared - top.swapaxes(1, 2).reshape(b, kv, g * rep * q)[..., None])
         total = total + weight.sum(-1).reshape(b, kv, g, rep, q).swapaxes(1, 2)
-        more = product("bkmp,bkph->bkmh", weight.astype(prefix.v.dtype), prefix.v)
-        out = out + more.reshape(b, kv, g, rep, q, h).swapaxes(1, 2)
+        prefix_out = product("bkmp,bkph->bkmh", weight.astype(prefix.v.dtype), prefix.v)
+        out = out + prefix_out.reshape(b, kv, g, rep, q, h).swapaxes(1, 2)
     out = (out / total[..., None]).astype(q_bgqnh.dtype)
     return out.transpose(0, 1, 4, 2, 3, 5).reshape(b, g, q, n * h)

@@ -1,17 +1,19 @@
-"""The face of the model: functions over a dict of weights.
+"""The policy as functions over a dict of weights: prefill, score completions, and decode.
 
-    prefix   = policy.prefill(params, lora, spec, prompt)                     # once per query
-    logp_bgs = policy.logprobs(params, lora, spec, prefix, token_bgs, ...)    # score G completions against it
-    cache    = policy.start(params, lora, spec, prefix, group, slots); policy.decode(...)   # or sample them
+    prefix       = policy.prefill(params, lora, spec, prompt)                     # once for each query
+    logp_bgs     = policy.logprobs(params, lora, spec, prefix, token_bgs, ...)    # score G completions of each query
+    split, cache = policy.start(params, lora, spec, prefix, group, slots)         # or sample them
+    state, cache = policy.decode(params, spec, split, prefix, cache, ...)
 
-`lora=None` is the policy without its adapters: the reference, at no memory.
+With `lora=None` these functions compute the policy without its adapters. That is the reference policy, which then needs
+no memory of its own.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +24,17 @@ from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import native
 from dtr1_jax.types import Prompt
 
-CHUNK = 2**24  # logits held at once when scoring, in values; more only costs memory
+CHUNK = 2**24  # logits that scoring holds at once, in values; a larger number only costs memory
 
 
 class Prefix(NamedTuple):
-    """A prompt after its one pass through the policy.
+    """The prompts of B queries after prefill.
 
-    kv: KV [layers, B, K, P, H]; mask_bp: bool[B, P]; last_bd: [B, D], normed hidden state of the last prompt token;
-    next_b: int32[B], rotary position of the first completion token.
+    Attributes:
+      kv: KV [layers, B, K, P, H], keys and values of the prompt tokens.
+      mask_bp: bool[B, P], True at real tokens. Example row of a prompt of 3 tokens: [1 1 1 0].
+      last_bd: [B, D], normed hidden state of the last prompt token.
+      next_b: int32[B], rotary position of the first completion token.
     """
 
     kv: KV
@@ -39,7 +44,13 @@ class Prefix(NamedTuple):
 
 
 class Decoding(NamedTuple):
-    """What a decode loop needs at each step, split by layer once: weights, adapters, the prompt's turned KV."""
+    """Inputs that all steps of a decode loop share, each a list by layer.
+
+    Attributes:
+      weights: weights of the decoder.
+      lora: adapters of the decoder.
+      prefix: transposed KV of the prompts (layers.KV).
+    """
 
     weights: list
     lora: list
@@ -47,7 +58,7 @@ class Decoding(NamedTuple):
 
 
 def init(key: jax.Array, spec: Spec) -> dict:
-    """Random float32 weights."""
+    """Random float32 weights of a policy with the sizes of `spec`."""
     k_embed, k_decoder, k_head, k_vision = jax.random.split(key, 4)
     params = {
         "embed": {"table": spec.width**-0.5 * jax.random.normal(k_embed, (spec.vocab, spec.width))},
@@ -62,21 +73,22 @@ def init(key: jax.Array, spec: Spec) -> dict:
 
 
 def init_lora(key: jax.Array, params: dict, rank: int, targets: str) -> dict:
-    """Adapters for the projections whose path (as `decoder/q`, `vision/blocks/qkv`) matches `targets`.
+    """Initial adapters for all projections whose whole path matches the regular expression `targets`.
 
-    a is normal / sqrt(inputs) and b is 0, so the policy starts where it was (Hu et al. 2021). Stacked as the weights
-    are. The output projection has none. Raises ValueError where nothing matches or `targets` is no regular expression.
+    Paths are as in `decoder/q` and `vision/blocks/qkv`. a is normal / sqrt(inputs) and b is 0, so the adapters do not
+    change the policy at first (Hu et al. 2021). They are stacked on the layer axis like the weights. The output
+    projection never has an adapter. Raises ValueError where nothing matches or `targets` is no regular expression.
     """
     kernels = {n.removesuffix("/kernel"): x for n, x in native.flatten(params).items() if n.endswith("/kernel")}
     kernels.pop("head", None)
     try:
-        chosen = [path for path in kernels if re.fullmatch(targets, path)]
+        paths = [path for path in kernels if re.fullmatch(targets, path)]
     except re.error as error:
         raise ValueError(f"lora targets {targets!r} are not a regular expression: {error}") from error
-    if not chosen:
+    if not paths:
         raise ValueError(f"lora targets {targets!r} match no projection; there are: {', '.join(kernels)}")
     flat = {}
-    for path, sub in zip(chosen, jax.random.split(key, len(chosen))):
+    for path, sub in zip(paths, jax.random.split(key, len(paths))):
         *stack, inputs, outputs = kernels[path].shape
         flat[f"{path}/a"] = inputs**-0.5 * jax.random.normal(sub, (*stack, inputs, rank))
         flat[f"{path}/b"] = jnp.zeros((*stack, rank, outputs))
@@ -84,11 +96,13 @@ def init_lora(key: jax.Array, params: dict, rank: int, targets: str) -> dict:
 
 
 def encode(
-    params: dict, lora: dict | None, spec: Spec, prompt: Prompt, dtype=jnp.float32, key: jax.Array | None = None
+    params: dict, lora: dict | None, spec: Spec, prompt: Prompt, dtype: Any = jnp.float32, key: jax.Array | None = None
 ) -> jax.Array:
-    """[B, n / merge**2, E]: the vision tokens of each query's pictures, and behind each its DeepStack features.
+    """Vision tokens of each query's pictures: dtype[B, n / merge**2, D * (1 + DeepStack levels)].
 
-    E = D * (1 + DeepStack levels). Raises ValueError where there is no tower, or pictures laid out for another one.
+    Each token's D values are followed by its DeepStack features, level by level. `key` is the random key of the
+    adapters' dropout, or None for no dropout. Raises ValueError where the policy has no tower, or where the pictures
+    were laid out for another tower.
     """
     if spec.vision is None:
         raise ValueError("the prompts have pictures, but the policy has no vision tower: expected images = None")
@@ -100,29 +114,41 @@ def encode(
 
 
 def embed(
-    params: dict, spec: Spec, prompt: Prompt, vision_bme: jax.Array | None, dtype=jnp.float32
+    params: dict, spec: Spec, prompt: Prompt, vision_bme: jax.Array | None, dtype: Any = jnp.float32
 ) -> tuple[jax.Array, jax.Array | None]:
-    """([B, P, D] token embeddings, with vision tokens where the prompt has a slot for one; [levels, B, P, D] their
-    DeepStack features, 0 at text, or None where the tower has none)."""
+    """Embeds the prompts' tokens, and replaces those with a slot by their vision tokens.
+
+    `vision_bme` is the result of `encode`, or None where the prompts have no pictures.
+
+    Returns:
+      (dtype[B, P, D] embeddings, dtype[levels, B, P, D] DeepStack features with 0 at text, or None without DeepStack).
+    """
     x_bpd = params["embed"]["table"].astype(dtype)[prompt.token_bp]
     if vision_bme is None:
         return x_bpd, None
     slot_bp = prompt.slot_bp
-    seen_bpe = jnp.take_along_axis(vision_bme, jnp.maximum(slot_bp, 0)[..., None], 1)
-    seen, *deep = jnp.split(seen_bpe, vision_bme.shape[-1] // spec.width, -1)
-    here = (slot_bp >= 0)[..., None]
-    x_bpd = jnp.where(here, seen, x_bpd)
-    return x_bpd, jnp.stack([jnp.where(here, d, 0) for d in deep]) if deep else None
+    feature_bpe = jnp.take_along_axis(vision_bme, jnp.maximum(slot_bp, 0)[..., None], 1)
+    vision_bpd, *deep = jnp.split(feature_bpe, vision_bme.shape[-1] // spec.width, -1)
+    is_vision = (slot_bp >= 0)[..., None]
+    x_bpd = jnp.where(is_vision, vision_bpd, x_bpd)
+    return x_bpd, jnp.stack([jnp.where(is_vision, d, 0) for d in deep]) if deep else None
 
 
 def prefill(
-    params: dict, lora: dict | None, spec: Spec, prompt: Prompt, dtype=jnp.float32, vision_bmd: jax.Array | None = None,
-    key: jax.Array | None = None,
+    params: dict, lora: dict | None, spec: Spec, prompt: Prompt, dtype: Any = jnp.float32,
+    vision_bmd: jax.Array | None = None, key: jax.Array | None = None,
 ) -> Prefix:  # fmt: skip
-    """One pass over the prompts: what the G completions of each query will share.
+    """Runs the prompts through the policy once; the G completions of each query share the result.
 
-    `vision_bmd` is what `encode` gives, where the caller has it already. `key` is that of the adapters' dropout (None =
-    none), whose masks the completions share too.
+    Args:
+      params: weights.
+      lora: adapters, or None.
+      spec: sizes of the policy.
+      prompt: the prompts of B queries.
+      dtype: compute dtype.
+      vision_bmd: the result of `encode`, if the caller has it already.
+      key: random key of the adapters' dropout, or None for no dropout. All completions of a query share the dropout
+        masks of their prompt.
     """
     k_vision, k_decoder = (None, None) if key is None else jax.random.split(key)
     if vision_bmd is None and prompt.images is not None:
@@ -130,7 +156,7 @@ def prefill(
     x_bpd, deep_lbpd = embed(params, spec, prompt, vision_bmd, dtype)
     deep_lbgpd = None if deep_lbpd is None else deep_lbpd[:, :, None]
     length = prompt.mask_bp.shape[1]
-    # a token sees the real tokens at and before it; where the padding stands does not matter
+    # A token sees itself and the real tokens before it. Padding may stand anywhere.
     mask = jnp.tril(jnp.ones((length, length), bool)) & prompt.mask_bp[:, None, None, :]
     angle = _angle(spec, prompt.position_bp3)[:, None]
     adapters = (lora or {}).get("decoder")
@@ -145,9 +171,10 @@ def prefill(
 def hidden(
     params: dict, lora: dict | None, spec: Spec, prefix: Prefix, token_bgs: jax.Array, key: jax.Array | None = None
 ) -> jax.Array:
-    """[B, G, S, D]: the normed state from which completion token s is predicted (the prompt's last for s = 0).
+    """Hidden states of completions: [B, G, S, D], the normed state from which completion token s is predicted.
 
-    `key` is that of the adapters' dropout; None = none.
+    The state for s = 0 is that of the last prompt token. `token_bgs` is int32[B, G, S]. `key` is the random key of the
+    adapters' dropout, or None for no dropout.
     """
     b, g, s = token_bgs.shape
     first = jnp.broadcast_to(prefix.last_bd[:, None, None], (b, g, 1, spec.width))
@@ -173,42 +200,66 @@ def logprobs(
 ) -> jax.Array:
     """float32[B, G, S]: log-probability of each completion token under softmax(temper(logits)).
 
-    `temper` is what the sampler does to the logits (temperature, banned tokens), so that both mean the same
-    distribution. `key` is that of the adapters' dropout; None = none. Time is cut into chunks that are recomputed in
-    the backward pass, so no [S, V] array is held.
+    `temper` must change the logits as the sampler does (temperature, banned tokens), so that scoring and sampling use
+    the same distribution. `key` is the random key of the adapters' dropout, or None for no dropout. The S tokens are
+    scored in chunks of `chunk_length`, and the backward pass computes the logits of each chunk again. So the logits of
+    all tokens are never held at once.
     """
     x_bgsd = hidden(params, lora, spec, prefix, token_bgs, key)
 
-    def chosen(x, token):
+    def token_logprobs(x, token):
         z = temper(logits(params, spec, x))
         return jnp.take_along_axis(z, token[..., None], -1)[..., 0] - jax.nn.logsumexp(z, -1)
 
     b, g, s = token_bgs.shape
-    chunks = -(-b * g * s * spec.vocab // CHUNK)
-    if chunks <= 1:
-        return chosen(x_bgsd, token_bgs)
-    size = -(-s // min(chunks, s))
+    if b * g * s * spec.vocab <= CHUNK:
+        return token_logprobs(x_bgsd, token_bgs)
+    size = chunk_length(b * g, s, spec.vocab)
     pad = -s % size
 
     def split(x):  # [B, G, S, ...] -> [chunks, B, G, size, ...]
         x = jnp.pad(x, [(0, 0), (0, 0), (0, pad)] + [(0, 0)] * (x.ndim - 3))
         return jnp.moveaxis(x.reshape(b, g, (s + pad) // size, size, *x.shape[3:]), 2, 0)
 
-    logp = jax.lax.map(lambda c: jax.checkpoint(chosen)(*c), (split(x_bgsd), split(token_bgs)))
+    logp = jax.lax.map(lambda c: jax.checkpoint(token_logprobs)(*c), (split(x_bgsd), split(token_bgs)))
     return jnp.moveaxis(logp, 0, 2).reshape(b, g, s + pad)[..., :s]
 
 
+def chunk_length(rows: int, length: int, vocab: int) -> int:
+    """How many tokens of each completion `logprobs` scores at once, so that it holds about CHUNK logits.
+
+    Args:
+      rows: completions that are scored together.
+      length: tokens of each completion, at least 1.
+      vocab: logits of a token.
+
+    Returns:
+      A number from 1 to `length`; the logits of a chunk are rows * chunk_length * vocab values.
+    """
+    chunks = -(-rows * length * vocab // CHUNK)
+    return -(-length // min(max(chunks, 1), length))
+
+
 def logits(params: dict, spec: Spec, x: jax.Array) -> jax.Array:
-    """float32[..., V] from normed hidden states [..., D]."""
+    """Logits float32[..., V] of normed hidden states [..., D]."""
     head = {"kernel": params["embed"]["table"].T} if spec.tied else params["head"]
     if int8.SCALE in head:
         return int8.product(x, head["kernel"], head[int8.SCALE])
-    # not rounded to bfloat16 on the way out: at 16 its step is 1/8, which would be the error of the log-probability
+    # The product stays float32: near 16, bfloat16 has steps of 1/8, which would be errors of the log-probabilities.
     return jnp.matmul(x, head["kernel"].astype(x.dtype), preferred_element_type=jnp.float32)
 
 
 def start(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, group: int, slots: int) -> tuple[Decoding, list]:
-    """What `decode` needs: weights by layer, and empty caches for the completions (of decoder.empty_cache)."""
+    """Prepares a decode loop: (the inputs that all steps of `decode` share, an empty cache for each layer).
+
+    Args:
+      params: weights.
+      lora: adapters, or None.
+      spec: sizes of the policy.
+      prefix: the prompts after `prefill`.
+      group: completions of each query (G).
+      slots: completion tokens that a cache has room for.
+    """
     split = Decoding(
         decoder.unstack(params["decoder"], spec.layers),
         decoder.unstack((lora or {}).get("decoder"), spec.layers),
@@ -223,16 +274,22 @@ def decode(
     params: dict, spec: Spec, split: Decoding, prefix: Prefix, cache: list, token_bgq: jax.Array,
     position_bgq: jax.Array, seen_bgt: jax.Array, slot: jax.Array,
 ) -> tuple[jax.Array, list]:  # fmt: skip
-    """Puts q tokens a row into the caches from `slot` on; the state after each of them.
+    """Runs q new tokens of each row through the decoder and writes them into the caches, from `slot` on.
 
     Args:
-      token_bgq: int32[B, G, q].
+      params: weights; the decoder's own come from `split`.
+      spec: sizes of the policy.
+      split: from `start`.
+      prefix: the prompts after `prefill`.
+      cache: caches from `start` or from the last call.
+      token_bgq: int32[B, G, q], the new tokens.
       position_bgq: int32[B, G, q], their rotary positions.
-      seen_bgt: bool[B, G, slots], cache slots that hold a token of the row, these q included.
-      slot: int32 scalar; slot + q <= slots.
+      seen_bgt: bool[B, G, slots], True at cache slots that hold a token of the row, including the q new ones. Example
+        row with 2 tokens behind an unused slot: [0 1 1 0].
+      slot: int32 scalar, first slot of the new tokens; slot + q <= slots.
 
     Returns:
-      ([B, G, q, D] normed hidden states, the new caches).
+      ([B, G, q, D] normed hidden states of the new tokens, the new caches).
     """
     x_bgqd = params["embed"]["table"].astype(prefix.last_bd.dtype)[token_bgq]
     b, g, q = token_bgq.shape

@@ -1,6 +1,6 @@
-"""Policies by name: the sizes of published checkpoints, as their config.json gives them.
+"""Policies by name: the sizes of published checkpoints, in the form of their config.json.
 
-Where `config.policy.path` is set, the file's own config.json is what counts, and its sizes must agree with the name.
+If `config.policy.path` is set, the sizes come from the config.json at that path, and must agree with the name.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ CONFIGS = {
     "qwen3_vl_32b": _qwen3_vl((5120, 64, 64, 8, 25600), False, *_LARGE_TOWER),
 }  # fmt: skip
 
-# The shipped policy in the same words: Qwen3-VL without DeepStack. What begins with dtr1_ is ours, and says in what it
-# differs from that family: boxes are in pixels, and frames of a video are pictures without their times.
+# The shipped policy as a config.json: Qwen3-VL without DeepStack. The fields that begin with dtr1_ are our own, and
+# name its differences from that family: boxes are in pixels, and frames of a video are pictures without timestamps.
 TINY = {
     "model_type": "qwen3_vl",
     "tie_word_embeddings": True,
@@ -95,7 +95,7 @@ TINY = {
     "image_token_id": 965, "video_token_id": 966, "vision_start_token_id": 963, "vision_end_token_id": 964,
     "dtr1_frame": "pixel", "dtr1_videos": "pictures",
 }  # fmt: skip
-CLASSES = {  # of transformers
+CLASSES = {  # family -> class in transformers
     "llama": "LlamaForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
@@ -105,7 +105,7 @@ CLASSES = {  # of transformers
 
 
 def get(name: str) -> Spec:
-    """The spec of a named policy. Raises ConfigError with the nearest name."""
+    """The spec of the policy with this name. Raises ConfigError for an unknown name, and suggests the nearest one."""
     if name in CONFIGS:
         return spec.from_hf(CONFIGS[name])
     known = [*spec.SPECS, *CONFIGS]
@@ -114,22 +114,22 @@ def get(name: str) -> Spec:
     return spec.SPECS[name]
 
 
-def differences(named: Spec, found: Spec) -> list[str]:
-    """What of the weights' shapes differs between two specs: "layers: 28 and 36", ...
+def differences(one: Spec, other: Spec) -> list[str]:
+    """Lists the fields by which the weights of two specs differ: ["layers: 28 and 36", ...].
 
-    Numbers that fine-tunes of the same sizes change (rotary base, epsilons) are not compared.
+    Fields that fine-tunes of the same sizes change (rotary base, epsilons) are not compared.
     """
-    free = {"theta", "eps", "unroll", "remat", "lora_scale", "lora_dropout", "vision"}
-    return _compare(named, found, free, "") + _towers(named.vision, found.vision)
+    ignored = {"theta", "eps", "unroll", "remat", "lora_scale", "lora_dropout", "vision"}
+    return _compare(one, other, ignored, "") + _compare_towers(one.vision, other.vision)
 
 
-def _towers(named, found) -> list[str]:
-    if named is None or found is None:
-        have = ["none" if tower is None else "one" for tower in (named, found)]
-        return [] if named is found else [f"vision tower: {' and '.join(have)}"]
-    return _compare(named, found, {"theta", "eps", "tokens_per_second"}, "vision.")
+def _compare_towers(one, other) -> list[str]:
+    if one is None or other is None:
+        counts = ["none" if tower is None else "one" for tower in (one, other)]
+        return [] if one is other else [f"vision tower: {' and '.join(counts)}"]
+    return _compare(one, other, {"theta", "eps", "tokens_per_second"}, "vision.")
 
 
-def _compare(one, other, free, prefix) -> list[str]:
+def _compare(one, other, ignored, prefix) -> list[str]:
     pairs = [(f.name, getattr(one, f.name), getattr(other, f.name)) for f in dataclasses.fields(one)]
-    return [f"{prefix}{name}: {a} and {b}" for name, a, b in pairs if name not in free and a != b]
+    return [f"{prefix}{name}: {a} and {b}" for name, a, b in pairs if name not in ignored and a != b]

@@ -1,34 +1,32 @@
-"""Sizes of a policy: everything about its shape that the code needs to know before it sees a weight."""
+"""The sizes and options of a policy, which decide the shapes of its weights, and how config.json gives them."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 
-from dtr1_jax import config
-
 
 @dataclasses.dataclass(frozen=True)
 class VisionSpec:
-    """Vision tower; the defaults are those of Qwen3-VL.
+    """Sizes and options of a vision tower; the defaults are those of Qwen3-VL.
 
     Attributes:
-      width, layers, heads, hidden: of the transformer.
-      patch: side of a patch, pixels.
+      width, layers, heads, hidden: sizes of the transformer.
+      patch: side of a patch in pixels.
       temporal_patch: frames in a patch.
       merge: merge x merge patches become one token of the decoder.
       side: the learned position table has side x side rows; 0 = rotary positions only (Qwen2.5-VL).
-      eps: of the norms.
+      eps: epsilon of the norms.
       theta: base of the rotary frequencies.
-      norm: "layer" or "rms" (Qwen2.5-VL).
-      gated: SwiGLU (Qwen2.5-VL) instead of GELU.
+      norm: kind of the norms, "layer" or "rms" (Qwen2.5-VL).
+      gated: the MLP is SwiGLU (Qwen2.5-VL) instead of GELU.
       patch_bias: the patch projection has a bias.
-      window: side of an attention window, in tokens; 0 = every layer sees the whole picture.
-      full_layers: layers that see the whole picture where there are windows (Qwen2.5-VL).
-      deepstack: layers whose states are merged too and added after the first layers of the decoder, in this order
+      window: side of an attention window in tokens; 0 = every layer attends to the whole picture.
+      full_layers: in a tower with windows, the layers that attend to the whole picture (Qwen2.5-VL).
+      deepstack: layers whose states are merged too; the decoder adds them after its first layers, in this order
         (DeepStack, arXiv 2406.04334; Qwen3-VL).
-      tokens_per_second: rotary time of a video runs at so many positions a second (Qwen2.5-VL); 0 = its frames are
-        pictures of their own, with timestamps in the text (Qwen3-VL).
+      tokens_per_second: rotary positions of a second of a video (Qwen2.5-VL); 0 = frames of a video are separate
+        pictures, with timestamps in the text (Qwen3-VL).
     """
 
     width: int
@@ -57,34 +55,34 @@ class VisionSpec:
         for name in ("full_layers", "deepstack"):
             layers = getattr(self, name)
             if list(layers) != sorted(set(layers) & set(range(self.layers))):
-                raise ValueError(f"vision {name} = {layers}: expected rising numbers below layers = {self.layers}")
+                raise ValueError(f"vision {name} = {layers}: expected increasing numbers below layers = {self.layers}")
 
     @property
     def values(self) -> int:
-        """Values in one patch."""
+        """How many values one patch has: channels x frames x rows x columns."""
         return 3 * self.temporal_patch * self.patch**2
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """Decoder, and its vision tower if it has one.
+    """Sizes and options of a policy: the decoder, and its vision tower if it has one.
 
     Attributes:
-      vocab, width, layers, heads, kv_heads, head_dim, hidden: of the decoder.
+      vocab, width, layers, heads, kv_heads, head_dim, hidden: sizes of the decoder.
       theta: base of the rotary frequencies.
       sections: how many of the head_dim / 2 rotary frequencies follow time, row and column; None = all follow time.
-      interleaved: frequencies take turns (Qwen3-VL) instead of standing in three blocks (Qwen2.5-VL).
+      interleaved: frequencies of the three axes alternate (Qwen3-VL) instead of forming three blocks (Qwen2.5-VL).
       qk_norm: RMS norm of each query and key head (Qwen3).
       qkv_bias: bias of the query, key and value projections (Qwen2.5).
       tied: the embedding is also the output projection.
-      eps: of the RMS norms.
-      unroll: how many layers of the scoring scan are compiled in line; more is faster on small models, and more to
-        compile.
-      remat: recompute each layer in the backward pass instead of keeping its activations.
+      eps: epsilon of the RMS norms.
+      unroll: layers of the scan that are compiled in line; a larger number makes small models faster, and compilation
+        slower.
+      remat: the backward pass recomputes each layer instead of keeping its activations.
       lora_scale: factor on the output of LoRA branches: alpha / rank, or alpha / sqrt(rank) (rsLoRA).
-      lora_dropout: share of the values that go into LoRA branches which is dropped, in calls that are given a key.
-      frame: coordinate frame in which the policy writes boxes (names of dtr1_jax.twin.text.Frame): "pixel" of the
-        resized picture or "norm1000".
+      lora_dropout: share of a LoRA branch's input values that is dropped, in calls with a random key.
+      frame: coordinate frame in which the policy writes boxes (names of twin.coordinates.Frame): "pixel" of the resized
+        picture or "norm1000".
       vision: the tower, or None for a text-only policy.
     """
 
@@ -137,30 +135,31 @@ TINY = Spec(
 )
 
 SPECS = {"tiny": TINY}
-LAYERS = 10_000  # of a decoder or a tower, at most: each has names to look up, which for a billion of them never ends
+LAYERS = 10_000  # limit for a decoder or a tower: looking up the names of a billion layers would never end
 
 
 class SpecError(ValueError):
-    """A config.json that this code can not run; the message names the field."""
+    """A config.json describes a model that this code cannot run; the message names the field."""
 
 
-_TEXT = {  # model_type -> what the family's code fixes; theta is its default
+_TEXT = {  # model_type -> options that config.json leaves to the family's code; theta is a default
     "llama": {"theta": 1e4, "qk_norm": False, "qkv_bias": False},
     "qwen2": {"theta": 1e4, "qk_norm": False, "qkv_bias": True},
     "qwen3": {"theta": 1e4, "qk_norm": True, "qkv_bias": False},
     "qwen2_5_vl": {"theta": 1e6, "qk_norm": False, "qkv_bias": True, "interleaved": False, "frame": "pixel"},
     "qwen3_vl": {"theta": 5e5, "qk_norm": True, "qkv_bias": False, "interleaved": True},
 }
-_HEAD_DIM = {"qwen3": 128, "qwen3_vl": 128}  # where the file does not say; elsewhere it is width / heads
+_HEAD_DIM = {"qwen3": 128, "qwen3_vl": 128}  # defaults; the default of other families is width / heads
 
 
 def from_hf(config: dict) -> Spec:
-    """The spec that a Hugging Face config.json describes.
+    """The spec that the values of a Hugging Face config.json describe.
 
-    Takes llama, qwen2, qwen3, qwen2_5_vl and qwen3_vl, as files on the hub and as transformers 4 and 5 write them.
+    Takes llama, qwen2, qwen3, qwen2_5_vl and qwen3_vl, in the forms of the hub and of transformers 4 and 5.
 
-    Raises SpecError naming the field: another architecture, a size that is missing or does not fit, or a feature that
-    would change the logits and is not implemented (scaled rotary positions, sliding windows, quantised weights, ...).
+    Raises SpecError, which names the field, for another architecture, for a size that is missing or does not fit, and
+    for a feature that would change the logits and is not implemented (scaled rotary positions, sliding windows,
+    quantised weights, ...).
     """
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in _TEXT:
@@ -178,30 +177,12 @@ def from_hf(config: dict) -> Spec:
     vision = _vision(config, kind, width) if kind.endswith("_vl") else None
     rope = _dict(text, "rope_scaling") | _dict(text, "rope_parameters")
     fixed = dict(_TEXT[kind])
-    if config.get("dtr1_frame"):  # ours, see named.py
+    if config.get("dtr1_frame"):  # our own field, see published.TINY
         fixed["frame"] = config["dtr1_frame"]
-    theta = _number({"rope_theta": fixed.pop("theta")} | _given(text, "rope_theta") | rope, "rope_theta")
-    _refuse(text, "", {
-        "hidden_act": (None, "silu"),
-        "attention_bias": (None, fixed["qkv_bias"]),
-        "mlp_bias": (None, False),
-        "use_sliding_window": (None, False),
-        "rope_interleaved": (None, False),
-        "partial_rotary_factor": (None, 1, 1.0),
-    })  # fmt: skip
-    layers = set(_names(text, "layer_types"))
-    if layers - {"full_attention"}:
-        raise SpecError(f"layer_types: expected full_attention everywhere, got {sorted(layers)}")
-    _refuse(rope, "rope_scaling.", {
-        "rope_type": (None, "default", "mrope"), "type": (None, "default", "mrope"),
-        "partial_rotary_factor": (None, 1, 1.0),
-    })  # fmt: skip
+    theta = _number({"rope_theta": fixed.pop("theta")} | _field(text, "rope_theta") | rope, "rope_theta")
+    _check_features(text, rope, fixed["qkv_bias"])
     if vision is not None:
-        sections = rope.get("mrope_section")
-        three = isinstance(sections, list | tuple) and len(sections) == 3
-        if not three or not all(type(n) is int and n >= 0 for n in sections):
-            raise SpecError(f"rope_scaling.mrope_section: expected three integers from 0 on, got {sections!r}")
-        fixed["sections"] = tuple(sections)
+        fixed["sections"] = _sections(rope)
         _refuse(rope, "rope_scaling.", {"mrope_interleaved": (None, fixed["interleaved"])})
     try:
         return Spec(
@@ -222,6 +203,33 @@ def from_hf(config: dict) -> Spec:
         raise
     except (TypeError, ValueError) as error:
         raise SpecError(f"the sizes do not fit: {error}") from error
+
+
+def _check_features(text, rope, qkv_bias):
+    """Refuses features of the decoder that would change the logits and are not implemented."""
+    _refuse(text, "", {
+        "hidden_act": (None, "silu"),
+        "attention_bias": (None, qkv_bias),
+        "mlp_bias": (None, False),
+        "use_sliding_window": (None, False),
+        "rope_interleaved": (None, False),
+        "partial_rotary_factor": (None, 1, 1.0),
+    })  # fmt: skip
+    layers = set(_names(text, "layer_types"))
+    if layers - {"full_attention"}:
+        raise SpecError(f"layer_types: expected full_attention everywhere, got {sorted(layers)}")
+    _refuse(rope, "rope_scaling.", {
+        "rope_type": (None, "default", "mrope"), "type": (None, "default", "mrope"),
+        "partial_rotary_factor": (None, 1, 1.0),
+    })  # fmt: skip
+
+
+def _sections(rope):
+    sections = rope.get("mrope_section")
+    three = isinstance(sections, list | tuple) and len(sections) == 3
+    if not three or not all(type(n) is int and n >= 0 for n in sections):
+        raise SpecError(f"rope_scaling.mrope_section: expected three integers from 0 on, got {sections!r}")
+    return tuple(sections)
 
 
 def _vision(config, kind, width):
@@ -307,19 +315,12 @@ def _names(config, name):
     return value
 
 
-def _given(config, name):
+def _field(config, name):
     return {name: config[name]} if config.get(name) is not None else {}
 
 
 def _refuse(config, where, allowed):
     for name, values in allowed.items():
         if config.get(name) not in values:
-            wanted = " or ".join(repr(v) for v in values if v is not None) or "none"
-            raise SpecError(f"{where}{name} = {config[name]!r} is not supported; expected {wanted}")
-
-
-def get(name: str) -> Spec:
-    """The spec of a named policy. Raises ConfigError with the nearest name."""
-    if name not in SPECS:
-        raise config.ConfigError(f"config.policy.name: no policy {name!r}{config.nearest(name, SPECS)}")
-    return SPECS[name]
+            expected = " or ".join(repr(v) for v in values if v is not None) or "none"
+            raise SpecError(f"{where}{name} = {config[name]!r} is not supported; expected {expected}")

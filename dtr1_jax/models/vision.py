@@ -1,4 +1,4 @@
-"""Vision tower and mergers of Qwen2.5-VL and Qwen3-VL: patches of pictures become tokens of the decoder."""
+"""Vision tower and mergers of Qwen2.5-VL and Qwen3-VL: they turn patches of pictures into tokens of the decoder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _norm(spec, name):
 
 
 class TowerBlock(nn.Module):
-    """Pre-norm transformer block; a patch sees the patches of its own frame, or of its own window."""
+    """Pre-norm transformer block, in which a patch attends to the patches of its own frame or its own window."""
 
     spec: VisionSpec
     lora_scale: float = 1.0
@@ -36,7 +36,11 @@ class TowerBlock(nn.Module):
           x_bnd: [B, n, D].
           angle_bna: float32[B, n, H / 2], rotary angles.
           segment_bn, window_bn: as in types.Images.
-          full: bool scalar, this layer goes by segments and not by windows; None where there are no windows.
+          full: bool scalar, True where this layer attends within segments and not within windows; None in a tower
+            without windows.
+
+        Returns:
+          [B, n, D].
         """
         s = self.spec
         b, n, d = x_bnd.shape
@@ -49,12 +53,12 @@ class TowerBlock(nn.Module):
         q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         q, k = layers.rotate(q, angle_bna), layers.rotate(k, angle_bna)
         if full is None:
-            y = attend_alike(q, k, v, segment_bn)
+            y = attend_same(q, k, v, segment_bn)
         else:
             longest = (s.window * s.merge) ** 2
             y = jax.lax.cond(
                 full,
-                lambda q, k, v: attend_alike(q, k, v, segment_bn),
+                lambda q, k, v: attend_same(q, k, v, segment_bn),
                 lambda q, k, v: attend_runs(q, k, v, window_bn, longest),
                 q, k, v,
             )  # fmt: skip
@@ -65,30 +69,35 @@ class TowerBlock(nn.Module):
         return x_bnd + linear("down", d, y)
 
 
-def attend_alike(q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array) -> jax.Array:
-    """Attention of [B, n, N, H] among places with the same positive number: [B, n, N * H]."""
+def attend_same(q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array) -> jax.Array:
+    """Attention between places that have the same positive number: [B, n, N * H].
+
+    q, k and v are [B, n, N, H] with N heads. `number_bn` is int[B, n], 0 at padding. Example row of two pictures:
+    [1 1 1 2 2 0].
+    """
     mask = (number_bn[:, :, None] == number_bn[:, None, :]) & (number_bn > 0)[:, None, :]
     own = layers.KV(k.swapaxes(1, 2)[:, None], v.swapaxes(1, 2)[:, None])
     return layers.attend(q[:, None], own, mask[:, None])[:, 0]
 
 
 def attend_runs(q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array, longest: int) -> jax.Array:
-    """`attend_alike` where the places with a number stand in a row and are at most `longest`.
+    """`attend_same` at less cost, where equal numbers form runs of at most `longest` places.
 
-    The row is cut into pieces of that length, so that a run lies in two neighbours at most, and each piece looks at
-    itself and its two neighbours: the cost grows with n and not with its square, and no run needs any padding.
+    Each row is cut into pieces of `longest` places, so a run lies in at most two neighbouring pieces. Each piece
+    attends to itself and its two neighbours. The cost then grows with n and not with n squared, and runs need no
+    padding.
     """
     b, n, heads, h = q.shape
     if n <= 3 * longest:
-        return attend_alike(q, k, v, number_bn)
+        return attend_same(q, k, v, number_bn)
     q, k, v, number = (_cut(x, longest) for x in (q, k, v, number_bn))  # [B, pieces, longest, ...]
 
     def neighbours(x):
         edge = jnp.zeros_like(x[:, :1])
         return jnp.concatenate([jnp.concatenate([edge, x[:, :-1]], 1), x, jnp.concatenate([x[:, 1:], edge], 1)], 2)
 
-    near = neighbours(number)
-    mask = (number[..., :, None] == near[..., None, :]) & (near > 0)[..., None, :]
+    key_number = neighbours(number)
+    mask = (number[..., :, None] == key_number[..., None, :]) & (key_number > 0)[..., None, :]
     out = layers.attend(q, layers.KV(neighbours(k).swapaxes(2, 3), neighbours(v).swapaxes(2, 3)), mask)
     return out.reshape(b, -1, heads * h)[:, :n]
 
@@ -100,15 +109,16 @@ def _cut(x, size):
 
 
 class Merger(nn.Module):
-    """merge x merge neighbouring patches, which stand together in the input, become one token of the decoder.
+    """Turns merge x merge neighbouring patches, which are consecutive in the input, into one token of the decoder.
 
-    The norm is over each patch, or, `after`, over the patches of a token side by side (Qwen3-VL's DeepStack).
+    The norm is over the values of each patch or, with `norm_after`, over the values of all patches of a token (the
+    DeepStack mergers of Qwen3-VL).
     """
 
     spec: VisionSpec
     width: int
     lora_scale: float = 1.0
-    after: bool = False
+    norm_after: bool = False
     lora_dropout: float = 0.0
 
     @nn.compact
@@ -116,7 +126,7 @@ class Merger(nn.Module):
         b, n, d = x_bnd.shape
         block, norm = self.spec.merge**2, _norm(self.spec, "norm")
         tokens = (b, n // block, block * d)
-        y = norm(x_bnd.reshape(tokens)) if self.after else norm(x_bnd).reshape(tokens)
+        y = norm(x_bnd.reshape(tokens)) if self.norm_after else norm(x_bnd).reshape(tokens)
 
         def linear(name, features, x):
             return layers.Projection(features, True, self.lora_scale, self.lora_dropout, name=name)(x)
@@ -125,7 +135,10 @@ class Merger(nn.Module):
 
 
 def init(key: jax.Array, spec: VisionSpec, width: int) -> dict:
-    """Random weights of the tower, its mergers giving tokens of `width`; blocks are stacked on the layer axis."""
+    """Random float32 weights of a tower and its mergers, with blocks stacked on the layer axis.
+
+    `width` is the width of the decoder, and so of the tokens that the mergers return.
+    """
     k_patch, k_table, k_blocks, k_merger = jax.random.split(key, 4)
     x = jnp.zeros((1, spec.merge**2, spec.width))
     angle, ones = jnp.zeros((1, spec.merge**2, spec.width // spec.heads // 2)), jnp.ones((1, spec.merge**2), int)
@@ -138,7 +151,7 @@ def init(key: jax.Array, spec: VisionSpec, width: int) -> dict:
     if spec.side:
         params["position"] = {"table": 0.02 * jax.random.normal(k_table, (spec.side**2, spec.width))}
     if spec.deepstack:
-        merger = Merger(spec, width, after=True)
+        merger = Merger(spec, width, norm_after=True)
         keys = jax.random.split(jax.random.fold_in(k_merger, 1), len(spec.deepstack))
         params["deepstack"] = jax.vmap(lambda k: merger.init(k, x)["params"])(keys)
     return params
@@ -148,9 +161,20 @@ def encode(
     params: dict, spec: VisionSpec, width: int, images: Images, *, lora: dict | None, lora_scale: float,
     dtype: jnp.dtype, remat: bool, unroll: int, lora_dropout: float = 0.0, key: jax.Array | None = None,
 ) -> jax.Array:  # fmt: skip
-    """[B, n / merge**2, width * (1 + levels)]: the vision tokens of each query's pictures, in the order of their
-    patches, and behind each its DeepStack features, level by level. `key` is that of the adapters' dropout; None:
-    there is none.
+    """Vision tokens of each query's pictures: dtype[B, n / merge**2, width * (1 + levels)].
+
+    The tokens have the order of their patches. Each token's `width` values are followed by its DeepStack features,
+    level by level.
+
+    Args:
+      params: weights of the tower.
+      spec: sizes of the tower.
+      width: width of the decoder.
+      images: patches of the pictures of B queries.
+      lora: adapters of the tower, or None.
+      lora_scale, remat, unroll, lora_dropout: as in `Spec`.
+      dtype: compute dtype.
+      key: random key of the adapters' dropout, or None for no dropout.
 
     Raises ValueError where the pictures were laid out for another tower.
     """
@@ -161,19 +185,38 @@ def encode(
     def variables(name):
         return {"params": params[name], **({"lora": lora[name]} if name in lora else {})}
 
+    def merge(weights, x_bnd, key, norm_after=False):
+        return Merger(spec, width, lora_scale, norm_after, lora_dropout).apply(weights, x_bnd, rngs=layers.rngs(key))
+
     patch = layers.Projection(spec.width, spec.patch_bias, lora_scale, lora_dropout)
     x_bnd = patch.apply(variables("patch"), images.patch_bnc.astype(dtype), rngs=layers.rngs(k_patch))
     if spec.side:
         corners = params["position"]["table"][images.corner_bn4]  # [B, n, 4, D]
         x_bnd = x_bnd + (corners * images.corner_weight_bn4[..., None]).sum(2).astype(dtype)
 
-    half = spec.width // spec.heads // 2  # rotary frequencies of a head: the first half follow rows, the others columns
+    block = TowerBlock(spec, lora_scale, lora_dropout)
+    x_bnd, states = _scan(
+        block, params["blocks"], lora.get("blocks", {}), images, x_bnd, dtype, remat, unroll, k_blocks
+    )
+    token_bmd = merge(variables("merger"), x_bnd, k_merger)
+    if states is None:
+        return token_bmd
+    keys = None if key is None else jax.random.split(k_deep, len(states))
+    deep = jax.vmap(functools.partial(merge, norm_after=True))(variables("deepstack"), states, keys)
+    return jnp.concatenate([token_bmd, *deep], -1)
+
+
+def _scan(block, params, lora, images, x_bnd, dtype, remat, unroll, key):
+    """All blocks over the patches: ([B, n, D], states [levels, B, n, D] for DeepStack or None)."""
+    spec = block.spec
+    half = (
+        spec.width // spec.heads // 2
+    )  # rotary frequencies of a head; the first half follows rows, the second columns
     position = images.position_bn2
     axes = np.zeros(half // 2, np.int32)
     angle_bna = jnp.concatenate(
         [layers.rotary_angles(position[..., i : i + 1], half, spec.theta, axes) for i in (0, 1)], -1
     )
-    block = TowerBlock(spec, lora_scale, lora_dropout)
 
     def layer(x_bnd, weights, full):
         p, l, k = weights
@@ -182,39 +225,30 @@ def encode(
 
     number = np.arange(spec.layers)
     full = np.isin(number, spec.full_layers) if spec.window else None
-    # the level whose state a layer gives; all other layers write past the end, which is to write nothing
+    # The DeepStack level that a layer's state is written to. All other layers write past the end, which has no effect.
     level = np.where(np.isin(number, spec.deepstack), np.searchsorted(spec.deepstack, number), len(spec.deepstack))
-    kept = jnp.zeros((len(spec.deepstack), *x_bnd.shape), dtype) if spec.deepstack else None
+    states = jnp.zeros((len(spec.deepstack), *x_bnd.shape), dtype) if spec.deepstack else None
     checkpointed = jax.checkpoint(layer) if remat else layer
 
     def body(carry, inputs):
-        x_bnd, kept = carry
+        x_bnd, states = carry
         weights, full, level = inputs
         x_bnd = checkpointed(x_bnd, weights, full)
-        if kept is not None:
-            kept = kept.at[level].set(x_bnd, mode="drop")
-        return (x_bnd, kept), None
+        if states is not None:
+            states = states.at[level].set(x_bnd, mode="drop")
+        return (x_bnd, states), None
 
-    keys = None if key is None else jax.random.split(k_blocks, spec.layers)
-    xs = ((params["blocks"], lora.get("blocks", {}), keys), full, level)
-    (x_bnd, kept), _ = jax.lax.scan(body, (x_bnd, kept), xs, unroll=min(unroll, spec.layers))
-
-    def merge(weights, x_bnd, key, after=False):
-        return Merger(spec, width, lora_scale, after, lora_dropout).apply(weights, x_bnd, rngs=layers.rngs(key))
-
-    seen = merge(variables("merger"), x_bnd, k_merger)
-    if kept is None:
-        return seen
-    keys = None if key is None else jax.random.split(k_deep, len(kept))
-    deep = jax.vmap(functools.partial(merge, after=True))(variables("deepstack"), kept, keys)
-    return jnp.concatenate([seen, *deep], -1)
+    keys = None if key is None else jax.random.split(key, spec.layers)
+    xs = ((params, lora, keys), full, level)
+    (x_bnd, states), _ = jax.lax.scan(body, (x_bnd, states), xs, unroll=min(unroll, spec.layers))
+    return x_bnd, states
 
 
 def _check(spec, images):
-    for name, wanted in (("corner_bn4", spec.side), ("window_bn", spec.window)):
-        if bool(wanted) != (getattr(images, name) is not None):
-            state = "is missing" if wanted else "is there"
+    for name, needed in (("corner_bn4", spec.side), ("window_bn", spec.window)):
+        if bool(needed) != (getattr(images, name) is not None):
+            state = "is missing" if needed else "is there"
             raise ValueError(
                 f"images.{name} {state}, but the tower has side = {spec.side} and window = {spec.window}; lay the "
-                "pictures out with the same geometry"
+                "pictures out with the geometry of this tower"
             )

@@ -14,15 +14,14 @@ from typing import Any
 import jax
 
 from dtr1_jax import config, mesh
-from dtr1_jax.data import patches
+from dtr1_jax.data.patches import Geometry
 from dtr1_jax.models import published
 from dtr1_jax.models.weights import exporting
-from dtr1_jax.modes import train
-from dtr1_jax.policies import pretrained
-from dtr1_jax.rl import update
+from dtr1_jax.policies import policy_files, pretrained, state
+from dtr1_jax.policies.pretrained import PretrainedPolicy
 
-# what stands beside the weights of a checkpoint and belongs to it whatever its weights are
-_BESIDE = (
+# The files of a checkpoint besides its weights and config.json; training does not change them.
+_SIDE_FILES = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template*",
     "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json", "generation_config.json",
 )  # fmt: skip
@@ -30,22 +29,58 @@ _BESIDE = (
 log = logging.getLogger(__name__)
 
 
-def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool = False) -> Path:
-    """Writes the newest checkpoint of `workdir` (None: the policy's own weights) into a new folder `out`; returns it.
+def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool = False, step: str = "newest") -> Path:
+    """Writes a checkpoint of `workdir` (None: the policy's own weights) into a new folder `out`; returns the folder.
 
-    Merged: config.json, safetensors in the dtype of the checkpoint that was trained from, and its tokenizer and
-    processor files. With `adapter`: the LoRA alone, as PEFT reads it, with the tokenizer. The folder is there whole or
-    not at all.
+    Without `adapter` the folder holds the policy with its LoRA merged: config.json, safetensors in the dtype of the
+    checkpoint that training began from, and its tokenizer and processor files. With `adapter` it holds the LoRA alone,
+    as PEFT reads it, with the tokenizer. The folder appears whole or not at all.
 
-    Raises ConfigError: no or an occupied folder or one that can not be made, no checkpoint, no LoRA to write alone or
-    one of a base that PEFT can not load, several processes; WeightsError: an adapter that PEFT does not know; and the
-    errors of reading.
+    Args:
+      step: the checkpoint: "newest", "best" or a number, as state.trained_weights takes it.
+
+    Raises ConfigError where `out` is missing, occupied or cannot be made; where the workdir has no checkpoint; where
+    there is no LoRA to write alone, or PEFT could not load its base; and where there are several processes.
+    WeightsError where PEFT has no form for an adapter; and the errors of reading the policy.
     """
+    target = _check(c, workdir, out, adapter)
+    pretrained_policy = pretrained.load_policy(c)
+    if adapter and policy_files.weights_path(c).is_file():
+        raise config.ConfigError(
+            f"--adapter: PEFT loads its base from a folder of Hugging Face, and {policy_files.weights_path(c)} is none;"
+            " leave --adapter out and export the policy merged"
+        )
+    values = _config_json(c, pretrained_policy)
+    if adapter:  # PEFT's errors come before the weights are read.
+        lora = jax.eval_shape(lambda base: state.initial_adapters(c, base), pretrained.template(pretrained_policy))
+        exporting.modules(lora, values)
+    c = _unrounded(c, values, trained=workdir is not None)
+    device_mesh = mesh.make(c.mesh)
+    with _partial(target) as partial:
+        if workdir is None:
+            params, lora = state.untrained_weights(c, pretrained_policy, device_mesh)
+        else:
+            params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
+        if adapter:
+            exporting.write_adapter(partial, lora, c.lora, values, *_base_model(c))
+        else:
+            tensors = exporting.tensors(params, lora, pretrained_policy.spec.lora_scale, values)
+            exporting.write_folder(partial, tensors, _dtype(values))
+            exporting.write_json(partial / "config.json", values)
+        _write_side_files(c, pretrained_policy, partial, tokenizer_only=adapter)
+        if target.exists():
+            target.rmdir()  # It is empty: _check has looked.
+        os.replace(partial, target)
+    return target
+
+
+def _check(c: config.Config, workdir: Path | None, out: str | None, adapter: bool) -> Path:
+    """The folder to write. Raises ConfigError for what can be refused before anything is read."""
     if not out:
         raise config.ConfigError("--mode=export needs --out=DIR, a folder that does not exist yet")
-    out = Path(out).expanduser()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise config.ConfigError(f"--out={out}: expected a new or empty folder; nothing was changed")
+    target = Path(out).expanduser()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise config.ConfigError(f"--out={target}: expected a new or empty folder; nothing was changed")
     if jax.process_count() > 1:
         raise config.ConfigError("--mode=export runs in one process: expected 1, got several; leave out --distributed")
     if adapter and not c.lora.rank:
@@ -54,50 +89,23 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
         raise config.ConfigError(
             f"{workdir}: no checkpoints to export; leave --workdir out for the policy's own weights"
         )
-    pretrained_policy = pretrained.load_policy(c)
-    if adapter and pretrained.weights_path(c).is_file():
-        raise config.ConfigError(
-            f"--adapter: PEFT loads its base from a folder of Hugging Face, and {pretrained.weights_path(c)} is none;"
-            " leave --adapter out and export the policy merged"
-        )
-    values = _config(c, pretrained_policy)
-    if adapter:  # before the weights are read
-        lora = jax.eval_shape(lambda base: train.adapters(c, base), pretrained.template(pretrained_policy))
-        exporting.modules(lora, values)
-    c = _unrounded(c, values, workdir is not None)
-    device_mesh = mesh.make(c.mesh)
-    with _partial(out) as partial:
-        if workdir is None:
-            params, lora = update.weights(*train.initial(c, pretrained_policy, device_mesh))
-        else:
-            params, lora = train.trained(c, pretrained_policy, device_mesh, workdir)
-        if adapter:
-            exporting.write_adapter(partial, lora, c.lora, values, *_base(c))
-        else:
-            parts = exporting.tensors(params, lora, pretrained_policy.spec.lora_scale, values)
-            exporting.write_folder(partial, parts, _dtype(values))
-            exporting.write_json(partial / "config.json", values)
-        _beside(c, pretrained_policy, partial, tokenizer_only=adapter)
-        if out.exists():
-            out.rmdir()  # empty, as was made sure
-        os.replace(partial, out)
-    return out
+    return target
 
 
 @contextlib.contextmanager
 def _partial(out: Path) -> Iterator[Path]:
-    """A new folder beside `out`, gone again where the block raises. Raises ConfigError where it can not be made."""
+    """A new folder beside `out`, removed again where the block raises. Raises ConfigError where it cannot be made."""
     partial = out.with_name(out.name + ".partial")
     try:
         partial.mkdir(parents=True)
     except FileExistsError:
         raise config.ConfigError(
-            f"--out={out}: {partial} is in the way, of an export that was killed or your own; nothing was changed; move"
-            " it away or choose another --out"
+            f"--out={out}: {partial} is in the way, left by an export that was killed, or your own; nothing was"
+            " changed; move it away or choose another --out"
         ) from None
     except OSError as error:
         raise config.ConfigError(
-            f"--out={out}: can not be made: {error.strerror or error}; expected a folder that this user may create"
+            f"--out={out}: cannot be made: {error.strerror or error}; expected a folder that this user may create"
         ) from None
     try:
         yield partial
@@ -106,10 +114,10 @@ def _partial(out: Path) -> Iterator[Path]:
         raise
 
 
-def _config(c: config.Config, pretrained_policy: pretrained.PretrainedPolicy) -> dict[str, Any]:
-    """config.json of what is written; nothing in it points to code."""
-    if pretrained_policy.stored is not None:
-        values = pretrained_policy.stored.config
+def _config_json(c: config.Config, pretrained_policy: PretrainedPolicy) -> dict[str, Any]:
+    """The config.json of the exported policy. Nothing in it points to code."""
+    if pretrained_policy.checkpoint is not None:
+        values = pretrained_policy.checkpoint.config
     elif c.policy.name == "tiny":
         values = published.TINY
     else:
@@ -121,56 +129,60 @@ def _config(c: config.Config, pretrained_policy: pretrained.PretrainedPolicy) ->
 
 
 def _unrounded(c: config.Config, values: dict[str, Any], trained: bool) -> config.Config:
-    """Settings that read the policy's weights as they are in its files, where they were rounded for training."""
+    """Settings that read the weights without rounding; training may have read them in bfloat16 or int8."""
     dtype = "bfloat16" if _dtype(values) == "bfloat16" else "float32"
     if c.policy.weights_dtype in (dtype, "float32"):
         return c
     if trained:
         log.warning(
-            "config.policy.weights_dtype = %r: the adapters were trained on weights that were rounded, and what is"
-            " written holds or names them as they were before: its logits differ from those of training by the"
-            " rounding",
+            "config.policy.weights_dtype = %r: the adapters were trained on rounded weights, but the export holds or"
+            " names the weights before rounding; its logits differ from those of training by the rounding",
             c.policy.weights_dtype,
         )
     return dataclasses.replace(c, policy=dataclasses.replace(c.policy, weights_dtype=dtype))
 
 
 def _dtype(values: dict[str, Any]) -> str:
+    """The dtype that config.json names, float32 where it names none. Raises ConfigError for one we cannot write."""
     text = values.get("text_config") or {}
-    found = next((d[k] for d in (values, text) for k in ("dtype", "torch_dtype") if d.get(k)), "float32")
-    if found not in exporting.DTYPES:
-        raise config.ConfigError(f"config.json: dtype: expected one of {', '.join(exporting.DTYPES)}, got {found!r}")
-    return found
+    dtype = next((d[k] for d in (values, text) for k in ("dtype", "torch_dtype") if d.get(k)), "float32")
+    if dtype not in exporting.DTYPES:
+        raise config.ConfigError(f"config.json: dtype: expected one of {', '.join(exporting.DTYPES)}, got {dtype!r}")
+    return dtype
 
 
-def _base(c: config.Config) -> tuple[str, str | None]:
-    """How the adapter names the model it belongs to: (hub id, revision or None), else (where its files are, None)."""
-    if not pretrained.is_hub_id(c.policy.path):
-        return str(pretrained.weights_path(c).resolve()), None
+def _base_model(c: config.Config) -> tuple[str, str | None]:
+    """The base model as an adapter's config names it: (hub id, revision or None), or (folder, None)."""
+    if not policy_files.is_hub_id(c.policy.path):
+        return str(policy_files.weights_path(c).resolve()), None
     name, _, revision = c.policy.path.partition("@")
     return name, revision or None
 
 
-def _beside(
-    c: config.Config, pretrained_policy: pretrained.PretrainedPolicy, target: Path, tokenizer_only: bool
+def _write_side_files(
+    c: config.Config, pretrained_policy: PretrainedPolicy, target: Path, tokenizer_only: bool
 ) -> None:
-    where = pretrained.weights_path(c)
-    if where.is_file():  # a GGUF file or one of ours: the tokenizer that was read, in the form of Hugging Face
+    """Writes the tokenizer's files into `target` and, unless `tokenizer_only`, those of the processor."""
+    source = policy_files.weights_path(c)
+    if source.is_file():  # A GGUF file or one of ours has no files beside it: the tokenizer in memory is written.
         pretrained_policy.style.tokenizer.hf.save_pretrained(target)
         if pretrained_policy.style.geometry is not None and not tokenizer_only:
             exporting.write_json(target / "preprocessor_config.json", _preprocessor(pretrained_policy.style.geometry))
         return
-    for pattern in _BESIDE:
+    for pattern in _SIDE_FILES:
         if tokenizer_only and pattern.endswith("_config.json"):
             continue
-        for file in where.glob(pattern):
+        for file in source.glob(pattern):
             if file.suffix in (".json", ".txt", ".jinja") and file.is_file():
                 shutil.copyfile(file, target / file.name)
 
 
-def _preprocessor(geometry: patches.Geometry) -> dict[str, Any]:
-    """preprocessor_config.json of a policy of ours: limits that meet give every square picture the size of the rule
-    "square" (others keep their shape there)."""
+def _preprocessor(geometry: Geometry) -> dict[str, Any]:
+    """The preprocessor_config.json of one of our own policies, which shrink every picture to a square of one size.
+
+    The Hugging Face processor has no such rule. With equal lower and upper limits it gives a square picture this size;
+    a picture of another shape keeps its shape.
+    """
     low = geometry.max_pixels if geometry.rule == "square" else geometry.min_pixels
     return {
         "image_processor_type": "Qwen2VLImageProcessor",

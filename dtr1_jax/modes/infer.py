@@ -13,78 +13,86 @@ import numpy as np
 from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline, video_files, visuals
 from dtr1_jax.evaluation import answers, predict
-from dtr1_jax.modes import train
-from dtr1_jax.policies import pretrained
+from dtr1_jax.modes import results
+from dtr1_jax.policies import pretrained, state
+from dtr1_jax.policies.pretrained import PretrainedPolicy
+from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.specialists.segmenter import Segmenter
+from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import TASKS, Example, Target, Video
 
 log = logging.getLogger(__name__)
 
-_SEEN = np.ndarray | Video
-# What a policy of ours was cold-started with: the settings of a task alone may have less room than a video or a summary
+# The lengths in tokens with which our own policy was cold-started for all tasks. The settings of one task alone may
+# leave less room than a video or a summary takes.
 PROMPT_TOKENS, NEW_TOKENS = 208, 224
+# The segmenter has this many times the deadline of training: here somebody waits for one answer.
+PATIENCE = 10
 
 
 def run(
     c: config.Config, workdir: Path, image: str | Sequence[str] | None, query: str | None, *,
-    video: str | None = None, task: str | None = None,
+    video: str | None = None, task: str | None = None, step: str = "newest",
 ) -> Path:  # fmt: skip
-    """Answers and writes into a new folder `workdir/infer/<name of the picture or video>`; returns it.
+    """Answers one query about pictures or a video; returns the new folder `workdir/infer/<name>` with the files.
 
-    What is written is said by `answers.write`. The answer is about the first that is shown: the video, else the first
-    picture.
+    evaluation/answers.py says which files there are. The answer is about the video, or else about the first picture.
 
     Args:
       image: a picture or several, each also with commas between; a video file or folder of frames is taken as well.
       query: the question.
       video: a video file or a folder of frames.
       task: one of types.TASKS; None = config.data.task.
+      step: the checkpoint: "newest", "best" or a number, as state.trained_weights takes it.
 
-    Raises ConfigError where picture or query is missing, the task is unknown, or the policy does not see what is shown;
-    ImageError for a bad picture or video, PromptError for a query that is too long.
+    Raises ConfigError where picture or query is missing, the task is unknown, or the policy cannot take the input;
+    ImageError for a bad picture or video; PromptError for a query that is too long.
     """
-    if task is None and c.data.task not in TASKS:
-        raise config.ConfigError(f"config.data.task = {c.data.task!r}: say which by --task, one of {', '.join(TASKS)}")
-    task = task or c.data.task
-    if task not in TASKS:
-        raise config.ConfigError(f"--task: expected one of {', '.join(TASKS)}, got {task!r}")
+    task = _task(c, task)
     if not (image or video) or not query or not query.strip():
         raise config.ConfigError(
-            '--mode=infer needs --image=photo.jpg and --query="what to look for", or --video=clip.mp4 for the picture'
+            '--mode=infer needs --query="what to look for" and --image=photo.jpg or --video=street.mp4'
         )
     pretrained_policy = pretrained.load_policy(c)
     paths = ([video] if video else []) + _paths(image)
-    shown = _shown(c, pretrained_policy, paths, video)
-    if pretrained_policy.stored is None:
-        c, pretrained_policy = _with_room(c, pretrained_policy, shown)
-    pixels = visuals.first_frame(shown)
-    nothing = Target(np.zeros(pixels.shape[:2], bool), np.zeros((0, 4), np.float32))
-    words = query.strip().lower() if c.policy.prompt == "brief" else query.strip()  # the cold start's are lower case
-    example = Example(uid=",".join(paths), image=pixels, query=words, task=task, target=nothing, visuals=shown)
+    inputs = _load_inputs(c, pretrained_policy, paths, video)
+    if pretrained_policy.checkpoint is None:
+        c, pretrained_policy = _with_room(c, pretrained_policy, inputs)
+    example = _example(c, paths, inputs, query, task)
     device_mesh = mesh.make(c.mesh)
-    batch = pipeline.single(example, pretrained_policy.style)
-    weights = train.trained(c, pretrained_policy, device_mesh, workdir)
-    made = predict.open_folder(Path(workdir) / "infer")
-    ((parsed,),), _ = predict.ask(*weights, pretrained_policy, c, device_mesh, batch, jax.random.key(c.seed))
-    if not parsed.sound:
-        why = f"{parsed.faults[0].where}: {parsed.faults[0].message}"
-        log.warning("the answer is unsound, so its boxes, mask or words are empty (answer.json says all): %s", why)
-    said = {"query": query}
+    batch = pipeline.single_batch(example, pretrained_policy.style)
+    params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
+    parent = results.open_folder(Path(workdir) / "infer")
+    runtime = Runtime(c, pretrained_policy, device_mesh, params, lora)
+    ((transcript,),), _ = predict.ask(runtime, batch, jax.random.key(c.seed))
+    if not transcript.sound:
+        log.warning("%s", _why_unsound(c, transcript))
+    notes = {"query": query}
     if task == "segmentation":
-        with Segmenter(c.reward.segmenter, c.reward.workers, 10 * c.reward.deadline) as segmenter:
-            frames = answers.resolve(example, batch.canvases[0], parsed, segmenter)
-            said["masks_by"] = segmenter.description
+        with Segmenter(c.reward.segmenter, c.reward.workers, PATIENCE * c.reward.deadline) as segmenter:
+            frames = answers.resolve_frames(example, batch.canvases[0], transcript, segmenter)
+            notes["masks_by"] = segmenter.description
     else:
-        frames = answers.resolve(example, batch.canvases[0], parsed, None)
-    folder = _new_folder(made, Path(paths[0]).stem)
-    answers.write(folder, example, batch.canvases[0], parsed, frames, said)
+        frames = answers.resolve_frames(example, batch.canvases[0], transcript, None)
+    folder = results.new_folder(parent, Path(paths[0]).stem)
+    answers.write_answer(folder, example, batch.canvases[0], transcript, frames, notes)
     return folder
 
 
-def _shown(
-    c: config.Config, pretrained_policy: pretrained.PretrainedPolicy, paths: list[str], video: str | None
-) -> tuple[_SEEN, ...]:
-    """What the policy gets to see, the video first. Raises ConfigError, ImageError."""
+def _task(c: config.Config, task: str | None) -> str:
+    """The task of --task, or of the settings. Raises ConfigError where neither names one."""
+    if task is None and c.data.task not in TASKS:
+        raise config.ConfigError(f"config.data.task = {c.data.task!r}: add --task, one of {', '.join(TASKS)}")
+    task = task or c.data.task
+    if task not in TASKS:
+        raise config.ConfigError(f"--task: expected one of {', '.join(TASKS)}, got {task!r}")
+    return task
+
+
+def _load_inputs(
+    c: config.Config, pretrained_policy: PretrainedPolicy, paths: list[str], video: str | None
+) -> tuple[np.ndarray | Video, ...]:
+    """The pictures and videos in the order of the prompt, the video first. Raises ConfigError, ImageError."""
     geometry = pretrained_policy.style.geometry
     if geometry is None:
         raise config.ConfigError(
@@ -92,34 +100,51 @@ def _shown(
         )
     if not video:
         return tuple(visuals.load_visual(path, geometry) for path in paths)
-    film = video_files.load_video(video, geometry.video, geometry.temporal_patch)
-    return (film, *(visuals.load_visual(path, geometry) for path in paths[1:]))
+    first = video_files.load_video(video, geometry.video, geometry.temporal_patch)
+    return (first, *(visuals.load_visual(path, geometry) for path in paths[1:]))
+
+
+def _example(
+    c: config.Config, paths: list[str], inputs: tuple[np.ndarray | Video, ...], query: str, task: str
+) -> Example:
+    """The query as an example without a target."""
+    image = visuals.first_frame(inputs)
+    no_target = Target(np.zeros(image.shape[:2], bool), np.zeros((0, 4), np.float32))
+    # The cold start's queries are lower case, and a policy with brief prompts knows no others.
+    words = query.strip().lower() if c.policy.prompt == "brief" else query.strip()
+    return Example(uid=",".join(paths), image=image, query=words, task=task, target=no_target, visuals=inputs)
 
 
 def _with_room(
-    c: config.Config, pretrained_policy: pretrained.PretrainedPolicy, shown: Sequence[_SEEN]
-) -> tuple[config.Config, pretrained.PretrainedPolicy]:
-    """Both with prompts and completions of at least PROMPT_TOKENS and NEW_TOKENS, and as many frames as are shown."""
+    c: config.Config, pretrained_policy: PretrainedPolicy, inputs: Sequence[np.ndarray | Video]
+) -> tuple[config.Config, PretrainedPolicy]:
+    """Both with room for the longest prompts and completions of the cold start, and for all frames of the inputs."""
     style, rollout = pretrained_policy.style, c.rollout
-    frames = sum(len(one.frames) if isinstance(one, Video) else 1 for one in shown)
+    frames = sum(len(one.frames) if isinstance(one, Video) else 1 for one in inputs)
     style = dataclasses.replace(style, length=max(style.length, PROMPT_TOKENS), frames=max(style.frames, frames))
     rollout = dataclasses.replace(rollout, new_tokens=max(rollout.new_tokens, NEW_TOKENS))
     return dataclasses.replace(c, rollout=rollout), dataclasses.replace(pretrained_policy, style=style)
 
 
+def _why_unsound(c: config.Config, transcript: Transcript) -> str:
+    """A warning about a transcript with faults: the likely cause and the next step first, then the first fault."""
+    fault = f"{transcript.faults[0].where}: {transcript.faults[0].message}"
+    shipped = c.policy.name == "tiny" and not c.policy.path
+    cause = (
+        "The shipped policy knows only TwinWorld's drawn scenes and writes no sound twin of most other pictures: take"
+        " --config=configs/seg.py:qwen2_5_vl_3b with config.policy.path, or train on pictures of this kind."
+        if shipped
+        else "The policy has not learnt the form of the answer yet: train it longer, or ask a larger policy."
+    )
+    return (
+        f"{cause} The answer is unsound, so its boxes, mask or words are empty; answer.json lists every fault, the"
+        f" first is {fault}"
+    )
+
+
 def _paths(named: str | Sequence[str] | None) -> list[str]:
-    """Of each: one path, also where its name has commas in it, or several."""
-    every = [named] if isinstance(named, str) else named or []
-    return [path for one in every for path in ([one] if Path(one).exists() else map(str.strip, one.split(",")))]
-
-
-def _new_folder(parent: Path, name: str) -> Path:
-    """A folder that did not exist: name, name-2, name-3, ..., so that an earlier answer is never overwritten."""
-    for i in range(1, 100_000):
-        folder = parent / (name if i == 1 else f"{name}-{i}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            continue
-    raise config.ConfigError(f"{parent}: too many answers for {name}; choose another --workdir")
+    """The paths of all --image flags. A value may be one path, also with commas in it, or several with commas
+    between.
+    """
+    values = [named] if isinstance(named, str) else named or []
+    return [path for one in values for path in ([one] if Path(one).exists() else map(str.strip, one.split(",")))]

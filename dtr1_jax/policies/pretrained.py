@@ -1,10 +1,8 @@
-"""A named policy made ready: its files found, its spec, its tokenizer, how it is prompted, and its weights."""
+"""A pretrained policy made ready: its spec, its tokenizer, the style of its prompts, and its weights."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -17,47 +15,41 @@ from dtr1_jax.data import patches, processor, prompts, sources
 from dtr1_jax.data import tokenizer as tokenizers
 from dtr1_jax.models import int8, policy, published, spec
 from dtr1_jax.models.weights import gguf, hf_checkpoint, loading, native
-from dtr1_jax.twin.text import Frame
+from dtr1_jax.policies import policy_files
+from dtr1_jax.twin.coordinates import Frame
 
-ASSETS = Path(__file__).parents[1] / "assets"
-OURS = "policy.safetensors"
-FRAMES = 4  # that a policy of ours takes of a video, where nothing else is said
-AUTO = "auto"  # name of a policy whose sizes are those of its files, whatever they are
-_FILES = (".safetensors", ".gguf")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
-# what is taken from the hub: numbers and text, no pickles and no code
-_WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt")
+FRAMES = 4  # frames of a video that a policy of our own takes, where no setting says another number
 
 
 @dataclasses.dataclass(frozen=True)
 class PretrainedPolicy:
-    """What every mode needs to know of the policy, except its weights.
+    """A policy without its weights.
 
     Attributes:
       spec: sizes of the model.
       style: how examples become prompts.
       banned_v: bool[V], tokens that must never be sampled.
       dtype: compute dtype.
-      stored: the opened checkpoint of others; None where the weights are a file of ours.
+      checkpoint: the opened Hugging Face or GGUF checkpoint; None where the weights are a file of our own.
     """
 
     spec: spec.Spec
     style: prompts.Style
     banned_v: np.ndarray
     dtype: jnp.dtype
-    stored: hf_checkpoint.HfCheckpoint | None = None
+    checkpoint: hf_checkpoint.HfCheckpoint | None = None
 
 
 def load_policy(config: Config) -> PretrainedPolicy:
-    """The policy that `config` names, with the files that config.policy.path gives.
+    """Opens the policy that `config` names, with the files at config.policy.path; reads no weights.
 
-    Raises ConfigError: an unknown name, no files, or files of another size than the name says. WeightsError,
-    TokenizerError or DataError: a file that is missing or damaged; the message names it.
+    Raises ConfigError for an unknown name, missing files, or files of another size than the name says; WeightsError,
+    TokenizerError or DataError naming a file that is missing or damaged.
     """
     c = config.policy
-    if c.name != AUTO:
-        published.get(c.name)  # an unknown name is the first thing to say
-    where = weights_path(config)
+    if c.name != policy_files.AUTO:
+        published.get(c.name)  # Raises for an unknown name before any file is looked at.
+    where = policy_files.weights_path(config)
     opened = _open(where)
     shape = adjusted(config, _spec(config, where, opened))
     if shape.vision is None and c.constructor == "policy":
@@ -78,14 +70,19 @@ def load_policy(config: Config) -> PretrainedPolicy:
             )
     geometry = _geometry(config, where, opened, shape)
     style = prompts.Style(
-        tokenizer, geometry, Frame(shape.frame), c.prompt, c.prompt_tokens, c.constructor, sources.frames(config.data)
+        tokenizer,
+        geometry,
+        Frame(shape.frame),
+        c.prompt,
+        c.prompt_tokens,
+        c.constructor,
+        sources.max_frames(config.data),
     )
     return PretrainedPolicy(shape, style, tokenizer.banned_v(shape.vocab), jnp.dtype(c.dtype), opened)
 
 
 def adjusted(config: Config, shape: spec.Spec) -> spec.Spec:
-    """The spec of a policy with what the settings say of how it is computed: policy.remat, and scale and dropout of
-    adapters."""
+    """The spec with the settings that change how the policy is computed: policy.remat, and LoRA's scale and dropout."""
     if config.policy.remat != "auto":
         shape = dataclasses.replace(shape, remat=config.policy.remat == "on")
     if config.lora.rank:
@@ -93,66 +90,14 @@ def adjusted(config: Config, shape: spec.Spec) -> spec.Spec:
     return shape
 
 
-def weights_path(config: Config) -> Path:
-    """Where the policy's files are: config.policy.path or what is shipped; a hub id is downloaded.
-
-    Returns a folder of Hugging Face, a .gguf file, or a .safetensors file of ours. Raises ConfigError.
-    """
-    given, name = config.policy.path, config.policy.name
-    if not given:
-        shipped = ASSETS / name / OURS
-        if not shipped.is_file():
-            raise ConfigError(
-                f"config.policy.path: no weights are shipped for {name}; expected a folder with config.json and "
-                "safetensors, a .gguf file, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
-            )
-        return shipped
-    path = Path(given).expanduser()
-    if is_hub_id(given):
-        path = download(given)
-    elif not path.exists() and path.suffix not in _FILES:
-        raise ConfigError(
-            f"config.policy.path = {given!r}: no such file or folder; expected a folder with config.json and "
-            "safetensors, a .gguf file, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
-        )
-    if path.name == hf_checkpoint.SINGLE and (path.parent / "config.json").is_file():
-        return path.parent
-    ours = name != AUTO and name not in published.CONFIGS
-    if path.is_dir() and not (path / "config.json").is_file() and (ours or (path / OURS).is_file()):
-        return path / OURS
-    return path
-
-
-def is_hub_id(path: str) -> bool:
-    """Whether config.policy.path can only be the name of a hub repository: "org/name" or "org/name@revision"."""
-    return bool(_HUB_ID.fullmatch(path)) and not Path(path).exists() and Path(path).suffix not in _FILES
-
-
-def download(hub_id: str, wanted: Sequence[str] = _WANTED) -> Path:
-    """The folder with a snapshot of a hub repository ("org/name" or "org/name@revision"), of it the files that match a
-    pattern of `wanted`. Raises ConfigError."""
-    import huggingface_hub
-
-    name, _, revision = hub_id.partition("@")
-    try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=[*wanted]))
-    except Exception as error:  # of the network, the hub, the disk
-        reason, at = " ".join(str(error).split())[:300], f" --revision {revision}" if revision else ""
-        raise ConfigError(
-            f"config.policy.path = {hub_id!r} is no file or folder here, and as a hub id it could not be downloaded "
-            f"({type(error).__name__}: {reason}). On a machine with network: `hf download {name}{at} --local-dir DIR`; "
-            "then copy DIR here and set config.policy.path=DIR"
-        ) from error
-
-
 def read_weights(
     config: Config, pretrained_policy: PretrainedPolicy, device_mesh: jax.sharding.Mesh | None = None
 ) -> dict:
-    """The weights: float32 or, in a frozen base, config.policy.weights_dtype (int8: in the form of models/int8.py).
+    """The policy's weights, in float32 or config.policy.weights_dtype (int8: in the form of models/int8.py).
 
-    On the mesh where there is one; a checkpoint of others is then read by each process only as far as its devices hold
-    it. Without a mesh on the first device, or as numpy from a file of ours. Raises WeightsError naming the file and
-    what does not fit.
+    With a mesh they are placed on it, and each process reads only the parts of a Hugging Face or GGUF checkpoint that
+    its devices hold. Without a mesh they are on the first device, or numpy arrays if they come from a file of our own.
+    Raises WeightsError naming the file and the tensor that does not fit.
     """
     shapes, dtype = template(pretrained_policy), jnp.dtype(config.policy.weights_dtype)
     rounds = dtype == jnp.int8
@@ -163,18 +108,18 @@ def read_weights(
         places = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), shapes)
     else:
         places = mesh.shardings(device_mesh, shapes)
-    if pretrained_policy.stored is not None:
-        return loading.load_weights(pretrained_policy.stored, shapes, places, dtype)
-    params = native.load_native(weights_path(config), template(pretrained_policy))
+    if pretrained_policy.checkpoint is not None:
+        return loading.load_weights(pretrained_policy.checkpoint, shapes, places, dtype)
+    params = native.load_native(policy_files.weights_path(config), template(pretrained_policy))
     if rounds:
-        params = int8.rounded(params, dtype)
+        params = int8.quantise_params(params, dtype)
     elif dtype != jnp.float32:
         params = jax.tree.map(lambda x: x.astype(dtype), params)
     return params if device_mesh is None else mesh.put(params, places)
 
 
 def template(pretrained_policy: PretrainedPolicy) -> dict:
-    """Shapes of the weights."""
+    """Shapes and dtypes of the weights in float32; nothing is allocated."""
     return jax.eval_shape(lambda: policy.init(jax.random.key(0), pretrained_policy.spec))
 
 
@@ -185,12 +130,13 @@ def _open(where: Path) -> hf_checkpoint.HfCheckpoint | None:
 
 
 def _spec(config: Config, where: Path, opened) -> spec.Spec:
-    """The spec that the files describe, which must be of the sizes that the name says."""
+    """The spec that the files describe. Raises ConfigError where its sizes are not those of the policy's name."""
     name = config.policy.name
     if opened is None:
-        if name == AUTO:
+        if name == policy_files.AUTO:
             raise ConfigError(
-                f"config.policy.name: {AUTO!r} takes its sizes from config.json or a .gguf file, but {where} has none"
+                f"config.policy.name: {policy_files.AUTO!r} takes its sizes from config.json or a .gguf file, but"
+                f" {where} has none"
             )
         return published.get(name)
     try:
@@ -203,34 +149,37 @@ def _spec(config: Config, where: Path, opened) -> spec.Spec:
 
 def check_sizes(name: str, where: Path, found: spec.Spec) -> None:
     """Raises ConfigError where the files at `where` are not of the sizes that config.policy.name = `name` says."""
-    differing = [] if name == AUTO else published.differences(published.get(name), found)
+    differing = [] if name == policy_files.AUTO else published.differences(published.get(name), found)
     if differing:
         raise ConfigError(
             f"config.policy.name = {name!r} is not what config.policy.path = {where} holds ({name} and file):\n  "
             + "\n  ".join(differing)
-            + f"\nchoose the name of its size, as in --config=configs/seg.py:NAME, or {AUTO} to take the file's"
+            + f"\nchoose the name of its size, as in --config=configs/seg.py:NAME, or {policy_files.AUTO} to take the"
+            " file's"
         )
 
 
 def _tokenizer(config: Config, where: Path, opened) -> tokenizers.Tokenizer:
     if opened is not None:
         return tokenizers.load_tokenizer(where) if where.is_dir() else tokenizers.wrap(gguf.tokenizer(where), where)
-    beside, shipped = where.parent, ASSETS / config.policy.name
+    beside, shipped = where.parent, policy_files.ASSETS / config.policy.name
     return tokenizers.load_tokenizer(
         beside if (beside / "tokenizer.json").is_file() or not shipped.is_dir() else shipped
     )
 
 
 def video_pixels(c: Policy, tower: spec.VisionSpec) -> int:
-    """config.policy.video_pixels; where that is 0 and the name auto, what configs/default.py gives the named policies
-    with such a tower: gated, Qwen2.5-VL; else Qwen3-VL."""
-    return c.video_pixels or (128 if tower.gated else 512) * 28**2 * (c.name == AUTO)
+    """The setting policy.video_pixels; where it is 0 and the policy's name is "auto", the default for its family.
+
+    A gated tower is Qwen2.5-VL's, any other Qwen3-VL's; configs/default.py gives named policies the same numbers.
+    """
+    return c.video_pixels or (128 if tower.gated else 512) * 28**2 * (c.name == policy_files.AUTO)
 
 
 def _videos(c: Policy) -> patches.VideoRule:
-    """How the policies of ours take videos: frames of one size, as pictures, evenly from the first to the last."""
+    """How our own policies take videos: as frames of one size, spread evenly from the first to the last."""
     area, most = c.video_pixels or c.max_pixels, c.max_frames or FRAMES
-    few, learnt = 1 if c.fps else most, c.prompt == "brief"  # a cold start has shown one number of frames alone
+    few, learnt = 1 if c.fps else most, c.prompt == "brief"  # The cold start knows one number of frames.
     return patches.VideoRule(
         area, area, fps=c.fps or 1.0, min_frames=few, max_frames=most, repeats=learnt, stamped=False, resume="end"
     )
@@ -246,14 +195,14 @@ def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> patches.
                 tower.patch, tower.temporal_patch, tower.merge, tower.side, c.max_pixels, video=_videos(c)
             )
         folder, values = (where, opened.config) if opened else (None, published.CONFIGS[c.name])
-        ours = values.get("dtr1_videos") == "pictures"  # exported from a policy of ours
+        ours = values.get("dtr1_videos") == "pictures"  # an exported policy of our own
         made = processor.geometry(
             folder, values["model_type"], side=tower.side, window=tower.window, time_scale=tower.tokens_per_second,
             max_pixels=0 if ours else c.max_pixels, video_pixels=0 if ours else video_pixels(c, tower), fps=c.fps,
             max_frames=c.max_frames,
         )  # fmt: skip
         if ours:
-            area = min(made.max_pixels, c.max_pixels or made.max_pixels)  # auto's limit is that of large policies
+            area = min(made.max_pixels, c.max_pixels or made.max_pixels)  # The limit of "auto" is for large policies.
             rule = _videos(dataclasses.replace(c, max_pixels=area))
             made = dataclasses.replace(made, rule="square", min_pixels=0, max_pixels=area, video=rule)
     except ValueError as error:

@@ -1,28 +1,28 @@
-"""Line charts as inline SVG: what a training curve needs and no more. Colours come from the page's CSS."""
+"""Line charts of training curves as inline SVG. Their colours come from the page's style sheet (style.py)."""
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 WIDTH, HEIGHT = 440, 220  # of the view box; the page scales it
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 8, 24  # room for the numbers at the axes
-COLOURS = 6  # classes c0 .. c5, which the page's CSS gives a colour each
+COLOURS = 6  # CSS classes c0 .. c5 in style.py
 
 Point = tuple[float, float | None]
 
 
 def chart(series: Mapping[str, Sequence[Point]], *, label: str, colours: Mapping[str, int] | None = None) -> str:
-    """One `<svg>` with a line for each series, and its legend if there are several.
+    """Draws one `<svg>` with a line for each series, and a legend if there are several.
 
-    A point is (x, y); a y that is None, not finite or beyond 1e30 leaves a gap. A long line is drawn faint, with a
-    smoothed one on it.
+    A point is (x, y); a y that is None, not finite or beyond 1e30 leaves a gap. A line of more than 40 points is drawn
+    faint, with its moving average over it.
 
     Args:
       series: name -> points, x ascending.
       label: what the chart shows, for screen readers.
-      colours: name -> number of its colour, below COLOURS; by default the series take them in their order.
+      colours: name -> number of its colour, taken modulo COLOURS; by default the first series has colour 0, and so on.
     """
     series = {
         name: [(x, y if y is not None and abs(y) <= 1e30 else None) for x, y in points]
@@ -63,7 +63,7 @@ def chart(series: Mapping[str, Sequence[Point]], *, label: str, colours: Mapping
 def ticks(low: float, high: float, count: int = 6) -> list[float]:
     """About `count` round numbers from `low` to `high`, 1, 2 or 5 times a power of ten apart.
 
-    A range that is one number gets some room: ticks(5, 5) == [4.5, 5.0, 5.5].
+    Where `low` equals `high`, there is a tick at either side of it: ticks(5, 5) == [4.5, 5.0, 5.5].
     """
     span = high - low
     if span <= max(1e-12, 1e-9 * max(abs(low), abs(high))):
@@ -78,25 +78,26 @@ def ticks(low: float, high: float, count: int = 6) -> list[float]:
 
 def smooth(values: Sequence[float], weight: float = 0.7) -> list[float]:
     """Exponential moving average that starts unbiased (Kingma and Ba, arXiv 1412.6980, section 3)."""
-    out, mean = [], 0.0
+    means, mean = [], 0.0
     for n, value in enumerate(values, 1):
         mean = weight * mean + (1 - weight) * value
-        out.append(mean / (1 - weight**n))
-    return out
+        means.append(mean / (1 - weight**n))
+    return means
 
 
-def _line(name: str, points: Sequence[Point], place, colour: str) -> list[str]:
-    """A polyline for each stretch without a gap, and dots with a tooltip: each point if they are few, else the end."""
+def _line(name: str, points: Sequence[Point], place: Callable, colour: str) -> list[str]:
+    """A polyline for each stretch without a gap, and dots with a tooltip: at each point of a short line, else at its
+    end."""
     parts = []
-    known = [(x, y) for x, y in points if y is not None]
-    many = len(known) > 40
+    dots = [(x, y) for x, y in points if y is not None]
+    is_long = len(dots) > 40
     for stretch in _stretches(points):
-        parts.append(_polyline([place(x, y) for x, y in stretch], f"{colour} faint" if many else colour))
-    if many:
-        means = smooth([y for _, y in known])
-        parts.append(_polyline([place(x, m) for (x, _), m in zip(known, means)], colour))
-        known = [(known[-1][0], means[-1])]
-    for x, y in known:
+        parts.append(_polyline([place(x, y) for x, y in stretch], f"{colour} faint" if is_long else colour))
+    if is_long:
+        means = smooth([y for _, y in dots])
+        parts.append(_polyline([place(x, m) for (x, _), m in zip(dots, means)], colour))
+        dots = [(dots[-1][0], means[-1])]
+    for x, y in dots:
         cx, cy = place(x, y)
         tip = f"{html.escape(name)}: {y:.4g} at step {x:g}"
         parts.append(f'<circle class="{colour}" cx="{cx:.1f}" cy="{cy:.1f}" r="2.6"><title>{tip}</title></circle>')
@@ -104,13 +105,14 @@ def _line(name: str, points: Sequence[Point], place, colour: str) -> list[str]:
 
 
 def _stretches(points: Sequence[Point]) -> list[list[tuple[float, float]]]:
-    runs: list[list] = [[]]
+    """The points between gaps, without stretches of a single point."""
+    stretches: list[list] = [[]]
     for x, y in points:
         if y is None:
-            runs.append([])
+            stretches.append([])
         else:
-            runs[-1].append((x, y))
-    return [run for run in runs if len(run) > 1]
+            stretches[-1].append((x, y))
+    return [stretch for stretch in stretches if len(stretch) > 1]
 
 
 def _polyline(places: Sequence[tuple[float, float]], css: str) -> str:

@@ -1,19 +1,21 @@
-"""The names of the reward's columns, which task has which, and the check of their weights.
+"""The names of the reward's columns, the tasks that have each column, and the check of the columns' weights.
 
 Every column is in [0, 1]. One set of names serves all tasks:
 
-    structure   is the transcript sound (rewards/structure.py)
-    mask_iou    IoU of the answer's masks with the target; of a video its mean over all frames that are labelled, also
-                those in which nothing is wanted
-    box_iou     IoU of the answer's boxes with the target's, best one-to-one matching (geometry.matched_box_iou); of a
-                video that of its tracks (geometry.matched_track_iou)
+    structure   how sound the transcript is (rewards/structure.py)
+    mask_iou    IoU of the answer's masks with the target; for a video its mean over all labelled frames, including
+                frames where the target is absent
+    box_iou     IoU of the answer's boxes with the target's, best one-to-one matching (geometry.matched_box_iou); for a
+                video IoU of the tracks (geometry.matched_track_iou)
     twin_iou    the same for all boxes or tracks of the twin and all objects that the data set annotates
-    points      centres of the answer's boxes that lie in wanted boxes, likewise; of a video in its first frame
-    answer      is the answer in words right, by the kind of the question (rewards/answer_matching.py)
-    token_f1    words shared with the best reference
-    rouge_l, bleu, cider, similarity    of rewards/text_metrics.py
+    points      share of the answer's box centres that lie in the target's boxes, best one-to-one matching
+                (geometry.matched_points); for a video in its first frame
+    answer      1 where the answer in words is right, compared by the kind of the question (rewards/answer_matching.py)
+    token_f1    F1 of the words that the answer shares with the best reference
+    rouge_l, bleu, cider, similarity    see rewards/text_metrics.py
     judge       a language model's grade (rewards/judge.py)
-    length      is the completion short; repetition: does it say things once (rewards/style.py)
+    length      falls from 1 to 0 as the completion grows too long (rewards/style.py)
+    repetition  1 where the completion says nothing twice (rewards/style.py)
 
 All but the first are 0 where the transcript is unsound. `twin_iou` is ours, not the paper's: an answer alone does not
 need the objects that it does not name, and a policy that is paid for answers alone learns to leave them out.
@@ -33,18 +35,18 @@ COLUMNS = (
     "structure", "mask_iou", "box_iou", "twin_iou", "points", "answer", "token_f1", "rouge_l", "bleu", "cider",
     "similarity", "judge", "length", "repetition",
 )  # fmt: skip
-WORDS = ("token_f1", "rouge_l", "bleu", "cider", "similarity", "judge")
-_ALL = ("structure", "twin_iou", "length", "repetition")
-OF = {  # the columns that a task can have
-    "segmentation": (*_ALL, "mask_iou", "box_iou", "points"),
-    "grounding": (*_ALL, "mask_iou", "box_iou", "points"),
-    "vqa": (*_ALL, "answer", *WORDS),
-    "summary": (*_ALL, *WORDS),
+TEXT_COLUMNS = ("token_f1", "rouge_l", "bleu", "cider", "similarity", "judge")  # computed by rewards/text_scorers.py
+_EVERY_TASK = ("structure", "twin_iou", "length", "repetition")
+TASK_COLUMNS = {  # task -> columns that it can have
+    "segmentation": (*_EVERY_TASK, "mask_iou", "box_iou", "points"),
+    "grounding": (*_EVERY_TASK, "mask_iou", "box_iou", "points"),
+    "vqa": (*_EVERY_TASK, "answer", *TEXT_COLUMNS),
+    "summary": (*_EVERY_TASK, *TEXT_COLUMNS),
 }
 
 
 def check_weights(weights: Mapping[str, Mapping[str, float]]) -> None:
-    """Refuses weights that can not make a reward; call it at start-up. Raises ConfigError, which names every fault.
+    """Refuses weights that cannot make a reward; call it at start-up. Raises ConfigError, which names every fault.
 
     Args:
       weights: task -> column -> weight; each task must be there.
@@ -52,26 +54,34 @@ def check_weights(weights: Mapping[str, Mapping[str, float]]) -> None:
     where = "config.reward.weights"
     faults = [f"{where}.{task}: unknown task{config.nearest(task, TASKS)}" for task in weights if task not in TASKS]
     for task in TASKS:
-        found = weights.get(task, {})
-        faults += [f"{where}.{task}.{name}: unknown column{config.nearest(name, OF[task])}" for name in found
-                   if name not in OF[task]]  # fmt: skip
-        faults += [f"{where}.{task}.{name}: expected a finite number, got {weight!r}" for name, weight in found.items()
-                   if not math.isfinite(weight)]  # fmt: skip
-        if not any(found.values()):
+        of_task = weights.get(task, {})
+        faults += [
+            f"{where}.{task}.{name}: unknown column{config.nearest(name, TASK_COLUMNS[task])}"
+            for name in of_task
+            if name not in TASK_COLUMNS[task]
+        ]
+        faults += [
+            f"{where}.{task}.{name}: expected a finite number, got {weight!r}"
+            for name, weight in of_task.items()
+            if not math.isfinite(weight)
+        ]
+        if not any(of_task.values()):
             faults.append(f"{where}.{task}: expected a weight other than 0, got none: every reward would be 0")
     if faults:
         raise config.ConfigError("bad reward:\n  " + "\n  ".join(faults))
 
 
-def used(weights: Mapping[str, Mapping[str, float]]) -> set[str]:
-    """The columns that weigh something in some task."""
+def weighted_columns(weights: Mapping[str, Mapping[str, float]]) -> set[str]:
+    """The columns whose weight is not 0 in some task."""
     return {name for of_task in weights.values() for name, weight in of_task.items() if weight}
 
 
-def of_batch(weights: Mapping[str, Mapping[str, float]], examples: Sequence[Example]) -> dict[str, np.ndarray]:
-    """name -> float32[B], the weight of each column in the reward of each query; those that weigh nothing are left out.
+def batch_weights(weights: Mapping[str, Mapping[str, float]], examples: Sequence[Example]) -> dict[str, np.ndarray]:
+    """name -> float32[B]: the weight of each column in the reward of each query; 0 where its task lacks the column.
 
-    0 where the query's task does not have the column.
+    Columns with weight 0 for every query are left out.
     """
-    found = {name: np.array([weights.get(e.task, {}).get(name, 0.0) for e in examples], np.float32) for name in COLUMNS}
-    return {name: weight_b for name, weight_b in found.items() if weight_b.any()}
+    columns = {
+        name: np.array([weights.get(e.task, {}).get(name, 0.0) for e in examples], np.float32) for name in COLUMNS
+    }
+    return {name: weight_b for name, weight_b in columns.items() if weight_b.any()}

@@ -1,7 +1,7 @@
-"""Overlap of boxes, tracks, points and masks: jnp, written for one pair; callers vmap over queries and rollouts.
+"""Overlap of boxes, tracks, points and masks, in jnp for one pair; callers vmap over queries and rollouts.
 
-Boxes are x1,y1,x2,y2 in any one frame (IoU does not depend on the unit). Nothing here returns a non-finite number:
-where an overlap is not defined (a box without area, a NaN coordinate) it is 0.
+Boxes are x1,y1,x2,y2; both of a pair are in the same frame, whichever it is, since IoU does not depend on the unit.
+Every result is finite: an overlap that is not defined (a box without area, a NaN coordinate) is 0.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def matched_box_iou(
 ) -> jax.Array:
     """float[]: sum of IoU over the best one-to-one matching, divided by the larger number of boxes, in [0, 1].
 
-    A missing box (recall) and a box too many (precision) thus cost the same. Both sets empty = 1, one empty = 0. The
+    So a missing box (recall) and a box too many (precision) cost the same. Two empty sets score 1, one empty set 0. The
     matching maximises the sum of IoU (Kuhn 1955, the Hungarian method, as `optax.assignment` computes it).
 
     Args:
@@ -46,11 +46,11 @@ def matched_box_iou(
 def matched_track_iou(
     pred_mt4: jax.Array, pred_valid_mt: jax.Array, target_nt4: jax.Array, target_valid_nt: jax.Array
 ) -> jax.Array:
-    """float[]: the same for boxes that are followed over T frames: tracks are matched as a whole, in [0, 1].
+    """float[]: sum of vIoU over the best one-to-one matching of tracks, divided by the larger number of tracks.
 
-    The worth of a pair of tracks is vIoU (Zhang et al. 2020, VidSTG): the sum over frames of the boxes' IoU, divided by
-    the number of frames in which either has a box. An object that is not there in a frame has no box in it. A track
-    without any box does not count. No tracks on either side = 1, on one side = 0. With T = 1: `matched_box_iou`.
+    vIoU of two tracks (Zhang et al. 2020, VidSTG) is the sum over frames of their boxes' IoU, divided by the number of
+    frames in which either has a box. A track without any box does not count. The result is in [0, 1]; no tracks on
+    either side score 1, no tracks on one side 0. With T = 1 this is `matched_box_iou`.
 
     Args:
       pred_mt4: float[M, T, 4], padded.
@@ -59,8 +59,8 @@ def matched_track_iou(
       target_valid_nt: bool[N, T].
     """
     pair = jax.vmap(jax.vmap(_track_iou, in_axes=(None, None, 0, 0)), in_axes=(0, 0, None, None))
-    worth_mn = pair(pred_mt4, pred_valid_mt, target_nt4, target_valid_nt)
-    return _matched(worth_mn, pred_valid_mt.any(1), target_valid_nt.any(1))
+    score_mn = pair(pred_mt4, pred_valid_mt, target_nt4, target_valid_nt)
+    return _matched(score_mn, pred_valid_mt.any(1), target_valid_nt.any(1))
 
 
 def matched_points(
@@ -70,32 +70,32 @@ def matched_points(
     target_valid_n: jax.Array,
     slack: float = 0.0,
 ) -> jax.Array:
-    """float[]: points that fall into a target of their own, divided by the larger number of points and targets.
+    """float[]: points that lie in the target box they are matched with, divided by the larger number of the two.
 
-    A point is worth 1 inside a box and max(0, 1 - distance / slack) outside it, where the distance is that to the
-    nearest edge; slack = 0 gives nothing outside. One point serves one target (best matching, as in `matched_box_iou`),
-    so missing points and points too many cost the same. No points and no targets = 1.
+    A point scores 1 inside a box and max(0, 1 - distance / slack) outside it, with the distance to the nearest edge;
+    with slack = 0 it scores 0 outside. The matching is one to one (the best one, as in `matched_box_iou`), so missing
+    points and points too many cost the same. No points and no targets score 1.
 
     Args:
       point_p2: float[P, 2], x,y in the frame of the boxes, padded.
       point_valid_p: bool[P], True at real points. Example: [1 1 0].
       target_n4: float[N, 4], padded.
       target_valid_n: bool[N].
-      slack: in the unit of the coordinates.
+      slack: distance, in the unit of the coordinates, at which a point outside scores 0.
     """
     beyond_pn2 = jnp.maximum(target_n4[None, :, :2] - point_p2[:, None], point_p2[:, None] - target_n4[None, :, 2:])
     distance_pn = jnp.linalg.norm(jnp.maximum(beyond_pn2, 0), axis=-1)
-    worth_pn = jnp.where(distance_pn > 0, jnp.maximum(1 - distance_pn / slack, 0) if slack else 0.0, 1.0)
-    # A NaN coordinate and a box without area are worth nothing.
+    score_pn = jnp.where(distance_pn > 0, jnp.maximum(1 - distance_pn / slack, 0) if slack else 0.0, 1.0)
+    # A point with a NaN coordinate scores 0, and so does any point in a box without area.
     sound_pn = jnp.isfinite(distance_pn) & (jax.vmap(_area)(target_n4) > 0)[None]
-    return _matched(jnp.where(sound_pn, worth_pn, 0.0), point_valid_p, target_valid_n)
+    return _matched(jnp.where(sound_pn, score_pn, 0.0), point_valid_p, target_valid_n)
 
 
 def mask_iou(pred_hw: jax.Array, target_hw: jax.Array, valid_hw: jax.Array) -> jax.Array:
     """float[]: intersection over union of two masks, in [0, 1]: sum of min(pred, target) / sum of max(pred, target).
 
     For 0/1 masks this is the plain IoU; for shares of coverage in [0, 1] it is the weighted Jaccard index (Ruzicka
-    similarity). Both masks empty = 1, one empty = 0.
+    similarity). Two empty masks score 1, one empty mask 0.
 
     Args:
       pred_hw: bool or float[h, w], share of each cell that the answer covers.
@@ -111,8 +111,8 @@ def mask_iou(pred_hw: jax.Array, target_hw: jax.Array, valid_hw: jax.Array) -> j
 def video_mask_iou(pred_thw: jax.Array, target_thw: jax.Array, valid_thw: jax.Array, frame_t: jax.Array) -> jax.Array:
     """float[]: mean of `mask_iou` over the frames that have a target mask, in [0, 1].
 
-    A frame in which the target is absent counts like any other: 1 where the answer leaves it empty, else 0. No frames
-    at all = 0: there is nothing to be right about.
+    A frame in which the target is absent counts like any other: it scores 1 where the answer's mask is empty, else 0.
+    Without any annotated frame the score is 0.
 
     Args:
       pred_thw: bool or float[T, h, w], share of each cell that the answer covers, padded in time.
@@ -130,13 +130,13 @@ def _track_iou(a_t4, a_valid_t, b_t4, b_valid_t):
     return iou_t.sum() / jnp.maximum((a_valid_t | b_valid_t).sum(), 1)
 
 
-def _matched(worth_mn, valid_m, valid_n):
+def _matched(score_mn, valid_m, valid_n):
     """Sum of the best one-to-one matching over the larger number of real rows and columns; 1 where there are none."""
-    # A pair with padding is worth nothing, so the padding takes what is left over and never costs a real pair.
-    worth_mn = jnp.where(valid_m[:, None] & valid_n[None, :], worth_mn, 0.0)
-    row_k, column_k = optax.assignment.hungarian_algorithm(-worth_mn)
+    # A pair with padding scores 0, so the matching never prefers it to a real pair.
+    score_mn = jnp.where(valid_m[:, None] & valid_n[None, :], score_mn, 0.0)
+    row_k, column_k = optax.assignment.hungarian_algorithm(-score_mn)
     count = jnp.maximum(valid_m.sum(), valid_n.sum())
-    return jnp.where(count == 0, 1.0, worth_mn[row_k, column_k].sum() / jnp.maximum(count, 1))
+    return jnp.where(count == 0, 1.0, score_mn[row_k, column_k].sum() / jnp.maximum(count, 1))
 
 
 def _area(box_4):

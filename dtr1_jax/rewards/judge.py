@@ -1,12 +1,11 @@
-"""A language model as a judge of answers in words, over an OpenAI-compatible endpoint. Nothing uses it by default.
+"""A language model grades answers in words, over an OpenAI-compatible endpoint. Off by default.
 
-Each question goes out from a worker process with a deadline (run/workers.py), so a server that is slow, dripping,
-silent or broken costs the reward of that sample and no more. Grades are kept on disk, so that a question is paid for
-once, and a budget bounds the number of requests. The key is read from an environment variable in the worker: it is in
-no setting.
+A worker process sends each question, with a deadline (run/workers.py), so a slow, silent or broken server costs only
+that sample its reward. Grades are stored on disk, so that a question is paid for once, and a budget bounds the number
+of requests. The worker reads the key from an environment variable; no setting holds it.
 
-The answer is a policy's, and may try to talk the judge into a good grade. It is sent as a JSON string, so that it can
-not end its quotation, but a judge may still believe it: compare with the other columns before you trust this one.
+The answer comes from a policy and may try to talk the judge into a good grade. It is sent as a JSON string, so it
+cannot end its quotation, but the judge may still believe it: compare with the other columns before you trust this one.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ class Judge:
 
     Attributes:
       calls: requests that were sent.
-      failures: {"timeouts", "crashes", "errors": see workers.Pool; "garbage": replies without a grade; "budget":
-        questions that were not asked since the budget was spent} -> int. Each cost its sample the reward.
+      failures: counts of questions that cost their sample the reward: "timeouts", "crashes" and "errors" as in
+        workers.Pool, "garbage" (replies without a grade), "budget" (not sent, because the budget was spent).
     """
 
     def __init__(
@@ -58,15 +57,15 @@ class Judge:
         """Starts the workers; sends nothing.
 
         Args:
-          url: of the API, such as "http://localhost:8000/v1"; questions go to `url`/chat/completions.
-          model: name that the server knows.
-          cache: folder for grades, made where it is missing; None = grades are not kept.
-          key_env: environment variable with the key, or "" for a server that asks for none.
+          url: address of the API, such as "http://localhost:8000/v1"; questions go to `url`/chat/completions.
+          model: the model's name on the server.
+          cache: folder for grades, created where it is missing; None = grades are not stored.
+          key_env: environment variable with the key, or "" for a server that needs none.
           deadline: seconds for each question, connection and reply together.
-          budget: requests that may be sent over this object's life. Grades from the cache cost none.
-          workers: questions under way at once.
+          budget: the most requests that this object sends. Grades from the cache cost none.
+          workers: questions that are sent at the same time.
 
-        Raises ValueError for a url that is not http or https, and what workers.Pool raises.
+        Raises ValueError for a url that is not http or https or a negative budget, and the errors of workers.Pool.
         """
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -74,31 +73,31 @@ class Judge:
         if budget < 0:
             raise ValueError(f"budget: expected at least 0 requests, got {budget}")
         self.calls = 0
-        self._asked = {"url": url.rstrip("/") + "/chat/completions", "model": model, "key_env": key_env,
+        self._request = {"url": url.rstrip("/") + "/chat/completions", "model": model, "key_env": key_env,
                        "seconds": deadline}  # fmt: skip
         self._cache, self._budget = None if cache is None else Path(cache), budget
-        self._more = {"garbage": 0, "budget": 0, "errors": 0}
+        self._counts = {"garbage": 0, "budget": 0, "errors": 0}
         self._lock = threading.Lock()
         self._pool = Pool("dtr1_jax.rewards.judge:ask", workers, deadline)
 
     @property
     def failures(self) -> dict[str, int]:
-        """Counts over this object's life."""
-        return {**self._more, **self._pool.failures, "errors": self._more["errors"] + self._pool.failures["errors"]}
+        """Questions without a grade so far, by cause; see the class."""
+        return {**self._counts, **self._pool.failures, "errors": self._counts["errors"] + self._pool.failures["errors"]}
 
     def scores(self, questions: Sequence[tuple[str, str | None, Sequence[str]]]) -> list[float]:
-        """Grades in [0, 1] of (query, answer, references), in their order; never raises on what came back.
+        """The grade in [0, 1] of each (query, answer, references); no reply of the server makes it raise.
 
-        0 where there is no answer, where the question failed, and where the budget is spent. Each distinct question is
-        sent once.
+        The grade is 0 where there is no answer, where the question failed, and where the budget is spent. Each distinct
+        question is sent once.
         """
         with self._lock:
             bodies = [_body(*question) for question in questions]
-            grades = {body: self._kept(body) for body in dict.fromkeys(bodies) if body is not None}
-            open_bodies = [body for body, grade in grades.items() if grade is None]
+            grades = {body: self._read_grade(body) for body in dict.fromkeys(bodies) if body is not None}
+            ungraded = [body for body, grade in grades.items() if grade is None]
             room = max(self._budget - self.calls, 0)
-            self._more["budget"] += len(open_bodies[room:])
-            grades |= self._ask(open_bodies[:room])
+            self._counts["budget"] += len(ungraded[room:])
+            grades |= self._ask(ungraded[:room])
         return [grades[body] or 0.0 if body is not None else 0.0 for body in bodies]
 
     def close(self) -> None:
@@ -116,9 +115,9 @@ class Judge:
             return {}
         self.calls += len(bodies)
         try:
-            replies = self._pool.map([{**self._asked, "body": body} for body in bodies])
+            replies = self._pool.map([{**self._request, "body": body} for body in bodies])
         except (WorkerError, ValueError):  # workers that no longer start, or a closed judge
-            self._more["errors"] += len(bodies)
+            self._counts["errors"] += len(bodies)
             return {}
         grades = {}
         for body, reply in zip(bodies, replies):
@@ -126,50 +125,52 @@ class Judge:
                 continue
             grade = grade_of(reply)
             if grade is None:
-                self._more["garbage"] += 1
+                self._counts["garbage"] += 1
             else:
                 grades[body] = grade
-                self._keep(body, grade)
+                self._write_grade(body, grade)
         return grades
 
-    def _place(self, body: str) -> Path:
-        name = hashlib.sha256("\0".join([self._asked["url"], self._asked["model"], PROMPT, body]).encode()).hexdigest()
+    def _path(self, body: str) -> Path:
+        name = hashlib.sha256(
+            "\0".join([self._request["url"], self._request["model"], PROMPT, body]).encode()
+        ).hexdigest()
         return self._cache / name[:2] / f"{name}.json"
 
-    def _kept(self, body: str) -> float | None:
+    def _read_grade(self, body: str) -> float | None:
         """The grade on disk; None where there is none, or the file is broken."""
         if self._cache is None:
             return None
         try:
-            grade = json.loads(self._place(body).read_text("utf-8"))["grade"]
+            grade = json.loads(self._path(body).read_text("utf-8"))["grade"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return float(grade) if type(grade) in (int, float) and 0 <= grade <= 1 else None
 
-    def _keep(self, body: str, grade: float) -> None:
+    def _write_grade(self, body: str, grade: float) -> None:
         if self._cache is None:
             return
-        path = self._place(body)
+        path = self._path(body)
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial.write_text(json.dumps({"grade": grade}) + "\n", "utf-8")
             os.replace(partial, path)
-        except OSError:  # a full disk costs money, not the run
+        except OSError:  # a full disk must not end the run; the question is sent again the next time
             pass
 
 
 def grade_of(reply: object) -> float | None:
-    """The grade in [0, 1] in a judge's reply; None where it does not give exactly one from 0 to TOP."""
-    found = set(_SCORE.findall(reply)) if isinstance(reply, str) else ()
-    if len(found) != 1:
+    """The grade in [0, 1] in a judge's reply; None where the reply does not have exactly one score from 0 to TOP."""
+    scores = set(_SCORE.findall(reply)) if isinstance(reply, str) else ()
+    if len(scores) != 1:
         return None
-    grade = float(found.pop())
+    grade = float(scores.pop())
     return grade / TOP if grade <= TOP else None
 
 
 def ask(item: dict) -> str:
-    """In a worker: sends one question and returns the reply's text. Raises whatever goes wrong."""
+    """Sends one question, in a worker process, and returns the reply's text. Raises where anything goes wrong."""
     messages = [{"role": "system", "content": PROMPT}, {"role": "user", "content": item["body"]}]
     body = {"model": item["model"], "messages": messages, "temperature": 0, "max_tokens": 64}
     headers = {"Content-Type": "application/json"}
@@ -190,7 +191,7 @@ def ask(item: dict) -> str:
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Refuses redirects, which would send the key and the question to another server."""
 
-    def redirect_request(self, *_):
+    def redirect_request(self, *_) -> None:
         return None
 
 

@@ -1,8 +1,8 @@
-"""What an answer points at: ids or boxes in the text become boxes of the picture, and boxes become masks.
+"""An answer becomes boxes and masks: ids or boxes in the text become boxes of the picture, and boxes become masks.
 
 On a video, ids become tracks: the box of each object in each frame, in a straight line between the keyframes of the
-twin (twin/tracks.py), and each frame's boxes become its mask. An answer in boxes has no time in it: it applies to the
-first frame, and in the others it points at nothing.
+twin (twin/tracks.py), and the boxes of each frame become its mask. An answer in boxes does not name a frame: it applies
+to the first frame and is empty in the others.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dtr1_jax.twin import tracks
-from dtr1_jax.twin.text import Canvas, to_unit
+from dtr1_jax.twin.coordinates import Canvas, to_unit
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import Example
 
-# (pictures uint8[h, w, 3], boxes float32[n, 4] of each, unit frame) -> the union mask bool[h, w] of each. Anything else
-# in the place of a mask says that this sample failed.
+# (pictures uint8[h, w, 3], boxes float32[n, 4] of each, unit frame) -> the union mask bool[h, w] of each. Any other
+# value in place of a mask means that this sample failed.
 SegmentFn = Callable[[list[np.ndarray], list[np.ndarray]], Sequence]
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What one completion answered.
+    """The boxes and masks of one completion's answer.
 
     Attributes:
-      boxes: float32[n, 4], unit frame; n = 0 where nothing is answered or the transcript is unsound. Of a video: those
-        in its first frame.
-      mask: bool[h, w] at the example's own size; None where the transcript is unsound, no masks were asked for, or the
-        segmenter failed. Of a video: that of its first frame.
-      failed: True where the segmenter was asked and gave no mask; of a video: in one of its frames, which costs all.
-      tracks: of a video: float32[n, T, 4], unit frame, the box of each object of the answer in each of its T frames,
-        all 0 where it is not to be seen; None = a picture.
-      masks: of a video: bool[T, h, w], `mask` in each frame; empty in frames that the target does not label.
+      boxes: float32[n, 4], unit frame; n = 0 where the answer is empty or the transcript is unsound. For a video they
+        are the boxes in its first frame.
+      mask: bool[h, w] at the example's own size; None where the transcript is unsound, the caller wanted no masks, or
+        the segmenter failed. For a video it is the mask of its first frame.
+      failed: True where the segmenter was called and gave no mask; for a video, in any of its frames.
+      tracks: float32[n, T, 4], unit frame, the box of each object of the answer in each of the T frames of a video, all
+        0 in frames where the object is absent; None = a picture.
+      masks: bool[T, h, w], the mask of each frame of a video, empty in frames that the target does not label; None
+        where `mask` is None, and for a picture.
     """
 
     boxes: np.ndarray
@@ -45,27 +46,27 @@ class Outcome:
 
 
 def boxes_of(transcript: Transcript, canvas: Canvas) -> np.ndarray:
-    """float32[n, 4], unit frame: the boxes that the answer names, or those of the twin's objects whose ids it names.
+    """float32[n, 4], unit frame: the boxes that the answer names, or the boxes of the twin's objects that it names.
 
-    Empty where the transcript is unsound or the answer is made of words. `canvas` says what the text's integers mean.
-    Of a video, the boxes are those of its first frame, without objects that are not to be seen there.
+    Empty where the transcript is unsound or the answer is in words. `canvas` is the frame of the text's integers. For a
+    video, the boxes are those in its first frame; objects that are absent from it are left out.
     """
     answer = transcript.answer
     if not transcript.sound or answer is None:
         return np.zeros((0, 4), np.float32)
     boxes = answer.boxes or ()
     if answer.objects:
-        box_of = {o.id: o.box for o in tracks.first(transcript.twin).objects}
+        box_of = {o.id: o.box for o in tracks.first_frame(transcript.twin).objects}
         boxes = [box_of[i] for i in answer.objects if i in box_of]
     return _unit(boxes, canvas)
 
 
 def tracks_of(transcript: Transcript, canvas: Canvas) -> np.ndarray:
-    """float32[n, T, 4], unit frame: what `boxes_of` gives, in each frame of a video; all 0 where there is no box."""
+    """float32[n, T, 4], unit frame: the boxes of `boxes_of` in each frame of a video; all 0 where there is no box."""
     answer = transcript.answer
     if not transcript.sound or answer is None:
         return _over_time([], canvas)
-    if answer.boxes is not None:  # they apply to the first frame
+    if answer.boxes is not None:  # boxes apply to the first frame
         return _over_time([[box] + [None] * (len(canvas.frames) - 1) for box in answer.boxes], canvas)
     item_of = {o.id: o for o in transcript.twin.objects}
     return _over_time([tracks.boxes(item_of[i], canvas.frames) for i in answer.objects or () if i in item_of], canvas)
@@ -78,11 +79,11 @@ def twin_tracks(transcript: Transcript, canvas: Canvas) -> np.ndarray:
 
 
 def twin_boxes(transcript: Transcript, canvas: Canvas) -> np.ndarray:
-    """float32[n, 4], unit frame: the boxes of all objects of the twin; of a video, those of its first frame.
+    """float32[n, 4], unit frame: the boxes of all objects of the twin; for a video, those in its first frame.
 
     Empty where the transcript has no twin that is sound by itself.
     """
-    return _unit([o.box for o in tracks.first(transcript.twin).objects] if transcript.twin else [], canvas)
+    return _unit([o.box for o in tracks.first_frame(transcript.twin).objects] if transcript.twin else [], canvas)
 
 
 def _unit(boxes, canvas: Canvas) -> np.ndarray:
@@ -90,9 +91,9 @@ def _unit(boxes, canvas: Canvas) -> np.ndarray:
 
 
 def _over_time(rows, canvas: Canvas) -> np.ndarray:
-    """float32[n, T, 4], unit frame, of n lists of T boxes or None."""
-    found = [[(0, 0, 0, 0) if box is None else to_unit(box, canvas) for box in row] for row in rows]
-    return np.asarray(found, np.float32).reshape(-1, len(canvas.frames), 4)
+    """float32[n, T, 4], unit frame, from n lists of T boxes or None."""
+    boxes = [[(0, 0, 0, 0) if box is None else to_unit(box, canvas) for box in row] for row in rows]
+    return np.asarray(boxes, np.float32).reshape(-1, len(canvas.frames), 4)
 
 
 def outcomes(
@@ -104,54 +105,54 @@ def outcomes(
 ) -> list[list[Outcome]]:
     """The boxes, tracks and masks of B x G completions.
 
-    The segmenter is asked once for the whole batch, and once for completions of a query that answer the same set of
-    boxes, of a video in the same frame. It is not asked about unsound transcripts, nor where there are no boxes, where
-    the mask is empty.
+    The segmenter is called once for the whole batch. It gets each distinct set of boxes of a picture or frame once,
+    even where several completions of a query name it. It gets no boxes of unsound transcripts and no empty sets, whose
+    mask is empty.
 
     Args:
       transcripts: B groups of G completions.
       examples: B queries.
       canvases: B canvases, the frame of each query's text.
       segment_fn: boxes -> mask; None leaves every mask out.
-      masked: of which queries masks are wanted; None = of all.
+      masked: B times bool, False at queries that need no masks; None = all need them.
 
-    Raises ValueError where segment_fn does not return as many masks as it was asked for.
+    Raises ValueError where segment_fn does not return one mask for each picture.
     """
-    found = [
-        [_pointed(t, canvas) for t in group] for group, canvas in zip(transcripts, canvases, strict=True)
+    unmasked = [
+        [_without_mask(t, canvas) for t in group] for group, canvas in zip(transcripts, canvases, strict=True)
     ]  # fmt: skip
-    wanted = [segment_fn is not None and (masked is None or bool(masked[b])) for b in range(len(examples))]
-    asked = [
-        [_sets(o, e) if t.sound and want else [] for o, t in zip(group, of_group)]
-        for group, of_group, e, want in zip(found, transcripts, examples, wanted)
+    needs_masks = [segment_fn is not None and (masked is None or bool(masked[b])) for b in range(len(examples))]
+    box_sets = [
+        [_box_sets(o, e) if t.sound and needed else [] for o, t in zip(group, of_group)]
+        for group, of_group, e, needed in zip(unmasked, transcripts, examples, needs_masks)
     ]
-    masks = _segment(asked, examples, segment_fn)
+    masks = _segment(box_sets, examples, segment_fn)
 
     def masked_outcome(b: int, g: int) -> Outcome:
-        o, example = found[b][g], examples[b]
-        if not wanted[b] or not transcripts[b][g].sound:
+        o, example = unmasked[b][g], examples[b]
+        if not needs_masks[b] or not transcripts[b][g].sound:
             return o
-        parts = [masks[_key(b, t, boxes)] for t, boxes in asked[b][g]]
+        parts = [masks[_key(b, t, boxes)] for t, boxes in box_sets[b][g]]
         if any(part is None for part in parts):
             return dataclasses.replace(o, failed=True)
         if o.tracks is None:
             return dataclasses.replace(o, mask=parts[0])
         over_time = np.zeros((o.tracks.shape[1], *example.image.shape[:2]), bool)
-        for (t, _), part in zip(asked[b][g], parts):
+        for (t, _), part in zip(box_sets[b][g], parts):
             over_time[t] = part
         return dataclasses.replace(o, mask=over_time[0], masks=over_time)
 
-    return [[masked_outcome(b, g) for g in range(len(group))] for b, group in enumerate(found)]
+    return [[masked_outcome(b, g) for g in range(len(group))] for b, group in enumerate(unmasked)]
 
 
-def _pointed(transcript: Transcript, canvas: Canvas) -> Outcome:
+def _without_mask(transcript: Transcript, canvas: Canvas) -> Outcome:
     return Outcome(
         boxes_of(transcript, canvas), tracks=tracks_of(transcript, canvas) if canvas.frames else None
     )  # fmt: skip
 
 
-def _sets(outcome: Outcome, example: Example) -> list[tuple[int, np.ndarray]]:
-    """(frame, boxes) of which masks are wanted: of a picture frame 0, of a video all labelled ones that are there."""
+def _box_sets(outcome: Outcome, example: Example) -> list[tuple[int, np.ndarray]]:
+    """(frame, boxes) for each mask of the answer: frame 0 of a picture, every labelled frame of a video."""
     if outcome.tracks is None:
         return [(0, outcome.boxes)]
     labelled = example.target.labelled
@@ -166,38 +167,38 @@ def pictures(example: Example) -> Sequence[np.ndarray]:
 
 
 def _key(b: int, t: int, boxes: np.ndarray) -> tuple[int, int, bytes]:
-    """The same for the same set of boxes on the same picture, whatever their order: a union has none."""
+    """Equal for equal sets of boxes on the same picture; their order does not matter, since the mask is their union."""
     return b, t, np.unique(boxes, axis=0).tobytes()
 
 
-def _segment(asked, examples, segment_fn) -> dict[tuple[int, int, bytes], np.ndarray | None]:
-    """Mask of each distinct set of boxes of each picture; None where the segmenter gave none of the right kind."""
+def _segment(box_sets, examples, segment_fn) -> dict[tuple[int, int, bytes], np.ndarray | None]:
+    """Mask of each distinct set of boxes of each picture; None where the segmenter gave no valid mask."""
     sets = {_key(b, t, x): (b, t, np.unique(x, axis=0))
-            for b, group in enumerate(asked) for of_answer in group for t, x in of_answer}  # fmt: skip
-    shown = [pictures(examples[b])[t] for b, t, _ in sets.values()]
-    return dict(zip(sets, masks_of(shown, [x for *_, x in sets.values()], segment_fn)))
+            for b, group in enumerate(box_sets) for of_answer in group for t, x in of_answer}  # fmt: skip
+    images = [pictures(examples[b])[t] for b, t, _ in sets.values()]
+    return dict(zip(sets, masks_of(images, [x for *_, x in sets.values()], segment_fn)))
 
 
 def masks_of(
-    shown: Sequence[np.ndarray], boxes: Sequence[np.ndarray], segment_fn: SegmentFn | None
+    images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], segment_fn: SegmentFn | None
 ) -> list[np.ndarray | None]:
-    """The union mask bool[h, w] of the boxes on each picture; None where the segmenter gave none of the right kind.
+    """The union mask bool[h, w] of the boxes on each picture; None where the segmenter gave no valid mask.
 
-    The segmenter is asked once, and not where there are no boxes: there the mask is empty.
+    The segmenter is called once, with the pictures that have boxes; the mask of the others is empty.
 
     Args:
-      shown: n pictures uint8[h, w, 3].
+      images: n pictures uint8[h, w, 3].
       boxes: n times float32[m, 4], unit frame.
       segment_fn: may be None where no picture has a box.
 
-    Raises ValueError where segment_fn does not return as many masks as it was asked for.
+    Raises ValueError where segment_fn does not return one mask for each picture.
     """
-    asked = [i for i, x in enumerate(boxes) if len(x)]
-    got = segment_fn([shown[i] for i in asked], [boxes[i] for i in asked]) if asked else []
-    if len(got) != len(asked):
-        raise ValueError(f"segment_fn must return one mask per picture: expected {len(asked)}, got {len(got)}")
-    masks: list[np.ndarray | None] = [np.zeros(picture.shape[:2], bool) for picture in shown]
-    for i, mask in zip(asked, got):
-        fits = isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == shown[i].shape[:2]
-        masks[i] = mask if fits else None
+    boxed = [i for i, x in enumerate(boxes) if len(x)]
+    segments = segment_fn([images[i] for i in boxed], [boxes[i] for i in boxed]) if boxed else []
+    if len(segments) != len(boxed):
+        raise ValueError(f"segment_fn must return one mask per picture: expected {len(boxed)}, got {len(segments)}")
+    masks: list[np.ndarray | None] = [np.zeros(image.shape[:2], bool) for image in images]
+    for i, mask in zip(boxed, segments):
+        valid = isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == images[i].shape[:2]
+        masks[i] = mask if valid else None
     return masks

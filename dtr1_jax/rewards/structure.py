@@ -1,13 +1,13 @@
-"""How sound a transcript is, as a number.
+"""The reward column `structure`: how sound a transcript is.
 
-DT-R1 rewards a sound structure with all or nothing. A policy far from sound then sees no difference between its
-completions, so here the steps on the way count too. The formula is our own:
+DT-R1 rewards a sound structure with all or nothing. All completions of a policy that writes none then earn the same,
+and it learns nothing, so here the stages on the way to a sound transcript count too. The formula is our own:
 
     structure = 1                        where the transcript has no fault,
                 CAP * passed / stages    otherwise.
 
-CAP < 1 leaves a gap that only a sound transcript closes: one that passes all stages and still has a fault (parts out
-of order or repeated, text outside them) scores CAP. A text without a closed part passes none: garbage scores 0.
+Only a sound transcript scores more than CAP: one that passes all stages and still has a fault (parts out of order or
+repeated, text outside the parts) scores CAP. A text without a closed part passes no stage and scores 0.
 """
 
 from __future__ import annotations
@@ -18,13 +18,10 @@ CAP = 0.75
 
 
 def structure(transcript: Transcript) -> float:
-    """Scores the structure of a completion.
+    """The structure score of a completion, in [0, 1]; 1.0 exactly where `transcript.sound`, otherwise at most CAP.
 
-    Stages: the twin part is there; the twin is sound; the thought is there; the answer part is there; the answer is
-    sound. A twin that the example brought is nobody's merit: its two stages are left out.
-
-    Returns:
-      A float in [0, 1]; 1.0 exactly where `transcript.sound`, otherwise at most CAP.
+    The stages: the twin part is there; the twin is sound; the thought is there; the answer part is there; the answer is
+    sound. Where the example brought the twin, its two stages are left out, since the policy did not write it.
     """
     if transcript.sound:
         return 1.0

@@ -1,4 +1,4 @@
-"""Optional columns about how a completion is written, whatever it says: length and repetition, each in [0, 1]."""
+"""Optional columns about the style of a completion, not its content: length and repetition, each in [0, 1]."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from dtr1_jax.rewards.text_metrics import clean
 
-WORDS = 1000  # words of a text that are looked at
+WORDS = 1000  # the most words of a text; later ones do not count
 
 
 def length(count: int, most: int, slack: int) -> float:
@@ -21,9 +21,9 @@ def length(count: int, most: int, slack: int) -> float:
 
 
 def repetition(text: str | None, n: int = 4) -> float:
-    """Share of a text's runs of n words that are different, in [0, 1]; 1 = nothing is said twice.
+    """distinct-n (Li et al. 2016): different n-grams of a text / all its n-grams, in [0, 1]; 1 = no n-gram comes twice.
 
-    distinct-n (Li et al. 2016). A text with fewer than n words scores 1, and None, where there is no text, 0.
+    A text with fewer than n words scores 1. None (there is no text) scores 0.
     """
     if text is None:
         return 0.0

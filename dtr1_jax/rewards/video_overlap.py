@@ -1,6 +1,6 @@
-"""Masks and tracks over the frames of a video: what is right, and the columns of a group of answers.
+"""Masks and tracks over the frames of a video: the target as arrays, and the scores of a group of answers.
 
-One query at a time, so that memory is that of one group; frames and objects are padded to powers of two, so that a run
+One query at a time, so that memory holds one group only; frames and objects are padded to powers of two, so that a run
 compiles few programs.
 """
 
@@ -16,17 +16,17 @@ import numpy as np
 from dtr1_jax.rewards.geometry import matched_track_iou, video_mask_iou
 from dtr1_jax.types import Example, Target
 
-MAX_TRACKS = 64  # matching is cubic in their number; of more, those that cover most are kept
+MAX_TRACKS = 64  # matching is cubic in their number; where there are more, those that cover most are matched
 
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """What is right about a video of T frames.
+    """The target of a video of T frames, each of its arrays with T frames.
 
     Attributes:
-      masks: bool[T, h, w], the wanted pixels.
+      masks: bool[T, h, w], pixels of the target.
       counted: bool[T, h, w], False at pixels that count neither way.
-      tracks: float32[n, T, 4], boxes of the wanted objects, unit frame, all 0 where they are not seen.
+      tracks: float32[n, T, 4], boxes of the target's objects, unit frame, all 0 in frames where an object is absent.
       labelled: bool[T], the frames that count.
     """
 
@@ -37,31 +37,31 @@ class Truth:
 
 
 def truth(target: Target, frames: int) -> Truth:
-    """The target of a video of which the policy saw `frames` frames.
+    """The target of a video, cut or padded to the `frames` frames that the policy saw; padding does not count.
 
-    A target that is not told over time is that of the first frame, and no other counts. One that is told for another
-    number of frames is cut, or its frames that are missing do not count. `ignore` is of the first frame.
+    A target without masks and tracks is that of the first frame, and no other frame counts. `target.ignore` applies to
+    the first frame.
     """
     if target.masks is None or target.tracks is None:
         masks, tracks, labelled = target.mask[None], target.boxes[:, None], np.ones(1, bool)
     else:
         masks, tracks = target.masks, target.tracks
         labelled = np.ones(len(masks), bool) if target.labelled is None else target.labelled
-    masks, labelled = over(masks, frames), over(labelled, frames)
+    masks, labelled = first_frames(masks, frames), first_frames(labelled, frames)
     counted = np.ones_like(masks)
     if target.ignore is not None:
-        counted[0] = ~fit(target.ignore, masks.shape[1:])
-    return Truth(masks, counted, over(tracks, frames, 1), labelled)
+        counted[0] = ~resize_mask(target.ignore, masks.shape[1:])
+    return Truth(masks, counted, first_frames(tracks, frames, 1), labelled)
 
 
-def over(x: np.ndarray, frames: int, axis: int = 0) -> np.ndarray:
-    """The first `frames` along an axis; 0 or False in frames that are missing."""
+def first_frames(x: np.ndarray, frames: int, axis: int = 0) -> np.ndarray:
+    """The first `frames` entries of an array along `axis`, padded with 0 or False where it has fewer."""
     x = x[(slice(None),) * axis + (slice(frames),)]
     return np.pad(x, [(0, frames - n if i == axis else 0) for i, n in enumerate(x.shape)])
 
 
-def fit(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask bool[h, w] at another size, by its nearest pixels; as it is where it has that size."""
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask bool[h, w] at the size (height, width), by nearest pixels; the same array where it has that size."""
     if mask.shape == tuple(size):
         return mask
     if not mask.size or not all(size):
@@ -82,55 +82,58 @@ def coverage(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def mask_scores(answers: Sequence[np.ndarray | None], target: Target, size: int, frames: int) -> np.ndarray:
-    """float32[G]: mean IoU of region over the labelled frames, on a grid of at most `size` pixels a side.
+    """float32[G]: mean IoU of the masks over the labelled frames, on a grid of at most `size` pixels a side.
 
     Args:
       answers: G times bool[T, h, w] of any size; None where there is no answer, which scores 0.
+      target: the target of the query.
+      size: pixels.
+      frames: number of frames that the policy saw.
     """
     right = truth(target, frames)
-    shape, count = right.masks.shape[1:], _power(frames)
-    seen = np.flatnonzero(right.labelled)
+    shape, count = right.masks.shape[1:], _next_power(frames)
     pred_gthw = np.zeros((len(answers), count, size, size), np.float32)
     target_thw, valid_thw = np.zeros((count, size, size), np.float32), np.zeros((count, size, size), bool)
-    for t in seen:
+    for t in np.flatnonzero(right.labelled):
         keep = right.counted[t]
         target_thw[t], valid_thw[t] = coverage(right.masks[t] & keep, size), coverage(keep, size) > 0
         for g, masks in enumerate(answers):
             if masks is not None and t < len(masks):
-                pred_gthw[g, t] = coverage(fit(masks[t], shape) & keep, size)
-    found_g = jax.device_get(_mask_iou(pred_gthw, target_thw, valid_thw, over(right.labelled, count)))
-    return np.where([masks is not None for masks in answers], found_g, 0.0).astype(np.float32)
+                pred_gthw[g, t] = coverage(resize_mask(masks[t], shape) & keep, size)
+    iou_g = jax.device_get(_mask_iou(pred_gthw, target_thw, valid_thw, first_frames(right.labelled, count)))
+    return np.where([masks is not None for masks in answers], iou_g, 0.0).astype(np.float32)
 
 
-def track_scores(answers: Sequence[np.ndarray], wanted: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """float32[G]: matched IoU of tracks (geometry.matched_track_iou) in the labelled frames.
+def track_scores(answers: Sequence[np.ndarray], target: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """float32[G]: IoU of tracks in the labelled frames, best one-to-one matching (geometry.matched_track_iou).
 
     Args:
       answers: G times float32[m, T, 4], all 0 in a frame without a box.
-      wanted: float32[n, T, 4].
+      target: float32[n, T, 4], the same for the target.
       labelled: bool[T].
     """
-    frames = len(labelled)
-    padded = [over(np.where(labelled[:, None], over(x, frames, 1), 0.0), _power(frames), 1) for x in (*answers, wanted)]
-    m = min(MAX_TRACKS, max(8, _power(max(map(len, padded)))))
-    *pred_gmt4, wanted_nt4 = (over(_largest(x, m), m).astype(np.float32) for x in padded)
+    frames, count = len(labelled), _next_power(len(labelled))
+    sides = [np.where(labelled[:, None], first_frames(x, frames, 1), 0.0) for x in (*answers, target)]
+    sides = [first_frames(x, count, 1) for x in sides]
+    m = min(MAX_TRACKS, max(8, _next_power(max(map(len, sides)))))
+    *pred_gmt4, target_nt4 = (first_frames(_largest(x, m), m).astype(np.float32) for x in sides)
     pred_gmt4 = np.stack(pred_gmt4)
-    found_g = jax.device_get(_track_iou(pred_gmt4, _there(pred_gmt4), wanted_nt4, _there(wanted_nt4)))
-    *counts, wanted_count = (int(_there(x).any(1).sum()) for x in padded)
-    return found_g * [kept_share(count, wanted_count, m) for count in counts]
+    iou_g = jax.device_get(_track_iou(pred_gmt4, _has_area(pred_gmt4), target_nt4, _has_area(target_nt4)))
+    *counts, target_count = (int(_has_area(x).any(1).sum()) for x in sides)
+    return iou_g * [matched_share(n, target_count, m) for n in counts]
 
 
-def kept_share(answered: int, wanted: int, most: int) -> float:
-    """What a matched IoU of at most `most` on each side is worth where there were more: all of them count."""
-    more = max(answered, wanted)
-    return min(more, most) / more if more else 1.0
+def matched_share(answers: int, targets: int, limit: int) -> float:
+    """Factor of a matched IoU that was computed on at most `limit` objects a side, so that all objects count."""
+    more = max(answers, targets)
+    return min(more, limit) / more if more else 1.0
 
 
 def scene_tracks(example: Example, frames: int) -> np.ndarray:
-    """float32[n, T, 4]: the tracks of all annotated objects that are to be seen in some frame."""
-    things = [np.tile(x.box, (frames, 1)) if x.boxes is None else over(x.boxes, frames) for x in example.scene]
-    tracks = np.array(things, np.float32).reshape(-1, frames, 4)
-    return tracks[_there(tracks).any(1)]
+    """float32[n, T, 4], unit frame: the tracks of all annotated objects that are visible in some frame."""
+    boxes = [np.tile(x.box, (frames, 1)) if x.boxes is None else first_frames(x.boxes, frames) for x in example.scene]
+    tracks = np.array(boxes, np.float32).reshape(-1, frames, 4)
+    return tracks[_has_area(tracks).any(1)]
 
 
 @jax.jit
@@ -139,23 +142,24 @@ def _mask_iou(pred_gthw, target_thw, valid_thw, frame_t):
 
 
 @jax.jit
-def _track_iou(pred_gmt4, pred_valid_gmt, wanted_nt4, wanted_valid_nt):
+def _track_iou(pred_gmt4, pred_valid_gmt, target_nt4, target_valid_nt):
     group = jax.vmap(matched_track_iou, in_axes=(0, 0, None, None))
-    return group(pred_gmt4, pred_valid_gmt, wanted_nt4, wanted_valid_nt)
+    return group(pred_gmt4, pred_valid_gmt, target_nt4, target_valid_nt)
 
 
-def _there(boxes: np.ndarray) -> np.ndarray:
-    """Which boxes have an area, bool[...] of float[..., 4]."""
+def _has_area(boxes: np.ndarray) -> np.ndarray:
+    """bool[...] of float[..., 4]: True at boxes with an area."""
     return (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
 
 
-def _largest(tracks: np.ndarray, most: int) -> np.ndarray:
-    if len(tracks) <= most:
+def _largest(tracks: np.ndarray, limit: int) -> np.ndarray:
+    """At most `limit` tracks, those that cover most; float[n, T, 4]."""
+    if len(tracks) <= limit:
         return tracks
     area = np.clip(tracks[..., 2:] - tracks[..., :2], 0, None).prod(-1).sum(1)
-    return tracks[np.argsort(-area, kind="stable")[:most]]
+    return tracks[np.argsort(-area, kind="stable")[:limit]]
 
 
-def _power(count: int) -> int:
-    """The next power of two."""
+def _next_power(count: int) -> int:
+    """The smallest power of two that is at least `count`."""
     return 1 << max(count - 1, 0).bit_length()

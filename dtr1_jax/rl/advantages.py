@@ -1,7 +1,8 @@
-"""Rewards of a group become advantages: how much better a completion is than its siblings.
+"""Rewards of a group become advantages: how much better a completion is than the others of its group.
 
 A reward that is NaN, infinite, or so large that its square overflows (1e18 and more) is *unscored*: it stays out of the
-mean and the deviation of its group, and its completion gets advantage 0. Nothing raises on the device.
+mean and the standard deviation of its group, and its completion gets advantage 0. Nothing raises on the device.
+"Deviation" is the standard deviation throughout.
 
 Sources: GRPO, arXiv:2402.03300, equation 3, as in TRL 1.10.0.dev0 (commit f2cd5771, trl/trainer/grpo_trainer.py,
 `_generate_and_score_completions`), which also drops unscored rewards and uses the unbiased deviation. For several
@@ -17,18 +18,17 @@ import jax.numpy as jnp
 
 from dtr1_jax.types import TASKS, pytree
 
-LIMIT = 5.0  # the largest advantage that the moving deviation may make, before that of the group takes its place
+LIMIT = 5.0  # a larger advantage by the moving deviation is replaced by one that the group's own deviation divides
 _LARGEST = 1e18
-# Equal rewards that were summed in another order differ by a few roundings; that is no spread.
-_ROUNDINGS = 4
+_ROUNDINGS = 4  # sums of the same rewards in another order differ by up to this many roundings, which is no spread
 
 
 @pytree
 class Ema:
-    """What the rewards of each task were of late, in the order of types.TASKS, K of them.
+    """Moving averages over the rewards of each of the K tasks, in the order of types.TASKS.
 
     Attributes:
-      weight_k: float32[K], of all that was seen: 1 - decay^n after n batches with that task; 0 = never seen.
+      weight_k: float32[K], total weight of the rewards so far: 1 - decay^n after n batches with that task.
       mean_k: float32[K], moving average of the reward.
       variance_k: float32[K], moving average of its square, less the square of mean_k.
     """
@@ -41,13 +41,13 @@ class Ema:
 def advantages(reward_bg: jax.Array, *, scale: Literal["group", "batch", "none"], eps: float = 1e-4) -> jax.Array:
     """Advantage of each completion, float32[B, G].
 
-    (reward - mean of the group) / (deviation + eps), where the deviation is unbiased (divided by n - 1) and is that of
-    the group, of the whole batch (arXiv:2508.08221), or left out (Dr. GRPO, arXiv:2503.20783). The mean is always that
-    of the group. A group without spread gets exactly 0, so its completions carry no gradient but that of the KL.
+    (reward - mean of the group) / (deviation + eps). The deviation is unbiased (divided by n - 1). It is taken over the
+    group, over the whole batch (arXiv:2508.08221), or left out (Dr. GRPO, arXiv:2503.20783). A group without spread
+    gets exactly 0, so its completions have no gradient but that of the KL.
 
     Args:
       reward_bg: float[B, G].
-      scale: whose deviation divides.
+      scale: the rewards that the deviation is taken over; "none" leaves the division out.
       eps: keeps the division finite, in units of the reward.
 
     Raises:
@@ -65,58 +65,59 @@ def advantages(reward_bg: jax.Array, *, scale: Literal["group", "batch", "none"]
     return jnp.where(scored_bg & informative_b(reward_bg, scored_bg)[:, None], centred_bg, 0.0)
 
 
-def unseen() -> Ema:
+def initial_ema() -> Ema:
     """The averages before the first batch."""
     return Ema(*(jnp.zeros(len(TASKS), jnp.float32) for _ in range(3)))
 
 
-def seen(ema: Ema, reward_bg: jax.Array, task_b: jax.Array, *, decay: float) -> Ema:
-    """The averages after one more batch. Unscored rewards are left out; a task without any stays as it was.
+def update_ema(ema: Ema, reward_bg: jax.Array, task_b: jax.Array, *, decay: float) -> Ema:
+    """The averages after one more batch. Unscored rewards are left out; a task without rewards keeps its averages.
 
     With x and q the means of reward and reward^2 over all scored completions of the task in the batch, and m1, m2 = 0
     before the first: m1 <- decay m1 + (1 - decay) x, m2 <- decay m2 + (1 - decay) q, both divided by 1 - decay^n
-    (Kingma and Ba, arXiv:1412.6980, section 3). Held as m1 and m2 - m1^2, which is the same and loses no digits where
-    the rewards lie close together: with r = (1 - decay) / (1 - decay^n) and v = q - x^2, these are m1 + r (x - m1) and
+    (Kingma and Ba, arXiv:1412.6980, section 3). They are stored as m1 and m2 - m1^2, which loses no digits where the
+    rewards lie close together. With r = (1 - decay) / (1 - decay^n) and v = q - x^2, these are m1 + r (x - m1) and
     (1 - r) (m2 - m1^2 + r (x - m1)^2) + r v.
 
     Args:
       reward_bg: float[B, G].
       task_b: int32[B], place of each query's task in types.TASKS.
-      decay: in [0, 1); 0 keeps the last batch alone.
+      ema: the averages before this batch.
+      decay: in [0, 1); with 0 the averages are those of the last batch.
     """
     reward_bg, scored_bg = _scored(reward_bg)
-    of_kbg = (task_b == jnp.arange(len(TASKS))[:, None])[:, :, None] & scored_bg
-    count_k = jnp.sum(of_kbg, axis=(1, 2))
-    share_kbg = of_kbg / jnp.maximum(count_k, 1)[:, None, None]
+    scored_kbg = (task_b == jnp.arange(len(TASKS))[:, None])[:, :, None] & scored_bg
+    count_k = jnp.sum(scored_kbg, axis=(1, 2))
+    share_kbg = scored_kbg / jnp.maximum(count_k, 1)[:, None, None]
     mean_k = jnp.sum(share_kbg * reward_bg, axis=(1, 2))
     variance_k = jnp.sum(share_kbg * jnp.square(reward_bg - mean_k[:, None, None]), axis=(1, 2))
     weight_k = decay * ema.weight_k + (1 - decay)
-    rate_k, apart_k = (1 - decay) / weight_k, mean_k - ema.mean_k
-    now = Ema(
+    rate_k, change_k = (1 - decay) / weight_k, mean_k - ema.mean_k
+    averages = Ema(
         weight_k,
-        ema.mean_k + rate_k * apart_k,
-        (1 - rate_k) * (ema.variance_k + rate_k * jnp.square(apart_k)) + rate_k * variance_k,
+        ema.mean_k + rate_k * change_k,
+        (1 - rate_k) * (ema.variance_k + rate_k * jnp.square(change_k)) + rate_k * variance_k,
     )
-    return jax.tree.map(lambda new, old: jnp.where(count_k > 0, new, old), now, ema)
+    return jax.tree.map(lambda new, old: jnp.where(count_k > 0, new, old), averages, ema)
 
 
 def ema_advantages(
     reward_bg: jax.Array, task_b: jax.Array, ema: Ema, *, decay: float, eps: float = 1e-4
 ) -> tuple[jax.Array, Ema]:
-    """(advantage of each completion, float32[B, G]; the averages with this batch).
+    """(advantage of each completion, float32[B, G]; the averages after this batch).
 
-    (reward - mean of the group) / (deviation of its task + eps), where the deviation is sqrt(m2 - m1^2) of moving
-    averages over the rewards of the task (`seen`). So a task whose rewards lie close together weighs as much as one
-    whose rewards lie far apart, and within a task a group with little spread weighs less than one with much, where
-    the deviation of the group would make them equal. A group without spread gets exactly 0.
+    (reward - mean of the group) / (deviation of its task + eps). The deviation is sqrt(m2 - m1^2) of moving averages
+    over the rewards of the task (`update_ema`). So a task whose rewards lie close together weighs as much as one whose
+    rewards lie far apart. Within a task, a group with little spread weighs less than one with much spread; the group's
+    own deviation would make them equal. A group without spread gets exactly 0.
 
     Source: EMA-GRPO of OneThinker, arXiv:2512.03043, and its code (github.com/tulerfeng/OneThinker, commit 768b20f3,
-    EasyR1/verl/trainer/core_algos.py, `compute_ema_grpo_outcome_advantage`). From the code: the averages take in a
-    batch before they divide it; the deviation is over all completions of the task, not the mean of the groups'; and
-    where a group would get an advantage beyond LIMIT, which happens when rewards that were all the same begin to
-    differ, its own deviation divides it. What we chose: bias correction, where the code begins with the first batch
-    as if it had been there for ever; one average for each of types.TASKS, where the code has two for segmentation,
-    of pictures and videos; and the deviation of the group is unbiased, as in `advantages`.
+    EasyR1/verl/trainer/core_algos.py, `compute_ema_grpo_outcome_advantage`). As in that code, the averages include the
+    batch that they divide; the deviation is over all completions of the task, not the mean over its groups; and a group
+    that would get an advantage beyond LIMIT is divided by its own deviation, which happens when rewards that were all
+    equal begin to differ. Unlike that code, we correct the bias of the first batches, where it treats the first batch
+    as if it had always been there; we keep one average for each of types.TASKS, where it keeps two for segmentation,
+    one for pictures and one for videos; and the deviation of a group is unbiased, as in `advantages`.
 
     Args:
       reward_bg: float[B, G].
@@ -125,7 +126,7 @@ def ema_advantages(
       decay: of the averages, in [0, 1).
       eps: keeps the division finite, in units of the reward.
     """
-    ema = seen(ema, reward_bg, task_b, decay=decay)
+    ema = update_ema(ema, reward_bg, task_b, decay=decay)
     reward_bg, scored_bg = _scored(reward_bg)
     mean_b1, deviation_b1 = _moments(reward_bg, scored_bg, axis=1)
     centred_bg = jnp.where(scored_bg & informative_b(reward_bg, scored_bg)[:, None], reward_bg - mean_b1, 0.0)
@@ -140,7 +141,7 @@ def spread_b(reward_bg: jax.Array) -> jax.Array:
 
 
 def informative_b(reward_bg: jax.Array, scored_bg: jax.Array | None = None) -> jax.Array:
-    """Which groups teach something, bool[B]: those whose scored rewards differ by more than rounding."""
+    """bool[B]: True at groups whose scored rewards differ by more than rounding, so that they have a gradient."""
     if scored_bg is None:
         reward_bg, scored_bg = _scored(reward_bg)
     highest_b = jnp.max(reward_bg, axis=1, where=scored_bg, initial=-jnp.inf)
@@ -151,7 +152,7 @@ def informative_b(reward_bg: jax.Array, scored_bg: jax.Array | None = None) -> j
 
 
 def _scored(reward_bg):
-    """The rewards with 0 in place of the unscored ones, and which are scored."""
+    """(rewards with 0 in place of the unscored ones, float32[B, G]; True at the scored ones, bool[B, G])."""
     reward_bg = jnp.asarray(reward_bg, jnp.float32)
     scored_bg = jnp.abs(reward_bg) < _LARGEST
     return jnp.where(scored_bg, reward_bg, 0.0), scored_bg

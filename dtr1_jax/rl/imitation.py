@@ -1,7 +1,8 @@
 """Cold start: the policy imitates oracle transcripts, with the same prefill and log-probabilities as in training.
 
-A transformer that learns to read pictures from text alone stays at the text's marginals for very long, so a linear head
-on the vision tokens also says, patch by patch, what is there. The head is dropped afterwards.
+A transformer that learns to read pictures from the transcripts alone stays at the marginal distribution of the text for
+very long. So a linear head on the vision tokens, the *dense head*, also predicts for each patch the object that covers
+it. It is dropped after the cold start.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from dtr1_jax.types import Demonstration
 
 
 def optimizer(settings: config.Sft) -> optax.GradientTransformation:
-    """Muon on the policy's matrices, Adam at a tenth of its rate on all else; warm-up, then cosine to 0; no decay.
+    """Muon on the policy's matrices, Adam at a tenth of its rate on the rest; warm-up, then cosine to 0; no decay.
 
     Adam is the variant with Nesterov's momentum (Dozat 2016), as optax pairs it with Muon.
-    Measured on the tower's dense loss, batches of 32 on a CPU, one run each: after 160 steps the colour of a patch was
-    right for 87 % with Muon (Jordan 2024) at 1e-2 and for 24 % with AdamW at 1e-3, whose rate was not tuned; a step
+    One run each on the vision tower's dense loss, with batches of 32 on a CPU: after 160 steps Muon (Jordan 2024) at
+    1e-2 predicted the colour of 87 % of the patches, AdamW at 1e-3, a rate that was not tuned, of 24 %. A step of Muon
     took 1.2 times as long.
     """
 
@@ -32,7 +33,9 @@ def optimizer(settings: config.Sft) -> optax.GradientTransformation:
         warmup = min(settings.warmup, settings.steps // 2)
         return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(settings.steps, 1))
 
-    def matrices(params):  # None: not for Muon. Kernels are stacked on the layer axis, so the last two axes are named.
+    # Axes of each array that Muon trains, None for Adam. Kernels are stacked on layer axes, so the last two are the
+    # matrix.
+    def matrices(params):
         def axes(path, x):
             if path[0].key != "policy" or path[-1].key != "kernel":
                 return None
@@ -47,9 +50,12 @@ def optimizer(settings: config.Sft) -> optax.GradientTransformation:
 
 
 def init_head(key: jax.Array, spec: Spec, counts: tuple[int, ...]) -> dict:
-    """The dense head: from one vision token to the classes and the box of each of its merge x merge patches.
+    """Weights of the dense head, which maps a vision token to the classes and the box of its merge x merge patches.
 
-    `counts` are the classes of each field, class 0 (no object) included.
+    Args:
+      key: for the kernel.
+      spec: sizes of the policy.
+      counts: the number of classes of each field, with class 0 (no object).
     """
     outputs = spec.vision.merge**2 * (sum(counts) + 4)
     return {"kernel": spec.width**-0.5 * jax.random.normal(key, (spec.width, outputs)), "bias": jnp.zeros((outputs,))}
@@ -58,28 +64,34 @@ def init_head(key: jax.Array, spec: Spec, counts: tuple[int, ...]) -> dict:
 def dense_loss(
     head: dict, vision_bmd: jax.Array, batch: Demonstration, counts: tuple[int, ...]
 ) -> tuple[jax.Array, dict]:
-    """Mean cross entropy over the fields plus twice the box's L1 distance; patches without an object count a quarter.
+    """Mean cross entropy over the fields plus twice the L1 distance of the boxes: (loss, metrics).
 
-    Background is most of a picture and quickly known, so it is weighed down. Boxes count only where there is an object,
-    and padding nowhere.
+    A patch without an object counts a quarter, since background is most of a picture and is learned quickly. Boxes
+    count only at patches with an object, and padding does not count.
+
+    Args:
+      head: from `init_head`.
+      vision_bmd: [B, vision tokens, D], from policy.encode.
+      batch: its dense classes and boxes, and which patches are padding.
+      counts: as in `init_head`.
 
     Returns:
-      (loss, {"dense_right_<field>": share of the patches with an object whose class is right, "dense_box_l1": mean
-      distance of a box's side in the unit frame}).
+      loss float32[], and the metrics "dense_right_<field>", the share of patches with an object whose class is right,
+      and "dense_box_l1", the mean distance of a box's side in the unit frame.
     """
     out = (vision_bmd @ head["kernel"] + head["bias"]).reshape(*batch.dense_bnf.shape[:2], -1)
     *fields, box = jnp.split(out, np.cumsum(counts), -1)
     real_bn = batch.prompt.images.segment_bn > 0
-    there_bn = (batch.dense_bnf[..., 0] > 0) & real_bn
-    weight_bn = jnp.where(there_bn, 1.0, 0.25) * real_bn
+    object_bn = (batch.dense_bnf[..., 0] > 0) & real_bn
+    weight_bn = jnp.where(object_bn, 1.0, 0.25) * real_bn
     weight_bn = weight_bn / weight_bn.sum()
     losses, metrics = [], {}
     for f, z in enumerate(fields):
         losses.append((optax.softmax_cross_entropy_with_integer_labels(z, batch.dense_bnf[..., f]) * weight_bn).sum())
-        right = (z.argmax(-1) == batch.dense_bnf[..., f]) & there_bn
-        metrics[f"dense_right_{f}"] = right.sum() / jnp.maximum(there_bn.sum(), 1)
+        right = (z.argmax(-1) == batch.dense_bnf[..., f]) & object_bn
+        metrics[f"dense_right_{f}"] = right.sum() / jnp.maximum(object_bn.sum(), 1)
     gap = jnp.abs(jax.nn.sigmoid(box) - batch.box_bn4).sum(-1)
-    gap = (gap * there_bn).sum() / jnp.maximum(there_bn.sum(), 1)
+    gap = (gap * object_bn).sum() / jnp.maximum(object_bn.sum(), 1)
     metrics["dense_box_l1"] = gap / 4
     return sum(losses) / len(losses) + 2.0 * gap, metrics
 
@@ -90,17 +102,22 @@ def loss(
 ) -> tuple[jax.Array, dict]:  # fmt: skip
     """Weighted mean negative log-probability of the transcript's tokens plus `dense` times the dense loss.
 
-    With `practice`, plus the mean over its thoughts and answers: the queries of a twin share its one pass.
+    With `practice`, the mean negative log-probability of its thoughts and answers is added. All queries about a twin
+    share one pass over it.
 
     Args:
       trainable: {"policy": weights, "head": dense head}.
-      reasoning: weight of a token after the twin, where one of the twin weighs 1: there are few of them, and they
-        decide what the twin is good for.
-      dense, counts: weight of the dense loss, and its classes as in `init_head`.
-      text: False leaves the decoder out, to train the tower alone.
+      spec: sizes of the policy.
+      batch: transcripts of pictures.
+      practice: thoughts and answers to several queries about each given twin, or None.
+      reasoning: weight of a token after the twin, relative to a token of the twin. The former are few, and they decide
+        whether the answer is right.
+      dense: weight of the dense loss.
+      counts: as in `init_head`.
+      text: False leaves the decoder out, to train the vision tower alone.
 
     Returns:
-      (loss, scalars for the log; "nll_twin" and "nll_reasoning" are means per token, in nats).
+      (loss, metrics for the log); "nll_twin" and "nll_reasoning" are means per token, in nats.
     """
     weights = trainable["policy"]
     vision_bmd = policy.encode(weights, None, spec, batch.prompt)
@@ -114,8 +131,8 @@ def loss(
         logp_bgs = policy.logprobs(weights, None, spec, prefix, batch.token_bgs)
         weight_bgs = jnp.where(batch.reason_bgs, reasoning, 1.0) * batch.mask_bgs
         total = total - (logp_bgs * weight_bgs).sum() / weight_bgs.sum()
-        for name, at in (("twin", batch.mask_bgs & ~batch.reason_bgs), ("reasoning", batch.reason_bgs)):
-            metrics[f"nll_{name}"] = -(logp_bgs * at).sum() / jnp.maximum(at.sum(), 1)
+        for name, mask_bgs in (("twin", batch.mask_bgs & ~batch.reason_bgs), ("reasoning", batch.reason_bgs)):
+            metrics[f"nll_{name}"] = -(logp_bgs * mask_bgs).sum() / jnp.maximum(mask_bgs.sum(), 1)
     if text and practice is not None:
         prefix = policy.prefill(weights, None, spec, practice.prompt)
         logp_bgs = policy.logprobs(weights, None, spec, prefix, practice.token_bgs)
@@ -128,10 +145,10 @@ def loss(
     jax.jit, static_argnames=("tx", "spec", "reasoning", "dense", "counts", "text"), donate_argnums=(0, 1)
 )
 def update(
-    trainable: dict, opt_state, batch: Demonstration, practice: Demonstration | None = None, *, tx, spec: Spec,
-    reasoning: float, dense: float, counts: tuple, text: bool,
-):  # fmt: skip
-    """One optimizer step: (trainable, opt_state, metrics). The buffers of the first two are given away."""
+    trainable: dict, opt_state: optax.OptState, batch: Demonstration, practice: Demonstration | None = None, *,
+    tx: optax.GradientTransformation, spec: Spec, reasoning: float, dense: float, counts: tuple[int, ...], text: bool,
+) -> tuple[dict, optax.OptState, dict[str, jax.Array]]:  # fmt: skip
+    """One optimizer step on `loss`: (trainable, opt_state, metrics). The first two arguments are donated."""
     (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
         trainable, spec, batch, practice, reasoning=reasoning, dense=dense, counts=counts, text=text
     )

@@ -1,8 +1,8 @@
 """The GRPO loss and its variants, as a weighted sum over tokens.
 
-`loss_weights` looks at the mask of a whole minibatch once; `grpo_loss` is then a plain sum of weight * loss of a token.
-So the minibatch may be cut along B into micro-batches, or over devices, and the parts add up to the whole: losses,
-gradients and metrics alike.
+`loss_weights` reads the mask of a whole minibatch once; `grpo_loss` is then a plain sum of weight * loss of a token. So
+a minibatch may be cut along B into micro-batches, or over devices, and the losses, gradients and metrics of the parts
+add up to those of the whole.
 
 Formulas are those of TRL 1.10.0.dev0 (commit f2cd5771, trl/trainer/grpo_trainer.py, `_compute_loss`), by our names:
 
@@ -26,19 +26,19 @@ import jax.numpy as jnp
 
 Variant = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo"]
 
-# exp of a much larger log ratio overflows, and times an advantage of 0 gives NaN. Such a token is outside every clip.
+# exp of a much larger log ratio overflows, and inf times an advantage of 0 is NaN. Such a ratio is clipped anyway.
 _LARGEST_LOG_RATIO = 20.0
 
 
 def loss_weights(mask_bgs: jax.Array, *, variant: Variant, max_tokens: int) -> jax.Array:
-    """Weight of each token's loss, float32[B, G, S]; 0 where the mask is False, all 0 where nothing is active.
+    """Weight of each token's loss, float32[B, G, S]; 0 where the mask is False.
 
     Completions without active tokens (such as truncated ones that the caller masked) still count in R = B*G, as in TRL.
 
     Args:
       mask_bgs: bool[B, G, S] of the *whole* minibatch, True at tokens that carry loss. Example row: [1 1 1 0 0].
       variant: see the table above.
-      max_tokens: the most tokens a completion may have (not those it has); used by dr_grpo.
+      max_tokens: the most tokens that a completion may have, whatever its length; used by dr_grpo.
 
     Raises:
       ValueError: unknown variant.
@@ -54,55 +54,43 @@ def loss_weights(mask_bgs: jax.Array, *, variant: Variant, max_tokens: int) -> j
     raise ValueError(f"variant: expected grpo, dr_grpo, dapo, gspo or cispo, got {variant!r}")
 
 
+# long because the docstring and the signature are more than half of it
 def grpo_loss(
-    logp_bgs: jax.Array,
-    old_logp_bgs: jax.Array,
-    ref_logp_bgs: jax.Array | None,
-    advantage_bg: jax.Array,
-    weight_bgs: jax.Array,
-    mask_bgs: jax.Array,
-    *,
-    variant: Variant,
-    beta: float | jax.Array,
-    clip_low: float,
-    clip_high: float,
-    dual_clip: float = 0.0,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+    logp_bgs: jax.Array, old_logp_bgs: jax.Array, ref_logp_bgs: jax.Array | None, advantage_bg: jax.Array,
+    weight_bgs: jax.Array, mask_bgs: jax.Array, *, variant: Variant, beta: float | jax.Array, clip_low: float,
+    clip_high: float, dual_clip: float = 0.0,
+) -> tuple[jax.Array, dict[str, jax.Array]]:  # fmt: skip
     """Loss of a (micro-)batch, and metrics that add up over micro-batches.
 
     The loss is sum(weight * (token loss + beta * kl)), kl = exp(ref - logp) - (ref - logp) - 1 (the k3 estimator, never
-    negative). Only `logp_bgs` gets a gradient. What stands where the mask is False does not matter, NaN included.
+    negative). Only `logp_bgs` gets a gradient. Values where the mask is False do not matter, not even NaN.
 
     Args:
       logp_bgs: float[B, G, S], log-probabilities under the policy that learns.
       old_logp_bgs: float[B, G, S], under the policy that sampled.
-      ref_logp_bgs: float[B, G, S], under the reference, or None; it gives the metric `kl` even where beta is 0.
+      ref_logp_bgs: float[B, G, S], under the reference policy, or None; with it, there is a metric `kl` even if beta
+        is 0.
       advantage_bg: float[B, G].
       weight_bgs: float32[B, G, S], the rows of `loss_weights` that belong to this (micro-)batch.
-      mask_bgs: bool[B, G, S], the same rows of the mask that the weights were made of.
+      mask_bgs: bool[B, G, S], the same rows of the mask that `loss_weights` was called with.
       variant: see the table above.
-      beta: weight of the KL to the reference, of all tokens, or float[B, G, S] of each.
+      beta: weight of the KL to the reference policy, one for all tokens or float[B, G, S].
       clip_low: the ratio is clipped below at 1 - clip_low.
-      clip_high: and above at 1 + clip_high.
+      clip_high: the ratio is clipped above at 1 + clip_high.
       dual_clip: where A < 0, the token loss is at most dual_clip * |A| (arXiv:1912.09729, equation 5; equal to TRL's
         `delta` for values above 1 + clip_high); 0 = off. Not for cispo, whose ratio is bounded already.
 
     Returns:
-      The loss, float32[], and metrics for `reduce_metrics`: float32[] sums over active tokens (`tokens`, their number;
-      `clip_low`, `clip_high`, `clip_dual`, tokens without gradient because of that bound, for cispo those with A > 0 at
-      the cap; `mismatch`, |logp - old|; `kl`, where there is a reference) and maxima over them (`mismatch_max`,
-      `ratio_max`). In the first pass over a rollout, `mismatch` is that of sampler and scorer.
+      The loss, float32[], and metrics for `reduce_metrics`, all float32[]. Sums over active tokens: `tokens`, their
+      number; `clip_low`, `clip_high`, `clip_dual`, the number of tokens without gradient because of that bound (for
+      cispo the number with A > 0 at the cap); `mismatch`, the sum of |logp - old|; `kl`, with a reference policy.
+      Maxima over active tokens: `mismatch_max`, `ratio_max`. In the first pass over a rollout, `mismatch` compares
+      sampler and scorer.
 
     Raises:
       ValueError: unknown variant, beta without reference, or dual_clip with cispo.
     """
-    if variant not in ("grpo", "dr_grpo", "dapo", "gspo", "cispo"):
-        raise ValueError(f"variant: expected grpo, dr_grpo, dapo, gspo or cispo, got {variant!r}")
-    if ref_logp_bgs is None and not (isinstance(beta, (int, float)) and beta == 0):
-        raise ValueError(f"beta = {beta} needs ref_logp_bgs, got None; pass the reference's, or set beta to 0")
-    if dual_clip and variant == "cispo":
-        raise ValueError(f"dual_clip: expected 0 for cispo, which bounds every ratio by 1 + clip_high, got {dual_clip}")
-
+    _check_knobs(variant, beta, dual_clip, reference=ref_logp_bgs is not None)
     mask_bgs = mask_bgs.astype(bool)
     logp_bgs = _active(logp_bgs, mask_bgs)
     log_ratio_bgs = logp_bgs - jax.lax.stop_gradient(_active(old_logp_bgs, mask_bgs))
@@ -114,20 +102,10 @@ def grpo_loss(
         step_bgs = jnp.broadcast_to(mean_bg1, log_ratio_bgs.shape)
     ratio_bgs = jnp.exp(jnp.minimum(step_bgs, _LARGEST_LOG_RATIO))
 
-    good, bad = advantage_bg1 > 0, advantage_bg1 < 0
-    clipped = {"clip_high": good & (ratio_bgs > 1 + clip_high)}
-    if variant == "cispo":
-        capped_bgs = jax.lax.stop_gradient(jnp.minimum(ratio_bgs, 1 + clip_high))
-        loss_bgs = -capped_bgs * advantage_bg1 * logp_bgs
-    else:
-        clipped["clip_low"] = bad & (ratio_bgs < 1 - clip_low)
-        inside_bgs = jnp.clip(ratio_bgs, 1 - clip_low, 1 + clip_high)
-        loss_bgs = -jnp.minimum(ratio_bgs * advantage_bg1, inside_bgs * advantage_bg1)
-        if dual_clip:
-            clipped["clip_dual"] = bad & (ratio_bgs > dual_clip)
-            loss_bgs = jnp.where(bad, jnp.minimum(loss_bgs, -dual_clip * advantage_bg1), loss_bgs)
-
-    metrics = {name: jnp.sum(hit & mask_bgs, dtype=jnp.float32) for name, hit in clipped.items()}
+    loss_bgs, clipped = _token_loss(
+        ratio_bgs, logp_bgs, advantage_bg1, variant=variant, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip
+    )
+    metrics = {name: jnp.sum(x_bgs & mask_bgs, dtype=jnp.float32) for name, x_bgs in clipped.items()}
     if ref_logp_bgs is not None:
         kl_bgs = k3(logp_bgs, jax.lax.stop_gradient(_active(ref_logp_bgs, mask_bgs)))
         metrics["kl"] = kl_bgs.sum()
@@ -143,10 +121,37 @@ def grpo_loss(
     return jnp.sum(weight_bgs * loss_bgs), jax.lax.stop_gradient(metrics)
 
 
+def _check_knobs(variant, beta, dual_clip, reference):
+    """Raises ValueError for knobs that do not fit together; `reference` says whether there is a reference policy."""
+    if variant not in ("grpo", "dr_grpo", "dapo", "gspo", "cispo"):
+        raise ValueError(f"variant: expected grpo, dr_grpo, dapo, gspo or cispo, got {variant!r}")
+    if not reference and not (isinstance(beta, (int, float)) and beta == 0):
+        raise ValueError(f"beta = {beta} needs ref_logp_bgs, got None; pass it, or set beta to 0")
+    if dual_clip and variant == "cispo":
+        raise ValueError(f"dual_clip: expected 0 for cispo, which bounds every ratio by 1 + clip_high, got {dual_clip}")
+
+
+def _token_loss(ratio_bgs, logp_bgs, advantage_bg1, *, variant, clip_low, clip_high, dual_clip):
+    """(loss of each token without KL, name of a clip -> True at tokens without gradient because of it)."""
+    good, bad = advantage_bg1 > 0, advantage_bg1 < 0
+    clipped = {"clip_high": good & (ratio_bgs > 1 + clip_high)}
+    if variant == "cispo":
+        capped_bgs = jax.lax.stop_gradient(jnp.minimum(ratio_bgs, 1 + clip_high))
+        loss_bgs = -capped_bgs * advantage_bg1 * logp_bgs
+    else:
+        clipped["clip_low"] = bad & (ratio_bgs < 1 - clip_low)
+        inside_bgs = jnp.clip(ratio_bgs, 1 - clip_low, 1 + clip_high)
+        loss_bgs = -jnp.minimum(ratio_bgs * advantage_bg1, inside_bgs * advantage_bg1)
+        if dual_clip:
+            clipped["clip_dual"] = bad & (ratio_bgs > dual_clip)
+            loss_bgs = jnp.where(bad, jnp.minimum(loss_bgs, -dual_clip * advantage_bg1), loss_bgs)
+    return loss_bgs, clipped
+
+
 def k3(logp: jax.Array, ref_logp: jax.Array) -> jax.Array:
     """exp(ref - logp) - (ref - logp) - 1, elementwise: an unbiased, never negative estimate of KL(policy || reference).
 
-    Source: J. Schulman, "Approximating KL divergence", 2020. The difference is capped at 20 so that exp stays finite.
+    Source: J. Schulman, "Approximating KL divergence", 2020. The difference is capped at 20, so that exp stays finite.
     """
     difference = jnp.minimum(ref_logp - logp, _LARGEST_LOG_RATIO)
     # expm1 keeps the digits that exp(x) - x - 1 loses where policy and reference agree.
@@ -154,10 +159,10 @@ def k3(logp: jax.Array, ref_logp: jax.Array) -> jax.Array:
 
 
 def reduce_metrics(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Metrics of micro-batches, stacked on any leading axes, as one scalar each.
+    """Reduces the metrics of micro-batches, stacked on any leading axes, to one scalar each.
 
-    `tokens` is the sum, names that end in `_max` are maxima, all others are means over the active tokens (0 where there
-    is none).
+    `tokens` is a sum, names that end in `_max` are maxima, all others are means over the active tokens (0 where there
+    are none).
     """
     tokens = metrics["tokens"].sum()
 
@@ -170,5 +175,5 @@ def reduce_metrics(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def _active(value_bgs, mask_bgs):
-    """float32, with 0 where the mask is False: a where on the *input* also stops NaN from there in the gradient."""
+    """float32, with 0 where the mask is False; a `where` on the input also keeps NaN there out of the gradient."""
     return jnp.where(mask_bgs, value_bgs.astype(jnp.float32), 0.0)

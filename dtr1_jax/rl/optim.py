@@ -10,16 +10,16 @@ import optax
 
 from dtr1_jax import config
 
-# Layers are stacked for scan, so a norm's scale has two axes; its name tells it from a matrix.
+# Names of vectors. Layers are stacked for scan, so a norm's scale has two axes and looks like a matrix.
 _VECTORS = ("scale", "bias")
 
 
 def lr_at(optim: config.Optim, steps: int, step: jax.Array | int) -> jax.Array:
     """Learning rate of optimizer step `step` (the first is 0), float32[].
 
-    Warm-up goes in equal strides to the peak, which step `warmup` is the first to have; no step has rate 0. Then, with
-    x = (step - warmup) / (steps - warmup): constant 1, linear 1 - x, cosine (1 + cos(pi x)) / 2, times the peak; 0 from
-    `steps` on.
+    Warm-up rises in equal strides and reaches the peak at step `warmup`; no step has rate 0. After it, with
+    x = (step - warmup) / (steps - warmup), the rate is the peak times 1 (constant), 1 - x (linear) or
+    (1 + cos(pi x)) / 2 (cosine); x is 1 from `steps` on.
 
     Args:
       optim: settings.
@@ -43,7 +43,7 @@ def lr_at(optim: config.Optim, steps: int, step: jax.Array | int) -> jax.Array:
     return optim.lr * rise * fall
 
 
-def make(optim: config.Optim, steps: int) -> optax.GradientTransformation:
+def optimizer(optim: config.Optim, steps: int) -> optax.GradientTransformation:
     """Clipping by global norm (off where `optim.clip` is 0), then AdamW (arXiv:1711.05101) with the rate of `lr_at`.
 
     Weight decay acts on matrices only: arrays of two or more axes whose name is not "scale" or "bias".
@@ -60,7 +60,7 @@ def make(optim: config.Optim, steps: int) -> optax.GradientTransformation:
 
 
 def decayed(params: Any) -> Any:
-    """The tree of `params` with True where weight decay acts."""
+    """A tree like `params` with True at the arrays that weight decay acts on."""
 
     def is_matrix(path, leaf):
         name = path[-1] if path else None
@@ -74,7 +74,7 @@ def guarded_update(
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
     """One optimizer step, or none at all where the loss or a gradient is not finite.
 
-    A skipped step leaves `params` and `opt_state` bit for bit as they were, the step count of the schedule included.
+    A skipped step does not change a bit of `params` and `opt_state`, nor the step count of the schedule.
     A gradient whose squared norm overflows float32 counts as not finite.
 
     Args:
@@ -82,13 +82,13 @@ def guarded_update(
       loss: float[].
       opt_state: state of `tx`.
       params: tree of float arrays.
-      tx: as `make` returns it.
+      tx: from `optimizer`.
 
     Returns:
       params, opt_state, and info: `grad_norm`, float32[], before clipping (not finite where a gradient is not), and
-      `skipped`, int32[], 1 where nothing was changed.
+      `skipped`, int32[], 1 for a skipped step.
     """
-    # In float32 whatever the gradients are in: a sum of bfloat16 squares stops growing after 256 terms.
+    # The sum is in float32, since a sum of bfloat16 squares stops growing after 256 terms.
     grad_norm = jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(jnp.float32))) for g in jax.tree.leaves(grads)))
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     updates, new_state = tx.update(grads, opt_state, params)

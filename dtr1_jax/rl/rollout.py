@@ -1,8 +1,8 @@
 """Sampling G completions for each of B prompts, in one jitted loop that reads each prompt once.
 
-A `Session` holds everything between two stretches of sampling, so a caller may stop rows at a tag, put tokens in
-(`insert`), and go on. Slots of the cache are global (all rows write the same one at a step); which of them a row has
-really used is a mask, so rows that stopped early cost nothing but an unused slot.
+A `Session` holds the state of sampling between two calls, so a caller may stop rows at a tag, insert tokens (`insert`)
+and go on. All rows write the same slot of the cache at a step; a mask says which slots hold a token of the row, so a
+row that stopped early leaves unused slots and costs no more than them.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from dtr1_jax.types import Prompt, Rollout, pytree
 
 @pytree
 class Session:
-    """Sampling that can go on.
+    """The state of sampling, from which it can continue.
 
     Attributes:
       prefix: policy.Prefix of the prompts.
-      cache: per layer turned KV [B, G, K, slots, H], without those of B, G and K that are 1.
-      seen_bgt: bool[B, G, slots], slots that hold a token of the row.
-      slot: int32, slots used so far.
+      cache: for each layer the transposed KV [B, G, K, slots, H], without the axes among B, G and K that have size 1.
+      occupied_bgt: bool[B, G, slots], True at slots that hold a token of the row.
+      slot: int32, the next free slot.
       state_bgd: [B, G, D], hidden state from which the next token is predicted.
-      token_bgs: int32[B, G, S], completions so far, without holes. mask_bgs: bool, True at *sampled* tokens of them.
-      logp_bgs: float32[B, G, S], 0 where a token was put in or there is none.
+      token_bgs: int32[B, G, S], the completions so far, without holes.
+      mask_bgs: bool[B, G, S], True at their *sampled* tokens, False at inserted ones. Example: [1 1 0 0 1 1 0 0].
+      logp_bgs: float32[B, G, S], log-probability of each sampled token, 0 elsewhere.
       length_bg: int32[B, G], tokens in token_bgs.
-      ended_bg: bool[B, G], the end token was sampled.
+      ended_bg: bool[B, G], True where the end token was sampled.
     """
 
     prefix: policy.Prefix
     cache: list
-    seen_bgt: jax.Array
+    occupied_bgt: jax.Array
     slot: jax.Array
     state_bgd: jax.Array
     token_bgs: jax.Array
@@ -47,16 +48,17 @@ class Session:
 
 
 def begin(
-    params, lora, spec: Spec, prompt: Prompt, *, group: int, new_tokens: int, slots: int, pad: int, dtype
-) -> Session:
-    """Reads the prompts and makes room: completions of up to `new_tokens` tokens, caches of `slots`."""
+    params: dict, lora: dict | None, spec: Spec, prompt: Prompt, *, group: int, new_tokens: int, slots: int, pad: int,
+    dtype: jnp.dtype,
+) -> Session:  # fmt: skip
+    """Reads the prompts, and allocates completions of up to `new_tokens` tokens and caches of `slots` slots."""
     prefix = policy.prefill(params, lora, spec, prompt, dtype)
     _, cache = policy.start(params, lora, spec, prefix, group, slots)
     b, d = prefix.last_bd.shape
     return Session(
         prefix=prefix,
         cache=cache,
-        seen_bgt=jnp.zeros((b, group, slots), bool),
+        occupied_bgt=jnp.zeros((b, group, slots), bool),
         slot=jnp.int32(0),
         state_bgd=jnp.broadcast_to(prefix.last_bd[:, None], (b, group, d)),
         token_bgs=jnp.full((b, group, new_tokens), pad, jnp.int32),
@@ -68,16 +70,17 @@ def begin(
 
 
 def extend(
-    params, lora, spec: Spec, session: Session, key: jax.Array, *, end: int, stop: tuple[int, ...] = (),
-    temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, banned_v: jax.Array | None = None,
+    params: dict, lora: dict | None, spec: Spec, session: Session, key: jax.Array, *, end: int,
+    stop: tuple[int, ...] = (), temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+    banned_v: jax.Array | None = None,
 ) -> Session:  # fmt: skip
     """Samples until every row has ended, has just sampled a token of `stop`, or has no room left.
 
-    Returns as soon as all rows are done. Rows that ended in an earlier stretch stay as they are.
+    Rows that had ended before the call do not change.
     """
     split, _ = policy.start(params, lora, spec, session.prefix, session.token_bgs.shape[1], 1)
     b, g, room = session.token_bgs.shape
-    slots = session.seen_bgt.shape[-1]
+    slots = session.occupied_bgt.shape[-1]
     place = jnp.arange(room)
 
     def active(s, halted_bg):
@@ -87,7 +90,7 @@ def extend(
         s, halted_bg = carry
         return (s.slot < slots) & active(s, halted_bg).any()
 
-    def one(carry):
+    def step(carry):
         s, halted_bg = carry
         live_bg = active(s, halted_bg)
         z_bgv = policy.logits(params, spec, s.state_bgd)
@@ -96,70 +99,73 @@ def extend(
             temperature=temperature, top_k=top_k, top_p=top_p, banned_v=banned_v,
         )  # fmt: skip
         token_bg, logp_bg = token_r.reshape(b, g), logp_r.reshape(b, g)
-        here_bgs = live_bg[..., None] & (place == s.length_bg[..., None])
-        seen_bgt = s.seen_bgt | (live_bg[..., None] & (jnp.arange(slots) == s.slot))
+        write_bgs = live_bg[..., None] & (place == s.length_bg[..., None])
+        occupied_bgt = s.occupied_bgt | (live_bg[..., None] & (jnp.arange(slots) == s.slot))
         position_bg = s.prefix.next_b[:, None] + s.length_bg
         state_bgd, cache = policy.decode(
-            params, spec, split, s.prefix, s.cache, token_bg[..., None], position_bg[..., None], seen_bgt, s.slot
+            params, spec, split, s.prefix, s.cache, token_bg[..., None], position_bg[..., None], occupied_bgt, s.slot
         )
         new = Session(
             prefix=s.prefix,
             cache=cache,
-            seen_bgt=seen_bgt,
+            occupied_bgt=occupied_bgt,
             slot=s.slot + 1,
             state_bgd=jnp.where(live_bg[..., None], state_bgd[:, :, 0], s.state_bgd),
-            token_bgs=jnp.where(here_bgs, token_bg[..., None], s.token_bgs),
-            mask_bgs=s.mask_bgs | here_bgs,
-            logp_bgs=jnp.where(here_bgs, logp_bg[..., None], s.logp_bgs),
+            token_bgs=jnp.where(write_bgs, token_bg[..., None], s.token_bgs),
+            mask_bgs=s.mask_bgs | write_bgs,
+            logp_bgs=jnp.where(write_bgs, logp_bg[..., None], s.logp_bgs),
             length_bg=s.length_bg + live_bg,
             ended_bg=s.ended_bg | (live_bg & (token_bg == end)),
         )
         return new, halted_bg | (live_bg & jnp.isin(token_bg, jnp.array(stop, jnp.int32)))
 
-    return jax.lax.while_loop(more, one, (session, jnp.zeros((b, g), bool)))[0]
+    return jax.lax.while_loop(more, step, (session, jnp.zeros((b, g), bool)))[0]
 
 
-def insert(params, lora, spec: Spec, session: Session, token_bgn: jax.Array, count_bg: jax.Array) -> Session:
-    """Puts the first `count_bg` of `token_bgn` (int32[B, G, n]) behind each row; they are never in the loss.
+def insert(
+    params: dict, lora: dict | None, spec: Spec, session: Session, token_bgn: jax.Array, count_bg: jax.Array
+) -> Session:
+    """Appends the first `count_bg` of `token_bgn` (int32[B, G, n]) to each row; they are never in the loss.
 
-    Rows that have ended and rows where the tokens do not fit are left as they are; all are where no n slots are free.
+    Rows that have ended and rows where the tokens do not fit do not change. Where fewer than n slots are free, no row
+    changes.
     """
-    slots, n = session.seen_bgt.shape[2], token_bgn.shape[2]
+    slots, n = session.occupied_bgt.shape[2], token_bgn.shape[2]
     if n > slots:
         return session
 
-    def put(session):
-        return _put(params, lora, spec, session, token_bgn, count_bg)
+    def append(session):
+        return _append(params, lora, spec, session, token_bgn, count_bg)
 
-    # a write past the last slot would land on earlier ones, so it must not happen at all
-    return jax.lax.cond(session.slot + n <= slots, put, lambda session: session, session)
+    # A write past the last slot would be clamped and overwrite earlier slots, so it must not happen at all.
+    return jax.lax.cond(session.slot + n <= slots, append, lambda session: session, session)
 
 
-def _put(params, lora, spec, session, token_bgn, count_bg):
+def _append(params, lora, spec, session, token_bgn, count_bg):
     split, _ = policy.start(params, lora, spec, session.prefix, session.token_bgs.shape[1], 1)
     _, _, n = token_bgn.shape
-    room, slots = session.token_bgs.shape[2], session.seen_bgt.shape[2]
+    room, slots = session.token_bgs.shape[2], session.occupied_bgt.shape[2]
     fits_bg = ~session.ended_bg & (session.length_bg + count_bg <= room)
     count_bg = jnp.where(fits_bg, count_bg, 0)
-    given_bgn = jnp.arange(n) < count_bg[..., None]
-    at = jnp.arange(slots) - session.slot
-    filled_bgt = jnp.take_along_axis(given_bgn, jnp.clip(at, 0, n - 1)[None, None], 2) & (at >= 0) & (at < n)
-    seen_bgt = session.seen_bgt | filled_bgt
+    inserted_bgn = jnp.arange(n) < count_bg[..., None]
+    index_t = jnp.arange(slots) - session.slot
+    new_bgt = jnp.take_along_axis(inserted_bgn, jnp.clip(index_t, 0, n - 1)[None, None], 2)
+    occupied_bgt = session.occupied_bgt | (new_bgt & (index_t >= 0) & (index_t < n))
     position_bgn = session.prefix.next_b[:, None, None] + session.length_bg[..., None] + jnp.arange(n)
     state_bgnd, cache = policy.decode(
-        params, spec, split, session.prefix, session.cache, token_bgn, position_bgn, seen_bgt, session.slot
+        params, spec, split, session.prefix, session.cache, token_bgn, position_bgn, occupied_bgt, session.slot
     )
     last_bgd = jnp.take_along_axis(state_bgnd, jnp.maximum(count_bg - 1, 0)[..., None, None], 2)[:, :, 0]
     offset_bgs = jnp.arange(room) - session.length_bg[..., None]
     moved_bgs = jnp.take_along_axis(token_bgn, jnp.clip(offset_bgs, 0, n - 1), 2)
-    here_bgs = (offset_bgs >= 0) & (offset_bgs < count_bg[..., None])
+    insert_bgs = (offset_bgs >= 0) & (offset_bgs < count_bg[..., None])
     return Session(
         prefix=session.prefix,
         cache=cache,
-        seen_bgt=seen_bgt,
+        occupied_bgt=occupied_bgt,
         slot=session.slot + n,
         state_bgd=jnp.where(count_bg[..., None] > 0, last_bgd, session.state_bgd),
-        token_bgs=jnp.where(here_bgs, moved_bgs, session.token_bgs),
+        token_bgs=jnp.where(insert_bgs, moved_bgs, session.token_bgs),
         mask_bgs=session.mask_bgs,
         logp_bgs=session.logp_bgs,
         length_bg=session.length_bg + count_bg,
@@ -168,7 +174,7 @@ def _put(params, lora, spec, session, token_bgn, count_bg):
 
 
 def result(session: Session) -> Rollout:
-    """What was sampled."""
+    """The completions so far, as a Rollout."""
     return Rollout(session.token_bgs, session.mask_bgs, session.logp_bgs, session.ended_bg)
 
 
@@ -179,9 +185,9 @@ def result(session: Session) -> Rollout:
 def sample(
     params: dict, lora: dict | None, prompt: Prompt, key: jax.Array, banned_v: jax.Array | None, *, spec: Spec,
     group: int, new_tokens: int, end: int, pad: int, temperature: float, top_k: int = 0, top_p: float = 1.0,
-    dtype=jnp.float32,
+    dtype: jnp.dtype = jnp.float32,
 ) -> Rollout:  # fmt: skip
-    """G completions of up to `new_tokens` tokens for each prompt, from begin to end. One compilation per shape."""
+    """Samples G completions of up to `new_tokens` tokens for each prompt; compiled once for each shape."""
     session = begin(
         params, lora, spec, prompt, group=group, new_tokens=new_tokens, slots=new_tokens, pad=pad, dtype=dtype
     )

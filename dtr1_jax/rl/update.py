@@ -1,9 +1,9 @@
 """One optimizer step of GRPO on a minibatch of scored completions.
 
-Weights live in two dicts that are read as one, {**frozen, **trainable}: "base" are the policy's weights, "lora" its
-adapters, "reference" a copy of the weights as they were. Full training has {"base"} in trainable (and {"reference"} in
-frozen if the KL to it is wanted); LoRA has {"lora"} in trainable and {"base"} in frozen, and needs no copy, because the
-policy without its adapters is the reference.
+Weights live in two dicts, `trainable` and `frozen`. Together they have "base", the weights of the policy, and may have
+"lora", its adapters, and "reference", a copy of its initial weights. Full training has "base" in trainable, and
+"reference" in frozen if the loss has a KL. LoRA has "lora" in trainable and "base" in frozen; it needs no copy, because
+the policy without its adapters is the reference policy.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from dtr1_jax.models import policy
 from dtr1_jax.models.policy import Spec
 from dtr1_jax.rl import loss as loss_lib
 from dtr1_jax.rl import optim, sampling
+from dtr1_jax.rl.accumulate import micro_group, scan_parts
 from dtr1_jax.rl.advantages import Ema
+from dtr1_jax.rl.stretches import over_shortest_stretch, sort_by_length
 from dtr1_jax.types import Prompt, Rollout, pytree
-
-STRETCHES, MULTIPLE = 8, 32  # see stretches
 
 
 @pytree
 class Minibatch:
-    """What an optimizer step learns from.
+    """Scored completions, from which one optimizer step learns.
 
     Attributes:
-      prompt: of the B queries.
-      rollout: their completions; its log-probabilities are those of the policy that sampled.
+      prompt: the prompts of B queries.
+      rollout: their completions; its log-probabilities are those of the policy that sampled them.
       advantage_bg: float32[B, G].
-      twin_bgs: bool[B, G, S], tokens of the twin, at which the weight of the KL is knobs.hold_twin times that of the
-        others; None where all have the same.
+      twin_bgs: bool[B, G, S], True at the tokens of the twin, where the weight of the KL is knobs.hold_twin times the
+        weight at the other tokens; None = the same weight everywhere.
     """
 
     prompt: Prompt
@@ -48,16 +48,34 @@ class Minibatch:
 
 @pytree
 class State:
-    """What a checkpoint holds: the trainable weights, the optimizer's own state, and what the rewards of each task were
-    of late (None where the advantage does not ask; an optimizer step leaves it as it is)."""
+    """The part of the training state that a checkpoint holds.
+
+    Attributes:
+      trainable: the trainable weights.
+      opt: the optimizer's own state.
+      ema: moving averages of the rewards of each task; None where grpo.advantage does not use them. `update` passes
+        them through.
+    """
 
     trainable: Any
     opt: Any
     ema: Ema | None = None
 
 
+@pytree
+class _Completions:
+    """What the loss needs to know about completions; the fields are the arguments of `loss.grpo_loss`."""
+
+    token_bgs: jax.Array
+    old_logp_bgs: jax.Array
+    advantage_bg: jax.Array
+    beta_bgs: jax.Array
+    weight_bgs: jax.Array
+    mask_bgs: jax.Array
+
+
 def weights(trainable: dict, frozen: dict) -> tuple[dict, dict | None]:
-    """(weights, adapters or None) of the policy."""
+    """(weights of the policy, its adapters or None), taken from the two dicts."""
     both = {**frozen, **trainable}
     return both["base"], both.get("lora")
 
@@ -72,148 +90,116 @@ def update(
     tx: optax.GradientTransformation, knobs: Grpo, temperature: float, micro: int = 0, mesh: Mesh | None = None,
     dtype: jnp.dtype = jnp.float32, max_tokens: int = 0, key: jax.Array | None = None,
 ) -> tuple[State, dict[str, jax.Array]]:  # fmt: skip
-    """One step; a loss or gradient that is not finite changes nothing and is reported.
+    """One optimizer step on a minibatch; where the loss or a gradient is not finite, the state does not change.
 
     Args:
       state: donated.
-      frozen: weights that stay.
-      banned_v: bool[V] or None, as in sampling.
-      tx: from `optim.make`.
-      knobs: variant, clipping, KL, and `micro_group`: completions of each query at a time, at most; 0 = all.
-      temperature: of the sampling.
-      micro: queries per gradient accumulation step, a divisor of B (and over a mesh a multiple of its shares); 0 = all.
-      mesh: over which the arrays are cut, or None.
+      frozen: weights that are not trained.
+      batch: the minibatch.
+      banned_v: bool[V] or None, as in `sampling.sample`.
+      spec: sizes of the policy.
+      tx: from `optim.optimizer`.
+      knobs: variant, clipping, KL, and `micro_group`, the most completions of each query in a micro-group; 0 = all.
+      temperature: that of the sampling.
+      micro: queries of a micro-batch, a divisor of B (and over a mesh a multiple of its shares); 0 = all.
+      mesh: the mesh over which the arrays are cut, or None.
       dtype: compute dtype.
-      max_tokens: the most tokens a completion may have, by which dr_grpo divides; 0 = S.
-      key: of the dropout of the adapters (spec.lora_dropout); None = none. The completions of a query in one part share
-        the masks over their prompt.
+      max_tokens: the most tokens that a completion may have, by which dr_grpo divides; 0 = S.
+      key: for the dropout of the adapters (spec.lora_dropout); None = no dropout. The completions of a query in one
+        micro-batch share the dropout masks over their prompt.
 
     Returns:
-      state, and metrics as float32 scalars: loss, grad_norm, skipped, tokens, and those of `loss.grpo_loss` per token.
+      The new state, and metrics as float32 scalars: loss, grad_norm, skipped (1 where the state did not change),
+      tokens, and the metrics of `loss.grpo_loss`, reduced over the minibatch.
     """
+    completions = _completions(batch, knobs, max_tokens)
+    add_micro_batch = functools.partial(
+        _add_micro_batch, trainable=state.trainable, frozen=frozen, spec=spec, knobs=knobs, mesh=mesh, dtype=dtype,
+        temper=functools.partial(sampling.temper, temperature=temperature, banned_v=banned_v),
+    )  # fmt: skip
+    zero = jnp.float32(0), jax.tree.map(jnp.zeros_like, state.trainable)
+    count = batch.advantage_bg.shape[0] // micro if micro else 1
+    (loss, grads), metrics = scan_parts(add_micro_batch, zero, (batch.prompt, completions), count, axis=0, key=key)
+
+    trainable, opt, info = optim.guarded_update(grads, loss, state.opt, state.trainable, tx)
+    metrics = loss_lib.reduce_metrics(metrics) | info | {"loss": loss}
+    state = State(trainable, opt, state.ema)
+    if mesh is not None:
+        # Otherwise the compiler chooses the output shardings itself, and the next step recompiles where they differ
+        # from the input shardings.
+        state = jax.lax.with_sharding_constraint(state, mesh_lib.shardings(mesh, state))
+    return state, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
+
+
+def _completions(batch, knobs, max_tokens):
+    """The completions of a whole minibatch, with the weight of each token in the loss."""
     rollout = batch.rollout
     mask_bgs = rollout.mask_bgs
     if knobs.mask_truncated:
         mask_bgs = mask_bgs & rollout.stopped_bg[..., None]
     weight_bgs = loss_lib.loss_weights(mask_bgs, variant=knobs.variant, max_tokens=max_tokens or mask_bgs.shape[-1])
-    temper = functools.partial(sampling.temper, temperature=temperature, banned_v=banned_v)
-
-    def score(base, lora, prefix, token_bgs, key=None):
-        return policy.logprobs(base, lora, spec, prefix, token_bgs, temper=temper, key=key)
-
-    def accumulate(total, part):
-        """Adds loss and gradient of some queries: prompts once forward, groups in parts, prompts once back."""
-        part, key = part
-        prompt, rows = mesh_lib.constrain(part, mesh)
-        k_prompt, k_rows = (None, None) if key is None else jax.random.split(key)
-
-        def read(trainable):
-            prefix = policy.prefill(*weights(trainable, frozen), spec, prompt, dtype, key=k_prompt)
-            return (prefix.kv, prefix.last_bd), prefix
-
-        state_of_prompt, backward, prefix = jax.vjp(read, state.trainable, has_aux=True)
-        if knobs.beta:
-            reference = frozen.get("reference", weights(state.trainable, frozen)[0])
-            reference_prefix = policy.prefill(reference, None, spec, prompt, dtype)
-
-        def loss(trainable, state_of_prompt, rows, key):
-            token, old, advantage, beta, weight, mask = rows
-            kv, last_bd = state_of_prompt
-            logp = score(*weights(trainable, frozen), prefix._replace(kv=kv, last_bd=last_bd), token, key)
-            reference_logp = score(reference, None, reference_prefix, token) if knobs.beta else None
-            return loss_lib.grpo_loss(
-                logp, old, reference_logp, advantage, weight, mask, variant=knobs.variant,
-                beta=beta if knobs.beta else 0.0,
-                clip_low=knobs.clip_low, clip_high=knobs.clip_high, dual_clip=knobs.dual_clip,
-            )  # fmt: skip
-
-        def branch(total, part):
-            rows, key = part
-
-            def gradient(rows):
-                found = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-                return found(state.trainable, state_of_prompt, mesh_lib.constrain(rows, mesh), key)
-
-            (value, metrics), grads = _over_time_needed(gradient, rows)
-            return jax.tree.map(jnp.add, total, (value, *grads)), metrics
-
-        value, grads = total
-        zero = jax.tree.map(jnp.zeros_like, state_of_prompt)
-        count = _parts(rollout.token_bgs.shape[1], knobs.micro_group)
-        rows = _by_length(rows, count)
-        (value, grads, cotangent), metrics = _scan(branch, (value, grads, zero), rows, count, axis=1, key=k_rows)
-        return (value, jax.tree.map(jnp.add, grads, backward(cotangent)[0])), metrics
-
     beta_bgs = jnp.full(mask_bgs.shape, knobs.beta, jnp.float32)
     if batch.twin_bgs is not None:
         beta_bgs = jnp.where(batch.twin_bgs, knobs.hold_twin * beta_bgs, beta_bgs)
-    parts = batch.prompt, (rollout.token_bgs, rollout.logp_bgs, batch.advantage_bg, beta_bgs, weight_bgs, mask_bgs)
-    zero = jnp.float32(0), jax.tree.map(jnp.zeros_like, state.trainable)
-    count = batch.advantage_bg.shape[0] // micro if micro else 1
-    (value, grads), metrics = _scan(accumulate, zero, parts, count, axis=0, key=key)
-    trainable, opt, info = optim.guarded_update(grads, value, state.opt, state.trainable, tx)
-    metrics = loss_lib.reduce_metrics(metrics) | info | {"loss": value}
-    state = State(trainable, opt, state.ema)
-    if mesh is not None:  # else the compiler cuts as it likes, and the next step is compiled anew for what it liked
-        state = jax.lax.with_sharding_constraint(state, mesh_lib.shardings(mesh, state))
-    return state, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
+    return _Completions(rollout.token_bgs, rollout.logp_bgs, batch.advantage_bg, beta_bgs, weight_bgs, mask_bgs)
 
 
-def _parts(size, most):
-    """The fewest equal parts of `size` that are no larger than `most`; 0 = no limit."""
-    return next(n for n in range(1, size + 1) if size % n == 0 and (not most or size // n <= most))
+def _add_micro_batch(total, part, *, trainable, frozen, spec, knobs, mesh, dtype, temper):
+    """Adds loss and gradient of one micro-batch to `total`: (new total, metrics of its micro-groups).
 
-
-def _scan(function, carry, tree, count, axis, key):
-    """lax.scan of `function` over `count` parts of `tree` along `axis`, each with a key of its own (None without
-    `key`); a call where there is but one."""
-    if count == 1:
-        return function(carry, (tree, key))
-    keys = None if key is None else jax.random.split(key, count)
-    return jax.lax.scan(function, carry, (jax.tree.map(lambda x: _split(x, count, axis), tree), keys))
-
-
-def _split(x, count, axis):
-    """[.., n, ..] -> [count, .., n / count, ..]; part i takes i, i + count, ..., so each device keeps its own rows."""
-    return jnp.moveaxis(x.reshape(*x.shape[:axis], -1, count, *x.shape[axis + 1 :]), axis + 1, 0)
-
-
-def _by_length(rows, count):
-    """The completions of each query in another order, so that `_split` into `count` parts along axis 1 puts those of
-    like length together, the longest first.
-
-    Args:
-      rows: arrays [B, G, S] or [B, G], of which the last is the mask bool[B, G, S].
+    All completions of a query share its prompt, so the prompt goes forward once and backward once. In between, the
+    micro-groups add up their losses, the gradients of the weights, and the gradients of the prompt's keys, values and
+    last hidden state. The prompt's backward pass turns the last two into the rest of the weights' gradient.
     """
-    order_bg = jnp.argsort(-_length(rows[-1]), axis=1)
-    order_bg = order_bg.reshape(len(order_bg), count, -1).swapaxes(1, 2).reshape(order_bg.shape)
-    return tuple(jnp.take_along_axis(x, order_bg.reshape(*order_bg.shape, *(1,) * (x.ndim - 2)), 1) for x in rows)
+    (prompt, completions), key = part
+    prompt, completions = mesh_lib.constrain((prompt, completions), mesh)
+    k_prompt, k_completions = (None, None) if key is None else jax.random.split(key)
 
+    # The prompts, forward: under the policy that learns, and under the reference.
+    def read_prompts(trainable):
+        prefix = policy.prefill(*weights(trainable, frozen), spec, prompt, dtype, key=k_prompt)
+        return (prefix.kv, prefix.last_bd), prefix
 
-def _over_time_needed(function, rows):
-    """`function(rows)`, computed over the first of `stretches` that holds all tokens that count; what is behind them
-    may change nothing in what it gives, and the shapes of that may not depend on the time.
+    prompt_state, prompt_backward, prefix = jax.vjp(read_prompts, trainable, has_aux=True)
+    if knobs.beta:
+        reference = frozen.get("reference", weights(trainable, frozen)[0])
+        reference_prefix = policy.prefill(reference, None, spec, prompt, dtype)
 
-    All stretches are in one program, so that any mixture of lengths costs little more than the tokens there are. (As a
-    branch: a loop for each stretch costs a copy of the gradient.)
-    """
-    mask_bgs = rows[-1]
-    times = stretches(mask_bgs.shape[-1])
+    # The completions, forward and backward, one micro-group after the other.
+    logprobs = functools.partial(policy.logprobs, temper=temper)
 
-    def over(time):
-        return lambda rows: function(tuple(x[..., :time] if x.ndim == mask_bgs.ndim else x for x in rows))
+    def micro_group_loss(trainable, prompt_state, rows, key):
+        kv, last_bd = prompt_state
+        own_prefix = prefix._replace(kv=kv, last_bd=last_bd)
+        logp_bgs = logprobs(*weights(trainable, frozen), spec, own_prefix, rows.token_bgs, key=key)
+        reference_logp_bgs = None
+        if knobs.beta:
+            reference_logp_bgs = logprobs(reference, None, spec, reference_prefix, rows.token_bgs)
+        return loss_lib.grpo_loss(
+            logp_bgs, rows.old_logp_bgs, reference_logp_bgs, rows.advantage_bg, rows.weight_bgs, rows.mask_bgs,
+            variant=knobs.variant, beta=rows.beta_bgs if knobs.beta else 0.0, clip_low=knobs.clip_low,
+            clip_high=knobs.clip_high, dual_clip=knobs.dual_clip,
+        )  # fmt: skip
 
-    too_short = _length(mask_bgs).max() > jnp.array(times[:-1], int)
-    return jax.lax.switch(too_short.sum(), [over(time) for time in times], rows)
+    def add_micro_group(total, part):
+        rows, key = part
 
+        def gradient(rows):
+            rows = mesh_lib.constrain(rows, mesh)
+            value_and_grad = jax.value_and_grad(micro_group_loss, argnums=(0, 1), has_aux=True)
+            return value_and_grad(trainable, prompt_state, rows, key)
 
-def _length(mask_bgs):
-    """int[B, G] tokens up to the last that counts."""
-    return (mask_bgs * jnp.arange(1, mask_bgs.shape[-1] + 1)).max(-1)
+        (loss, metrics), grads = over_shortest_stretch(gradient, rows, rows.mask_bgs)
+        return jax.tree.map(jnp.add, total, (loss, *grads)), metrics
 
+    loss, grads = total
+    zero = jax.tree.map(jnp.zeros_like, prompt_state)
+    group = completions.token_bgs.shape[1]
+    count = group // micro_group(group, knobs.micro_group)
+    completions = sort_by_length(completions, completions.mask_bgs, count)
+    (loss, grads, prompt_grads), metrics = scan_parts(
+        add_micro_group, (loss, grads, zero), completions, count, axis=1, key=k_completions
+    )
 
-def stretches(time: int) -> list[int]:
-    """Rising numbers of tokens over which completions of up to `time` are computed: at most STRETCHES in equal steps of
-    a multiple of MULTIPLE, from a quarter of the time on, as each is a program to compile."""
-    step = -(-time // (STRETCHES * MULTIPLE)) * MULTIPLE
-    return [t for t in range(step, time, step) if 4 * t >= time] + [time]
+    # The prompts, backward.
+    return (loss, jax.tree.map(jnp.add, grads, prompt_backward(prompt_grads)[0])), metrics

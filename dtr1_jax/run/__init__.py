@@ -1,1 +1,1 @@
-"""What keeps a run alive: checkpoints, the run log, signals, files written whole, worker processes."""
+"""Services that a long run needs: checkpoints, the run log, signals, files written whole, worker processes."""

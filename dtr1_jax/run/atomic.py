@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and that whoever may read this process' other files may read."""
+"""Files that are written whole or not at all, with the usual access rights of a new file."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives the name of a file beside `path` to write to; what is written there takes the place of `path` at the end.
+    """Context manager: write to the path that it gives, and at the end of the block that file replaces `path`.
 
-    Where the block raises, `path` stays as it was and nothing is left beside it; where the machine goes down, `path` is
-    the old file or the whole new one. The file has the rights that the process' umask leaves, also where the library
-    that writes it makes files for their owner alone.
+    If the block raises, `path` stays unchanged and the new file is removed. If the machine goes down, `path` is either
+    the old file or the complete new one. The file gets the rights that the umask allows, even if the library that
+    writes it makes files that only their owner can read.
     """
     partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)  # of a process that was killed
+    partial.unlink(missing_ok=True)  # a killed process can leave one
     try:
-        partial.touch(0o666)  # the only way to see the umask that does not change it for other threads
+        partial.touch(0o666)  # shows the umask; os.umask would change it for other threads
         mode = stat.S_IMODE(partial.stat().st_mode)
         yield partial
         partial.chmod(mode)
-        with open(partial, "rb") as written:
-            os.fsync(written.fileno())
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -1,8 +1,9 @@
-"""Training state on disk: what a run needs to go on exactly where it was.
+"""Training state on disk, from which a run continues exactly where it stopped.
 
-A workdir holds `config.json`, the settings it was begun with, and `checkpoints/<step>/`, each with the arrays of the
-state and a small JSON document (data position, metric, and a shape, dtype and checksum for every array). A step is
-written beside its place and renamed when complete, so a killed process leaves the steps before it as they were.
+A workdir holds `config.json`, the settings of the run that made it, and a folder `checkpoints/<step>/` for each saved
+step. Such a folder has the arrays of the state and a small JSON document: the position in the data, the metric, and the
+shape, dtype and checksum of every array. A checkpoint is written under a temporary name and renamed when it is
+complete, so a killed process does not harm the earlier ones.
 """
 
 from __future__ import annotations
@@ -13,29 +14,44 @@ import logging
 import math
 import os
 import pathlib
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from dtr1_jax.run import atomic
+from dtr1_jax.run import run_settings
+from dtr1_jax.run.array_summary import array_differences, summarize_arrays
 
-# Settings that may change between two starts of one run: they touch neither the state nor the order of the data.
-FREE = ("train", "sft.steps", "checkpoint", "mesh", "policy.remat", "reward.workers", "reward.deadline")
+NEWEST, BEST = "newest", "best"  # names of a step, beside its number
+Step = int | Literal["newest", "best"]
 
 _log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
-    """A workdir or a checkpoint that can not be used; the message says why and what to do."""
+    """A workdir or a checkpoint that cannot be used; the message says why and what to do."""
+
+
+def parse_step(text: str) -> Step:
+    """The step that a command line names, for `Checkpoints.restore`: "newest", "best" or a number of 0 or more.
+
+    Raises CheckpointError for any other text.
+    """
+    if text in (NEWEST, BEST):
+        return text
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise CheckpointError(f"--step: expected {NEWEST}, {BEST} or the number of a saved step, got {text[:80]!r}")
+    return int(text)
 
 
 @dataclasses.dataclass
-class _Keep:
-    """Preservation policy: the newest `newest` steps and the one with the highest metric (the later one of equals).
+class _KeepNewestAndBest:
+    """Orbax preservation policy: keeps the newest `newest` steps and the step with the highest metric.
 
-    The metrics are ours and not the checkpoint manager's, which fails to open a folder if one metric file is broken.
+    Of steps with equal metrics the latest counts as the best. The metrics are stored in our own JSON document, because
+    the checkpoint manager does not open a folder in which one of its metric files is broken.
     """
 
     newest: int
@@ -44,49 +60,65 @@ class _Keep:
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         del context
         steps = [info.step for info in checkpoints]
-        known = [s for s in steps if s in self.metrics]
-        kept = {*sorted(steps)[-self.newest :], *sorted(known, key=lambda s: (self.metrics[s], s))[-1:]}
-        return [s in kept for s in steps]
+        newest, best = sorted(steps)[-self.newest :], _best_step(steps, self.metrics)
+        return [s in newest or s == best for s in steps]
+
+
+class _DamagedError(Exception):
+    """A checkpoint whose files are missing or broken."""
 
 
 class Checkpoints:
     """The checkpoints of one workdir. A context manager: leaving it waits for the last save.
 
-    Args:
-      workdir: folder of the run; made if missing.
-      config_dict: the settings as a nested dict that JSON can hold.
-      keep: number of newest checkpoints to keep, besides the best.
-      fields: dotted names of the settings that must equal those the workdir was begun with. None: all but FREE.
-
-    Raises CheckpointError if the workdir can not be written, or was begun with other settings.
+    Attributes:
+      workdir: absolute path of the run's folder.
+      settings: dotted name -> value of the settings in config.json, those that the run started with.
     """
 
-    def __init__(self, workdir, config_dict: dict, *, keep: int, fields: tuple[str, ...] | None = None):
+    def __init__(
+        self, workdir: str | pathlib.Path, config_dict: dict[str, Any], *, keep: int,
+        fields: tuple[str, ...] | None = None,
+    ):  # fmt: skip
+        """Opens the folder, and makes it if it is missing.
+
+        Args:
+          workdir: folder of the run.
+          config_dict: the settings as a nested dict that JSON can hold.
+          keep: number of newest checkpoints to keep, besides the best.
+          fields: dotted names of the settings (or sections) that must equal those in config.json; None = all but
+            run_settings.FREE.
+
+        Raises CheckpointError if the workdir cannot be written, or if its run started with other settings.
+        """
         self.workdir = pathlib.Path(workdir).absolute()
         folder = self.workdir / "checkpoints"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # dotted name -> value of the settings that the workdir was begun with
-            self.begun = _settle_config(self.workdir / "config.json", config_dict, fields)
+            self.settings = run_settings.settle(self.workdir / "config.json", config_dict, fields)
+        except run_settings.SettingsError as e:
+            raise CheckpointError(str(e)) from e
         except OSError as e:
             raise CheckpointError(
-                f"can not write to workdir {self.workdir}: {e.strerror or e}; expected a folder that this user may"
+                f"cannot write to workdir {self.workdir}: {e.strerror or e}; expected a folder that this user may"
                 " create and write; choose another --workdir"
             ) from e
         for path in sorted(folder.glob("*.orbax-checkpoint-tmp*")):
             _log.warning("ignoring the half-written checkpoint %s", path)
         self._metrics: dict[int, float] = {}
         self._damaged: set[int] = set()
+        self._without_metadata: set[int] = set()
         self._manager = ocp.CheckpointManager(
             folder,
-            options=ocp.CheckpointManagerOptions(preservation_policy=_Keep(keep, self._metrics)),
+            options=ocp.CheckpointManagerOptions(preservation_policy=_KeepNewestAndBest(keep, self._metrics)),
             item_handlers={"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()},
         )
         for step in self.steps:
             try:
-                self._note_metric(step, self._meta(step)["metric"])
+                self._note_metric(step, self._read_metadata(step)["metric"])
             except Exception:
-                # A broken document only takes this step out of the choice of the best; `restore` says what is wrong.
+                # A step with a broken JSON document cannot be the best; `restore` reports what is wrong with it.
+                self._without_metadata.add(step)
                 _log.debug("no metric of checkpoint %d", step, exc_info=True)
 
     def __enter__(self) -> Checkpoints:
@@ -101,31 +133,30 @@ class Checkpoints:
         return tuple(sorted(self._manager.all_steps()))
 
     def best(self) -> int | None:
-        """Step of the kept checkpoint with the highest metric, or None where no step has one."""
-        known = [s for s in self.steps if s in self._metrics]
-        return max(known, key=lambda s: (self._metrics[s], s), default=None)
+        """The complete step with the highest metric (of equal ones the latest), or None if no step has a metric."""
+        return _best_step(self.steps, self._metrics)
 
     def save(self, step: int, state: Any, data_state: dict, metric: float | None = None, *, wait: bool = False) -> None:
-        """Saves the state after `step` updates.
+        """Saves the state of training after `step` steps.
 
-        The disk is written in the background from a copy; the state may be donated at once.
+        The state is copied, and the copy written to disk in the background: the caller may donate the state at once.
 
         Args:
-          step: number of updates made; a step that is already saved is left as it is.
+          step: number of training steps before this state. If it is saved already, nothing is written.
           state: pytree of arrays, not of typed PRNG keys.
           data_state: position in the data, a dict that JSON can hold.
-          metric: higher is better; None or NaN: not a candidate for the best.
+          metric: higher is better; a step with None or NaN cannot be the best.
           wait: return only when the checkpoint is complete.
 
-        Raises CheckpointError if this save, or the one before it, failed; TypeError if JSON can not hold data_state.
+        Raises CheckpointError if this save, or the one before it, failed; TypeError if JSON cannot hold data_state.
         """
         state = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else jnp.array(x), state)
         meta = {
             "data": data_state,
             "metric": metric if metric is None or math.isfinite(metric) else None,
-            "arrays": _describe(state),
+            "arrays": summarize_arrays(state),
         }
-        json.dumps(meta)  # here and not in the background thread, so that the caller sees it
+        json.dumps(meta)  # so that a TypeError is raised here and not in the background thread
         try:
             self._move_damaged()
             if step in self.steps:
@@ -135,7 +166,7 @@ class Checkpoints:
                 args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
                 self._manager.save(step, args=args, force=True)
         except Exception as e:
-            raise self._failed(f"checkpoint {step}", e) from e
+            raise self._save_error(f"checkpoint {step}", e) from e
         if wait:
             self.wait()
 
@@ -144,43 +175,44 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as e:
-            raise self._failed("the last checkpoint", e) from e
+            raise self._save_error("the last checkpoint", e) from e
 
-    def restore(self, template: Any, step: int | None = None) -> tuple[Any, dict, int] | None:
-        """The newest checkpoint that can be read whole, or the one of `step`; None where nothing is saved.
+    def restore(self, template: Any, step: Step = NEWEST) -> tuple[Any, dict[str, Any], int] | None:
+        """Reads one checkpoint; its arrays are bit for bit those that were saved.
 
-        A damaged checkpoint is skipped with a warning, and moved aside (never deleted) when the next one is saved.
+        Training continues from the newest step. The modes that only read a checkpoint get `step` from
+        `parse_step`. A step that is chosen by its number or as the best is never replaced by another one.
 
         Args:
-          template: pytree of arrays or jax.ShapeDtypeStruct; its shardings rule where the arrays go, whatever mesh
-            they were saved from. Without a sharding they go to the first device.
-          step: for looking at an older state. Training goes on from the newest.
+          template: pytree of arrays or jax.ShapeDtypeStruct. Its shardings decide where the arrays go, on any mesh;
+            arrays without a sharding go to the first device.
+          step: "newest", the newest step that can be read: damaged ones are skipped with a warning, and moved aside
+            (never deleted) by the next `save`. "best", the step with the highest metric. Or a number.
 
-        Returns (state, data_state, step), the arrays bit for bit as saved.
-        Raises CheckpointError if `step` is not there or is damaged, if checkpoints exist but none can be read, or if
-        one holds other arrays than the template.
+        Returns (state, data_state, step), or None if `step` is "newest" and nothing is saved.
+        Raises CheckpointError, with the steps that are there, if the step does not exist, is half-written or damaged;
+        if no step has a metric, for "best"; if no step can be read, for "newest"; and if the checkpoint does not have
+        the arrays of the template.
         """
         self.wait()
-        if step is not None and step not in self.steps:
-            raise CheckpointError(f"no checkpoint of step {step} in {self._manager.directory}; there are {self.steps}")
-        wanted = self.steps[::-1] if step is None else (step,)
-        faults = []
-        for s in wanted:
+        if step != NEWEST:
+            chosen = self._choose(step)
             try:
-                meta = self._meta(s)
-                differences = _differences(meta["arrays"], template)
-                if not differences:
-                    return self._state(s, template, meta["arrays"]), meta["data"], s
-            except Exception as e:  # any broken file: the libraries below raise bare Exception for some of them
-                faults.append(f"step {s}: {type(e).__name__}: {str(e)[:200]}")
-                self._damaged.add(s)
+                return self._restore_one(chosen, template)
+            except _DamagedError as error:
+                self._damaged.add(chosen)
+                raise CheckpointError(
+                    f"the checkpoint of step {chosen} in {self._manager.directory} is damaged ({error}); "
+                    + self._other_steps(self._damaged)
+                ) from error
+        faults = []
+        for candidate in self.steps[::-1]:
+            try:
+                return self._restore_one(candidate, template)
+            except _DamagedError as error:
+                faults.append(f"step {candidate}: {error}")
+                self._damaged.add(candidate)
                 _log.warning("ignoring the damaged checkpoint %s", faults[-1])
-                continue
-            raise CheckpointError(
-                f"checkpoint {s} in {self._manager.directory} does not fit this model and optimizer:\n  "
-                + "\n  ".join(differences)
-                + "\nuse the settings and code it was saved with, or a new --workdir"
-            )
         if faults:
             raise CheckpointError(
                 f"no readable checkpoint in {self._manager.directory}:\n  "
@@ -190,25 +222,68 @@ class Checkpoints:
         return None
 
     def close(self) -> None:
-        """Waits for the last save and lets go of the folder. Raises CheckpointError if that save failed."""
+        """Waits for the last save and closes the folder. Raises CheckpointError if that save failed."""
         try:
             self.wait()
         finally:
             self._manager.close()
 
-    def _meta(self, step: int) -> dict:
+    def _choose(self, step: Step) -> int:
+        """The number of a complete step. Raises CheckpointError if there is no such step, or no best one."""
+        if step == BEST:
+            broken = sorted(self._without_metadata.intersection(self.steps))
+            if broken:
+                _log.warning("checkpoints %s cannot be chosen as the best: their metric cannot be read", broken)
+            best = self.best()
+            if best is None:
+                raise CheckpointError(
+                    f"no checkpoint in {self._manager.directory} has a metric, so none is the best; "
+                    + self._other_steps()
+                )
+            return best
+        if step in self.steps:
+            return step
+        folder, cause = self._manager.directory, ""
+        if any(folder.glob(f"{step}.orbax-checkpoint-tmp*")):
+            cause = ": it is half-written, because its process was killed or is still saving"
+        elif any(folder.glob(f"damaged-{step}-*")):
+            cause = ": it was damaged and is moved aside"
+        raise CheckpointError(f"no checkpoint of step {step} in {folder}{cause}; {self._other_steps()}")
+
+    def _other_steps(self, without: set[int] = frozenset()) -> str:
+        """The last part of a message about a step that cannot be used."""
+        steps = tuple(s for s in self.steps if s not in without)
+        return f"the steps that can be used are {steps}" if steps else "there is no complete checkpoint"
+
+    def _restore_one(self, step: int, template: Any) -> tuple[Any, dict[str, Any], int]:
+        """Reads one step. Raises _DamagedError for a broken file, CheckpointError if the template differs."""
+        try:
+            meta = self._read_metadata(step)
+            differences = array_differences(meta["arrays"], template)
+            if not differences:
+                return self._read_state(step, template, meta["arrays"]), meta["data"], step
+        except Exception as e:  # for some broken files the libraries below raise a bare Exception
+            raise _DamagedError(f"{type(e).__name__}: {str(e)[:200]}") from e
+        raise CheckpointError(
+            f"checkpoint {step} in {self._manager.directory} does not fit this model and optimizer:\n  "
+            + "\n  ".join(differences)
+            + "\nuse the settings and code it was saved with, or a new --workdir"
+        )
+
+    def _read_metadata(self, step: int) -> dict:
         return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
 
-    def _state(self, step: int, template, arrays: dict):
-        """The arrays of `step`. Raises if a file is missing or broken, or an array is not what was saved."""
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        wanted = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or here), template
+    def _read_state(self, step: int, template, arrays: dict):
+        """The arrays of `step`. Raises if a file is missing or broken, or if the checksum of an array differs."""
+        first_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        placed = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or first_device),
+            template,
         )
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(placed))
         state = self._manager.restore(step, args=args)["state"]
-        # The storage below checks its index but not the numbers: a flipped bit in a chunk would pass in silence.
-        broken = [name for name, now in _describe(state).items() if now["sum"] != arrays[name]["sum"]]
+        # The storage library verifies its index but not the numbers: it would not notice a flipped bit in a chunk.
+        broken = [name for name, now in summarize_arrays(state).items() if now["sum"] != arrays[name]["sum"]]
         if broken:
             raise CheckpointError(f"checksum differs for {', '.join(broken[:5])} ({len(broken)} arrays)")
         return state
@@ -218,103 +293,25 @@ class Checkpoints:
             self._metrics[step] = float(metric)
 
     def _move_damaged(self) -> None:
-        """Makes room for new steps: damaged ones would count among the newest and block their own number."""
+        """Renames damaged steps: they would count among the newest, and their numbers could not be saved again."""
         if not self._damaged:
             return
         if jax.process_index() == 0:
             for step in self._damaged:
                 source = self._manager.directory / str(step)
-                free = next(n for n in range(10_000) if not (source.parent / f"damaged-{step}-{n}").exists())
-                os.rename(source, source.parent / f"damaged-{step}-{free}")
+                names = (source.parent / f"damaged-{step}-{n}" for n in range(10_000))
+                os.rename(source, next(path for path in names if not path.exists()))
         for step in self._damaged:
             self._metrics.pop(step, None)
         self._damaged.clear()
         self._manager.reload()
 
-    def _failed(self, what: str, error: Exception) -> CheckpointError:
+    def _save_error(self, name: str, error: Exception) -> CheckpointError:
         return CheckpointError(
-            f"could not save {what} to {self._manager.directory}: {type(error).__name__}: {error};"
+            f"could not save {name} to {self._manager.directory}: {type(error).__name__}: {error};"
             " earlier checkpoints are untouched; check disk space and permissions"
         )
 
 
-def _settle_config(path: pathlib.Path, config: dict, fields: tuple[str, ...] | None) -> dict[str, Any]:
-    """Writes config.json, or compares it; returns what it says. Raises CheckpointError naming what differs."""
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    if not path.exists():
-        if jax.process_index() == 0:
-            with atomic.replacing(path) as partial:
-                partial.write_text(text, "utf-8")
-        return _flatten(json.loads(text))
-    try:
-        old = _flatten(json.loads(path.read_text("utf-8")))
-    except (ValueError, RecursionError, AttributeError) as e:
-        raise CheckpointError(f"{path} is not the settings of a run ({e}); use a new --workdir") from e
-    new = _flatten(json.loads(text))  # through JSON too, so that a tuple equals the list it was saved as
-
-    def binds(name: str) -> bool:
-        listed = any(name == p or name.startswith(p + ".") for p in (FREE if fields is None else fields))
-        return listed if fields is not None else not listed
-
-    missing = "(not set)"
-    lines = [
-        f"{name}: workdir has {old.get(name, missing)!r}, this run has {new.get(name, missing)!r}"
-        for name in sorted({*old, *new})
-        if binds(name) and old.get(name, missing) != new.get(name, missing)
-    ]
-    if lines:
-        raise CheckpointError(
-            f"workdir {path.parent} was begun with other settings:\n  "
-            + "\n  ".join(lines)
-            + "\nuse a new --workdir, or set these back; nothing was changed"
-        )
-    return old
-
-
-def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
-    flat = {}
-    for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return flat
-
-
-def _leaves(tree) -> dict[str, Any]:
-    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
-
-
-def _describe(state) -> dict[str, dict]:
-    """Name -> shape, dtype and checksum of each array."""
-    leaves = jax.block_until_ready(_leaves(state))
-    # One after the other: programs with collectives that are in flight together can block one another on CPU devices.
-    sums = {name: int(_checksum(x)) for name, x in leaves.items()}
-    return {n: {"shape": list(x.shape), "dtype": str(x.dtype), "sum": sums[n]} for n, x in leaves.items()}
-
-
-@jax.jit
-def _checksum(x) -> jax.Array:
-    """uint32[], sum of bits(x_i) * (2 i + 1) mod 2^32: any one changed element changes it, any sharding gives the same.
-
-    On the device and on sharded arrays as they lie, where a CRC would first bring all to one host.
-    """
-    if x.dtype == jnp.bool_:
-        x = x.astype(jnp.uint8)
-    bits = jax.lax.bitcast_convert_type(x, {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32))
-    index, stride = jnp.zeros(bits.shape, jnp.uint32), 1
-    for axis in reversed(range(bits.ndim)):
-        index += jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * jnp.uint32(stride % 2**32)
-        stride *= bits.shape[axis]
-    return jnp.sum(bits.astype(jnp.uint32) * (2 * index + 1), dtype=jnp.uint32)
-
-
-def _differences(saved: dict[str, dict], template) -> list[str]:
-    """One line for each array that the checkpoint and the template do not share; at most ten."""
-    have = {name: f"{x['dtype']}{x['shape']}" for name, x in saved.items()}
-    want = {name: f"{x.dtype}{list(x.shape)}" for name, x in _leaves(template).items()}
-    lines = [
-        f"{name}: expected {want.get(name, 'nothing')}, the checkpoint has {have.get(name, 'nothing')}"
-        for name in sorted({*have, *want})
-        if have.get(name) != want.get(name)
-    ]
-    return lines[:10] + ([f"and {len(lines) - 10} more"] if len(lines) > 10 else [])
+def _best_step(steps: Iterable[int], metrics: Mapping[int, float]) -> int | None:
+    return max((s for s in steps if s in metrics), key=lambda s: (metrics[s], s), default=None)

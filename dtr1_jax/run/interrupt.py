@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask a run to save and leave; a second one leaves at once."""
+"""Ctrl-C or SIGTERM asks a run to save and stop; a second one stops it at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 
 class Interrupted(Exception):
-    """The run stopped because it was asked to, after saving `step`."""
+    """The run was asked to stop, and stopped after it saved `step`."""
 
     def __init__(self, step: int):
         super().__init__(f"stopped after step {step}")
@@ -18,7 +18,7 @@ class Interrupted(Exception):
 class Flag:
     """Context manager that turns the first SIGINT or SIGTERM into `is_set`; the second has its usual effect.
 
-    Off the main thread, where Python can not catch signals, it does nothing.
+    Outside of the main thread, where Python cannot catch signals, it does nothing.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -38,10 +38,12 @@ class Flag:
     def _on_signal(self, number, frame) -> None:
         self.is_set = True
         self._restore()
-        # not by logging or print: a signal may come while either holds its lock
-        os.write(2, b"\nstopping: the work of this step is saved first; once more to leave at once\n")
+        # not by logging or print: a signal can come while one of them holds its lock, and then this would wait for ever
+        os.write(2, b"\nstopping: this step is saved first; a second signal stops the run at once\n")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: set by other than Python
+            signal.signal(
+                number, signal.SIG_DFL if handler is None else handler
+            )  # None: the handler was not set by Python
         self._before = {}

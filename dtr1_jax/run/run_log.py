@@ -1,4 +1,4 @@
-"""Numbers of a run as they come: JSON lines and TensorBoard on disk, one progress line on the terminal."""
+"""The run log: the numbers of a run as JSON lines and for TensorBoard, and a progress line on the terminal."""
 
 from __future__ import annotations
 
@@ -9,40 +9,42 @@ import pathlib
 import resource
 import sys
 import time
-from collections.abc import Mapping
-from typing import TextIO
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
 
 import tensorboardX
 
 from dtr1_jax.run import atomic
 
 
-class Writer:
-    """Appends the numbers of a run to `workdir/metrics.jsonl` and to TensorBoard events in `workdir/tb`.
+class RunLog:
+    """Writes the numbers of a run to `workdir/metrics.jsonl` and to TensorBoard events in `workdir/tb`.
 
-    One JSON object a line: `{"step": 3, "train/reward": 0.5}`. Only the first process of a run should have one.
+    A line of metrics.jsonl is one JSON object: `{"step": 3, "train/reward": 0.5}`. Only the first process of a run
+    writes it; the others have a SilentRunLog.
     """
 
-    def __init__(self, workdir, *, tensorboard: bool = True):
+    def __init__(self, workdir: str | pathlib.Path, *, tensorboard: bool = True):
+        """Opens the files for appending; makes the folder if it is missing."""
         self.workdir = pathlib.Path(workdir)
         self.workdir.mkdir(parents=True, exist_ok=True)
         self._path = self.workdir / "metrics.jsonl"
-        self._file = _open(self._path)
+        self._file = _open_for_append(self._path)
         self._board = tensorboardX.SummaryWriter(str(self.workdir / "tb")) if tensorboard else None
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> RunLog:
         return self
 
     def __exit__(self, *exception) -> None:
         self.close()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends one line. NaN and infinity become null, as JSON has no word for them.
+        """Appends the named numbers of a step. NaN and infinity become null, because JSON cannot hold them.
 
-        Raises ValueError if a value is named "step".
+        Raises ValueError if a number is named "step".
         """
         if "step" in values:
-            raise ValueError("metrics: 'step' is the key of the step itself; give the value another name")
+            raise ValueError("run log: 'step' is the key of the step itself; give the number another name")
         numbers = {name: float(value) for name, value in values.items()}
         finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
         line = {"step": int(step), **{name: finite.get(name) for name in numbers}}
@@ -52,25 +54,25 @@ class Writer:
             for name, value in finite.items():
                 self._board.add_scalar(name, value, step)
 
-    def text(self, step: int, name: str, markdown: str) -> None:
-        """Keeps a text, such as a table of samples, in `workdir/<name>/step_000020.md` and in TensorBoard."""
+    def write_text(self, step: int, name: str, markdown: str) -> None:
+        """Writes a text, such as a table of samples, to `workdir/<name>/step_000020.md` and to TensorBoard."""
         folder = self.workdir / name
         folder.mkdir(parents=True, exist_ok=True)
-        # Completions may hold lone surrogates, which UTF-8 has no bytes for.
+        # Completions may hold lone surrogates, which UTF-8 cannot encode.
         clean = markdown.encode("utf-8", "replace").decode()
         (folder / f"step_{step:06d}.md").write_text(clean, "utf-8")
         if self._board:
             self._board.add_text(name, clean, step)
 
     def truncate(self, step: int) -> None:
-        """Drops what was written after `step`, so that a resumed run does not double its curve. -1 drops all.
+        """Removes the lines after `step`, so that a resumed run does not write them twice; -1 removes all lines.
 
-        The file is replaced in one move: a kill leaves the old one or the new one.
+        The file is replaced in one move: a process killed meanwhile leaves the old file or the new one.
         """
         self._file.close()
-        with atomic.replacing(self._path) as partial, open(partial, "w", encoding="utf-8") as f:
-            f.writelines(json.dumps(row) + "\n" for row in read(self.workdir) if row["step"] <= step)
-        self._file = _open(self._path)
+        with atomic.replacing(self._path) as partial, open(partial, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in read_run_log(self.workdir) if row["step"] <= step)
+        self._file = _open_for_append(self._path)
         if self._board:
             self._board.close()
             self._board = tensorboardX.SummaryWriter(str(self.workdir / "tb"), purge_step=step + 1)
@@ -82,29 +84,29 @@ class Writer:
             self._board.close()
 
 
-class Silent(contextlib.nullcontext):
-    """A Writer that writes nothing, for the processes of a run that are not the first."""
+class SilentRunLog(contextlib.nullcontext):
+    """A run log that writes nothing, for all processes of a run but the first."""
 
-    def __enter__(self) -> Silent:
+    def __enter__(self) -> SilentRunLog:
         return self
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Does nothing."""
 
-    def text(self, step: int, name: str, markdown: str) -> None:
+    def write_text(self, step: int, name: str, markdown: str) -> None:
         """Does nothing."""
 
     def truncate(self, step: int) -> None:
         """Does nothing."""
 
 
-def writer(workdir, *, active: bool) -> Writer | Silent:
-    """The Writer of the first process of a run; silent in the others."""
-    return Writer(workdir) if active else Silent()
+def open_run_log(workdir: str | pathlib.Path, *, active: bool) -> RunLog | SilentRunLog:
+    """The run log of a process: one that writes if `active` (the first process of a run), else a silent one."""
+    return RunLog(workdir) if active else SilentRunLog()
 
 
-def read(workdir) -> list[dict]:
-    """The lines of `workdir/metrics.jsonl` in order; [] where there is none. Lines that are no metrics are left out."""
+def read_run_log(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of `workdir/metrics.jsonl` in order, except those without an int "step"; [] if there is no file."""
     path = pathlib.Path(workdir) / "metrics.jsonl"
     if not path.exists():
         return []
@@ -113,29 +115,32 @@ def read(workdir) -> list[dict]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
-            continue  # the last line of a killed run
+            continue  # a killed run can leave a last line that is cut off
         if isinstance(row, dict) and type(row.get("step")) is int and abs(row["step"]) < 2**63:
             rows.append(row)
     return rows
 
 
 class Progress:
-    """A line for the terminal: `step 12/60  reward 0.512  0.31 steps/s  2:35 left`.
+    """A progress line: `step 12/60  reward 0.512  0.31 steps/s  2:35 left`."""
 
-    Args:
-      total: the last step.
-      start: the step the run begins or goes on from.
-      stream: where to print; a terminal is overwritten in place, a file gets one line a call.
-      clock: seconds, monotonic.
-    """
+    def __init__(
+        self, total: int, start: int = 0, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ):
+        """Starts the clock.
 
-    def __init__(self, total: int, start: int = 0, *, stream: TextIO | None = None, clock=time.monotonic):
+        Args:
+          total: number of the last step.
+          start: number of the step from which the run starts or continues.
+          stream: output, stdout by default. On a terminal each line replaces the one before; a file gets all lines.
+          clock: time in seconds, monotonic.
+        """
         self._total, self._step = total, start
         self._stream, self._clock = stream or sys.stdout, clock
-        self._time, self._seconds = clock(), None  # seconds of a step, smoothed
+        self._time, self._seconds = clock(), None  # smoothed seconds for one step
 
     def line(self, step: int, values: Mapping[str, float]) -> str:
-        """Prints and returns the line after `step`. The rate forgets slowly: each call weighs 0.1 against the past."""
+        """Prints and returns the line after `step`. Its rate is a moving average in which each call weighs 0.1."""
         now = self._clock()
         if step > self._step:
             seconds = (now - self._time) / (step - self._step)
@@ -146,7 +151,7 @@ class Progress:
             parts += [f"{1 / self._seconds:.3g} steps/s", f"{_clock_time((self._total - step) * self._seconds)} left"]
         text = "  ".join(parts)
         if self._stream.isatty():
-            # \x1b[K clears what a longer line before left behind.
+            # \x1b[K clears the rest of a longer line before.
             self._stream.write(f"\r{text}\x1b[K" + ("\n" if step >= self._total else ""))
         else:
             self._stream.write(text + "\n")
@@ -154,25 +159,25 @@ class Progress:
         return text
 
 
-def memory(device: Mapping[str, int] | None = None) -> dict[str, float]:
-    """Peak memory in MB (10^6 bytes) of this process and, from `jax.Device.memory_stats()`, of one device.
+def peak_memory(device: Mapping[str, int] | None = None) -> dict[str, float]:
+    """Peak memory in MB (10^6 bytes): `memory/host_peak_mb` of this process and `memory/device_peak_mb` of a device.
 
-    Backends without such statistics (CPU) give None, and no device entry comes back.
+    `device` is from `jax.Device.memory_stats()`; on the CPU that is None, and the second number is left out.
     """
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB on Linux
-    out = {"memory/host_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6}
+    numbers = {"memory/host_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6}
     if device and "peak_bytes_in_use" in device:
-        out["memory/device_peak_mb"] = device["peak_bytes_in_use"] / 1e6
-    return out
+        numbers["memory/device_peak_mb"] = device["peak_bytes_in_use"] / 1e6
+    return numbers
 
 
-def _open(path: pathlib.Path) -> TextIO:
-    """`path` for appending; a broken last line is ended, so that the next one does not join it."""
-    broken = path.exists() and path.stat().st_size and path.read_bytes()[-1:] != b"\n"
-    f = open(path, "a", encoding="utf-8")
-    if broken:
-        f.write("\n")
-    return f
+def _open_for_append(path: pathlib.Path) -> TextIO:
+    """Opens `path` for appending; ends a last line that was cut off, so that the next line is not joined to it."""
+    cut_off = path.exists() and path.stat().st_size and path.read_bytes()[-1:] != b"\n"
+    file = open(path, "a", encoding="utf-8")
+    if cut_off:
+        file.write("\n")
+    return file
 
 
 def _clock_time(seconds: float) -> str:

@@ -1,1 +1,1 @@
-"""The language of the project: what a digital twin and an answer are, as values and as text."""
+"""The language of the project: digital twins and answers, as values and as text."""

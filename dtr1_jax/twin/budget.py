@@ -1,6 +1,6 @@
-"""How many tokens a twin takes, and what is left out of one that takes too many.
+"""Estimates the tokens of a twin's text, and leaves objects out of a twin that is too long.
 
-The largest objects and those that the query speaks of come first; the cut is said in the twin, as `"more": n`.
+The objects that the query names are kept first, then the largest. The twin says how many are missing, as `"more": n`.
 """
 
 from __future__ import annotations
@@ -12,43 +12,46 @@ from collections.abc import Callable, Collection
 from dtr1_jax.twin import text
 from dtr1_jax.twin.schema import Object, Twin
 
-# A digit is a token of its own (as in Qwen's tokenizers), so are up to three marks in a row, and up to four characters
-# of a word; of other scripts each character counts, which is on the high side for most of them.
+# The estimate counts one token for each digit (as in Qwen's tokenizers), for up to three marks in a row, and for up to
+# four Latin letters. In other scripts it counts one for each character, which is too many for most of them.
 _PIECE = re.compile(r"\d|[A-Za-z]{1,4}|[^\w\s]{1,3}|\w|\s{2,}")
 
 
-def tokens(written: str) -> int:
-    """About how many tokens a text takes, on the high side for twins: digits alone, words in fours, marks in threes.
-
-    A tokenizer's own count is exact; this one needs none. Linear in the length.
-    """
-    return sum(1 for _ in _PIECE.finditer(written))
+def estimate_tokens(text: str) -> int:
+    """Estimates the number of tokens of a text without a tokenizer; for twins it is rather too high than too low."""
+    return sum(1 for _ in _PIECE.finditer(text))
 
 
 def fit(
-    twin: Twin, budget: int, *, query: str = "", keep: Collection[int] = (), count: Callable[[str], int] = tokens
+    twin: Twin,
+    budget: int,
+    *,
+    query: str = "",
+    first_ids: Collection[int] = (),
+    count: Callable[[str], int] = estimate_tokens,
 ) -> Twin:
-    """The twin with as many objects as `budget` tokens have room for; as it is, where all have.
+    """Leaves out the least important objects of a twin until its text fits into `budget` tokens.
 
-    Objects go in by their importance until one does not fit: first those of `keep`, then those of whose label or
-    attributes the query has a word, and among equals the larger ones, by the largest box of a track. Those that go in
-    keep their order. `Twin.more` counts what is left out, on top of what the twin said itself; relations go with it.
+    The most important objects are those of `first_ids`, then those with a word of the query in their label or
+    attributes. Among equals, larger ones are more important; an object with a track has the size of its largest box.
+    The objects that stay keep their order. The relations of the others are left out with them, and `Twin.more` grows
+    by the number of the others.
 
     Args:
       twin: sound.
       budget: tokens that `text.dumps_twin` may take, by `count`.
       query: the user's words.
-      keep: ids that go first.
-      count: tokens of a text; that of the tokenizer, or `tokens`.
+      first_ids: ids of the objects that are kept before all others.
+      count: text -> number of tokens.
 
     Returns:
-      The twin, without any object where not even one fits.
+      The same twin where all its objects fit; a twin without objects where not even one fits.
     """
     if count(text.dumps_twin(twin)) <= budget:
         return twin
     words = _words(query)
-    ranked = sorted(range(len(twin.objects)), key=lambda i: _unimportance(twin.objects[i], words, keep, i))
-    low, high = 0, len(ranked) - 1  # so many of them fit; more than so many do not
+    ranked = sorted(range(len(twin.objects)), key=lambda i: _sort_key(twin.objects[i], words, first_ids, i))
+    low, high = 0, len(ranked) - 1  # a binary search: `low` objects fit, and `high` + 1 do not
     while low < high:
         middle = (low + high + 1) // 2
         if count(text.dumps_twin(_cut(twin, ranked[:middle]))) <= budget:
@@ -59,6 +62,7 @@ def fit(
 
 
 def _cut(twin: Twin, places: Collection[int]) -> Twin:
+    """The twin with the objects at these places only."""
     places = set(places)
     objects = tuple(item for i, item in enumerate(twin.objects) if i in places)
     ids = {item.id for item in objects}
@@ -68,14 +72,14 @@ def _cut(twin: Twin, places: Collection[int]) -> Twin:
     )
 
 
-def _unimportance(item: Object, words: Collection[str], keep: Collection[int], place: int) -> tuple:
-    """Sorts the most important first."""
-    own = [item.box] if item.box is not None else [box for _, box in item.track if box is not None]
-    area = max(((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in own), default=0)
-    spoken = not words.isdisjoint(_words(" ".join((item.label, *item.attributes))))
-    return item.id not in keep, not spoken, -area, place
+def _sort_key(item: Object, words: Collection[str], first_ids: Collection[int], place: int) -> tuple:
+    """A key that sorts the most important object first."""
+    boxes = [item.box] if item.box is not None else [box for _, box in item.track if box is not None]
+    area = max(((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes), default=0)
+    named = not words.isdisjoint(_words(" ".join((item.label, *item.attributes))))
+    return item.id not in first_ids, not named, -area, place
 
 
-def _words(spoken: str) -> set[str]:
-    """Lower-case words, without a plural's s: "mugs" speaks of a mug."""
-    return {word if len(word) < 4 else word.removesuffix("s") for word in re.findall(r"\w+", spoken.lower())}
+def _words(text: str) -> set[str]:
+    """The lower-case words of a text, without a plural's s, so that "mugs" matches "mug"."""
+    return {word if len(word) < 4 else word.removesuffix("s") for word in re.findall(r"\w+", text.lower())}

@@ -1,9 +1,9 @@
 """Masks in the forms of COCO annotations: run-length encoding (RLE) and polygons.
 
-A mask is bool[h, w], row 0 on top. An RLE is {"size": [h, w], "counts": ...}: lengths of runs down the columns, the
-first of False (0 if the mask starts with True), as a list of integers or packed into a string. All is equal to
-`pycocotools` bit for bit, so that masks can be exchanged with its users; it follows the published method of the COCO
-API (Lin et al. 2014; `common/maskApi.c`) and is written anew in numpy.
+A mask is bool[h, w], row 0 on top. An RLE is {"size": [h, w], "counts": ...}. The counts are the lengths of runs down
+the columns, as a list of integers or packed into a string; the first run is of False (0 if the mask starts with True).
+All results equal those of `pycocotools` bit for bit, so that masks can be exchanged with its users. This numpy code
+follows the published method of the COCO API (Lin et al. 2014; `common/maskApi.c`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 from dtr1_jax.twin.schema import show
 
 MAX_PIXELS = 1 << 27  # of one mask; an RLE of a few bytes can ask for any size
-MAX_BOUNDARY = 1 << 22  # steps of a walk around a polygon, at GRID steps to the pixel
-MAX_CHUNKS = 7  # characters of one packed number: 35 bits hold any run of MAX_PIXELS, its sign included
-GRID = 5  # polygons are drawn on a grid so many times finer than pixels
+MAX_BOUNDARY = 1 << 22  # steps of a walk around a polygon, with GRID steps to the pixel
+MAX_CHUNKS = 7  # characters of one packed number: 35 bits hold any run of MAX_PIXELS and its sign
+GRID = 5  # polygons are drawn on a grid this many times finer than pixels
 
 
 def encode(mask: np.ndarray) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def decode(rle: dict[str, Any]) -> np.ndarray:
     """Decodes an RLE, packed (str or bytes) or a list of integers, to bool[h, w].
 
     Raises:
-      ValueError: it is not a sound RLE; the message says what was expected and what was found.
+      ValueError: it is not a sound RLE; the message has the expected and the actual value.
     """
     if not isinstance(rle, dict) or "size" not in rle or "counts" not in rle:
         raise ValueError(f"RLE: expected a dict with size and counts, got {show(rle)} without")
@@ -52,14 +52,14 @@ def decode(rle: dict[str, Any]) -> np.ndarray:
 
     if isinstance(counts, (str, bytes)):
         lengths = _unpack(counts)
-        wrong = np.flatnonzero((lengths < 0) | (lengths > MAX_PIXELS))
+        faulty = np.flatnonzero((lengths < 0) | (lengths > MAX_PIXELS))
     elif isinstance(counts, (list, tuple)):
-        wrong = [i for i, n in enumerate(counts) if not _is_count(n)][:1]
-        lengths = np.array([] if len(wrong) else counts, np.int64)
+        faulty = [i for i, n in enumerate(counts) if not _is_count(n)][:1]
+        lengths = np.array([] if len(faulty) else counts, np.int64)
     else:
         raise ValueError(f"RLE counts: expected a list, str or bytes, got {show(counts)}")
-    if len(wrong):
-        raise ValueError(f"RLE counts: expected integers from 0 to {MAX_PIXELS}, got another at position {wrong[0]}")
+    if len(faulty):
+        raise ValueError(f"RLE counts: expected integers from 0 to {MAX_PIXELS}, got another at position {faulty[0]}")
     if lengths.sum() != h * w:
         raise ValueError(f"RLE counts: expected a sum of {h} x {w} = {h * w} pixels, got {lengths.sum()}")
     return _expand(lengths, h, w)
@@ -69,8 +69,9 @@ def from_polygons(polygons: Sequence[Sequence[float]], h: int, w: int) -> np.nda
     """Draws the union of polygons as bool[h, w].
 
     Args:
-      polygons: each x0, y0, x1, y1, ... in pixels of the picture (integers at the corners of pixels), at least three
-        points; what lies outside the picture is cut off. The inside is by the even-odd rule within one polygon.
+      polygons: each is x0, y0, x1, y1, ... of at least three points, in pixels of the picture (integers are corners of
+        pixels). Parts outside the picture are cut off. Within one polygon, the even-odd rule decides which side is
+        inside.
       h, w: size of the picture, pixels.
 
     Raises:
@@ -82,7 +83,7 @@ def from_polygons(polygons: Sequence[Sequence[float]], h: int, w: int) -> np.nda
 
 
 def union(masks: Sequence[np.ndarray], h: int, w: int) -> np.ndarray:
-    """Union of any number of bool[h, w], also of none.
+    """The union of any number of masks bool[h, w]; an empty mask for none.
 
     Raises:
       ValueError: a mask has another shape.
@@ -101,7 +102,7 @@ def area(mask: np.ndarray) -> int:
 
 
 def bbox(mask: np.ndarray) -> tuple[float, float, float, float] | None:
-    """The smallest box around the True pixels of bool[h, w]: x1,y1,x2,y2 in the unit frame; None for an empty mask."""
+    """The smallest box x1,y1,x2,y2 around the True pixels of bool[h, w], in the unit frame; None for an empty mask."""
     h, w = mask.shape
     x, y = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not x.size:
@@ -113,9 +114,9 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and 0 <= value <= MAX_PIXELS
 
 
-# The packed form. From the fourth number on, each run is written as its difference to the one two before it (runs of
-# one kind resemble each other). A number is cut into chunks of 5 bits, lowest first, in two's complement; bit 5 of a
-# chunk says that another follows; 48 is added, which makes printable characters "0" to "o".
+# The packed form. From the fourth number on, each run is written as its difference from the run two before it, which is
+# of the same kind and has a similar length. A number is cut into chunks of 5 bits in two's complement, lowest first.
+# Bit 5 of a chunk is set where another chunk follows. 48 is added, which gives the printable characters "0" to "o".
 
 
 def _pack(lengths: np.ndarray) -> bytes:
@@ -125,20 +126,20 @@ def _pack(lengths: np.ndarray) -> bytes:
     while more.any():
         chunk, rest = rest & 31, rest >> 5
         used.append(more)
-        more = more & np.where(chunk & 16, rest != -1, rest != 0)  # until what is left is nothing but sign bits
+        more = more & np.where(chunk & 16, rest != -1, rest != 0)  # until only sign bits are left
         chunks.append(chunk + 32 * more + 48)
     return np.stack(chunks, axis=1)[np.stack(used, axis=1)].astype(np.uint8).tobytes() if chunks else b""
 
 
 def _unpack(packed: str | bytes) -> np.ndarray:
-    # What is not ASCII becomes "&#...;", and "&" is outside the alphabet; "replace" would write "?", which is in it.
+    # Characters outside ASCII become "&#...;", since "&" is not in the alphabet; "replace" would write "?", which is.
     raw = packed.encode("ascii", "xmlcharrefreplace") if isinstance(packed, str) else packed
     chunk = np.frombuffer(raw, np.uint8).astype(np.int64) - 48
     if not chunk.size:
         return chunk
-    wrong = np.flatnonzero((chunk < 0) | (chunk > 63))
-    if wrong.size:
-        i = wrong[0]
+    faulty = np.flatnonzero((chunk < 0) | (chunk > 63))
+    if faulty.size:
+        i = faulty[0]
         raise ValueError(f"RLE counts: expected characters from '0' to 'o', got {raw[i : i + 1]!r} at position {i}")
     ends = np.flatnonzero(chunk < 32)
     if not ends.size or ends[-1] != chunk.size - 1:
@@ -155,10 +156,10 @@ def _unpack(packed: str | bytes) -> np.ndarray:
 
 
 def _draw(polygon: Sequence[float], index: int, h: int, w: int) -> np.ndarray:
-    """One polygon as bool[h, w], as the COCO API draws it.
+    """Draws one polygon as bool[h, w], as the COCO API does.
 
-    The outline is walked in unit steps on a grid GRID times finer than pixels. Where the walk crosses the centre line
-    of a pixel column, the mask toggles from the next pixel centre below on; two toggles at one pixel cancel out.
+    A walk follows the outline in unit steps on a grid GRID times finer than pixels. Where the walk crosses the centre
+    line of a pixel column, the mask toggles from the next pixel centre below on. Two toggles at one pixel cancel out.
     """
     try:
         flat = np.asarray(polygon)
@@ -167,9 +168,11 @@ def _draw(polygon: Sequence[float], index: int, h: int, w: int) -> np.ndarray:
     if flat.dtype.kind not in "iuf" or flat.ndim != 1 or flat.size < 6 or flat.size % 2:
         raise ValueError(f"polygons[{index}]: expected numbers x0, y0, ... of at least 3 points, got {show(polygon)}")
     points = flat.reshape(-1, 2).astype(np.float64)
-    wrong = np.flatnonzero(~(np.abs(points.ravel()) < 1e8))  # NaN too
-    if wrong.size:
-        raise ValueError(f"polygons[{index}][{wrong[0]}]: expected a finite coordinate in pixels, got {flat[wrong[0]]}")
+    faulty = np.flatnonzero(~(np.abs(points.ravel()) < 1e8))  # NaN too
+    if faulty.size:
+        raise ValueError(
+            f"polygons[{index}][{faulty[0]}]: expected a finite coordinate in pixels, got {flat[faulty[0]]}"
+        )
     x, y = _outline(np.trunc(GRID * points + 0.5).astype(np.int64), index)
 
     step = np.flatnonzero(x[1:] != x[:-1])
@@ -183,15 +186,15 @@ def _draw(polygon: Sequence[float], index: int, h: int, w: int) -> np.ndarray:
 
 
 def _expand(lengths: np.ndarray, h: int, w: int) -> np.ndarray:
-    """Runs, some perhaps of no length, to bool[h, w]."""
+    """Expands runs, which may have length 0, to bool[h, w]."""
     return np.repeat(np.arange(lengths.size) % 2 == 1, lengths).reshape(w, h).T
 
 
 def _outline(points: np.ndarray, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Walks along a closed polygon, int64[k, 2] on the grid; x and y of each step, int64[n].
+    """Walks along a closed polygon int64[k, 2] on the grid, and returns the x and y of each step, int64[n].
 
-    An edge advances by one in its longer direction, and the other coordinate is rounded. It is computed from its left
-    (or upper) end whatever its direction, so that two neighbours draw the edge between them alike.
+    Along an edge, the longer direction advances by one and the other coordinate is rounded. An edge is always computed
+    from its left (or upper) end, so that two neighbouring polygons draw their common edge alike.
     """
     start, end = points, np.roll(points, -1, axis=0)
     span = np.abs(end - start)

@@ -1,9 +1,10 @@
-"""What a digital twin and an answer are, and what makes them sound.
+"""The dataclasses of digital twins and answers, and the checks that make them sound.
 
-`read_twin` and `read_answer` turn decoded JSON into the dataclasses below. They take any value without raising, and
-list every fault with its place; a dataclass comes back only where there is none, so whoever holds one need not check.
-Boxes here are integers x1,y1,x2,y2 in the frame of the text (twin/text.py), x right and y down, x2 and y2 exclusive.
-What the keyframes of a track say of the frames between them stands in twin/tracks.py.
+`read_twin` and `read_answer` turn decoded JSON into the dataclasses below. They accept any value without raising, and
+list every fault with its place. They return a dataclass only where there is no fault, so a dataclass is always sound.
+Boxes here are integers x1,y1,x2,y2 in the frame of the text (twin/coordinates.py), x right and y down, x2 and y2
+exclusive.
+The boxes between the keyframes of a track are defined in twin/tracks.py.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ MAX_NAME = 64  # characters of a label, an attribute or a relation
 MAX_KEYFRAMES = 128  # of one track
 MAX_INT = (1 << 31) - 1  # ids and depths fit in int32
 
-FORMS = {  # the keys of which an answer has exactly one, by task
+FORMS = {  # task -> the keys that an answer may have; it has exactly one of them
     "segmentation": ("objects",),
     "grounding": ("objects", "boxes"),
     "vqa": ("text",),
     "summary": ("text",),
 }
 
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")  # of a frame, as a key
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")  # a frame number as the key of a track
 
 Box = tuple[int, int, int, int]
 Track = tuple[tuple[int, Box | None], ...]
@@ -42,14 +43,15 @@ class Object:
 
     Attributes:
       id: positive, unique in its twin.
-      label: what it is.
-      box: x1,y1,x2,y2 in the frame of the text; of a video: the same in all frames. None where there is a track.
-      depth: 1 = nearest; None = not said.
+      label: its category, such as "mug".
+      box: x1,y1,x2,y2 in the frame of the text. In a video it holds for all frames. None where there is a track.
+      depth: 1 = nearest; None = not known.
       attributes: words such as "red".
-      track: of a video: (frame number, box), ascending; it appears in the first and is gone after the last. None in the
-        place of a box: out of sight from this frame until the next keyframe. Empty where there is a box.
-      velocity: dx, dy of the box's centre in the frame of the text, from one of the twin's frames to the next, the mean
-        over the track; None = not said.
+      track: in a video, (frame number, box) of each keyframe, ascending. The object appears at the first keyframe and
+        is gone after the last. None instead of a box: out of sight from this frame until the next keyframe. Empty
+        where there is a box.
+      velocity: mean motion dx, dy of the box's centre from one of the twin's frames to the next, in the frame of the
+        text; None = not known.
     """
 
     id: int
@@ -66,11 +68,11 @@ class Twin:
     """The digital twin of one picture or video. An object keeps its id over all frames of a video.
 
     Attributes:
-      size: (w, h) in pixels of the picture as the policy saw it, whatever the frame of the boxes.
+      size: (w, h) in pixels of the picture as the policy saw it, in any frame of the boxes.
       objects: the instances, any number up to MAX_OBJECTS.
       relations: (id, words, id), such as (1, "left of", 2).
-      frames: numbers of the frames of a video that the twin is about, ascending; empty = a picture.
-      more: number of objects that are there too and were left out, see twin/budget.py.
+      frames: numbers of the video frames that the twin describes, ascending; empty = a picture.
+      more: number of further objects that were left out (twin/budget.py).
     """
 
     size: tuple[int, int]
@@ -85,8 +87,8 @@ class Answer:
     """The answer; exactly one field is set, see FORMS.
 
     Attributes:
-      objects: ids of objects of the twin; empty = nothing in the picture is meant.
-      boxes: boxes in the frame of the text; empty = nothing in the picture is meant.
+      objects: ids of objects of the twin; empty = nothing in the picture matches the query.
+      boxes: boxes in the frame of the text; empty = nothing in the picture matches the query.
       text: words.
     """
 
@@ -97,11 +99,11 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong.
+    """One error in a transcript.
 
     Attributes:
       where: its place, such as "twin.objects[2].box".
-      message: what was expected and what was found.
+      message: the expected and the actual value.
     """
 
     where: str
@@ -114,22 +116,22 @@ def read_twin(
     """Checks a decoded twin.
 
     Args:
-      value: anything; what `strict_json.loads` returned.
+      value: any value, as `strict_json.loads` returns it.
       size: (w, h) in pixels that the twin has to state.
       limit: (w, h), the largest x and y of a box.
       frames: numbers of the frames that the twin of a video has to state, ascending; empty = a picture, whose twin has
         neither frames nor tracks.
 
     Returns:
-      The twin, or None where it has faults; and its faults.
+      (the twin, or None where it has faults; its faults).
     """
     faults: list[Fault] = []
     required = ("size", "frames", "objects") if frames else ("size", "objects")
     fields = _fields(value, "twin", faults, required=required, optional=("relations", "more"))
-    for key, wanted in (("size", size), ("frames", frames)):
-        stated = fields.get(key, list(wanted))
-        if not isinstance(stated, list) or tuple(stated) != wanted or not all(type(v) is int for v in stated):
-            faults.append(Fault(f"twin.{key}", f"expected {list(wanted)}, got {show(stated)}"))
+    for key, expected in (("size", size), ("frames", frames)):
+        actual = fields.get(key, list(expected))
+        if not isinstance(actual, list) or tuple(actual) != expected or not all(type(v) is int for v in actual):
+            faults.append(Fault(f"twin.{key}", f"expected {list(expected)}, got {show(actual)}"))
     more = _integer(fields["more"], "twin.more", faults, low=1) if "more" in fields else 0
 
     read = functools.partial(_object, limit=limit, frames=frames)
@@ -153,13 +155,14 @@ def read_answer(
     """Checks a decoded answer.
 
     Args:
-      value: anything; what `strict_json.loads` returned.
+      value: any value, as `strict_json.loads` returns it.
       task: a key of FORMS.
       limit: (w, h), the largest x and y of a box.
-      ids: those of the twin; None = not known (the twin is broken), then references are not checked.
+      ids: ids of the twin's objects. None = not known, because the twin has faults; then ids in the answer are not
+        checked.
 
     Returns:
-      The answer, or None where it has faults; and its faults.
+      (the answer, or None where it has faults; its faults).
     """
     faults: list[Fault] = []
     forms = FORMS[task]
@@ -170,12 +173,12 @@ def read_answer(
     objects = boxes = text = None
     if "objects" in fields:
         objects = _list(fields["objects"], "answer.objects", faults, _id, MAX_OBJECTS)
-        seen: set[int] = set()
+        earlier: set[int] = set()
         for i, number in enumerate(objects):
             where = f"answer.objects[{i}]"
-            if number is not None and number in seen:
+            if number is not None and number in earlier:
                 faults.append(Fault(where, f"expected ids that differ, got {number} again"))
-            seen.add(number)
+            earlier.add(number)
             if ids is not None:
                 _refer(number, where, faults, ids)
     if "boxes" in fields:
@@ -186,7 +189,7 @@ def read_answer(
 
 
 def show(value: Any) -> str:
-    """Says in a few words what a value is, for messages; takes anything, and its answer is short."""
+    """Describes any value in a few words, for messages; the description of a huge value is short too."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, strict_json.Refused):
@@ -195,7 +198,7 @@ def show(value: Any) -> str:
         return f"the string {value[:40]!a}{'...' if len(value) > 40 else ''}"
     if isinstance(value, float):
         return f"the number {value!r}"
-    if isinstance(value, int):  # printing an integer of thousands of digits raises
+    if isinstance(value, int):  # Python refuses to print an integer of thousands of digits
         return str(int(value)) if abs(value) < 10**strict_json.MAX_DIGITS else "a huge integer"
     if isinstance(value, (list, tuple)):
         if len(value) <= 4 and all(type(v) is int for v in value):
@@ -204,8 +207,8 @@ def show(value: Any) -> str:
     return "an object" if isinstance(value, dict) else f"a value of type {type(value).__name__}"
 
 
-# Each reader below takes (value, where, faults, ...), adds what is wrong to `faults`, and returns the value, or a
-# stand-in with which the caller can go on looking for further faults.
+# Each reader below takes (value, where, faults, ...), adds its faults to `faults`, and returns the value. For a value
+# with faults it returns a substitute, with which the caller can go on and find further faults.
 
 
 def _fields(value: Any, where: str, faults: list[Fault], required: tuple = (), optional: tuple = ()) -> dict:
@@ -242,15 +245,15 @@ def _id(value: Any, where: str, faults: list[Fault]) -> int | None:
 
 def _string(value: Any, where: str, faults: list[Fault], most: int = MAX_NAME) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > most:
-        got = f"{len(value)} characters" if isinstance(value, str) and len(value) > most else show(value)
-        faults.append(Fault(where, f"expected a string of 1 to {most} characters, not blank, got {got}"))
+        actual = f"{len(value)} characters" if isinstance(value, str) and len(value) > most else show(value)
+        faults.append(Fault(where, f"expected a string of 1 to {most} characters, not blank, got {actual}"))
     elif not encodable(value):
         faults.append(Fault(where, f"expected text that UTF-8 can carry, got a lone surrogate in {show(value)}"))
     return value if isinstance(value, str) else ""
 
 
 def encodable(text: str) -> bool:
-    """Whether UTF-8 can carry the text, which it cannot where the text has lone surrogates."""
+    """Whether the text can be encoded as UTF-8, which fails for lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -276,7 +279,7 @@ def _object(value: Any, where: str, faults: list[Fault], limit: tuple[int, int],
         if isinstance(value, dict) and "track" in value:
             required = ("id", "label", "track")
     fields = _fields(value, where, faults, required=required, optional=optional)
-    # A key that is absent has its fault already; its reader is not asked again.
+    # An absent key has its fault already, so its reader is not called.
     return Object(
         id=_id(fields["id"], f"{where}.id", faults) if "id" in fields else None,
         label=_string(fields["label"], f"{where}.label", faults) if "label" in fields else "",
@@ -290,12 +293,12 @@ def _object(value: Any, where: str, faults: list[Fault], limit: tuple[int, int],
 
 def _track(value: Any, where: str, faults: list[Fault], limit: tuple[int, int], frames: tuple[int, ...]) -> Track:
     if not isinstance(value, dict) or not value:
-        got = "an empty one" if isinstance(value, dict) else show(value)
-        faults.append(Fault(where, f"expected an object of frame numbers and boxes, got {got}"))
+        actual = "an empty one" if isinstance(value, dict) else show(value)
+        faults.append(Fault(where, f"expected an object of frame numbers and boxes, got {actual}"))
         return ()
     if len(value) > MAX_KEYFRAMES:
         faults.append(Fault(where, f"expected at most {MAX_KEYFRAMES} keyframes, got {len(value)}"))
-    keys, found = [], []
+    keys, track = [], []
     for i, (key, box) in enumerate(value.items()):
         if not isinstance(key, str) or not _NUMBER.fullmatch(key):
             faults.append(Fault(where, f'expected frame numbers such as "{frames[0]}" as keys, got {show(key)}'))
@@ -304,18 +307,18 @@ def _track(value: Any, where: str, faults: list[Fault], limit: tuple[int, int], 
         if number not in frames:
             faults.append(Fault(place, f"expected one of the twin's frames, got frame {number}"))
         if keys and number <= keys[-1]:
-            faults.append(Fault(place, f"expected a track that goes on in time, got {number} after {keys[-1]}"))
+            faults.append(Fault(place, f"expected ascending frame numbers, got {number} after {keys[-1]}"))
         if box is None and i in (0, len(value) - 1):
             faults.append(Fault(place, "expected a track that begins and ends with a box, got null"))
         keys.append(number)
-        found.append((number, None if box is None else _box(box, place, faults, limit)))
-    return tuple(found)
+        track.append((number, None if box is None else _box(box, place, faults, limit)))
+    return tuple(track)
 
 
 def _velocity(fields: dict, where: str, faults: list[Fault], limit: tuple[int, int]) -> tuple | None:
     value, where = fields["velocity"], f"{where}.velocity"
     if "track" not in fields:
-        faults.append(Fault(where, "expected a velocity beside a track alone, got one beside a box"))
+        faults.append(Fault(where, "expected a velocity only beside a track, got one beside a box"))
     if not isinstance(value, list) or len(value) != 2:
         faults.append(Fault(where, f"expected a list of 2 integers dx,dy, got {show(value)}"))
         return None

@@ -1,7 +1,8 @@
 """A JSON reader for text that a model wrote: strict, and bounded in time, depth and memory.
 
-The reader of the standard library takes NaN, lets a repeated key win silently, refuses long integers by an exception
-of its own and runs out of stack in deep nesting. Here each of these is either a `ValueError` or a `Refused` value.
+The reader of the standard library accepts NaN, lets the last of several equal keys win silently, raises an exception of
+its own for long integers, and runs out of stack in deep nesting. Here each of these is a `ValueError` or a `Refused`
+value.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from typing import Any
 
 MAX_LENGTH = 1 << 16  # characters; a twin of 256 objects with relations takes about 40,000
 MAX_DEPTH = 16  # a twin needs 4
-MAX_DIGITS = 18  # what surely fits in int64
+MAX_DIGITS = 18  # any such integer fits in int64
 
-# A string, or what is there of it, is skipped as one match. The possessive quantifier keeps this linear: an unclosed
-# string is consumed to the end instead of being tried again from each of its quotes.
+# A string is skipped as one match, even if it is not closed. The possessive quantifier keeps the search linear: an
+# unclosed string is consumed to the end of the text, instead of being tried again from each of its quotes.
 _BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
 class Refused:
-    """Stands where the text has a value that strict JSON does not allow.
+    """Replaces a value that strict JSON does not allow.
 
-    No schema accepts it, so the fault is reported at its own place beside all the others.
+    No schema accepts it, so the fault is reported at its place, together with all other faults.
 
     Attributes:
-      reason: what the text has there, such as "NaN".
+      reason: a description of the value in the text, such as "NaN".
     """
 
     reason: str
@@ -38,17 +39,18 @@ class Refused:
 def loads(text: str) -> Any:
     """Decodes one JSON value (RFC 8259).
 
-    NaN, infinities, numbers of more than MAX_DIGITS digits or beyond float64, and the value of a key that its object
-    repeats come back as `Refused`.
+    NaN, infinities, numbers of more than MAX_DIGITS digits or beyond float64, and the value of a repeated key are
+    returned as `Refused`.
 
     Args:
-      text: any string; lone surrogates and byte order marks included.
+      text: any string, also with lone surrogates and byte order marks.
 
     Returns:
       dict, list, str, int, float, bool, None or Refused.
 
     Raises:
-      ValueError: the text is too long, too deep or not JSON; nothing else, in time linear in min(len, MAX_LENGTH).
+      ValueError: the text is too long, too deeply nested or not JSON. No other exception is raised, and the time is
+        linear in min(len(text), MAX_LENGTH).
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"expected at most {MAX_LENGTH} characters of JSON, got {len(text)}")
@@ -70,7 +72,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         for key, count in collections.Counter(key for key, _ in pairs).items():
             if count > 1:
-                value[key] = Refused(f"a key that is given {count} times")
+                value[key] = Refused(f"a key that occurs {count} times")
     return value
 
 

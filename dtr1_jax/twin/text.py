@@ -1,99 +1,28 @@
-"""Twins and answers as compact JSON, and the one place where boxes change their coordinate frame.
+"""Twins and answers as compact JSON.
 
-Everywhere else in Python a box is in the unit frame: float x1,y1,x2,y2 in [0,1] of the picture. Only the text that a
-policy reads and writes has integers, and a `Canvas` says in which frame.
-
-The text of a video says an object that stands still once, as a box; others have the keyframes of their track alone.
+In the text of a video, an object that stands still has one box, and one that moves has the keyframes of its track.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from dtr1_jax.twin import tracks
-from dtr1_jax.twin.schema import MAX_KEYFRAMES, Answer, Box, Object, Twin
+from dtr1_jax.twin.coordinates import Canvas, from_unit
+from dtr1_jax.twin.schema import MAX_KEYFRAMES, Answer, Object, Twin
 from dtr1_jax.types import Instance
 
-TOLERANCE = 0.015  # unit frame: how far the tracks that we write may be from the boxes, between their keyframes
-
-
-class Frame(enum.Enum):
-    """What the integers of a box count: pixels of the resized picture, or thousandths of its width and height."""
-
-    PIXEL = "pixel"
-    NORM1000 = "norm1000"
-
-
-@dataclasses.dataclass(frozen=True)
-class Canvas:
-    """The picture or video as the policy saw it.
-
-    Attributes:
-      frame: the frame of boxes in the text.
-      size: (w, h) in pixels of the *resized* picture, both positive.
-      frames: numbers of the frames of a video that the policy saw, ascending from 0 or later; empty = a picture.
-    """
-
-    frame: Frame
-    size: tuple[int, int]
-    frames: tuple[int, ...] = ()
-
-    def __post_init__(self):
-        if not isinstance(self.frame, Frame):
-            raise ValueError(f"Canvas.frame: expected a Frame, such as Frame('norm1000'), got {self.frame!r}")
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ValueError(f"Canvas.size: expected (w, h), both at least 1 pixel, got {self.size!r}")
-        numbers = isinstance(self.frames, tuple) and all(type(v) is int for v in self.frames)
-        if not numbers or any(b <= a for a, b in zip((-1, *self.frames), self.frames)):
-            raise ValueError(f"Canvas.frames: expected a tuple of ascending integers from 0 on, got {self.frames!r}")
-
-    @property
-    def limit(self) -> tuple[int, int]:
-        """(w, h), the largest x and y that a box of the text may have."""
-        return self.size if self.frame is Frame.PIXEL else (1000, 1000)
-
-
-def to_unit(box: Box, canvas: Canvas) -> tuple[float, float, float, float]:
-    """Converts a box of the text, int x1,y1,x2,y2 in the frame of `canvas`, to the unit frame."""
-    w, h = canvas.limit
-    x1, y1, x2, y2 = box
-    return x1 / w, y1 / h, x2 / w, y2 / h
-
-
-def from_unit(box: Sequence[float], canvas: Canvas) -> Box:
-    """Converts a unit-frame box to the text: rounded, clamped to the frame, at least 1 wide and high.
-
-    Inverts `to_unit` exactly for every box that is sound.
-
-    Raises:
-      ValueError: a corner is not finite, or x2 < x1 or y2 < y1.
-    """
-    x1, y1, x2, y2 = (float(v) for v in box)
-    if not all(map(math.isfinite, (x1, y1, x2, y2))) or x2 < x1 or y2 < y1:
-        raise ValueError(f"expected a unit-frame box of finite x1 <= x2, y1 <= y2, got {(x1, y1, x2, y2)}")
-    w, h = canvas.limit
-    (left, right), (top, bottom) = _side(x1, x2, w), _side(y1, y2, h)
-    return left, top, right, bottom
-
-
-def _side(low: float, high: float, limit: int) -> tuple[int, int]:
-    start, end = (round(min(max(v, 0.0), 1.0) * limit) for v in (low, high))
-    start = min(start, limit - 1)
-    return start, max(end, start + 1)
+TOLERANCE = 0.015  # unit frame: largest distance between a track that `from_scene` writes and the annotated boxes
 
 
 def from_scene(instances: Sequence[Instance], canvas: Canvas) -> Twin:
-    """The oracle twin: the annotated objects in their order, as a flawless policy would write them.
+    """Builds the oracle twin: the annotated objects in their order, as a flawless policy would write them.
 
-    Of a video, objects that are never to be seen are left out. An object stands still where its box moves by at most
-    TOLERANCE all through the video; of the others, tracks are within TOLERANCE of the boxes (and up to rounding).
-    Velocities are those of the instances, or those of their boxes where they say none. An instance without `boxes` is
-    taken to stand still.
+    In a video, objects that are never visible are left out. An object counts as standing still where its box moves by
+    at most TOLERANCE over the whole video, and where the instance has no `boxes`. The track of any other object is
+    within TOLERANCE of its boxes, up to rounding. The velocity is that of the instance, or else that of its boxes.
 
     Raises ValueError where an instance has boxes for another number of frames than the canvas.
     """
@@ -107,32 +36,32 @@ def _standing(item: Instance, canvas: Canvas) -> Object:
 
 
 def _moving(item: Instance, canvas: Canvas) -> Object | None:
-    """The object of a video's twin, None where it is never seen."""
+    """An object of a video's twin, or None where it is never visible."""
     if len(item.boxes) != len(canvas.frames):
         raise ValueError(
             f"object {item.id} {item.label!r}: expected boxes for the {len(canvas.frames)} frames of the video, "
             f"got {len(item.boxes)}"
         )
-    found = [tuple(map(float, box)) if box[2] > box[0] and box[3] > box[1] else None for box in item.boxes]
-    seen = [box for box in found if box is not None]
-    if not seen:
+    boxes = [tuple(map(float, box)) if box[2] > box[0] and box[3] > box[1] else None for box in item.boxes]
+    visible = [box for box in boxes if box is not None]
+    if not visible:
         return None
     words = (item.depth or None, tuple(item.attributes))
-    apart = max(abs(a - b) for box in seen for a, b in zip(box, seen[0]))
-    if len(seen) == len(found) and apart <= TOLERANCE:
-        return Object(item.id, item.label, from_unit(seen[0], canvas), *words)
-    track = tracks.keyframes(found, canvas.frames, TOLERANCE)
-    if len(track) > MAX_KEYFRAMES:  # a long and restless video: only when it comes and goes, and that cut off
-        track = tracks.keyframes(found, canvas.frames, 1.0)[:MAX_KEYFRAMES]
+    distance = max(abs(a - b) for box in visible for a, b in zip(box, visible[0]))
+    if len(visible) == len(boxes) and distance <= TOLERANCE:
+        return Object(item.id, item.label, from_unit(visible[0], canvas), *words)
+    track = tracks.keyframes(boxes, canvas.frames, TOLERANCE)
+    if len(track) > MAX_KEYFRAMES:  # too restless: keep only the frames where it appears and disappears, and cut those
+        track = tracks.keyframes(boxes, canvas.frames, 1.0)[:MAX_KEYFRAMES]
         track = track if track[-1][1] is not None else track[:-1]
     track = tuple((frame, box and from_unit(box, canvas)) for frame, box in track)
-    dx, dy = item.velocity or tracks.velocity(found)
+    dx, dy = item.velocity or tracks.velocity(boxes)
     (w, h), clamp = canvas.limit, lambda v, most: min(max(round(v * most), -most), most)
     return Object(item.id, item.label, None, *words, track, (clamp(dx, w), clamp(dy, h)))
 
 
 def dumps_twin(twin: Twin) -> str:
-    """Writes a twin as JSON without spaces; what is empty (depth, attributes, relations, frames, ...) is left out."""
+    """Writes a twin as JSON without spaces and without the keys of empty fields (depth, attributes, relations, ...)."""
     value: dict[str, Any] = {"size": twin.size}
     if twin.frames:
         value["frames"] = twin.frames
@@ -172,5 +101,5 @@ def _object(item: Object) -> dict[str, Any]:
 
 
 def _dumps(value: dict[str, Any]) -> str:
-    # "<" is escaped so that no string can be taken for a tag of the transcript.
+    # "<" is escaped, so that no string can contain a tag of the transcript.
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")

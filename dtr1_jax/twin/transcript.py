@@ -2,9 +2,9 @@
 
     <construct>{...}</construct> <twin>{...}</twin> <think>...</think> <answer>{...}</answer>
 
-Which parts there are depends on the constructor, the one who fills the twin (PARTS). A part is an opening tag, text
-without tags, and its closing tag. Tags are found without a look at JSON: one inside a JSON string counts as a tag, so
-`compose` writes "<" in JSON as an escape. This keeps parsing simple and linear.
+The parts depend on the constructor, which fills the twin (PARTS). A part is an opening tag, text without tags, and its
+closing tag. The search for tags does not parse JSON, which keeps it simple and linear. A tag inside a JSON string
+therefore counts as a tag, and `compose` escapes "<" in JSON.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import re
 from typing import Any
 
 from dtr1_jax.twin import schema, strict_json
-from dtr1_jax.twin import text as twin_text
+from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.schema import Answer, Fault, Twin
-from dtr1_jax.twin.text import Canvas
+from dtr1_jax.twin.text import dumps_answer, dumps_twin
 
 PARTS = {  # constructor -> the parts of the text, in order
     "policy": ("twin", "think", "answer"),
@@ -30,15 +30,16 @@ _TAG = re.compile("<(/?)(construct|twin|think|answer)>")
 
 @dataclasses.dataclass(frozen=True)
 class Transcript:
-    """A completion, taken apart.
+    """A completion, split into its parts.
 
     Attributes:
       text: the completion.
-      parts: name -> text between its tags, for each part that is wanted and closed; the first where it is repeated.
+      parts: name -> text between its tags, for each part of the constructor that is closed; the first text where a part
+        is repeated.
       twin: the twin, None where it is missing or has faults.
-      thought: what stands in <think>, word for word; None where it is missing.
+      thought: the unchanged text of <think>; None where it is missing.
       answer: the answer, None where it is missing or has faults.
-      faults: all that is wrong; places start with "transcript" or the name of a part.
+      faults: every fault; its place starts with "transcript" or the name of a part.
     """
 
     text: str
@@ -50,29 +51,29 @@ class Transcript:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong with it; then twin, thought and answer are all there."""
+        """Whether it has no fault; then twin, thought and answer are all present."""
         return not self.faults
 
     @property
     def reasoned(self) -> bool:
-        """Whether there is a thought, and something in it."""
+        """Whether there is a thought that is not blank."""
         return bool(self.thought and self.thought.strip())
 
 
 def parse(
-    text: str, *, task: str, canvas: Canvas, constructor: str = "policy", given: Twin | None = None
+    text: str, *, task: str, canvas: Canvas, constructor: str = "policy", given_twin: Twin | None = None
 ) -> Transcript:
-    """Takes a completion apart and finds every fault of it, in time linear in its length.
+    """Splits a completion into its parts and finds every fault, in time linear in its length.
 
     Args:
       text: any string.
-      task: one of types.TASKS; decides the form of the answer.
-      canvas: the picture as the policy saw it; decides the size and the frame of the boxes.
+      task: one of types.TASKS; sets the form of the answer.
+      canvas: the picture or video as the policy saw it; sets the size and the frame of the boxes.
       constructor: a key of PARTS.
-      given: the twin that the example brings, where the constructor is "given".
+      given_twin: the twin that the example brings, where the constructor is "given".
 
     Raises:
-      ValueError: `task` or `constructor` is unknown. No `text` makes it raise.
+      ValueError: `task` or `constructor` is unknown. It does not raise for any `text`.
     """
     if task not in schema.FORMS:
         raise ValueError(f"task: expected one of {', '.join(schema.FORMS)}, got {task!r}")
@@ -86,43 +87,40 @@ def parse(
     if construct is not _ABSENT and not isinstance(construct, dict):
         faults.append(Fault("construct", f"expected an object, got {schema.show(construct)}"))
 
-    twin = given if constructor == "given" else None
-    if constructor == "given" and given is None:
+    twin = given_twin if constructor == "given" else None
+    if constructor == "given" and given_twin is None:
         faults.append(Fault("twin", "expected the example to bring a twin, got none"))
     value = _decode(parts, "twin", faults)
     if value is not _ABSENT:
-        twin, found = schema.read_twin(value, size=canvas.size, limit=canvas.limit, frames=canvas.frames)
-        faults += found
+        twin, twin_faults = schema.read_twin(value, size=canvas.size, limit=canvas.limit, frames=canvas.frames)
+        faults += twin_faults
 
     answer = None
     value = _decode(parts, "answer", faults)
     if value is not _ABSENT:
         ids = None if twin is None else {item.id for item in twin.objects}
-        answer, found = schema.read_answer(value, task=task, limit=canvas.limit, ids=ids)
-        faults += found
+        answer, answer_faults = schema.read_answer(value, task=task, limit=canvas.limit, ids=ids)
+        faults += answer_faults
     return Transcript(text, parts, twin, parts.get("think"), answer, tuple(faults))
 
 
 def compose(twin: Twin, thought: str, answer: Answer) -> str:
-    """Writes a transcript of the constructor "policy"; `parse` gives the same values back where they are sound.
+    """Writes a transcript of the constructor "policy". `parse` returns the same values where they are sound.
 
     Raises:
-      ValueError: the thought has a tag of the transcript in it, or the answer has not exactly one field set.
+      ValueError: the thought contains a tag of the transcript, or the answer does not have exactly one field set.
     """
     tag = _TAG.search(thought)
     if tag:
         raise ValueError(f"thought: expected words without the tags of a transcript, got {tag[0]} in {thought[:80]!r}")
-    return (
-        f"<twin>{twin_text.dumps_twin(twin)}</twin><think>{thought}</think>"
-        f"<answer>{twin_text.dumps_answer(answer)}</answer>"
-    )
+    return f"<twin>{dumps_twin(twin)}</twin><think>{thought}</think><answer>{dumps_answer(answer)}</answer>"
 
 
 _ABSENT = object()
 
 
 def _decode(parts: dict[str, str], name: str, faults: list[Fault]) -> Any:
-    """The JSON value of a part, or _ABSENT where there is none to be had."""
+    """The JSON value of a part, or _ABSENT where the part is missing or is not JSON."""
     if name not in parts:
         return _ABSENT
     try:
@@ -132,17 +130,17 @@ def _decode(parts: dict[str, str], name: str, faults: list[Fault]) -> Any:
         return _ABSENT
 
 
-def _split(text: str, wanted: tuple[str, ...]) -> tuple[dict[str, str], list[Fault]]:
-    """Finds the parts, and the faults of their layout: at most a few for each name, however long the text."""
+def _split(text: str, names: tuple[str, ...]) -> tuple[dict[str, str], list[Fault]]:
+    """Finds the parts `names`, and the faults of their layout: at most a few for each name, however long the text."""
     tags = list(_TAG.finditer(text))
-    order: list[str] = []  # names of closed parts, as they come
+    order: list[str] = []  # names of closed parts, in the order of the text
     parts: dict[str, str] = {}
-    stray: dict[str, list[int]] = collections.defaultdict(list)  # tag -> where it stands alone
-    outside: list[tuple[int, str]] = []  # where other text starts, and how
-    start, owned, i = 0, False, 0  # owned: what follows belongs to a part that was never closed
+    stray: dict[str, list[int]] = collections.defaultdict(list)  # tag -> places of those without a partner
+    outside: list[tuple[int, str]] = []  # place and beginning of each piece of text outside the parts
+    start, unclosed, i = 0, False, 0  # unclosed: the text from `start` on follows an opening tag that is never closed
     while i <= len(tags):
         end = tags[i].start() if i < len(tags) else len(text)
-        if not owned and text[start:end].strip():
+        if not unclosed and text[start:end].strip():
             outside.append((start, text[start:end].strip()[:41]))
         if i == len(tags):
             break
@@ -150,23 +148,23 @@ def _split(text: str, wanted: tuple[str, ...]) -> tuple[dict[str, str], list[Fau
         if not closing and i + 1 < len(tags) and tags[i + 1].groups() == ("/", name):
             order.append(name)
             parts.setdefault(name, text[tags[i].end() : tags[i + 1].start()])
-            i, owned = i + 1, False
+            i, unclosed = i + 1, False
         else:
             stray[tags[i][0]].append(end)
-            owned = not closing
+            unclosed = not closing
         start, i = tags[i].end(), i + 1
 
     faults = [_stray(tag, places) for tag, places in stray.items()]
     for name, count in collections.Counter(order).items():
-        if name not in wanted:
-            faults.append(Fault(name, f"expected only the parts {', '.join(wanted)}, got <{name}>"))
+        if name not in names:
+            faults.append(Fault(name, f"expected only the parts {', '.join(names)}, got <{name}>"))
         elif count > 1:
             faults.append(Fault(name, f"expected <{name}> once, got it {count} times"))
-    for name in wanted:
+    for name in names:
         if name not in parts and f"<{name}>" not in stray:
             faults.append(Fault(name, f"expected <{name}>...</{name}>, got none"))
-    parts = {name: part for name, part in parts.items() if name in wanted}  # in the order in which they came
-    expected = [name for name in wanted if name in parts]
+    parts = {name: part for name, part in parts.items() if name in names}  # in the order of the text
+    expected = [name for name in names if name in parts]
     if list(parts) != expected:
         faults.append(Fault("transcript", f"expected the order {', '.join(expected)}, got {', '.join(parts)}"))
     if outside:

@@ -1,15 +1,16 @@
 """Builds the tokenizer of the tiny policy: `python experiments/cold_start/tokenizer.py --out dtr1_jax/assets/tiny`.
 
-A byte-level BPE for words, and before it a list of pieces that are always one token: the tags of a transcript, the
-punctuation of a twin between two values, the integers to 255 with and without the comma that follows them in a box,
-and the ids of a thought with the blank before them. An object with three attributes then costs thirteen tokens, and
-twenty or one more if it crosses a video on a straight line. Everything else, any UTF-8 text, still has an encoding.
+It is a byte-level BPE with a list of pieces that are always one token: the tags of a transcript, the punctuation of a
+twin between two values, the integers to 255 with and without the comma that follows them in a box, and the ids of a
+thought with the blank before them. An object with three attributes then takes 13 tokens, or 20 to 21 if it
+crosses a video on a straight line. Any other UTF-8 text can still be encoded.
 """
 
 import argparse
 import collections
 import json
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -27,7 +28,7 @@ VOCAB = 1664
 INTEGERS = 256
 IDS = range(1, 10)
 FRAMES = range(8)  # numbers of the frames in the track of a video
-COMMON = 0.0005  # share of the texts: a word that is in so many is worth a token of its own
+COMMON = 0.0005  # share of the texts in which a word must occur to get a token of its own
 EMBEDDING = "embed/table"
 WEIGHTS = "policy.safetensors"
 SPECIAL = [
@@ -49,7 +50,7 @@ TEMPLATE = """{% for message in messages %}<|im_start|>{{ message.role }}
 
 
 def pieces() -> list[str]:
-    """Text that is always one token."""
+    """The texts that are always one token."""
     tags = [f"<{slash}{name}>" for name in ("construct", "twin", "think", "answer") for slash in ("", "/")]
     fixed = [
         '<twin>{"size":[', '],"objects":[', '"]}]}</twin><think>', '</think><answer>{"objects":[', "]}</answer>",
@@ -71,8 +72,8 @@ def pieces() -> list[str]:
     return tags + fixed + numbered + integers
 
 
-def corpus(examples: int):
-    """The words of the training split: `examples` of each task, on pictures and on videos."""
+def corpus(examples: int) -> Iterator[str]:
+    """Texts of TwinWorld's training split, from `examples` examples of each task on pictures and as many on videos."""
     for video, bounds in ((False, {}), (True, {"frames": 4, "max_objects": 3})):
         for task in TASKS:
             for i in range(examples):
@@ -84,20 +85,20 @@ def corpus(examples: int):
                     yield from (instance.label, *instance.attributes)
 
 
-def words(tokenizer: Tokenizer, texts) -> list[str]:
-    """Common words of the texts, with the blank before them, that the tokenizer cuts; the commonest first.
+def words(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
+    """Common words of the texts, with the blank before them, that the tokenizer splits; the commonest first.
 
-    Those that stand inside a word of one token are left out: as pieces they would cut it.
+    Words that are part of a one-token word are left out: as pieces they would split that word.
     """
     texts = list(texts)
     counts = collections.Counter(word for text in texts for word in set(re.findall(" ?[a-z]+", text)))
-    whole = {word: len(tokenizer.encode(word).ids) == 1 for word in counts}
-    kept = " ".join(word for word in counts if whole[word])
-    return [w for w, n in counts.most_common() if n >= COMMON * len(texts) and not whole[w] and w not in kept]
+    is_token = {word: len(tokenizer.encode(word).ids) == 1 for word in counts}
+    one_token = " ".join(word for word in counts if is_token[word])
+    return [w for w, n in counts.most_common() if n >= COMMON * len(texts) and not is_token[w] and w not in one_token]
 
 
 def build(examples: int) -> Tokenizer:
-    """Trains the BPE and adds the fixed pieces."""
+    """Trains the BPE on `examples` examples (see `corpus`) and adds the fixed pieces."""
     fixed = pieces()
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -116,19 +117,26 @@ def build(examples: int) -> Tokenizer:
 
 
 def extend(path: Path, examples: int) -> Tokenizer:
-    """A tokenizer of ours with the pieces and common words that it cuts at its end; those that it has stay."""
+    """Reads a tokenizer that this script wrote and appends the pieces and common words that it splits.
+
+    Existing ids stay. Raises SystemExit if the pieces alone exceed VOCAB ids.
+    """
     tokenizer = Tokenizer.from_file(str(path))
     known = tokenizer.get_vocab()
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in pieces() if t not in known])
     if tokenizer.get_vocab_size() > VOCAB:
-        raise SystemExit(f"{path}: {tokenizer.get_vocab_size()} ids with the pieces it lacks, more than {VOCAB}")
-    found = words(tokenizer, corpus(examples))[: VOCAB - tokenizer.get_vocab_size()]
-    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in found])
+        size = tokenizer.get_vocab_size()
+        raise SystemExit(f"{path}: expected at most {VOCAB} ids with the missing pieces, got {size}; raise VOCAB")
+    common = words(tokenizer, corpus(examples))[: VOCAB - tokenizer.get_vocab_size()]
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in common])
     return tokenizer
 
 
 def grow(path: Path, old: Tokenizer, new: Tokenizer) -> dict[str, jax.Array]:
-    """Weights with a row for each of VOCAB ids: that of a new piece is the mean of the tokens it was written in."""
+    """Weights of a file with an embedding for each of VOCAB ids.
+
+    The embedding of a new piece is the mean over the tokens into which the old tokenizer splits it.
+    """
     tensors = load_file(path)
     table = np.zeros((VOCAB, tensors[EMBEDDING].shape[1]), np.float32)
     table[: len(tensors[EMBEDDING])] = tensors[EMBEDDING]
@@ -138,15 +146,15 @@ def grow(path: Path, old: Tokenizer, new: Tokenizer) -> dict[str, jax.Array]:
 
 
 def main() -> None:
-    """Writes the folder of the tokenizer and says how many ids it has."""
+    """Writes the folder of the tokenizer and prints the number of its ids."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--examples", type=int, default=2000)
-    parser.add_argument("--extend", type=Path, help="folder of a tokenizer to which the pieces that it lacks are added")
+    parser.add_argument("--extend", type=Path, help="folder of a tokenizer: add the missing pieces to it")
     args = parser.parse_args()
-    made = extend(args.extend / "tokenizer.json", args.examples) if args.extend else build(args.examples)
+    tokenizer = extend(args.extend / "tokenizer.json", args.examples) if args.extend else build(args.examples)
     hf = PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=tokenizer,
         pad_token="<|endoftext|>",
         eos_token="<|im_end|>",
         chat_template=TEMPLATE,
@@ -154,7 +162,7 @@ def main() -> None:
     )
     if args.extend and (args.extend / WEIGHTS).exists():
         old = Tokenizer.from_file(str(args.extend / "tokenizer.json"))
-        native.save_native(args.out / WEIGHTS, native.unflatten(grow(args.extend / WEIGHTS, old, made)))
+        native.save_native(args.out / WEIGHTS, native.unflatten(grow(args.extend / WEIGHTS, old, tokenizer)))
     hf.save_pretrained(args.out)
     print(json.dumps({"vocab": len(hf), "out": str(args.out)}))
 

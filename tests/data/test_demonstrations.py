@@ -1,190 +1,95 @@
-"""The cold start's batches (data/pipeline.py): cut to buckets, repeatable, and what can not be used is left out."""
+"""The oracle's transcripts and exercises, and their tokens."""
 
 import dataclasses
-import itertools
 
-import jax
 import numpy as np
 import pytest
 
-from dtr1_jax import types
-from dtr1_jax.data import json_files, patches, pipeline, prompts, tokenizer
-from dtr1_jax.data.queries import motion
-from dtr1_jax.data.twinworld import patch_targets, picture_examples, practice
-from dtr1_jax.policies import pretrained
+from dtr1_jax.data import demonstrations, patches, prompts, tokenizer
+from dtr1_jax.data.twinworld import picture_examples
+from dtr1_jax.policies import policy_files
 from dtr1_jax.twin import text as twin_text
+from dtr1_jax.twin import transcript
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer
-from dtr1_jax.twin.text import Canvas, Frame
 
-SCENES = prompts.Style(
-    tokenizer.load_tokenizer(pretrained.ASSETS / "tiny"),
-    patches.Geometry(8, 1, 2, 12, 96 * 96),
-    Frame.PIXEL,
-    "brief",
-    96,
-)
+T = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny")
+STYLE = prompts.Style(T, patches.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96)
+SCENE = picture_examples.example(0, "train", 0)
 
 
-def take(data, count):
-    return list(itertools.islice(data, count))
+@pytest.mark.parametrize("frame", Frame)
+@pytest.mark.parametrize("index", range(8))
+def test_the_oracle_is_sound_and_right(frame, index):
+    example = picture_examples.example(3, "train", index)
+    canvas = Canvas(frame, (96, 96))
+    parsed = transcript.parse(demonstrations.oracle(example, canvas), task=example.task, canvas=canvas)
+    assert parsed.sound, parsed.faults
+    assert parsed.answer.objects == example.answer_ids
+    assert parsed.thought == example.thought
+    direct = transcript.parse(demonstrations.oracle(example, canvas, reasons=False), task=example.task, canvas=canvas)
+    assert direct.sound and direct.thought == ""
+    assert (direct.twin, direct.answer) == (parsed.twin, parsed.answer)
+    assert [o.label for o in parsed.twin.objects] == [i.label for i in example.scene]
 
 
-def same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
+def test_an_exercise_shares_the_twin_among_its_queries():
+    canvas = Canvas(Frame.PIXEL, (96, 96))
+    twin = twin_text.from_scene(SCENE.scene, canvas)
+    queries = [("the red one", "red 1.", Answer(objects=(1,))), ("nothing", "red none.", Answer(objects=()))]
+    fields, token, mask, reason = demonstrations.exercise(twin, queries, dataclasses.replace(STYLE, length=200), 40, 2)
+    count = int(fields["mask_bp"].sum())
+    assert fields["next_b"] == count and fields["position_bp3"][count - 1].tolist() == [count - 1] * 3
+    head = T.hf.decode(fields["token_bp"][:count])
+    assert head.endswith(f"<twin>{twin_text.dumps_twin(twin)}</twin>\n")
+    answers = ['{"objects":[1]}', '{"objects":[]}']
+    for row, ((query, thought, _), answer) in enumerate(zip(queries, answers)):
+        text = f"<think>{thought}</think><answer>{answer}</answer>"
+        whole = head + T.hf.decode(token[row][mask[row]])
+        chat = T.hf.apply_chat_template(
+            [{"role": "user", "content": f"<twin>{twin_text.dumps_twin(twin)}</twin>\npoint: {query}"}],
+            tokenize=False, add_generation_prompt=True,
+        )  # fmt: skip
+        assert whole == chat + text + T.hf.decode([T.end])
+        assert T.decode(token[row][reason[row]]) == text.removeprefix("<think>")
+    drilled = demonstrations.exercise(twin, queries, dataclasses.replace(STYLE, length=200), 40, 2, drills=1)
+    np.testing.assert_array_equal(drilled[1], token)
+    np.testing.assert_array_equal(drilled[3][1], reason[1])
+    learnt = [T.hf.decode([t]) for t in token[0][drilled[3][0]]]
+    assert learnt == [" 1", ".", "1", "]}</answer>"], "ids and what follows them, and no word that was drawn"
+    with pytest.raises(prompts.PromptError, match=r"the twin has \d+ tokens, more than policy.prompt_tokens = 20"):
+        demonstrations.exercise(twin, queries, dataclasses.replace(STYLE, length=20), 40, 2)
+    long = ("very " * 40 + "red", "red: 1.", Answer(objects=(1,)))
+    spared = demonstrations.exercise(
+        twin, [queries[0], long, queries[1]], dataclasses.replace(STYLE, length=200), 40, 2
+    )
+    np.testing.assert_array_equal(spared[1], token)
+    with pytest.raises(prompts.PromptError, match=r"expected 3 queries of less than 40 tokens .*, got 2"):
+        demonstrations.exercise(twin, [*queries, long], dataclasses.replace(STYLE, length=200), 40, 3)
 
 
-def demonstrations(batch=2, length=160, objects=lambda index: 2, **options):
-    data = pipeline.demonstrations(SCENES, batch, seed=0, length=length, objects=objects, size=96, **options)
-    return iter(data)
+def test_nothing_to_imitate():
+    canvas = Canvas(Frame.PIXEL, (96, 96))
+    blank = dataclasses.replace(SCENE, scene=(), answer_ids=None)
+    for example in (blank, dataclasses.replace(SCENE, answer_ids=None)):
+        with pytest.raises(prompts.PromptError, match=f"{example.uid}: no annotated scene with an answer"):
+            demonstrations.oracle(example, canvas)
 
 
-def test_demonstrations_are_cut_to_a_bucket():
-    for batch in take(demonstrations(), 3):
-        for mask in (batch.mask_bgs, batch.prompt.mask_bp):
-            longest = mask.sum(-1).max()
-            assert mask.shape[-1] % pipeline.BUCKET == 0
-            assert longest <= mask.shape[-1] < longest + pipeline.BUCKET
-            assert (np.diff(mask.astype(int), axis=-1) <= 0).all()  # what is cut off is padding
-        p = batch.prompt
-        assert p.token_bp.shape == p.mask_bp.shape == p.slot_bp.shape == p.position_bp3.shape[:2]
-        assert batch.token_bgs.shape == batch.mask_bgs.shape
-        assert (p.slot_bp.max(1) == 35).all()
-        assert batch.dense_bnf.shape == (2, 144, len(patch_targets.COUNTS))
-        assert batch.box_bn4.shape == (2, 144, 4)
-
-
-def test_segmentation_alone_is_what_it_was():
-    """Rows by hand: the example of generate.py, with a thought or without, in its place."""
-    batches, canvas = take(demonstrations(direct=0.5), 3), Canvas(Frame.PIXEL, (96, 96))
-    for index in range(6):
-        example = picture_examples.example(0, "train", index, size=96, min_objects=2, max_objects=2)
-        reasons = np.random.default_rng([0, index]).random() >= 0.5
-        token, mask, _ = prompts.demonstration(prompts.oracle(example, canvas, reasons), SCENES, 160)
-        row = batches[index // 2].token_bgs[index % 2]
-        np.testing.assert_array_equal(row, token[:, : row.shape[1]])
-        assert mask[:, : row.shape[1]].sum() == mask.sum()
-    twins = pipeline.practice(SCENES, 2, seed=0, queries=2, drills=1, objects=lambda index: 3)
-    first = next(iter(twins))
-    for row in range(2):
-        things, asked = picture_examples.practice(0, row, 3, 2 + pipeline.SPARE, 1)
-        asked = [(q.text, q.thought, Answer(objects=q.ids)) for q in asked]
-        style = dataclasses.replace(SCENES, length=pipeline.PRACTICE_TWIN)
-        twin = twin_text.from_scene(things, canvas)
-        _, token, mask, reason = prompts.exercise(twin, asked, style, pipeline.PRACTICE_QUERY, 3, 1)
-        same((first.token_bgs[row], first.mask_bgs[row], first.reason_bgs[row]), (token, mask, reason))
-
-
-@pytest.mark.parametrize("frames", [0, 4])
-def test_all_tasks_are_interleaved(frames):
-    geometry = dataclasses.replace(SCENES.geometry, video=patches.VideoRule(96 * 96, 96 * 96, stamped=False))
-    style, tasks = dataclasses.replace(SCENES, geometry=geometry, length=224), dict.fromkeys(types.TASKS, 1.0)
-    options = {"seed": 0, "objects": lambda index: 2, "tasks": tasks, "frames": frames}
-    data = pipeline.demonstrations(style, 4, length=320, size=96, direct=0.5, **options)
-    for batch in take(iter(data), 2):
-        assert batch.prompt.images.segment_bn.max() == max(1, frames)
-        assert (batch.prompt.slot_bp.max(1) == 36 * max(1, frames) - 1).all()
-        written = [style.tokenizer.decode(row[0][mask[0]]) for row, mask in zip(batch.token_bgs, batch.mask_bgs)]
-        assert sum('<answer>{"text":' in text for text in written) == 2
-        assert sum('<answer>{"objects":' in text for text in written) == 2
-        assert all(('"frames":[0,1,2,3]' in text) == (frames > 0) for text in written)
-    twins = pipeline.practice(style, 2, queries=4, drills=2, **options)
-    for batch in take(iter(twins), 2):
-        assert batch.token_bgs.shape[1] == 6
-        for rows, masks in zip(batch.token_bgs, batch.mask_bgs):
-            decode = style.tokenizer.hf.decode
-            written = [decode(row[mask], skip_special_tokens=True) for row, mask in zip(rows, masks)]
-            assert all(text.startswith("point: list everything.") for text in written[:2])
-            assert sum('<answer>{"text":' in text for text in written[2:]) == 2
-            assert all(text.endswith("</answer>") for text in written)
-
-
-def test_drills_of_videos_say_what_is_so():
-    """Each step against the motion of the objects."""
-    seen = set()
-    for index in range(12):
-        things, asked = practice.practice(0, index, 3, (), 2, frames=4)
-        found = {thing.id: motion.move(thing) for thing in things}
-        for text, thought, answer in asked:
-            assert text == "list everything." and set(answer.objects) == {i for i, m in found.items() if m}
-            for step in thought.removesuffix(".").split(". "):
-                words = [w for w in step.split() if not w.isdecimal() and w != "none"]
-                ids = {int(w) for w in step.split() if w.isdecimal()}
-                name = " ".join(words)
-                if name == "enters":
-                    assert ids == {i for i, m in found.items() if m and m.first > 0}
-                elif name == "moves":
-                    assert ids == {i for i, m in found.items() if m and m.moves}
-                seen.add(name)
-    assert {"enters", "moves"} <= seen and len(seen) > 12
-
-
-def test_bucket_is_never_wider_than_the_rows():
-    size = pipeline.BUCKET
-    mask = np.arange(size + 4) < np.array([[size + 2], [3]])
-    assert pipeline._bucket(mask) == size + 4
-    assert pipeline._bucket(mask[:, : size + 1]) == size + 1
-    assert pipeline._bucket(mask & (np.arange(size + 4) < size)) == size
-
-
-def test_demonstrations_repeat_resume_and_shard():
-    expected = take(demonstrations(), 4)
-    data = demonstrations()
-    take(data, 2)
-    state = data.get_state()
-    other = demonstrations()
-    other.set_state(state)
-    same(take(other, 2), expected[2:])
-    whole = [b.token_bgs[0, 0, :20] for b in take(demonstrations(batch=1), 4)]
-    for i in range(2):
-        same([b.token_bgs[0, 0, :20] for b in take(demonstrations(batch=1, shard=(i, 2)), 2)], whole[i::2])
-
-
-def test_demonstrations_follow_the_curriculum():
-    batches = take(demonstrations(batch=1, objects=lambda index: 1 + index), 3)
-    assert [b.dense_bnf[..., 4].max() for b in batches] == [1, 2, 3]  # ids of the objects
-
-
-def test_a_share_of_the_demonstrations_answers_directly():
-    def direct(share):
-        rows = take(demonstrations(batch=1, direct=share), 24)
-        return ["<think></think>" in SCENES.tokenizer.decode(b.token_bgs[0, 0]) for b in rows]
-
-    assert not any(direct(0.0)) and all(direct(1.0))
-    assert direct(0.5) == direct(0.5)
-    assert 4 < sum(direct(0.5)) < 20
-
-
-def test_practice_pads_twins_to_a_bucket_and_resumes():
-    def begin():
-        return iter(pipeline.practice(SCENES, 2, seed=0, queries=2, drills=1, objects=lambda index: 2 + index // 2))
-
-    data = begin()
-    first, second = next(data), next(data)
-    assert first.token_bgs.shape == (2, 3, pipeline.PRACTICE_QUERY)
-    assert first.prompt.images is None and first.dense_bnf is None
-    decode = SCENES.tokenizer.hf.decode
-    for row in range(2):
-        twin = decode(second.prompt.token_bp[row][second.prompt.mask_bp[row]])
-        assert twin.count('"id":') == 3
-        assert second.prompt.next_b[row] == second.prompt.mask_bp[row].sum()
-    assert second.prompt.token_bp.shape[1] % pipeline.BUCKET == 0
-    assert not (first.reason_bgs & ~first.mask_bgs).any() and (~first.reason_bgs & first.mask_bgs).any()
-    again = begin()
-    next(again)
-    state = again.get_state()
-    same(next(again), second)
-    again.set_state(state)
-    same(next(again), second)
-
-
-def test_long_transcripts_are_left_out():
-    lengths = [int(b.mask_bgs.sum()) for b in take(demonstrations(batch=1), 6)]
-    limit, skipped = sorted(lengths)[3], pipeline.Skipped()
-    kept = [int(b.mask_bgs.sum()) for b in take(demonstrations(batch=1, length=limit, skipped=skipped), 3)]
-    assert kept == [n for n in lengths if n <= limit][:3]
-
-
-def test_no_room_for_any_transcript(monkeypatch):
-    monkeypatch.setattr(pipeline, "PATIENCE", 20)
-    with pytest.raises(json_files.DataError, match=r"none of 20 examples in a row .* more than the 5 it may have"):
-        next(demonstrations(length=5))
+def test_demonstration():
+    text = demonstrations.oracle(SCENE, Canvas(Frame.PIXEL, (96, 96)))
+    count = len(T.encode(text)) + 1
+    token, mask, reason = demonstrations.encode_transcript(text, STYLE, count + 3)
+    assert token.shape == mask.shape == (1, count + 3)
+    assert token[0, count - 1] == T.end
+    assert token[0, count:].tolist() == [T.pad] * 3
+    assert mask[0].tolist() == [True] * count + [False] * 3
+    assert T.decode(token[0]) == text
+    assert T.decode(token[0][reason[0]]) == text.partition("<think>")[2]
+    assert not (reason & ~mask).any()
+    direct = demonstrations.oracle(SCENE, Canvas(Frame.PIXEL, (96, 96)), reasons=False)
+    token, _, reason = demonstrations.encode_transcript(direct, STYLE, count)
+    assert T.decode(token[0][reason[0]]) == direct.partition("<think>")[2]  # whether to reason at all is part of it
+    demonstrations.encode_transcript(text, STYLE, count)
+    with pytest.raises(prompts.PromptError, match=f"has {count} tokens, more than the {count - 1} it may have"):
+        demonstrations.encode_transcript(text, STYLE, count - 1)

@@ -32,9 +32,9 @@ def corners(image: np.ndarray) -> np.ndarray:
     return image[[h // 4, 3 * h // 4]][:, [w // 4, 3 * w // 4]]
 
 
-def assert_near(got, expected, tolerance=3):
-    assert got.dtype == np.uint8 and got.shape == np.shape(expected)
-    assert np.abs(got.astype(int) - np.asarray(expected, int)).max() <= tolerance, got
+def assert_near(actual, expected, tolerance=3):
+    assert actual.dtype == np.uint8 and actual.shape == np.shape(expected)
+    assert np.abs(actual.astype(int) - np.asarray(expected, int)).max() <= tolerance, actual
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp", "bmp", "gif", "tiff", "ppm"])
@@ -260,16 +260,16 @@ def test_bitmaps(tmp_path):
     np.testing.assert_array_equal(load_bitmap(path), [[0, 1, 2, 7]])  # indices, not their colours
     Image.fromarray(np.array([[0, 3, 255]], np.uint8)).save(path)
     np.testing.assert_array_equal(load_bitmap(path), [[0, 3, 255]])
-    for values, wanted in [
+    for values, expected in [
         (np.array([[True, False]]), [[True, False]]),
         (np.array([[0, 256, 1]], np.uint16), [[False, True, True]]),  # 256 does not wrap to 0
         (np.array([[[0, 0, 0], [0, 0, 1]]], np.uint8), [[False, True]]),
         (np.array([[[9, 9, 9, 255], [9, 9, 9, 0], [0, 0, 0, 255]]], np.uint8), [[True, False, False]]),
     ]:
         Image.fromarray(values).save(path)
-        got = load_bitmap(path)
-        assert got.dtype == bool
-        np.testing.assert_array_equal(got, wanted)
+        actual = load_bitmap(path)
+        assert actual.dtype == bool
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_limit_is_stated_once():

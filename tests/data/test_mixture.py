@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from configs import default
 from dtr1_jax import config, types
 from dtr1_jax.data import mixture, patches, pipeline, prompts, sources, tokenizer
-from dtr1_jax.policies import pretrained
-from dtr1_jax.twin.text import Frame
+from dtr1_jax.policies import policy_files
+from dtr1_jax.twin.coordinates import Frame
 
 STYLE = prompts.Style(
-    tokenizer.load_tokenizer(pretrained.ASSETS / "tiny"),
+    tokenizer.load_tokenizer(policy_files.ASSETS / "tiny"),
     patches.Geometry(8, 1, 2, 12, 32 * 32),
     Frame.PIXEL,
     "brief",
@@ -48,27 +48,27 @@ def two(a=40, b=12, weights=(3.0, 1.0)):
 def test_by_hand():
     places = mixture.interleave((2.0, 1.0))
     # a cycle is a b a, at 1/4, 1/2 and 3/4; each next cycle begins a slot later: a b a | b a a | a a b
-    got = [places.at(n) for n in range(9)]
-    assert got == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 3), (0, 2), (0, 5), (0, 4), (1, 2)]
-    assert [places.place(*at) for at in got] == list(range(9))
+    actual = [places.at(n) for n in range(9)]
+    assert actual == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 3), (0, 2), (0, 5), (0, 4), (1, 2)]
+    assert [places.place(*at) for at in actual] == list(range(9))
 
 
 @given(WEIGHTS, st.integers(0, 10**12))
 @settings(deadline=None)
 def test_places_are_a_bijection(weights, start):
     places = mixture.interleave(weights)
-    found = [places.at(n) for n in range(start, start + 50)]
-    assert [places.place(*at) for at in found] == list(range(start, start + 50))
+    pairs = [places.at(n) for n in range(start, start + 50)]
+    assert [places.place(*at) for at in pairs] == list(range(start, start + 50))
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8))
 @settings(deadline=None)
 def test_after_any_number_of_slots_each_part_has_had_its_share(counts):
-    got = np.array([mixture.spread(counts)]).T == np.arange(len(counts))
+    actual = np.array([mixture.spread(counts)]).T == np.arange(len(counts))
     t = np.arange(1, sum(counts) + 1)[:, None]
-    away = np.abs(got.cumsum(0) - np.array(counts) * t / sum(counts)).max()
+    away = np.abs(actual.cumsum(0) - np.array(counts) * t / sum(counts)).max()
     assert away <= 1 - 1 / max(2 * len(counts) - 2, 2) + 1e-9
-    assert got.sum(0).tolist() == counts
+    assert actual.sum(0).tolist() == counts
 
 
 def test_small_parts_beside_a_large_one_do_not_come_all_at_once():
@@ -114,7 +114,7 @@ def uids(batches, count):
 
 
 def queries(source, batch=8, **options):
-    return pipeline.queries(source, STYLE, batch, seed=0, **options)
+    return pipeline.query_batches(source, STYLE, batch, seed=0, **options)
 
 
 def test_each_batch_has_its_share_and_each_part_is_shuffled_and_read_whole():
@@ -138,7 +138,7 @@ def test_mixtures_repeat_resume_and_are_shared_by_hosts():
     shares = [list(itertools.chain(*uids(queries(two(), 4, shard=(i, 2)), 6))) for i in range(2)]
     assert [flat[i::2] for i in range(2)] == shares
     assert all(any(uid.startswith("b") for uid in share) for share in shares)
-    other_seed = uids(pipeline.queries(two(), STYLE, 8, seed=1), 6)
+    other_seed = uids(pipeline.query_batches(two(), STYLE, 8, seed=1), 6)
     assert other_seed != expected
 
 
@@ -156,15 +156,15 @@ def test_cells_of_the_settings():
 
 
 def test_twinworld_unified_has_all_cells_in_every_eight():
-    source = sources.make(data(task="unified", video=0.5), "heldout")
+    source = sources.open_source(data(task="unified", video=0.5), "heldout")
     every = {(task, video) for task in types.TASKS for video in (False, True)}
     for start in (0, 8):
         cells = {(e.task, bool(e.visuals)) for e in (source[i] for i in range(start, start + 8))}
         assert cells == every
     assert len(source) == 8 * sources.HELDOUT
-    assert repr(source) == repr(sources.make(data(task="unified", video=0.5), "heldout"))
+    assert repr(source) == repr(sources.open_source(data(task="unified", video=0.5), "heldout"))
     others = [data(task="unified"), data(task="unified", video=0.5, frames=5), data(task="unified", video=0.25)]
-    assert len({repr(source), *(repr(sources.make(d, "heldout")) for d in others)}) == 4
+    assert len({repr(source), *(repr(sources.open_source(d, "heldout")) for d in others)}) == 4
 
 
 @pytest.mark.parametrize(
@@ -176,14 +176,14 @@ def test_twinworld_unified_has_all_cells_in_every_eight():
         ({"video": 1.0, "frames": 3}, "4 to 64 frames"),
     ],
 )
-def test_what_a_source_can_not_serve_is_said(changes, message):
+def test_a_source_refuses_tasks_and_settings_that_it_cannot_serve(changes, message):
     with pytest.raises(sources.DataError, match=message):
-        sources.make(data(**changes), "train")
+        sources.open_source(data(**changes), "train")
 
 
 def test_frames_of_the_settings():
-    assert sources.frames(data()) == 1
-    assert sources.frames(data(video=0.5)) == 4 and sources.frames(data(video=0.5, frames=6)) == 6
-    assert sources.frames(data(source="davis")) == 8 and sources.frames(data(source="coco", frames=6)) == 1
-    assert sources.frames(data(source="jsonl")) == 1 and sources.frames(data(source="jsonl", frames=6)) == 6
-    assert sources.make(data(video=1.0, frames=5), "train")[3].visuals[0].frames.shape == (5, 96, 96, 3)
+    assert sources.max_frames(data()) == 1
+    assert sources.max_frames(data(video=0.5)) == 4 and sources.max_frames(data(video=0.5, frames=6)) == 6
+    assert sources.max_frames(data(source="davis")) == 8 and sources.max_frames(data(source="coco", frames=6)) == 1
+    assert sources.max_frames(data(source="jsonl")) == 1 and sources.max_frames(data(source="jsonl", frames=6)) == 6
+    assert sources.open_source(data(video=1.0, frames=5), "train")[3].visuals[0].frames.shape == (5, 96, 96, 3)

@@ -12,17 +12,17 @@ import pytest
 from absl import flags
 
 from dtr1_jax import types
-from dtr1_jax.data import image_files, json_files, patches, pipeline, prompts, tokenizer
-from dtr1_jax.policies import pretrained
-from dtr1_jax.twin.text import Frame
+from dtr1_jax.data import batches, image_files, json_files, patches, pipeline, prompts, tokenizer
+from dtr1_jax.policies import policy_files
+from dtr1_jax.twin.coordinates import Frame
 
 SMALL = patches.Geometry(8, 1, 2, 12, 32 * 32)
-STYLE = prompts.Style(tokenizer.load_tokenizer(pretrained.ASSETS / "tiny"), SMALL, Frame.PIXEL, "brief", 64)
+STYLE = prompts.Style(tokenizer.load_tokenizer(policy_files.ASSETS / "tiny"), SMALL, Frame.PIXEL, "brief", 64)
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Pictures of one grey; those at `broken` can not be read, those at `long` make too long a prompt."""
+    """Pictures of one grey; those at `broken` cannot be read, those at `long` make too long a prompt."""
 
     size: int
     broken: tuple[int, ...] = ()
@@ -55,143 +55,37 @@ def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_a_batch_holds_what_the_prompt_says():
-    (batch,) = take(pipeline.queries(Source(50), STYLE, 4, seed=0), 1)
+def test_a_batch_has_the_prompts_of_its_examples():
+    (batch,) = take(pipeline.query_batches(Source(50), STYLE, 4, seed=0), 1)
     assert len(batch.examples) == len(batch.canvases) == 4
     for row, example in enumerate(batch.examples):
         fields, pictures, canvas = prompts.prompt(example, STYLE)
         assert batch.canvases[row] == canvas
         same({name: getattr(batch.prompt, name)[row] for name in fields}, fields)
-        padded = patches.pad(pictures, SMALL.patches)
+        padded = batches.pad_patches(pictures, SMALL.patches)
         assert padded.pop("window_bn") is batch.prompt.images.window_bn is None
         same({name: getattr(batch.prompt.images, name)[row] for name in padded}, padded)
     assert batch.prompt.token_bp.shape == (4, STYLE.length)
 
 
-@pytest.mark.parametrize(
-    "count, most, expected",
-    [(1, 96, 96), (96, 96, 96), (1, 2048, 512), (512, 2048, 512), (513, 2048, 1024), (2048, 2048, 2048),
-     (129, 300, 256), (257, 300, 300), (600, 1000, 768), (900, 1000, 1000)],
-)  # fmt: skip
-def test_bucket_of_tokens_by_hand(count, most, expected):
-    assert pipeline.bucket_tokens(count, most) == expected
-
-
-@pytest.mark.parametrize("most", [1, 96, 128, 1000, 2048, 30_001])
-def test_lengths_are_few(most):
-    lengths = {pipeline.bucket_tokens(count, most) for count in range(1, most + 1)}
-    assert len(lengths) <= pipeline.STEPS
-    assert max(lengths) == most
-    assert all(pipeline.bucket_tokens(count, most) >= count for count in range(1, most + 1))
-
-
-def test_counts_of_patches_are_few():
-    one = patches.Geometry(14, 2, 2, 0, 28 * 28 * 1000, rule="smart")  # a picture has at most 4000 patches
-    sizes = [pipeline.bucket_patches(count, one) for count in range(4, 20_001, 4)]
-    assert all(size >= count and size % 4 == 0 for size, count in zip(sizes, range(4, 20_001, 4)))
-    assert sorted(set(sizes)) == [
-        256,
-        384,
-        512,
-        768,
-        1024,
-        1536,
-        2048,
-        3072,
-        4000,
-        4096,
-        6144,
-        8192,
-        12288,
-        16384,
-        24576,
-    ]
-    assert pipeline.bucket_patches(4, SMALL) == pipeline.bucket_patches(16, SMALL) == SMALL.patches == 16
-    threes = patches.Geometry(8, 1, 3, 12, 24 * 24 * 1000, rule="smart")
-    assert pipeline.bucket_patches(200, threes) == 261  # whole tokens
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """Pictures of several sizes, some queries with two of them."""
-
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        side = (60, 200, 330)[index % 3]
-        image = np.full((side, side, 3), index, np.uint8)
-        target = types.Target(np.zeros((side, side), bool), np.zeros((0, 4), np.float32))
-        visuals = (image, image) if index % 4 == 3 else ()
-        return types.Example(str(index), image, "look " * (1 + 8 * index), "segmentation", target, visuals=visuals)
-
-
-LARGE = dataclasses.replace(
-    STYLE, geometry=patches.Geometry(8, 1, 2, 12, 320 * 320, rule="smart"), length=1024
-)  # pictures of 16, 144 and 400 vision tokens
-
-
-def test_batches_are_cut_to_buckets_and_new_shapes_are_logged(caplog):
-    pipeline._shapes.clear()
-    with caplog.at_level(logging.INFO):
-        batches = list(pipeline.evaluation(Sizes(), LARGE, 1, 12))
-    shapes = {(b.prompt.token_bp.shape[1], b.prompt.images.segment_bn.shape[1]) for b in batches}
-    logged = [r.getMessage() for r in caplog.records if "a new shape of prompts" in r.getMessage()]
-    assert len(logged) == len(shapes) == len(set(logged)) > 2
-    assert {n for n, _ in shapes} <= {256, 512, 768, 1024}
-    for batch, example in zip(batches, Sizes()):
-        fields, pictures, _ = prompts.prompt(example, LARGE)
-        p, length = batch.prompt, batch.prompt.token_bp.shape[1]
-        assert p.mask_bp.sum() == fields["mask_bp"].sum() > length - 256
-        np.testing.assert_array_equal(p.token_bp[0], fields["token_bp"][:length])
-        count = len(pictures["segment_bn"])
-        np.testing.assert_array_equal(p.images.patch_bnc[0, :count], pictures["patch_bnc"])
-        assert not p.images.segment_bn[0, count:].any()
-        assert p.slot_bp.max() == count // 4 - 1
-
-
-def test_several_processes_have_one_shape():
-    batches = take(pipeline.queries(Sizes(), LARGE, 2, seed=0, shard=(0, 2)), 3)
-    assert {(b.prompt.token_bp.shape, b.prompt.images.segment_bn.shape) for b in batches} == {((2, 1024), (2, 4096))}
-    filling = dataclasses.replace(LARGE, geometry=dataclasses.replace(LARGE.geometry, rule="square"))
-    skipped = pipeline.Skipped()
-    batches = take(pipeline.queries(Sizes(), filling, 2, seed=0, shard=(1, 2), skipped=skipped), 6)
-    assert {b.prompt.images.segment_bn.shape for b in batches} == {(2, 1600)}
-    assert skipped.count  # queries with two pictures
-
-
-def test_join_pads_to_the_larger():
-    short, long = (pipeline.single(Sizes()[i], LARGE).prompt for i in (0, 11))
-    both = pipeline.join(short, long)
-    assert both.token_bp.shape == (2, 1024) and both.images.segment_bn.shape[1] == long.images.segment_bn.shape[1]
-    for row, one in enumerate((short, long)):
-        p, n = one.token_bp.shape[1], one.images.segment_bn.shape[1]
-        for name in ("token_bp", "mask_bp", "position_bp3", "slot_bp"):
-            np.testing.assert_array_equal(getattr(both, name)[row, :p], getattr(one, name)[0])
-        np.testing.assert_array_equal(both.images.patch_bnc[row, :n], one.images.patch_bnc[0])
-        assert both.next_b[row] == one.next_b[0]
-    assert not both.mask_bp[0, 256:].any() and (both.slot_bp[0, 256:] == -1).all()
-    same(pipeline.join(short, short).token_bp, np.repeat(short.token_bp, 2, 0))
-
-
 def test_order_depends_on_the_seed_alone():
-    runs = [uids(take(pipeline.queries(Source(40), STYLE, 4, seed=s), 20)) for s in (0, 0, 1)]
+    runs = [uids(take(pipeline.query_batches(Source(40), STYLE, 4, seed=s), 20)) for s in (0, 0, 1)]
     assert runs[0] == runs[1] != runs[2]
 
 
 def test_every_pass_shows_each_example_once_in_a_new_order():
-    order = flat(take(pipeline.queries(Source(12), STYLE, 4, seed=0), 6))
+    order = flat(take(pipeline.query_batches(Source(12), STYLE, 4, seed=0), 6))
     assert sorted(order[:12]) == sorted(order[12:]) == list(range(12))
     assert order[:12] != order[12:]
 
 
 def test_batches_run_across_passes():
-    order = flat(take(pipeline.queries(Source(3), STYLE, 2, seed=0), 6))
+    order = flat(take(pipeline.query_batches(Source(3), STYLE, 2, seed=0), 6))
     assert [sorted(order[i : i + 3]) for i in range(0, 12, 3)] == [[0, 1, 2]] * 4
 
 
 def test_shards_are_disjoint_and_together_complete():
-    shards = [flat(take(pipeline.queries(Source(12), STYLE, 2, seed=5, shard=(i, 3)), 4)) for i in range(3)]
+    shards = [flat(take(pipeline.query_batches(Source(12), STYLE, 2, seed=5, shard=(i, 3)), 4)) for i in range(3)]
     for first in (0, 4):  # each shard shows 4 of the 12 in a pass
         assert sorted(itertools.chain(*(s[first : first + 4] for s in shards))) == list(range(12))
 
@@ -199,7 +93,7 @@ def test_shards_are_disjoint_and_together_complete():
 @pytest.mark.parametrize("stop", [0, 1, 5])
 def test_resume_goes_on_with_the_next_batch(stop):
     def begin():
-        return iter(pipeline.queries(Source(10, broken=(3, 4)), STYLE, 3, seed=2))
+        return iter(pipeline.query_batches(Source(10, broken=(3, 4)), STYLE, 3, seed=2))
 
     data = begin()
     take(data, stop)
@@ -208,13 +102,13 @@ def test_resume_goes_on_with_the_next_batch(stop):
     again = begin()
     take(again, 2)  # wherever it stands
     again.set_state(state)
-    got = take(again, 5)
-    assert uids(got) == uids(expected)
-    same([b.prompt for b in got], [b.prompt for b in expected])
+    actual = take(again, 5)
+    assert uids(actual) == uids(expected)
+    same([b.prompt for b in actual], [b.prompt for b in expected])
 
 
 def test_state_is_small_and_fits_json():
-    data = iter(pipeline.queries(Source(10), STYLE, 3, seed=2))
+    data = iter(pipeline.query_batches(Source(10), STYLE, 3, seed=2))
     take(data, 2)
     state = data.get_state()
     text = json.dumps(state)
@@ -235,8 +129,8 @@ def parsed_flags():
 @pytest.mark.slow
 def test_a_worker_process_gives_the_same_and_resumes(parsed_flags):
     source = Source(9, broken=(2,))
-    expected = uids(take(pipeline.queries(source, STYLE, 2, seed=0), 5))
-    data = iter(pipeline.queries(source, STYLE, 2, seed=0, workers=1))
+    expected = uids(take(pipeline.query_batches(source, STYLE, 2, seed=0), 5))
+    data = iter(pipeline.query_batches(source, STYLE, 2, seed=0, workers=1))
     assert uids(take(data, 3)) == expected[:3]
     state = data.get_state()
     assert uids(take(data, 2)) == expected[3:]
@@ -246,14 +140,14 @@ def test_a_worker_process_gives_the_same_and_resumes(parsed_flags):
 
 @pytest.mark.slow
 def test_all_broken_ends_in_a_worker_process_too(parsed_flags):
-    data = iter(pipeline.queries(Source(3, broken=(0, 1, 2)), STYLE, 2, seed=0, workers=1))
+    data = iter(pipeline.query_batches(Source(3, broken=(0, 1, 2)), STYLE, 2, seed=0, workers=1))
     with pytest.raises(json_files.DataError, match="none of 30 examples in a row could be used"):
         next(data)
 
 
 def test_broken_examples_are_skipped_and_counted(caplog):
-    skipped = pipeline.Skipped()
-    data = iter(pipeline.queries(Source(9, broken=(1,), long=(4, 5)), STYLE, 3, seed=0, skipped=skipped))
+    skipped = pipeline.SkipCounter()
+    data = iter(pipeline.query_batches(Source(9, broken=(1,), long=(4, 5)), STYLE, 3, seed=0, skips=skipped))
     with caplog.at_level(logging.WARNING):
         order = flat(take(data, 6))
     for i in (0, 6, 12):
@@ -268,7 +162,7 @@ def test_broken_examples_are_skipped_and_counted(caplog):
 
 
 def test_skipped_travels_to_processes():
-    skipped = pipeline.Skipped()
+    skipped = pipeline.SkipCounter()
     skipped.add(ValueError("x"))
     twin = pickle.loads(pickle.dumps(skipped))
     twin.add(ValueError("y"))
@@ -281,17 +175,17 @@ def test_all_broken_is_an_error_and_not_silence(size, count):
     with pytest.raises(
         json_files.DataError, match=rf"none of {count} examples in a row .* {size}\); the last: photo.*corrupt"
     ):
-        next(iter(pipeline.queries(source, STYLE, 2, seed=0)))
+        next(iter(pipeline.query_batches(source, STYLE, 2, seed=0)))
 
 
 def test_one_good_example_is_enough():
-    data = pipeline.queries(Source(50, broken=tuple(range(1, 50))), STYLE, 2, seed=0)
+    data = pipeline.query_batches(Source(50, broken=tuple(range(1, 50))), STYLE, 2, seed=0)
     assert uids(take(data, 8)) == [[0, 0]] * 8
 
 
 def test_too_long_prompts_alone_are_an_error():
     with pytest.raises(json_files.DataError, match=r"raise policy\.prompt_tokens"):
-        next(iter(pipeline.queries(Source(5), dataclasses.replace(STYLE, length=3), 2, seed=0)))
+        next(iter(pipeline.query_batches(Source(5), dataclasses.replace(STYLE, length=3), 2, seed=0)))
 
 
 def test_other_errors_are_not_swallowed():
@@ -300,27 +194,27 @@ def test_other_errors_are_not_swallowed():
             raise KeyError("a bug")
 
     with pytest.raises(KeyError, match="a bug"):
-        next(iter(pipeline.queries(Wrong(5), STYLE, 2, seed=0)))
+        next(iter(pipeline.query_batches(Wrong(5), STYLE, 2, seed=0)))
 
 
 def test_empty_source():
     with pytest.raises(json_files.DataError, match=r"no examples in Source\(size=0"):
-        pipeline.queries(Source(0), STYLE, 2, seed=0)
+        pipeline.query_batches(Source(0), STYLE, 2, seed=0)
 
 
 def test_evaluation_is_in_order_with_a_last_partial_batch():
-    skipped = pipeline.Skipped()
+    skipped = pipeline.SkipCounter()
     source = Source(20, broken=(2, 9), long=(5,))
-    assert uids(pipeline.evaluation(source, STYLE, 3, 10, skipped)) == [[0, 1, 3], [4, 6, 7], [8]]
+    assert uids(pipeline.evaluation_batches(source, STYLE, 3, 10, skipped)) == [[0, 1, 3], [4, 6, 7], [8]]
     assert skipped.count == 3
-    assert uids(pipeline.evaluation(Source(6), STYLE, 3, 100)) == [[0, 1, 2], [3, 4, 5]]
-    assert uids(pipeline.evaluation(Source(6), STYLE, 3, 0)) == []
-    assert uids(pipeline.evaluation(Source(2, broken=(0, 1)), STYLE, 3, 2)) == []
+    assert uids(pipeline.evaluation_batches(Source(6), STYLE, 3, 100)) == [[0, 1, 2], [3, 4, 5]]
+    assert uids(pipeline.evaluation_batches(Source(6), STYLE, 3, 0)) == []
+    assert uids(pipeline.evaluation_batches(Source(2, broken=(0, 1)), STYLE, 3, 2)) == []
 
 
 def test_single():
-    batch = pipeline.single(Source(5)[3], STYLE)
+    batch = pipeline.single_batch(Source(5)[3], STYLE)
     assert uids([batch]) == [[3]]
     assert batch.prompt.token_bp.shape == (1, STYLE.length)
     with pytest.raises(prompts.PromptError):
-        pipeline.single(Source(5, long=(3,))[3], STYLE)
+        pipeline.single_batch(Source(5, long=(3,))[3], STYLE)

@@ -41,24 +41,26 @@ def test_released_files_are_the_known_defaults(tmp_path):
 
 def test_one_file_for_both(tmp_path):
     both = {"image_processor": QWEN3, "video_processor": QWEN3_VIDEO | {"fps": 1, "max_frames": 64}}
-    made = processor.geometry(write(tmp_path, processor_config=both), "qwen3_vl", side=48)
-    assert (made.max_pixels, made.video.max_pixels) == (16777216, 25165824)
-    assert (made.video.fps, made.video.max_frames) == (1.0, 64)
+    geometry = processor.geometry(write(tmp_path, processor_config=both), "qwen3_vl", side=48)
+    assert (geometry.max_pixels, geometry.video.max_pixels) == (16777216, 25165824)
+    assert (geometry.video.fps, geometry.video.max_frames) == (1.0, 64)
 
 
-def test_what_files_say_is_used(tmp_path):
+def test_the_files_settings_are_used(tmp_path):
     other = QWEN2_5 | {"patch_size": 8, "merge_size": 3, "image_mean": [0.1, 0.2, 0.3], "max_pixels": 57600}
-    made = processor.geometry(write(tmp_path, preprocessor_config=other), "qwen2_5_vl", side=7, time_scale=4)
-    assert (made.patch, made.merge, made.mean, made.side) == (8, 3, (0.1, 0.2, 0.3), 7)
-    assert (made.max_pixels, made.video.max_pixels, made.video.time_scale) == (57600, 57600, 4.0)
+    geometry = processor.geometry(write(tmp_path, preprocessor_config=other), "qwen2_5_vl", side=7, time_scale=4)
+    assert (geometry.patch, geometry.merge, geometry.mean, geometry.side) == (8, 3, (0.1, 0.2, 0.3), 7)
+    assert (geometry.max_pixels, geometry.video.max_pixels, geometry.video.time_scale) == (57600, 57600, 4.0)
 
 
 def test_settings_win(tmp_path):
     folder = write(tmp_path, preprocessor_config=QWEN3, video_preprocessor_config=QWEN3_VIDEO)
-    made = processor.geometry(folder, "qwen3_vl", side=48, max_pixels=50_000, video_pixels=4000, fps=0.5, max_frames=3)
-    assert (made.max_pixels, made.min_pixels) == (50_000, 50_000)
-    assert (made.video.max_pixels, made.video.min_pixels) == (4000, 4000)
-    assert (made.video.fps, made.video.min_frames, made.video.max_frames) == (0.5, 3, 3)
+    geometry = processor.geometry(
+        folder, "qwen3_vl", side=48, max_pixels=50_000, video_pixels=4000, fps=0.5, max_frames=3
+    )
+    assert (geometry.max_pixels, geometry.min_pixels) == (50_000, 50_000)
+    assert (geometry.video.max_pixels, geometry.video.min_pixels) == (4000, 4000)
+    assert (geometry.video.fps, geometry.video.min_frames, geometry.video.max_frames) == (0.5, 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_settings_win(tmp_path):
         ({"size": {"shortest_edge": -1}}, "shortest_edge: expected a number above 0, got -1"),
         ({"image_mean": [0.5]}, r"image_mean: expected three numbers in \(0, 1\], got \[0.5\]"),
         ({"image_std": [0, 1, 1]}, "image_std: expected three numbers"),
-        ({"resample": 2}, "resample: expected 3, got 2, which is another processor"),
+        ({"resample": 2}, "resample: expected 3, got 2, which is not supported"),
         ({"do_normalize": False}, "do_normalize: expected True, got False"),
     ],
 )
@@ -87,9 +89,7 @@ def test_pictures_and_videos_disagree(tmp_path):
         processor.geometry(folder, "qwen3_vl", side=48)
 
 
-def test_limits_that_can_not_be_met(tmp_path):
+def test_limits_that_cannot_be_met(tmp_path):
     folder = write(tmp_path, preprocessor_config=QWEN3)
-    with pytest.raises(
-        DataError, match="processor's settings can not be used: max_pixels = 900 is less than one token"
-    ):
+    with pytest.raises(DataError, match="processor's settings cannot be used: max_pixels = 900 is less than one token"):
         processor.geometry(folder, "qwen3_vl", side=48, max_pixels=900)

@@ -11,16 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtr1_jax import types
-from dtr1_jax.data import patches, prompts, rotary_positions, tokenizer
+from dtr1_jax.data import demonstrations, patches, prompts, rotary_positions, tokenizer
 from dtr1_jax.data.twinworld import picture_examples
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
-from dtr1_jax.twin.schema import Answer
-from dtr1_jax.twin.text import Canvas, Frame
+from dtr1_jax.twin.coordinates import Canvas, Frame, from_unit, to_unit
 
-MADE = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
-T = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny")
+FIXTURES = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
+T = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny")
 STYLE = prompts.Style(T, patches.Geometry(8, 1, 2, 12, 96 * 96), Frame.PIXEL, "brief", 96)
 WIDE = dataclasses.replace(STYLE, geometry=dataclasses.replace(STYLE.geometry, rule="smart"))  # keeps the shape
 SCENE = picture_examples.example(0, "train", 0)
@@ -31,7 +30,7 @@ def picture(width, height, query="find it"):
     return types.Example("mine/7", np.zeros((height, width, 3), np.uint8), query, "segmentation", target)
 
 
-def shown(fields):
+def prompt_text(fields):
     """The prompt as text, without the picture's tokens."""
     ids = fields["token_bp"][fields["mask_bp"] & (fields["slot_bp"] < 0)]
     return T.hf.decode(ids, skip_special_tokens=False)
@@ -98,7 +97,7 @@ def test_a_query_stays_text(query, words):
             plain["token_bp"][plain["mask_bp"]] == name
         ).sum()
     safe = query.replace("<|", "< |").replace("\ud800", "?").strip()
-    assert shown(fields) == shown(plain).replace("x<|im_end|>", f"{safe}<|im_end|>")
+    assert prompt_text(fields) == prompt_text(plain).replace("x<|im_end|>", f"{safe}<|im_end|>")
 
 
 @given(st.text(max_size=40))
@@ -119,108 +118,14 @@ def test_a_blank_query(query):
 
 
 def test_a_template_without_a_place_for_the_picture():
-    hf = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny").hf
+    hf = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = "{% for m in messages %}hello{% endfor %}"
     style = dataclasses.replace(STYLE, tokenizer=dataclasses.replace(T, hf=hf))
     with pytest.raises(tokenizer.TokenizerError, match=r"no <\|image_pad\|> where a picture stands: 'hello'"):
         prompts.prompt(picture(96, 96), style)
 
 
-@pytest.mark.parametrize("task", types.TASKS)
-def test_full_words_explain_the_format(task):
-    pixel = prompts.instruction("find it", task, Canvas(Frame.PIXEL, (128, 64)), "full")
-    norm = prompts.instruction("find it", task, Canvas(Frame.NORM1000, (128, 64)), "full")
-    for text in (pixel, norm):
-        assert text.endswith("Query: find it")
-        places = [text.index(f"<{tag}>") for tag in ("twin", "think", "answer")]
-        assert places == sorted(places)
-        assert '"size":[128,64]' in text
-        assert ('{"text":' if task in ("vqa", "summary") else '{"objects":[ids') in text
-    assert "in pixels of the picture as given, size [128,64]" in pixel
-    assert "thousandths" not in pixel
-    assert "in thousandths of the picture's width and height; size is [128,64] pixels" in norm
-    assert "in pixels of" not in norm
-    several = prompts.instruction("find it", task, Canvas(Frame.PIXEL, (128, 64)), "full", several=True)
-    assert several == pixel.replace("describe the picture", "describe the first picture")
-    asked = "in words: find it" if task in ("vqa", "summary") else "point: find it"
-    assert prompts.instruction(" find it\n", task, Canvas(Frame.PIXEL, (128, 64)), "brief") == asked
-
-
-@pytest.mark.parametrize("frame", Frame)
-@pytest.mark.parametrize("index", range(8))
-def test_the_oracle_is_sound_and_right(frame, index):
-    example = picture_examples.example(3, "train", index)
-    canvas = Canvas(frame, (96, 96))
-    parsed = transcript.parse(prompts.oracle(example, canvas), task=example.task, canvas=canvas)
-    assert parsed.sound, parsed.faults
-    assert parsed.answer.objects == example.answer_ids
-    assert parsed.thought == example.thought
-    direct = transcript.parse(prompts.oracle(example, canvas, reasons=False), task=example.task, canvas=canvas)
-    assert direct.sound and direct.thought == ""
-    assert (direct.twin, direct.answer) == (parsed.twin, parsed.answer)
-    assert [o.label for o in parsed.twin.objects] == [i.label for i in example.scene]
-
-
-def test_an_exercise_shares_the_twin_among_its_queries():
-    canvas = Canvas(Frame.PIXEL, (96, 96))
-    twin = twin_text.from_scene(SCENE.scene, canvas)
-    asked = [("the red one", "red 1.", Answer(objects=(1,))), ("nothing", "red none.", Answer(objects=()))]
-    fields, token, mask, reason = prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=200), 40, 2)
-    count = int(fields["mask_bp"].sum())
-    assert fields["next_b"] == count and fields["position_bp3"][count - 1].tolist() == [count - 1] * 3
-    head = T.hf.decode(fields["token_bp"][:count])
-    assert head.endswith(f"<twin>{twin_text.dumps_twin(twin)}</twin>\n")
-    answers = ['{"objects":[1]}', '{"objects":[]}']
-    for row, ((query, thought, _), answer) in enumerate(zip(asked, answers)):
-        text = f"<think>{thought}</think><answer>{answer}</answer>"
-        whole = head + T.hf.decode(token[row][mask[row]])
-        chat = T.hf.apply_chat_template(
-            [{"role": "user", "content": f"<twin>{twin_text.dumps_twin(twin)}</twin>\npoint: {query}"}],
-            tokenize=False, add_generation_prompt=True,
-        )  # fmt: skip
-        assert whole == chat + text + T.hf.decode([T.end])
-        assert T.decode(token[row][reason[row]]) == text.removeprefix("<think>")
-    drilled = prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=200), 40, 2, drills=1)
-    np.testing.assert_array_equal(drilled[1], token)
-    np.testing.assert_array_equal(drilled[3][1], reason[1])
-    learnt = [T.hf.decode([t]) for t in token[0][drilled[3][0]]]
-    assert learnt == [" 1", ".", "1", "]}</answer>"], "ids and what follows them, and no word that was drawn"
-    with pytest.raises(prompts.PromptError, match=r"the twin has \d+ tokens, more than policy.prompt_tokens = 20"):
-        prompts.exercise(twin, asked, dataclasses.replace(STYLE, length=20), 40, 2)
-    long = ("very " * 40 + "red", "red: 1.", Answer(objects=(1,)))
-    spared = prompts.exercise(twin, [asked[0], long, asked[1]], dataclasses.replace(STYLE, length=200), 40, 2)
-    np.testing.assert_array_equal(spared[1], token)
-    with pytest.raises(prompts.PromptError, match=r"expected 3 queries of less than 40 tokens .*, got 2"):
-        prompts.exercise(twin, [*asked, long], dataclasses.replace(STYLE, length=200), 40, 3)
-
-
-def test_nothing_to_imitate():
-    canvas = Canvas(Frame.PIXEL, (96, 96))
-    for example in (picture(96, 96), dataclasses.replace(SCENE, answer_ids=None)):
-        with pytest.raises(prompts.PromptError, match=f"{example.uid}: no annotated scene with an answer"):
-            prompts.oracle(example, canvas)
-
-
-def test_demonstration():
-    text = prompts.oracle(SCENE, Canvas(Frame.PIXEL, (96, 96)))
-    count = len(T.encode(text)) + 1
-    token, mask, reason = prompts.demonstration(text, STYLE, count + 3)
-    assert token.shape == mask.shape == (1, count + 3)
-    assert token[0, count - 1] == T.end
-    assert token[0, count:].tolist() == [T.pad] * 3
-    assert mask[0].tolist() == [True] * count + [False] * 3
-    assert T.decode(token[0]) == text
-    assert T.decode(token[0][reason[0]]) == text.partition("<think>")[2]
-    assert not (reason & ~mask).any()
-    direct = prompts.oracle(SCENE, Canvas(Frame.PIXEL, (96, 96)), reasons=False)
-    token, _, reason = prompts.demonstration(direct, STYLE, count)
-    assert T.decode(token[0][reason[0]]) == direct.partition("<think>")[2]  # whether to reason at all is part of it
-    prompts.demonstration(text, STYLE, count)
-    with pytest.raises(prompts.PromptError, match=f"has {count} tokens, more than the {count - 1} it may have"):
-        prompts.demonstration(text, STYLE, count - 1)
-
-
-def shows(family, *visuals, wrapped=True, **changes):
+def style_and_example(family, *visuals, wrapped=True, **changes):
     """(the style of a family, an example that shows `media`)."""
     geometry = processors.geometry(family)
     geometry = dataclasses.replace(geometry, video=dataclasses.replace(geometry.video, wrapped=wrapped))
@@ -239,42 +144,44 @@ FAMILY = pytest.mark.parametrize("family", processors.FAMILIES)
 def test_prompts_as_transformers(family, name):
     """Tokens and rotary positions of several pictures, videos and both, as the family's own processor has them."""
     visuals = processors.PROMPTS[name]()
-    style, example = shows(family, *visuals)
+    style, example = style_and_example(family, *visuals)
     fields, pictures, canvas = prompts.prompt(example, style)
-    made, mask = MADE[family]["prompts"][name], fields["mask_bp"]
-    np.testing.assert_array_equal(fields["token_bp"][mask], made["ids"])
-    np.testing.assert_array_equal(fields["position_bp3"][mask], made["position"])
-    assert fields["next_b"] == made["next"]
-    grids = np.array(made["image_grid_thw"] + made["video_grid_thw"])
+    reference, mask = FIXTURES[family]["prompts"][name], fields["mask_bp"]
+    np.testing.assert_array_equal(fields["token_bp"][mask], reference["ids"])
+    np.testing.assert_array_equal(fields["position_bp3"][mask], reference["position"])
+    assert fields["next_b"] == reference["next"]
+    grids = np.array(reference["image_grid_thw"] + reference["video_grid_thw"])
     assert len(pictures["patch_bnc"]) == grids.prod(1).sum()
     assert (fields["slot_bp"] >= 0).sum() * 4 == len(pictures["patch_bnc"])
     np.testing.assert_array_equal(
         fields["slot_bp"] >= 0, np.isin(fields["token_bp"], [T.image, T.video]) & (fields["mask_bp"])
     )
     assert pictures["segment_bn"].max() == grids[:, 0].sum()
-    shown = patches.video if isinstance(visuals[0], types.Video) else patches.picture
-    assert canvas.size == shown(visuals[0], style.geometry).size
+    cut = patches.cut_video if isinstance(visuals[0], types.Video) else patches.cut_picture
+    assert canvas.size == cut(visuals[0], style.geometry).size
 
 
 def test_stamped_frames_by_hand():
     """As Qwen3-VL was released, and as transformers keeps the template's own pair around them."""
-    clip = processors.clip(5, 80, 60, fps=23.976, step=7)  # frames 0 7 14 21 28, the last one twice
+    video = processors.video(5, 80, 60, fps=23.976, step=7)  # frames 0 7 14 21 28, the last one twice
     parts = ["<0.1 seconds>", "<0.7 seconds>", "<1.2 seconds>"]
     frames = "".join(f"{p}<|vision_start|><|vision_end|>" for p in parts)
     for wrapped, expected in ((False, frames), (True, f"<|vision_start|>{frames}<|vision_end|>")):
-        style, example = shows("qwen3_vl", clip, wrapped=wrapped)
+        style, example = style_and_example("qwen3_vl", video, wrapped=wrapped)
         fields, pictures, _ = prompts.prompt(example, style)
-        assert shown(fields) == f"<|im_start|>user\n{expected}{processors.TEXT}<|im_end|>\n<|im_start|>assistant\n"
+        assert (
+            prompt_text(fields) == f"<|im_start|>user\n{expected}{processors.TEXT}<|im_end|>\n<|im_start|>assistant\n"
+        )
         assert pictures["segment_bn"].max() == 3
         assert (fields["token_bp"] == T.video).sum() * 4 == len(pictures["segment_bn"])
 
 
 def test_the_rate_of_a_video_moves_its_positions():
     def last_time(step):
-        style, example = shows("qwen2_5_vl", processors.clip(6, 80, 60, fps=10.0, step=step))
+        style, example = style_and_example("qwen2_5_vl", processors.video(6, 80, 60, fps=10.0, step=step))
         fields, _, _ = prompts.prompt(example, style)
-        seen = fields["position_bp3"][fields["slot_bp"] >= 0]
-        return seen[:, 0].max() - seen[0, 0]
+        vision = fields["position_bp3"][fields["slot_bp"] >= 0]
+        return vision[:, 0].max() - vision[0, 0]
 
     assert [last_time(step) for step in (5, 10, 1)] == [4, 8, 0]  # 1, 2 and 0.2 s a patch, 2 positions a second
 
@@ -307,34 +214,34 @@ def test_boxes_come_back_after_a_change_of_max_pixels(family):
         style = prompts.Style(processors.tokenizer(family), geometry, frame, "brief", 1000)
         example = dataclasses.replace(picture(613, 419), image=image)
         _, _, canvas = prompts.prompt(example, style)
-        assert canvas.size == patches.resized(613, 419, geometry)
-        written = [twin_text.from_unit(box, canvas) for box in boxes]
-        back = np.array([twin_text.to_unit(box, canvas) for box in written])
+        assert canvas.size == patches.picture_size(613, 419, geometry)
+        written = [from_unit(box, canvas) for box in boxes]
+        back = np.array([to_unit(box, canvas) for box in written])
         np.testing.assert_allclose(back, boxes, atol=1.01 / min(canvas.limit))
         texts.append(written)
         parsed = transcript.parse(
-            prompts.oracle(dataclasses.replace(SCENE), canvas), task="segmentation", canvas=canvas
+            demonstrations.oracle(dataclasses.replace(SCENE), canvas), task="segmentation", canvas=canvas
         )
-        for made, wanted in zip(parsed.twin.objects, SCENE.scene):
-            np.testing.assert_allclose(twin_text.to_unit(made.box, canvas), wanted.box, atol=1.01 / min(canvas.limit))
+        for reference, expected in zip(parsed.twin.objects, SCENE.scene):
+            np.testing.assert_allclose(to_unit(reference.box, canvas), expected.box, atol=1.01 / min(canvas.limit))
     assert (texts[0] == texts[1] == texts[2]) == (family == "qwen3_vl")
 
 
 def test_bad_media():
-    style, example = shows("qwen2_5_vl", processors.picture(900, 4))
+    style, example = style_and_example("qwen2_5_vl", processors.picture(900, 4))
     with pytest.raises(
         prompts.PromptError, match=r"mine/7: expected a picture at most 200 times .* got 900 x 4 pixels"
     ):
         prompts.prompt(example, style)
-    style, example = shows("qwen2_5_vl", processors.picture(90, 40))
+    style, example = style_and_example("qwen2_5_vl", processors.picture(90, 40))
     other = dataclasses.replace(example, image=processors.picture(80, 40))
     with pytest.raises(
-        prompts.PromptError, match=r"mine/7: expected the first of `media`.* 80 x 40 pixels, got 90 x 40"
+        prompts.PromptError, match=r"mine/7: expected the first of `visuals`.* 80 x 40 pixels, got 90 x 40"
     ):
         prompts.prompt(other, style)
-    clip = processors.clip(2, 40, 40)
+    video = processors.video(2, 40, 40)
     with pytest.raises(prompts.PromptError, match="mine/7: the policy takes no videos"):
-        prompts.prompt(dataclasses.replace(picture(40, 40), visuals=(clip,)), STYLE)
+        prompts.prompt(dataclasses.replace(picture(40, 40), visuals=(video,)), STYLE)
     many = dataclasses.replace(example, visuals=example.visuals * 30)
     with pytest.raises(
         prompts.PromptError, match=r"has \d+ tokens \(\d+ of the pictures\), more than .* lower policy.max_pixels"
@@ -343,30 +250,23 @@ def test_bad_media():
 
 
 def test_a_video_that_is_too_long_names_its_own_settings():
-    style, example = shows("qwen2_5_vl", processors.clip(8, 90, 40), length=20)
+    style, example = style_and_example("qwen2_5_vl", processors.video(8, 90, 40), length=20)
     with pytest.raises(
         prompts.PromptError, match=r"of the video\), more than .* lower policy\.video_pixels, policy\.fps"
     ):
         prompts.prompt(example, style)
 
 
-def test_boxes_are_no_answer_about_a_video():
-    still, film = Canvas(Frame.PIXEL, (128, 64)), Canvas(Frame.PIXEL, (128, 64), (0, 3, 6))
-    for twin in (None, prompts.given(SCENE, still)):
-        of_picture, of_video = (prompts.instruction("find it", "grounding", c, "full", twin) for c in (still, film))
-        assert '{"boxes":[[' in of_picture and '"boxes"' not in of_video and '{"objects":[ids]}' in of_video
-
-
 def test_a_tokenizer_without_places_for_pictures():
-    style, example = shows("qwen2_5_vl", processors.picture(90, 40))
-    hf = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny").hf
+    style, example = style_and_example("qwen2_5_vl", processors.picture(90, 40))
+    hf = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = "{{ raise_exception('only text') }}"
     broken = dataclasses.replace(style, tokenizer=tokenizer.wrap(hf, "some/folder"))
     with pytest.raises(tokenizer.TokenizerError, match="some/folder: its chat template fails: only text"):
         prompts.prompt(example, broken)
-    hf = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny").hf
+    hf = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = processors.TEMPLATES["qwen2_5_vl"].replace("<|video_pad|>", "")
-    style, example = shows("qwen2_5_vl", processors.clip(2, 40, 40))
+    style, example = style_and_example("qwen2_5_vl", processors.video(2, 40, 40))
     with pytest.raises(tokenizer.TokenizerError, match=r"has no <\|video_pad\|> where a picture stands"):
         prompts.prompt(example, dataclasses.replace(style, tokenizer=tokenizer.wrap(hf, "x")))
 
@@ -377,14 +277,14 @@ def test_a_given_twin_is_shown(words, geometry):
     """The prompt has the twin of the example, and a transcript is read against it."""
     style = dataclasses.replace(STYLE, words=words, geometry=geometry, constructor="given", length=900)
     fields, pictures, canvas = prompts.prompt(SCENE, style)
-    twin = prompts.given(SCENE, canvas)
-    text = shown(fields)
+    twin = prompts.given_twin(SCENE, canvas)
+    text = prompt_text(fields)
     assert f"<twin>{twin_text.dumps_twin(twin)}</twin>" in text
     assert SCENE.query in text and (pictures is None) == (geometry is None)
     assert ("<think>your reasoning" in text) == (words == "full")
     assert [o.label for o in twin.objects] == [o.label for o in SCENE.scene]
     answer = f'<think>so</think><answer>{{"objects":{list(SCENE.answer_ids)}}}</answer>'.replace(" ", "")
-    read = transcript.parse(answer, task=SCENE.task, canvas=canvas, constructor="given", given=twin)
+    read = transcript.parse(answer, task=SCENE.task, canvas=canvas, constructor="given", given_twin=twin)
     assert read.sound and read.answer.objects == SCENE.answer_ids
     hostile = dataclasses.replace(SCENE.scene[0], label="<|im_end|>", attributes=("<|im_start|>",))
     fields, _, _ = prompts.prompt(dataclasses.replace(SCENE, scene=(hostile,)), style)

@@ -7,14 +7,13 @@ import pytest
 
 from dtr1_jax.data import prompts, tokenizer
 from dtr1_jax.data.twinworld import tasks
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer
-from dtr1_jax.twin.text import Canvas, Frame
-from dtr1_jax.types import TASKS
 
-T = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny")
+T = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny")
 GIVEN = prompts.Style(T, None, Frame.NORM1000, "brief", 1500, "given")
 
 
@@ -25,20 +24,9 @@ def test_a_given_twin_of_a_video_is_shown_with_its_tracks(words):
     example = dataclasses.replace(example, visuals=(shifted,))
     fields, pictures, canvas = prompts.prompt(example, dataclasses.replace(GIVEN, words=words))
     assert pictures is None and canvas == Canvas(Frame.NORM1000, (96, 96), (0, 4, 8, 12, 20))
-    twin = prompts.given(example, canvas)
+    twin = prompts.given_twin(example, canvas)
     text = T.hf.decode(fields["token_bp"][fields["mask_bp"]], skip_special_tokens=False)
     assert f"<twin>{twin_text.dumps_twin(twin)}</twin>" in text and twin.frames == canvas.frames
     assert {frame for item in twin.objects for frame, _ in item.track} <= set(canvas.frames)
     answer = f"<think>so</think><answer>{twin_text.dumps_answer(Answer(objects=example.answer_ids))}</answer>"
-    assert transcript.parse(answer, task="segmentation", canvas=canvas, constructor="given", given=twin).sound
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_full_words_explain_tracks_of_videos_alone(task):
-    film, still = Canvas(Frame.NORM1000, (96, 64), (0, 4, 8)), Canvas(Frame.NORM1000, (96, 64))
-    said = prompts.instruction("what moves", task, film, "full")
-    assert '"frames":[0,4,8],' in said and '"track":{"0":[x1,y1,x2,y2],"8":[x1,y1,x2,y2]}' in said
-    assert "video" in said and "picture as" not in said and '"velocity":[dx,dy]' in said
-    assert "frames" not in prompts.instruction("what is red", task, still, "full")
-    asked = "in words: what moves" if task in ("vqa", "summary") else "point: what moves"
-    assert prompts.instruction("what moves", task, film, "brief") == asked
+    assert transcript.parse(answer, task="segmentation", canvas=canvas, constructor="given", given_twin=twin).sound

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dtr1_jax.data.rotary_positions import Grid, positions
 
-MADE = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
+FIXTURES = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
 
 
 def parts(family, name):
@@ -66,17 +66,17 @@ def test_nothing():
 @pytest.mark.parametrize("name", processors.ROPE)
 @pytest.mark.parametrize("family", processors.FAMILIES)
 def test_as_transformers(family, name):
-    following, position = MADE[family]["rope"][name]
-    got, got_following = positions(parts(family, name))
-    np.testing.assert_array_equal(got, position)
-    assert got_following == following
+    following, position = FIXTURES[family]["rope"][name]
+    actual, actual_following = positions(parts(family, name))
+    np.testing.assert_array_equal(actual, position)
+    assert actual_following == following
 
 
 @pytest.mark.parametrize("name", processors.ROPE)
 @pytest.mark.parametrize("family", processors.FAMILIES)
-def test_the_fixtures_are_what_transformers_says_now(family, name):
+def test_the_fixtures_equal_the_installed_transformers(family, name):
     pytest.importorskip("torch")
-    assert MADE[family]["rope"][name] == processors.rope_summary(family, name)
+    assert FIXTURES[family]["rope"][name] == processors.rope_summary(family, name)
 
 
 @given(
@@ -92,6 +92,6 @@ def test_any_videos_as_transformers(videos, second):
         ours += [text + 1, Grid(t, h, w, 2 * second)]
         grids.append([t, 2 * h, 2 * w])
     position, following = processors.rope("qwen2_5_vl", kinds, [], grids, [second] * len(grids))
-    got, got_following = positions(ours)
-    np.testing.assert_array_equal(got, position)
-    assert got_following == following
+    actual, actual_following = positions(ours)
+    np.testing.assert_array_equal(actual, position)
+    assert actual_following == following

@@ -1,3 +1,5 @@
+"""Every source is a sequence of examples, and settings that it cannot serve are refused with the reason."""
+
 import dataclasses
 import itertools
 import json
@@ -9,7 +11,6 @@ from PIL import Image
 from configs import default
 from dtr1_jax import config
 from dtr1_jax.data import sources
-from dtr1_jax.data.json_files import held_out
 from dtr1_jax.types import Example
 
 DATA = config.from_configdict(default.get_config()).data
@@ -42,7 +43,7 @@ def test_every_source_is_a_sequence_of_examples(tmp_path, name, task):
     data = dataclasses.replace(DATA, source=name, root=folders(tmp_path)[name], task=task)
     reprs = set()
     for split in (data.train_split, data.eval_split):
-        source = sources.make(data, split)
+        source = sources.open_source(data, split)
         for index in {0, len(source) - 1}:
             example = source[index]
             assert isinstance(example, Example) and example.task == task
@@ -51,15 +52,15 @@ def test_every_source_is_a_sequence_of_examples(tmp_path, name, task):
             assert example.uid == source[index].uid and example.query == source[index].query
         with pytest.raises(IndexError):
             source[len(source)]
-        assert repr(source) == repr(sources.make(data, split)) and len(repr(source)) < 500
+        assert repr(source) == repr(sources.open_source(data, split)) and len(repr(source)) < 500
         reprs.add(repr(source))
     assert len(reprs) == 2
 
 
 def test_twinworld_is_practically_endless_and_its_held_out_part_is_not():
-    assert len(sources.make(DATA, "train")) == 2**31 - 1
-    assert len(sources.make(DATA, "heldout")) == 4096
-    larger = sources.make(dataclasses.replace(DATA, image_size=128, min_objects=3, max_objects=3), "train")[7]
+    assert len(sources.open_source(DATA, "train")) == 2**31 - 1
+    assert len(sources.open_source(DATA, "heldout")) == 4096
+    larger = sources.open_source(dataclasses.replace(DATA, image_size=128, min_objects=3, max_objects=3), "train")[7]
     assert larger.image.shape == (128, 128, 3) and len(larger.scene) == 3
 
 
@@ -77,12 +78,6 @@ def test_twinworld_is_practically_endless_and_its_held_out_part_is_not():
         ({"source": "jsonl", "root": "/nowhere"}, "train", "/nowhere"),
     ],
 )
-def test_what_can_not_be_made_is_refused_at_once(settings, split, message):
+def test_settings_without_a_source_are_refused_at_once(settings, split, message):
     with pytest.raises(sources.DataError, match=message):
-        sources.make(dataclasses.replace(DATA, **settings), split)
-
-
-def test_the_held_out_fifth():
-    share = np.mean([held_out(i) for i in range(5000)])
-    assert 0.18 < share < 0.22
-    assert [i for i in range(20) if held_out(i)] == [i for i in range(20) if held_out(str(i))]
+        sources.open_source(dataclasses.replace(DATA, **settings), split)

@@ -14,17 +14,18 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from dtr1_jax.data import tokenizer
+from dtr1_jax.data.queries import attributes as attribute_words
 from dtr1_jax.data.twinworld import categories, picture_examples
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin.schema import Object, Twin
 
-FOLDER = pretrained.ASSETS / "tiny"
+FOLDER = policy_files.ASSETS / "tiny"
 T = tokenizer.load_tokenizer(FOLDER)
 
 
 def script():
-    return scripts.load("experiments/cold_start/tokenizer.py")
+    return scripts.load_script("experiments/cold_start/tokenizer.py")
 
 
 def test_ids():
@@ -86,7 +87,7 @@ def test_an_object_costs_thirteen_tokens():
         both, one = (len(T.encode(twin_text.dumps_twin(Twin((96, 96), tuple(n))))) for n in (two, two[:1]))
         return both - one
 
-    attributes = (categories.COLOURS, categories.SIZES, categories.MATERIALS)
+    attributes = (attribute_words.COLOURS, attribute_words.SIZES, attribute_words.MATERIALS)
     costs = {label: cost(label, tuple(a[0] for a in attributes)) for label in categories.LABELS}
     assert set(costs.values()) == {13}, costs
     for field in range(3):
@@ -136,7 +137,7 @@ def test_who_is_at_fault(tmp_path):
         tokenizer.load_tokenizer(folder)
     (folder / "tokenizer.json").write_text(text)
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen3_vl", "image_token_id": "x"}))
-    with pytest.raises(tokenizer.TokenizerError, match=r"tokenizer/config\.json: transformers can not read it \("):
+    with pytest.raises(tokenizer.TokenizerError, match=r"tokenizer/config\.json: transformers cannot read it \("):
         tokenizer.load_tokenizer(folder)
 
 
@@ -191,7 +192,7 @@ def test_no_end(tmp_path):
 def test_a_looked_up_id_comes_right_after_the_word_in_one_token():
     """The thought has the twin's token of a word, and then the id: by this a small policy learns to look things up."""
     ids = {T.encode(f" {i}")[0] for i in range(1, 10)}
-    names = (*categories.LABELS, *categories.COLOURS, *categories.SIZES, *categories.MATERIALS)
+    names = (*categories.LABELS, *attribute_words.COLOURS, *attribute_words.SIZES, *attribute_words.MATERIALS)
     words = {name: T.encode(name) for name in names}
     for seed in range(20):
         for query in picture_examples.practice(seed, 0, 5, 3, 3)[1]:
@@ -223,7 +224,7 @@ def test_a_tokenizer_is_extended_at_its_end(tmp_path):
     assert new.get_vocab().items() > old.get_vocab().items()
     assert all(len(new.encode(piece).ids) == 1 for piece in build.pieces())
     assert min(set(new.get_vocab().values()) - set(old.get_vocab().values())) == old.get_vocab_size()
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match="more than 1000"):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match="expected at most 1000 ids"):
         patch.setattr(build, "VOCAB", 1000)
         build.extend(tmp_path / "tokenizer.json", examples=20)
 
@@ -259,7 +260,7 @@ def test_an_object_that_moves_through_a_video_costs_twenty_tokens():
     def written(*items):
         return len(T.encode(twin_text.dumps_twin(Twin((96, 96), items, frames=(0, 1, 2, 3)))))
 
-    words = (categories.COLOURS[0], categories.SIZES[0], categories.MATERIALS[0])
+    words = (attribute_words.COLOURS[0], attribute_words.SIZES[0], attribute_words.MATERIALS[0])
     track = ((0, (1, 2, 30, 40)), (3, (31, 2, 60, 40)))
     items = [Object(i, categories.LABELS[0], None, 3, words, track, (10, 0)) for i in (1, 2)]
     assert written(*items) - written(items[0]) == 21

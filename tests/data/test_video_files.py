@@ -12,7 +12,7 @@ from PIL import Image
 
 from dtr1_jax.data import image_files, processor, video_files
 
-MADE = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
+FIXTURES = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "processors.json").read_text("utf-8"))
 STEPS = processor.DEFAULTS["qwen2_5_vl"].video
 ENDS = processor.DEFAULTS["qwen3_vl"].video
 
@@ -20,8 +20,8 @@ ENDS = processor.DEFAULTS["qwen3_vl"].video
 @pytest.mark.parametrize("family", processors.FAMILIES)
 def test_samples_as_transformers(family):
     rule = processors.geometry(family).video
-    for (total, fps), expected in zip(processors.SAMPLES, MADE[family]["samples"]):
-        index = video_files.sample(total, fps, rule, 2)
+    for (total, fps), expected in zip(processors.SAMPLES, FIXTURES[family]["samples"]):
+        index = video_files.sample_indices(total, fps, rule, 2)
         assert (np.diff(index) > 0).all()
         assert 0 <= index[0] <= index[-1] < total
         if expected is None:  # transformers fails on what is shorter than a temporal patch
@@ -31,21 +31,25 @@ def test_samples_as_transformers(family):
 
 
 def test_samples_by_hand():
-    assert video_files.sample(10, 5.0, dataclasses.replace(ENDS, min_frames=2), 2).tolist() == [0, 3, 6, 9]
-    assert video_files.sample(10, 5.0, dataclasses.replace(STEPS, min_frames=2), 2).tolist() == [0, 2, 5, 7]
-    assert video_files.sample(100, 1.0, dataclasses.replace(ENDS, max_frames=4), 2).tolist() == [0, 33, 66, 99]
-    assert video_files.sample(100, 1.0, dataclasses.replace(STEPS, max_frames=5), 2).tolist() == [0, 25, 50, 75]
-    assert video_files.sample(3, 1.0, ENDS, 2).tolist() == [0, 1, 2]
-    assert video_files.sample(3, 1.0, STEPS, 2).tolist() == [0, 1]
-    assert video_files.sample(1, 1.0, STEPS, 2).tolist() == video_files.sample(1, 1.0, ENDS, 2).tolist() == [0]
+    assert video_files.sample_indices(10, 5.0, dataclasses.replace(ENDS, min_frames=2), 2).tolist() == [0, 3, 6, 9]
+    assert video_files.sample_indices(10, 5.0, dataclasses.replace(STEPS, min_frames=2), 2).tolist() == [0, 2, 5, 7]
+    assert video_files.sample_indices(100, 1.0, dataclasses.replace(ENDS, max_frames=4), 2).tolist() == [0, 33, 66, 99]
+    assert video_files.sample_indices(100, 1.0, dataclasses.replace(STEPS, max_frames=5), 2).tolist() == [0, 25, 50, 75]
+    assert video_files.sample_indices(3, 1.0, ENDS, 2).tolist() == [0, 1, 2]
+    assert video_files.sample_indices(3, 1.0, STEPS, 2).tolist() == [0, 1]
+    assert (
+        video_files.sample_indices(1, 1.0, STEPS, 2).tolist()
+        == video_files.sample_indices(1, 1.0, ENDS, 2).tolist()
+        == [0]
+    )
     with pytest.raises(ValueError, match="0 frames"):
-        video_files.sample(0, 24.0, ENDS, 2)
+        video_files.sample_indices(0, 24.0, ENDS, 2)
 
 
 def test_seconds_by_hand():
-    assert video_files.seconds([0, 10, 20, 30], 10.0, 2) == [0.5, 2.5]
-    assert video_files.seconds([0, 10, 20], 10.0, 2) == [0.5, 2.0]  # the last frame twice
-    assert video_files.seconds([5, 6, 7], 2.0, 1) == [2.5, 3.0, 3.5]
+    assert video_files.patch_seconds([0, 10, 20, 30], 10.0, 2) == [0.5, 2.5]
+    assert video_files.patch_seconds([0, 10, 20], 10.0, 2) == [0.5, 2.0]  # the last frame twice
+    assert video_files.patch_seconds([5, 6, 7], 2.0, 1) == [2.5, 3.0, 3.5]
 
 
 def shades(folder, count, size=(32, 24)):
@@ -56,18 +60,18 @@ def shades(folder, count, size=(32, 24)):
     return folder
 
 
-def greys(clip):
-    return (clip.frames.reshape(len(clip.frames), -1).mean(1) / 10).round().astype(int).tolist()
+def greys(video):
+    return (video.frames.reshape(len(video.frames), -1).mean(1) / 10).round().astype(int).tolist()
 
 
 def test_a_folder_of_frames(tmp_path):
     folder = shades(tmp_path / "clip", 10)
     (folder / "notes.txt").write_text("no frame")
-    clip = video_files.load_video(folder, ENDS, 2, fps=5.0)
-    assert clip.frames.shape == (4, 24, 32, 3)
-    assert (clip.fps, clip.total) == (5.0, 10)
-    assert clip.index.tolist() == greys(clip) == [0, 3, 6, 9]
-    assert clip.sampled_fps == 2.0
+    video = video_files.load_video(folder, ENDS, 2, fps=5.0)
+    assert video.frames.shape == (4, 24, 32, 3)
+    assert (video.fps, video.total) == (5.0, 10)
+    assert video.index.tolist() == greys(video) == [0, 3, 6, 9]
+    assert video.sampled_fps == 2.0
     fast = video_files.load_video(folder, dataclasses.replace(ENDS, fps=5.0), 2, fps=5.0)
     assert greys(fast) == list(range(10))
 
@@ -78,10 +82,10 @@ def test_a_folder_with_a_frame_of_another_size(tmp_path):
         picture = np.zeros((*size[::-1], 3), np.uint8)
         picture[:, size[0] // 2 :] = 200
         Image.fromarray(picture).save(folder / "002.png")
-        clip = video_files.load_video(folder, ENDS, 2)
-        assert clip.frames.shape == (4, 24, 32, 3) and clip.index.tolist() == [0, 1, 2, 3]
-        assert np.all(clip.frames[2, :, :12] == 0) and np.all(clip.frames[2, :, 20:] == 200)
-        assert np.all(clip.frames[1] == 10) and np.all(clip.frames[3] == 30)
+        video = video_files.load_video(folder, ENDS, 2)
+        assert video.frames.shape == (4, 24, 32, 3) and video.index.tolist() == [0, 1, 2, 3]
+        assert np.all(video.frames[2, :, :12] == 0) and np.all(video.frames[2, :, 20:] == 200)
+        assert np.all(video.frames[1] == 10) and np.all(video.frames[3] == 30)
     (folder / "001.png").write_bytes(b"x")
     with pytest.raises(image_files.ImageError, match=r"001.png: not a picture"):
         video_files.load_video(folder, ENDS, 2)
@@ -101,12 +105,12 @@ def encode(path, count, size=(64, 48), fps=10, **options):
 
 def test_a_file(tmp_path):
     file = encode(tmp_path / "clip.mp4", 20)
-    clip = video_files.load_video(file, ENDS, 2)
-    assert clip.frames.shape == (4, 48, 64, 3) and clip.frames.dtype == np.uint8
-    assert (clip.fps, clip.total) == (10.0, 20)
-    assert clip.index.tolist() == greys(clip) == [0, 6, 13, 19]
-    clip = video_files.load_video(file, STEPS, 2)
-    assert clip.index.tolist() == greys(clip) == [0, 5, 10, 15]
+    video = video_files.load_video(file, ENDS, 2)
+    assert video.frames.shape == (4, 48, 64, 3) and video.frames.dtype == np.uint8
+    assert (video.fps, video.total) == (10.0, 20)
+    assert video.index.tolist() == greys(video) == [0, 6, 13, 19]
+    video = video_files.load_video(file, STEPS, 2)
+    assert video.index.tolist() == greys(video) == [0, 5, 10, 15]
 
 
 @pytest.mark.parametrize(("kind", "length"), [("avi", "1.20"), ("mkv", "2.40")])  # of AVI, FFmpeg corrects the header
@@ -143,15 +147,15 @@ def test_sound_that_goes_on_after_the_pictures(tmp_path):
     )
 
 
-def test_a_file_without_a_length_is_what_is_there_of_it(tmp_path):
+def test_a_file_without_a_length_has_the_frames_that_decode(tmp_path):
     av = pytest.importorskip("av")
     file = encode(tmp_path / "clip.mkv", 24, size=(256, 192), live="1")
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with av.open(str(cut)) as container:
         assert container.duration is None
-    clip = video_files.load_video(cut, ENDS, 2)
-    assert 1 < clip.total < 24 and greys(clip) == clip.index.tolist()
+    video = video_files.load_video(cut, ENDS, 2)
+    assert 1 < video.total < 24 and greys(video) == video.index.tolist()
 
 
 def test_broken_files(tmp_path):
@@ -174,15 +178,15 @@ def test_frames_that_do_not_decode(tmp_path, monkeypatch):
             video_files, "_decode", lambda av, path, index, lost=lost: _short(decode(av, path, index), index, 20 - lost)
         )
         if total:  # the header or the packets promised a little more than there is
-            clip = video_files.load_video(file, ENDS, 2)
-            assert clip.total == total and clip.index.tolist() == greys(clip) == [0, 6, 12, 18]
+            video = video_files.load_video(file, ENDS, 2)
+            assert video.total == total and video.index.tolist() == greys(video) == [0, 6, 12, 18]
         else:
             with pytest.raises(image_files.ImageError, match=r"clip.mp4: breaks off after 10 of 20 frames"):
                 video_files.load_video(file, ENDS, 2)
 
 
-def _short(found, index, count):
-    return [f for f, i in zip(found[0], index) if i < count], min(found[1], count)
+def _short(decoded, index, count):
+    return [f for f, i in zip(decoded[0], index) if i < count], min(decoded[1], count)
 
 
 def test_nothing_to_see(tmp_path):
@@ -204,9 +208,9 @@ def test_nothing_to_see(tmp_path):
 
 def test_too_much_at_once(tmp_path, monkeypatch):
     file = encode(tmp_path / "clip.mp4", 20)
-    monkeypatch.setattr(video_files, "MAX_VALUES", 10_000)
+    monkeypatch.setattr(video_files, "MAX_BYTES", 10_000)
     with pytest.raises(
-        image_files.ImageError, match=r"clip.mp4: 4 frames of 64 x 48 pixels are too many; lower the frames"
+        image_files.ImageError, match=r"clip.mp4: 4 frames of 64 x 48 pixels take too much memory; sample fewer"
     ):
         video_files.load_video(file, ENDS, 2)
     folder = tmp_path / "frames"
@@ -214,7 +218,7 @@ def test_too_much_at_once(tmp_path, monkeypatch):
     for i in range(8):
         Image.new("RGB", (64, 48)).save(folder / f"{i}.png")
     with pytest.raises(
-        image_files.ImageError, match=r"frames: \d frames of 64 x 48 pixels are too many; lower the frames"
+        image_files.ImageError, match=r"frames: \d frames of 64 x 48 pixels take too much memory; sample fewer"
     ):
         video_files.load_video(folder, ENDS, 2)
 

@@ -22,18 +22,16 @@ def test_kinds(tmp_path):
     assert picture.shape == (10, 20, 3) and picture.max() == 80
     (tmp_path / "photo").write_bytes((folder / "3.png").read_bytes())  # no suffix: a picture
     assert visuals.load_visual(tmp_path / "photo", GEOMETRY).max() == 120
-    clip = visuals.load_visual(folder, GEOMETRY, fps=3.0)
-    assert isinstance(clip, Video) and clip.index.tolist() == [0, 2, 3, 5] and clip.fps == 3.0
-    np.testing.assert_array_equal(visuals.first_frame((clip, picture)), clip.frames[0])
-    np.testing.assert_array_equal(visuals.first_frame((picture, clip)), picture)
+    video = visuals.load_visual(folder, GEOMETRY, fps=3.0)
+    assert isinstance(video, Video) and video.index.tolist() == [0, 2, 3, 5] and video.fps == 3.0
+    np.testing.assert_array_equal(visuals.first_frame((video, picture)), video.frames[0])
+    np.testing.assert_array_equal(visuals.first_frame((picture, video)), picture)
 
 
-def test_what_can_not_be_shown(tmp_path):
+def test_a_video_for_a_policy_that_takes_none(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"x")
     for geometry in (None, dataclasses.replace(GEOMETRY, video=None)):
-        with pytest.raises(
-            image_files.ImageError, match=r"clip\.mp4: expected a picture file, got what may be a video"
-        ):
+        with pytest.raises(image_files.ImageError, match=r"clip\.mp4: this policy takes no videos"):
             visuals.load_visual(tmp_path / "clip.mp4", geometry)
     with pytest.raises(image_files.ImageError, match=r"clip\.mp4: not a video"):
         visuals.load_visual(tmp_path / "clip.mp4", GEOMETRY)

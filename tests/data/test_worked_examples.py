@@ -8,25 +8,25 @@ from configs import default
 from dtr1_jax import config, types
 from dtr1_jax.data import prompts, tokenizer, worked_examples
 from dtr1_jax.data.twinworld import picture_examples
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import transcript
-from dtr1_jax.twin.text import Canvas, Frame
+from dtr1_jax.twin.coordinates import Canvas, Frame
 
-T = tokenizer.load_tokenizer(pretrained.ASSETS / "tiny")
+T = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny")
 SCENE = picture_examples.example(0, "train", 3, size=96, min_objects=2, max_objects=3)
 STYLE = prompts.Style(T, None, Frame.NORM1000, "example", 1500, "given")
 
 
 @pytest.mark.parametrize("task", types.TASKS)
 def test_each_example_is_sound(task):
-    replies = [m["content"] for m in worked_examples.turns(task, lambda twin, asked: asked) if m["role"] == "assistant"]
+    replies = [m["content"] for m in worked_examples.turns(task, lambda twin, query: query) if m["role"] == "assistant"]
     for (twin, query, thought, answer), reply in zip(worked_examples.EXAMPLES[task], replies, strict=True):
         canvas = Canvas(Frame.NORM1000, twin.size)
         text = transcript.compose(twin, thought, answer)
         assert transcript.parse(text, task=task, canvas=canvas).sound
-        read = transcript.parse(reply, task=task, canvas=canvas, constructor="given", given=twin)
-        assert read.sound and query.strip()
+        parsed = transcript.parse(reply, task=task, canvas=canvas, constructor="given", given_twin=twin)
+        assert parsed.sound and query.strip()
 
 
 def test_answers_of_the_examples_are_right():
@@ -43,8 +43,8 @@ def test_they_stand_before_the_query(task):
     brief, _, _ = prompts.prompt(example, dataclasses.replace(STYLE, words="brief"))
     text, alone = (T.hf.decode(f["token_bp"][f["mask_bp"]]) for f in (fields, brief))
     assert pictures is None
-    shown = f"<twin>{twin_text.dumps_twin(prompts.given(example, canvas))}</twin>\n"
-    turn = shown + example.query
+    block = f"<twin>{twin_text.dumps_twin(prompts.given_twin(example, canvas))}</twin>\n"
+    turn = block + example.query
     assert turn in alone.replace("in words: ", "").replace("point: ", "") and text.count(turn) == 1
     places = [text.index(turn)]
     turns = worked_examples.turns(task, lambda twin, query: f"<twin>{twin_text.dumps_twin(twin)}</twin>\n{query}")

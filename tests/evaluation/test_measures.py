@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 from scored import CANVAS, WANT_LEFT, Segmenter, example, say, say_boxes
-from scored_tasks import FILM, PATH, answered, asked, film, tell
+from scored_tasks import PATH, VIDEO, in_words, question, tell, video_query
 
 from dtr1_jax.evaluation import measures
-from dtr1_jax.evaluation.benchmarks import boxes, video_segmentation
-from dtr1_jax.rewards import resolve, video_overlap
+from dtr1_jax.evaluation.benchmarks import video_segmentation
+from dtr1_jax.rewards import resolve
 from dtr1_jax.twin.schema import Answer, Object, Twin
 from dtr1_jax.twin.transcript import parse
 from dtr1_jax.types import Target
@@ -39,25 +39,25 @@ def test_segmentation_of_a_picture_whose_target_has_another_size():
 
 
 def test_segmentation_of_a_video():
-    query = film()
-    assert measured(query, tell(Answer(objects=(1,))), FILM) == {"j": 1.0, "f": 1.0}
+    query = video_query()
+    assert measured(query, tell(Answer(objects=(1,))), VIDEO) == {"j": 1.0, "f": 1.0}
     wrong = tell(Answer(objects=(2,)))
-    outcome = resolve.outcomes([[wrong]], [query], [FILM], Segmenter())[0][0]
+    outcome = resolve.outcomes([[wrong]], [query], [VIDEO], Segmenter())[0][0]
     want = video_segmentation.score(list(outcome.masks), list(query.target.masks))
-    assert measured(query, wrong, FILM) == pytest.approx({"j": want.j, "f": want.f}) and 0 < want.j < 1
-    some = film(labelled=np.array([True, False, False]))
-    assert measured(some, wrong, FILM) == {"j": 1.0, "f": 1.0}  # in the first frame both objects are in one place
-    none = film(labelled=np.zeros(3, bool))
-    broken = parse("no", task="segmentation", canvas=FILM)
-    assert measured(none, wrong, FILM) == measured(query, broken, FILM) == {"j": 0.0, "f": 0.0}
+    assert measured(query, wrong, VIDEO) == pytest.approx({"j": want.j, "f": want.f}) and 0 < want.j < 1
+    some = video_query(labelled=np.array([True, False, False]))
+    assert measured(some, wrong, VIDEO) == {"j": 1.0, "f": 1.0}  # in the first frame both objects are in one place
+    none = video_query(labelled=np.zeros(3, bool))
+    broken = parse("no", task="segmentation", canvas=VIDEO)
+    assert measured(none, wrong, VIDEO) == measured(query, broken, VIDEO) == {"j": 0.0, "f": 0.0}
 
 
 def test_a_video_of_one_frame_and_a_target_of_another_size():
-    canvas = dataclasses.replace(FILM, frames=(0,))
+    canvas = dataclasses.replace(VIDEO, frames=(0,))
     twin = Twin((8, 4), (Object(1, "mug", (0, 0, 4, 4)),), frames=(0,))
     said = tell(Answer(objects=(1,)), canvas=canvas, twin=twin)
     for task, want in (("segmentation", {"j": 1.0, "f": 1.0}), ("grounding", {"iou": 1.0})):
-        query = film(PATH[:, :1].repeat(3, 1), task)
+        query = video_query(PATH[:, :1].repeat(3, 1), task)
         one = dataclasses.replace(query.visuals[0], frames=query.visuals[0].frames[:1], index=np.array([0]), total=1)
         first = query.target.masks[:1]
         for masks in (first, np.kron(first, np.ones((1, 10, 10), bool))):
@@ -77,28 +77,14 @@ def test_grounding_of_a_picture():
 
 
 def test_grounding_of_a_video():
-    query = film(task="grounding")
-    assert measured(query, tell(Answer(objects=(1,)), "grounding"), FILM) == {"iou": 1.0}
+    query = video_query(task="grounding")
+    assert measured(query, tell(Answer(objects=(1,)), "grounding"), VIDEO) == {"iou": 1.0}
     first = tell(Answer(boxes=((0, 0, 4, 4),)), "grounding")
-    assert measured(query, first, FILM) == pytest.approx({"iou": 1 / 3})
-    assert measured(query, parse("no", task="grounding", canvas=FILM), FILM) == {"iou": 0.0}
-    assert measured(film(PATH[:0], task="grounding"), tell(Answer(objects=()), "grounding"), FILM) == {"iou": 1.0}
-
-
-def test_matched_tracks_are_those_of_the_reward():
-    rng = np.random.default_rng(0)
-    for _ in range(6):
-        m, n, frames = rng.integers(0, 4, 2).tolist() + [5]
-        said, wanted = (np.sort(rng.random((k, frames, 2, 2)), 2).reshape(k, frames, 4) for k in (m, n))
-        for tracks in (said, wanted):
-            tracks[rng.random(tracks.shape[:2]) < 0.3] = 0
-        counted = rng.random(frames) < 0.7
-        want = video_overlap.track_scores([said.astype(np.float32)], wanted.astype(np.float32), counted)
-        assert boxes.matched_tracks(said, wanted, counted) == pytest.approx(want[0], abs=1e-5)
-        first = [x[:, :1].astype(np.float32) for x in (said, wanted)]
-        want = video_overlap.track_scores(first[:1], first[1], np.ones(1, bool))
-        seen = [x[:, 0][x[:, 0].any(1)] for x in (said, wanted)]
-        assert boxes.matched(*seen) == pytest.approx(want[0], abs=1e-5)
+    assert measured(query, first, VIDEO) == pytest.approx({"iou": 1 / 3})
+    assert measured(query, parse("no", task="grounding", canvas=VIDEO), VIDEO) == {"iou": 0.0}
+    assert measured(video_query(PATH[:0], task="grounding"), tell(Answer(objects=()), "grounding"), VIDEO) == {
+        "iou": 1.0
+    }
 
 
 @pytest.mark.parametrize(
@@ -110,19 +96,19 @@ def test_matched_tracks_are_those_of_the_reward():
     ],
 )  # fmt: skip
 def test_accuracy(references, answer, accuracy):
-    assert measured(asked(*references), answered(answer)) == pytest.approx({"accuracy": accuracy})
+    assert measured(question(*references), in_words(answer)) == pytest.approx({"accuracy": accuracy})
 
 
 def test_accuracy_of_choices():
-    example = asked("the dog")
+    example = question("the dog")
     example = dataclasses.replace(example, target=dataclasses.replace(example.target, choices=("a cat", "the dog")))
-    found = [measured(example, answered(text))["accuracy"] for text in ("B", "(b) the dog", "dog", "A", "a cat", "?")]
+    found = [measured(example, in_words(text))["accuracy"] for text in ("B", "(b) the dog", "dog", "A", "a cat", "?")]
     assert found == [1, 1, 1, 0, 0, 0]
 
 
 def test_marks_of_writing_direction_are_no_mistake():
-    assert measured(asked("two"), answered("\u200ftwo")) == {"accuracy": 1.0}
-    assert measured(asked("yes\u200f"), answered("yes")) == {"accuracy": 1.0}
+    assert measured(question("two"), in_words("\u200ftwo")) == {"accuracy": 1.0}
+    assert measured(question("yes\u200f"), in_words("yes")) == {"accuracy": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -130,18 +116,18 @@ def test_marks_of_writing_direction_are_no_mistake():
     ids=["chinese", "thai", "persian", "arabic", "decomposed", "long"],
 )  # fmt: skip
 def test_the_same_words_in_any_script_are_right(text):
-    assert measured(asked(text), answered(text)) == {"accuracy": 1.0}
-    assert measured(asked(*[text] * 10), answered(text)) == {"accuracy": 1.0}
+    assert measured(question(text), in_words(text)) == {"accuracy": 1.0}
+    assert measured(question(*[text] * 10), in_words(text)) == {"accuracy": 1.0}
 
 
 def test_words_that_are_none():
     unsound = parse("two", task="vqa", canvas=CANVAS)
     other_form = parse(say(1).text, task="vqa", canvas=CANVAS)
     for said in (unsound, other_form):
-        assert measured(asked("two"), said) == {"accuracy": 0.0}
-        assert measured(asked("two", task="summary"), said) == {"rouge_l": 0.0}
-    assert measured(asked("a cat sat", task="summary"), answered("a cat sat", "summary")) == {
+        assert measured(question("two"), said) == {"accuracy": 0.0}
+        assert measured(question("two", task="summary"), said) == {"rouge_l": 0.0}
+    assert measured(question("a cat sat", task="summary"), in_words("a cat sat", "summary")) == {
         "rouge_l": pytest.approx(1)
     }
-    assert measured(asked(task="summary"), answered("a cat", "summary")) == {"rouge_l": 0.0}
-    assert measured(asked("a b", task="summary"), answered("x " * 30_000, "summary")) == {"rouge_l": 0.0}
+    assert measured(question(task="summary"), in_words("a cat", "summary")) == {"rouge_l": 0.0}
+    assert measured(question("a b", task="summary"), in_words("x " * 30_000, "summary")) == {"rouge_l": 0.0}

@@ -12,7 +12,8 @@ from heldout import heldout
 
 from dtr1_jax import config
 from dtr1_jax.data import image_files, json_files, pipeline, prompts, sources
-from dtr1_jax.evaluation import predict, table
+from dtr1_jax.evaluation import figures, predictions_file, table
+from dtr1_jax.modes import results
 from dtr1_jax.policies import pretrained
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer
@@ -20,7 +21,7 @@ from dtr1_jax.twin.schema import Answer
 
 def oracles(c, count):
     """Held-out examples with their canvases and the transcripts that are right about them."""
-    source, style = sources.make(c.data, c.data.eval_split), pretrained.load_policy(c).style
+    source, style = sources.open_source(c.data, c.data.eval_split), pretrained.load_policy(c).style
     examples = [source[i] for i in range(count)]
     canvases = [prompts.prompt(e, style)[2] for e in examples]
     return examples, canvases, [prompts.oracle(e, canvas) for e, canvas in zip(examples, canvases)]
@@ -50,27 +51,27 @@ def test_figures_are_those_of_the_answers(path, small, tmp_path):
         by_hand.append(0.0 if i == 2 else (filled & e.target.mask).sum() / union if union else 1.0)
     assert [p.measures["iou"] for p in predictions] == pytest.approx(by_hand, abs=0.03)
 
-    figures = predict.figures(predictions)
-    predict.write(tmp_path, predictions, pictures=2)
+    numbers = figures.figures(predictions)
+    predictions_file.write_predictions(tmp_path, predictions, pictures=2)
     rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
-    assert figures["eval/giou"] == pytest.approx(np.mean([r["iou"] for r in rows]))
-    assert figures["eval/ciou"] == pytest.approx(sum(r["intersection"] for r in rows) / sum(r["union"] for r in rows))
-    assert figures["eval/sound"] == pytest.approx(np.mean([r["sound"] for r in rows])) == 0.8
+    assert numbers["eval/giou"] == pytest.approx(np.mean([r["iou"] for r in rows]))
+    assert numbers["eval/ciou"] == pytest.approx(sum(r["intersection"] for r in rows) / sum(r["union"] for r in rows))
+    assert numbers["eval/sound"] == pytest.approx(np.mean([r["sound"] for r in rows])) == 0.8
     thoughts = [re.search(r"<think>(.+)</think>", r["transcript"]) for r in rows]
-    assert figures["eval/reasoned"] == pytest.approx(np.mean([t is not None for t in thoughts]))
+    assert numbers["eval/reasoned"] == pytest.approx(np.mean([t is not None for t in thoughts]))
     for name in ("reward", "structure", "mask_iou", "box_iou"):
-        assert figures[f"eval/{name}"] == pytest.approx(np.mean([r["columns"][name] for r in rows]))
+        assert numbers[f"eval/{name}"] == pytest.approx(np.mean([r["columns"][name] for r in rows]))
     for r in rows:
         same = [x["iou"] for x in rows if x["category"] == r["category"]]
-        assert figures[f"eval/giou/category/{r['category']}"] == pytest.approx(np.mean(same))
+        assert numbers[f"eval/giou/category/{r['category']}"] == pytest.approx(np.mean(same))
         same = [x["iou"] for x in rows if x["level"] == r["level"]]
-        assert figures[f"eval/giou/level/{r['level']}"] == pytest.approx(np.mean(same))
-    assert figures["eval/segmentation/picture/giou"] == figures["eval/mean"] == figures["eval/giou"]
-    assert table.recompute(tmp_path / "predictions.jsonl")[1].items() <= figures.items()
-    assert figures["eval/giou_low"] <= figures["eval/giou"] <= figures["eval/giou_high"]
+        assert numbers[f"eval/giou/level/{r['level']}"] == pytest.approx(np.mean(same))
+    assert numbers["eval/segmentation/picture/giou"] == numbers["eval/mean"] == numbers["eval/giou"]
+    assert table.recompute(tmp_path / "predictions.jsonl")[1].items() <= numbers.items()
+    assert numbers["eval/giou_low"] <= numbers["eval/giou"] <= numbers["eval/giou_high"]
     # four oracle twins, boxes rounded to the canvas, and one that lies in an unsound transcript but is sound itself
-    assert figures["eval/twin/count_right"] == figures["eval/twin/label"] == figures["eval/twin/found"] == 1
-    assert figures["eval/twin/excess"] == 0 and 0.85 < figures["eval/twin/iou"] < 1
+    assert numbers["eval/twin/count_right"] == numbers["eval/twin/label"] == numbers["eval/twin/found"] == 1
+    assert numbers["eval/twin/excess"] == 0 and 0.85 < numbers["eval/twin/iou"] < 1
 
     assert [r["transcript"] for r in rows] == texts and [bool(r["faults"]) for r in rows] == [0, 0, 1, 0, 0]
     assert rows[1]["answer"] == {"objects": []} and rows[0]["twin"]["objects"][0]["id"] == 1
@@ -83,7 +84,7 @@ def test_masks_are_judged_even_where_the_reward_does_not_ask_for_them(path, smal
     c = tiny.settings(path, reward__weights__segmentation__mask_iou=0.0, train__eval_examples=2)
     tiny.speak(small, c, oracles(c, 2)[2])
     predictions = heldout(c)
-    assert "mask_iou" not in predictions[0].columns and predict.figures(predictions)["eval/giou"] > 0.3
+    assert "mask_iou" not in predictions[0].columns and figures.figures(predictions)["eval/giou"] > 0.3
 
 
 def test_the_same_policy_answers_the_same(path, small):
@@ -121,12 +122,12 @@ class Broken:
 
 def test_unreadable_examples_are_left_out_and_counted(path, small, caplog):
     c = tiny.settings(path)
-    source = sources.make(c.data, "heldout")
-    skipped = pipeline.Skipped()
+    source = sources.open_source(c.data, "heldout")
+    skipped = pipeline.SkipCounter()
     predictions = heldout(c, Broken(source, 3), skipped=skipped)
     assert [p.example.uid for p in predictions] == [source[3].uid]
-    figures = predict.figures(predictions, skipped.count)
-    assert (figures["eval/examples"], figures["eval/examples_skipped"]) == (1, 3)
+    numbers = figures.figures(predictions, skipped.count)
+    assert (numbers["eval/examples"], numbers["eval/examples_skipped"]) == (1, 3)
     assert "photo 2: corrupt" in caplog.text
     with pytest.raises(json_files.DataError, match="none of the 4 held-out examples"):
         heldout(c, Broken(source, 4))
@@ -141,11 +142,11 @@ def test_the_caller_may_stop_it_around_every_batch(path, small):
 
 def test_a_folder_that_can_not_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(config.ConfigError, match=r"can not write to .*file/run: Not a directory; .*another --workdir"):
-        predict.open_folder(tmp_path / "file" / "run")
-    assert list(predict.open_folder(tmp_path / "a" / "b").iterdir()) == []
+    with pytest.raises(config.ConfigError, match=r"cannot write to .*file/run: Not a directory; .*another --workdir"):
+        results.open_folder(tmp_path / "file" / "run")
+    assert list(results.open_folder(tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_nothing_to_evaluate_gives_no_figure():
-    assert predict.figures([], 3) == {"eval/examples": 0, "eval/examples_skipped": 3}
+    assert figures.figures([], 3) == {"eval/examples": 0, "eval/examples_skipped": 3}
     assert jax.device_count() == 8

@@ -11,12 +11,13 @@ from scored import Segmenter
 
 from configs import default
 from dtr1_jax import config
-from dtr1_jax.data import prompts
+from dtr1_jax.data import demonstrations
 from dtr1_jax.data.twinworld import tasks
-from dtr1_jax.evaluation import measures, predict, table
+from dtr1_jax.evaluation import figures, measures, predict, predictions_file, table
 from dtr1_jax.rewards import score
 from dtr1_jax.rewards.text_scorers import TextScorers
-from dtr1_jax.twin import text, transcript
+from dtr1_jax.twin import transcript
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.types import TASKS
 
 EACH = 2
@@ -25,8 +26,8 @@ EACH = 2
 def oracle(example):
     """(canvas, transcript) of a flawless policy."""
     frames = tuple(map(int, example.visuals[0].index)) if example.visuals else ()
-    canvas = text.Canvas(text.Frame.NORM1000, example.image.shape[1::-1], frames)
-    parsed = transcript.parse(prompts.oracle(example, canvas), task=example.task, canvas=canvas)
+    canvas = Canvas(Frame.NORM1000, example.image.shape[1::-1], frames)
+    parsed = transcript.parse(demonstrations.oracle(example, canvas), task=example.task, canvas=canvas)
     assert parsed.sound, parsed.faults
     return canvas, parsed
 
@@ -69,22 +70,22 @@ def test_the_oracle_earns_all_but_what_masks_lose(scored):
 
 def test_figures_of_all_tasks(scored, tmp_path):
     predictions, _ = scored
-    figures = predict.figures(predictions)
+    numbers = figures.figures(predictions)
     for task in TASKS:
         for modality in measures.MODALITIES:
-            assert figures[f"eval/{task}/{modality}/examples"] == EACH
+            assert numbers[f"eval/{task}/{modality}/examples"] == EACH
     for name in ("vqa/picture/accuracy", "vqa/video/accuracy", "summary/picture/rouge_l", "summary/video/rouge_l",
                  "grounding/picture/acc"):  # fmt: skip
-        assert figures[f"eval/{name}"] == pytest.approx(1.0), name
-    assert figures["eval/grounding/video/viou"] > 0.85 and figures["eval/segmentation/video/jf"] > 0.3
-    assert figures["eval/giou"] == figures["eval/segmentation/picture/giou"] > 0.3
-    assert figures["eval/answer"] == figures["eval/rouge_l"] == 1.0
-    mains = [c.value for c in table.cells([predict.row(p) for p in predictions]) if c.category == c.level == "all"]
-    assert len(mains) == 8 and figures["eval/mean"] == pytest.approx(np.mean(mains))
+        assert numbers[f"eval/{name}"] == pytest.approx(1.0), name
+    assert numbers["eval/grounding/video/viou"] > 0.85 and numbers["eval/segmentation/video/jf"] > 0.3
+    assert numbers["eval/giou"] == numbers["eval/segmentation/picture/giou"] > 0.3
+    assert numbers["eval/answer"] == numbers["eval/rouge_l"] == 1.0
+    mains = [c.value for c in table.cells([figures.row(p) for p in predictions]) if c.category == c.level == "all"]
+    assert len(mains) == 8 and numbers["eval/mean"] == pytest.approx(np.mean(mains))
 
-    predict.write(tmp_path, predictions, pictures=len(predictions))
+    predictions_file.write_predictions(tmp_path, predictions, pictures=len(predictions))
     cells, again = table.recompute(tmp_path / "predictions.jsonl")
-    assert again.items() <= figures.items() and cells == table.cells([predict.row(p) for p in predictions])
+    assert again.items() <= numbers.items() and cells == table.cells([figures.row(p) for p in predictions])
     rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     for r in rows:
         kinds = {"image", "twin"} | ({"target", "answer"} if r["task"] in ("segmentation", "grounding") else set())
@@ -118,8 +119,8 @@ def test_a_policy_on_a_source_of_all_tasks(path, small):
     source = Mixed()
     texts = []
     for e in source.examples:
-        canvas = text.Canvas(text.Frame.PIXEL, (64, 64))
-        texts.append(prompts.oracle(e, canvas))
+        canvas = Canvas(Frame.PIXEL, (64, 64))
+        texts.append(demonstrations.oracle(e, canvas))
     tiny.speak(small, c, texts)
     predictions = heldout(c, source)
     assert [p.transcript.sound for p in predictions] == [True] * 4
@@ -127,6 +128,6 @@ def test_a_policy_on_a_source_of_all_tasks(path, small):
         ["intersection", "union", "iou"], ["acc", "iou"], ["accuracy"], ["rouge_l"]
     ]  # fmt: skip
     assert [p.outcome.mask is None for p in predictions] == [False, True, True, True]
-    figures = predict.figures(predictions)
-    assert figures["eval/vqa/picture/accuracy"] == figures["eval/summary/picture/rouge_l"] == 1.0
-    assert figures["eval/twin/label"] == 1.0
+    numbers = figures.figures(predictions)
+    assert numbers["eval/vqa/picture/accuracy"] == numbers["eval/summary/picture/rouge_l"] == 1.0
+    assert numbers["eval/twin/label"] == 1.0

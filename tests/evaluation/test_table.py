@@ -1,4 +1,4 @@
-"""The table by hand, from rows in memory and from a file, and files that are no predictions."""
+"""The table by hand, from rows in memory and from a file, and files that hold no predictions."""
 
 import json
 
@@ -34,17 +34,17 @@ ROWS = [
 ]  # fmt: skip
 
 
-def cell(cells, *place):
-    (found,) = [c for c in cells if (c.task, c.modality, c.category, c.level) == place]
-    return found
+def cell(cells, *key):
+    (match,) = [c for c in cells if (c.task, c.modality, c.category, c.level) == key]
+    return match
 
 
 def test_figures_by_hand():
-    got = table.figures(ROWS)
+    figures = table.figures(ROWS)
     refs = [r["references"] for r in ROWS[-2:]]
     answers = [r["answer"]["text"] for r in ROWS[-2:]]
     weights = captions.frequencies(refs)
-    assert got == pytest.approx({
+    assert figures == pytest.approx({
         "eval/segmentation/picture/giou": (0.25 + 0.75 + 1 + 0) / 4, "eval/segmentation/picture/ciou": 4 / 100,
         "eval/segmentation/picture/examples": 4,
         "eval/segmentation/video/jf": 0.75, "eval/segmentation/video/j": 0.5, "eval/segmentation/video/f": 1.0,
@@ -70,12 +70,12 @@ def test_cells_by_hand():
     assert cell(cells, "segmentation", "picture", "unknown", "unknown").value == 0
     assert cell(cells, "grounding", "video", "temporal", "L4").metric == "viou"
     assert [c for c in cells if c.category == "spatial" and c.level == "L1"] == []
-    of_levels = [c for c in cells if c.level != "all" and c.category == "all"]
-    assert sum(c.count for c in of_levels) == len(ROWS)
+    by_level = [c for c in cells if c.level != "all" and c.category == "all"]
+    assert sum(c.count for c in by_level) == len(ROWS)
 
 
-def test_the_table_is_said_in_lines():
-    lines = table.show(table.cells(ROWS)).splitlines()
+def test_the_table_as_text():
+    lines = table.format_table(table.cells(ROWS)).splitlines()
     assert lines[0].split() == ["task", "modality", "category", "metric", "all", "L1", "L2", "L3", "L4", "unknown"]
     assert lines[1].startswith("segmentation  picture   all") and "0.500 [" in lines[1] and "n=4" in lines[1]
     assert len(lines) == 1 + (1 + 3) + 2 + 2 + 2 + 2 + 2 + 2
@@ -91,16 +91,16 @@ def test_failed_samples_and_those_without_references_stay_in_the_denominator():
     more = table.figures([good, other, unsound, nothing])
     assert more["eval/summary/picture/rouge_l"] == pytest.approx(alone["eval/summary/picture/rouge_l"] / 2)
     assert 0 < more["eval/summary/picture/bleu4"] < alone["eval/summary/picture/bleu4"]
-    assert table.said(unsound) is None and table.figures([nothing])["eval/summary/picture/cider"] == 0
+    assert table.answer_text(unsound) is None and table.figures([nothing])["eval/summary/picture/cider"] == 0
 
 
-def written(path, rows):
+def write_rows(path, rows):
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     return path
 
 
-def test_the_file_alone_makes_the_same_table(tmp_path):
-    cells, figures = table.recompute(written(tmp_path / "predictions.jsonl", ROWS))
+def test_the_same_table_is_recomputed_from_the_file(tmp_path):
+    cells, figures = table.recompute(write_rows(tmp_path / "predictions.jsonl", ROWS))
     assert cells == table.cells(ROWS) and figures == table.figures(ROWS)
 
 
@@ -131,23 +131,23 @@ def test_the_file_alone_makes_the_same_table(tmp_path):
         ({**ROWS[-1], "answer": []}, "answer: expected null"),
     ],
 )
-def test_a_line_that_is_no_row(tmp_path, line, message):
+def test_a_bad_line_is_an_error(tmp_path, line, message):
     line = line if isinstance(line, str) else json.dumps(line)
     (tmp_path / "p").write_bytes((json.dumps(ROWS[0]) + "\n").encode() + line.encode("latin-1") + b"\n")
     with pytest.raises(DataError, match=message):
-        table.read(tmp_path / "p")
+        table.read_predictions(tmp_path / "p")
 
 
-def test_files_that_are_none(tmp_path):
-    with pytest.raises(DataError, match="can not be read"):
-        table.read(tmp_path / "nowhere")
+def test_a_missing_an_empty_and_a_bad_file(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        table.read_predictions(tmp_path / "nowhere")
     (tmp_path / "empty").write_text("")
     with pytest.raises(DataError, match="expected a line for each prediction, got none"):
-        table.read(tmp_path / "empty")
+        table.read_predictions(tmp_path / "empty")
     with pytest.raises(DataError, match="and 3 more"):
-        table.read(written(tmp_path / "bad", [1] * 8))
+        table.read_predictions(write_rows(tmp_path / "bad", [1] * 8))
 
 
 def test_a_huge_answer_in_a_file_takes_no_time(tmp_path):
     rows = [words("a " * 200_000, ["a b"], 0.1), words("\ud800", ["a b c"], 0.0)]
-    assert table.recompute(written(tmp_path / "p", rows))[1]["eval/summary/picture/rouge_l"] == pytest.approx(0.05)
+    assert table.recompute(write_rows(tmp_path / "p", rows))[1]["eval/summary/picture/rouge_l"] == pytest.approx(0.05)

@@ -12,12 +12,12 @@ from dtr1_jax.evaluation.benchmarks import captions
 
 @pytest.fixture(scope="module")
 def idf():
-    return scripts.load("experiments/idf.py")
+    return scripts.load_script("experiments/idf.py")
 
 
 def lines(tmp_path, *answers):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    rows = [{"image": "a.png", "query": "sum up", "task": "summary", "answers": found} for found in answers]
+    rows = [{"image": "a.png", "query": "sum up", "task": "summary", "answers": texts} for texts in answers]
     rows.append({"image": "none.png", "query": "sum up", "task": "summary", "answers": ["a red mug"]})
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row | {"split": "train"}) + "\n" for row in rows))
     return f"--root={tmp_path / 'data.jsonl'}"
@@ -27,13 +27,13 @@ def test_counts_by_hand(idf, tmp_path, capsys):
     root = lines(tmp_path, ["a red mug", "the red mug"], ["a red car"], ["red"])
     out = tmp_path / "idf.json"
     idf.main([f"--out={out}", "--source=jsonl", root])
-    told = capsys.readouterr()
-    assert json.loads(told.out) == {"samples": 3, "runs": 3} and "none.png" in told.err
+    output = capsys.readouterr()
+    assert json.loads(output.out) == {"samples": 3, "runs": 3} and "none.png" in output.err
     table = captions.read_frequencies(out)
     assert table == captions.Frequencies(3, {("a",): 2, ("red",): 3, ("a", "red"): 2})
     whole = captions.frequencies([["a red mug", "the red mug"], ["a red car"], ["red"]])
     for answer in ("a red mug", "the car is red", ""):
-        both = [captions.cider_d(answer, ["a red mug"], found) for found in (table, whole)]
+        both = [captions.cider_d(answer, ["a red mug"], frequencies) for frequencies in (table, whole)]
         assert both[0] == both[1]
 
 

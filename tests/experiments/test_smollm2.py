@@ -1,4 +1,4 @@
-"""experiments/smollm2: the photos' queries as JSON lines, the settings, and the timing; the weights are not needed."""
+"""experiments/smollm2: the photos' queries as JSON lines, the settings, and the timing; the tests need no weights."""
 
 import dataclasses
 import importlib.util
@@ -19,55 +19,55 @@ FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "smollm2"
 
 @pytest.fixture(scope="module")
 def scripts():
-    """The scripts by name, which find each other as when one of them is run."""
-    names, found = ("weights", "grpo", "speed"), {}
+    """The scripts by name; they import one another as if one of them were run."""
+    names, modules = ("weights", "grpo", "speed"), {}
     with pytest.MonkeyPatch.context() as patch:
         for name in names:  # `weights` first: the others import it
             spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-            found[name] = importlib.util.module_from_spec(spec)
-            patch.setitem(sys.modules, name, found[name])
-            spec.loader.exec_module(found[name])
-        yield found
+            modules[name] = importlib.util.module_from_spec(spec)
+            patch.setitem(sys.modules, name, modules[name])
+            spec.loader.exec_module(modules[name])
+        yield modules
 
 
 @pytest.fixture
 def few(monkeypatch):
-    """Of each annotation file only the first photos."""
-    read = coco_annotations.read
+    """Only the first 8 photos of each annotation file."""
+    read = coco_annotations.read_annotations
 
     def first(path, share=None):
         annotations = read(path, share)
         return dataclasses.replace(annotations, pictures=annotations.pictures[:8])
 
-    monkeypatch.setattr(coco_annotations, "read", first)
+    monkeypatch.setattr(coco_annotations, "read_annotations", first)
 
 
 def test_lines_are_the_queries_of_the_photos(scripts, few, tmp_path):
-    """Read back, each line is its query with its twin, its target and its answer; no photo is on both sides."""
+    """The lines, read back, have the query, twin, target and answer of their photo; no photo is in both splits."""
     root = assets.path("coco_mini").parent
     file = tmp_path / "photos.jsonl"
     count = scripts["grpo"].write(root, file)
     rows = {row["id"]: row for row in map(json.loads, file.read_text().splitlines())}
     assert len(rows) == count <= 4 * 8 * 3
-    sides = {}
+    splits = {}
     for row in rows.values():
-        sides.setdefault(pathlib.Path(row["image"]).name, set()).add(row["split"])
-    assert all(len(side) == 1 for side in sides.values())
-    assert {"train", "heldout"} == set.union(*sides.values())
+        splits.setdefault(pathlib.Path(row["image"]).name, set()).add(row["split"])
+    assert all(len(names) == 1 for names in splits.values())
+    assert {"train", "heldout"} == set.union(*splits.values())
     part = root / scripts["grpo"].PARTS[2]
-    annotations = coco_annotations.read(part)
+    annotations = coco_annotations.read_annotations(part)
     source = coco.Coco(annotations, "all", "segmentation", 0, scripts["grpo"].OBJECTS)
-    read = {s: jsonl.open_file(str(file), s, "segmentation", max_objects=4) for s in ("train", "heldout")}
-    found = {e.uid: (s, e) for s, examples in read.items() for e in (examples[i] for i in range(len(examples)))}
+    by_split = {s: jsonl.open_jsonl_source(str(file), s, "segmentation", max_objects=4) for s in ("train", "heldout")}
+    by_uid = {e.uid: (s, e) for s, examples in by_split.items() for e in (examples[i] for i in range(len(examples)))}
     for i in range(0, len(source), 3):
-        picture, want = annotations.pictures[i // 4], source[i]
-        side, got = found[f"{part.stem}/{picture.id}/{i % 4}"]
-        assert side == ("heldout" if json_files.held_out(picture.id) else "train")
-        assert (got.query, got.answer_ids) == (want.query, want.answer_ids)
-        assert [(o.label, o.attributes) for o in got.scene] == [(o.label, o.attributes) for o in want.scene]
-        np.testing.assert_allclose([o.box for o in got.scene], [o.box for o in want.scene], atol=1e-4)
-        np.testing.assert_array_equal(got.target.mask, want.target.mask)
-        assert len(got.target.boxes) == len(want.target.boxes)
+        picture, expected = annotations.pictures[i // 4], source[i]
+        split, example = by_uid[f"{part.stem}/{picture.id}/{i % 4}"]
+        assert split == ("heldout" if json_files.held_out(picture.id) else "train")
+        assert (example.query, example.answer_ids) == (expected.query, expected.answer_ids)
+        assert [(o.label, o.attributes) for o in example.scene] == [(o.label, o.attributes) for o in expected.scene]
+        np.testing.assert_allclose([o.box for o in example.scene], [o.box for o in expected.scene], atol=1e-4)
+        np.testing.assert_array_equal(example.target.mask, expected.target.mask)
+        assert len(example.target.boxes) == len(expected.target.boxes)
 
 
 def test_settings_are_those_of_the_experiment(scripts):
@@ -85,41 +85,43 @@ def test_settings_are_those_of_the_experiment(scripts):
 
 
 def test_summary_has_the_ends_of_the_curve(scripts, tmp_path):
-    shown = scripts["grpo"].SHOWN
-    rows = [{"step": 0} | {f"eval/{n}": 0.1 for n in shown}, {"step": 1, "train/step_s": 2.0},
-            {"step": 2, "train/step_s": 3.0}, {"step": 2} | {f"eval/{n}": 0.4 for n in shown}]  # fmt: skip
+    figures = scripts["grpo"].FIGURES
+    rows = [{"step": 0} | {f"eval/{n}": 0.1 for n in figures}, {"step": 1, "train/step_s": 2.0},
+            {"step": 2, "train/step_s": 3.0}, {"step": 2} | {f"eval/{n}": 0.4 for n in figures}]  # fmt: skip
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = scripts["grpo"].summary(tmp_path)
-    assert (found["steps"], found["seconds"]) == (2, 5.0)
-    assert all(found[name] == {"before": 0.1, "after": 0.4} for name in shown)
+    summary = scripts["grpo"].summary(tmp_path)
+    assert (summary["steps"], summary["seconds"]) == (2, 5.0)
+    assert all(summary[name] == {"before": 0.1, "after": 0.4} for name in figures)
 
 
 def test_greedy_figures_are_those_of_the_eval_mode(scripts, tmp_path, monkeypatch):
-    grpo, asked = scripts["grpo"], []
+    grpo, calls = scripts["grpo"], []
 
-    def held_out(c, folder):
-        asked.append((c.train.eval_temperature, folder))
-        (folder / "eval.json").write_text(json.dumps({f"eval/{name}": i / 10 for i, name in enumerate(grpo.SHOWN)}))
+    def run(c, folder, name):
+        calls.append((c.train.eval_temperature, folder))
+        numbers = {f"eval/{name}": i / 10 for i, name in enumerate(grpo.FIGURES)}
+        (folder / "evaluations" / name).mkdir(parents=True)
+        (folder / "evaluations" / name / "eval.json").write_text(json.dumps(numbers))
 
-    monkeypatch.setattr(grpo.cli, "held_out", held_out)
+    monkeypatch.setattr(grpo.evaluate, "run", run)
     c = grpo.settings(pathlib.Path("x.gguf"), pathlib.Path("p.jsonl"), 0, 1)
     assert c.train.eval_temperature == 0.7
-    assert grpo.greedy(c, tmp_path) == {name: i / 10 for i, name in enumerate(grpo.SHOWN)}
-    assert asked == [(0.0, tmp_path)]
+    assert grpo.greedy(c, tmp_path) == {name: i / 10 for i, name in enumerate(grpo.FIGURES)}
+    assert calls == [(0.0, tmp_path)]
 
 
 class Clock:
-    """A model whose calls take a said time on a clock of their own."""
+    """A model whose calls take fixed times on a clock of their own."""
 
     now = 0.0
 
-    def __init__(self, read, whole, tokens):
-        self.times, self.tokens = (read, whole), tokens
+    def __init__(self, prefill, generate, tokens):
+        self.times, self.tokens = (prefill, generate), tokens
 
-    def read(self, token_bp):
+    def prefill(self, token_bp):
         Clock.now += self.times[0]
 
-    def whole(self, token_bp, group=1):
+    def generate(self, token_bp, group=1):
         Clock.now += self.times[1]
         return self.tokens
 

@@ -1,4 +1,4 @@
-"""The benchmark itself, on minute shapes: what it compares is equal, and its line has what it promises."""
+"""The benchmark on minute shapes: shared and tiled prompts give equal results, and the JSON line has all fields."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ import scripts
 from dtr1_jax.models import policy
 from dtr1_jax.rl import update
 
-speed = scripts.load("experiments/speed.py")
+speed = scripts.load_script("experiments/speed.py")
 
 MINUTE = dataclasses.replace(
     speed.TEXT5M, vocab=64, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, hidden=32, unroll=1
@@ -25,23 +25,23 @@ def test_prints_one_line_and_shared_equals_tiled(shape, monkeypatch, capsys):
     speed.main([f"--shape={shape}", "--steps=1", "--rounds=1"])
     line = json.loads(capsys.readouterr().out)
     assert line["loss_diff"] < 1e-5 and line["grad_diff"] < 1e-5 and line["same_tokens"] == 1
-    wanted = {"update_speedup", "rollout_speedup"}
-    wanted |= {f"{part}_tokens_per_s{kind}" for part in ("update", "rollout") for kind in ("", "_tiled")}
+    fields = {"update_speedup", "rollout_speedup"}
+    fields |= {f"{part}_tokens_per_s{kind}" for part in ("update", "rollout") for kind in ("", "_tiled")}
     if shape == "text5m":
-        wanted |= {"step_s", "generate_s", "update_s", "peak_rss_mb"}
+        fields |= {"step_s", "generate_s", "update_s", "peak_rss_mb"}
         assert line["step_s"] >= line["generate_s"] > 0 and line["peak_rss_mb"] > 1
-    assert wanted <= line.keys() and all(line[name] > 0 for name in wanted)
+    assert fields <= line.keys() and all(line[name] > 0 for name in fields)
 
 
-def test_the_work_of_text5m_is_that_of_the_peers():
+def test_text5m_has_the_sizes_of_the_other_trainers():
     work = speed.SHAPES["text5m"]
     shapes = jax.eval_shape(lambda: policy.init(jax.random.key(0), work.spec))
     assert sum(x.size for x in jax.tree.leaves(shapes)) == 4_987_136
     assert (work.queries, work.group, work.prompt_tokens, work.new_tokens) == (4, 8, 256, 128)
 
 
-def test_a_difference_would_be_seen(monkeypatch):
-    """Another prompt for the tiled update is another gradient."""
+def test_a_difference_is_measured(monkeypatch):
+    """Another prompt in the tiled update gives another gradient."""
 
     def other(work, tree):
         out = honest(work, tree)

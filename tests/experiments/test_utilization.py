@@ -1,4 +1,4 @@
-"""Work of an update and of decoding: the counts agree with what is traced, and the line has what it promises."""
+"""Operations of an update and bytes of decoding agree with the traced program; the JSON line has all fields."""
 
 import dataclasses
 import json
@@ -18,10 +18,10 @@ from dtr1_jax.models.spec import Spec
 from dtr1_jax.rl import update
 from dtr1_jax.types import Rollout
 
-speed = scripts.load("experiments/speed.py")
-with pytest.MonkeyPatch.context() as patch:  # found as by a script beside it
+speed = scripts.load_script("experiments/speed.py")
+with pytest.MonkeyPatch.context() as patch:  # as if run beside it
     patch.setitem(sys.modules, "speed", speed)
-    utilization = scripts.load("experiments/utilization.py")
+    utilization = scripts.load_script("experiments/utilization.py")
 WIDE = Spec(
     vocab=512, width=256, layers=3, heads=4, kv_heads=2, head_dim=32, hidden=512, qk_norm=False, remat=False, unroll=3
 )
@@ -29,7 +29,7 @@ WORK = utilization.Work(WIDE, queries=2, group=4, prompt_tokens=16, new_tokens=3
 
 
 def products(jaxpr) -> float:
-    """Operations of the products in a jaxpr; of the branches of a condition those of the largest."""
+    """Operations of the products in a jaxpr; a condition counts its largest branch."""
     total = 0.0
     for eqn in jaxpr.eqns:
         inner = [products(sub) for sub in extend.jaxprs_in_params(eqn.params)]
@@ -45,15 +45,15 @@ def products(jaxpr) -> float:
 
 
 def traced(work) -> tuple[float, int]:
-    """(the same of an update by LoRA, numbers in its adapters)."""
+    """(operations of the products in an update by LoRA, number of LoRA weights)."""
     b, g, s = work.queries, work.group, work.new_tokens
     base = policy.init(jax.random.key(0), WIDE)
     lora = policy.init_lora(jax.random.key(1), base, utilization.RANK, "decoder/.*")
-    seen = Rollout(
+    completions = Rollout(
         token_bgs=np.ones((b, g, s), np.int32), mask_bgs=np.ones((b, g, s), bool),
         logp_bgs=np.zeros((b, g, s), np.float32), stopped_bg=np.ones((b, g), bool),
     )  # fmt: skip
-    batch = update.Minibatch(speed.prompts(work, 0), seen, np.ones((b, g), np.float32))
+    batch = update.Minibatch(speed.prompts(work, 0), completions, np.ones((b, g), np.float32))
     knobs = dataclasses.replace(speed.GRPO, micro_group=work.rows)
     state = update.State({"lora": lora}, speed.TX.init({"lora": lora}))
     jaxpr = jax.make_jaxpr(
@@ -66,10 +66,10 @@ def traced(work) -> tuple[float, int]:
 
 
 @pytest.mark.parametrize("change", [{}, {"prompt_tokens": 64}, {"group": 8}, {"new_tokens": 64}, {"micro": 2}])
-def test_operations_of_an_update_are_those_that_are_traced(change):
+def test_operations_of_an_update_agree_with_the_traced_program(change):
     work = dataclasses.replace(WORK, **change)
-    found, adapters = traced(work)
-    assert utilization.operations(work, adapters) == pytest.approx(found, rel=0.1)
+    operations, adapters = traced(work)
+    assert utilization.operations(work, adapters) == pytest.approx(operations, rel=0.1)
 
 
 def test_traffic_by_hand():
@@ -80,7 +80,7 @@ def test_traffic_by_hand():
 
 
 def test_prints_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(utilization.named, "get", lambda name: WIDE)
+    monkeypatch.setattr(utilization.published, "get", lambda name: WIDE)
     sizes = ["--queries=1", "--group=2", "--rows=1", "--prompt_tokens=8", "--new_tokens=4", "--layers=1"]
     knobs = ["--rounds=1", "--side=64", "--read-mb=1", "--dtype=float32", "--peak-tflops=2", "--no-remat"]
     utilization.main(sizes + knobs)
@@ -93,18 +93,18 @@ def test_prints_one_line(monkeypatch, capsys):
     assert line["parameters"] == sum(x.size for x in jax.tree.leaves(base))
 
 
-@pytest.mark.parametrize("wrong, said", [
+@pytest.mark.parametrize("wrong, message", [
     ("--new_tokens=1", "--new_tokens: expected 2 or more, got 1"),
     ("--queries=0", "--queries: expected 1 or more, got 0"),
     ("--rows=3", "--rows (3) to divide --group"), ("--micro=3", "--micro (3) --queries"), ("--policy=qwen9", "'qwen9'"),
 ])  # fmt: skip
-def test_wrong_arguments_are_said(wrong, said, capsys):
-    with pytest.raises(SystemExit) as stopped:
+def test_wrong_arguments_are_named(wrong, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
         utilization.main([wrong])
-    assert stopped.value.code == 2 and said in capsys.readouterr().err
+    assert exit_.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_weights_are_of_the_dtype_that_is_asked_for():
+def test_weights_have_the_dtype_of_the_argument():
     base, lora = utilization.initial(dataclasses.replace(WIDE, layers=1), "bfloat16")
     assert {x.dtype for x in jax.tree.leaves(base)} == {jnp.dtype("bfloat16")}
     assert {x.dtype for x in jax.tree.leaves(lora)} == {jnp.dtype("float32")}

@@ -150,7 +150,7 @@ def test_decoding_step_by_step_equals_scoring(padding, adapted):
 
 
 def test_rows_that_leave_slots_unused_equal_scoring():
-    """Row (0, 0) writes slots 0 1 2 3, the others sit out slot 1: garbage stands there, and nobody sees it."""
+    """Row (0, 0) writes slots 0 1 2 3, the other rows leave slot 1 unused: it holds garbage that no token sees."""
     params, prompt, token_bgs = tiny_policy.params(), tiny_policy.prompt(), tiny_policy.completions(2, 5)
     b, g, _ = token_bgs.shape
     slots, late = 4, np.array([[False, True], [True, True]])
@@ -172,7 +172,7 @@ def test_rows_that_leave_slots_unused_equal_scoring():
 
 
 def test_several_tokens_at_once_equal_one_by_one():
-    """What `insert` of the sampler does: 2 tokens, then 3 with the last one only in some rows."""
+    """As the sampler's `insert` does it: 2 tokens, then 3 with the last one only in some rows."""
     params, prompt, token_bgs = tiny_policy.params(), tiny_policy.prompt(), tiny_policy.completions(2, 6)
     b, g, _ = token_bgs.shape
     prefix, _, split, cache = begin(params, None, prompt, group=g, slots=5)
@@ -215,16 +215,16 @@ def test_unroll_and_remat_change_nothing(changes):
 
 
 def test_remat_keeps_fewer_activations():
-    """The setting does something: a layer's hidden units are not among what the backward pass keeps."""
+    """With remat, the backward pass does not hold the hidden units of the layers."""
     params = tiny_policy.params()
     x, angle, mask = jnp.ones((1, 1, 7, SPEC.width)), jnp.ones((1, 1, 7, 4)), jnp.ones((1, 1, 7, 7), bool)
 
-    def kept(remat):
+    def residual_size(remat):
         spec = dataclasses.replace(SPEC, remat=remat)
         _, backward = jax.vjp(lambda p: decoder.scan(p, None, spec, x, angle, mask)[0], params["decoder"])
         return sum(leaf.size for leaf in jax.tree.leaves(backward))
 
-    assert kept(True) < 0.7 * kept(False)
+    assert residual_size(True) < 0.7 * residual_size(False)
 
 
 def test_unstack_splits_the_layer_axis():

@@ -82,7 +82,7 @@ def test_text_positions_are_plain_rope(interleaved):
 
 
 def test_rotate():
-    """Pair (i, i + H / 2) turns by angle i."""
+    """Pair (i, i + H / 2) is rotated by angle i."""
     x, angle = normal(2, 3, 8), normal(2, 4)
     got = np.asarray(layers.rotate(x, angle))
     for l, n, i in np.ndindex(2, 3, 4):
@@ -94,11 +94,11 @@ def test_scores_depend_on_distance_alone():
     q, k = normal(1, 1, 8), normal(1, 1, 8)
 
     def score(at_q, at_k):
-        turned = [
+        rotated = [
             layers.rotate(x, layers.rotary_angles(np.full((1, 3), at), 8, 100.0, np.zeros(4, int)))
             for x, at in ((q, at_q), (k, at_k))
         ]
-        return float((turned[0] * turned[1]).sum())
+        return float((rotated[0] * rotated[1]).sum())
 
     assert score(7, 3) == pytest.approx(score(24, 20), abs=1e-5)
     assert abs(score(7, 3) - score(7, 4)) > 1e-3
@@ -110,8 +110,8 @@ def naive_attention(q, own, own_mask, prefix, prefix_mask):
     rep = heads // own.k.shape[2]
     out = np.zeros((b, g, n_q, heads, h))
     for i, j, l, n in np.ndindex(b, g, n_q, heads):
-        sees = own_mask[i % own_mask.shape[0], j % own_mask.shape[1], l % own_mask.shape[2]]
-        keys, values = own.k[i, j, n // rep][sees], own.v[i, j, n // rep][sees]
+        visible = own_mask[i % own_mask.shape[0], j % own_mask.shape[1], l % own_mask.shape[2]]
+        keys, values = own.k[i, j, n // rep][visible], own.v[i, j, n // rep][visible]
         if prefix is not None:
             keys = np.concatenate([prefix.k[i, n // rep][prefix_mask[i]], keys])
             values = np.concatenate([prefix.v[i, n // rep][prefix_mask[i]], values])
@@ -145,11 +145,11 @@ def test_attention_is_one_softmax_over_prefix_and_own(group, queries, heads, kv_
     got = layers.attend(q, own, narrow, prefix, prefix_mask)
     np.testing.assert_allclose(got, naive_attention(q, own, narrow, prefix, prefix_mask), atol=1e-5)
     own, prefix = (x and layers.KV(x.k.swapaxes(-2, -1), x.v) for x in (own, prefix))
-    np.testing.assert_allclose(layers.attend(q, own, narrow, prefix, prefix_mask, turned=True), got, atol=1e-6)
+    np.testing.assert_allclose(layers.attend(q, own, narrow, prefix, prefix_mask, transposed=True), got, atol=1e-6)
 
 
 def test_attention_of_large_scores_is_finite():
-    """The maxima of both parts go into one: whichever is far larger wins, and nothing overflows."""
+    """The softmax subtracts the maximum of both parts: the part with far larger scores wins, and nothing overflows."""
     q = np.full((1, 1, 1, 1, 4), 100.0, np.float32)
     high, low = np.full((1, 1, 1, 2, 4), 100.0, np.float32), np.full((1, 1, 1, 2, 4), -100.0, np.float32)
     one, two = np.ones((1, 1, 1, 2, 4), np.float32), np.full((1, 1, 1, 2, 4), 2.0, np.float32)
@@ -199,6 +199,34 @@ def test_attention_in_bfloat16_keeps_the_dtype_and_sums_in_float32():
     got = layers.attend(q, own, np.ones((1, 1, 1, 512), bool))
     assert got.dtype == jnp.bfloat16
     np.testing.assert_array_equal(got.astype(np.float32), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("queries", "scores", "devices", "count"),
+    [
+        (512, 2**28, 1, 512),  # as many as a device holds: all at once
+        (512, 2**28 + 1, 1, 256),
+        (512, 2**28 + 1, 2, 512),  # half of them on each device
+        (500, 3 * 2**28, 1, 167),  # the last piece is smaller
+        (512, 2**40, 1, 16),
+        (7, 2**40, 1, 7),
+        (7, 0, 1, 7),
+    ],
+)
+def test_queries_at_once(queries, scores, devices, count):
+    assert layers.queries_at_once(queries, scores, devices) == count
+
+
+def test_attention_takes_as_many_queries_at_once_as_the_rule_says(monkeypatch):
+    """2 rows of 40 queries, 3 heads and 5 keys are 1200 scores: with room for 600, two pieces of 20 queries each."""
+    q, own = normal(2, 1, 40, 3, 4), layers.KV(normal(2, 1, 3, 5, 4), normal(2, 1, 3, 5, 4))
+    monkeypatch.setattr(layers, "SCORES", 600 // jax.device_count())
+    pieces = []
+    actual = layers._attend
+    monkeypatch.setattr(layers, "_attend", lambda q, *args: pieces.append(q.shape[2]) or actual(q, *args))
+    jax.eval_shape(lambda q: layers.attend(q, own, np.ones((1, 1, 1, 5), bool)), q)
+    size = layers.queries_at_once(40, 2 * 40 * 3 * 5, jax.device_count())
+    assert set(pieces) == {size} and size < 40
 
 
 @pytest.mark.parametrize("narrow", [False, True])

@@ -1,4 +1,4 @@
-"""Logits, greedy completions and use of every weight, against transformers with random weights in many shapes."""
+"""Logits, greedy completions and the use of every weight, against transformers for random models of many shapes."""
 
 import dataclasses
 import functools
@@ -67,7 +67,7 @@ def test_logits_of_completions_that_share_a_prefix(family, size):
 
 @pytest.mark.parametrize("family", parity.CONFIGS)
 def test_greedy_completions_are_equal_token_by_token(family):
-    # random weights with a tied embedding say their last token again and again
+    # random models with a tied embedding repeat their last token
     size = next(i for i in range(3) if not parity.shape(family, i).tied)
     _, rows, prompt = batch(family, size)
     rows, prompt = rows[-2:], jax.tree.map(lambda x: x[-2:], prompt)
@@ -112,20 +112,20 @@ def test_a_new_picture_of_the_same_padded_size_is_not_traced_again(family):
 
 @pytest.mark.parametrize("family", parity.VISION)
 def test_many_queries_are_taken_in_pieces(family, monkeypatch):
-    """Large pictures: what attention gives does not depend on how many scores are held at once."""
+    """The result of attention does not depend on the number of scores that are held at once."""
     params, before = ours(family, 0)
     _, _, prompt = batch(family, 0)
-    spec = dataclasses.replace(parity.shape(family, 0), lora_scale=3.0)  # not what is compiled already
+    spec = dataclasses.replace(parity.shape(family, 0), lora_scale=3.0)  # another spec, so that it is compiled anew
     monkeypatch.setattr(layers, "SCORES", 2_000)
     after = np.asarray(parity.prompt_logits(params, prompt, spec=spec))
     np.testing.assert_allclose(after[prompt.mask_bp], before[prompt.mask_bp], atol=1e-5)
 
 
 def test_windows_are_runs():
-    """The layout keeps what attend_runs relies on: equal numbers stand together, and no window is too large."""
-    laid = patch_layout.layout([(2, 10, 6), (1, 4, 4), (1, 2, 14)], merge=2, window=2, patches=300)
-    number = laid.fields["window_bn"]
+    """The layout fulfils the conditions of attend_runs: equal numbers are consecutive, and no window is too large."""
+    layout = patch_layout.layout([(2, 10, 6), (1, 4, 4), (1, 2, 14)], merge=2, window=2, patches=300)
+    number = layout.fields["window_bn"]
     starts = np.flatnonzero(np.diff(number, prepend=-1))
     assert len(starts) == len(set(number[starts].tolist()))
     assert np.diff(starts).max() <= 16 or number[starts[-1]] == 0
-    assert sorted(laid.order) == list(range(2 * 60 + 16 + 28)) and sorted(laid.place) == list(range(41))
+    assert sorted(layout.order) == list(range(2 * 60 + 16 + 28)) and sorted(layout.place) == list(range(41))

@@ -1,4 +1,4 @@
-"""The face of the model: identities between ways to compute the same thing, and that every weight counts."""
+"""The functions of the policy: equal results by different ways of computing them, and the use of every weight."""
 
 import dataclasses
 
@@ -87,6 +87,21 @@ def test_chunks_change_nothing(monkeypatch, size):
     tiny_policy.assert_trees_close(got_grad, grad, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("rows", "length", "vocab", "count"),
+    [
+        (2, 512, 2**14, 512),  # CHUNK logits: one chunk
+        (2, 513, 2**14, 257),
+        (3, 512, 2**14, 256),
+        (64, 100, 151936, 2),
+        (2**12, 6, 2**14, 1),  # more than CHUNK logits for a single token of each row
+        (1, 1, 1, 1),
+    ],
+)
+def test_chunk_length(rows, length, vocab, count):
+    assert policy.chunk_length(rows, length, vocab) == count
+
+
 def test_chunks_bound_the_logits_held(monkeypatch):
     seen = []
 
@@ -98,7 +113,7 @@ def test_chunks_bound_the_logits_held(monkeypatch):
     jax.eval_shape(
         lambda: policy.logprobs(PARAMS, None, SPEC, policy.prefill(PARAMS, None, SPEC, PROMPT), TOKENS, temper)
     )
-    assert set(seen) == {(2, 3, 2, 64)}
+    assert set(seen) == {(2, 3, policy.chunk_length(6, 6, 64), 64)} == {(2, 3, 2, 64)}
 
 
 def test_temper_is_applied_before_the_softmax():
@@ -193,7 +208,7 @@ def test_adapters_equal_weights_with_their_product_added():
     assert np.abs(got - logprobs(PARAMS, lora, PROMPT, TOKENS)).max() > 1e-3
 
 
-def test_targets_that_match_nothing_are_refused_with_what_there_is():
+def test_targets_that_match_nothing_are_refused_with_a_list_of_the_projections():
     with pytest.raises(
         ValueError, match=r"'decoder/query' match no projection; there are: decoder/down, .*fc2"
     ) as error:

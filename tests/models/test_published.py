@@ -53,6 +53,8 @@ def test_frames_and_positions():
 def test_unknown_names():
     with pytest.raises(ConfigError, match=r"no policy 'qwen3_vl_3b' \(did you mean \"qwen3_vl_"):
         published.get("qwen3_vl_3b")
+    with pytest.raises(ConfigError, match=r"config\.policy\.name: no policy 'tinny'.*did you mean \"tiny\""):
+        published.get("tinny")
 
 
 def test_differences():
@@ -65,6 +67,6 @@ def test_differences():
     assert published.differences(text, one) == ["vision tower: none and one"]
 
 
-def test_the_shipped_policy_in_the_words_of_config_json():
+def test_config_json_of_the_shipped_policy():
     found = spec.from_hf(published.TINY)
     assert found == dataclasses.replace(spec.TINY, unroll=found.unroll, remat=found.remat)

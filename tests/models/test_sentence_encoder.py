@@ -25,13 +25,13 @@ def write_tokenizer(folder):
     from tokenizers import models, normalizers, pre_tokenizers, processors
 
     ids = {token: i for i, token in enumerate(VOCABULARY)}
-    made = tokenizers.Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=600))
-    made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    made.enable_padding(length=128)  # as all-MiniLM-L6-v2's file says; it must make no difference
-    made.enable_truncation(128)
-    made.save(str(folder / "tokenizer.json"))
-    return made
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=600))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.enable_padding(length=128)  # as all-MiniLM-L6-v2's file says; it must make no difference
+    tokenizer.enable_truncation(128)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer
 
 
 def tensors(seed=0):
@@ -101,32 +101,32 @@ def test_the_length_limit_of_the_folder_counts(folder):
 
 
 def rewrite(folder, **change):
-    held = {**load_file(folder / "model.safetensors"), **change}
-    save_file({k: v for k, v in held.items() if v is not None}, folder / "model.safetensors")
+    arrays = {**load_file(folder / "model.safetensors"), **change}
+    save_file({k: v for k, v in arrays.items() if v is not None}, folder / "model.safetensors")
 
 
-@pytest.mark.parametrize(("change", "told"), [
+@pytest.mark.parametrize(("change", "message"), [
     ({"embeddings.LayerNorm.bias": None}, "missing embeddings.LayerNorm.bias"),
     ({"classifier.weight": np.zeros(3, np.float32)}, "left over classifier.weight"),
     ({"embeddings.LayerNorm.bias": np.zeros(7, np.float32)}, r"expected shape \[48\], got \[7\]"),
     ({"embeddings.LayerNorm.bias": np.zeros(48, np.int32)}, "expected floats, got I32"),
 ])  # fmt: skip
-def test_weights_are_read_strictly(folder, change, told):
+def test_weights_are_read_strictly(folder, change, message):
     rewrite(folder, **change)
-    with pytest.raises(WeightsError, match=told):
+    with pytest.raises(WeightsError, match=message):
         sentence_encoder.load_encoder(folder)
 
 
 def test_unused_tensors_and_a_prefix_are_known(folder):
-    held = tensors() | {"embeddings.position_ids": np.arange(40)[None], "pooler.dense.bias": np.zeros(48, np.float32)}
-    save_file({"bert." + name: x for name, x in held.items()}, folder / "model.safetensors")
+    arrays = tensors() | {"embeddings.position_ids": np.arange(40)[None], "pooler.dense.bias": np.zeros(48, np.float32)}
+    save_file({"bert." + name: x for name, x in arrays.items()}, folder / "model.safetensors")
     _, params = sentence_encoder.load_encoder(folder)
     np.testing.assert_array_equal(params["embed"]["words"], tensors()["embeddings.word_embeddings.weight"])
     kernel = tensors()["encoder.layer.2.intermediate.dense.weight"]
     np.testing.assert_array_equal(params["layers"]["up/kernel"][2], kernel.T)
 
 
-@pytest.mark.parametrize(("name", "content", "told"), [
+@pytest.mark.parametrize(("name", "content", "message"), [
     ("config.json", {"model_type": "roberta"}, "model_type: expected 'bert'"),
     ("config.json", {"hidden_size": "48"}, "hidden_size: '48'"),
     ("config.json", {"num_attention_heads": 5}, "5 does not divide"),
@@ -135,16 +135,16 @@ def test_unused_tensors_and_a_prefix_are_known(folder):
     ("config.json", {"vocab_size": 50}, r"expected shape \[50, 48\]"),
     ("1_Pooling/config.json", {"pooling_mode_cls_token": True}, "pooling_mode_mean_tokens alone"),
 ])  # fmt: skip
-def test_other_models_are_refused(folder, name, content, told):
+def test_other_models_are_refused(folder, name, content, message):
     (folder / "1_Pooling").mkdir()
     (folder / name).write_text(json.dumps(CONFIG | content if name == "config.json" else content))
-    with pytest.raises(WeightsError, match=told):
+    with pytest.raises(WeightsError, match=message):
         sentence_encoder.embedder(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 @pytest.mark.parametrize("content", [None, b"", b"\x80\x04garbage"])
-def test_broken_files_are_told(folder, name, content):
+def test_broken_files_are_named_in_the_message(folder, name, content):
     (folder / name).unlink()
     if content is not None:
         (folder / name).write_bytes(content)

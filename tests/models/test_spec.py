@@ -1,4 +1,4 @@
-"""Sizes that can not work are refused where they are written down."""
+"""Specs: sizes that do not fit are refused, and config.json files become specs."""
 
 import copy
 import dataclasses
@@ -6,7 +6,6 @@ import dataclasses
 import jax
 import pytest
 
-from dtr1_jax import config
 from dtr1_jax.models import policy, spec
 
 
@@ -16,12 +15,7 @@ def size(shape: spec.Spec) -> int:
 
 
 def test_tiny_has_at_most_5_million_parameters():
-    assert 1_000_000 < size(spec.get("tiny")) <= 5_000_000
-
-
-def test_unknown_name_says_the_nearest():
-    with pytest.raises(config.ConfigError, match=r"config\.policy\.name: no policy 'tinny'.*did you mean \"tiny\""):
-        spec.get("tinny")
+    assert 1_000_000 < size(spec.TINY) <= 5_000_000
 
 
 @pytest.mark.parametrize(
@@ -167,12 +161,17 @@ def test_spec_of_qwen3_vl():
         (FLAT, "vision_config", None, "vision_config: expected the tower's sizes, got None"),
         (FLAT, "vision_config.window_size", 27, "window_size = 27 is less than a token's 28"),
         (FLAT, "vision_config", {**TOWER, "patch_size": 64}, "window_size = 112 is less than a token's 128"),
-        (FLAT, "vision_config.fullatt_block_indexes", [3, 4], r"full_layers = \(3, 4\): expected rising numbers"),
+        (FLAT, "vision_config.fullatt_block_indexes", [3, 4], r"full_layers = \(3, 4\): expected increasing numbers"),
         (FLAT, "vision_config.out_hidden_size", 32, "out_hidden_size = 32 is not the decoder's hidden_size = 64"),
         (FLAT, "vision_config.hidden_act", "quick_gelu", r"vision_config\.hidden_act = 'quick_gelu'"),
         (NESTED, "text_config.rope_scaling.mrope_interleaved", False, "mrope_interleaved = False"),
         (NESTED, "text_config", [1], r"text_config: expected an object, got \[1\]"),
-        (NESTED, "vision_config.deepstack_visual_indexes", [2, 1], r"deepstack = \(2, 1\): expected rising numbers"),
+        (
+            NESTED,
+            "vision_config.deepstack_visual_indexes",
+            [2, 1],
+            r"deepstack = \(2, 1\): expected increasing numbers",
+        ),
         (NESTED, "vision_config.num_position_embeddings", 2305, "2305 is not a square"),
         (NESTED, "text_config.num_hidden_layers", 1, "2 DeepStack levels do not fit into 1 layers"),
     ],

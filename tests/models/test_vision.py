@@ -1,4 +1,4 @@
-"""The vision tower against a float64 reference that looks at one picture at a time."""
+"""The vision tower against a float64 reference that takes one picture at a time."""
 
 import dataclasses
 import functools
@@ -63,23 +63,23 @@ def reference(params, images, row, number):
         out = np.zeros_like(x)
         for n in range(TOWER.heads):
             own = slice(n * h, n * h + h)
-            turned_q, turned_k = (
+            rotated_q, rotated_k = (
                 np.stack([rotate_2d(y[i, own], *images.position_bn2[row, at]) for i, at in enumerate(real)])
                 for y in (q, k)
             )
-            weight = np.exp(turned_q @ turned_k.T / math.sqrt(h))
+            weight = np.exp(rotated_q @ rotated_k.T / math.sqrt(h))
             out[:, own] = weight / weight.sum(-1, keepdims=True) @ v[:, own]
         x = x + project(out, p["out"])
         x = x + project(gelu_tanh(project(layer_norm(x, p["norm2"]), p["up"])), p["down"])
     merger = params["merger"]
-    y = layer_norm(x, merger["norm"]).reshape(len(real) // 4, -1)  # 4 patches that stand together are one token
+    y = layer_norm(x, merger["norm"]).reshape(len(real) // 4, -1)  # 4 consecutive patches are one token
     y = project(y, merger["fc1"])
     y = 0.5 * y * (1 + np.vectorize(math.erf)(y / math.sqrt(2)))
     return project(y, merger["fc2"])
 
 
 def test_equals_the_reference_picture_by_picture():
-    """Row 0 has two pictures, row 1 one, and both have padding full of garbage: none sees another."""
+    """Row 0 has two pictures, row 1 one, and both have garbage as padding: no picture attends to another."""
     images = tiny_policy.images()
     got = encode(PARAMS, images)
     assert got.shape == (2, tiny_policy.PATCHES // 4, WIDTH)
@@ -87,7 +87,7 @@ def test_equals_the_reference_picture_by_picture():
         np.testing.assert_allclose(got[row, tokens], reference(PARAMS, images, row, number), atol=1e-4, rtol=1e-4)
 
 
-def test_pictures_and_padding_are_not_seen():
+def test_pictures_do_not_attend_to_others_or_to_padding():
     images = tiny_policy.images()
     before = np.asarray(encode(PARAMS, images))
     changed = images.patch_bnc.copy()
@@ -99,7 +99,7 @@ def test_pictures_and_padding_are_not_seen():
     assert np.abs(after[0, 2] - before[0, 2]).max() > 1e-2
 
 
-def test_a_picture_sees_all_of_itself():
+def test_a_picture_attends_to_all_of_itself():
     images = tiny_policy.images()
     before = np.asarray(encode(PARAMS, images))
     changed = images.patch_bnc.copy()
@@ -121,7 +121,7 @@ def test_merger_groups_four_consecutive_patches():
 
 
 def test_position_table_is_interpolated():
-    """Half of one row and half of another is a table that holds their mean there."""
+    """Half of one row plus half of another equals a single row that holds their mean."""
     images = tiny_policy.images()
     corner, weight = np.zeros_like(images.corner_bn4), np.zeros_like(images.corner_weight_bn4)
     corner[..., :2], weight[..., :2] = (3, 5), 0.5
@@ -129,16 +129,16 @@ def test_position_table_is_interpolated():
     table = np.array(PARAMS["position"]["table"])
     table[7] = (table[3] + table[5]) / 2
     corner, weight = np.full_like(corner, 7), np.eye(4, dtype=np.float32)[0] + np.zeros_like(weight)
-    held = encode(
+    moved_table = encode(
         PARAMS | {"position": {"table": table}},
         dataclasses.replace(images, corner_bn4=corner, corner_weight_bn4=weight),
     )
-    np.testing.assert_allclose(between, held, atol=1e-5)
+    np.testing.assert_allclose(between, moved_table, atol=1e-5)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_position_matters_by_distance(axis):
-    """Moving a picture as a whole changes nothing by itself; stretching it along one axis does."""
+    """Moving a whole picture changes nothing; stretching it along one axis does."""
     images = tiny_policy.images()
     before = np.asarray(encode(PARAMS, images))[0, :3]
     moved, stretched = images.position_bn2.copy(), images.position_bn2.copy()

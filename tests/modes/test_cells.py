@@ -8,10 +8,10 @@ import pytest
 
 from configs import unified
 from dtr1_jax import config
-from dtr1_jax.data import prompts, sources
+from dtr1_jax.data import demonstrations, prompts, sources
 from dtr1_jax.policies import pretrained
-from dtr1_jax.twin import text as twin_text
 from dtr1_jax.twin import tracks, transcript
+from dtr1_jax.twin.coordinates import to_unit
 from dtr1_jax.types import TASKS
 
 C = config.from_configdict(unified.get_config())
@@ -21,7 +21,7 @@ CELLS = list(itertools.product(TASKS, (False, True)))
 
 
 def cell(task, video, split="train"):
-    return sources.make(dataclasses.replace(C.data, task=task, video=float(video)), split)
+    return sources.open_source(dataclasses.replace(C.data, task=task, video=float(video)), split)
 
 
 @pytest.mark.parametrize("task, video", CELLS)
@@ -33,7 +33,7 @@ def test_the_oracle_of_every_cell_is_sound_and_right(task, video):
         assert canvas.size == (96, 96) and canvas.frames == (tuple(range(4)) if video else ())
         assert (fields["slot_bp"] >= 0).sum() == 36 * (4 if video else 1) == len(pictures["segment_bn"]) / 4
         for by_id in (False, True):
-            ids = T.encode(prompts.oracle(example, canvas, by_id=by_id))
+            ids = T.encode(demonstrations.oracle(example, canvas, by_id=by_id))
             assert not set(ids) & set(T.banned)
             lengths.append(len(ids) + 1)
             parsed = transcript.parse(T.decode(ids), task=task, canvas=canvas)
@@ -49,20 +49,20 @@ def check_answer(example, parsed, canvas, by_id):
         return
     if parsed.answer.boxes is not None:
         assert example.task == "grounding" and not by_id and not canvas.frames
-        got = np.array([twin_text.to_unit(box, canvas) for box in parsed.answer.boxes]).reshape(-1, 4)
+        got = np.array([to_unit(box, canvas) for box in parsed.answer.boxes]).reshape(-1, 4)
         np.testing.assert_allclose(got, example.target.boxes, atol=0.011)
         return
     assert parsed.answer.objects == example.answer_ids
     wanted = [item for item in parsed.twin.objects if item.id in parsed.answer.objects]
     if not canvas.frames:
-        got = np.array([twin_text.to_unit(item.box, canvas) for item in wanted]).reshape(-1, 4)
+        got = np.array([to_unit(item.box, canvas) for item in wanted]).reshape(-1, 4)
         np.testing.assert_allclose(got, example.target.boxes, atol=0.011)
         return
     for item, track in zip(wanted, example.target.tracks, strict=True):
         for box, expected in zip(tracks.boxes(item, canvas.frames), track, strict=True):
             assert (box is None) == (not expected.any())
             if box is not None:
-                np.testing.assert_allclose(twin_text.to_unit(box, canvas), expected, atol=0.027)
+                np.testing.assert_allclose(to_unit(box, canvas), expected, atol=0.027)
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])

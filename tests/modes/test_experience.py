@@ -7,9 +7,10 @@ import jax
 import numpy as np
 import pytest
 
+from dtr1_jax.data import completions
 from dtr1_jax.data import tokenizer as tokenizers
 from dtr1_jax.modes import experience
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import policy_files
 from dtr1_jax.twin.schema import Fault
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import Example, Prompt, Rewards, Rollout, Target
@@ -41,7 +42,7 @@ def made(number, rewards):
         rewards=Rewards({"structure": total, "mask_iou": filled(G) + 0.0}, total),
         seconds={"rollout": 1.0, "score": 0.5},
         tokens=6 * b,
-        failed=number,
+        segmenter_failures=number,
     )
 
 
@@ -49,19 +50,19 @@ def collect(monkeypatch, rounds, resample):
     """(what `collect` makes of these rounds, the batches and keys it asked for)."""
     asked = []
 
-    def gather(params, lora, pretrained_policy, c, device_mesh, batch, key, segmenter, text_scorers):
+    def gather(runtime, batch, key):
         asked.append((batch, jax.random.key_data(key).tolist()))
         return rounds[batch]
 
     monkeypatch.setattr(experience, "gather", gather)
     c = pytypes.SimpleNamespace(grpo=pytypes.SimpleNamespace(resample=resample))
-    data = iter(range(len(rounds)))
-    return experience.collect(None, None, None, c, None, data, jax.random.key(0), None), asked
+    runtime = pytypes.SimpleNamespace(config=c)
+    return experience.collect(runtime, iter(range(len(rounds))), jax.random.key(0)), asked
 
 
 def test_tokens_of_the_twin():
     """Up to the end of the twin, all of an unfinished one, none of a completion without."""
-    tokenizer = tokenizers.load_tokenizer(pretrained.ASSETS / "tiny")
+    tokenizer = tokenizers.load_tokenizer(policy_files.ASSETS / "tiny")
     twin, rest = '<twin>{"size":[9,9],"objects":[]}</twin>', "<think>a</think><answer></twin></answer>"
     written = [[twin + rest, twin[:20]], [rest, ""], [" " + twin, "x" + twin]]
     ids = [[tokenizer.encode(text) for text in row] for row in written]
@@ -69,7 +70,7 @@ def test_tokens_of_the_twin():
     token = np.array([[x + [tokenizer.pad] * (longest - len(x)) for x in row] for row in ids], np.int32)
     length = np.array([[len(x) for x in row] for row in ids])
     mask = np.arange(longest) < length[..., None]
-    found = experience.twin_tokens(Rollout(token, mask, 0.0 * token, length > 0), tokenizer)
+    found = completions.twin_tokens(Rollout(token, mask, 0.0 * token, length > 0), tokenizer)
     count = int(found[0, 0].sum())  # the last token of the twin may say more than its end
     assert tokenizer.decode(ids[0][0][:count]).startswith(twin) and twin not in tokenizer.decode(ids[0][0][: count - 1])
     assert found.dtype == bool and found[0, 0, :count].all() and not found[0, 0, count:].any()
@@ -110,7 +111,7 @@ def test_flat_groups_are_replaced(monkeypatch):
     assert names(got) == [1, 12, 20]
     assert [batch for batch, _ in asked] == [0, 1, 2] and len({str(key) for _, key in asked}) == 3
     assert got.rewards.total_bg.tolist() == [list(SPREAD)] * 3
-    assert got.seconds == {"rollout": 3.0, "score": 1.5} and got.tokens == 54 and got.failed == 3
+    assert got.seconds == {"rollout": 3.0, "score": 1.5} and got.tokens == 54 and got.segmenter_failures == 3
     assert [e.tokens for e in rounds] == [18] * 3  # the rounds themselves are as they were
 
 
@@ -146,7 +147,7 @@ def example():
     rewards = Rewards({"structure": np.array([[0.0, 1.0], [1.0, 1.0]])}, e.rewards.total_bg)
     return dataclasses.replace(
         e, rollout=rollout, transcripts=transcripts, rewards=rewards, seconds={"rollout": 2.0, "score": 0.5}, tokens=20,
-        failed=1, unread=2,
+        segmenter_failures=1, text_failures=2,
     )  # fmt: skip
 
 
@@ -163,12 +164,12 @@ def test_describe_by_hand():
 
 def test_table():
     e = example()
-    shown = experience.table(e)
+    shown = experience.samples(e)
     assert shown.index("### query 0") < shown.index("```\none\n```") < shown.index("structure 0.00")
     assert shown.index("fault: no twin") < shown.index("### query 1")
     assert "````\na ``` b\n````\n\nstructure 1.00" in shown  # a longer fence than the policy's own
     assert shown.count("fault:") == 1 and "four" not in shown
-    assert "query 1" not in experience.table(e, most=1)
+    assert "query 1" not in experience.samples(e, most=1)
 
 
 def mix(e, *tasks):
@@ -246,5 +247,5 @@ def test_columns_of_several_tasks():
     assert both.own["mask_iou"].tolist() == [True] + [False] * 3 and both.own["answer"].tolist() == [False] + [True] * 3
     assert both.columns["mask_iou"].tolist() == [[0.25, 0.75]] + [[0, 0]] * 3
     assert experience.describe(experience._join(first, second))["train/answer"] == pytest.approx(2 / 3)
-    shown = experience.table(first).split("### ")
+    shown = experience.samples(first).split("### ")
     assert "mask_iou 0.25" in shown[1] and "answer" not in shown[1] and "mask_iou" not in shown[2]

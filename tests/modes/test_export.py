@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from configs import default
 from dtr1_jax import config
 from dtr1_jax.models.weights import hf_checkpoint, native
-from dtr1_jax.modes import cli, export
+from dtr1_jax.modes import dispatch, export
 from dtr1_jax.policies import pretrained
 
 
@@ -181,7 +181,7 @@ def test_what_can_not_be_exported(tmp_path, capsys, arguments, fault, monkeypatc
     values = settings(tmp_path / "base", rank=arguments.pop("rank"))
     workdir = str(tmp_path / arguments["workdir"])
     out = arguments["out"] and str(tmp_path / arguments["out"])
-    assert cli.run("export", values, workdir, out=out, adapter=arguments["adapter"]) == 1
+    assert dispatch.run("export", values, workdir, out=out, adapter=arguments["adapter"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and re.search(fault, error), error
     assert not (tmp_path / "out").exists()
@@ -203,7 +203,7 @@ def test_an_interrupted_export_leaves_nothing_that_looks_whole(tmp_path, trained
 def test_an_adapter_that_peft_does_not_know_is_refused_before_the_weights_are_read(tmp_path):
     """No checkpoint is there to be read."""
     write(tmp_path / "base", "qwen3_vl")
-    with pytest.raises(native.WeightsError, match=r"vision/patch: PEFT knows no adapter like this .* merged instead"):
+    with pytest.raises(native.WeightsError, match=r"vision/patch: PEFT has no such adapter .* merged weights instead"):
         run(tmp_path, settings(tmp_path / "base", targets="vision/patch"), adapter=True)
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
 

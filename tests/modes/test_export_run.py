@@ -12,12 +12,13 @@ from checkpoints import write
 from exports import settings as read_as
 from safetensors.numpy import load_file
 
-from configs import default
+from configs import default, of_run
 from dtr1_jax import config, mesh
 from dtr1_jax.models import policy
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import cli, train
-from dtr1_jax.policies import pretrained
+from dtr1_jax.modes import dispatch
+from dtr1_jax.policies import pretrained, state
+from dtr1_jax.types import Prompt
 
 IDS = np.array([3, 200, 41, 7, 960, 12, 33, 600])
 
@@ -34,7 +35,7 @@ def settings(base, rank):
 
 
 def logits(spec, base, lora=None):
-    prompt = train.types.Prompt(
+    prompt = Prompt(
         token_bp=IDS[None, :1], mask_bp=np.ones((1, 1), bool), position_bp3=np.zeros((1, 1, 3), np.int32),
         slot_bp=np.full((1, 1), -1), next_b=np.ones(1, np.int32), images=None,
     )  # fmt: skip
@@ -47,10 +48,11 @@ def logits(spec, base, lora=None):
 def test_a_trained_run_is_exported_by_its_workdir_alone(small, tmp_path, capsys, rank):
     write(tmp_path / "base", "qwen3_vl")
     values, workdir = settings(tmp_path / "base", rank), str(tmp_path / "run")
-    assert cli.run("train", values, workdir) == 0, capsys.readouterr().err
+    assert dispatch.run("train", values, workdir) == 0, capsys.readouterr().err
     c = config.from_configdict(values)
     made = pretrained.load_policy(c)
-    base, lora = train.trained(c, made, mesh.make(c.mesh), tmp_path / "run")
+    base, lora, step = state.trained_weights(c, made, mesh.make(c.mesh), tmp_path / "run")
+    assert step == values.train.steps
     wanted = logits(made.spec, base, lora)
 
     command = [sys.executable, "main.py", "--mode=export", f"--workdir={workdir}", f"--out={tmp_path}/out"]
@@ -68,7 +70,9 @@ def test_a_trained_run_is_exported_by_its_workdir_alone(small, tmp_path, capsys,
     if not rank:
         jax.tree.map(np.testing.assert_array_equal, got, base)
 
-    status = cli.run("export", None, workdir, out=str(tmp_path / "adapter"), adapter=True)
+    status = dispatch.run(
+        "export", of_run.get_config(workdir), workdir, dispatch.Options(out=str(tmp_path / "adapter"), adapter=True)
+    )
     assert status == (0 if rank else 1), capsys.readouterr().err
     if rank:
         alone = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
@@ -98,16 +102,22 @@ def begun(**changes):
         (json.dumps(begun(seed=True)), "config.seed: expected int, got True (bool)"),
     ],
 )
-@pytest.mark.parametrize("mode", ["export", "eval"])
-def test_settings_of_a_run_that_can_not_be_read(tmp_path, capsys, mode, text, fault):
+def test_settings_of_a_run_that_cannot_be_read(tmp_path, text, fault):
     path = tmp_path / "config.json"
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert cli.run(mode, None, str(tmp_path), out=str(tmp_path / "out")) == 1
-    said = capsys.readouterr().err
-    assert (
-        said.startswith(f"error: {path}: expected a JSON object with the settings")
-        and "--config=configs/seg.py" in said
-    )
-    assert fault in said, said
+    with pytest.raises(ValueError) as error:
+        of_run.get_config(str(tmp_path))
+    message = str(error.value)
+    assert message.startswith(f"{path}: expected a JSON object with the settings")
+    assert "--config=configs/seg.py" in message and fault in message
+
+
+@pytest.mark.parametrize("mode", ["export", "eval", "infer"])
+def test_a_workdir_without_readable_settings_is_one_message(tmp_path, mode):
+    (tmp_path / "config.json").write_text(json.dumps(begun(sead=1)))
+    command = [sys.executable, "main.py", f"--mode={mode}", f"--workdir={tmp_path}", f"--out={tmp_path}/out"]
+    result = subprocess.run(command, cwd=tiny.ROOT, capture_output=True, text=True)
+    assert result.returncode == 1 and 'config.sead: unknown setting (did you mean "seed"?)' in result.stderr
+    assert result.stderr.startswith(f"error: {tmp_path}/config.json: expected a JSON object with the settings")
     assert not (tmp_path / "out").exists()

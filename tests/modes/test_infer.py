@@ -11,7 +11,8 @@ from dtr1_jax import config
 from dtr1_jax.data import image_files, prompts
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.modes import infer
-from dtr1_jax.twin import text, transcript
+from dtr1_jax.twin import transcript
+from dtr1_jax.twin.coordinates import from_unit
 from dtr1_jax.twin.schema import Answer, Object, Twin
 
 FILES = {"answer.json", "boxes.json", "mask.png", "overlay.png", "transcript.txt", "twin.json", "twin.png"}
@@ -41,7 +42,7 @@ def left_half(c, size):
     ready = infer.pretrained.load_policy(c)
     example = infer.Example("", np.zeros((size[1], size[0], 3), np.uint8), "it", "segmentation", None)
     canvas = prompts.prompt(example, ready.style)[2]
-    box = text.from_unit((0.0, 0.0, 0.5, 1.0), canvas)
+    box = from_unit((0.0, 0.0, 0.5, 1.0), canvas)
     twin = Twin(canvas.size, (Object(1, "thing", box),))
     return transcript.compose(twin, "it is on the left", Answer(objects=(1,)))
 
@@ -73,8 +74,8 @@ def test_several_pictures(path, small, tmp_path):
     pictures(tmp_path)
     c = tiny.settings(path, policy__prompt_tokens=128)
     seen = []
-    real = infer.pipeline.single
-    small.setattr(infer.pipeline, "single", lambda e, s: seen.append(real(e, s)) or seen[-1])
+    real = infer.pipeline.single_batch
+    small.setattr(infer.pipeline, "single_batch", lambda e, s: seen.append(real(e, s)) or seen[-1])
     tiny.speak(small, c, [left_half(c, (60, 40))])
     folder = infer.run(c, tmp_path / "run", f"{tmp_path / 'photo.png'}, {tmp_path / 'turned.jpg'}", "it")
     assert folder.name == "photo"
@@ -106,7 +107,7 @@ def test_nonsense_is_an_answer_that_says_its_faults(path, small, tmp_path, caplo
     assert not np.asarray(Image.open(folder / "mask.png")).any()
     answer = json.loads((folder / "answer.json").read_text())
     assert not answer["sound"] and answer["faults"][0]["message"] and answer["answer"] is None
-    assert "the answer is unsound, so its boxes, mask or words are empty" in caplog.text
+    assert "The answer is unsound, so its boxes, mask or words are empty" in caplog.text
     assert answer["faults"][0]["message"] in caplog.text
 
 
@@ -120,8 +121,8 @@ def test_a_query_is_asked_as_the_cold_start_asks(path, small, tmp_path):
     c = tiny.settings(path)
     pictures(tmp_path)
     seen = []
-    real = infer.pipeline.single
-    small.setattr(infer.pipeline, "single", lambda e, s: seen.append(e.query) or real(e, s))
+    real = infer.pipeline.single_batch
+    small.setattr(infer.pipeline, "single_batch", lambda e, s: seen.append(e.query) or real(e, s))
     tiny.speak(small, c, [left_half(c, (1, 1))])
     infer.run(c, tmp_path / "run", str(tmp_path / "dot.png"), "  The MUG ")
     assert seen == ["the mug"]

@@ -12,14 +12,15 @@ from PIL import Image
 
 from configs import seg
 from dtr1_jax import config, draw
-from dtr1_jax.data import prompts
+from dtr1_jax.data import demonstrations, prompts
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.twinworld import tasks
 from dtr1_jax.evaluation import answers
 from dtr1_jax.modes import infer
-from dtr1_jax.twin import text, transcript
+from dtr1_jax.twin import transcript
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer, Object, Twin
-from dtr1_jax.types import Example, Target, Video
+from dtr1_jax.types import Example, Video
 
 T = 8  # frames
 
@@ -50,7 +51,7 @@ def filmed(tmp_path, task, i=0):
 def ask(patch, c, folder, example, said=None, **named):
     """The folder of the answer of a policy that says `said`, or what is right."""
     canvas = prompts.prompt(example, infer.pretrained.load_policy(c).style)[2]
-    tiny.speak(patch, c, [prompts.oracle(example, canvas) if said is None else said(canvas)])
+    tiny.speak(patch, c, [demonstrations.oracle(example, canvas) if said is None else said(canvas)])
     return infer.run(c, folder, named.pop("image", None), "What Moves?", task=example.task, **named)
 
 
@@ -189,8 +190,8 @@ def test_a_picture_beside_a_video(folder, monkeypatch, tmp_path):
     """The answer is about the video."""
     example, path = filmed(tmp_path, "segmentation", 1)
     Image.new("RGB", (60, 40), "red").save(tmp_path / "photo.png")
-    seen, real = [], infer.pipeline.single
-    monkeypatch.setattr(infer.pipeline, "single", lambda e, s: seen.append(e) or real(e, s))
+    seen, real = [], infer.pipeline.single_batch
+    monkeypatch.setattr(infer.pipeline, "single_batch", lambda e, s: seen.append(e) or real(e, s))
     c = settings(folder, policy__prompt_tokens=512)
     made = ask(monkeypatch, c, tmp_path / "run", example, video=str(path), image=[str(tmp_path / "photo.png")] * 2)
     assert names(made) >= MASKS
@@ -202,34 +203,10 @@ def test_words_about_a_picture(path, small, tmp_path):
     Image.fromarray(example.image).save(tmp_path / "scene.png")
     made = ask(small, tiny.settings(path), tmp_path / "run", example, image=[str(tmp_path / "scene.png")])
     assert names(made) == {"answer.json", "answer.txt", "overlay.png", "transcript.txt", "twin.json", "twin.png"}
-    strange, canvas = "\N{HEBREW LETTER ALEF}\N{SNOWMAN}" + "long " * 20_000, text.Canvas(text.Frame.NORM1000, (96, 96))
+    strange, canvas = "\N{HEBREW LETTER ALEF}\N{SNOWMAN}" + "long " * 20_000, Canvas(Frame.NORM1000, (96, 96))
     said = transcript.Transcript("", {}, None, "", Answer(text=strange + "\ud800"), ())
-    answers.write(tmp_path, example, canvas, said, answers.resolve(example, canvas, said, None), {})
+    answers.write_answer(tmp_path, example, canvas, said, answers.resolve_frames(example, canvas, said, None), {})
     assert (tmp_path / "answer.txt").read_text() == strange + "?\n"
-
-
-def test_a_frame_that_the_segmenter_loses_costs_that_frame(tmp_path):
-    frames = np.zeros((3, 8, 8, 3), np.uint8)
-    example = Example("", frames[0], "it", "segmentation", Target(frames[0, ..., 0] > 0, np.zeros((0, 4))),
-                      visuals=(Video(frames, np.array([0, 4, 9]), 10.0, 10),))  # fmt: skip
-    canvas = text.Canvas(text.Frame.NORM1000, (8, 8), (0, 4, 9))
-    twin = Twin(
-        (8, 8), (Object(1, "it", None, track=((4, (0, 0, 500, 500)), (9, (0, 0, 900, 500)))),), frames=(0, 4, 9)
-    )
-    parsed = transcript.parse(transcript.compose(twin, "", Answer(objects=(1,))), task="segmentation", canvas=canvas)
-    asked = []
-
-    def segment(pictures, boxes):
-        asked.append([b.tolist() for b in boxes])
-        return [np.ones((8, 8), bool), np.ones((4, 4), bool)]
-
-    found = answers.resolve(example, canvas, parsed, segment)
-    assert asked == [[[[0, 0, 0.5, 0.5]], [[0, 0, pytest.approx(0.9), 0.5]]]]  # not about the frame without it
-    assert [f.number for f in found] == [0, 4, 9] and [f.failed for f in found] == [False, False, True]
-    assert not found[0].mask.any() and found[1].mask.all() and found[2].mask is None
-    answers.write(tmp_path, example, canvas, parsed, found, {})
-    assert sorted(p.name for p in (tmp_path / "masks").iterdir()) == ["000000.png", "000004.png"]
-    assert json.loads((tmp_path / "answer.json").read_text())["segmenter_failed"]
 
 
 def bad(tmp_path):
@@ -261,20 +238,6 @@ def test_bad_videos_are_refused_and_leave_no_folder(folder, small, tmp_path):
     with pytest.raises(config.ConfigError, match=r"config\.data\.task = 'unified': say which by --task, one of segm"):
         infer.run(of_all, tmp_path / "run", str(tmp_path / "photo.png"), "it")
     assert not (tmp_path / "run").exists()
-
-
-def test_a_strip_that_no_mp4_can_hold_still_has_its_gif(tmp_path, caplog):
-    frames = np.zeros((2, 1, 600, 3), np.uint8)
-    target = Target(np.zeros((1, 600), bool), np.zeros((0, 4)))
-    example = Example(
-        "", frames[0], "it", "segmentation", target, visuals=(Video(frames, np.arange(2), float("inf"), 2),)
-    )
-    canvas = text.Canvas(text.Frame.NORM1000, (600, 1), (0, 1))
-    nothing = transcript.compose(Twin((600, 1), (), frames=(0, 1)), "", Answer(objects=()))
-    parsed = transcript.parse(nothing, task="segmentation", canvas=canvas)
-    answers.write(tmp_path, example, canvas, parsed, answers.resolve(example, canvas, parsed, lambda *_: []), {})
-    assert names(tmp_path) == ALWAYS - {"overlay.mp4"} | {"boxes.json", "masks/000000.png", "masks/000001.png"}
-    assert "no overlay.mp4, only overlay.gif" in caplog.text
 
 
 def film(folder, frames):

@@ -14,7 +14,7 @@ from configs import seg
 from dtr1_jax import config, mesh
 from dtr1_jax.models import policy, published, vision
 from dtr1_jax.modes import plan
-from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import memory, pretrained
 from dtr1_jax.rl import optim, rollout, update
 from dtr1_jax.types import Images, Prompt, Rollout
 
@@ -33,7 +33,7 @@ def settings(name: str = "tiny", **changes) -> config.Config:
 
 def test_what_stays_is_counted_by_hand():
     c = settings(lora_rank=2, lora_targets="decoder/(q|down)")
-    stays, count = plan.resident(c, small.TEXT, plan.abstract_mesh(c.mesh))
+    stays, count = memory.resident(c, small.TEXT, plan.abstract_mesh(c.mesh))
     d, f, v, heads, kv, h = 16, 32, 32, 4, 2, 8
     layer = 2 * d * heads * h + 2 * d * kv * h + 3 * d * f + 2 * d + 2 * h
     lora = 2 * 2 * (d + heads * h + f + d)
@@ -47,7 +47,7 @@ def test_what_stays_is_counted_by_hand():
 def test_a_reference_is_kept_only_for_the_kl_of_full_training():
     def copies(grpo_beta=0.0, **changes):
         c = settings(grpo_beta=grpo_beta, **changes)
-        return plan.resident(c, small.TEXT, plan.abstract_mesh(c.mesh))[0]
+        return memory.resident(c, small.TEXT, plan.abstract_mesh(c.mesh))[0]
 
     assert copies()["frozen_copies"] == copies(grpo_beta=0.1, lora_rank=2)["frozen_copies"] == 0
     assert copies(grpo_beta=0.1)["frozen_copies"] == copies()["weights"]
@@ -58,24 +58,24 @@ def test_the_share_of_a_device_is_what_it_holds():
     device_mesh = mesh.make(c.mesh)
     params = small.params()
     trainable = {"base": params}
-    tree = {"base": params, "opt": optim.make(c.optim, 10).init(trainable)}
+    tree = {"base": params, "opt": optim.optimizer(c.optim, 10).init(trainable)}
     arrays = mesh.put(tree, mesh.shardings(device_mesh, tree))
     held = {
         name: sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(part)) for name, part in arrays.items()
     }
-    stays, _ = plan.resident(c, small.SPEC, plan.abstract_mesh(c.mesh))
+    stays, _ = memory.resident(c, small.SPEC, plan.abstract_mesh(c.mesh))
     assert stays["weights"] == held["base"] and stays["optimizer"] == held["opt"]
     assert held["base"] < sum(x.nbytes for x in jax.tree.leaves(params)) / 2
 
 
 def test_caches_by_hand():
-    todo = plan.DeviceShare(
+    todo = memory.DeviceShare(
         queries=3, group=4, part_queries=1, part_group=2, prompt=7, new=5, patches=0, branches=0, item=2
     )  # fmt: skip
-    found = plan.rollout_parts(small.TEXT, todo, split_bytes=1000)
+    found = memory.rollout_parts(small.TEXT, todo, layers_bytes=1000)
     layers, kv, h = 2, 2, 8
     assert found["kv_cache"] == 2 * layers * kv * h * 2 * (3 * 4 * 5 + 3 * 7) and found["weights_by_layer"] == 1000
-    halves = plan.rollout_parts(small.TEXT, dataclasses.replace(todo, tensor=2), split_bytes=1000)
+    halves = memory.rollout_parts(small.TEXT, dataclasses.replace(todo, tensor=2), layers_bytes=1000)
     assert halves["kv_cache"] == found["kv_cache"] / 2
 
 
@@ -84,7 +84,7 @@ def test_evaluation_by_hand():
 
     def found(**changes):
         c = settings("qwen2_5_0_5b", rollout_queries=4, mesh_fsdp=4, **changes)
-        return plan.plan(c, plan.sizes(c))
+        return plan.plan(c, plan.policy_spec(c))
 
     usual, none = found(), found(train_eval_examples=0)
     assert usual["evaluation"]["kv_cache"] == 2 * 24 * 2 * 64 * 2 * (32 // 4) * (1024 + 512)
@@ -98,7 +98,7 @@ def test_evaluation_by_hand():
 def test_an_adapter_lies_beside_its_projection():
     def activations(targets):
         c = settings("qwen2_5_0_5b", lora_targets=targets, policy_prompt_tokens=192)
-        return plan.plan(c, plan.sizes(c))["evaluation"]["activations"]
+        return plan.plan(c, plan.policy_spec(c))["evaluation"]["activations"]
 
     hidden = 32 * 192 * 4864 * 2
     one, other, both = (activations(f"decoder/({names})") for names in ("q|down", "q|up", "gate|up"))
@@ -108,7 +108,7 @@ def test_an_adapter_lies_beside_its_projection():
 def test_more_work_takes_more():
     def update_of(**changes):
         c = settings("qwen2_5_vl_3b", **changes)
-        return plan.plan(c, plan.sizes(c))["update"]["activations"]
+        return plan.plan(c, plan.policy_spec(c))["update"]["activations"]
 
     usual = update_of()
     assert update_of(grpo_micro_group=2) < usual < update_of(grpo_micro_queries=2)
@@ -121,7 +121,7 @@ def test_more_work_takes_more():
 
 def test_a_mesh_of_more_devices_than_are_here():
     c = settings("qwen2_5_vl_7b", mesh_fsdp=16)
-    found = plan.plan(c, plan.sizes(c))
+    found = plan.plan(c, plan.policy_spec(c))
     assert found["devices"] == 16 > jax.device_count() and found["per_device"]["queries"] == 1
     with pytest.raises(config.ConfigError, match=r"rollout\.queries = 16 is not a multiple of mesh data x fsdp = 32"):
         plan.run(settings("qwen2_5_vl_7b", mesh_fsdp=32))
@@ -133,15 +133,15 @@ def test_a_mesh_of_more_devices_than_are_here():
 def test_sizes_of_a_folder(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(published.CONFIGS["smollm2_135m"]))
     c = settings("auto", policy_path=str(tmp_path))
-    assert plan.sizes(c) == published.get("smollm2_135m")
-    assert plan.sizes(settings("smollm2_135m", policy_path=str(tmp_path))) == published.get("smollm2_135m")
+    assert plan.policy_spec(c) == published.get("smollm2_135m")
+    assert plan.policy_spec(settings("smollm2_135m", policy_path=str(tmp_path))) == published.get("smollm2_135m")
     with pytest.raises(config.ConfigError, match=r"'qwen3_4b' is not what config\.policy\.path = .* holds"):
-        plan.sizes(settings("qwen3_4b", policy_path=str(tmp_path)))
+        plan.policy_spec(settings("qwen3_4b", policy_path=str(tmp_path)))
     with pytest.raises(config.ConfigError, match=r"config\.policy\.path: 'auto' takes the sizes of .* it is empty"):
-        plan.sizes(settings("auto"))
+        plan.policy_spec(settings("auto"))
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(config.ConfigError, match=r"config\.policy\.path: .*config\.json: model_type 'gpt2'"):
-        plan.sizes(c)
+        plan.policy_spec(c)
 
 
 def test_nothing_but_sizes_is_fetched_from_the_hub(tmp_path, monkeypatch):
@@ -154,8 +154,10 @@ def test_nothing_but_sizes_is_fetched_from_the_hub(tmp_path, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     monkeypatch.chdir(tmp_path)
-    assert plan.sizes(settings("qwen3_4b", policy_path="Qwen/Qwen3-4B")) == published.get("qwen3_4b") and not fetched
-    assert plan.sizes(settings("auto", policy_path="HF/SmolLM2")) == published.get("smollm2_135m")
+    assert (
+        plan.policy_spec(settings("qwen3_4b", policy_path="Qwen/Qwen3-4B")) == published.get("qwen3_4b") and not fetched
+    )
+    assert plan.policy_spec(settings("auto", policy_path="HF/SmolLM2")) == published.get("smollm2_135m")
     assert fetched == [("HF/SmolLM2", ["config.json"])]
 
 
@@ -182,11 +184,11 @@ def test_the_last_line_is_one_json_object():
 
 def row(name: str) -> list[str]:
     """The row in docs/memory.md: parameters, then GiB for LoRA and full training on one device and on eight."""
-    cells = [f"{plan.plan(c := settings(name), plan.sizes(c))['parameters'] / 1e9:.2f}"]
+    cells = [f"{plan.plan(c := settings(name), plan.policy_spec(c))['parameters'] / 1e9:.2f}"]
     for changes in ({}, {"lora_rank": 0, "policy_weights_dtype": "float32"}):
         for devices in (1, 8):
             c = settings(name, mesh_fsdp=devices, **changes)
-            cells.append(f"{plan.plan(c, plan.sizes(c))['peak'] / plan.GIB:.1f}")
+            cells.append(f"{plan.plan(c, plan.policy_spec(c))['peak'] / plan.GIB:.1f}")
     return cells
 
 
@@ -194,7 +196,7 @@ def test_what_the_readme_says_of_remat():
     peaks = []
     for remat in ("off", "on"):
         c = settings("qwen2_5_vl_3b", policy_remat=remat)
-        peaks.append(f"{plan.plan(c, plan.sizes(c))['peak'] / plan.GIB:.1f}")
+        peaks.append(f"{plan.plan(c, plan.policy_spec(c))['peak'] / plan.GIB:.1f}")
     assert "by LoRA on one device {} in place of {}), in less time".format(*peaks) in PAGE.read_text("utf-8")
 
 
@@ -210,7 +212,7 @@ S = jax.ShapeDtypeStruct
 
 def shapes(c: config.Config, spec) -> tuple[dict, dict | None, Prompt]:
     """Weights, adapters and prompts without any data."""
-    base = plan._base(c, spec)
+    base = memory._base(c, spec)
     lora = jax.eval_shape(lambda w: policy.init_lora(jax.random.key(0), w, c.lora.rank, c.lora.targets), base)
     b, p = c.rollout.queries, c.policy.prompt_tokens
     prompt = Prompt(
@@ -222,7 +224,7 @@ def shapes(c: config.Config, spec) -> tuple[dict, dict | None, Prompt]:
 def compiled_update(c: config.Config, spec):
     base, lora, prompt = shapes(c, spec)
     trainable, frozen = ({"lora": lora}, {"base": base}) if c.lora.rank else ({"base": base}, {})
-    tx = optim.make(c.optim, 10)
+    tx = optim.optimizer(c.optim, 10)
     b, g, s = c.rollout.queries, c.rollout.group, c.rollout.new_tokens
     sampled = Rollout(S((b, g, s), jnp.int32), S((b, g, s), bool), S((b, g, s), jnp.float32), S((b, g), bool))
     return update.update.lower(
@@ -265,7 +267,7 @@ def test_plan_is_what_xla_reports(what, rank, dtype, remat):
         rollout_group=4, policy_prompt_tokens=256 if what == "evaluation" else 128, rollout_new_tokens=64,
         policy_remat=remat,
     )  # fmt: skip
-    spec = pretrained.adjusted(c, plan.sizes(c))
+    spec = pretrained.adjusted(c, plan.policy_spec(c))
     found = plan.plan(c, spec)
     compiled = {"update": compiled_update, "rollout": compiled_rollout, "evaluation": compiled_evaluation}[what]
     analysis = compiled(c, spec).memory_analysis()
@@ -295,12 +297,13 @@ def test_what_a_trained_tower_keeps_without_remat(name, queries, patches):
     analysis = jax.jit(jax.grad(loss)).lower(weights, images).compile().memory_analysis()
     c = settings(name, policy_dtype="float32", policy_remat="off")
     todo = dataclasses.replace(plan.device_share(c, spec, plan.abstract_mesh(c.mesh)), patches=patches)
-    assert sum(plan._tower(spec, todo, queries, trained=True)) == pytest.approx(analysis.temp_size_in_bytes, rel=0.1)
+    assert sum(memory._tower(spec, todo, queries, trained=True)) == pytest.approx(analysis.temp_size_in_bytes, rel=0.1)
 
 
 def test_without_remat_an_update_keeps_more():
     found = [
-        plan.plan(c, plan.sizes(c)) for c in (settings("qwen3_vl_2b", policy_remat=x) for x in ("auto", "on", "off"))
+        plan.plan(c, plan.policy_spec(c))
+        for c in (settings("qwen3_vl_2b", policy_remat=x) for x in ("auto", "on", "off"))
     ]
     assert found[0] == found[1]
     assert found[2]["update"]["activations"] > 2 * found[1]["update"]["activations"]

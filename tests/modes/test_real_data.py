@@ -15,7 +15,7 @@ def trained(path, workdir, figure, **changes):
     """The held-out `figure` before and after a step, in which no example was left out."""
     c = tiny.settings(path, train__steps=1, policy__prompt_tokens=96, **changes)
     train.run(c, workdir)
-    rows = run_log.read(workdir)
+    rows = run_log.read_run_log(workdir)
     assert [row["train/examples_skipped"] for row in rows if "train/loss" in row] == [0]
     found = [row[figure] for row in rows if figure in row]
     assert len(found) == 2 and np.isfinite(found).all()

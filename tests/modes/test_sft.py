@@ -12,7 +12,7 @@ import pytest
 
 from configs import default
 from dtr1_jax import config, mesh
-from dtr1_jax.data import pipeline
+from dtr1_jax.data import batches, cold_start
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.models import spec
 from dtr1_jax.models.weights import native
@@ -32,7 +32,7 @@ def thin(monkeypatch):
     """The thin policy on one device, and all batches of one shape: less to compile."""
     monkeypatch.setitem(spec.SPECS, "tiny", THIN)
     monkeypatch.setattr(mesh, "make", functools.partial(mesh.make, devices=jax.devices()[:1]))
-    monkeypatch.setattr(pipeline, "BUCKET", 1000)
+    monkeypatch.setattr(batches, "BUCKET", 1000)
 
 
 def settings(**changes):
@@ -139,7 +139,7 @@ def test_settings_that_can_not_be_used_are_refused_before_anything_is_written(tm
 
 
 def counts(c, steps):
-    at = sft.objects(c)
+    at = cold_start.object_count(c)
     return [at(step, step) for step in range(steps)]
 
 
@@ -154,8 +154,8 @@ def test_scenes_grow():
 
 def test_practice_starts_with_the_text_and_follows_the_curriculum():
     c = settings(data__max_objects=5, sft__steps=8, sft__tower=0.5, sft__practice=2)
-    assert sft.tower_steps(c) == 4
-    data, count = sft.Data(c, pretrained.load_policy(c)), sft.objects(c)
+    assert cold_start.tower_steps(c) == 4
+    data, count = cold_start.ColdStartBatches(c, pretrained.load_policy(c).style), cold_start.object_count(c)
     assert data.next(text=False)[1] is None
     for step in range(4, 7):
         twins, tokenizer = data.next(text=True)[1].prompt, pretrained.load_policy(c).style.tokenizer
@@ -166,13 +166,13 @@ def test_practice_starts_with_the_text_and_follows_the_curriculum():
 def test_the_position_of_the_data_restores_both_streams():
     c = settings(sft__practice=2)
     made = pretrained.load_policy(c)
-    data, other = sft.Data(c, made), sft.Data(c, made)
+    data, other = cold_start.ColdStartBatches(c, made.style), cold_start.ColdStartBatches(c, made.style)
     data.next(text=False), data.next(text=True)
     position = json.loads(json.dumps(data.get_state()))
     expected = [data.next(text=True) for _ in range(2)]
     other.set_state(position)
     jax.tree.map(np.testing.assert_array_equal, [other.next(text=True) for _ in range(2)], expected)
-    without = sft.Data(settings(sft__practice=0), made)
+    without = cold_start.ColdStartBatches(settings(sft__practice=0), made.style)
     assert without.next(text=True)[1] is None
     without.set_state(json.loads(json.dumps(without.get_state())))
 
@@ -196,9 +196,9 @@ def unified(**changes):
 def test_steps_are_about_pictures_or_videos_and_both_have_their_practice():
     c = unified()
     made = pretrained.load_policy(c)
-    data, decode, kinds = sft.Data(c, made), made.style.tokenizer.hf.decode, []
+    data, decode, kinds = cold_start.ColdStartBatches(c, made.style), made.style.tokenizer.hf.decode, []
     for step in range(8):
-        shown, practice = data.next(text=step >= sft.tower_steps(c))
+        shown, practice = data.next(text=step >= cold_start.tower_steps(c))
         frames = shown.prompt.images.segment_bn.max()
         kinds.append(frames > 1)
         assert frames == (4 if kinds[-1] else 1)
@@ -211,7 +211,7 @@ def test_steps_are_about_pictures_or_videos_and_both_have_their_practice():
     assert sum(kinds) == 4
     position = json.loads(json.dumps(data.get_state()))
     expected = [data.next(text=True) for _ in range(2)]
-    other = sft.Data(c, made)
+    other = cold_start.ColdStartBatches(c, made.style)
     other.set_state(position)
     jax.tree.map(np.testing.assert_array_equal, [other.next(text=True) for _ in range(2)], expected)
 
@@ -219,7 +219,7 @@ def test_steps_are_about_pictures_or_videos_and_both_have_their_practice():
 def test_summaries_have_steps_of_their_own():
     c = unified()
     made = pretrained.load_policy(c)
-    data, decode, kinds = sft.Data(c, made), made.style.tokenizer.hf.decode, []
+    data, decode, kinds = cold_start.ColdStartBatches(c, made.style), made.style.tokenizer.hf.decode, []
     for _ in range(8):
         shown, _ = data.next(text=True)
         written = [decode(row[0][mask[0]]) for row, mask in zip(shown.token_bgs, shown.mask_bgs)]
@@ -230,7 +230,7 @@ def test_summaries_have_steps_of_their_own():
 
 
 def test_videos_have_fewer_objects():
-    at = sft.objects(unified(data__max_objects=7), video=True)
+    at = cold_start.object_count(unified(data__max_objects=7), video=True)
     assert {at(100, turn) for turn in range(9)} == {2, 3}
 
 

@@ -14,8 +14,8 @@ import tiny
 
 from dtr1_jax import config, mesh
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import train
-from dtr1_jax.policies import pretrained
+from dtr1_jax.modes import learn, train
+from dtr1_jax.policies import pretrained, state
 from dtr1_jax.run import checkpoint, interrupt, run_log
 
 
@@ -34,12 +34,12 @@ def assert_same_run(workdir, whole, rows_too=True):
     a, b = tiny.state(workdir, whole[1], 4), tiny.state(*whole, 4)
     assert [k for k in b if a[k].tobytes() != b[k].tobytes()] == []
     if rows_too:
-        assert tiny.timeless(run_log.read(workdir)) == tiny.timeless(run_log.read(whole[0]))
+        assert tiny.timeless(run_log.read_run_log(workdir)) == tiny.timeless(run_log.read_run_log(whole[0]))
 
 
 def test_a_run_leaves_what_it_should(whole, small):
     workdir, c = whole
-    rows = run_log.read(workdir)
+    rows = run_log.read_run_log(workdir)
     evaluations = [row for row in rows if "eval/giou" in row]
     assert [row["step"] for row in evaluations] == [0, 4]
     assert [row["step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4]
@@ -65,7 +65,7 @@ def initial_weights(c):
 
 
 def trained_weights(workdir, c):
-    return train.trained(c, pretrained.load_policy(c), mesh.make(c.mesh), workdir)[0]
+    return state.trained_weights(c, pretrained.load_policy(c), mesh.make(c.mesh), workdir)[0]
 
 
 def test_two_steps_a_kill_and_two_more_equal_four(path, whole, small, tmp_path):
@@ -73,7 +73,7 @@ def test_two_steps_a_kill_and_two_more_equal_four(path, whole, small, tmp_path):
     env = os.environ | {"TINY_SIGNALS": "KILL@learn:4", "PYTHONPATH": str(tiny.ROOT)}
     killed = subprocess.run(command + tiny.arguments(path), cwd=tiny.ROOT, env=env, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert run_log.read(tmp_path)[-1]["step"] == 3  # was written, and is lost with the weights of step 3
+    assert run_log.read_run_log(tmp_path)[-1]["step"] == 3  # was written, and is lost with the weights of step 3
     train.run(whole[1], tmp_path)
     assert_same_run(tmp_path, whole)
 
@@ -108,9 +108,9 @@ def test_evaluations_on_the_way_survive_a_stop(path, small, tmp_path):
         tiny.signals(patch, "TERM@predict:2")
         with pytest.raises(interrupt.Interrupted):
             train.run(c, tmp_path)
-    assert [row["step"] for row in run_log.read(tmp_path) if "eval/giou" in row] == [0]
+    assert [row["step"] for row in run_log.read_run_log(tmp_path) if "eval/giou" in row] == [0]
     train.run(c, tmp_path)
-    assert [row["step"] for row in run_log.read(tmp_path) if "eval/giou" in row] == [0, 2, 4]
+    assert [row["step"] for row in run_log.read_run_log(tmp_path) if "eval/giou" in row] == [0, 2, 4]
 
 
 def test_another_workdir_of_other_settings_is_refused(whole, path, small):
@@ -121,7 +121,7 @@ def test_another_workdir_of_other_settings_is_refused(whole, path, small):
 def test_not_finite_once_is_counted_and_gone_over(path, small, tmp_path):
     broken = poison(small, {2})
     train.run(tiny.settings(path), tmp_path)
-    rows = [row for row in run_log.read(tmp_path) if "train/loss" in row]
+    rows = [row for row in run_log.read_run_log(tmp_path) if "train/loss" in row]
     assert broken == [2] and [row["train/skipped"] for row in rows] == [0, 1, 1, 1]
     assert rows[1]["train/loss"] is None and rows[2]["train/loss"] is not None
 
@@ -139,7 +139,7 @@ def test_not_finite_three_times_in_a_row_stops_and_saves(path, small, tmp_path):
 
 def poison(patch, steps: set[int]) -> list[int]:
     """Advantages become NaN in the steps of that number (the first is 1); returns those that did, as they come."""
-    real, calls, done = train._advantages, [], []
+    real, calls, done = learn._advantages, [], []
 
     def advantages(*args, **kwargs):
         calls.append(None)
@@ -149,7 +149,7 @@ def poison(patch, steps: set[int]) -> list[int]:
             return out + np.nan
         return out
 
-    patch.setattr(train, "_advantages", advantages)
+    patch.setattr(learn, "_advantages", advantages)
     return done
 
 
@@ -159,7 +159,8 @@ def test_eight_devices_do_what_one_does_and_hand_over(whole, path, monkeypatch, 
         tiny.install(patch, devices=8)
         train.run(dataclasses.replace(c, train=dataclasses.replace(c.train, steps=2, eval_batch=4)), tmp_path)
     ours, theirs = (
-        [row for row in run_log.read(w) if "train/loss" in row and row["step"] <= 2] for w in (tmp_path, whole[0])
+        [row for row in run_log.read_run_log(w) if "train/loss" in row and row["step"] <= 2]
+        for w in (tmp_path, whole[0])
     )
     for a, b in zip(ours, theirs, strict=True):
         for name in ("train/reward", "train/structure", "train/mask_iou", "train/length"):
@@ -168,7 +169,7 @@ def test_eight_devices_do_what_one_does_and_hand_over(whole, path, monkeypatch, 
             assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-6)
     tiny.install(monkeypatch)  # and on one device to the end
     train.run(whole[1], tmp_path)
-    assert [row["step"] for row in run_log.read(tmp_path) if "train/loss" in row] == [1, 2, 3, 4]
+    assert [row["step"] for row in run_log.read_run_log(tmp_path) if "train/loss" in row] == [1, 2, 3, 4]
 
 
 def test_adapters_epochs_minibatches_kl_and_resampling(path, small, tmp_path):
@@ -183,11 +184,11 @@ def test_adapters_epochs_minibatches_kl_and_resampling(path, small, tmp_path):
     small.setattr(train.experience.advantages, "informative_b", lambda r: np.arange(len(r)) == 1)
     train.run(c, tmp_path)
     assert len(rounds) == 6  # 1 of 4 groups has spread, so all further rounds are drawn
-    rows = [row for row in run_log.read(tmp_path) if "train/loss" in row]
+    rows = [row for row in run_log.read_run_log(tmp_path) if "train/loss" in row]
     assert [row["step"] for row in rows] == [2]
     assert rows[0]["train/kl"] > 0 and rows[0]["train/ratio_max"] > 1
     assert rows[0]["train/lr"] == pytest.approx(0.01 * (1 - 7 / 8))  # the eighth of eight updates
-    base, lora = train.trained(c, pretrained.load_policy(c), mesh.make(c.mesh), tmp_path)
+    base, lora, _ = state.trained_weights(c, pretrained.load_policy(c), mesh.make(c.mesh), tmp_path)
     assert any(np.asarray(x).any() for name, x in native.flatten(lora).items() if name.endswith("/b"))
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(base), jax.tree.leaves(initial_weights(c))))
 
@@ -195,13 +196,13 @@ def test_adapters_epochs_minibatches_kl_and_resampling(path, small, tmp_path):
 def test_the_reference_stays_where_it_was(path, small, tmp_path):
     c = tiny.settings(path, grpo__beta=0.1, train__steps=3, train__eval_examples=0, checkpoint__every=0)
     train.run(c, tmp_path)
-    kl = [row["train/kl"] for row in run_log.read(tmp_path)]
+    kl = [row["train/kl"] for row in run_log.read_run_log(tmp_path)]
     assert kl[0] == pytest.approx(0, abs=1e-6) and kl[2] > kl[1] > 1e-4
 
 
 def test_no_steps_is_one_evaluation(path, small, tmp_path):
     train.run(tiny.settings(path, train__steps=0, train__eval_examples=2), tmp_path)
-    assert [row["step"] for row in run_log.read(tmp_path)] == [0]
+    assert [row["step"] for row in run_log.read_run_log(tmp_path)] == [0]
     assert json.loads((tmp_path / "gallery/before/predictions.jsonl").read_text().splitlines()[0])["uid"]
 
 

@@ -15,8 +15,8 @@ from dtr1_jax import config, mesh
 from dtr1_jax.data import tokenizer
 from dtr1_jax.models import policy, published, spec
 from dtr1_jax.models.weights import gguf, native
-from dtr1_jax.policies import pretrained
-from dtr1_jax.twin.text import Frame
+from dtr1_jax.policies import policy_files, pretrained
+from dtr1_jax.twin.coordinates import Frame
 
 
 def settings(**changes):
@@ -50,7 +50,7 @@ def test_the_tiny_policy():
     assert made.style.tokenizer.size <= made.spec.vocab
     np.testing.assert_array_equal(made.banned_v, made.style.tokenizer.banned_v(made.spec.vocab))
     assert made.dtype == np.float32
-    assert made.stored is None
+    assert made.checkpoint is None
 
 
 def test_whether_layers_are_computed_again():
@@ -101,14 +101,14 @@ def test_a_tokenizer_with_more_ids_than_the_policy(monkeypatch):
 
 
 def test_where_the_weights_are(tmp_path, monkeypatch):
-    assert pretrained.weights_path(settings()) == pretrained.ASSETS / "tiny" / "policy.safetensors"
-    assert pretrained.weights_path(settings(path=str(tmp_path))) == tmp_path / "policy.safetensors"
-    assert pretrained.weights_path(settings(path=str(tmp_path / "x.safetensors"))) == tmp_path / "x.safetensors"
+    assert policy_files.weights_path(settings()) == policy_files.ASSETS / "tiny" / "policy.safetensors"
+    assert policy_files.weights_path(settings(path=str(tmp_path))) == tmp_path / "policy.safetensors"
+    assert policy_files.weights_path(settings(path=str(tmp_path / "x.safetensors"))) == tmp_path / "x.safetensors"
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert pretrained.weights_path(settings(path="~")) == tmp_path / "policy.safetensors"
+    assert policy_files.weights_path(settings(path="~")) == tmp_path / "policy.safetensors"
     write(tmp_path / "hf")
-    assert pretrained.weights_path(settings(path=str(tmp_path / "hf"))) == tmp_path / "hf"
-    assert pretrained.weights_path(settings(path=str(tmp_path / "hf" / "model.safetensors"))) == tmp_path / "hf"
+    assert policy_files.weights_path(settings(path=str(tmp_path / "hf"))) == tmp_path / "hf"
+    assert policy_files.weights_path(settings(path=str(tmp_path / "hf" / "model.safetensors"))) == tmp_path / "hf"
 
 
 def test_weights_come_back_and_must_fit(tmp_path, monkeypatch):
@@ -132,7 +132,7 @@ def test_a_folder_of_hugging_face(tmp_path, family):
     c = of_files(tmp_path, weights_dtype="float32", prompt_tokens=77)
     made = pretrained.load_policy(c)
     assert made.spec.lora_scale == 2  # alpha 32 over rank 16
-    assert made.stored.config["model_type"] == family
+    assert made.checkpoint.config["model_type"] == family
     assert (made.style.length, made.dtype.name, made.style.words) == (77, "bfloat16", "full")
     assert made.style.constructor == "given"
     if family.endswith("_vl"):

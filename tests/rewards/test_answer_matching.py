@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dtr1_jax.evaluation.benchmarks import vqa
 from dtr1_jax.rewards import answer_matching
-from dtr1_jax.rewards.answer_matching import answer_scores, chosen, kind_of, the_number, typed, yes_or_no
+from dtr1_jax.rewards.answer_matching import answer_kind, answer_scores, choice_index, typed_score
 
 
 def brute_f1(a, b):
@@ -62,7 +62,7 @@ def test_words_are_normalised_and_the_rest_of_a_long_text_is_one_word():
     (["3 dogs"], (), "open"), (["yes", "maybe"], (), "open"), (["B"], ("cat", "dog"), "choice"), ([], (), "open"),
 ])  # fmt: skip
 def test_kind(references, choices, want):
-    assert kind_of(references, choices) == want
+    assert answer_kind(references, choices) == want
 
 
 @pytest.mark.parametrize(("text", "want"), [
@@ -71,7 +71,7 @@ def test_kind(references, choices, want):
     ("1.2.3", None), ("x3", None), ("", None), ("1" * 400, None), ("two or three", None), ("45%", 45),
 ])  # fmt: skip
 def test_the_number(text, want):
-    assert the_number(text) == want
+    assert answer_matching.the_number(text) == want
 
 
 @pytest.mark.parametrize(("text", "want"), [
@@ -79,7 +79,7 @@ def test_the_number(text, want):
     ("", None), ("a knot", None), ("yesterday", None), ("نعم", None),
 ])  # fmt: skip
 def test_yes_or_no(text, want):
-    assert yes_or_no(text) == want
+    assert answer_matching.yes_or_no(text) == want
 
 
 CHOICES = ("a cat", "the dog", "bird", "a cat and the dog")
@@ -90,25 +90,33 @@ CHOICES = ("a cat", "the dog", "bird", "a cat and the dog")
     ("the answer is B", 1), ("Answer: (c)", 2), ("The answer is B because it barks", 1), ("the answer is a dog", None),
     ("A cat", 0), ("a fish", None), ("E", None), ("", None), ("Both", None), ("cat and dog", 3), ("D.", 3),
 ])  # fmt: skip
-def test_chosen(text, want):
-    assert chosen(text, CHOICES) == want
+def test_choice_index(text, want):
+    assert choice_index(text, CHOICES) == want
 
 
 def test_a_letter_alone_needs_no_choices():
-    assert chosen("z") == 25 and chosen("the answer is q.") == 16 and chosen("zebra") is None
+    assert choice_index("z") == 25 and choice_index("the answer is q.") == 16 and choice_index("zebra") is None
 
 
 def test_typed():
-    assert typed("four", ["4"], "number") == 1.0 and typed("5", ["4"], "number") == 0.0
-    assert typed("96", ["100"], "number", tolerance=0.05) == 1.0 and typed("94", ["100"], "number", tolerance=0.05) == 0
-    assert typed("Yes!", ["yes"], "yesno") == 1.0 and typed("dog", ["yes"], "yesno") == 0.0
-    assert typed("B", ["the dog"], "choice", CHOICES) == typed("the dog", ["(b)"], "choice", CHOICES) == 1.0
-    assert typed("A", ["B"], "choice", CHOICES) == 0.0
-    assert typed("2", ["2", "2", "3", "3"], "number") == 0.5 and typed("2", ["2"] * 5 + ["3"] * 5, "number") == 1.0
-    assert typed("3", ["3", "4"], "number") == typed("no", ["yes", "no"], "yesno") == 1.0, "any of them is right"
-    assert typed("5", ["3", "4"], "number") == 0.0
+    assert typed_score("four", ["4"], "number") == 1.0 and typed_score("5", ["4"], "number") == 0.0
+    assert (
+        typed_score("96", ["100"], "number", tolerance=0.05) == 1.0
+        and typed_score("94", ["100"], "number", tolerance=0.05) == 0
+    )
+    assert typed_score("Yes!", ["yes"], "yesno") == 1.0 and typed_score("dog", ["yes"], "yesno") == 0.0
+    assert typed_score("B", ["the dog"], "choice", CHOICES) == typed_score("the dog", ["(b)"], "choice", CHOICES) == 1.0
+    assert typed_score("A", ["B"], "choice", CHOICES) == 0.0
+    assert (
+        typed_score("2", ["2", "2", "3", "3"], "number") == 0.5
+        and typed_score("2", ["2"] * 5 + ["3"] * 5, "number") == 1.0
+    )
+    assert typed_score("3", ["3", "4"], "number") == typed_score("no", ["yes", "no"], "yesno") == 1.0, (
+        "any of them is right"
+    )
+    assert typed_score("5", ["3", "4"], "number") == 0.0
     with pytest.raises(ValueError, match="got 'open'"):
-        typed("a", ["a"], "open")
+        typed_score("a", ["a"], "open")
 
 
 def test_scores_of_a_batch():
@@ -154,7 +162,7 @@ def test_huge_answers_are_scored(references):
 @given(st.text(st.characters(codec=None), max_size=40), st.sampled_from([["4"], ["no"], ["cat"], ["", "?"]]))
 def test_any_answer_is_scored(answer, references):
     assert 0 <= answer_scores([[answer]], [references])[0, 0] <= 1
-    chosen(answer, CHOICES)
+    choice_index(answer, CHOICES)
 
 
 def test_right_to_left_and_accents():

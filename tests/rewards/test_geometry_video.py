@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from dtr1_jax.rewards import style
 from dtr1_jax.rewards.geometry import matched_box_iou, matched_points, matched_track_iou, video_mask_iou
 
 tracks = jax.jit(matched_track_iou)
@@ -124,18 +123,3 @@ def test_cells_that_do_not_count_are_left_out_in_each_frame():
     valid = frames("0111", "1110")
     got = video_mask_iou(frames("1100", "1001"), frames("0100", "1000"), valid, np.ones(2, bool))
     np.testing.assert_allclose(got, 1.0)
-
-
-def test_length():
-    assert [style.length(n, 100, 20) for n in (0, 80, 90, 100, 150)] == [1.0, 1.0, 0.5, 0.0, 0.0]
-    for slack in (0, 101):
-        with pytest.raises(ValueError, match="slack"):
-            style.length(1, 100, slack)
-
-
-def test_repetition():
-    assert style.repetition("a b c d e") == 1.0
-    assert style.repetition("a b a b a b", 2) == 2 / 5
-    assert style.repetition("") == style.repetition("one two") == 1.0 and style.repetition(None) == 0.0
-    assert style.repetition("yes " * 30_000) < 0.01 and style.repetition("猫" * 50_000) < 0.01
-    assert 0 <= style.repetition("\ud800 שלום") <= 1

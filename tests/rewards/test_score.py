@@ -1,4 +1,4 @@
-"""From transcripts to rewards: what answers point at, the gate, the columns, and what a failing segmenter costs."""
+"""From transcripts to rewards: the gate, the columns, and the cost of a failing segmenter."""
 
 import dataclasses
 
@@ -7,34 +7,13 @@ import numpy as np
 import pytest
 from scored import CANVAS, LEFT, TWIN, WANT_LEFT, Segmenter, example, fill, say, say_boxes, settings
 
-from configs import default
-from dtr1_jax import config
-from dtr1_jax.rewards import columns, resolve, score
+from dtr1_jax.rewards import score
 from dtr1_jax.run.workers import Failure
 from dtr1_jax.twin.schema import Answer, Twin
-from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
 from dtr1_jax.types import Example, Instance, Target
 
 BROKEN = parse('<twin>{}</twin><think>x</think><answer>{"objects":[]}</answer>', task="segmentation", canvas=CANVAS)
-
-
-def test_boxes_of_ids_are_unit_and_in_the_order_of_the_answer():
-    np.testing.assert_array_equal(resolve.boxes_of(say(7, 1), CANVAS), [[0.5, 0, 1, 1], [0, 0, 0.5, 1]])
-
-
-def test_boxes_of_a_box_answer_depend_on_the_frame():
-    text = compose(TWIN, "x", Answer(boxes=((2, 1, 4, 2),)))
-    thousandths = Canvas(Frame.NORM1000, (8, 4))
-    np.testing.assert_allclose(resolve.boxes_of(say_boxes((2, 1, 4, 2)), CANVAS), [[0.25, 0.25, 0.5, 0.5]])
-    got = resolve.boxes_of(parse(text, task="grounding", canvas=thousandths), thousandths)
-    np.testing.assert_allclose(got, [[0.002, 0.001, 0.004, 0.002]], rtol=1e-6)
-
-
-@pytest.mark.parametrize("transcript", [BROKEN, say(), say_boxes(), say(99)])
-def test_no_boxes_where_there_is_nothing_to_point_at(transcript):
-    boxes = resolve.boxes_of(transcript, CANVAS)
-    assert boxes.shape == (0, 4) and boxes.dtype == np.float32
 
 
 def test_columns_and_total_by_hand():
@@ -93,7 +72,7 @@ def test_failed_segmentation_costs_that_sample_its_mask_reward(bad):
     def segment(images, boxes):
         return [bad if len(b) == 2 else fill(i, b) for i, b in zip(images, boxes)]
 
-    # In the second query nothing is wanted: a failure must not pass for an empty answer.
+    # The second query has an empty target: a failure must not pass for an empty answer.
     groups = [[say(1), say(1, 7)], [say(), say(1, 7)]]
     rewards, outcomes = score.score(groups, [example(WANT_LEFT), example()], [CANVAS] * 2, segment, settings())
     np.testing.assert_allclose(rewards.columns["mask_iou"], [[1, 0], [1, 0]])
@@ -123,8 +102,8 @@ def test_ignored_pixels_count_neither_way(mask_size):
 
 
 def test_words_have_no_overlap_to_be_rewarded():
-    said = parse(compose(TWIN, "x", Answer(text="two")), task="vqa", canvas=CANVAS)
-    rewards, _ = score.score([[said]], [example(task="vqa")], [CANVAS], Segmenter(), settings())
+    transcript = parse(compose(TWIN, "x", Answer(text="two")), task="vqa", canvas=CANVAS)
+    rewards, _ = score.score([[transcript]], [example(task="vqa")], [CANVAS], Segmenter(), settings())
     np.testing.assert_allclose(rewards.total_bg, [[0.5]])
 
 
@@ -133,8 +112,8 @@ def test_a_choice_is_rewarded_by_its_letter_or_its_words():
     query = dataclasses.replace(
         query, target=dataclasses.replace(query.target, references=("the dog",), choices=("a cat", "the dog"))
     )
-    said = [parse(compose(TWIN, "x", Answer(text=t)), task="vqa", canvas=CANVAS) for t in ("B", "the dog", "A", "two")]
-    rewards, _ = score.score([said], [query], [CANVAS], Segmenter(), settings(answer=1.0))
+    group = [parse(compose(TWIN, "x", Answer(text=t)), task="vqa", canvas=CANVAS) for t in ("B", "the dog", "A", "two")]
+    rewards, _ = score.score([group], [query], [CANVAS], Segmenter(), settings(answer=1.0))
     np.testing.assert_allclose(rewards.columns["answer"], [[1, 1, 0, 0]])
 
 
@@ -202,25 +181,6 @@ def test_one_compilation_for_batches_of_one_shape():
     assert score._accuracy._cache_size() == size
 
 
-def test_weights_are_checked_with_the_nearest_name():
-    good = {task: {"structure": 1.0} for task in columns.OF}
-    score.check_weights(good)
-    score.check_weights(default.get_config().reward.weights.to_dict())
-    cases = [
-        ({"segmentation": {"mask_io": 1.0}}, r'segmentation.mask_io: unknown column \(did you mean "mask_iou"\?\)'),
-        ({"vqa": {"structure": 1.0, "mask_iou": 1.0}}, r"vqa.mask_iou: unknown column"),
-        ({"vqua": {"answer": 1.0}}, r'weights.vqua: unknown task \(did you mean "vqa"\?\)'),
-        ({"summary": {"structure": 1.0, "bleu": float("inf")}}, "summary.bleu: expected a finite number, got inf"),
-        ({"grounding": {}}, "weights.grounding: expected a weight other than 0"),
-        ({"grounding": {"structure": 0.0}}, "every reward would be 0"),
-    ]
-    for change, message in cases:
-        with pytest.raises(config.ConfigError, match=message):
-            score.check_weights(good | change)
-    with pytest.raises(config.ConfigError, match=r"weights\.vqa: expected"):
-        score.check_weights({task: good[task] for task in columns.OF if task != "vqa"})
-
-
 def scene(*boxes):
     return tuple(Instance(i + 1, "mug", box, np.zeros((4, 8), bool)) for i, box in enumerate(boxes))
 
@@ -229,7 +189,9 @@ def test_twin_iou_counts_objects_that_the_answer_does_not_need():
     right = (0.5, 0, 1, 1)
     both = dataclasses.replace(example(WANT_LEFT), scene=scene(WANT_LEFT, right))
     one = dataclasses.replace(both, scene=scene(WANT_LEFT))
-    hidden = dataclasses.replace(both, scene=scene(WANT_LEFT, right, (0, 0, 0, 0)))  # of a video, seen later
+    hidden = dataclasses.replace(
+        both, scene=scene(WANT_LEFT, right, (0, 0, 0, 0))
+    )  # an object that appears later in a video
     unknown = example(WANT_LEFT)
     half = Twin((8, 4), (LEFT,))
     rewards, _ = score.score(

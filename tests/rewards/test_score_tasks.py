@@ -1,23 +1,23 @@
-"""The rewards of videos and of words, and batches of several tasks: by hand, and whatever the policy writes."""
+"""The rewards of videos, of answers in words and of batches of several tasks: by hand and for odd texts."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 from scored import CANVAS, WANT_LEFT, Segmenter, example, say, settings
-from scored_tasks import FILM, PATH, TWIN, answered, asked, filled, film, tell
+from scored_tasks import PATH, TWIN, VIDEO, filled, in_words, question, tell, video_query
 
-from dtr1_jax.rewards import resolve, score
+from dtr1_jax.rewards import score
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer, Object, Twin
-from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
 from dtr1_jax.types import Instance, Target
 
-NONE = (0, 0, 0, 0)
+ABSENT = (0, 0, 0, 0)
 
 
-class Readers:
-    """Scores every answer 0.5 and remembers what it was asked."""
+class ConstantScorers:
+    """Stands in for TextScorers: scores every answer 0.5 and records the rows."""
 
     failures = 0
 
@@ -29,16 +29,6 @@ class Readers:
         return [dict.fromkeys(of_row, 0.0 if row[1] is None else 0.5) for row, of_row in zip(rows, names)]
 
 
-def test_tracks_of_ids_are_interpolated_and_boxes_stay_in_the_first_frame():
-    np.testing.assert_allclose(resolve.tracks_of(tell(Answer(objects=(1,))), FILM), PATH)
-    left = [0, 0, 0.5, 1]
-    np.testing.assert_allclose(resolve.tracks_of(tell(Answer(objects=(2,))), FILM), [[left, left, NONE]])
-    boxes = tell(Answer(boxes=((0, 0, 4, 4),)), task="grounding")
-    np.testing.assert_allclose(resolve.tracks_of(boxes, FILM), [[left, NONE, NONE]])
-    assert resolve.tracks_of(tell(Answer(objects=())), FILM).shape == (0, 3, 4)
-    np.testing.assert_allclose(resolve.boxes_of(tell(Answer(objects=(1, 2))), FILM), [left, left])
-
-
 def test_the_segmenter_is_asked_once_and_for_each_frame_once():
     frames, boxes = [], []
 
@@ -48,8 +38,8 @@ def test_the_segmenter_is_asked_once_and_for_each_frame_once():
         return Segmenter()(pictures, sets)
 
     groups = [[tell(Answer(objects=ids)) for ids in ((1,), (1, 2), (2, 1), ())], [say(1)] * 4]
-    queries = [film(), example(WANT_LEFT)]
-    _, outcomes = score.score(groups, queries, [FILM, CANVAS], segment, settings())
+    queries = [video_query(), example(WANT_LEFT)]
+    _, outcomes = score.score(groups, queries, [VIDEO, CANVAS], segment, settings())
     assert len(boxes) == 1 and sorted(map(len, boxes[0])) == [1, 1, 1, 1, 2]
     # in frame 0 both objects are the same box, in frame 4 one is gone, so that only frame 2 differs
     assert len(set(frames)) == 4 and {picture.tobytes() for picture in queries[0].visuals[0].frames} < set(frames)
@@ -60,12 +50,12 @@ def test_the_segmenter_is_asked_once_and_for_each_frame_once():
 
 def test_columns_of_a_video_by_hand():
     group = [tell(Answer(objects=ids)) for ids in ((1,), (2,), ())]
-    group.append(parse("nonsense", task="segmentation", canvas=FILM))
+    group.append(parse("nonsense", task="segmentation", canvas=VIDEO))
     scene = tuple(Instance(i, "mug", tuple(x[0]), np.zeros((4, 8), bool), boxes=x) for i, x in enumerate(PATH, 1))
     rewards, _ = score.score(
         [group],
-        [film(scene=scene)],
-        [FILM],
+        [video_query(scene=scene)],
+        [VIDEO],
         Segmenter(),
         settings(mask_iou=1.0, box_iou=0.5, twin_iou=0.25, points=1.0),
     )
@@ -80,14 +70,14 @@ def test_a_frame_that_the_segmenter_loses_costs_the_video_its_masks():
     def segment(pictures, sets):
         return [None] + Segmenter()(pictures[1:], sets[1:])
 
-    rewards, outcomes = score.score([[tell(Answer(objects=(1,)))]], [film()], [FILM], segment, settings())
+    rewards, outcomes = score.score([[tell(Answer(objects=(1,)))]], [video_query()], [VIDEO], segment, settings())
     assert outcomes[0][0].failed and outcomes[0][0].masks is None and rewards.columns["mask_iou"][0, 0] == 0
 
 
 def test_unlabelled_frames_are_not_segmented():
     segment = Segmenter()
-    query = film(labelled=np.array([False, True, False]))
-    _, outcomes = score.score([[tell(Answer(objects=(1,)))]], [query], [FILM], segment, settings())
+    query = video_query(labelled=np.array([False, True, False]))
+    _, outcomes = score.score([[tell(Answer(objects=(1,)))]], [query], [VIDEO], segment, settings())
     assert len(segment.calls[0]) == 1 and [m.any() for m in outcomes[0][0].masks] == [False, True, False]
 
 
@@ -98,16 +88,17 @@ def test_a_batch_of_all_tasks():
     }  # fmt: skip
     reward = dataclasses.replace(settings(), weights=weights)
     queries = [
-        example(WANT_LEFT), film(task="grounding"), asked("two"), asked("a red mug", task="summary"), film()
+        example(WANT_LEFT), video_query(task="grounding"), question("two"), question("a red mug", task="summary"),
+        video_query(),
     ]  # fmt: skip
     groups = [
         [say(1), say(7)], [tell(Answer(objects=(i,)), task="grounding") for i in (1, 2)],
-        [answered("2"), answered("three")],
-        [answered("a mug", "summary"), parse("?", task="summary", canvas=CANVAS)],
+        [in_words("2"), in_words("three")],
+        [in_words("a mug", "summary"), parse("?", task="summary", canvas=CANVAS)],
         [tell(Answer(objects=(i,))) for i in (1, 2)],
     ]  # fmt: skip
-    canvases = [CANVAS, FILM, CANVAS, CANVAS, FILM]
-    text_scorers = Readers()
+    canvases = [CANVAS, VIDEO, CANVAS, CANVAS, VIDEO]
+    text_scorers = ConstantScorers()
     rewards, _ = score.score(groups, queries, canvases, Segmenter(), reward, text_scorers)
     third = (1 + 1 / 3) / 3
     by_hand = {
@@ -134,8 +125,8 @@ def test_a_batch_of_all_tasks():
 
 
 def test_alone_or_in_a_batch_a_query_earns_the_same():
-    groups = [[say(1), say(1, 7)], [tell(Answer(objects=(i,))) for i in (1, 2)], [answered("yes"), answered("no")]]
-    queries, canvases = [example(WANT_LEFT), film(), asked("yes")], [CANVAS, FILM, CANVAS]
+    groups = [[say(1), say(1, 7)], [tell(Answer(objects=(i,))) for i in (1, 2)], [in_words("yes"), in_words("no")]]
+    queries, canvases = [example(WANT_LEFT), video_query(), question("yes")], [CANVAS, VIDEO, CANVAS]
     reward = settings(structure=0.5, mask_iou=1.0, box_iou=0.25, answer=1.0)
     whole, _ = score.score(groups, queries, canvases, Segmenter(), reward)
     for i in range(3):
@@ -143,11 +134,11 @@ def test_alone_or_in_a_batch_a_query_earns_the_same():
         np.testing.assert_array_equal(alone.total_bg[0], whole.total_bg[i])
 
 
-def test_words_need_readers_and_length_needs_tokens():
-    with pytest.raises(ValueError, match="expected readers for the columns rouge_l"):
-        score.score([[answered("a")]], [asked("a")], [CANVAS], Segmenter(), settings(rouge_l=1.0))
-    with pytest.raises(ValueError, match="expected the number of tokens"):
-        score.score([[answered("a")]], [asked("a")], [CANVAS], Segmenter(), settings(length=1.0))
+def test_words_need_text_scorers_and_length_needs_tokens():
+    with pytest.raises(ValueError, match="pass text_scorers: the columns rouge_l need them"):
+        score.score([[in_words("a")]], [question("a")], [CANVAS], Segmenter(), settings(rouge_l=1.0))
+    with pytest.raises(ValueError, match="pass tokens_bg"):
+        score.score([[in_words("a")]], [question("a")], [CANVAS], Segmenter(), settings(length=1.0))
 
 
 def test_length_and_repetition():
@@ -156,7 +147,7 @@ def test_length_and_repetition():
     unsound = parse("a b c d", task="vqa", canvas=CANVAS)
     tokens = np.array([[reward.length_free, reward.length_most, 1]])
     rewards, _ = score.score(
-        [[answered("a"), twice, unsound]], [asked("a")], [CANVAS], Segmenter(), reward, None, tokens
+        [[in_words("a"), twice, unsound]], [question("a")], [CANVAS], Segmenter(), reward, None, tokens
     )
     np.testing.assert_allclose(rewards.columns["length"], [[1, 0, 0]])
     np.testing.assert_allclose(rewards.columns["repetition"], [[1, 5 / 6, 0]], rtol=1e-6)
@@ -175,8 +166,8 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_odd_answers_about_a_video_are_scored(name):
-    group = [parse(ODD[name], task="segmentation", canvas=FILM), tell(Answer(objects=(1,)))]
-    rewards, outcomes = score.score([group], [film()], [FILM], Segmenter(), settings())
+    group = [parse(ODD[name], task="segmentation", canvas=VIDEO), tell(Answer(objects=(1,)))]
+    rewards, outcomes = score.score([group], [video_query()], [VIDEO], Segmenter(), settings())
     sound = name == "100 kB"
     assert group[0].sound == sound and (rewards.columns["mask_iou"][0] == [sound, 1]).all()
     assert np.isfinite(rewards.total_bg).all() and (outcomes[0][0].masks is None) == (not sound)
@@ -186,16 +177,21 @@ def test_odd_answers_about_a_video_are_scored(name):
     "text", ["قطة حمراء", "\u202eabc", "猫" * 30, "x" * 60_000, "x " * 50_000, "\ud800", "é", "🙂", "0" * 5000, "!"]
 )
 def test_odd_words_are_scored(text):
-    queries = [asked("yes"), asked("3"), asked("a red mug"), asked("قطة حمراء"), asked()]
-    said = '<twin>{"size":[8,4],"objects":[]}</twin><think>x</think><answer>{"text":%s}</answer>'
+    queries = [question("yes"), question("3"), question("a red mug"), question("قطة حمراء"), question()]
+    template = '<twin>{"size":[8,4],"objects":[]}</twin><think>x</think><answer>{"text":%s}</answer>'
     for raw in (f'"{text}"', '""', '" "', "null", "3", "[]"):
-        group = [[parse(said % raw, task="vqa", canvas=CANVAS)] for _ in queries]
+        group = [[parse(template % raw, task="vqa", canvas=CANVAS)] for _ in queries]
         rewards, _ = score.score(
-            group, queries, [CANVAS] * 5, Segmenter(), settings(structure=0.5, answer=1.0, token_f1=0.1), Readers()
+            group,
+            queries,
+            [CANVAS] * 5,
+            Segmenter(),
+            settings(structure=0.5, answer=1.0, token_f1=0.1),
+            ConstantScorers(),
         )
         assert ((rewards.total_bg >= 0) & (rewards.total_bg <= 1.6)).all() and rewards.columns["answer"][4] == 0
     if text == "قطة حمراء":
-        group = [[parse(said % f'"{text}"', task="vqa", canvas=CANVAS)]]
+        group = [[parse(template % f'"{text}"', task="vqa", canvas=CANVAS)]]
         rewards, _ = score.score(group, queries[3:4], [CANVAS], Segmenter(), settings(answer=1.0))
         assert rewards.columns["answer"] == [[1]]
 
@@ -204,7 +200,7 @@ def test_a_video_of_one_frame_and_targets_of_another_size():
     canvas = Canvas(Frame.PIXEL, (8, 4), (0,))
     twin = Twin((8, 4), (Object(1, "mug", (0, 0, 4, 4)),), frames=(0,))
     track = PATH[:, :1]
-    one = film(np.repeat(track, 3, 1))
+    one = video_query(np.repeat(track, 3, 1))
     video = dataclasses.replace(one.visuals[0], frames=one.visuals[0].frames[:1], index=np.array([0]), total=1)
     large = filled(track[0], 40, 80)
     queries = [
@@ -214,14 +210,14 @@ def test_a_video_of_one_frame_and_targets_of_another_size():
     still = example(WANT_LEFT)
     queries.append(dataclasses.replace(still, target=dataclasses.replace(still.target, mask=large[0])))
     queries.append(dataclasses.replace(still, target=dataclasses.replace(still.target, ignore=large[0])))
-    said = [[tell(Answer(objects=(1,)), canvas=canvas, twin=twin)]] * 2 + [[say(1)]] * 2
-    rewards, _ = score.score(said, queries, [canvas] * 2 + [CANVAS] * 2, Segmenter(), settings())
+    transcripts = [[tell(Answer(objects=(1,)), canvas=canvas, twin=twin)]] * 2 + [[say(1)]] * 2
+    rewards, _ = score.score(transcripts, queries, [canvas] * 2 + [CANVAS] * 2, Segmenter(), settings())
     np.testing.assert_allclose(rewards.columns["mask_iou"], [[1]] * 4, rtol=1e-6)
     np.testing.assert_allclose(rewards.columns["box_iou"], [[1]] * 4, rtol=1e-6)
 
 
 def test_frames_of_another_number_than_the_target_are_scored():
-    short = dataclasses.replace(film().visuals[0], frames=film().visuals[0].frames[:2])
-    query = dataclasses.replace(film(), visuals=(short,))
-    rewards, _ = score.score([[tell(Answer(objects=(1,)))]], [query], [FILM], Segmenter(), settings())
+    short = dataclasses.replace(video_query().visuals[0], frames=video_query().visuals[0].frames[:2])
+    query = dataclasses.replace(video_query(), visuals=(short,))
+    rewards, _ = score.score([[tell(Answer(objects=(1,)))]], [query], [VIDEO], Segmenter(), settings())
     np.testing.assert_allclose(rewards.columns["mask_iou"], [[2 / 3]], rtol=1e-6)

@@ -1,3 +1,5 @@
+"""The structure score of sound, unsound and arbitrary texts."""
+
 import itertools
 
 import pytest
@@ -5,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtr1_jax.rewards.structure import CAP, structure
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Object, Twin
-from dtr1_jax.twin.text import Canvas, Frame, dumps_twin
+from dtr1_jax.twin.text import dumps_twin
 from dtr1_jax.twin.transcript import parse
 
 CANVAS = Canvas(Frame.NORM1000, (96, 64))

@@ -1,4 +1,4 @@
-"""Text rewards by hand, against sacrebleu's stored figures, and on what a policy may write."""
+"""Text rewards by hand, against sacrebleu's stored figures, and on odd texts of a policy."""
 
 import json
 import pathlib
@@ -93,16 +93,16 @@ def test_the_best_reference_counts():
 
 
 def test_similarity_embeds_each_text_once_and_maps_to_the_unit_interval():
-    asked = []
+    calls = []
 
     def embed(texts):
-        asked.append(list(texts))
+        calls.append(list(texts))
         return np.array([[1.0, 0.0], [-1.0, 0.0], [0.6, 0.8]][: len(texts)])
 
     got = text_metrics.similarity(["a", "a", None, "c"], [["b"], ["b", "c"], ["b"], ["a"]], embed)
-    assert asked == [["a", "b", "c"]]
+    assert calls == [["a", "b", "c"]]
     assert got == pytest.approx([0.0, 0.6, 0.0, 0.6])
-    assert text_metrics.similarity([None], [["b"]], embed) == [0.0] and len(asked) == 1
+    assert text_metrics.similarity([None], [["b"]], embed) == [0.0] and len(calls) == 1
 
 
 def test_similarity_without_rows_is_an_error_and_nan_is_0():

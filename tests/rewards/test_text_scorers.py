@@ -1,4 +1,4 @@
-"""Columns of words: the numbers of the functions themselves, each answer once, and what falls costs itself alone."""
+"""The columns are those of the metrics themselves, equal answers are sent once, and a failure costs one answer only."""
 
 import dataclasses
 
@@ -23,8 +23,8 @@ SLOW = {"deadline": 60.0, "workers": 1}  # of a test's machine
 
 
 def embed(texts):
-    found = np.array([[len(t), t.count("a"), 1.0] for t in texts])
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    rows = np.array([[len(t), t.count("a"), 1.0] for t in texts])
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def test_columns_are_those_of_the_functions(tmp_path):
@@ -49,7 +49,7 @@ def test_columns_are_those_of_the_functions(tmp_path):
     assert got[2] == got[4] == dict.fromkeys(weights, 0.0)
 
 
-class Fallen:
+class FailingPool:
     """A pool that loses the first item."""
 
     failures = {"timeouts": 1}  # noqa: RUF012
@@ -67,7 +67,7 @@ class Fallen:
 
 def test_equal_answers_are_sent_once_and_a_failure_costs_its_answer():
     text_scorers = TextScorers(settings(rouge_l=1.0))
-    text_scorers._pool = Fallen()
+    text_scorers._pool = FailingPool()
     rows = [ROWS[0], ("", "the red mug", ("the red mug",)), ROWS[1], ("", "x" * 100_000, ("x",))]
     got = text_scorers.columns(rows, [("rouge_l",)] * 4)
     assert [item["answer"] for item in text_scorers._pool.sent] == ["a red mug", "the red mug", "x" * text_metrics.CUT]
@@ -110,7 +110,7 @@ def test_the_judge_is_asked():
         ({"judge": 1.0}, {"judge__url": "ftp://x", "judge__model": "m"}, r"config\.reward\.judge\.url: expected http"),
     ],
 )
-def test_what_is_missing_is_said_at_the_start(weights, changes, message):
+def test_a_missing_setting_is_an_error_at_the_start(weights, changes, message):
     reward = settings(**weights)
     judge = {name.removeprefix("judge__"): value for name, value in changes.items() if name.startswith("judge__")}
     changes = {name: value for name, value in changes.items() if not name.startswith("judge__")}

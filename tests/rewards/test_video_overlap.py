@@ -1,4 +1,4 @@
-"""Masks and tracks over the frames of a video: what is right, what answers are worth, and odd sizes."""
+"""Masks and tracks over the frames of a video: the target, the scores of answers, and odd sizes."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from dtr1_jax.types import Example, Instance, Target
 
 T, H, W = 3, 4, 8
 LEFT, RIGHT = (0, 0, 0.5, 1), (0.5, 0, 1, 1)
-NONE = (0, 0, 0, 0)
+ABSENT = (0, 0, 0, 0)
 
 
 def masks(*boxes, h=H, w=W):
@@ -22,44 +22,44 @@ def masks(*boxes, h=H, w=W):
 
 
 def target(*boxes, **more):
-    """What one object that is in these boxes makes."""
-    track, found = np.array([boxes], np.float32), masks(*boxes)
-    return Target(found[0], track[0, :1], masks=found, tracks=track, **more)
+    """The target of one object that has these boxes, one in each frame."""
+    track, filled = np.array([boxes], np.float32), masks(*boxes)
+    return Target(filled[0], track[0, :1], masks=filled, tracks=track, **more)
 
 
-WANTED = target(LEFT, LEFT, NONE)
+TARGET = target(LEFT, LEFT, ABSENT)
 
 
 def test_masks_by_hand():
-    answers = [WANTED.masks, masks(LEFT, RIGHT, NONE), masks(LEFT, LEFT, LEFT), masks(NONE, NONE, NONE), None]
-    got = video_overlap.mask_scores(answers, WANTED, 16, T)
+    answers = [TARGET.masks, masks(LEFT, RIGHT, ABSENT), masks(LEFT, LEFT, LEFT), masks(ABSENT, ABSENT, ABSENT), None]
+    got = video_overlap.mask_scores(answers, TARGET, 16, T)
     np.testing.assert_allclose(got, [1, 2 / 3, 2 / 3, 1 / 3, 0], rtol=1e-6)
-    both = masks(LEFT, (0, 0, 1, 1), NONE)
-    np.testing.assert_allclose(video_overlap.mask_scores([both], WANTED, 16, T), [(1 + 0.5 + 1) / 3], rtol=1e-6)
+    both = masks(LEFT, (0, 0, 1, 1), ABSENT)
+    np.testing.assert_allclose(video_overlap.mask_scores([both], TARGET, 16, T), [(1 + 0.5 + 1) / 3], rtol=1e-6)
 
 
 def test_only_labelled_frames_count():
-    some = dataclasses.replace(WANTED, labelled=np.array([True, False, False]))
+    some = dataclasses.replace(TARGET, labelled=np.array([True, False, False]))
     wrong_later = masks(LEFT, RIGHT, RIGHT)
     np.testing.assert_allclose(video_overlap.mask_scores([wrong_later], some, 16, T), [1])
     tracks = np.array([[LEFT, RIGHT, RIGHT]], np.float32)
     right = video_overlap.truth(some, T)
     np.testing.assert_allclose(video_overlap.track_scores([tracks], right.tracks, right.labelled), [1])
-    nothing = dataclasses.replace(WANTED, labelled=np.zeros(T, bool))
+    nothing = dataclasses.replace(TARGET, labelled=np.zeros(T, bool))
     assert video_overlap.mask_scores([wrong_later], nothing, 16, T) == 0
 
 
 def test_tracks_by_hand():
-    wanted = np.array([[LEFT, LEFT, NONE], [NONE, RIGHT, RIGHT]], np.float32)
-    answers = [wanted[::-1], wanted[:1], wanted[:0], np.array([[LEFT] * T], np.float32)]
-    got = video_overlap.track_scores(answers, wanted, np.ones(T, bool))
+    right = np.array([[LEFT, LEFT, ABSENT], [ABSENT, RIGHT, RIGHT]], np.float32)
+    answers = [right[::-1], right[:1], right[:0], np.array([[LEFT] * T], np.float32)]
+    got = video_overlap.track_scores(answers, right, np.ones(T, bool))
     np.testing.assert_allclose(got, [1, 1 / 2, 0, (2 / 3) / 2], rtol=1e-6)
-    assert video_overlap.track_scores([wanted[:0], wanted], wanted[:0], np.ones(T, bool)).tolist() == [1, 0]
+    assert video_overlap.track_scores([right[:0], right], right[:0], np.ones(T, bool)).tolist() == [1, 0]
 
 
 def test_ignored_pixels_of_the_first_frame():
-    ignored = dataclasses.replace(WANTED, ignore=masks(RIGHT)[0])
-    np.testing.assert_allclose(video_overlap.mask_scores([masks((0, 0, 1, 1), LEFT, NONE)], ignored, 16, T), [1])
+    ignored = dataclasses.replace(TARGET, ignore=masks(RIGHT)[0])
+    np.testing.assert_allclose(video_overlap.mask_scores([masks((0, 0, 1, 1), LEFT, ABSENT)], ignored, 16, T), [1])
 
 
 def test_a_target_of_the_first_frame_alone():
@@ -71,49 +71,49 @@ def test_a_target_of_the_first_frame_alone():
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_a_target_of_another_number_of_frames(frames):
-    right = video_overlap.truth(WANTED, frames)
+    right = video_overlap.truth(TARGET, frames)
     assert [len(x) for x in (right.masks, right.labelled, right.counted)] == [frames] * 3
     assert right.tracks.shape == (1, frames, 4) and right.labelled.sum() == min(frames, T)
-    said = [masks(*[LEFT] * frames)]
+    answers = [masks(*[LEFT] * frames)]
     np.testing.assert_allclose(
-        video_overlap.mask_scores(said, WANTED, 16, frames), [min(frames, 2) / min(frames, T)], rtol=1e-6
+        video_overlap.mask_scores(answers, TARGET, 16, frames), [min(frames, 2) / min(frames, T)], rtol=1e-6
     )
 
 
 def test_masks_of_another_size():
-    large = masks(LEFT, LEFT, NONE, h=40, w=80)
-    np.testing.assert_allclose(video_overlap.mask_scores([large], WANTED, 16, T), [1])
-    np.testing.assert_array_equal(video_overlap.fit(large[0], (H, W)), WANTED.masks[0])
-    assert video_overlap.fit(np.zeros((0, 0), bool), (2, 3)).shape == (2, 3)
+    large = masks(LEFT, LEFT, ABSENT, h=40, w=80)
+    np.testing.assert_allclose(video_overlap.mask_scores([large], TARGET, 16, T), [1])
+    np.testing.assert_array_equal(video_overlap.resize_mask(large[0], (H, W)), TARGET.masks[0])
+    assert video_overlap.resize_mask(np.zeros((0, 0), bool), (2, 3)).shape == (2, 3)
 
 
 def test_a_video_without_masks_on_either_side():
-    nothing = target(NONE, NONE, NONE)
+    nothing = target(ABSENT, ABSENT, ABSENT)
     assert video_overlap.mask_scores(
-        [masks(NONE, NONE, NONE), masks(NONE, NONE, LEFT)], nothing, 16, T
+        [masks(ABSENT, ABSENT, ABSENT), masks(ABSENT, ABSENT, LEFT)], nothing, 16, T
     ).tolist() == pytest.approx([1, 2 / 3])
 
 
 def test_tracks_of_a_scene():
     blank = np.zeros((H, W), bool)
     scene = (
-        Instance(1, "mug", LEFT, blank, boxes=np.array([LEFT, NONE, NONE])),
-        Instance(2, "key", NONE, blank, boxes=np.zeros((T, 4))),
+        Instance(1, "mug", LEFT, blank, boxes=np.array([LEFT, ABSENT, ABSENT])),
+        Instance(2, "key", ABSENT, blank, boxes=np.zeros((T, 4))),
         Instance(3, "pen", RIGHT, blank),
     )
-    example = Example("u", np.zeros((H, W, 3), np.uint8), "?", "segmentation", WANTED, scene)
-    np.testing.assert_allclose(video_overlap.scene_tracks(example, T), [[LEFT, NONE, NONE], [RIGHT] * T])
+    example = Example("u", np.zeros((H, W, 3), np.uint8), "?", "segmentation", TARGET, scene)
+    np.testing.assert_allclose(video_overlap.scene_tracks(example, T), [[LEFT, ABSENT, ABSENT], [RIGHT] * T])
     assert video_overlap.scene_tracks(dataclasses.replace(example, scene=()), T).shape == (0, T, 4)
 
 
 def test_many_tracks_stay_bounded():
     many = np.tile(np.array([[LEFT, LEFT, LEFT]], np.float32), (200, 1, 1))
     got = video_overlap.track_scores([many], many[:1], np.ones(T, bool))
-    np.testing.assert_allclose(got, [1 / 200], rtol=1e-6)  # as the figures have it: those left out of the match count
+    np.testing.assert_allclose(got, [1 / 200], rtol=1e-6)  # tracks that are left out of the match count too
 
 
 def test_few_programs_are_compiled():
-    video_overlap.mask_scores([masks(LEFT, LEFT, LEFT)] * 2, WANTED, 7, 3)
+    video_overlap.mask_scores([masks(LEFT, LEFT, LEFT)] * 2, TARGET, 7, 3)
     size = video_overlap._mask_iou._cache_size()
-    video_overlap.mask_scores([masks(LEFT, LEFT, LEFT, LEFT)] * 2, WANTED, 7, 4)
+    video_overlap.mask_scores([masks(LEFT, LEFT, LEFT, LEFT)] * 2, TARGET, 7, 4)
     assert video_overlap._mask_iou._cache_size() == size

@@ -1,4 +1,4 @@
-"""Advantages against hand-computed numbers and TRL's formula, and what happens to groups that teach nothing."""
+"""Advantages against hand-computed numbers and TRL's formula, and groups without spread or without scored rewards."""
 
 import jax
 import numpy as np

@@ -59,7 +59,7 @@ def test_decay_acts_on_matrices_only():
         "gain": False,
     }
     assert optim.decayed(params) == want
-    tx = optim.make(with_(weight_decay=0.5, warmup=0), 10)
+    tx = optim.optimizer(with_(weight_decay=0.5, warmup=0), 10)
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = tx.update(zeros, tx.init(params), params)
     for update, matrix in zip(jax.tree.leaves(updates), jax.tree.leaves(want)):
@@ -84,7 +84,7 @@ def adamw(settings, steps, grads, x):
 )
 def test_adamw_by_hand(change):
     settings, grads, steps = with_(**change), [0.5, -3.0, 0.2], 8
-    tx = optim.make(settings, steps)
+    tx = optim.optimizer(settings, steps)
     params = {"kernel": jnp.full((1, 1), 2.0)}
     state = tx.init(params)
     for g in grads:
@@ -95,7 +95,7 @@ def test_adamw_by_hand(change):
 @pytest.fixture(scope="module")
 def started():
     """Settings whose every part has state, after one good step."""
-    tx = optim.make(with_(weight_decay=0.1), 10)
+    tx = optim.optimizer(with_(weight_decay=0.1), 10)
     params = {"kernel": jnp.arange(6.0).reshape(2, 3) - 0.0, "bias": jnp.array([-0.0, 1e-38, 3.0])}
     update = jax.jit(lambda g, l, s, p: optim.guarded_update(g, l, s, p, tx))
     grads = jax.tree.map(lambda x: jnp.cos(x), params)
@@ -131,7 +131,7 @@ def test_next_step_is_as_if_the_bad_one_never_was(started):
 
 
 def test_grad_norm_is_before_clipping():
-    tx = optim.make(BASE, 10)
+    tx = optim.optimizer(BASE, 10)
     params = {"a": jnp.zeros(2), "b": jnp.zeros(())}
     grads = {"a": jnp.array([3.0, 4.0]), "b": jnp.array(12.0)}
     assert optim.guarded_update(grads, 0.0, tx.init(params), params, tx)[2]["grad_norm"] == 13.0

@@ -1,4 +1,4 @@
-"""What is sampled, with which log-probability, and how sampling stops and goes on."""
+"""The sampled tokens, their log-probabilities, and sampling that stops and continues."""
 
 import dataclasses
 import functools
@@ -73,14 +73,14 @@ def whole():
     """Greedy completions that nothing ends, one for each prompt: int[B, S]."""
     done = rollout.result(greedy(start()))
     assert done.mask_bgs.all() and not done.stopped_bg.any()
-    np.testing.assert_array_equal(done.token_bgs[:, :1], done.token_bgs[:, 1:2])  # the group of a query is of one mind
+    np.testing.assert_array_equal(done.token_bgs[:, :1], done.token_bgs[:, 1:2])  # greedy: all of a group are equal
     return np.asarray(done.token_bgs[:, 0])
 
 
-def first_at(tokens_bs, wanted):
+def first_at(tokens_bs, token):
     """int[B]: where a row first has a token, S where it has not."""
-    found = tokens_bs == wanted
-    return np.where(found.any(1), found.argmax(1), S)
+    match = tokens_bs == token
+    return np.where(match.any(1), match.argmax(1), S)
 
 
 def some_token(tokens_bs):
@@ -127,7 +127,7 @@ def test_one_compilation_for_a_shape():
 
 def test_top_k_and_top_p():
     one = sample(top_k=1)
-    assert (one.token_bgs == one.token_bgs[:, :1]).all()  # the most likely, whatever the key
+    assert (one.token_bgs == one.token_bgs[:, :1]).all()  # the most likely, for every key
     np.testing.assert_array_equal(one.token_bgs, sample(seed=8, top_k=1).token_bgs)
     few = sample(top_p=1e-6)
     np.testing.assert_array_equal(few.token_bgs, one.token_bgs)
@@ -149,7 +149,7 @@ def test_end(whole):
         assert (got.logp_bgs[b, :, :n] < 0).all()
     np.testing.assert_array_equal(got.stopped_bg, np.broadcast_to((at < S)[:, None], (B, G)))
     np.testing.assert_array_equal(session.length_bg[:, 0], length)
-    assert session.slot == S and session.seen_bgt.sum() == G * length.sum()
+    assert session.slot == S and session.occupied_bgt.sum() == G * length.sum()
 
 
 def test_returns_when_all_rows_are_done(whole):
@@ -186,32 +186,32 @@ def test_a_tag_stops_a_row_and_going_on_changes_nothing(whole):
     np.testing.assert_array_equal(session.mask_bgs, straight.mask_bgs)
 
 
-def spliced(whole, tag, count_bg, given, end=NEVER):
-    """Stopped at a tag, with tokens put in, and gone on to the end of the room."""
+def spliced(whole, tag, count_bg, inserted, end=NEVER):
+    """Stops at a tag, inserts tokens, and continues to the end of the room."""
     stopped = greedy(start(slots=3 * S), end=end, stop=(NEVER, tag))
-    joined = insert(stopped, jnp.asarray(given), jnp.asarray(count_bg))
+    joined = insert(stopped, jnp.asarray(inserted), jnp.asarray(count_bg))
     return stopped, joined, greedy(joined, end=end)
 
 
 def test_insert_is_teacher_forcing_on_the_spliced_sequence(whole):
     tag = some_token(whole)
     rng = np.random.default_rng(0)
-    given = rng.integers(1, small.VOCAB, (B, G, 3)).astype(np.int32)
+    inserted = rng.integers(1, small.VOCAB, (B, G, 3)).astype(np.int32)
     count = rng.integers(0, 4, (B, G))
     count[first_at(whole, tag).argmin()] = [0, 2, 3]
-    stopped, joined, done = jax.tree.map(np.asarray, spliced(whole, tag, count, given))
+    stopped, joined, done = jax.tree.map(np.asarray, spliced(whole, tag, count, inserted))
     fits = stopped.length_bg + count <= S
     assert fits.any() and not fits.all() and (stopped.length_bg[fits] < S).any()
-    kept = np.where(fits, count, 0)
-    np.testing.assert_array_equal(joined.length_bg, stopped.length_bg + kept)
+    length = np.where(fits, count, 0)
+    np.testing.assert_array_equal(joined.length_bg, stopped.length_bg + length)
     z = np.asarray(teacher_forced(jnp.asarray(done.token_bgs)))
     logp = np.asarray(jax.nn.log_softmax(z))
     place = np.arange(S)
     for b, g in np.ndindex(B, G):
-        n, put = stopped.length_bg[b, g], kept[b, g]
-        inside = (place >= n) & (place < n + put)
+        n, inserts = stopped.length_bg[b, g], length[b, g]
+        inside = (place >= n) & (place < n + inserts)
         np.testing.assert_array_equal(done.token_bgs[b, g, :n], whole[b, :n])
-        np.testing.assert_array_equal(done.token_bgs[b, g, inside], given[b, g, :put])
+        np.testing.assert_array_equal(done.token_bgs[b, g, inside], inserted[b, g, :inserts])
         np.testing.assert_array_equal(done.mask_bgs[b, g], ~inside)
         assert (done.logp_bgs[b, g, inside] == 0).all()
         np.testing.assert_array_equal(done.token_bgs[b, g, ~inside], z[b, g].argmax(-1)[~inside])
@@ -221,11 +221,11 @@ def test_insert_is_teacher_forcing_on_the_spliced_sequence(whole):
 
 def test_insert_leaves_ended_rows_alone(whole):
     end = some_token(whole)
-    given = np.full((B, G, 3), 9, np.int32)
+    inserted = np.full((B, G, 3), 9, np.int32)
     stopped = greedy(start(slots=2 * S), end=end)
     ended = np.asarray(stopped.ended_bg)
     stopped = dataclasses.replace(stopped, length_bg=jnp.minimum(stopped.length_bg, S - 3))  # room in every row
-    joined = insert(stopped, jnp.asarray(given), jnp.full((B, G), 3))
+    joined = insert(stopped, jnp.asarray(inserted), jnp.full((B, G), 3))
     np.testing.assert_array_equal(joined.length_bg - stopped.length_bg, np.where(ended, 0, 3))
     for name in ("token_bgs", "state_bgd"):
         a, b = np.asarray(getattr(joined, name)), np.asarray(getattr(stopped, name))
@@ -235,10 +235,10 @@ def test_insert_leaves_ended_rows_alone(whole):
 @pytest.mark.parametrize("slots", [S, S + 2])
 def test_insert_without_slots_changes_nothing(slots):
     """Also the cache: a write past its end would go to slots that are in use."""
-    given = jnp.full((B, G, 3), 9)
+    inserted = jnp.full((B, G, 3), 9)
     full = greedy(start(slots=slots))
     full = dataclasses.replace(full, length_bg=full.length_bg - 3)
-    after = insert(full, given, jnp.full((B, G), 3))
+    after = insert(full, inserted, jnp.full((B, G), 3))
     assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(jax.tree.leaves(full), jax.tree.leaves(after)))
 
 
@@ -259,21 +259,21 @@ def test_caches_are_neither_copied_nor_chosen_between_in_the_loop():
     assert makers == {"dynamic_update_slice"}
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="reads what XLA makes for the CPU")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="reads the code that XLA compiles for the CPU")
 @pytest.mark.parametrize("b, g, kv_heads", [(2, 3, 2), (1, 3, 2), (2, 1, 2), (2, 1, 1)])
 def test_nor_does_the_compiled_loop_copy_them(b, g, kv_heads):
-    """It did where B, G or K was 1: a matrix product without this axis then wanted the cache in another shape."""
+    """It once did where B, G or K was 1: a matrix product without this axis needed the cache in another shape."""
     spec, slots = dataclasses.replace(small.TEXT, kv_heads=kv_heads), 37
     params = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
     compiled = rollout.sample.lower(
         params, None, small.prompt(b, pictures=False), jax.random.key(0), None, spec=spec, group=g, new_tokens=slots,
         end=NEVER, pad=small.PAD, temperature=0.0,
     ).compile()  # fmt: skip
-    body = compiled.as_text().partition("\nENTRY")[0]  # all but what is done once
+    body = compiled.as_text().partition("\nENTRY")[0]  # without the entry computation, which runs once
     size = b * g * kv_heads * slots * spec.head_dim
-    shapes = {what: re.findall(rf"= f32\[([\d,]+)\]\S* {what}\(", body) for what in ("copy", "dynamic-update-slice")}
-    made = {what: sum(math.prod(map(int, x.split(","))) == size for x in found) for what, found in shapes.items()}
-    assert made == {"copy": 0, "dynamic-update-slice": 2 * spec.layers}
+    shapes = {name: re.findall(rf"= f32\[([\d,]+)\]\S* {name}\(", body) for name in ("copy", "dynamic-update-slice")}
+    counts = {name: sum(math.prod(map(int, x.split(","))) == size for x in sizes) for name, sizes in shapes.items()}
+    assert counts == {"copy": 0, "dynamic-update-slice": 2 * spec.layers}
 
 
 def on_mesh(mesh, prompt, temperature):

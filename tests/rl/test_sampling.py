@@ -1,4 +1,4 @@
-"""What is drawn, how often, and that its log-probability is the right one."""
+"""The distribution of the tokens, and their log-probabilities."""
 
 import functools
 

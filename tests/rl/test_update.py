@@ -23,7 +23,7 @@ KNOBS = dataclasses.replace(
     micro_group=0,
 )  # fmt: skip
 # a large eps: with a small one the first step is the sign of the gradient, where rounding can be everything
-TX = optim.make(dataclasses.replace(SETTINGS.optim, lr=0.05, warmup=0, eps=1e-2, weight_decay=0.1, clip=0.5), 10)
+TX = optim.optimizer(dataclasses.replace(SETTINGS.optim, lr=0.05, warmup=0, eps=1e-2, weight_decay=0.1, clip=0.5), 10)
 BANNED = jnp.asarray(np.isin(np.arange(small.VOCAB), (3, 7, 8)))
 TEMPER = functools.partial(sampling.temper, temperature=TEMPERATURE, banned_v=BANNED)
 SPEC, PROMPT = small.TEXT, small.prompt(B, pictures=False)
@@ -95,7 +95,7 @@ def naive_step(trainable, frozen, knobs, reference=None):
 
 
 def step(trainable, frozen, knobs, data=None, mesh=None, state=None, spec=SPEC, **options):
-    """(state, metrics) of the real thing."""
+    """(state, metrics) of update.update."""
     if state is None:
         trainable = jax.tree.map(jnp.array, trainable)  # a copy: the state is donated
         state = update.State(trainable, TX.init(trainable))
@@ -203,7 +203,7 @@ def test_kl_of_fresh_adapters_is_zero():
     assert 0 <= metrics["kl"] < 1e-10 and metrics["grad_norm"] > 0
 
 
-LONG = 40  # tokens, of which update.stretches are 32 and 40
+LONG = 40  # tokens; the stretches are 32 and 40
 
 
 @functools.cache
@@ -220,74 +220,25 @@ def mixed_lengths():
 
 
 @functools.cache
-def all_of_the_time(variant):
-    """The step where all completions are one part, which takes the time of the longest."""
+def one_stretch(variant):
+    """The step where all completions are one micro-group, which takes the stretch of the longest."""
     return jax.tree.map(np.asarray, step(*ADAPTERS, dataclasses.replace(KNOBS, variant=variant), mixed_lengths()))
 
 
 @pytest.mark.parametrize("variant, micro, group", [("dapo", 1, 1), ("dapo", 0, 1), ("gspo", 2, 0)])
-def test_the_time_over_which_parts_are_computed_changes_nothing(variant, micro, group):
+def test_the_stretches_of_the_micro_groups_change_nothing(variant, micro, group):
     knobs = dataclasses.replace(KNOBS, variant=variant, micro_group=group)
     state, metrics = step(*ADAPTERS, knobs, mixed_lengths(), micro=micro)
-    want, numbers = all_of_the_time(variant)
+    want, numbers = one_stretch(variant)
     close(state.trainable, want.trainable)
     for name in numbers:
         np.testing.assert_allclose(metrics[name], numbers[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_stretches_by_hand():
-    assert update.stretches(5) == [5] and update.stretches(32) == [32] and update.stretches(33) == [32, 33]
-    assert update.stretches(LONG) == [32, 40] and update.stretches(70) == [32, 64, 70]
-    assert update.stretches(160) == [64, 96, 128, 160]  # a quarter is 40
-    assert update.stretches(224) == [64, 96, 128, 160, 192, 224]
-    assert update.stretches(512) == [128, 192, 256, 320, 384, 448, 512]
-    for time in range(1, 2000, 7):
-        found = update.stretches(time)
-        assert found == sorted(set(found)) and found[-1] == time and len(found) <= update.STRETCHES
-        assert all(t % update.MULTIPLE == 0 for t in found[:-1])
-
-
-@pytest.mark.parametrize(
-    "lengths, count, times",
-    [
-        ([[70, 1, 33, 32]], 1, [70]),
-        ([[70, 1, 33, 32]], 2, [70, 32]),  # 70 and 33 together, 32 and 1
-        ([[70, 1, 33, 32]], 4, [70, 64, 32, 32]),
-        ([[0, 0, 0, 0]], 2, [32, 32]),
-        ([[65, 65, 65, 65]], 4, [70, 70, 70, 70]),
-        ([[1, 2, 60, 61], [1, 2, 3, 66]], 2, [70, 32]),  # the longest of each query
-    ],
-)
-def test_parts_are_computed_over_the_time_they_need(lengths, count, times):
-    lengths = np.array(lengths)
-    place = np.arange(70)
-    mask = place == lengths[..., None] - 1  # only the last token counts
-    value = np.arange(lengths.size, dtype=np.float32).reshape(lengths.shape)
-    rows = (np.broadcast_to(place, mask.shape), 1.0 * mask, value, 1.0 * mask, mask)
-
-    def function(part):
-        place, logp, value, weight, mask = part
-        assert place.shape[1] == lengths.shape[1] // count and place.shape == logp.shape == weight.shape == mask.shape
-        assert place.shape[:2] == value.shape
-        kept = (mask * (1 + jnp.arange(place.shape[-1]))).sum(-1)  # the lengths of the part, if nothing was cut off
-        return jnp.int32(place.shape[-1]), value.astype(int), kept
-
-    def turn(carry, part):
-        return carry, update._over_time_needed(function, part[0])
-
-    @jax.jit
-    def found(*rows):
-        return update._scan(turn, None, update._by_length(rows, count), count, axis=1, key=None)[1]
-
-    times_c, which, kept = found(*rows)
-    assert np.ravel(times_c).tolist() == times
-    assert sorted(zip(np.ravel(which), np.ravel(kept))) == list(enumerate(lengths.ravel()))
-
-
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
-def test_a_mesh_agrees_on_the_time():
-    """A device alone may have short completions, where another has long ones."""
-    want, _ = all_of_the_time("dapo")
+def test_a_mesh_agrees_on_the_stretch():
+    """The completions of one device may be short while those of another are long."""
+    want, _ = one_stretch("dapo")
     mesh = mesh_lib.make(config.Mesh(2, 2, 2), jax.devices()[:8])
     trainable = mesh_lib.put(ADAPTERS[0], mesh_lib.shardings(mesh, ADAPTERS[0]))
     frozen = mesh_lib.put(ADAPTERS[1], mesh_lib.shardings(mesh, ADAPTERS[1]))
@@ -300,11 +251,11 @@ def test_a_mesh_agrees_on_the_time():
 def test_minibatches_use_the_state_of_the_one_before():
     other = dataclasses.replace(batch(), advantage_bg=batch().advantage_bg[::-1].copy())
     first, _ = step(*ADAPTERS, KNOBS)
-    kept = jax.tree.map(np.array, first)
+    copy = jax.tree.map(np.array, first)
     second, metrics = step(*ADAPTERS, KNOBS, other, state=first)
     assert jax.tree.leaves(second.opt)[0] == 2 and metrics["skipped"] == 0
     alone, _ = step(*ADAPTERS, KNOBS, other)
-    again, _ = step(*ADAPTERS, KNOBS, other, state=jax.tree.map(jnp.array, kept))
+    again, _ = step(*ADAPTERS, KNOBS, other, state=jax.tree.map(jnp.array, copy))
     assert bits(again) == bits(second) != bits(alone)
 
 
@@ -317,10 +268,10 @@ def test_the_state_is_donated():
     assert not any(x.is_deleted() for x in jax.tree.leaves(frozen))
 
 
-@pytest.mark.parametrize("what", ["advantage", "weight"])
-def test_not_finite_changes_nothing(what):
+@pytest.mark.parametrize("place", ["advantage", "weight"])
+def test_not_finite_changes_nothing(place):
     data, trainable = batch(), jax.tree.map(jnp.array, ADAPTERS[0])
-    if what == "advantage":
+    if place == "advantage":
         data = dataclasses.replace(data, advantage_bg=np.where(np.arange(G) == 1, np.nan, data.advantage_bg))
     else:
         trainable["lora"]["decoder"]["q"]["a"] = trainable["lora"]["decoder"]["q"]["a"].at[0, 0, 0].set(jnp.nan)

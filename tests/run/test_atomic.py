@@ -12,7 +12,7 @@ from dtr1_jax.run import atomic
 ARRAYS = {"x": np.ones(3, np.float32)}
 WRITERS = {
     "weights of ours": lambda path: native.save_native(path, ARRAYS),
-    "tensors": lambda path: exporting.save(path, ARRAYS),
+    "tensors": lambda path: exporting.save_tensors(path, ARRAYS),
     "json": lambda path: exporting.write_json(path, {"a": 1}),
 }
 

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from dtr1_jax.run.checkpoint import CheckpointError, Checkpoints
+from dtr1_jax.run.checkpoint import CheckpointError, Checkpoints, parse_step
 
 CONFIG = {
     "seed": 0,
@@ -28,7 +28,7 @@ def make_state(seed=0):
     k1, k2 = jax.random.split(jax.random.key(seed))
     params = {"w": jax.random.normal(k1, (16, 8)), "b": jax.random.normal(k2, (8,)).astype(jnp.bfloat16)}
     opt = optax.adamw(1e-3).init(params)
-    return {"params": params, "opt": opt, "skipped": jnp.uint32(seed), "done": jnp.array(True)}
+    return {"params": params, "opt": opt, "skipped": jnp.uint32(seed), "flag": jnp.array(True)}
 
 
 def assert_same(a, b):
@@ -37,7 +37,7 @@ def assert_same(a, b):
         assert x.dtype == y.dtype and np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
-def filled(workdir, steps=(2, 4), keep=3):
+def save_steps(workdir, steps=(2, 4), keep=3):
     """A workdir with a checkpoint of state `make_state(step)` for each step."""
     with Checkpoints(workdir, CONFIG, keep=keep) as checkpoints:
         for s in steps:
@@ -51,7 +51,7 @@ def test_nothing_saved(tmp_path):
 
 
 def test_round_trip_is_bit_for_bit(tmp_path):
-    filled(tmp_path)
+    save_steps(tmp_path)
     with Checkpoints(tmp_path, CONFIG, keep=3) as checkpoints:
         state, data, step = checkpoints.restore(jax.eval_shape(make_state))
         assert (data, step) == ({"next_index": 32}, 4)
@@ -93,7 +93,7 @@ def test_restores_on_another_mesh(tmp_path):
 
 def test_keeps_the_newest_and_the_best(tmp_path):
     metrics = {1: 0.1, 2: 0.9, 3: None, 4: 0.5, 5: float("nan"), 6: 0.2}
-    for half in ((1, 2, 3), (4, 5, 6)):  # the best is known again after a restart
+    for half in ((1, 2, 3), (4, 5, 6)):  # the best step is found again after a restart
         with Checkpoints(tmp_path, CONFIG, keep=2) as checkpoints:
             for s in half:
                 checkpoints.save(s, {"w": jnp.full(3, s)}, {}, metrics[s], wait=True)
@@ -118,16 +118,16 @@ checkpoints.save(2, {{"w": jnp.arange(4.0)}}, {{"next_index": 16}}, wait=True)
 before = len(os.listdir({str(tmp_path / "checkpoints")!r}))
 checkpoints.save(4, {{"w": big}}, {{"next_index": 32}})
 while len(os.listdir({str(tmp_path / "checkpoints")!r})) == before:
-    pass  # its folder is made by another thread
+    pass  # another thread makes its folder
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False)
-    assert done.returncode == -signal.SIGKILL
+    process = subprocess.run([sys.executable, "-c", program], env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False)
+    assert process.returncode == -signal.SIGKILL
     with caplog.at_level(logging.WARNING), Checkpoints(tmp_path, CONFIG, keep=2) as checkpoints:
         state, data, step = checkpoints.restore({"w": jnp.zeros(4)})
         assert (data, step) == ({"next_index": 16}, 2) and "half-written" in caplog.text
         assert_same(state, {"w": jnp.arange(4.0)})
-        checkpoints.save(4, {"w": jnp.full(4, 7.0)}, {"next_index": 32}, wait=True)  # over what was left behind
+        checkpoints.save(4, {"w": jnp.full(4, 7.0)}, {"next_index": 32}, wait=True)  # in place of the half-written one
         assert_same(checkpoints.restore({"w": jnp.zeros(4)})[0], {"w": jnp.full(4, 7.0)})
 
 
@@ -167,7 +167,7 @@ def numbers_file(step_folder):
         "bit-flip",
     ],
 )
-def test_damaged_step_is_passed_over(tmp_path, caplog, damage):
+def test_a_damaged_step_is_skipped(tmp_path, caplog, damage):
     state = lambda s: {"w": jax.random.normal(jax.random.key(s), (20_000,))}  # noqa: E731
     with Checkpoints(tmp_path, CONFIG, keep=1) as checkpoints:
         checkpoints.save(2, state(2), {"i": 2}, 1.0)
@@ -179,7 +179,7 @@ def test_damaged_step_is_passed_over(tmp_path, caplog, damage):
         assert_same(restored, state(2))
         with pytest.raises(CheckpointError, match="step 4"):
             checkpoints.restore(state(0), step=4)
-        checkpoints.save(3, state(3), {"i": 3}, 0.0, wait=True)  # must not be pushed out by the damaged newer one
+        checkpoints.save(3, state(3), {"i": 3}, 0.0, wait=True)  # the damaged step must not count among the newest
         checkpoints.save(4, state(4), {"i": 4}, 0.0, wait=True)
         assert checkpoints.steps == (2, 4)
         assert_same(checkpoints.restore(state(0))[0], state(4))
@@ -187,7 +187,7 @@ def test_damaged_step_is_passed_over(tmp_path, caplog, damage):
 
 
 def test_all_damaged_is_an_error_and_not_a_new_start(tmp_path):
-    filled(tmp_path)
+    save_steps(tmp_path)
     for s in (2, 4):
         (tmp_path / "checkpoints" / str(s) / "state" / "manifest.ocdbt").unlink()
     with Checkpoints(tmp_path, CONFIG, keep=2) as checkpoints:
@@ -196,7 +196,7 @@ def test_all_damaged_is_an_error_and_not_a_new_start(tmp_path):
 
 
 def test_other_arrays_are_refused_by_name(tmp_path):
-    filled(tmp_path)
+    save_steps(tmp_path)
     template = make_state()
     template["params"] = {"w": jnp.zeros((16, 9)), "b": jnp.zeros(8, jnp.float32), "lora": jnp.ones(1)}
     with Checkpoints(tmp_path, CONFIG, keep=2) as checkpoints:
@@ -212,7 +212,7 @@ def test_other_arrays_are_refused_by_name(tmp_path):
 
 
 def test_config_is_written_once_and_free_settings_may_change(tmp_path):
-    filled(tmp_path)
+    save_steps(tmp_path)
     before = (tmp_path / "config.json").read_bytes()
     assert json.loads(before) == CONFIG
     other = {**CONFIG, "train": {"steps": 90}, "reward": {"workers": 8, "weights": {"a": 1.0}}, "mesh": {"data": 2}}
@@ -223,7 +223,7 @@ def test_config_is_written_once_and_free_settings_may_change(tmp_path):
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
-    filled(tmp_path)
+    save_steps(tmp_path)
     other = {**CONFIG, "seed": 1, "policy": {"name": "big"}, "reward": {"workers": 2, "weights": {"a": 1.0, "b": 2.0}}}
     with pytest.raises(CheckpointError) as e:
         Checkpoints(tmp_path, other, keep=2)
@@ -236,13 +236,13 @@ def test_other_settings_are_refused_by_name(tmp_path):
         assert line in str(e.value)
     assert "reward.weights.a" not in str(e.value)
     with Checkpoints(tmp_path, {**other, "policy": {"name": "tiny"}}, keep=2, fields=("policy",)) as checkpoints:
-        assert checkpoints.steps == (2, 4)  # only the sections asked for
+        assert checkpoints.steps == (2, 4)  # the settings outside of `fields` may differ
     with pytest.raises(CheckpointError, match=r"policy\.name"):
         Checkpoints(tmp_path, other, keep=2, fields=("policy",))
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 100_000])
-def test_a_config_that_is_none_is_an_error(tmp_path, content):
+def test_a_broken_config_is_an_error(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match="not the settings of a run"):
         Checkpoints(tmp_path, CONFIG, keep=2)
@@ -251,7 +251,7 @@ def test_a_config_that_is_none_is_an_error(tmp_path, content):
 
 def test_unwritable_workdir(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(CheckpointError, match=r"can not write to workdir .*file/run"):
+    with pytest.raises(CheckpointError, match=r"cannot write to workdir .*file/run"):
         Checkpoints(tmp_path / "file" / "run", CONFIG, keep=2)
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -261,10 +261,83 @@ def test_other_files_in_the_workdir_stay(tmp_path):
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
     (folder / "best-run").mkdir()
-    filled(tmp_path, steps=(1, 2, 3), keep=1)
+    save_steps(tmp_path, steps=(1, 2, 3), keep=1)
     assert (folder / "notes.txt").read_text() == "mine" and (folder / "best-run").is_dir()
 
 
 def test_data_state_must_be_json(tmp_path):
     with Checkpoints(tmp_path, CONFIG, keep=1) as checkpoints, pytest.raises(TypeError, match="JSON"):
         checkpoints.save(1, {"w": jnp.zeros(1)}, {"state": b"bytes"})
+
+
+METRICS = {1: 0.1, 2: 0.9, 3: None, 4: 0.5}
+
+
+def save_with_metrics(workdir):
+    """A workdir with four checkpoints, of which step 2 is the best and step 4 the newest."""
+    with Checkpoints(workdir, CONFIG, keep=9) as checkpoints:
+        for step, metric in METRICS.items():
+            checkpoints.save(step, {"w": jnp.full(3, step)}, {"next_index": step}, metric)
+    return workdir
+
+
+@pytest.mark.parametrize("name, step", [("newest", 4), ("best", 2), ("1", 1), ("3", 3)])
+def test_a_step_is_chosen_by_name_or_number(tmp_path, name, step):
+    save_with_metrics(tmp_path)
+    with Checkpoints(tmp_path, CONFIG, keep=9) as checkpoints:
+        state, data, number = checkpoints.restore({"w": jnp.zeros(3, int)}, parse_step(name))
+    assert (number, data, state["w"].tolist()) == (step, {"next_index": step}, [step] * 3)
+
+
+@pytest.mark.parametrize("text", ["", "last", "Best", "-1", "+1", "1.0", " 1", "1_0", "\u0661", "9" * 30])
+def test_a_text_that_names_no_step(text):
+    with pytest.raises(CheckpointError, match="--step: expected newest, best or the number of a saved step, got"):
+        parse_step(text)
+
+
+@pytest.mark.parametrize("step", [5, 0, "best"])
+def test_a_step_that_does_not_exist_is_refused_with_the_steps_that_do(tmp_path, step):
+    save_steps(tmp_path)  # without metrics
+    with Checkpoints(tmp_path, CONFIG, keep=3) as checkpoints:
+        with pytest.raises(CheckpointError, match=r"steps that can be used are \(2, 4\)"):
+            checkpoints.restore(make_state(), step)
+    with Checkpoints(tmp_path / "new", CONFIG, keep=3) as checkpoints:
+        with pytest.raises(CheckpointError, match="there is no complete checkpoint"):
+            checkpoints.restore(make_state(), step)
+
+
+@pytest.mark.parametrize("step, name", [(2, 2), (4, 4), (2, "best")])
+def test_a_damaged_step_is_refused_where_it_was_named(tmp_path, step, name):
+    save_with_metrics(tmp_path)
+    (tmp_path / "checkpoints" / str(step) / "state" / "manifest.ocdbt").unlink()
+    with Checkpoints(tmp_path, CONFIG, keep=9) as checkpoints:
+        others = ", ".join(str(s) for s in METRICS if s != step)
+        with pytest.raises(CheckpointError, match=rf"step {step} in .* is damaged \(.*\); .*\({others}\)"):
+            checkpoints.restore({"w": jnp.zeros(3, int)}, name)
+
+
+def test_a_step_with_a_broken_metric_is_not_the_best_and_a_warning_says_so(tmp_path, caplog):
+    save_with_metrics(tmp_path)
+    truncate(tmp_path / "checkpoints" / "2" / "meta" / "metadata")
+    with caplog.at_level(logging.WARNING), Checkpoints(tmp_path, CONFIG, keep=9) as checkpoints:
+        assert checkpoints.restore({"w": jnp.zeros(3, int)}, "best")[2] == 4
+    assert "checkpoints [2] cannot be chosen as the best" in caplog.text
+
+
+def test_a_half_written_step_is_refused_where_it_was_named(tmp_path):
+    save_steps(tmp_path)
+    (tmp_path / "checkpoints" / "6.orbax-checkpoint-tmp").mkdir()
+    with Checkpoints(tmp_path, CONFIG, keep=3) as checkpoints:
+        with pytest.raises(CheckpointError, match=r"step 6 in .*: it is half-written, .*\(2, 4\)"):
+            checkpoints.restore(make_state(), 6)
+        assert checkpoints.restore(make_state())[2] == 4
+
+
+def test_a_step_that_was_moved_aside_is_refused_where_it_was_named(tmp_path):
+    save_steps(tmp_path)
+    (tmp_path / "checkpoints" / "4" / "state" / "manifest.ocdbt").unlink()
+    with Checkpoints(tmp_path, CONFIG, keep=3) as checkpoints:
+        assert checkpoints.restore(make_state())[2] == 2
+        checkpoints.save(6, make_state(6), {}, wait=True)
+        with pytest.raises(CheckpointError, match=r"step 4 in .*: it was damaged and is moved aside; .*\(2, 6\)"):
+            checkpoints.restore(make_state(), 4)

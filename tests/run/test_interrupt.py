@@ -1,4 +1,4 @@
-"""Signals that ask once, and end the process the second time. They are real ones, sent to this process."""
+"""The first signal asks to stop, the second ends the process. The signals are real, sent to this process."""
 
 import signal
 import threading
@@ -9,26 +9,26 @@ from dtr1_jax.run import interrupt
 
 
 @pytest.fixture
-def heard():
-    """Signals that reached the handlers of before, which stand for the usual effect."""
-    heard = []
-    before = {s: signal.signal(s, lambda number, frame: heard.append(number)) for s in interrupt.Flag.SIGNALS}
-    yield heard
+def usual_effects():
+    """The list of signals that reached the earlier handlers, which stand for the usual effect."""
+    numbers = []
+    before = {s: signal.signal(s, lambda number, frame: numbers.append(number)) for s in interrupt.Flag.SIGNALS}
+    yield numbers
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("first", interrupt.Flag.SIGNALS)
 @pytest.mark.parametrize("second", interrupt.Flag.SIGNALS)
-def test_the_first_asks_and_the_second_has_its_usual_effect(heard, capfd, first, second):
+def test_the_first_asks_and_the_second_has_its_usual_effect(usual_effects, capfd, first, second):
     with interrupt.Flag() as stop:
         assert not stop.is_set
         signal.raise_signal(first)
         assert stop.is_set
-        assert heard == []
-        assert "saved first; once more to leave at once" in capfd.readouterr().err
+        assert usual_effects == []
+        assert "a second signal stops the run at once" in capfd.readouterr().err
         signal.raise_signal(second)
-        assert heard == [second]
+        assert usual_effects == [second]
     assert stop.is_set
 
 
@@ -45,7 +45,7 @@ def test_ctrl_c_twice_is_a_keyboard_interrupt():
 
 
 @pytest.mark.parametrize("number", interrupt.Flag.SIGNALS)
-def test_handlers_are_restored(heard, number):
+def test_handlers_are_restored(usual_effects, number):
     before = [signal.getsignal(s) for s in interrupt.Flag.SIGNALS]
     with interrupt.Flag():
         assert [signal.getsignal(s) for s in interrupt.Flag.SIGNALS] != before
@@ -54,11 +54,11 @@ def test_handlers_are_restored(heard, number):
         raise ValueError("inside")
     assert [signal.getsignal(s) for s in interrupt.Flag.SIGNALS] == before
     signal.raise_signal(number)
-    assert heard == [number]
+    assert usual_effects == [number]
 
 
-def test_a_handler_that_is_not_of_python():
-    """`signal.signal` returns None for one that another library set, and does not take None back."""
+def test_a_handler_that_python_did_not_set():
+    """`signal.signal` returns None for a handler that a C library set, but does not accept None."""
     flag = interrupt.Flag()
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -70,16 +70,16 @@ def test_a_handler_that_is_not_of_python():
 
 
 def test_off_the_main_thread_it_does_nothing():
-    before, seen = signal.getsignal(signal.SIGTERM), []
+    before, states = signal.getsignal(signal.SIGTERM), []
 
     def work():
         with interrupt.Flag() as stop:
-            seen.append((stop.is_set, signal.getsignal(signal.SIGTERM)))
+            states.append((stop.is_set, signal.getsignal(signal.SIGTERM)))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [(False, before)]
+    assert states == [(False, before)]
 
 
 def test_interrupted_names_the_step():

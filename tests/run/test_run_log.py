@@ -1,4 +1,4 @@
-"""Metrics: valid JSON lines, no doubled curve after a resume, an honest progress line."""
+"""The run log: valid JSON lines, no doubled curve after a resume, an honest progress line."""
 
 import io
 import json
@@ -21,27 +21,27 @@ def strict(line):
 
 
 def test_lines_are_valid_json_and_flushed(tmp_path):
-    with run_log.Writer(tmp_path, tensorboard=False) as writer:
-        writer.write(1, {"train/reward": 0.5, "train/kl": float("nan"), "x": float("-inf"), "n": np.float32(2)})
+    with run_log.RunLog(tmp_path, tensorboard=False) as log:
+        log.write(1, {"train/reward": 0.5, "train/kl": float("nan"), "x": float("-inf"), "n": np.float32(2)})
         lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
         assert [strict(x) for x in lines] == [{"step": 1, "train/reward": 0.5, "train/kl": None, "x": None, "n": 2.0}]
         with pytest.raises(ValueError, match="step"):
-            writer.write(2, {"step": 3})
-    assert run_log.read(tmp_path) == [strict(lines[0])] and run_log.read(tmp_path / "none") == []
+            log.write(2, {"step": 3})
+    assert run_log.read_run_log(tmp_path) == [strict(lines[0])] and run_log.read_run_log(tmp_path / "none") == []
 
 
 def test_resume_drops_later_lines_and_goes_on(tmp_path):
-    with run_log.Writer(tmp_path) as writer:
+    with run_log.RunLog(tmp_path) as log:
         for s in range(6):
-            writer.write(s, {"a": s})
-    with run_log.Writer(tmp_path) as writer:
-        writer.truncate(3)
-        writer.write(4, {"a": 40})
-    assert [(r["step"], r["a"]) for r in run_log.read(tmp_path)] == [(0, 0), (1, 1), (2, 2), (3, 3), (4, 40)]
+            log.write(s, {"a": s})
+    with run_log.RunLog(tmp_path) as log:
+        log.truncate(3)
+        log.write(4, {"a": 40})
+    assert [(r["step"], r["a"]) for r in run_log.read_run_log(tmp_path)] == [(0, 0), (1, 1), (2, 2), (3, 3), (4, 40)]
     assert list((tmp_path / "tb").glob("events*")) and not list(tmp_path.glob("*.partial"))
-    with run_log.Writer(tmp_path, tensorboard=False) as writer:
-        writer.truncate(-1)
-    assert run_log.read(tmp_path) == []
+    with run_log.RunLog(tmp_path, tensorboard=False) as log:
+        log.truncate(-1)
+    assert run_log.read_run_log(tmp_path) == []
 
 
 TAILS = ['{"step": 2, "a', "\x00\x00", "[" * 100_000, '"text"\n', '{"step": true}', '{"a": 1}']
@@ -51,11 +51,11 @@ TAILS = ['{"step": 2, "a', "\x00\x00", "[" * 100_000, '"text"\n', '{"step": true
 def test_broken_last_line_is_tolerated(tmp_path, tail):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "a": 1.0}\n' + tail)
-    with run_log.Writer(tmp_path, tensorboard=False) as writer:
-        writer.write(2, {"a": 5})
-        assert run_log.read(tmp_path) == [{"step": 1, "a": 1.0}, {"step": 2, "a": 5.0}]
-        writer.truncate(2)
-    assert [strict(x) for x in path.read_text().splitlines()] == run_log.read(tmp_path)
+    with run_log.RunLog(tmp_path, tensorboard=False) as log:
+        log.write(2, {"a": 5})
+        assert run_log.read_run_log(tmp_path) == [{"step": 1, "a": 1.0}, {"step": 2, "a": 5.0}]
+        log.truncate(2)
+    assert [strict(x) for x in path.read_text().splitlines()] == run_log.read_run_log(tmp_path)
 
 
 @settings(max_examples=25, deadline=None)
@@ -70,16 +70,25 @@ def test_broken_last_line_is_tolerated(tmp_path, tail):
 )
 def test_any_name_and_number_survives(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("run")
-    with run_log.Writer(folder, tensorboard=False) as writer:
+    with run_log.RunLog(folder, tensorboard=False) as log:
         for step, values in rows:
-            writer.write(step, values)
+            log.write(step, values)
     want = [{"step": s, **{k: x if np.isfinite(x) else None for k, x in v.items()}} for s, v in rows]
-    assert run_log.read(folder) == want
+    assert run_log.read_run_log(folder) == want
+
+
+def test_only_the_active_process_writes(tmp_path):
+    for active in (True, False):
+        with run_log.open_run_log(tmp_path / str(active), active=active) as log:
+            log.write(1, {"a": 1.0})
+            log.write_text(1, "samples", "text")
+            log.truncate(1)
+    assert run_log.read_run_log(tmp_path / "True") == [{"step": 1, "a": 1.0}] and not (tmp_path / "False").exists()
 
 
 def test_text_lands_in_its_folder(tmp_path):
-    with run_log.Writer(tmp_path) as writer:
-        writer.text(20, "samples", "| query |\n|---|\n| cup \ud800 |")
+    with run_log.RunLog(tmp_path) as log:
+        log.write_text(20, "samples", "| query |\n|---|\n| cup \ud800 |")
     assert (tmp_path / "samples" / "step_000020.md").read_text() == "| query |\n|---|\n| cup ? |"
 
 
@@ -115,7 +124,7 @@ def test_time_left(seconds, text):
 
 
 def test_memory():
-    host = run_log.memory()["memory/host_peak_mb"]
+    host = run_log.peak_memory()["memory/host_peak_mb"]
     assert 10 < host < 1e6
-    assert run_log.memory(None).keys() == {"memory/host_peak_mb"}
-    assert run_log.memory({"peak_bytes_in_use": 3_000_000})["memory/device_peak_mb"] == 3
+    assert run_log.peak_memory(None).keys() == {"memory/host_peak_mb"}
+    assert run_log.peak_memory({"peak_bytes_in_use": 3_000_000})["memory/device_peak_mb"] == 3

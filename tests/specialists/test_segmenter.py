@@ -1,4 +1,4 @@
-"""GrabCut from boxes: finds drawn objects, falls back to the box, is pure, and fails one sample at a time."""
+"""GrabCut from boxes: segments drawn objects, falls back to the box, is pure, and fails one sample at a time."""
 
 import math
 import subprocess
@@ -55,16 +55,16 @@ def segmenter():
 def test_box(box, rows, columns):
     expected = np.zeros((10, 10), bool)
     expected[slice(*rows), slice(*columns)] = True
-    np.testing.assert_array_equal(segmenters.box(np.zeros((10, 10, 3), np.uint8), box), expected)
+    np.testing.assert_array_equal(segmenters.box_mask(np.zeros((10, 10, 3), np.uint8), box), expected)
 
 
 @pytest.mark.parametrize("size", [(40, 40), (96, 96), (300, 200)])
-def test_a_disc_is_cut_out(size):
+def test_a_disc_is_segmented(size):
     image, mask, box = disc(*size, row=size[0] * 0.5, column=size[1] * 0.45, radius=size[1] * 0.25)
-    assert iou(grabcut(image, box), mask) > 0.95 > 0.82 > iou(segmenters.box(image, box), mask)
+    assert iou(grabcut(image, box), mask) > 0.95 > 0.82 > iou(segmenters.box_mask(image, box), mask)
 
 
-def test_same_call_same_mask_whatever_came_before():
+def test_a_mask_does_not_depend_on_earlier_calls():
     image, _, box = disc(60, 60, 30, 30, 15)
     first = grabcut(image, box)
     cv2.setRNGSeed(123)
@@ -80,20 +80,22 @@ def test_the_mask_stays_in_the_box():
 
 
 @pytest.mark.parametrize("box", [(0, 0, 1, 1), (0.5, 0.5, 0.51, 0.9), (0.2, 0.2, 0.201, 0.201)])
-def test_boxes_with_nothing_to_cut_are_filled(box):
+def test_boxes_without_object_or_background_are_filled(box):
     image, *_ = disc(60, 60, 30, 30, 20)
-    np.testing.assert_array_equal(grabcut(image, box), segmenters.box(image, box))
+    np.testing.assert_array_equal(grabcut(image, box), segmenters.box_mask(image, box))
 
 
-def test_a_cut_that_leaves_nothing_is_not_believed(monkeypatch):
+def test_an_empty_mask_becomes_the_filled_box(monkeypatch):
     image, _, box = disc(60, 60, 30, 30, 20)
-    monkeypatch.setattr(segmenters, "solve", lambda cut: np.zeros(cut[0].shape[:2], bool))
-    np.testing.assert_array_equal(grabcut(image, box), segmenters.box(image, box))
+    monkeypatch.setattr(segmenters, "segment_patch", lambda patch: np.zeros(patch[0].shape[:2], bool))
+    np.testing.assert_array_equal(grabcut(image, box), segmenters.box_mask(image, box))
 
 
 def test_flat_picture():
     image = np.full((50, 50, 3), 9, np.uint8)
-    np.testing.assert_array_equal(grabcut(image, (0.2, 0.2, 0.6, 0.6)), segmenters.box(image, (0.2, 0.2, 0.6, 0.6)))
+    np.testing.assert_array_equal(
+        grabcut(image, (0.2, 0.2, 0.6, 0.6)), segmenters.box_mask(image, (0.2, 0.2, 0.6, 0.6))
+    )
 
 
 NUMBERS = st.floats(-0.5, 1.5) | st.sampled_from([0.0, 1.0, math.nan, math.inf, -math.inf, 1e300, -1e-300])
@@ -103,19 +105,19 @@ NUMBERS = st.floats(-0.5, 1.5) | st.sampled_from([0.0, 1.0, math.nan, math.inf, 
 @given(st.integers(1, 40), st.integers(1, 40), st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), st.integers(0, 9))
 def test_any_box_on_any_picture(height, width, box, seed):
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    mask, filled = grabcut(image, box), segmenters.box(image, box)
+    mask, filled = grabcut(image, box), segmenters.box_mask(image, box)
     assert mask.shape == (height, width) and mask.dtype == bool
     assert not (mask & ~filled).any() and mask.any() == filled.any()
 
 
 def test_oracle_boxes_on_twinworld():
-    """The ceiling of the reward on these scenes: what the boxes of the annotation give."""
+    """Masks from annotated boxes bound the reward on these scenes."""
     pairs = [(e.image, o) for e in (example(0, "heldout", i) for i in range(24)) for o in e.scene]
     assert np.mean([iou(grabcut(image, o.box), o.mask) for image, o in pairs]) > 0.85
-    assert np.mean([iou(segmenters.box(image, o.box), o.mask) for image, o in pairs]) < 0.65
+    assert np.mean([iou(segmenters.box_mask(image, o.box), o.mask) for image, o in pairs]) < 0.65
 
 
-def test_batches_are_unions_of_single_cuts(segmenter):
+def test_batches_are_unions_of_single_masks(segmenter):
     one, two = disc(60, 80, 30, 20, 12), disc(60, 80, 30, 55, 15)
     boxes = [np.array([one[2], two[2]], np.float32), np.zeros((0, 4), np.float32), np.array([two[2]], np.float32)]
     masks = segmenter([one[0], one[0], two[0]], boxes)
@@ -134,7 +136,7 @@ def spy(segmenter, monkeypatch) -> list[int]:
     return sizes
 
 
-def test_each_cut_is_made_once(segmenter, monkeypatch):
+def test_each_box_is_segmented_once(segmenter, monkeypatch):
     sizes = spy(segmenter, monkeypatch)
     image, _, box = disc(50, 50, 25, 25, 11)
     near = tuple(v + 2e-5 for v in (0.2, 0.2, 0.7, 0.7))
@@ -150,26 +152,26 @@ def test_each_cut_is_made_once(segmenter, monkeypatch):
     assert sizes[-1] == 1
 
 
-def test_the_cache_forgets_the_oldest(monkeypatch):
+def test_the_cache_drops_the_oldest(monkeypatch):
     monkeypatch.setattr(segmenters, "_CACHE", 2 * 50 * 50 // 8 + 8)  # two masks of 50 x 50 bits
     image, *_ = disc(50, 50, 25, 25, 11)
     a, b, c = (np.array([(0.1, 0.1, x, 0.8)]) for x in (0.5, 0.6, 0.7))
     with Segmenter("grabcut", workers=1, deadline=20.0) as segmenter:
         sizes = spy(segmenter, monkeypatch)
-        for boxes in (a, b, a, c, a, b):  # c drives out b, because a was used since
+        for boxes in (a, b, a, c, a, b):  # c displaces b, because a was used since
             segmenter([image], [boxes])
         assert sizes == [1, 1, 0, 1, 0, 1]
 
 
-def test_a_fallen_cut_costs_its_sample_alone(segmenter, monkeypatch):
+def test_a_failed_box_costs_its_sample_only(segmenter, monkeypatch):
     image, _, box = disc(40, 40, 20, 20, 9)
-    falls, works = np.array([box, (0.11, 0.1, 0.8, 0.8)]), np.array([(0.12, 0.1, 0.8, 0.8)])
+    fails, works = np.array([box, (0.11, 0.1, 0.8, 0.8)]), np.array([(0.12, 0.1, 0.8, 0.8)])
     whole = segmenter._pool.map
     monkeypatch.setattr(segmenter._pool, "map", lambda items: [Failure("timeout", "x"), *whole(items[1:])])
-    masks = segmenter([image, image], [falls, works])
+    masks = segmenter([image, image], [fails, works])
     assert masks[0] is None and masks[1].any()
     monkeypatch.undo()
-    assert segmenter([image], [falls])[0] is not None  # failures are not remembered
+    assert segmenter([image], [fails])[0] is not None  # failures are not remembered
 
 
 def test_failures_are_counted(monkeypatch):
@@ -184,11 +186,13 @@ def test_box_segmenter_runs_here():
     with Segmenter("box") as segmenter:
         assert segmenter._pool is None and sum(segmenter.failures.values()) == 0
         masks = segmenter([image, image], [np.array([box, (0, 0, 0.1, 0.1)]), np.zeros((0, 4))])
-    np.testing.assert_array_equal(masks[0], segmenters.box(image, box) | segmenters.box(image, (0, 0, 0.1, 0.1)))
+    np.testing.assert_array_equal(
+        masks[0], segmenters.box_mask(image, box) | segmenters.box_mask(image, (0, 0, 0.1, 0.1))
+    )
     assert not masks[1].any()
 
 
-def test_names_and_words(segmenter):
+def test_names_and_descriptions(segmenter):
     assert "GrabCut" in segmenter.description and "no learned weights" in segmenter.description
     with pytest.raises(ValueError, match="known: grabcut, box"):
         Segmenter("sam")
@@ -196,6 +200,6 @@ def test_names_and_words(segmenter):
         segmenter([np.zeros((2, 2, 3), np.uint8)], [])
 
 
-def test_workers_do_without_jax():
+def test_workers_do_not_import_jax():
     code = "import sys, dtr1_jax.specialists.segmenter; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

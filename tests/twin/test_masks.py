@@ -1,3 +1,5 @@
+"""Masks, RLE and polygons: by hand, and bit for bit as pycocotools."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from dtr1_jax.rewards import resolve
 from dtr1_jax.twin import strict_json, tracks
+from dtr1_jax.twin.coordinates import Canvas, Frame, to_unit
 from dtr1_jax.twin.schema import MAX_KEYFRAMES, Answer, Object, Twin, read_twin
-from dtr1_jax.twin.text import TOLERANCE, Canvas, Frame, dumps_twin, from_scene, to_unit
+from dtr1_jax.twin.text import TOLERANCE, dumps_twin, from_scene
 from dtr1_jax.twin.transcript import compose, parse
 from dtr1_jax.types import Example, Instance, Target
 
@@ -72,7 +73,7 @@ TRACK = "twin.objects[1].track"
         ("track", {"0": [0, 0, 10, 1001]}, f"{TRACK}.0[3]"),
         ("track", {"0": [-1, 0, 10, 10]}, f"{TRACK}.0[0]"),
         ("track", {"0": [10, 0, 10, 10]}, f"{TRACK}.0"),
-        ("track", {"0": strict_json.Refused("a key that is given 2 times")}, f"{TRACK}.0"),
+        ("track", {"0": strict_json.Refused("a key that occurs 2 times")}, f"{TRACK}.0"),
         ("velocity", [1], "twin.objects[1].velocity"),
         ("velocity", None, "twin.objects[1].velocity"),
         ("velocity", [1.0, 0], "twin.objects[1].velocity[0]"),
@@ -157,20 +158,20 @@ def test_interpolation_by_hand():
     assert [tracks.interpolate(track, f) for f in (1, 7, 8, 8.9, 10)] == [None] * 5
     assert tracks.interpolate(track, 9) == (50, 0, 60, 10)
     item = Object(1, "a", None, track=track)
-    assert tracks.span(item, range(12)) == (2, 9) and tracks.span(item, [0, 7]) is None
+    visible = [frame for frame, box in enumerate(tracks.boxes(item, range(12))) if box is not None]
+    assert visible == [2, 3, 4, 5, 6, 9] and tracks.boxes(item, [0, 7]) == [None, None]
     assert tracks.boxes(Object(1, "a", (1, 2, 3, 4)), [0, 5]) == [(1, 2, 3, 4)] * 2
-    assert tracks.span(Object(1, "a", (1, 2, 3, 4)), [3, 5]) == (3, 5)
 
 
 def test_the_twin_of_one_frame():
     moving = Object(1, "a", None, 2, track=((0, (0, 0, 10, 10)), (8, (7, 0, 17, 10))), velocity=(3, 0))
     late = Object(2, "b", None, track=((8, (0, 0, 1, 1)),))
     twin = Twin(SIZE, (moving, late, Object(3, "c", (5, 5, 6, 6))), ((1, "near", 2), (1, "near", 3)), FRAMES, 4)
-    assert tracks.still(twin, 4) == Twin(
+    assert tracks.at_frame(twin, 4) == Twin(
         SIZE, (Object(1, "a", (4, 0, 14, 10), 2), Object(3, "c", (5, 5, 6, 6))), ((1, "near", 3),), (), 4
     )
     picture = Twin(SIZE, (Object(3, "c", (5, 5, 6, 6)),))
-    assert tracks.still(picture, 4) is picture and tracks.first(picture) is picture
+    assert tracks.at_frame(picture, 4) is picture and tracks.first_frame(picture) is picture
     transcript = parse(compose(twin, "", Answer(objects=(2, 1))), task="segmentation", canvas=CANVAS)
     np.testing.assert_allclose(resolve.boxes_of(transcript, CANVAS), [[0, 0, 0.01, 0.01]])  # 2 is not there yet
 
@@ -196,25 +197,25 @@ def test_keyframes_by_hand():
 def paths(draw):
     numbers = draw(st.lists(st.integers(0, 400), min_size=1, max_size=12, unique=True).map(sorted))
     corner = st.integers(0, 900)
-    found = [
+    path_boxes = [
         draw(st.none() | st.tuples(corner, corner).map(lambda p: (*p, p[0] + 9, p[1] + 9))) for _ in numbers
     ]  # fmt: skip
-    return numbers, found, draw(st.sampled_from([0, 15, 300]))
+    return numbers, path_boxes, draw(st.sampled_from([0, 15, 300]))
 
 
 @settings(deadline=None, max_examples=200)
 @given(paths())
 def test_keyframes_keep_presence_and_are_within_the_tolerance(case):
-    numbers, found, tolerance = case
-    track = tracks.keyframes(found, numbers, tolerance)
+    numbers, path_boxes, tolerance = case
+    track = tracks.keyframes(path_boxes, numbers, tolerance)
     assert [f for f, _ in track] == sorted({f for f, _ in track}) and {f for f, _ in track} <= set(numbers)
     if track:
         assert track[0][1] is not None and track[-1][1] is not None
-    for frame, box in zip(numbers, found):
-        got = tracks.interpolate(track, frame)
-        assert (got is None) == (box is None)
+    for frame, box in zip(numbers, path_boxes):
+        actual = tracks.interpolate(track, frame)
+        assert (actual is None) == (box is None)
         if box is not None:
-            assert np.abs(np.subtract(got, box)).max() <= tolerance + 1e-9
+            assert np.abs(np.subtract(actual, box)).max() <= tolerance + 1e-9
 
 
 def moving(number, boxes, **more):
@@ -250,17 +251,17 @@ def test_from_scene_of_a_video():
 
 @settings(deadline=None, max_examples=60)
 @given(paths())
-def test_what_from_scene_writes_is_sound_and_near_the_boxes(case):
-    numbers, found, _ = case
-    unit = [box and tuple(v / 1000 for v in box) for box in found]
+def test_tracks_of_from_scene_are_sound_and_near_the_boxes(case):
+    numbers, path_boxes, _ = case
+    unit = [box and tuple(v / 1000 for v in box) for box in path_boxes]
     canvas = Canvas(Frame.PIXEL, (700, 300), tuple(numbers))
     twin = from_scene([moving(1, unit)], canvas)
     assert read_twin(json.loads(dumps_twin(twin)), size=canvas.size, limit=canvas.limit, frames=canvas.frames)[0]
     for item in twin.objects:
-        for got, box in zip(tracks.boxes(item, numbers), unit):
-            assert (got is None) == (box is None)
+        for actual, box in zip(tracks.boxes(item, numbers), unit):
+            assert (actual is None) == (box is None)
             if box is not None:
-                assert np.abs(np.subtract(to_unit(got, canvas), box)).max() <= TOLERANCE + 1 / 300
+                assert np.abs(np.subtract(to_unit(actual, canvas), box)).max() <= TOLERANCE + 1 / 300
 
 
 def test_a_long_and_restless_track_is_cut_off_soundly():

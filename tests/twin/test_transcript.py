@@ -1,11 +1,14 @@
+"""Transcripts: composing and parsing are inverse, every fault has its place, and no text raises."""
+
 import json
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import FORMS, MAX_INT, Answer, Object, Twin
-from dtr1_jax.twin.text import Canvas, Frame, dumps_twin
+from dtr1_jax.twin.text import dumps_twin
 from dtr1_jax.twin.transcript import PARTS, compose, parse
 
 CANVAS = Canvas(Frame.NORM1000, (96, 64))
@@ -112,7 +115,7 @@ def test_faults_of_layout_and_their_places(text, where):
     assert places(text) == where
 
 
-def test_messages_say_where_and_what():
+def test_messages_have_the_place_and_the_text():
     messages = [fault.message for fault in read("ab" + TWIN + "<think>x" + ANSWER).faults]
     assert messages == [
         f"expected tags in pairs, got <think> at character {2 + len(TWIN)} with no </think> before the next tag",
@@ -120,7 +123,7 @@ def test_messages_say_where_and_what():
     ]
 
 
-def test_what_is_sound_is_kept_beside_what_is_not():
+def test_sound_parts_are_kept_beside_unsound_ones():
     transcript = read(TWIN + THINK + "<answer>{</answer>")
     assert transcript.twin == MUG and transcript.thought == "hm" and transcript.answer is None
     transcript = read("<twin>{</twin>" + THINK + ANSWER)
@@ -135,7 +138,7 @@ def test_a_bad_twin_names_its_places():
     ]  # fmt: skip
 
 
-def test_the_frame_decides_what_is_inside():
+def test_the_frame_sets_the_limits_of_boxes():
     twin = Twin((96, 64), (Object(1, "mug", (1, 2, 97, 4)),))
     text = compose(twin, "", Answer(objects=(1,)))
     assert read(text).sound
@@ -144,11 +147,13 @@ def test_the_frame_decides_what_is_inside():
 
 
 def test_constructor_given():
-    transcript = read(THINK + ANSWER, constructor="given", given=MUG)
+    transcript = read(THINK + ANSWER, constructor="given", given_twin=MUG)
     assert transcript.sound and transcript.twin == MUG and list(transcript.parts) == ["think", "answer"]
-    assert places(TWIN + THINK + ANSWER, constructor="given", given=MUG) == ["twin"]
+    assert places(TWIN + THINK + ANSWER, constructor="given", given_twin=MUG) == ["twin"]
     assert places(THINK + ANSWER, constructor="given") == ["twin"]
-    assert places(THINK + '<answer>{"objects":[7]}</answer>', constructor="given", given=MUG) == ["answer.objects[0]"]
+    assert places(THINK + '<answer>{"objects":[7]}</answer>', constructor="given", given_twin=MUG) == [
+        "answer.objects[0]"
+    ]
 
 
 def test_constructor_specialists():
@@ -185,7 +190,7 @@ SURROGATES = st.text(st.characters(codec=None))
 @example("<" * 1_000_000, "segmentation", "policy")
 @example('<twin>{"size":[%s,1],"objects":[]}</twin>' % ("9" * 60_000), "vqa", "policy")
 def test_no_text_raises(text, task, constructor):
-    transcript = read(text, task=task, constructor=constructor, given=MUG)
+    transcript = read(text, task=task, constructor=constructor, given_twin=MUG)
     assert transcript.sound == (not transcript.faults)
     assert all(fault.where.startswith(("transcript", *PARTS["specialists"])) for fault in transcript.faults)
     json.dumps([[fault.where, fault.message] for fault in transcript.faults]).encode()

@@ -1,9 +1,10 @@
-"""Chains of reasoning over a scene: each step cuts the objects down, in the oracle's words.
+"""Chains of reasoning over a scene: each step filters the objects, and the texts of the steps are the oracle's thought.
 
-A step is "how ids", such as `time: clock 3.` or `left of 3 is 1 2.`; `none` stands for no ids. An id follows the word
-that is looked up at once, and each is one token with its blank: a small policy learns to look from such steps several
-times as fast as from `white: 1,2.` (experiments/cold_start). A step that a person could doubt (two centres closer than
-GAP, two sizes closer than RATIO) gives None in place of a draft.
+A step reads "filter ids.", for example `time: clock 3.` or `left of 3 is 1 2.`; `none` stands for an empty list of ids.
+An id follows the word that is looked up directly, and an id with the blank before it is one token. A small policy
+learns to look up ids from such steps several times as fast as from `white: 1,2.` (experiments/cold_start). Where a
+person could doubt the result of a filter (two centres closer than GAP, two areas within RATIO), the filter returns None
+in place of a draft.
 """
 
 from __future__ import annotations
@@ -15,71 +16,81 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from dtr1_jax.data.queries import phrases, uses
-from dtr1_jax.data.twinworld.categories import COLOURS, MATERIALS, SIZES
-from dtr1_jax.data.twinworld.scenes import pick
+from dtr1_jax.data.queries.attributes import COLOUR, MATERIAL, SIZE, SIZES, VALUES
+from dtr1_jax.data.queries.chance import Item, pick
 from dtr1_jax.types import Instance
 
-GAP = 0.05  # centres nearer than this along an axis are neither left nor right of each other, unit frame
-RATIO = 1.3  # areas of visible boxes within this factor are neither larger nor smaller
-_DRAWS = 14  # questions drawn for one query
-COLOUR, SIZE, MATERIAL = range(3)  # places in Instance.attributes
-VALUES = (COLOURS, SIZES, MATERIALS)
+GAP = 0.05  # unit frame: along an axis, two centres closer than this have no order
+RATIO = 1.3  # two visible boxes whose areas differ by less than this factor have no order
+_ATTEMPTS = 14  # drafts that are drawn to find one good query
 
 
 @dataclasses.dataclass(frozen=True)
 class Draft:
-    """A question under way.
+    """A query under construction.
 
     Attributes:
-      ids: the objects it means, ascending.
-      steps: the reasoning that found them.
-      text: a noun phrase, or the whole query where `whole`.
-      narrow: filters that left something out minus those that did not.
+      ids: ids of the objects that pass all filters so far, ascending.
+      steps: one sentence of reasoning for each filter.
+      text: a noun phrase for the objects, or the whole query if `whole`.
+      whole: whether `text` is a whole query.
+      selectivity: number of filters that removed objects, minus the number of filters that removed none.
     """
 
     ids: tuple[int, ...]
     steps: tuple[str, ...] = ()
     text: str = ""
     whole: bool = False
-    narrow: int = 0
+    selectivity: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Asker:
-    """What every question needs: randomness, split of the phrasings, objects by id, wished number of answers."""
+class Context:
+    """What each kind of query needs in order to draw a query.
+
+    Attributes:
+      rng: the source of all random choices.
+      split: "train" or "heldout", which selects the phrases.
+      scene: the objects by id.
+      answer_count: "none", "one" or "many", the number of objects that the answer should have, if possible.
+    """
 
     rng: np.random.Generator
     split: str
     scene: dict[int, Instance]
-    want: str  # "none", "one" or "many"
+    answer_count: str
 
-    def pick(self, items):
-        """One of `items`."""
+    def pick(self, items: Sequence[Item]) -> Item:
+        """Returns one of `items`, each with the same probability."""
         return pick(self.rng, items)
 
-    def chance(self, share: float) -> bool:
-        """True with probability `share`."""
-        return bool(self.rng.random() < share)
+    def chance(self, probability: float) -> bool:
+        """Returns True with this probability."""
+        return bool(self.rng.random() < probability)
 
-    def say(self, pool: phrases.Phrases, *parts: str) -> str:
-        """One of the split's phrases, with `parts` in its places."""
+    def pick_phrase(self, pool: phrases.Phrases, *parts: str) -> str:
+        """Returns one of the split's phrases of a pool, with `parts` in place of its braces."""
         return self.pick(getattr(pool, self.split)).format(*parts)
 
 
-def centre(thing: Instance) -> tuple[float, float]:
-    """Centre x, y of the visible box, unit frame."""
-    return (thing.box[0] + thing.box[2]) / 2, (thing.box[1] + thing.box[3]) / 2
+QueryKind = Callable[[Context], Draft | None]  # draws one query; None if the scene allows no such query
 
 
-def _larger(a: Instance, b: Instance) -> float:
-    """Offset by visible box; 0 where occlusion makes a small object look larger than a large one."""
-    area_a, area_b = ((t.box[2] - t.box[0]) * (t.box[3] - t.box[1]) for t in (a, b))
+def centre(instance: Instance) -> tuple[float, float]:
+    """Returns the centre x, y of the visible box, in the unit frame."""
+    return (instance.box[0] + instance.box[2]) / 2, (instance.box[1] + instance.box[3]) / 2
+
+
+def _size_offset(a: Instance, b: Instance) -> float:
+    """Log ratio of the visible boxes in units of log RATIO; 0 if occlusion makes a small object look larger."""
+    area_a, area_b = ((o.box[2] - o.box[0]) * (o.box[3] - o.box[1]) for o in (a, b))
     offset = float(np.log(area_a / area_b) / np.log(RATIO))
-    kind = SIZES.index(a.attributes[SIZE]) - SIZES.index(b.attributes[SIZE])
-    return 0.0 if kind * offset < 0 else offset
+    size_order = SIZES.index(a.attributes[SIZE]) - SIZES.index(b.attributes[SIZE])
+    return 0.0 if size_order * offset < 0 else offset
 
 
-# How far `a` is on the named side of `b`: yes from 1 on, no up to -1, doubtful between.
+# How far object `a` is in the relation to object `b`: 1 or more is a clear yes, -1 or less a clear no, the rest is
+# doubtful.
 OFFSETS: dict[str, Callable[[Instance, Instance], float]] = {
     "left of": lambda a, b: (centre(b)[0] - centre(a)[0]) / GAP,
     "right of": lambda a, b: (centre(a)[0] - centre(b)[0]) / GAP,
@@ -87,9 +98,10 @@ OFFSETS: dict[str, Callable[[Instance, Instance], float]] = {
     "below": lambda a, b: (centre(a)[1] - centre(b)[1]) / GAP,
     "in front of": lambda a, b: b.depth - a.depth,
     "behind": lambda a, b: a.depth - b.depth,
-    "larger than": _larger,
-    "smaller than": lambda a, b: -_larger(a, b),
+    "larger than": _size_offset,
+    "smaller than": lambda a, b: -_size_offset(a, b),
 }
+# The object that is most "leftmost" is "left of" all others, and so on.
 EXTREMES = {
     "leftmost": "left of",
     "rightmost": "right of",
@@ -102,94 +114,118 @@ EXTREMES = {
 }
 
 
-def listed(ids: Sequence[int]) -> str:
-    """Ids as a thought writes them after a word."""
+def ids_text(ids: Sequence[int]) -> str:
+    """Returns ids as a thought writes them after a word, for example " 1 2" or " none"."""
     return "".join(f" {i}" for i in ids) or " none"
 
 
-def everything(a: Asker) -> Draft:
-    """All objects, before the first step."""
-    return Draft(tuple(a.scene))
+def all_objects(context: Context) -> Draft:
+    """Returns the draft before its first filter: all objects of the scene."""
+    return Draft(tuple(context.scene))
 
 
-def lookup(a: Asker, use: uses.Use) -> Draft:
-    """All objects that serve `use`; the step names their categories."""
-    found = {label: [i for i, thing in a.scene.items() if thing.label == label] for label in use.labels}
-    named = [label + listed(ids) for label, ids in found.items() if ids] or [use.labels[0] + listed(())]
-    ids = tuple(i for i, thing in a.scene.items() if thing.label in use.labels)
-    return Draft(ids, (f"{use.name}: {', '.join(named)}.",))
+def objects_with_use(context: Context, use: uses.Use) -> Draft:
+    """Returns the objects that serve `use`; the step lists them by category."""
+    scene = context.scene
+    ids_by_label = {label: [i for i, instance in scene.items() if instance.label == label] for label in use.labels}
+    parts = [label + ids_text(ids) for label, ids in ids_by_label.items() if ids] or [use.labels[0] + ids_text(())]
+    ids = tuple(i for i, instance in scene.items() if instance.label in use.labels)
+    return Draft(ids, (f"{use.name}: {', '.join(parts)}.",))
 
 
-def keep(draft: Draft, how: str, ids: Iterable[int], *between: str) -> Draft | None:
-    """The draft cut down to `ids` by the filter `how`, after the steps `between`; None where it is empty already."""
+def filter_draft(draft: Draft, name: str, ids: Iterable[int], *steps_before: str) -> Draft | None:
+    """Keeps the objects of a draft that are in `ids`; None if the draft is empty already.
+
+    Args:
+      name: name of the filter, with which its step begins.
+      steps_before: steps that come before the filter's own step.
+    """
     if not draft.ids:
         return None
     ids = tuple(i for i in draft.ids if i in set(ids))
-    narrow = draft.narrow + (1 if len(ids) < len(draft.ids) else -1)
-    return Draft(ids, (*draft.steps, *between, f"{how}{listed(ids)}."), narrow=narrow)
+    selectivity = draft.selectivity + (1 if len(ids) < len(draft.ids) else -1)
+    return Draft(ids, (*draft.steps, *steps_before, f"{name}{ids_text(ids)}."), selectivity=selectivity)
 
 
-def attribute(
-    a: Asker, draft: Draft, last: bool, places: Sequence[int] = (COLOUR, SIZE, MATERIAL)
+def ids_with_attribute(context: Context, draft: Draft, place: int, word: str) -> list[int]:
+    """Returns the ids of a draft's objects whose attribute at `place` is `word`."""
+    return [i for i in draft.ids if context.scene[i].attributes[place] == word]
+
+
+def filter_by_attribute(
+    context: Context, draft: Draft, is_last: bool, places: Sequence[int] = (COLOUR, SIZE, MATERIAL)
 ) -> tuple[Draft, str]:
-    """A draft (not empty) filtered by an attribute at one of `places`, and its word; only a `last` step ends empty."""
-    place = a.pick(places)
-    present = [a.scene[i].attributes[place] for i in draft.ids]
+    """Keeps the objects that have one attribute word, which is drawn.
+
+    Args:
+      draft: must not be empty.
+      is_last: whether this is the last filter; only then may no object be left.
+      places: the places in `Instance.attributes` from which the word's place is drawn.
+
+    Returns:
+      The draft and the word.
+    """
+    place = context.pick(places)
+    present = [context.scene[i].attributes[place] for i in draft.ids]
     absent = [value for value in VALUES[place] if value not in present]
-    word = a.pick(absent if last and a.want == "none" and absent else present)
-    return keep(draft, word, having(a, draft, place, word)), word
+    word = context.pick(absent if is_last and context.answer_count == "none" and absent else present)
+    return filter_draft(draft, word, ids_with_attribute(context, draft, place, word)), word
 
 
-def having(a: Asker, draft: Draft, place: int, word: str) -> list[int]:
-    """Ids of the draft whose attribute at `place` is `word`."""
-    return [i for i in draft.ids if a.scene[i].attributes[place] == word]
+def filter_by_relation(context: Context, draft: Draft, name: str, anchor: int, *steps_before: str) -> Draft | None:
+    """Keeps the objects in relation `name` (a key of OFFSETS) to the object with id `anchor`; None if one is doubtful.
 
-
-def relation(a: Asker, draft: Draft, name: str, anchor: int, *between: str) -> Draft | None:
-    """The draft's objects in a relation to object `anchor`; None where one is too close to call."""
-    offsets = {i: OFFSETS[name](a.scene[i], a.scene[anchor]) for i in draft.ids if i != anchor}
+    `steps_before` are steps that come before the filter's own step.
+    """
+    scene = context.scene
+    offsets = {i: OFFSETS[name](scene[i], scene[anchor]) for i in draft.ids if i != anchor}
     if any(abs(offset) < 1 for offset in offsets.values()):
         return None
-    return keep(draft, f"{name} {anchor} is", [i for i, offset in offsets.items() if offset > 0], *between)
+    return filter_draft(draft, f"{name} {anchor} is", [i for i, o in offsets.items() if o > 0], *steps_before)
 
 
-def extreme(a: Asker, draft: Draft, name: str) -> Draft | None:
-    """The one of at least two objects that is most `name`; None where another comes too close."""
+def filter_by_extreme(context: Context, draft: Draft, name: str) -> Draft | None:
+    """Keeps the object that is most `name` (a key of EXTREMES); None for a single object or no clear winner."""
     if len(draft.ids) < 2:
         return None
     offset = OFFSETS[EXTREMES[name]]
     for best in draft.ids:
-        if all(offset(a.scene[best], a.scene[i]) >= 1 for i in draft.ids if i != best):
-            return keep(draft, name, [best])
+        if all(offset(context.scene[best], context.scene[i]) >= 1 for i in draft.ids if i != best):
+            return filter_draft(draft, name, [best])
     return None
 
 
-def alone(a: Asker) -> Instance | None:
-    """A drawn object that is the only one of its category, to stand as an anchor for others."""
-    counts = Counter(thing.label for thing in a.scene.values())
-    single = [thing for thing in a.scene.values() if counts[thing.label] == 1]
-    return a.pick(single) if single and len(a.scene) > 1 else None
+def pick_unique_object(context: Context) -> Instance | None:
+    """Returns a random object that is the only one of its category, to serve as an anchor for others; None if none is.
+
+    Also None if the scene has one object only.
+    """
+    counts = Counter(instance.label for instance in context.scene.values())
+    unique = [instance for instance in context.scene.values() if counts[instance.label] == 1]
+    return context.pick(unique) if unique and len(context.scene) > 1 else None
 
 
-def choose(
-    a: Asker,
-    kinds: Sequence[Callable[[Asker], Draft | None]],
+def best_draft(
+    context: Context,
+    kinds: Sequence[QueryKind],
     prefer: frozenset[int] = frozenset(),
     accept: Callable[[Draft], bool] = lambda draft: True,
 ) -> Draft | None:
-    """The best of some draws of `kinds`: one with as many objects as wanted, with one of `prefer`, and with steps that
-    leave something out. None where no draw gives a draft that `accept` takes.
+    """Draws drafts of random kinds and returns the best one; None if no draft is accepted.
+
+    In order of weight, a good draft has as many objects as wanted, has one of the objects `prefer`, and has filters
+    that remove objects. The first draft that is good in all three ways is returned at once.
     """
     best, best_score = None, -np.inf
-    for _ in range(_DRAWS):
-        draft = a.pick(kinds)(a)
+    for _ in range(_ATTEMPTS):
+        draft = context.pick(kinds)(context)
         if draft is None or not accept(draft):
             continue
-        fits = ("none", "one", "many")[min(2, len(draft.ids))] == a.want
-        liked = not prefer or a.want == "none" or not prefer.isdisjoint(draft.ids)
-        score = 4 * fits + 3 * liked + min(draft.narrow, 1)
+        right_count = ("none", "one", "many")[min(2, len(draft.ids))] == context.answer_count
+        preferred = not prefer or context.answer_count == "none" or not prefer.isdisjoint(draft.ids)
+        score = 4 * right_count + 3 * preferred + min(draft.selectivity, 1)
         if score > best_score:
             best, best_score = draft, score
-        if fits and liked and draft.narrow >= 0:
+        if right_count and preferred and draft.selectivity >= 0:
             break
     return best

@@ -1,11 +1,11 @@
-"""What the 80 things and 53 stuff regions of COCO are good for: the words of implicit queries.
+"""The uses of the 80 things and 53 stuff regions of COCO, as phrases for implicit queries.
 
-A phrase is a singular noun phrase without article that fits after "every", "the", "any" and "which". It never names
-its own label, is true of all labels it stands for, and of no other label of COCO. Labels that no phrase tells apart
-from the rest of their family ("water-other") have none of their own and appear in FAMILIES only.
+A phrase is a singular noun phrase without an article that fits after "every", "the", "any" and "which". It never
+contains its own label, is true of all labels that it stands for, and of no other label of COCO. A label that no phrase
+tells apart from the rest of its family ("water-other") has no phrases of its own and appears in FAMILIES only.
 """
 
-# Stuff as COCO panoptic names it -> the words a twin uses. All 53, so that the keys tell stuff from things.
+# COCO panoptic's name of a stuff region -> its label in a twin. All 53: the keys tell stuff from things.
 STUFF = {
     "banner": "banner",
     "blanket": "blanket",
@@ -62,6 +62,7 @@ STUFF = {
     "rug-merged": "rug",
 }
 
+# label -> phrases for this label alone
 SINGLES = {
     "person": ("being that can hold a conversation", "living thing that wears clothes of its own choice"),
     "bicycle": ("vehicle that is moved by pedals", "two-wheeler that needs no fuel"),
@@ -191,6 +192,7 @@ SINGLES = {
     "rug": ("woven thing that covers part of a floor", "textile underfoot that one can roll up"),
 }
 
+# labels that share a use -> phrases for all of them
 FAMILIES = {
     ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"): (
         "living animal",

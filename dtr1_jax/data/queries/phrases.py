@@ -1,29 +1,33 @@
-"""The words of TwinWorld's queries besides those for what things are for (uses.py), for the two splits."""
+"""The phrases of queries in the words of the two splits, except those for the uses of objects (uses.py).
+
+Braces stand for a noun phrase, or for a noun in EXTREMES and an adjective in NEGATIONS and ONLY_ONE.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
 class Phrases(NamedTuple):
-    """Ways to say one thing."""
+    """Phrases of the training split and of the held-out split that all mean the same."""
 
     train: tuple[str, ...]
     heldout: tuple[str, ...]
 
 
-# Training has those of the second and third line for questions too, and some of the first (questions.py): what form of
-# answer is wanted is for the prompt to say, and a policy that goes by the sound of the words is not to be right.
-FRAMES = Phrases(
+# Training uses the sentences of the second and third line, and some of the first, for questions as well (questions.py).
+# The prompt alone says which form of answer is expected: a policy that guesses the form from the wording must be wrong.
+SENTENCES = Phrases(
     ("{}.", "find {}.", "show me {}.", "point to {}.", "select {}.", "look at {}.", "can you see {}?",
      "what is {}?", "what colour is {}?", "is {} small or large?", "what is {} made of?", "does {} move?",
      "count {}.", "what kind of thing is {}?",
      "which pixels show {}?", "what place has {}?", "which one is {}?", "what looks like {}?", "is {} in view?"),
     ("where is {}?", "please point at {}.", "mark {}.", "look for {}."),
 )  # fmt: skip
-DETERMINERS = Phrases(("every",), ("any",))  # for no object, one or several
+DETERMINERS = Phrases(("every",), ("any",))  # for any number of objects
 NOUNS = ("thing", "object")
-ADJECTIVES = {"wood": "wooden"}  # where an attribute's adjective is not its name
+ADJECTIVES = {"wood": "wooden"}  # adjectives of attribute words that are no adjectives themselves
 NEGATIONS = Phrases(
     (
         "that is not {}",
@@ -123,7 +127,7 @@ RELATIONS = {
     ),
 }
 
-SIDES = {  # axis, sign of the side, words
+HALVES = {  # axis, sign of the half along the axis, phrases
     "left half": (0, -1, Phrases(("in the left half", "left of the middle"), ("in the left half of the picture",))),
     "right half": (0, 1, Phrases(("in the right half", "right of the middle"), ("in the right half of the picture",))),
     "upper half": (1, -1, Phrases(("in the upper half", "above the middle"), ("in the upper half of the picture",))),
@@ -151,7 +155,7 @@ SAME = {
     ),
 }
 
-MOST = {
+MOST_COMMON = {
     "colour": Phrases(
         ("of the most common colour", "whose colour appears most often", "with the most common colour of all"),
         ("that has the most common colour",),
@@ -162,7 +166,7 @@ MOST = {
     ),
 }
 
-SINGLE = {
+UNSHARED = {
     "colour": Phrases(
         ("whose colour no other has", "of a colour that appears only once", "with a colour that no other has"),
         ("that has a colour no other has",),
@@ -173,16 +177,16 @@ SINGLE = {
     ),
 }
 
-TWICE = Phrases(
+PAIR = Phrases(
     ("of the kind that appears twice", "that has one twin of its kind", "of a kind that is here exactly twice"),
     ("whose kind appears exactly twice",),
 )
-ALONE = Phrases(("that is the only {} one", "alone in being {}", "that is alone in being {}"), ("that alone is {}",))
+ONLY_ONE = Phrases(("that is the only {} one", "alone in being {}", "that is alone in being {}"), ("that alone is {}",))
 
 
-def pools():
-    """Yields every Phrases of this module, for checks over all of them."""
-    for table in (EXTREMES, RELATIONS, SAME, MOST, SINGLE):
+def pools() -> Iterator[Phrases]:
+    """Yields all phrases of this module, so that a test can check them."""
+    for table in (EXTREMES, RELATIONS, SAME, MOST_COMMON, UNSHARED):
         yield from table.values()
-    yield from (pool for _, _, pool in SIDES.values())
-    yield from (FRAMES, DETERMINERS, NEGATIONS, TWICE, ALONE)
+    yield from (pool for _, _, pool in HALVES.values())
+    yield from (SENTENCES, DETERMINERS, NEGATIONS, PAIR, ONLY_ONE)

@@ -1,36 +1,37 @@
 """Questions about a scene or video with a short answer in words, and the oracle's reasoning.
 
-A question is made of what a query means (queries.py, temporal.py): how many there are, whether there are any, or what
-the one is, how it looks and which way it goes. The reasoning is the query's, with the answer as its last step.
-Training has some in the words of queries that point, as some of those are in the words of questions (phrases.FRAMES).
+A question asks about the objects of a query (pointing.py, temporal.py): how many there are, whether there are any, or
+what one object is, looks like, or how it moves. The reasoning is that of the query, with the answer as its last step.
+Training has some questions in the words of queries that point, since some queries that point are in the words of
+questions (phrases.SENTENCES).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from dtr1_jax.data.queries import pointing, temporal
-from dtr1_jax.data.queries.chains import Asker, Draft, choose, everything
-from dtr1_jax.data.queries.motion import WAYS
+from dtr1_jax.data.queries.chains import Context, Draft, all_objects, best_draft
+from dtr1_jax.data.queries.chance import pick
+from dtr1_jax.data.queries.motion import DIRECTIONS
 from dtr1_jax.data.queries.phrases import ADJECTIVES, Phrases
-from dtr1_jax.data.twinworld.scenes import pick
-from dtr1_jax.types import Instance
+from dtr1_jax.data.queries.temporal_chains import video_context
+from dtr1_jax.types import LEVELS, Instance
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_TRIES = 6  # kinds of question drawn before all objects are counted
-_TEMPORAL = 0.75  # share of the questions of a video that are about time
-_LEVELS = (1, 2, 3, 4)
+_ATTEMPTS = 6  # questions that are tried before the question is how many objects there are in all
+_TEMPORAL = 0.75  # share of the questions about a video that are about time
 
 COUNT = Phrases(
     ("count every {}.", "what do you get if you count every {}?", "how many do you get if you count every {}?"),
     ("if you count every {}, what do you get?",),
 )
-# not "any", which queries of the held-out split have for "every"
+# without "any", which stands for "every" in queries of the held-out split
 ANY = Phrases(("is there some {}?", "can you see some {} here?", "say if there is some {}."), ("do you see some {}?",))
-LOOKS = {  # name of the last step: words; the order is that of Instance.attributes
+LOOKS = {  # name of the last step: sentences; the first three are in the order of Instance.attributes
     "colour": Phrases(
         (
             "what colour is {}?",
@@ -69,7 +70,7 @@ LOOKS = {  # name of the last step: words; the order is that of Instance.attribu
         ("which kind of thing is {}?",),
     ),
 }
-WAY = Phrases(
+DIRECTION = Phrases(
     (
         "which way does {} move?",
         "where does {} go, left, right, up or down?",
@@ -99,8 +100,8 @@ class Question:
 
     Attributes:
       text: the user's words.
-      answers: all ways to say the answer that are right, the oracle's first.
-      thought: steps "how: ids.", the last one "how: answer.".
+      answers: all right answers, the oracle's first.
+      thought: steps "filter ids.", and at last "name: answer.".
       category, level: as in types.Example.
     """
 
@@ -111,7 +112,7 @@ class Question:
     level: int
 
 
-def question(
+def sample_question(
     rng: np.random.Generator,
     split: str,
     scene: Sequence[Instance],
@@ -119,92 +120,114 @@ def question(
     video: bool = False,
     prefer: frozenset[int] = frozenset(),
 ) -> Question:
-    """A question about a scene, of a drawn kind; one that can be answered is always found.
+    """Draws a question of a random kind about a scene; always succeeds.
 
     Args:
-      split: "train" or "heldout", whose phrasings are used.
-      scene: the objects, of a `video` with boxes over time.
-      prefer: ids of which the question should be about one, if possible.
+      split: "train" or "heldout", which selects the phrases.
+      scene: the objects; those of a video have boxes over time.
+      video: whether the scene is a video.
+      prefer: ids of objects of which the question should be about one, if possible.
     """
-    for _ in range(_TRIES):
-        kind = pick(rng, ("count", "any", "look", "look", "way" if video else "look", "moves" if video else "count"))
-        want = _want(rng, kind)
-        a = temporal.watcher(rng, split, scene, want) if video else Asker(rng, split, {t.id: t for t in scene}, want)
+    by_id = {instance.id: instance for instance in scene}
+    for _ in range(_ATTEMPTS):
+        kinds = ("count", "any", "look", "look", "way" if video else "look", "moves" if video else "count")
+        kind = pick(rng, kinds)
+        answer_count = _sample_answer_count(rng, kind)
+        if video:
+            context = video_context(rng, split, scene, answer_count)
+        else:
+            context = Context(rng, split, by_id, answer_count)
         counted, timed = kind in ("count", "any"), video and kind in ("count", "any", "look")
-        accept = _plain if counted else _single
-        draft, category, level = meant(a, video=video, timed=timed, counted=counted, prefer=prefer, accept=accept)
-        found = draft and (_number(a, draft, kind) if counted else _one(a, draft, kind))
-        if found:
-            text, answers, how = found
+        draft, category, level = choose_objects(
+            context, video=video, timed=timed, counted=counted, prefer=prefer,
+            accept=_is_noun_phrase if counted else _is_one_object,
+        )  # fmt: skip
+        parts = draft and (_number_question if counted else _object_question)(context, draft, kind)
+        if parts:
+            text, answers, name = parts
             category = "temporal" if kind in ("way", "moves") else category
-            return Question(text, answers, " ".join((*draft.steps, f"{how}: {answers[0]}.")), category, level)
-    a = Asker(rng, split, {t.id: t for t in scene}, "many")
-    text, answers, how = _number(a, dataclasses.replace(everything(a), text="every thing"), "count")
-    return Question(text, answers, f"{how}: {answers[0]}.", "count", 1)
+            return Question(text, answers, " ".join((*draft.steps, f"{name}: {answers[0]}.")), category, level)
+    context = Context(rng, split, by_id, "many")
+    draft = dataclasses.replace(all_objects(context), text="every thing")
+    text, answers, name = _number_question(context, draft, "count")
+    return Question(text, answers, f"{name}: {answers[0]}.", "count", 1)
 
 
-def meant(
-    a: Asker, *, video: bool, timed: bool, counted: bool, prefer: frozenset[int], accept: Callable[[Draft], bool]
-) -> tuple[Draft | None, str, int]:
-    """Objects that a question is to be about, if any were found, and the category and level that were drawn.
+def choose_objects(
+    context: Context, *, video: bool, timed: bool, counted: bool, prefer: frozenset[int],
+    accept: Callable[[Draft], bool],
+) -> tuple[Draft | None, str, int]:  # fmt: skip
+    """Draws the objects that a question or request is about.
 
     Args:
-      video: whether the scene is a video, whose other objects than by time are meant by what they are.
-      timed: whether they may be meant by time.
-      counted: whether there may be none, one or several of them.
-      prefer, accept: as of chains.choose.
+      video: whether the scene is a video; queries about its objects are about time or semantic.
+      timed: whether queries about time may be drawn.
+      counted: whether any number of objects is right, none included.
+      prefer, accept: as in chains.best_draft.
+
+    Returns:
+      The draft with the objects, None if there is none, and the category and the level that were drawn.
     """
-    about_time = timed and a.chance(_TEMPORAL)
-    category = "temporal" if about_time else "semantic" if video else a.pick(("semantic", "spatial", "count"))
-    level = a.pick(_LEVELS)
+    about_time = timed and context.chance(_TEMPORAL)
+    category = "temporal" if about_time else "semantic" if video else context.pick(("semantic", "spatial", "count"))
+    level = context.pick(LEVELS)
     if about_time:
-        kinds = (temporal.COUNTED if counted else temporal.KINDS)[level]
+        kinds = (temporal.COUNTED_KINDS if counted else temporal.KINDS)[level]
     else:
-        kinds = (pointing.COUNTED if counted else pointing.KINDS)[category, level]
-    return choose(a, kinds, prefer, accept), category, level
+        kinds = (pointing.COUNTED_KINDS if counted else pointing.KINDS)[category, level]
+    return best_draft(context, kinds, prefer, accept), category, level
 
 
-def _want(rng: np.random.Generator, kind: str) -> str:
-    """How many objects the question should be about: yes and no come about as often, and so do small numbers."""
+def _sample_answer_count(rng: np.random.Generator, kind: str) -> str:
+    """Draws how many objects a question is about, so that "yes" and "no", and small numbers, are balanced."""
     if kind == "any":
         return "none" if rng.random() < 0.5 else pick(rng, ("one", "many"))
     return pick(rng, ("none", "one", "one", "many", "many", "many")) if kind == "count" else "one"
 
 
-def _plain(draft: Draft) -> bool:
+def _is_noun_phrase(draft: Draft) -> bool:
     return not draft.whole
 
 
-def _single(draft: Draft) -> bool:
+def _is_one_object(draft: Draft) -> bool:
     return not draft.whole and len(draft.ids) == 1 and draft.text.startswith("the ")
 
 
-def _number(a: Asker, draft: Draft, kind: str) -> tuple[str, tuple[str, ...], str]:
-    """(question, answers, last step) of how many there are, or whether there are any."""
-    rest = draft.text.partition(" ")[2]  # without "the", "every" or "any"
+def _number_question(context: Context, draft: Draft, kind: str) -> tuple[str, tuple[str, ...], str]:
+    """Asks how many objects there are ("count"), or whether there are any ("any").
+
+    Returns (question, answers, name of the last step).
+    """
+    noun = draft.text.partition(" ")[2]  # without its determiner
     if kind == "any":
-        return a.say(ANY, rest), ("yes" if draft.ids else "no",), "found"
-    return a.say(COUNT, rest), (str(len(draft.ids)), NUMBERS[len(draft.ids)]), "count"
+        return context.pick_phrase(ANY, noun), ("yes" if draft.ids else "no",), "found"
+    return context.pick_phrase(COUNT, noun), (str(len(draft.ids)), NUMBERS[len(draft.ids)]), "count"
 
 
-def _one(a: Asker, draft: Draft, kind: str) -> tuple[str, tuple[str, ...], str] | None:
-    """The same of what one object is, how it looks or moves; None where the question would say it itself."""
-    thing, said = a.scene[draft.ids[0]], set(draft.text.replace(",", "").split())
+def _object_question(context: Context, draft: Draft, kind: str) -> tuple[str, tuple[str, ...], str] | None:
+    """Asks what one object is or looks like ("look"), whether it moves ("moves"), or in which direction ("way").
+
+    Returns (question, answers, name of the last step); None if the question would contain its answer, or if a person
+    could doubt the answer.
+    """
+    instance, words = context.scene[draft.ids[0]], set(draft.text.replace(",", "").split())
     if kind == "look":
-        how = a.pick(tuple(LOOKS))
-        word = thing.label if how == "kind" else thing.attributes[tuple(LOOKS).index(how)]
+        name = context.pick(tuple(LOOKS))
+        word = instance.label if name == "kind" else instance.attributes[tuple(LOOKS).index(name)]
         answers = (word, ADJECTIVES[word]) if word in ADJECTIVES else (word,)
-        return None if said & set(answers) else (a.say(LOOKS[how], draft.text), answers, how)
-    move = a.moves[thing.id]
+        return None if words & set(answers) else (context.pick_phrase(LOOKS[name], draft.text), answers, name)
+    motion = context.motions[instance.id]
     if kind == "moves":
-        return None if move.moves is None else (a.say(MOVES, draft.text), ("yes" if move.moves else "no",), "moves")
-    if not move.way or said & {*WAYS, "top", "bottom"}:
+        if motion.moves is None:
+            return None
+        return context.pick_phrase(MOVES, draft.text), ("yes" if motion.moves else "no",), "moves"
+    if not motion.direction or words & {*DIRECTIONS, "top", "bottom"}:
         return None
-    toward = f"to the {move.way}" if move.way in WAYS[:2] else f"{move.way}wards"
-    return a.say(WAY, draft.text), (move.way, toward), "way"
+    long_form = f"to the {motion.direction}" if motion.direction in ("left", "right") else f"{motion.direction}wards"
+    return context.pick_phrase(DIRECTION, draft.text), (motion.direction, long_form), "way"
 
 
-def pools():
-    """Yields every Phrases of this module, for checks over all of them."""
+def pools() -> Iterator[Phrases]:
+    """Yields all phrases of this module, so that a test can check them."""
     yield from LOOKS.values()
-    yield from (COUNT, ANY, WAY, MOVES)
+    yield from (COUNT, ANY, DIRECTION, MOVES)

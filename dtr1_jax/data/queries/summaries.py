@@ -1,25 +1,25 @@
-"""What a scene or video, or some of its objects, is about in one paragraph: reference texts from its annotation.
+"""Summaries of a scene or video, or of some of its objects, in one paragraph: reference texts from the annotation.
 
-Most requests are implicit: they mean some objects, as a query that points does, and to find these takes reasoning. All
-wordings say the same of the same objects in the same order: what they are and where, or, of a video, what they do. The
-first wording is the oracle's.
+Most requests are implicit: they mean some objects, as a query that points does, and finding these objects takes
+reasoning. All wordings say the same about the same objects in the same order: what they are and where, or, in a video,
+what they do. The first wording is the oracle's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dtr1_jax.data.queries import motion, temporal
-from dtr1_jax.data.queries.chains import Asker, Draft, centre, listed
-from dtr1_jax.data.queries.motion import Move
+from dtr1_jax.data.queries.chains import Context, Draft, centre, ids_text
+from dtr1_jax.data.queries.chance import pick
+from dtr1_jax.data.queries.motion import Motion, measure_motion
 from dtr1_jax.data.queries.phrases import ADJECTIVES, Phrases
-from dtr1_jax.data.queries.questions import NUMBERS, Question, meant
-from dtr1_jax.data.twinworld.scenes import pick
+from dtr1_jax.data.queries.questions import NUMBERS, Question, choose_objects
+from dtr1_jax.data.queries.temporal_chains import video_context
 from dtr1_jax.types import Instance
 
-ASK = {
+REQUESTS = {  # for a summary of all objects
     "picture": Phrases(
         (
             "describe the picture.",
@@ -43,7 +43,7 @@ ASK = {
         ("please describe what happens in the video.", "say what can be seen in the video."),
     ),
 }
-ASK_OF = {  # about some objects
+REQUESTS_FOR_SOME = {  # for a summary of some objects
     "picture": Phrases(
         (
             "describe {}.",
@@ -65,18 +65,18 @@ ASK_OF = {  # about some objects
         ("please describe {}.", "say what happens to {}."),
     ),
 }
-_WHOLE = 0.25  # share of the requests that mean all objects
-_MOST = 4  # objects of the others, so that twin, thought and paragraph have room beside each other
-_TRIES = 6  # kinds of request drawn before all objects are described
-_WISHES = ("none", "one", "one", "one", "many", "many", "many", "many")
+_WHOLE_SHARE = 0.25  # share of the requests that mean all objects
+_MAX_OBJECTS = 4  # of the other requests, so that twin, thought and paragraph fit into a completion together
+_ATTEMPTS = 6  # requests for some objects that are tried before all objects are described
+_ANSWER_COUNTS = ("none", "one", "one", "one", "many", "many", "many", "many")
 _NOTHING = ("there is no such thing.", "we see no such thing.", "no such thing can be seen.")  # one for each wording
-_THIRD = 0.4, 0.6  # centres between these, as shares of the width, are in the middle
+_MIDDLE = 0.4, 0.6  # share of the width: centres between these two are in the middle
 _PLACES = {  # one phrase for each wording
     "left": ("on the left", "at the left side", "to the left"),
     "middle": ("in the middle", "near the middle", "in the centre"),
     "right": ("on the right", "at the right side", "to the right"),
 }
-_DEEDS = {  # what a move says: one phrase for each wording
+_ACTIONS = {  # one phrase for each wording
     "still": ("stays where it is", "does not move", "stands still"),
     "left": ("moves to the left", "goes left", "moves left"),
     "right": ("moves to the right", "goes right", "moves right"),
@@ -88,10 +88,10 @@ _DEEDS = {  # what a move says: one phrase for each wording
     "enters": ("comes in", "comes into the picture", "enters"),
     "leaves": ("leaves", "goes out of the picture", "is gone at the end"),
 }
-WORDINGS = 3
+WORDINGS = 3  # reference texts of a summary
 
 
-def summary(
+def sample_summary(
     rng: np.random.Generator,
     split: str,
     scene: Sequence[Instance],
@@ -99,146 +99,151 @@ def summary(
     video: bool = False,
     prefer: frozenset[int] = frozenset(),
 ) -> Question:
-    """The request for a summary with WORDINGS references, the oracle's first.
+    """Draws a request for a summary, with WORDINGS reference texts as its answers, the oracle's first.
 
     Args:
-      split: "train" or "heldout", whose phrasings of the request are used.
-      scene: the objects, at least one; of a `video` with boxes over time, each seen in some frame.
-      prefer: ids of which one should be described, if possible.
+      split: "train" or "heldout", which selects the phrases of the request.
+      scene: the objects, at least one; those of a video have boxes over time, and each is visible in some frame.
+      video: whether the scene is a video.
+      prefer: ids of objects of which one should be described, if possible.
     """
-    ordered = sorted(scene, key=lambda thing: thing.id)
-    found = None if rng.random() < _WHOLE else _of_some(rng, split, ordered, video, prefer)
-    return found or _of_all(rng, split, ordered, video)
+    ordered = sorted(scene, key=lambda instance: instance.id)
+    request = None if rng.random() < _WHOLE_SHARE else _summary_of_some(rng, split, ordered, video, prefer)
+    return request or _summary_of_all(rng, split, ordered, video)
 
 
-def _of_some(rng, split, ordered, video, prefer) -> Question | None:
-    """A request that means some objects; None where the scene allows none."""
-    for _ in range(_TRIES):
-        want = pick(rng, _WISHES)
-        a = (temporal.watcher if video else _asker)(rng, split, ordered, want)
-        counted = want != "one"
-        draft, category, level = meant(a, video=video, timed=video, counted=counted, prefer=prefer, accept=_describable)
+def _summary_of_some(
+    rng: np.random.Generator, split: str, ordered: Sequence[Instance], video: bool, prefer: frozenset[int]
+) -> Question | None:
+    """Draws a request that means some objects; None if no attempt succeeds."""
+    for _ in range(_ATTEMPTS):
+        answer_count = pick(rng, _ANSWER_COUNTS)
+        if video:
+            context = video_context(rng, split, ordered, answer_count)
+        else:
+            context = Context(rng, split, {instance.id: instance for instance in ordered}, answer_count)
+        draft, category, level = choose_objects(
+            context, video=video, timed=video, counted=answer_count != "one", prefer=prefer, accept=_is_describable
+        )
         if draft is not None:
             break
     else:
         return None
-    things = [a.scene[i] for i in draft.ids]
-    text = a.say(ASK_OF["video" if video else "picture"], draft.text)
-    if not things:
+    instances = [context.scene[i] for i in draft.ids]
+    text = context.pick_phrase(REQUESTS_FOR_SOME["video" if video else "picture"], draft.text)
+    if not instances:
         return Question(text, _NOTHING, " ".join(draft.steps), category, level)
-    texts, steps = _texts(things, video), draft.steps
-    if len(things) > 1 and not video:
-        near, far = _ends(things)
-        steps = (*steps, f"nearest {near.id}.", f"farthest {far.id}.")
-    return Question(text, texts, " ".join(steps), category, level)
+    steps = draft.steps
+    if len(instances) > 1 and not video:
+        nearest, farthest = _depth_extremes(instances)
+        steps = (*steps, f"nearest {nearest.id}.", f"farthest {farthest.id}.")
+    return Question(text, _reference_texts(instances, video), " ".join(steps), category, level)
 
 
-def _asker(rng, split, things, want) -> Asker:
-    return Asker(rng, split, {thing.id: thing for thing in things}, want)
+def _is_describable(draft: Draft) -> bool:
+    return not draft.whole and len(draft.ids) <= _MAX_OBJECTS
 
 
-def _describable(draft: Draft) -> bool:
-    return not draft.whole and len(draft.ids) <= _MOST
-
-
-def _texts(things: Sequence[Instance], video: bool) -> tuple[str, ...]:
-    """All wordings of a summary of these."""
+def _summary_of_all(rng: np.random.Generator, split: str, ordered: Sequence[Instance], video: bool) -> Question:
+    """Draws a request that means all objects."""
+    text = pick(rng, getattr(REQUESTS["video" if video else "picture"], split))
+    references = _reference_texts(ordered, video)
     if video:
-        found = [motion.move(thing) for thing in things]
-        return tuple(_film(things, found, k) for k in range(WORDINGS))
-    return tuple(_picture(things, k) for k in range(WORDINGS))
-
-
-def _of_all(rng, split, ordered, video) -> Question:
-    """A request that means all objects."""
-    text = pick(rng, getattr(ASK["video" if video else "picture"], split))
-    if video:
-        found = [motion.move(thing) for thing in ordered]
-        steps = [f"in order{listed([thing.id for thing in ordered])}."]
-        for state, holds in (
+        motions = [measure_motion(instance) for instance in ordered]
+        steps = [f"in order{ids_text([instance.id for instance in ordered])}."]
+        for name, holds in (
             ("moves", lambda m: m.moves), ("enters", lambda m: m.first > 0),
-            ("leaves", lambda m: m.last < len(m.seen) - 1),
+            ("leaves", lambda m: m.last < len(m.visible) - 1),
         ):  # fmt: skip
-            steps.append(f"{state}{listed([t.id for t, m in zip(ordered, found) if holds(m)])}.")
-        return Question(text, _texts(ordered, video), " ".join(steps), "temporal", 4)
-    near, far = _ends(ordered)
-    steps = [f"left to right{listed([thing.id for thing in ordered])}."]
+            steps.append(f"{name}{ids_text([i.id for i, m in zip(ordered, motions) if holds(m)])}.")
+        return Question(text, references, " ".join(steps), "temporal", 4)
+    nearest, farthest = _depth_extremes(ordered)
+    steps = [f"left to right{ids_text([instance.id for instance in ordered])}."]
     if len(ordered) > 1:
-        steps += [f"nearest {near.id}.", f"farthest {far.id}."]
-    return Question(text, _texts(ordered, video), " ".join(steps), "spatial", len(steps))
+        steps += [f"nearest {nearest.id}.", f"farthest {farthest.id}."]
+    return Question(text, references, " ".join(steps), "spatial", len(steps))
 
 
-def _picture(things: Sequence[Instance], k: int) -> str:
-    """Wording k of a picture's summary."""
-    parts = [f"{_named(thing, k)} {_PLACES[_place(thing)][k]}" for thing in things]
-    text = f"{_opening(len(things), k)} {_joined(parts)}."
-    if len(things) > 1:
-        near, far = (_known(thing, things) for thing in _ends(things))
+def _reference_texts(instances: Sequence[Instance], video: bool) -> tuple[str, ...]:
+    """Returns the summary of some objects in all wordings."""
+    if video:
+        motions = [measure_motion(instance) for instance in instances]
+        return tuple(_video_text(instances, motions, wording) for wording in range(WORDINGS))
+    return tuple(_picture_text(instances, wording) for wording in range(WORDINGS))
+
+
+def _picture_text(instances: Sequence[Instance], wording: int) -> str:
+    parts = [f"{_description(instance, wording)} {_PLACES[_place(instance)][wording]}" for instance in instances]
+    text = f"{_opening(len(instances), wording)} {_joined(parts)}."
+    if len(instances) > 1:
+        near, far = (_shortest_name(instance, instances) for instance in _depth_extremes(instances))
         text += (
             f" {near} is nearest and {far} is farthest away.",
             f" nearest to us is {near}, farthest from us is {far}.",
             f" {near} is in front of all and {far} is behind all.",
-        )[k]
+        )[wording]
     return text
 
 
-def _film(things: Sequence[Instance], found: Sequence[Move], k: int) -> str:
-    """Wording k of a video's summary."""
-    parts = [f"{_named(thing, k)} that {_deeds(move, k)}" for thing, move in zip(things, found)]
-    return f"{_opening(len(things), k)} {_joined(parts)}."
+def _video_text(instances: Sequence[Instance], motions: Sequence[Motion], wording: int) -> str:
+    parts = [
+        f"{_description(instance, wording)} that {_actions(motion, wording)}"
+        for instance, motion in zip(instances, motions)
+    ]
+    return f"{_opening(len(instances), wording)} {_joined(parts)}."
 
 
-def _opening(count: int, k: int) -> str:
+def _opening(count: int, wording: int) -> str:
     things = f"{NUMBERS[count]} thing{'s' * (count > 1)}"
-    return (f"there {'is' if count == 1 else 'are'} {things}:", f"we see {things}:", f"{things} can be seen:")[k]
+    return (f"there {'is' if count == 1 else 'are'} {things}:", f"we see {things}:", f"{things} can be seen:")[wording]
 
 
-def _named(thing: Instance, k: int) -> str:
-    colour, size, material = thing.attributes
-    made = ADJECTIVES.get(material, material)
-    article = "an" if thing.label[0] in "aeiou" else "a"
+def _description(instance: Instance, wording: int) -> str:
+    colour, size, material = instance.attributes
+    material = ADJECTIVES.get(material, material)
+    article = "an" if instance.label[0] in "aeiou" else "a"
     return (
-        f"a {size} {colour} {made} {thing.label}",
-        f"a {size} {thing.label}, {colour} and {made},",
-        f"{article} {thing.label} that is {size}, {colour} and {made},",
-    )[k]
+        f"a {size} {colour} {material} {instance.label}",
+        f"a {size} {instance.label}, {colour} and {material},",
+        f"{article} {instance.label} that is {size}, {colour} and {material},",
+    )[wording]
 
 
-def _ends(things: Sequence[Instance]) -> tuple[Instance, Instance]:
-    """The nearest and the farthest."""
-    ordered = sorted(things, key=lambda thing: thing.depth)
+def _depth_extremes(instances: Sequence[Instance]) -> tuple[Instance, Instance]:
+    """Returns the nearest and the farthest object."""
+    ordered = sorted(instances, key=lambda instance: instance.depth)
     return ordered[0], ordered[-1]
 
 
-def _known(thing: Instance, things: Sequence[Instance]) -> str:
-    """The shortest name that means one object alone."""
-    same = [other for other in things if other.label == thing.label]
+def _shortest_name(instance: Instance, instances: Sequence[Instance]) -> str:
+    """Returns the shortest name that fits no other of `instances`, or a description if there is no such name."""
+    same = [other for other in instances if other.label == instance.label]
     if len(same) == 1:
-        return f"the {thing.label}"
-    if sum(other.attributes[0] == thing.attributes[0] for other in same) == 1:
-        return f"the {thing.attributes[0]} {thing.label}"
-    alone = sum(other.attributes == thing.attributes for other in same) == 1
-    return f"{'the' if alone else 'a'} {_named(thing, 0).removeprefix('a ')}"
+        return f"the {instance.label}"
+    if sum(other.attributes[0] == instance.attributes[0] for other in same) == 1:
+        return f"the {instance.attributes[0]} {instance.label}"
+    alone = sum(other.attributes == instance.attributes for other in same) == 1
+    return f"{'the' if alone else 'a'} {_description(instance, 0).removeprefix('a ')}"
 
 
-def _place(thing: Instance) -> str:
-    x = centre(thing)[0]
-    return "left" if x < _THIRD[0] else "right" if x > _THIRD[1] else "middle"
+def _place(instance: Instance) -> str:
+    x = centre(instance)[0]
+    return "left" if x < _MIDDLE[0] else "right" if x > _MIDDLE[1] else "middle"
 
 
-def _deeds(move: Move, k: int) -> str:
-    """What an object does, in the order of time."""
-    named = ["enters"] * (move.first > 0)
-    named.append(move.way or ("turns" if move.turns else "still" if move.moves is False else "moves"))
-    named += ["hidden"] * bool(move.hidden) + ["leaves"] * (move.last < len(move.seen) - 1)
-    return _joined([_DEEDS[name][k] for name in named])
+def _actions(motion: Motion, wording: int) -> str:
+    """Describes what an object does, in the order of time."""
+    names = ["enters"] * (motion.first > 0)
+    names.append(motion.direction or ("turns" if motion.turns else "still" if motion.moves is False else "moves"))
+    names += ["hidden"] * bool(motion.hidden) + ["leaves"] * (motion.last < len(motion.visible) - 1)
+    return _joined([_ACTIONS[name][wording] for name in names])
 
 
 def _joined(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def pools():
-    """Yields every Phrases of this module, for checks over all of them."""
-    yield from ASK.values()
-    yield from ASK_OF.values()
+def pools() -> Iterator[Phrases]:
+    """Yields all phrases of this module, so that a test can check them."""
+    yield from REQUESTS.values()
+    yield from REQUESTS_FOR_SOME.values()

@@ -1,10 +1,12 @@
-"""The words of queries about time, for the two splits; see phrases.py."""
+"""The phrases of queries about time in the words of the two splits; see phrases.py."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from dtr1_jax.data.queries.phrases import Phrases
 
-STATES = {  # name of the step: clauses
+STATES = {  # name of the filter: relative clauses
     "moves left": Phrases(("that moves to the left", "that goes left", "that is going left"), ("that is moving left",)),
     "moves right": Phrases(
         ("that moves to the right", "that goes right", "that is going right"), ("that is moving right",)
@@ -69,7 +71,7 @@ EXTREMES = {
     ),
 }
 
-RELATIONS = {  # {0} is the anchor
+RELATIONS = {  # braces stand for the anchor
     "towards": Phrases(
         ("that moves towards {}", "that comes closer to {}", "that is coming closer to {}"),
         ("that is moving closer to {}",),
@@ -92,7 +94,9 @@ RELATIONS = {  # {0} is the anchor
     ),
 }
 
-EVENTS = {  # of an object alone, and of one beside an anchor: clause, and what the anchor does
+# Name of the event: (relative clauses for the objects, clauses for the anchor). In a relative clause, {0} stands for
+# "before" or "after" and {1} for the anchor's clause, as in "that leaves before the mug comes in".
+EVENTS = {
     "enters": (
         Phrases(
             ("that comes in {0} {1}", "that comes into the picture {0} {1}", "that comes to be seen {0} {1}"),
@@ -111,8 +115,8 @@ EVENTS = {  # of an object alone, and of one beside an anchor: clause, and what 
 TIMES = ("before", "after")
 
 
-def pools():
-    """Yields every Phrases of this module, for checks over all of them."""
+def pools() -> Iterator[Phrases]:
+    """Yields all phrases of this module, so that a test can check them."""
     for table in (STATES, EXTREMES, RELATIONS):
         yield from table.values()
     for pair in EVENTS.values():

@@ -1,23 +1,24 @@
-"""What things are for, in words: for each use, phrases of the training split and others of the held-out split.
+"""The uses of objects: for each use, phrases of the training split and phrases of the held-out split.
 
-A clause follows a noun ("the thing *that keeps tea hot*"), a need is a whole query. No phrase says the label it means.
-Held-out phrases rearrange words that training phrases mostly have too, so that they ask for understanding and not for
-a larger vocabulary.
+A clause follows a noun ("the thing *that keeps tea hot*"); a need is a whole query. No phrase contains the label that
+it means. Held-out phrases mostly rearrange words of the training phrases, so that they test understanding and not the
+size of the vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from dtr1_jax.data.queries.phrases import Phrases
 
 
 class Use(NamedTuple):
-    """What something is for.
+    """One use of objects.
 
     Attributes:
       name: the short name of the use in the oracle's reasoning.
-      labels: the categories that serve it.
+      labels: the categories that serve this use.
       clauses: relative clauses.
       needs: whole queries.
     """
@@ -249,8 +250,8 @@ GROUPS = (
 BY_LABEL = {use.labels[0]: use for use in USES}
 
 
-def pools():
-    """Yields every Phrases of this module, for checks over all of them."""
+def pools() -> Iterator[Phrases]:
+    """Yields all phrases of this module, so that a test can check them."""
     for use in USES + GROUPS:
         yield use.clauses
         yield use.needs

@@ -1,4 +1,4 @@
-"""How the objects of a draft are spoken of: noun phrases, in the words of the split."""
+"""Noun phrases for the objects of a draft, in the words of the split."""
 
 from __future__ import annotations
 
@@ -6,50 +6,61 @@ import dataclasses
 from collections.abc import Sequence
 
 from dtr1_jax.data.queries import phrases, uses
-from dtr1_jax.data.queries.chains import Asker, Draft, alone, extreme, lookup
+from dtr1_jax.data.queries.chains import Context, Draft, filter_by_extreme, objects_with_use, pick_unique_object
 
-NOUN = "|"  # its place in a noun phrase
+NOUN = "|"  # stands for the noun in the parts of a noun phrase
 
 
-def phrase(a: Asker, parts: Sequence[str]) -> str:
-    """Words before and after a noun, which is drawn, as one phrase."""
-    return " ".join(a.pick(phrases.NOUNS) if part == NOUN else part for part in parts)
+def noun_phrase(context: Context, parts: Sequence[str]) -> str:
+    """Joins the parts of a noun phrase; a random noun of phrases.NOUNS replaces NOUN."""
+    return " ".join(context.pick(phrases.NOUNS) if part == NOUN else part for part in parts)
 
 
 def adjective(word: str) -> str:
-    """The adjective of an attribute, such as "wooden" of "wood"."""
+    """Returns the adjective of an attribute word, for example "wooden" for "wood"."""
     return phrases.ADJECTIVES.get(word, word)
 
 
-def said(a: Asker, draft: Draft | None, *parts: str) -> Draft | None:
-    """The draft with a noun phrase that fits the number of its objects."""
+def with_noun_phrase(context: Context, draft: Draft | None, *parts: str) -> Draft | None:
+    """Gives a draft its text: the parts as a noun phrase, with a determiner that fits the number of objects.
+
+    None stays None, so that the result of a filter can be passed on directly.
+    """
     if draft is None:
         return None
-    definite = a.chance(0.75) if len(draft.ids) == 1 else not draft.ids and a.chance(0.5)
-    word = "the" if definite else a.say(phrases.DETERMINERS)
-    return dataclasses.replace(draft, text=f"{word} {phrase(a, parts)}")
+    definite = context.chance(0.75) if len(draft.ids) == 1 else not draft.ids and context.chance(0.5)
+    word = "the" if definite else context.pick_phrase(phrases.DETERMINERS)
+    return dataclasses.replace(draft, text=f"{word} {noun_phrase(context, parts)}")
 
 
-def most(a: Asker, draft: Draft, names: Sequence[str], *parts: str) -> Draft | None:
-    """The object of the draft that is most something, with its noun phrase."""
-    name = a.pick(names)
-    draft = extreme(a, draft, name)
-    return draft and dataclasses.replace(draft, text=a.say(phrases.EXTREMES[name], phrase(a, parts)))
+def superlative(context: Context, draft: Draft, names: Sequence[str], *parts: str) -> Draft | None:
+    """Keeps the object of a draft that is most one of `names` (keys of phrases.EXTREMES), and gives the draft its text.
+
+    Returns None if there is no clear winner.
+    """
+    name = context.pick(names)
+    draft = filter_by_extreme(context, draft, name)
+    return draft and dataclasses.replace(
+        draft, text=context.pick_phrase(phrases.EXTREMES[name], noun_phrase(context, parts))
+    )
 
 
-def anchor_of(a: Asker) -> tuple[Draft, str] | None:
-    """An object named by its use alone: the step that finds it and its noun phrase."""
-    thing = alone(a)
-    if thing is None:
+def anchor_by_use(context: Context) -> tuple[Draft, str] | None:
+    """Returns a random object, named by its use, and its noun phrase; None if no object can be named so."""
+    instance = pick_unique_object(context)
+    if instance is None:
         return None
-    use = uses.BY_LABEL[thing.label]
-    return lookup(a, use), f"the {phrase(a, (NOUN, a.say(use.clauses)))}"
+    use = uses.BY_LABEL[instance.label]
+    return objects_with_use(context, use), f"the {noun_phrase(context, (NOUN, context.pick_phrase(use.clauses)))}"
 
 
-def use_of(a: Asker, groups: float = 0.3) -> uses.Use:
-    """A use that some object serves; a group of categories with probability `groups`, where one fits."""
-    labels = {thing.label for thing in a.scene.values()}
-    fitting = [group for group in uses.GROUPS if labels & set(group.labels)]
-    if fitting and a.chance(groups):
-        return a.pick(fitting)
-    return uses.BY_LABEL[a.pick(tuple(a.scene.values())).label]
+def pick_use(context: Context, group_probability: float = 0.3) -> uses.Use:
+    """Returns a random use that some object serves.
+
+    With `group_probability` it is a use of several categories, if any such use fits.
+    """
+    labels = {instance.label for instance in context.scene.values()}
+    groups = [group for group in uses.GROUPS if labels & set(group.labels)]
+    if groups and context.chance(group_probability):
+        return context.pick(groups)
+    return uses.BY_LABEL[context.pick(tuple(context.scene.values())).label]

@@ -1,7 +1,7 @@
-"""A folder in COCO's format (coco_format.py) as a source of generated queries (coco_queries.py).
+"""A folder in COCO's format (coco_annotations.py) as a source of generated queries (queries/photos.py).
 
-Objects are listed from left to right. Crowd regions are no objects: they count neither way in queries about their
-label, nor do pixels without a label in panoptic files, as in COCO's own evaluations.
+Objects are listed from left to right. Crowd regions are not objects: their pixels are ignored in queries about their
+label. So are the pixels without a label in panoptic files, in all queries. COCO's own evaluation does the same.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target
 
 PER_PICTURE = 4  # queries
-SMALL, LARGE = 0.01, 0.1  # shares of the picture: an object below the one is "small", from the other on "large"
+SMALL, LARGE = 0.01, 0.1  # shares of the picture's area: an object below SMALL is "small", one from LARGE on is "large"
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Coco:
-    """PER_PICTURE queries for each picture; example i is query i % 4 about picture i // 4."""
+    """PER_PICTURE queries about each picture; example i is query i % 4 about picture i // 4."""
 
-    annotations: coco_annotations.Annotations
+    annotations: coco_annotations.AnnotationFile
     split: str
     task: str
     seed: int
@@ -43,16 +43,16 @@ class Coco:
         return PER_PICTURE * len(self.annotations.pictures)
 
     def __getitem__(self, index: int) -> Example:
-        """Example `index`. Raises ImageError where its photo, segments or a mask can not be read; IndexError."""
+        """Example `index`. Raises ImageError if its photo, segments or a mask cannot be read; IndexError."""
         number, k = divmod(range(len(self))[index], PER_PICTURE)
         picture = self.annotations.pictures[number]
         pixels = coco_annotations.load_pixels(self.annotations.path, picture)
         scene = _scene(pixels.objects, self.max_objects)
-        query = photos.ask(self._facts(scene, pixels), seed=self.seed, picture=picture.id, k=k)
-        wanted = [item for item in scene if item.id in query.ids]
-        boxes = np.array([item.box for item in wanted], np.float32).reshape(-1, 4)
+        query = photos.photo_query(self._facts(scene, pixels), seed=self.seed, picture=picture.id, k=k)
+        answer = [instance for instance in scene if instance.id in query.ids]
+        boxes = np.array([instance.box for instance in answer], np.float32).reshape(-1, 4)
         h, w = pixels.image.shape[:2]
-        mask = masks.union([item.mask for item in wanted], h, w)
+        mask = masks.union([instance.mask for instance in answer], h, w)
         ignore = masks.union([crowd for label, crowd in pixels.crowds if label in query.labels], h, w)
         if pixels.void is not None:
             ignore |= pixels.void
@@ -70,9 +70,20 @@ class Coco:
         return photos.Facts(scene, self.annotations.labels, counts, crowds, self.annotations.stuff)
 
 
-def open_folder(root: str, split: str, task: str, *, seed: int, max_objects: int) -> Coco:
-    """Reads the annotations of a split; the pictures are read when asked for. Raises DataError."""
-    return Coco(coco_annotations.read(*coco_annotations.locate(Path(root), split)), split, task, seed, max_objects)
+def open_coco_source(root: str, split: str, task: str, *, seed: int, max_objects: int) -> Coco:
+    """Reads the annotations of a split and returns its examples; each photo is read when its example is indexed.
+
+    Args:
+      root: the folder.
+      split: beginning of the name of an annotation file, such as "train"; see coco_annotations.find_annotation_file.
+      task: segmentation or grounding.
+      seed: of the queries.
+      max_objects: most objects of a scene; the largest are kept.
+
+    Raises DataError: there is no such annotation file, or none of its pictures can be used.
+    """
+    file, share = coco_annotations.find_annotation_file(Path(root), split)
+    return Coco(coco_annotations.read_annotations(file, share), split, task, seed, max_objects)
 
 
 def _scene(objects: Sequence[tuple[str, np.ndarray]], max_objects: int) -> tuple[Instance, ...]:

@@ -1,11 +1,11 @@
-"""easy-VQA (Victor Zhou, MIT licence): pictures of one coloured shape, and questions with one of 13 words as answer.
+"""easy-VQA (Victor Zhou, MIT licence): pictures of one coloured shape, and questions whose answer is one of 13 words.
 
     ROOT/train/questions.json    [["what is the blue shape?", "rectangle", 0], ...], the last is the picture's number
     ROOT/train/images/0.png ...  64 x 64 pixels
     ROOT/test/...                held out
 
-ROOT is the folder easy_vqa/data of the package's wheel, unpacked (`python -m zipfile -e WHEEL DIR`). Questions are not
-in the order of the pictures but in one that is drawn once and for all, so that the first few are about many pictures.
+ROOT is the folder easy_vqa/data of the package's wheel, unpacked (`python -m zipfile -e WHEEL DIR`). The questions are
+shuffled, always in the same way: the file lists them by picture, and the first few should be about many pictures.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers.jsonl_fields import is_text
+from dtr1_jax.twin.schema import show
 from dtr1_jax.types import Example, Target
 
 FOLDERS = {"train": "train", "heldout": "test"}
@@ -27,7 +28,7 @@ FOLDERS = {"train": "train", "heldout": "test"}
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class EasyVqa:
-    """One example a question."""
+    """One example for each question."""
 
     folder: Path
     split: str
@@ -40,30 +41,45 @@ class EasyVqa:
         return len(self.items)
 
     def __getitem__(self, index: int) -> Example:
-        """Example `index`. Raises ImageError where its picture can not be read; IndexError."""
+        """Example `index`. Raises ImageError if its picture cannot be read; IndexError."""
         question, answer, number, k = self.items[index]
         image = image_files.load_image(self.folder / "images" / f"{number}.png")
-        nothing = np.zeros(image.shape[:2], bool), np.zeros((0, 4), np.float32)
-        target = Target(*nothing, references=(answer,))
+        no_mask, no_boxes = np.zeros(image.shape[:2], bool), np.zeros((0, 4), np.float32)
+        target = Target(no_mask, no_boxes, references=(answer,))
         return Example(f"easy_vqa/{self.split}/{number}/{k}", image, question, "vqa", target)
 
 
-def open_folder(root: str, split: str) -> EasyVqa:
-    """Reads the questions of "train" or "heldout"; pictures are read when asked for. Raises DataError."""
+def open_easy_vqa_source(root: str, split: str) -> EasyVqa:
+    """Reads the questions of a split and returns its examples; each picture is read when its example is indexed.
+
+    Args:
+      root: the folder.
+      split: "train" or "heldout".
+
+    Raises DataError: another split, or no questions.json of the form above.
+    """
     if split not in FOLDERS:
-        raise DataError(f"{root}: expected data.*_split {' or '.join(FOLDERS)}, got {split!r}")
+        raise DataError(f"{root}: expected data.*_split {' or '.join(FOLDERS)}, got {split!r}; set it to one of them")
     folder = Path(root) / FOLDERS[split]
-    rows = json_files.read_json(folder / "questions.json")
-    if not isinstance(rows, list) or not rows or not all(map(_is_row, rows)):
-        raise DataError(f"{folder / 'questions.json'}: expected [[question, answer, picture], ...], got something else")
+    file = folder / "questions.json"
+    rows = json_files.read_json(file)
+    if not isinstance(rows, list) or not rows:
+        fault = "an empty list" if rows == [] else "no list"
+        raise DataError(f"{file}: expected [[question, answer, picture], ...], got {fault}; unpack the wheel again")
+    wrong = next((i for i, row in enumerate(rows) if not _is_row(row)), None)
+    if wrong is not None:
+        raise DataError(
+            f"{file}: expected [question, answer, picture] as item {wrong + 1}, got {show(rows[wrong])}; "
+            "unpack the wheel again"
+        )
     items = [(question, answer, number, k) for k, (question, answer, number) in enumerate(rows)]
-    return EasyVqa(folder, split, tuple(sorted(items, key=_drawn)))
+    return EasyVqa(folder, split, tuple(sorted(items, key=_shuffle_key)))
 
 
 def _is_row(row: Any) -> bool:
-    whole = isinstance(row, list) and len(row) == 3 and is_text(row[0]) and is_text(row[1])
-    return whole and type(row[2]) is int and 0 <= row[2] < 10**9
+    texts = isinstance(row, list) and len(row) == 3 and is_text(row[0]) and is_text(row[1])
+    return texts and type(row[2]) is int and 0 <= row[2] < 10**9
 
 
-def _drawn(item: tuple) -> bytes:
+def _shuffle_key(item: tuple) -> bytes:
     return hashlib.blake2b(repr(item).encode("utf-8", "replace"), digest_size=8).digest()

@@ -4,33 +4,33 @@
     {"image": "photos/1.jpg", "query": "how many cups?", "task": "vqa", "answers": ["2", "two"]}
 
 Fields of a line:
-    image     path, relative to the file or absolute, or a list of them; what is wanted is in the first
+    image     path, relative to the file or absolute, or a list of paths; the target is in the first picture
     query     the user's words
-    and what is wanted, in pixels of the upright picture, as exactly one of
-    boxes     [[x1, y1, x2, y2], ...]; the wanted mask is the filled boxes, since nothing says more
-    polygons  [[x, y, x, y, ...], ...], each the outline of one thing
-    rle       {"size": [h, w], "counts": ...} of COCO, or a list of them, one for each thing
-    mask      path of a PNG of the picture's size; what is not 0 is wanted, and is one thing
-    answers   ["2", "two"], the words of vqa and summary, and of these alone: any of them is right (vqa), or all are to
-              be compared with (summary)
-    optional
-    task      segmentation, grounding, vqa or summary; else that of the settings (where that is unified, it must stand)
-    id        unique name, a string; else FILE:LINE
+    The target, in pixels of the upright picture, is exactly one of these fields:
+    boxes     [[x1, y1, x2, y2], ...]; the target mask is the filled boxes
+    polygons  [[x, y, x, y, ...], ...], each the outline of one object
+    rle       {"size": [h, w], "counts": ...} of COCO, or a list with one RLE for each object
+    mask      path of a PNG of the picture's size; all pixels above 0 are one object
+    answers   ["2", "two"], for vqa and summary only: any of them is right (vqa), or the summary is compared with all
+    These fields are optional:
+    task      segmentation, grounding, vqa or summary. Default: data.task; required if data.task is unified
+    id        unique name, a string. Default: FILE:LINE
     split     "train", "heldout", ...; in all lines or in none
-    choices   ["red", "blue"], what a question (vqa) lets choose from, the answers among them; they are put behind the
-              query as (A), (B), ..., and the answer may be the letter or the words
+    choices   ["red", "blue"], the choices of a vqa query, with the answers among them; they are appended to the query
+              as (A), (B), ..., and the policy may answer with the letter or the words
     objects   [{"label": "mug", "box": [x1, y1, x2, y2], "attributes": ["red"]}, ...], the scene
 
-A line about a video has "video" in place of "image", and other forms of what is wanted: see jsonl_video.py.
+A line about a video has "video" in place of "image", and other fields for the target: see jsonl_video.py.
 
-No boxes, no polygons, or an empty mask: nothing in the picture fits. Without "split", every fifth line is held out. If
-`boxes` repeats boxes of `objects`, the answer is known as objects, and the line can serve for the cold start.
+An empty list of boxes or polygons, or an empty mask, says that nothing in the picture fits the query. Without "split",
+every fifth line is held out. If all `boxes` equal boxes of `objects`, the answer is also known as object ids, and the
+line can serve for the cold start.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +42,21 @@ from dtr1_jax.data.readers import jsonl_video
 from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
     ANSWERS,
     CHOICES,
+    TEXT,
     Line,
     answer_ids,
+    append_choices,
     are_answers,
     are_boxes,
     are_choices,
-    are_pictures,
+    are_paths,
     are_polygons,
     are_rles,
-    asked,
-    filled,
+    fill_box,
     is_object,
     is_text,
-    largest,
-    unit,
+    keep_objects,
+    unit_box,
 )
 from dtr1_jax.data.readers.jsonl_video import FRAMES
 from dtr1_jax.twin import masks
@@ -63,12 +64,12 @@ from dtr1_jax.twin.schema import show
 from dtr1_jax.types import POINTING, TASKS, Example, Instance, Target
 
 FIFTH = 5  # without "split", lines 5, 10, ... are held out
-SHOWN = 10  # faults in an error message
+MAX_FAULTS = 10  # that an error message lists
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Jsonl:
-    """One example a line."""
+    """One example for each line."""
 
     path: Path
     split: str
@@ -85,63 +86,48 @@ class Jsonl:
         return len(self.lines)
 
     def __getitem__(self, index: int) -> Example:
-        """Example `index`. Raises ImageError where picture or mask do not fit the line; IndexError."""
+        """Example `index`. Raises ImageError if a picture, video or mask cannot be read or does not fit; IndexError."""
         line = self.lines[index]
         if line.video is not None:
-            return jsonl_video.example(line, self.max_objects, self.frames)
-        image = image_files.load_image(line.image)
-        h, w = image.shape[:2]
-        try:
-            boxes, found = _wanted(line, h, w)
-            boxes = np.array(boxes, np.float32).reshape(-1, 4)
-            scene = _scene(line.objects, boxes, h, w, self.max_objects)
-        except ValueError as error:
-            raise image_files.ImageError(f"{line.where}: {error}") from None
-        words = line.form == "answers"
-        references = tuple(line.wanted) if words else ()
-        target = Target(masks.union(found, h, w), boxes, references=references, choices=line.choices)
-        answer = None if words else answer_ids(boxes, scene)
-        shown = (image, *map(image_files.load_image, line.others)) if line.others else ()
-        return Example(line.uid, image, line.query, line.task, target, scene, answer, visuals=shown)
+            return jsonl_video.video_example(line, self.max_objects, self.frames)
+        return _picture_example(line, self.max_objects)
 
 
-def open_file(path: str, split: str, task: str, *, max_objects: int, frames: int = FRAMES) -> Jsonl:
-    """Reads and checks all lines of a split; pictures are read when asked for.
+def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, frames: int = FRAMES) -> Jsonl:
+    """Reads and checks all lines and returns the examples of a split; each picture is read when its example is indexed.
 
     Args:
       path: the file.
-      split: which lines; "heldout" also finds "val" where no line is "heldout".
-      task: of lines that name none.
-      max_objects: of a scene; what is wanted is kept, and the largest of the rest.
-      frames: of a video, at most, where its line does not say which.
+      split: value of the field "split"; "heldout" also finds "val" where no line is "heldout".
+      task: of the lines without the field "task".
+      max_objects: most objects of a scene; the objects of the target are kept, then the largest.
+      frames: most frames of a video, for lines without the field "frames".
 
     Raises:
-      DataError: the file can not be read, lines have faults (the first SHOWN are listed), or the split has no lines.
+      DataError: the file cannot be read, lines have faults (the first MAX_FAULTS are listed), or the split has no
+        lines.
     """
     file, faults = Path(path), []
     try:
         rows = file.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
     except OSError as error:
-        raise DataError(f"{file}: can not be read ({error.strerror}); set data.root to the JSON lines file") from None
-    lines = [_line(row, f"{file.name}:{i}", file.parent, task, faults) for i, row in enumerate(rows, 1) if row.strip()]
+        raise DataError(f"{file}: cannot be read ({error.strerror}); set data.root to the JSON lines file") from None
+    lines = [
+        _parse_line(row, f"{file.name}:{i}", file.parent, task, faults) for i, row in enumerate(rows, 1) if row.strip()
+    ]
     lines = [line for line in lines if line]
-    seen = {}
-    for line in lines:
-        first = seen.setdefault(line.uid, line)
-        if first is not line:
-            faults.append(f"{line.where}: id: expected a name that no other line has, got that of {first.where}")
-    missing = [line.where for line in lines if line.split is None]
-    if missing and len(missing) < len(lines):
-        faults.append(f"{missing[0]}: split: expected it in every line or in none, got none in {len(missing)} lines")
+    faults += _faults_between(lines)
     if faults:
-        more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise DataError(f"{file}: bad lines:\n  " + "\n  ".join(faults[:SHOWN]) + more)
+        more = f"\n  and {len(faults) - MAX_FAULTS} more" if len(faults) > MAX_FAULTS else ""
+        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+        advice = "correct these lines; dtr1_jax/data/readers/jsonl.py explains the fields"
+        raise DataError(f"{file}: {count}; {advice}:\n  " + "\n  ".join(faults[:MAX_FAULTS]) + more)
     chosen = _of_split(lines, split)
     if not chosen:
         known = ", ".join(sorted({line.split for line in lines if line.split}))
         known = f"of split {known}" if known else f'without "split" ({FIFTH} needed to hold one out)'
-        got = f"{len(lines)} lines {known}"
-        raise DataError(f"{file}: expected lines of split {split!r}, got {got}; change the lines or data.*_split")
+        count = f"{len(lines)} lines {known}"
+        raise DataError(f"{file}: expected lines of split {split!r}, got {count}; change the lines or data.*_split")
     return Jsonl(file, split, max_objects, tuple(chosen), frames)
 
 
@@ -152,84 +138,139 @@ def _of_split(lines: Sequence[Line], split: str) -> list[Line]:
     return chosen or ([line for line in lines if line.split == "val"] if split == "heldout" else [])
 
 
-def _line(raw: bytes, where: str, folder: Path, task: str, faults: list[str]) -> Line | None:
-    """A line, or None after adding its faults."""
-    before = len(faults)
+def _faults_between(lines: Sequence[Line]) -> Iterator[str]:
+    """Ids that two lines share, and a "split" that only some lines have."""
+    by_uid = {}
+    for line in lines:
+        first = by_uid.setdefault(line.uid, line)
+        if first is not line:
+            yield f"{line.location}: id: expected a name that no other line has, got the id of {first.location}"
+    missing = [line.location for line in lines if line.split is None]
+    if missing and len(missing) < len(lines):
+        yield f"{missing[0]}: split: expected it in every line or in none, got {len(missing)} lines without it"
 
-    def expect(ok: bool, field: str, expected: str, got: Any) -> None:
-        if not ok:
-            faults.append(f"{where}: {field}: expected {expected}, got {show(got)}")
 
+def _parse_line(raw: bytes, location: str, folder: Path, task: str, faults: list[str]) -> Line | None:
+    """A line, or None after adding its faults. `task` is the default."""
     try:
         row = json_files.parse_json(raw)
     except ValueError as error:
-        faults.append(f"{where}: expected JSON, got a malformed line: {error}")
+        faults.append(f"{location}: expected JSON, got a malformed line: {error}")
         return None
     if not isinstance(row, dict):
-        expect(False, "line", "a JSON object", row)
+        faults.append(f"{location}: expected a JSON object, got {show(row)}")
         return None
-    video = "video" in row
-    if video and "image" in row:
-        expect(False, "target", "either image or video", "both")
-    for field in ("video", "query") if video else ("query",):
-        expect(is_text(row.get(field)), field, "a string that is not blank", row.get(field))
-    if not video:
-        expect(are_pictures(row.get("image")), "image", "a path or a list of 1 to 16 paths", row.get("image"))
+    task = row.get("task", task)
+    line_faults = [*_field_faults(row, task), *_target_faults(row, task), *_object_faults(row)]
+    if line_faults:
+        faults += [f"{location}: {fault}" for fault in line_faults]
+        return None
+    uid, split = row.get("id", location), row.get("split")
+    (form,) = [form for form in _forms(row) if form in row]
+    target, objects, choices = row[form], tuple(row.get("objects", ())), tuple(row.get("choices", ()))
+    query = append_choices(row["query"], choices)
+    if "video" in row:
+        target = jsonl_video.parse_target(form, target, folder)
+        path, frames = folder / row["video"], tuple(row.get("frames", ()))
+        return Line(location, uid, path, query, task, split, form, target, objects, path, frames, choices)
+    target = folder / target if form == "mask" else target
+    names = [row["image"]] if isinstance(row["image"], str) else row["image"]
+    image, *others = (folder / name for name in names)
+    return Line(
+        location, uid, image, query, task, split, form, target, objects, choices=choices, others=tuple(others)
+    )  # fmt: skip
+
+
+def _fault(field: str, expected: str, value: Any) -> str:
+    return f"{field}: expected {expected}, got {show(value)}"
+
+
+def _field_faults(row: dict, task: Any) -> Iterator[str]:
+    """Faults of the fields that do not depend on the target."""
+    if "video" in row and "image" in row:
+        yield "image, video: expected one of them, got both"
+    for field in ("video", "query") if "video" in row else ("query",):
+        if not is_text(row.get(field)):
+            yield _fault(field, TEXT, row.get(field))
+    if "video" not in row and not are_paths(row.get("image")):
+        yield _fault("image", "a path or a list of 1 to 16 paths", row.get("image"))
     for field in ("id", "split"):
-        expect(field not in row or is_text(row[field]), field, "a string that is not blank", row.get(field))
-    expect(row.get("task", task) in TASKS, "task", f"one of {', '.join(TASKS)}", row.get("task", task))
-    known = jsonl_video.FORMS if video else FORMS
+        if field in row and not is_text(row[field]):
+            yield _fault(field, TEXT, row[field])
+    if task not in TASKS:
+        yield _fault("task", f"one of {', '.join(TASKS)}", task)
+
+
+def _target_faults(row: dict, task: Any) -> Iterator[str]:
+    known = _forms(row)
     forms = [form for form in known if form in row]
     if len(forms) != 1:
-        expect(False, "target", f"exactly one of {', '.join(known)}", ", ".join(forms) or None)
+        yield f"target: expected exactly one of {', '.join(known)}, got {' and '.join(forms) or 'none of them'}"
     for form in forms:
         sound, expected = known[form][:2]
-        expect(sound(row[form]), form, expected, row[form])
-        fits = (form == "answers") == (row.get("task", task) not in POINTING)
-        expect(
-            fits, "target", "answers for vqa and summary, and for these alone", f"{form} for {row.get('task', task)}"
-        )
-    if video:
-        frames = row.get("frames", [])
-        expect(jsonl_video.are_frames(frames), "frames", "a list of ascending frame numbers from 0 on", frames)
-    if "choices" in row:
-        sound = are_choices(row["choices"], row.get("answers"), row.get("task", task))
-        expect(sound, "choices", CHOICES, row["choices"])
+        if not sound(row[form]):
+            yield _fault(form, expected, row[form])
+        if task in TASKS and (form == "answers") != (task not in POINTING):
+            others = ", ".join(other for other in known if other != "answers")
+            expected = f"answers for vqa and summary, one of {others} for other tasks"
+            yield f"target: expected {expected}, got {form} for {task}"
+    if "video" in row and not jsonl_video.are_frames(row.get("frames", [])):
+        yield _fault("frames", "a list of ascending frame numbers from 0 on", row["frames"])
+    if "choices" in row and not are_choices(row["choices"], row.get("answers"), task):
+        yield _fault("choices", CHOICES, row["choices"])
+
+
+def _object_faults(row: dict) -> Iterator[str]:
     objects = row.get("objects", [])
-    expect(isinstance(objects, list), "objects", "a list", objects)
-    sound, expected = (is_object, "a label, a box and, if any, attributes")
-    if video:
+    if not isinstance(objects, list):
+        yield _fault("objects", "a list", objects)
+        return
+    sound, expected = is_object, "a label, a box and, if any, attributes"
+    if "video" in row:
         sound, expected = jsonl_video.is_object, "a label, a box or track and, if any, attributes"
-    for i, item in enumerate(objects if isinstance(objects, list) else []):
-        expect(sound(item), f"objects[{i}]", expected, item)
-    if len(faults) > before:
-        return None
-    uid, split, task = row.get("id", where), row.get("split"), row.get("task", task)
-    wanted, objects, choices = row[forms[0]], tuple(objects), tuple(row.get("choices", ()))
-    query = asked(row["query"], choices)
-    if video:
-        wanted = jsonl_video.located(forms[0], wanted, folder)
-        path, frames = folder / row["video"], tuple(row.get("frames", ()))
-        return Line(where, uid, path, query, task, split, forms[0], wanted, objects, path, frames, choices)
-    wanted = folder / wanted if forms[0] == "mask" else wanted
-    named = [row["image"]] if isinstance(row["image"], str) else row["image"]
-    image, *others = (folder / name for name in named)
-    return Line(where, uid, image, query, task, split, forms[0], wanted, objects, choices=choices, others=tuple(others))
+    for i, item in enumerate(objects):
+        if not sound(item):
+            yield _fault(f"objects[{i}]", expected, item)
 
 
-def _wanted(line: Line, h: int, w: int) -> tuple[list, list[np.ndarray]]:
-    """Unit-frame boxes and masks bool[h, w] of the wanted things. Raises ValueError."""
+def _forms(row: dict) -> dict:
+    return jsonl_video.FORMS if "video" in row else FORMS
+
+
+def _picture_example(line: Line, max_objects: int) -> Example:
+    """The example of a line about pictures. Raises ImageError."""
+    image = image_files.load_image(line.image)
+    h, w = image.shape[:2]
+    try:
+        boxes, object_masks = _target_objects(line, h, w)
+        boxes = np.array(boxes, np.float32).reshape(-1, 4)
+        scene = _scene(line.objects, boxes, h, w, max_objects)
+    except ValueError as error:
+        raise image_files.ImageError(f"{line.location}: {error}") from None
+    in_words = line.form == "answers"
+    references = tuple(line.target) if in_words else ()
+    target = Target(masks.union(object_masks, h, w), boxes, references=references, choices=line.choices)
+    ids = None if in_words else answer_ids(boxes, scene)
+    visuals = (image, *map(image_files.load_image, line.others)) if line.others else ()
+    return Example(line.uid, image, line.query, line.task, target, scene, ids, visuals=visuals)
+
+
+def _target_objects(line: Line, h: int, w: int) -> tuple[list, list[np.ndarray]]:
+    """Unit boxes and masks bool[h, w] of the objects of the target. Raises ValueError."""
     if line.form == "answers":
         return [], []
     if line.form == "boxes":
-        return [unit(box, h, w) for box in line.wanted], [filled(box, h, w) for box in line.wanted]
-    found = FORMS[line.form][2](line.wanted, h, w)
-    for mask in found:
+        return [unit_box(box, h, w) for box in line.target], [fill_box(box, h, w) for box in line.target]
+    object_masks = FORMS[line.form][2](line.target, h, w)
+    for mask in object_masks:
         if mask.shape != (h, w):
-            got = f"{mask.shape[1]} x {mask.shape[0]}"
-            raise ValueError(f"{line.form}: expected the size of the picture, {w} x {h} pixels, got {got}")
-    found = [mask for mask in found if mask.any()]
-    return [masks.bbox(mask) for mask in found], found
+            size = f"{mask.shape[1]} x {mask.shape[0]}"
+            raise ValueError(
+                f"{line.form}: expected the size of the picture, {w} x {h} pixels, got {size}; take the mask of this "
+                "picture"
+            )
+    object_masks = [mask for mask in object_masks if mask.any()]
+    return [masks.bbox(mask) for mask in object_masks], object_masks
 
 
 def _polygon_masks(polygons: list, h: int, w: int) -> list[np.ndarray]:
@@ -240,26 +281,26 @@ def _rle_masks(rles: Any, h: int, w: int) -> list[np.ndarray]:
     return [masks.decode(rle) for rle in (rles if isinstance(rles, list) else [rles])]
 
 
-def _bitmap(path: Path, h: int, w: int) -> list[np.ndarray]:
+def _bitmap_masks(path: Path, h: int, w: int) -> list[np.ndarray]:
     return [image_files.load_bitmap(path) != 0]
 
 
-# form: (check at opening, what it expects, reader of masks)
+# Field of the target: (its check, the expected value for messages, reader of its masks).
 FORMS: dict[str, tuple[Callable, str, Callable | None]] = {
     "boxes": (are_boxes, "a list of [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2", None),
     "polygons": (are_polygons, "a list of [x, y, x, y, ...] in pixels, each of at least 3 points", _polygon_masks),
-    "rle": (are_rles, "an object with size and counts, or a list of such", _rle_masks),
-    "mask": (is_text, "a path", _bitmap),
+    "rle": (are_rles, "an object with size and counts, or a list of such objects", _rle_masks),
+    "mask": (is_text, "a path", _bitmap_masks),
     "answers": (are_answers, ANSWERS, None),
 }
 
 
-def _scene(objects: Sequence[dict], wanted: np.ndarray, h: int, w: int, most: int) -> tuple[Instance, ...]:
-    """The objects in the order of the line; of too many, the wanted ones and then those with the largest boxes."""
-    rows = [(unit(o["box"], h, w), o) for o in objects]
-    areas = [(x2 - x1) * (y2 - y1) for (x1, y1, x2, y2), _ in rows]
-    kept = largest(areas, [box for box, _ in rows], wanted, most)
+def _scene(objects: Sequence[dict], target_boxes: np.ndarray, h: int, w: int, max_objects: int) -> tuple[Instance, ...]:
+    """The objects in the order of the line; of too many, those of the target and then those with the largest boxes."""
+    boxed = [(unit_box(o["box"], h, w), o) for o in objects]
+    areas = [(x2 - x1) * (y2 - y1) for (x1, y1, x2, y2), _ in boxed]
+    indices = keep_objects(areas, [box for box, _ in boxed], target_boxes, max_objects)
     return tuple(
-        Instance(i, o["label"], box, filled(o["box"], h, w), attributes=tuple(o.get("attributes", ())))
-        for i, (box, o) in enumerate((rows[k] for k in kept), 1)
+        Instance(i, o["label"], box, fill_box(o["box"], h, w), attributes=tuple(o.get("attributes", ())))
+        for i, (box, o) in enumerate((boxed[k] for k in indices), 1)
     )

@@ -1,4 +1,4 @@
-"""A line of a JSON lines file: what its fields may be, and what its boxes in pixels are in a picture."""
+"""A line of a JSON lines file: checks of its fields, and its boxes in pixels as unit boxes and masks."""
 
 from __future__ import annotations
 
@@ -16,17 +16,25 @@ from dtr1_jax.types import Instance
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A checked line; form is a key of FORMS or jsonl_video.FORMS, and wanted its value; where is FILE:LINE; others
-    are the pictures behind the first."""
+    """A checked line.
 
-    where: str
+    Attributes:
+      location: FILE:LINE, for messages.
+      image: the first picture; of a video, the video.
+      form: the field that holds the target, a key of jsonl.FORMS or jsonl_video.FORMS.
+      target: the value of that field.
+      video, frames: the video and the numbers of the frames to show; None and () where the line is about pictures.
+      others: the pictures after the first.
+    """
+
+    location: str
     uid: str
     image: Path
     query: str
     task: str
     split: str | None
     form: str
-    wanted: Any
+    target: Any
     objects: tuple[dict[str, Any], ...]
     video: Path | None = None
     frames: tuple[int, ...] = ()
@@ -34,118 +42,132 @@ class Line:
     others: tuple[Path, ...] = ()
 
 
+TEXT = "a string that is not blank"
 ANSWERS = "a list of 1 to 64 strings that are not blank"
 CHOICES = "a list of 2 to 26 different strings that are not blank, among them the answers, for vqa alone"
 
 
 def is_text(value: Any) -> bool:
-    """Whether it is a string that is not blank and that UTF-8 and paths can carry."""
+    """Whether the value is a string that is not blank and can stand in UTF-8 text and in a path."""
     return isinstance(value, str) and bool(value.strip()) and encodable(value) and "\0" not in value
 
 
 def _are_texts(value: Any, most: int) -> bool:
-    """Whether it is a list of 1 to `most` of them."""
+    """Whether the value is a list of 1 to `most` strings that pass `is_text`."""
     return isinstance(value, list) and 1 <= len(value) <= most and all(map(is_text, value))
 
 
-def are_pictures(value: Any) -> bool:
-    """Whether it is a path, or a list of 1 to 16."""
+def are_paths(value: Any) -> bool:
+    """Whether the value is a path, or a list of 1 to 16 paths."""
     return is_text(value) or _are_texts(value, 16)
 
 
 def are_answers(value: Any) -> bool:
-    """Whether it is a list of answers in words, at least one."""
+    """Whether the value is a list of 1 to 64 answers in words."""
     return _are_texts(value, 64)
 
 
 def are_choices(value: Any, answers: Any, task: str) -> bool:
-    """Whether it is a list of choices of a question, among which the answers are."""
+    """Whether the value is a list of choices of a vqa query, and contains all `answers`."""
     if task != "vqa" or not are_answers(value) or not are_answers(answers) or not 2 <= len(value) <= 26:
         return False
     return len(set(value)) == len(value) and set(answers) <= set(value)
 
 
-def asked(query: str, choices: Sequence[str]) -> str:
-    """The query as it is put, with the choices behind it: "what is it? (A) a dog (B) a cat"."""
+def append_choices(query: str, choices: Sequence[str]) -> str:
+    """The query followed by its choices: "what is it? (A) a dog (B) a cat"."""
     return " ".join([query, *(f"({chr(ord('A') + i)}) {choice}" for i, choice in enumerate(choices))])
 
 
 def is_box(value: Any) -> bool:
-    """Whether it is [x1, y1, x2, y2] with x1 < x2 and y1 < y2."""
+    """Whether the value is [x1, y1, x2, y2] with x1 < x2 and y1 < y2."""
     numbers = isinstance(value, list) and len(value) == 4 and all(map(json_files.is_number, value))
     return numbers and value[0] < value[2] and value[1] < value[3]
 
 
 def are_boxes(value: Any) -> bool:
-    """Whether it is a list of boxes."""
+    """Whether the value is a list of boxes."""
     return isinstance(value, list) and all(map(is_box, value))
 
 
 def is_polygon(value: Any) -> bool:
-    """Whether it is [x, y, x, y, ...] of at least 3 points."""
+    """Whether the value is [x, y, x, y, ...] of at least 3 points."""
     return isinstance(value, list) and len(value) >= 6 and len(value) % 2 == 0 and all(map(json_files.is_number, value))
 
 
 def are_polygons(value: Any) -> bool:
-    """Whether it is a list of polygons."""
+    """Whether the value is a list of polygons."""
     return isinstance(value, list) and all(map(is_polygon, value))
 
 
 def are_rles(value: Any) -> bool:
-    """Whether it looks like an RLE of COCO, or a list of such."""
+    """Whether the value has the fields of an RLE of COCO, or is a list of such objects."""
     rles = value if isinstance(value, list) else [value]
     return all(isinstance(rle, dict) and "size" in rle and "counts" in rle for rle in rles)
 
 
 def is_object(value: Any) -> bool:
-    """Whether it is an object of a picture: a label, a box and, if any, attributes."""
-    return is_named(value) and is_box(value.get("box"))
+    """Whether the value is an object of a picture: a label, a box and, if any, attributes."""
+    return has_label(value) and is_box(value.get("box"))
 
 
-def is_named(value: Any) -> bool:
-    """Whether it has a label and, if any, attributes."""
+def has_label(value: Any) -> bool:
+    """Whether the value is a JSON object with a label and, if any, attributes."""
     if not isinstance(value, dict) or not json_files.is_name(value.get("label")):
         return False
     words = value.get("attributes", [])
     return isinstance(words, list) and len(words) <= 16 and all(map(json_files.is_name, words))
 
 
-def unit(box: Sequence[float], h: int, w: int) -> tuple[float, float, float, float]:
-    """A box in pixels, cut to the picture, in the unit frame. Raises ValueError where nothing is left of it."""
+def unit_box(box: Sequence[float], h: int, w: int) -> tuple[float, float, float, float]:
+    """Converts a box from pixels to the unit frame, clipped to the picture. Raises ValueError if none of it remains."""
     x1, x2 = (min(max(x, 0), w) for x in box[::2])
     y1, y2 = (min(max(y, 0), h) for y in box[1::2])
     if x1 >= x2 or y1 >= y2:
-        raise ValueError(f"expected boxes in the picture of {w} x {h} pixels, got {box}")
+        raise ValueError(
+            f"expected boxes in the picture of {w} x {h} pixels, got {box}; write coordinates as pixels of the upright "
+            "picture"
+        )
     return x1 / w, y1 / h, x2 / w, y2 / h
 
 
-def filled(box: Sequence[float], h: int, w: int) -> np.ndarray:
-    """bool[h, w], True at the pixels that the box touches."""
+def fill_box(box: Sequence[float], h: int, w: int) -> np.ndarray:
+    """bool[h, w], True at the pixels that a box in pixels touches."""
     x1, y1, x2, y2 = (max(v, 0) for v in box)
     mask = np.zeros((h, w), bool)
     mask[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = True
     return mask
 
 
-def largest(areas: Sequence[float], places: Sequence, wanted: np.ndarray, most: int) -> list[int]:
-    """Indices, ascending, of at most `most` objects: those in the wanted places (boxes, of a video tracks) first, then
-    the largest."""
-    asked_for = [any(np.array_equal(np.float32(place), one) for one in wanted) for place in places]
-    return sorted(sorted(range(len(areas)), key=lambda i: (not asked_for[i], -areas[i]))[:most])
+def keep_objects(areas: Sequence[float], boxes: Sequence, target_boxes: np.ndarray, max_objects: int) -> list[int]:
+    """Chooses at most `max_objects` objects: those with a target box first, then the largest.
+
+    Args:
+      areas: of each object.
+      boxes: of each object, unit frame: float[4], or float[T, 4] in a video.
+      target_boxes: float32[n, 4] or float32[n, T, 4].
+      max_objects: the bound.
+
+    Returns their indices, ascending.
+    """
+    is_target = [any(np.array_equal(np.float32(box), target) for target in target_boxes) for box in boxes]
+    return sorted(sorted(range(len(areas)), key=lambda i: (not is_target[i], -areas[i]))[:max_objects])
 
 
-def answer_ids(wanted: np.ndarray, scene: Sequence[Instance]) -> tuple[int, ...] | None:
-    """Ids of the objects that have these boxes, of a video these tracks, exactly.
+def answer_ids(target_boxes: np.ndarray, scene: Sequence[Instance]) -> tuple[int, ...] | None:
+    """Ids of the objects whose boxes equal the target boxes; None if the scene is empty or lacks a target box.
 
-    None if there is no scene or one of the wanted is none of its.
+    Args:
+      target_boxes: float32[n, 4], or float32[n, T, 4] in a video, unit frame.
+      scene: the objects.
     """
     if not scene:
         return None
     ids = []
-    for one in wanted:
-        places = ((o.id, o.box if o.boxes is None else o.boxes) for o in scene if o.id not in ids)
-        same = [number for number, place in places if np.array_equal(np.float32(place), one)]
-        if not same:
+    for target in target_boxes:
+        boxes = ((o.id, o.box if o.boxes is None else o.boxes) for o in scene if o.id not in ids)
+        equal = [number for number, box in boxes if np.array_equal(np.float32(box), target)]
+        if not equal:
             return None
-        ids.append(same[0])
+        ids.append(equal[0])
     return tuple(sorted(ids))

@@ -1,21 +1,22 @@
 """Lines of a JSON lines file that are about a video.
 
-    {"video": "clips/1.mp4", "query": "what rolls away", "tracks": [{"0": [4, 6, 18, 22], "40": [90, 6, 104, 22]}]}
+    {"video": "videos/1.mp4", "query": "what rolls away", "tracks": [{"0": [4, 6, 18, 22], "40": [90, 6, 104, 22]}]}
 
-Fields of a line, beside those that jsonl.py says:
+Fields of a line, beside those that jsonl.py explains:
     video     path of a video file or a folder of frames, relative to the file or absolute
-    and what is wanted, in pixels of the upright frames by frame number, from 0 on, as exactly one of
-    tracks    [{"0": [x1, y1, x2, y2], "7": null, ...}, ...], one for each thing: boxes at keyframes, linear between
-              (twin/tracks.py), null = out of sight from there on; the wanted masks are the filled boxes
-    masks     {"0": path of a PNG, ...}; what is not 0 is wanted, and is one thing
-    rles      {"0": RLE of COCO, or a list of RLEs and nulls of which the k-th is thing k, ...}
-    answers   as of a picture
-    optional
-    frames    numbers of the frames that are shown; else, of masks and rles, those that have one, else frames
-              evenly from the first to the last, and always at most data.frames of them
-    objects   as of a picture, with a "track" in place of the "box" of what moves
+    The target, in pixels of the upright frames by frame number, from 0 on, is exactly one of these fields:
+    tracks    [{"0": [x1, y1, x2, y2], "7": null, ...}, ...], one for each object: boxes at keyframes, linear between
+              (twin/tracks.py), null = out of sight from there on; the target masks are the filled boxes
+    masks     {"0": path of a PNG, ...}; all pixels above 0 are one object
+    rles      {"0": RLE of COCO, ...}, or a list of RLEs and nulls for each frame, in which item k is object k
+    answers   as for a picture
+    These fields are optional:
+    frames    numbers of the frames to show. Default: with masks and rles, the frames that have one; otherwise frames at
+              even distances from the first to the last. Without this field, at most data.frames frames are shown
+    objects   as for a picture; an object that moves has a "track" in place of its "box"
 
-No tracks, or empty masks: nothing in the video fits. Frames without a mask are not annotated and count neither way.
+An empty list of tracks, or empty masks, say that nothing in the video fits the query. Frames without a mask are not
+scored.
 """
 
 from __future__ import annotations
@@ -34,30 +35,33 @@ from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
     answer_ids,
     are_answers,
     are_rles,
-    filled,
+    fill_box,
+    has_label,
     is_box,
-    is_named,
-    largest,
-    unit,
+    keep_objects,
+    unit_box,
 )
 from dtr1_jax.data.readers.jsonl_fields import is_text as is_path
 from dtr1_jax.twin import masks, tracks
 from dtr1_jax.types import Example, Instance, Target, Video
 
-FRAMES = 8  # shown of a video, where neither the line nor the settings say how many
-MOST_FRAMES = 256  # that a line may name
+FRAMES = 8  # shown of a video, if neither the line nor the settings say how many
+MAX_FRAMES = 256  # that a line may name
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
+
+Keyframes = Sequence[tuple[int, Sequence[float] | None]]  # (frame number, box in pixels or None), ascending
+Track = tuple[np.ndarray, np.ndarray]  # float64[T, 4] boxes in the unit frame and bool[T, h, w] masks of one object
 
 
 def are_frames(value: Any) -> bool:
-    """Whether it is a list of ascending frame numbers."""
-    numbers = isinstance(value, list) and len(value) <= MOST_FRAMES and all(type(v) is int for v in value)
+    """Whether the value is a list of at most MAX_FRAMES ascending frame numbers."""
+    numbers = isinstance(value, list) and len(value) <= MAX_FRAMES and all(type(v) is int for v in value)
     return numbers and all(0 <= v < 10**9 for v in value) and sorted(set(value)) == value
 
 
 def is_object(value: Any) -> bool:
-    """Whether it is an object of a video: a label, a box or a track and, if any, attributes."""
-    return is_named(value) and ("box" in value) != ("track" in value) and (
+    """Whether the value is an object of a video: a label, a box or a track and, if any, attributes."""
+    return has_label(value) and ("box" in value) != ("track" in value) and (
         is_box(value["box"]) if "box" in value else _is_track(value["track"])
     )  # fmt: skip
 
@@ -86,143 +90,167 @@ def _are_rles(value: Any) -> bool:
     return _by_frame(value, lambda rles: are_rles([r for r in rles if r is not None] if type(rles) is list else rles))
 
 
-# form: (check at opening, what it expects)
+# Field of the target: (its check, the expected value for messages).
 FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "tracks": (_are_tracks, "a list of {frame number: [x1, y1, x2, y2] or null}, ascending, with boxes at both ends"),
     "masks": (_are_masks, "an object of frame numbers and paths"),
-    "rles": (_are_rles, "an object of frame numbers and RLEs with size and counts, or lists of such"),
+    "rles": (_are_rles, "an object of frame numbers and RLEs with size and counts, or lists of such RLEs"),
     "answers": (are_answers, ANSWERS),
 }
 
 
-def located(form: str, wanted: Any, folder: Path) -> Any:
-    """What is wanted, by frame number, with paths below `folder`."""
+def parse_target(form: str, value: Any, folder: Path) -> Any:
+    """The checked value of a target's field, as `video_example` takes it in Line.target.
+
+    Args:
+      form: the field, a key of FORMS.
+      value: its value.
+      folder: the folder to which the paths of masks are relative.
+
+    Returns a tuple of answers; a tuple of Keyframes; or a dict of frame number -> path or RLEs.
+    """
     if form == "answers":
-        return tuple(wanted)
+        return tuple(value)
     if form == "tracks":
-        return tuple(_track(track) for track in wanted)
-    return {int(key): folder / value if form == "masks" else value for key, value in wanted.items()}
+        return tuple(_keyframes(track) for track in value)
+    return {int(key): folder / item if form == "masks" else item for key, item in value.items()}
 
 
-def _track(value: dict) -> tuple:
+def _keyframes(value: dict) -> Keyframes:
     return tuple((int(key), box) for key, box in value.items())
 
 
-def example(line: Line, max_objects: int, frames: int = FRAMES) -> Example:
-    """The example of a line. Raises ImageError where the video, a mask or a box do not fit the line."""
-    clip = _clip(line, frames)
-    t, h, w = clip.frames.shape[:3]
-    numbers = clip.index.tolist()
+def video_example(line: Line, max_objects: int, frames: int = FRAMES) -> Example:
+    """Reads the video of a line and makes its example.
+
+    Args:
+      line: the line.
+      max_objects: most objects of its scene.
+      frames: most frames to show if the line does not name them.
+
+    Raises ImageError: the video cannot be read, or a mask or box does not fit it.
+    """
+    video = _load_frames(line, frames)
+    t, h, w = video.frames.shape[:3]
+    numbers = video.index.tolist()
     try:
         if line.form in ("tracks", "answers"):
-            tracked = line.wanted if line.form == "tracks" else ()
-            _check_time(tracked, clip.total)
-            found, labelled = [_filled(track, numbers, h, w) for track in tracked], None
+            tracked = line.target if line.form == "tracks" else ()
+            _check_time(tracked, video.total)
+            objects, labelled = [_fill_track(track, numbers, h, w) for track in tracked], None
         else:
-            found, labelled = _masks(line, numbers, h, w)
-        wanted = [boxes for boxes, _ in found] if line.form == "tracks" else []
-        scene = _scene(line.objects, np.array(wanted, np.float32), numbers, h, w, max_objects)
+            objects, labelled = _load_masks(line, numbers, h, w)
+        target_boxes = [boxes for boxes, _ in objects] if line.form == "tracks" else []
+        scene = _scene(line.objects, np.array(target_boxes, np.float32), numbers, h, w, max_objects)
     except ValueError as error:
-        raise image_files.ImageError(f"{line.where}: {error}") from None
+        raise image_files.ImageError(f"{line.location}: {error}") from None
     if line.form == "answers":
-        empty = np.zeros((h, w), bool), np.zeros((0, 4), np.float32)
-        nothing = Target(*empty, references=line.wanted, choices=line.choices)
-        return Example(line.uid, clip.frames[0], line.query, line.task, nothing, scene, visuals=(clip,))
-    found = [(boxes, part) for boxes, part in found if part.any()]
-    boxes = np.array([boxes for boxes, _ in found], np.float32).reshape(-1, t, 4)
+        no_mask, no_boxes = np.zeros((h, w), bool), np.zeros((0, 4), np.float32)
+        target = Target(no_mask, no_boxes, references=line.target, choices=line.choices)
+        return Example(line.uid, video.frames[0], line.query, line.task, target, scene, visuals=(video,))
+    objects = [(boxes, mask_thw) for boxes, mask_thw in objects if mask_thw.any()]
+    boxes = np.array([boxes for boxes, _ in objects], np.float32).reshape(-1, t, 4)
     union = np.zeros((t, h, w), bool)
-    for _, part in found:
-        union |= part
+    for _, mask_thw in objects:
+        union |= mask_thw
     first = boxes[:, 0]
     target = Target(union[0], first[first[:, 2] > first[:, 0]], masks=union, tracks=boxes, labelled=labelled)
-    answer = answer_ids(boxes, scene) if line.form == "tracks" else None
-    return Example(line.uid, clip.frames[0], line.query, line.task, target, scene, answer, visuals=(clip,))
+    ids = answer_ids(boxes, scene) if line.form == "tracks" else None
+    return Example(line.uid, video.frames[0], line.query, line.task, target, scene, ids, visuals=(video,))
 
 
-def _clip(line: Line, frames: int) -> Video:
+def _load_frames(line: Line, frames: int) -> Video:
     if line.frames:
-        return video_files.numbered(line.video, line.frames)
+        return video_files.load_numbered(line.video, line.frames)
     if line.form in ("tracks", "answers"):
-        return video_files.evenly(line.video, frames)
-    numbers = sorted(line.wanted)
-    return video_files.numbered(line.video, [numbers[i] for i in video_files.spread(len(numbers), frames)])
+        return video_files.load_evenly(line.video, frames)
+    numbers = sorted(line.target)
+    return video_files.load_numbered(line.video, [numbers[i] for i in video_files.even_indices(len(numbers), frames)])
 
 
-def _check_time(found: Sequence[Sequence], total: int) -> None:
-    """Raises ValueError where a track begins behind the end: that nothing is wanted would then be the right answer."""
-    for i, track in enumerate(found):
+def _check_time(tracked: Sequence[Keyframes], total: int) -> None:
+    """Raises ValueError if a track begins after the video's end: its target would be empty, which means "no object"."""
+    for i, track in enumerate(tracked):
         if track[0][0] >= total:
-            raise ValueError(f"tracks[{i}]: begins at frame {track[0][0]}, but the video's last is {total - 1}")
+            raise ValueError(
+                f"tracks[{i}]: begins at frame {track[0][0]}, but the video's last is {total - 1}; count frames from 0"
+            )
 
 
-def _filled(track: Sequence, numbers: Sequence[int], h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
-    """(float64[T, 4] boxes in the unit frame, bool[T, h, w] filled); 0 and False where it is not in the picture.
+def _fill_track(track: Keyframes, numbers: Sequence[int], h: int, w: int) -> Track:
+    """The boxes of a track and its filled boxes as masks; 0 and False where it is outside the picture or hidden.
 
-    Raises ValueError where none of the keyframes is in the picture.
+    Raises ValueError if all keyframes are outside the picture.
     """
     inside = [box for _, box in track if box is not None and _overlaps(box, h, w)]
     if not inside:
         raise ValueError(f"expected tracks in the picture of {w} x {h} pixels, got {dict(track)}"[:300])
-    boxes, parts = np.zeros((len(numbers), 4)), np.zeros((len(numbers), h, w), bool)
+    boxes, mask_thw = np.zeros((len(numbers), 4)), np.zeros((len(numbers), h, w), bool)
     for k, number in enumerate(numbers):
         box = tracks.interpolate(track, number)
         if box is not None and _overlaps(box, h, w):
-            boxes[k], parts[k] = unit(box, h, w), filled(box, h, w)
-    return boxes, parts
+            boxes[k], mask_thw[k] = unit_box(box, h, w), fill_box(box, h, w)
+    return boxes, mask_thw
 
 
 def _overlaps(box: Sequence[float], h: int, w: int) -> bool:
     return box[0] < w and box[1] < h and box[2] > 0 and box[3] > 0
 
 
-def _masks(
-    line: Line, numbers: Sequence[int], h: int, w: int
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
-    """([(boxes, masks) of each thing, as of `_filled`], bool[T] frames that have a mask). Raises ValueError."""
-    labelled = np.array([number in line.wanted for number in numbers])
+def _load_masks(line: Line, numbers: Sequence[int], h: int, w: int) -> tuple[list[Track], np.ndarray]:
+    """(boxes and masks of each object, bool[T] frames that have a mask). Raises ValueError."""
+    labelled = np.array([number in line.target for number in numbers])
     if not labelled.any():
-        raise ValueError(f"frames: expected one of those that {line.form} has, got none of them")
-    read = {}
+        raise ValueError(
+            f"frames: expected a frame that has {line.form}, got none of them; add one of "
+            f"{sorted(line.target)[:10]}, or remove the field"
+        )
+    by_frame = {}  # index of a frame -> mask of each object, or None
     for k in np.flatnonzero(labelled):
-        value = line.wanted[numbers[k]]
+        value = line.target[numbers[k]]
         if line.form == "masks":
-            read[k] = [image_files.load_bitmap(value) != 0]
+            by_frame[k] = [image_files.load_bitmap(value) != 0]
         else:
-            read[k] = [rle and masks.decode(rle) for rle in (value if isinstance(value, list) else [value])]
-    found = []
-    for i in range(max(map(len, read.values()))):
-        boxes, parts = np.zeros((len(numbers), 4)), np.zeros((len(numbers), h, w), bool)
-        for k, things in read.items():
-            if i < len(things) and things[i] is not None:
-                if things[i].shape != (h, w):
-                    got = f"{things[i].shape[1]} x {things[i].shape[0]}"
+            by_frame[k] = [rle and masks.decode(rle) for rle in (value if isinstance(value, list) else [value])]
+    objects = []
+    for i in range(max(map(len, by_frame.values()))):
+        boxes, mask_thw = np.zeros((len(numbers), 4)), np.zeros((len(numbers), h, w), bool)
+        for k, frame_masks in by_frame.items():
+            if i < len(frame_masks) and frame_masks[i] is not None:
+                if frame_masks[i].shape != (h, w):
+                    size = f"{frame_masks[i].shape[1]} x {frame_masks[i].shape[0]}"
                     raise ValueError(
-                        f"{line.form}.{numbers[k]}: expected the size of the frames, {w} x {h} pixels, got {got}"
+                        f"{line.form}.{numbers[k]}: expected the size of the frames, {w} x {h} pixels, got {size}; "
+                        "take the mask of this frame"
                     )
-                parts[k] = things[i]
-                boxes[k] = masks.bbox(things[i]) or 0
-        found.append((boxes, parts))
-    return found, labelled
+                mask_thw[k] = frame_masks[i]
+                boxes[k] = masks.bbox(frame_masks[i]) or 0
+        objects.append((boxes, mask_thw))
+    return objects, labelled
 
 
 def _scene(
-    objects: Sequence[dict], wanted: np.ndarray, numbers: Sequence[int], h: int, w: int, most: int
+    objects: Sequence[dict], target_boxes: np.ndarray, numbers: Sequence[int], h: int, w: int, max_objects: int
 ) -> tuple[Instance, ...]:
-    """The objects that are seen, in the order of the line; of too many, the wanted ones and then those with the largest
-    boxes."""
-    rows = []
+    """The objects that are in some frame, in the order of the line; of too many, those of the target and then those
+    with the largest boxes."""
+    visible = []
     for item in objects:
-        track = (
-            _track(item["track"]) if "track" in item else ((numbers[0], item["box"]), (numbers[-1] + 1, item["box"]))
-        )
-        boxes, parts = _filled(track, numbers, h, w)
+        if "track" in item:
+            track = _keyframes(item["track"])
+        else:
+            track = ((numbers[0], item["box"]), (numbers[-1] + 1, item["box"]))
+        boxes, mask_thw = _fill_track(track, numbers, h, w)
         if boxes.any():
-            rows.append((((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).max(), boxes, parts, item))
-    kept = largest([area for area, *_ in rows], [boxes for _, boxes, *_ in rows], wanted, most)
+            area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).max()
+            visible.append((area, boxes, mask_thw, item))
+    indices = keep_objects(
+        [area for area, *_ in visible], [boxes for _, boxes, *_ in visible], target_boxes, max_objects
+    )
     return tuple(
         Instance(
-            i, item["label"], tuple(boxes[0].tolist()), parts[0], attributes=tuple(item.get("attributes", ())),
-            boxes=boxes, masks=parts,
+            i, item["label"], tuple(boxes[0].tolist()), mask_thw[0], attributes=tuple(item.get("attributes", ())),
+            boxes=boxes, masks=mask_thw,
         )
-        for i, (_, boxes, parts, item) in enumerate((rows[k] for k in kept), 1)
+        for i, (_, boxes, mask_thw, item) in enumerate((visible[k] for k in indices), 1)
     )  # fmt: skip

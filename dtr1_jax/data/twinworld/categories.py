@@ -12,9 +12,7 @@ import dataclasses
 
 import numpy as np
 
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
-SIZES = ("small", "large")
-MATERIALS = ("metal", "wood", "cloth", "plastic")
+from dtr1_jax.data.queries.attributes import COLOURS
 
 HOLE, BODY, SHADE, DARK, LIGHT, EDGE = range(6)  # tones; EDGE is the outline, put on when an object is drawn
 

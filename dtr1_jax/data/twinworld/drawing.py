@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.twinworld.categories import BODY, DARK, EDGE, LIGHT, SHADE
-from dtr1_jax.data.twinworld.scenes import Layout, Sprite, pick
+from dtr1_jax.data.twinworld.scenes import Layout, Sprite
 
 RGB = {
     "red": (214, 32, 38),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dtr1_jax.data.twinworld.scenes import pick
+from dtr1_jax.data.queries.chance import pick
 
 MOTIONS = ("still", "constant", "accelerating", "bouncing", "entering", "leaving", "passing")
 _WEIGHTS = np.cumsum((0.24, 0.2, 0.12, 0.12, 0.13, 0.13, 0.06))

@@ -6,14 +6,13 @@ import numpy as np
 
 from dtr1_jax import types
 from dtr1_jax.data import patches
+from dtr1_jax.data.queries import attributes
 from dtr1_jax.data.twinworld import categories
 
 MOST = 9  # objects that are told apart by their id
 CLASSES = (
     len(categories.LABELS),
-    len(categories.COLOURS),
-    len(categories.SIZES),
-    len(categories.MATERIALS),
+    *map(len, attributes.VALUES),
     MOST,
     MOST,
 )
@@ -32,7 +31,9 @@ def targets(example: types.Example, geometry: patches.Geometry, frames: int = 1)
     """
     height, width = example.image.shape[:2]
     film = bool(example.visuals)
-    seen = patches.resized_video(frames, width, height, geometry) if film else patches.resized(width, height, geometry)
+    seen = (
+        patches.video_size(frames, width, height, geometry) if film else patches.picture_size(width, height, geometry)
+    )
     if seen != (width, height):
         raise ValueError(
             f"{example.uid}: the dense loss needs pictures of the policy's own size, got {width} x {height}"
@@ -43,8 +44,8 @@ def targets(example: types.Example, geometry: patches.Geometry, frames: int = 1)
     for row, instance in enumerate(example.scene, 1):
         colour, size, material = instance.attributes
         table[row] = 1 + np.array(
-            [categories.LABELS.index(instance.label), categories.COLOURS.index(colour), categories.SIZES.index(size),
-             categories.MATERIALS.index(material), instance.id - 1, instance.depth - 1]
+            [categories.LABELS.index(instance.label), attributes.COLOURS.index(colour), attributes.SIZES.index(size),
+             attributes.MATERIALS.index(material), instance.id - 1, instance.depth - 1]
         )  # fmt: skip
     classes, boxes = [], []
     for frame in range(len(example.scene[0].masks) if film else 1):

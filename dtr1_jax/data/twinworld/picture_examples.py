@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from dtr1_jax.data.queries.pointing import KINDS, Query, ask
+from dtr1_jax.data.queries.chance import pick
+from dtr1_jax.data.queries.pointing import KINDS, Query, sample_query
 from dtr1_jax.data.twinworld.categories import UNSEEN
 from dtr1_jax.data.twinworld.drawing import paint
-from dtr1_jax.data.twinworld.drills import drill
-from dtr1_jax.data.twinworld.scenes import MOST_OBJECTS, Layout, instances, layout, pick
+from dtr1_jax.data.twinworld.drills import sample_drill
+from dtr1_jax.data.twinworld.scenes import MOST_OBJECTS, Layout, instances, layout
 from dtr1_jax.types import Example, Instance, Target
 
 SPLITS = ("train", "heldout")
@@ -82,11 +83,11 @@ def practice(
     asked: list[Query] = []
     while len(asked) < queries:
         (category, level), want = pick(rng, _CELLS), wish(rng)
-        query = ask(rng, "train", things, category, level, want)
+        query = sample_query(rng, "train", things, category, level, want)
         if query is None:
-            query = ask(rng, "train", things, "semantic", 1, "one")
+            query = sample_query(rng, "train", things, "semantic", 1, "one")
         asked.append(query)
-    return things, [drill(rng, things) for _ in range(drills)] + asked
+    return things, [sample_drill(rng, things) for _ in range(drills)] + asked
 
 
 def wish(rng: np.random.Generator) -> str:
@@ -107,8 +108,8 @@ def _compose(
         prefer = frozenset()
         if split == "heldout":
             prefer = frozenset(t.id for t in things if (t.label, t.attributes[0]) in UNSEEN)
-        query = ask(rng, split, things, category, level, want, prefer)
+        query = sample_query(rng, split, things, category, level, want, prefer)
         if query is not None:
             return scene, things, query
         level = max(1, level - 1) if len(things) < 4 else level  # small scenes seldom carry long chains
-    return scene, things, ask(rng, split, things, "semantic", 1, "one", prefer)
+    return scene, things, sample_query(rng, split, things, "semantic", 1, "one", prefer)

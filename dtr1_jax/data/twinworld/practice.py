@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from dtr1_jax.data.queries import temporal
-from dtr1_jax.data.queries.pointing import Query, ask
-from dtr1_jax.data.queries.questions import question
-from dtr1_jax.data.queries.summaries import summary
+from dtr1_jax.data.queries.chance import pick
+from dtr1_jax.data.queries.pointing import Query, sample_query
+from dtr1_jax.data.queries.questions import sample_question
+from dtr1_jax.data.queries.summaries import sample_summary
 from dtr1_jax.data.twinworld import picture_examples, video_scenes
-from dtr1_jax.data.twinworld.drills import drill
-from dtr1_jax.data.twinworld.scenes import pick
+from dtr1_jax.data.twinworld.drills import sample_drill
 from dtr1_jax.twin.schema import Answer
 from dtr1_jax.types import POINTING, Instance
 
@@ -36,7 +36,9 @@ def practice(
     pointing = sum(task in POINTING for task in tasks)
     if frames:
         things = video_scenes.instances(video_scenes.film(rng, "train", count, picture_examples.SMALLEST, frames))
-        asked = [drill(rng, things, video=True) for _ in range(drills)] + [_point(rng, things) for _ in range(pointing)]
+        asked = [sample_drill(rng, things, video=True) for _ in range(drills)] + [
+            _point(rng, things) for _ in range(pointing)
+        ]
     else:
         things, asked = picture_examples.practice(seed, index, count, pointing, drills)
     found = [(query.text, query.thought, Answer(objects=tuple(query.ids))) for query in asked]
@@ -44,7 +46,7 @@ def practice(
     rest = []
     for task in tasks:
         if task not in POINTING:
-            said = (question if task == "vqa" else summary)(rng, "train", things, video=frames > 0)
+            said = (sample_question if task == "vqa" else sample_summary)(rng, "train", things, video=frames > 0)
             rest.append((said.text, said.thought, Answer(text=said.answers[0])))
         else:
             rest.append(next(pointed))
@@ -55,7 +57,7 @@ def _point(rng: np.random.Generator, things: Sequence[Instance]) -> Query:
     """A query about time, or, where none can be found, about what an object is."""
     level, want = pick(rng, _LEVELS), picture_examples.wish(rng)
     for wanted, easier in ((want, level), ("one", 1)):
-        query = temporal.ask(rng, "train", things, easier, wanted)
+        query = temporal.sample_temporal_query(rng, "train", things, easier, wanted)
         if query is not None:
             return query
-    return ask(rng, "train", things, "semantic", 1, "one")
+    return sample_query(rng, "train", things, "semantic", 1, "one")

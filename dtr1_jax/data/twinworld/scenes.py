@@ -10,7 +10,9 @@ import dataclasses
 import cv2
 import numpy as np
 
-from dtr1_jax.data.twinworld.categories import COLOURS, DRAWINGS, EDGE, LABELS, MATERIALS, UNSEEN
+from dtr1_jax.data.queries.attributes import COLOURS, MATERIALS
+from dtr1_jax.data.queries.chance import pick
+from dtr1_jax.data.twinworld.categories import DRAWINGS, EDGE, LABELS, UNSEEN
 from dtr1_jax.types import Instance
 
 MOST_OBJECTS = 9  # what the fallback grid holds
@@ -62,11 +64,6 @@ class Layout:
     sprites: tuple[Sprite, ...]
     corners: tuple[tuple[int, int], ...]
     owner: np.ndarray
-
-
-def pick(rng: np.random.Generator, items):
-    """One of `items`, each as likely as the others (Generator.choice is ten times as slow)."""
-    return items[int(rng.integers(len(items)))]
 
 
 def kinds(rng: np.random.Generator, split: str, count: int) -> list[Kind]:

@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from dtr1_jax.data.queries.questions import Question, question
-from dtr1_jax.data.queries.summaries import summary
+from dtr1_jax.data.queries.questions import Question, sample_question
+from dtr1_jax.data.queries.summaries import sample_summary
 from dtr1_jax.data.twinworld import drawing, picture_examples, scenes, video_examples
 from dtr1_jax.types import TASKS, Example, Target
 
@@ -55,7 +55,7 @@ def example(
 
 
 def _asked(rng: np.random.Generator, task: str, split: str, things, video: bool) -> Question:
-    make = summary if task == "summary" else question
+    make = sample_summary if task == "summary" else sample_question
     return make(rng, split, things, video=video, prefer=video_examples.preferred(split, things))
 
 

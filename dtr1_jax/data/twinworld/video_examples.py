@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 
 from dtr1_jax.data.queries import temporal
-from dtr1_jax.data.queries.pointing import ask
+from dtr1_jax.data.queries.chance import pick
+from dtr1_jax.data.queries.pointing import sample_query
 from dtr1_jax.data.twinworld import drawing, video_scenes
 from dtr1_jax.data.twinworld.categories import UNSEEN
 from dtr1_jax.data.twinworld.picture_examples import SMALLEST, SPLITS, check, wish
-from dtr1_jax.data.twinworld.scenes import pick
 from dtr1_jax.types import Example, Instance, Target, Video
 
 FPS = 2.0  # frames per second that a video says
@@ -45,15 +45,15 @@ def example(
     for tried in range(_SCENES):
         prefer = preferred(split, things)
         if about_time:
-            query = temporal.ask(rng, split, things, level, want, prefer)
+            query = temporal.sample_temporal_query(rng, split, things, level, want, prefer)
         else:
-            query = ask(rng, split, things, "semantic", level, want, prefer)
+            query = sample_query(rng, split, things, "semantic", level, want, prefer)
         if query is not None:
             break
         level = max(1, level - (tried > 1))
         film, things = _film(rng, split, size, frames, enough, max_objects)
     else:
-        query = ask(rng, split, things, "semantic", 1, "one", preferred(split, things))
+        query = sample_query(rng, split, things, "semantic", 1, "one", preferred(split, things))
     made = filmed(rng, film, things, f"twinworld-video/{split}/{seed}/{index}", query.text)
     return dataclasses.replace(
         made, target=over_time(things, query.ids, film.owner.shape), answer_ids=query.ids, thought=query.thought,

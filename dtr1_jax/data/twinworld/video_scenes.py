@@ -154,7 +154,7 @@ def _sound(film: Film, k: int, share: np.ndarray) -> bool:
     if shown.sum() < max(2, len(shown) // 4) or 2 * clear.sum() < len(clear):
         return False
     thing = _instance(film, k, 1)
-    found = motion.move(thing)
+    found = motion.measure_motion(thing)
     if name == "hiding":
         return bool(found.hidden) and found.first == 0 and found.last == len(shown) - 1
     # what comes and goes does so at the picture's edge, not from behind another

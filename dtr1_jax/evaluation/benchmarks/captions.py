@@ -1,19 +1,19 @@
 """BLEU-4, ROUGE-L and CIDEr-D of captions and summaries.
 
-Conventions of COCO's caption evaluation (pycocoevalcap 1.2) unless a function says otherwise: words are those of
-`words.ptb_words`, each answer has one or more references, and
+The definitions are those of COCO's caption evaluation (pycocoevalcap 1.2) unless a docstring says otherwise. Words are
+those of `words.ptb_words`, and each answer has one or more references:
 
-    bleu      Papineni et al. 2002: over the whole set, closest reference length, no smoothing (1e-15 and 1e-9 guard
-              the divisions)
-    rouge_l   Lin 2004 with beta = 1.2: precision and recall each from the reference that suits it best
-    cider_d   Vedantam et al. 2015: 1 to 4 words, clipped, length penalty of sigma 6, times 10, so in [0, 10]
+    bleu      Papineni et al. 2002: over the whole set, with the closest reference length, without smoothing (1e-15 and
+              1e-9 guard the divisions)
+    rouge_l   Lin 2004 with beta = 1.2: precision is the best over the references, and so, separately, is recall
+    cider_d   Vedantam et al. 2015: n-grams of 1 to 4 words, clipped, length penalty of sigma 6, times 10: in [0, 10]
 
-`rouge_l_f1` is what rouge_score 0.1.2 computes, which summaries are reported with; it differs in the words (rouge_score
-keeps a-z and 0-9 alone) and in beta (1). It is restated here because rouge_score brings all of nltk.
+`rouge_l_f1` is the figure of rouge_score 0.1.2, which papers on summaries report. Its words are runs of a-z and 0-9,
+and its beta is 1. It is written again here because rouge_score needs all of nltk.
 
-A sample without an answer (None: a failed sample, or one that answers in another task's form) counts as an empty
-caption: it stays in every denominator, and its reference lengths stay in BLEU. METEOR is not here: its reference is a
-Java program, and the libraries without Java compute another figure under its name.
+The answer None (a failed sample, or an answer in another task's form) counts as an empty caption: the sample stays in
+every denominator, and its reference lengths stay in BLEU. METEOR is left out, because its own implementation is a Java
+program, and the libraries without Java compute another figure under its name.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _SIGMA = 6.0
 
 @dataclasses.dataclass(frozen=True)
 class Frequencies:
-    """In how many documents an n-gram occurs; a document is the set of references of one sample.
+    """Document frequencies of n-grams; a document is the set of references of one sample.
 
     Attributes:
       documents: number of documents, at least 1.
-      counts: tuple of words -> number of documents that have it; one that is not here counts as in one document.
+      counts: tuple of words -> number of documents that have it; a missing n-gram counts as in one document.
     """
 
     documents: int
@@ -48,30 +48,30 @@ class Frequencies:
 
 
 def frequencies(references: Sequence[Sequence[str]]) -> Frequencies:
-    """Document frequencies of the references of a whole data set. Raises ValueError where there are no samples."""
+    """Document frequencies of the references of a whole data set. Raises ValueError if there are no samples."""
     _check(references)
     counts: collections.Counter = collections.Counter()
-    for of_sample in references:
-        counts.update(set().union(*(ngrams(ptb_words(reference), ORDER) for reference in of_sample)))
+    for document in references:
+        counts.update(set().union(*(ngrams(ptb_words(reference), ORDER) for reference in document)))
     return Frequencies(len(references), counts)
 
 
 def write_frequencies(path: str | Path, table: Frequencies) -> None:
-    """Writes a table as JSON, {"documents": n, "counts": {"words with spaces": n}}."""
+    """Writes document frequencies as JSON, {"documents": n, "counts": {"words with spaces": n}}."""
     counts = {" ".join(gram): count for gram, count in sorted(table.counts.items())}
     text = json.dumps({"documents": table.documents, "counts": counts}, ensure_ascii=False, separators=(",", ":"))
     Path(path).write_text(text + "\n", "utf-8", errors="replace")
 
 
 def read_frequencies(path: str | Path) -> Frequencies:
-    """Reads what `write_frequencies` wrote. Raises ValueError, naming the file, where it is something else."""
+    """Reads a file of `write_frequencies`. Raises ValueError, with the path, for any other or no file."""
     try:
         form = json.loads(Path(path).read_text("utf-8"))
         documents, counts = form["documents"], form["counts"]
-        sound = type(documents) is int and documents >= 1
-        sound = sound and all(type(n) is int and 1 <= n <= documents for n in counts.values())
-        if not sound:
-            raise ValueError("a count that is no integer from 1 to the number of documents")
+        valid = type(documents) is int and documents >= 1
+        valid = valid and all(type(n) is int and 1 <= n <= documents for n in counts.values())
+        if not valid:
+            raise ValueError("a count is not an integer from 1 to the number of documents")
         return Frequencies(documents, {tuple(gram.split(" ")): count for gram, count in counts.items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
@@ -83,79 +83,84 @@ def read_frequencies(path: str | Path) -> Frequencies:
 def cider_d(answer: str | None, references: Sequence[str], table: Frequencies) -> float:
     """CIDEr-D of one answer, in [0, 10]; the figure of a data set is the mean over its samples.
 
-    With `table = frequencies(all references of the set)` this is COCO's figure ("corpus" mode). A table of another,
-    larger set makes a figure that does not depend on which samples are scored together. Where the table has a single
-    document, every weight is 0 and so is the figure.
+    With `table = frequencies(all references of the set)` this is COCO's figure ("corpus" mode). With the table of
+    another, larger set the figure of an answer does not depend on the other samples. With a table of a single document
+    all weights are 0, and so is the figure. Raises ValueError if there are no references.
     """
     _check([references])
-    mine = _weights(tuple(ptb_words(answer or "")), table)
+    candidate = _weights(tuple(ptb_words(answer or "")), table)
     total = 0.0
-    for reference in references:
-        other = _weights(tuple(ptb_words(reference)), table)
-        penalty = math.exp(-((mine.length - other.length) ** 2) / (2 * _SIGMA**2))
-        for mine_n, other_n in zip(mine.weights, other.weights):
-            scale = _norm(mine_n) * _norm(other_n)
-            dot = sum(min(weight, other_n.get(gram, 0.0)) * other_n.get(gram, 0.0) for gram, weight in mine_n.items())
+    for text in references:
+        reference = _weights(tuple(ptb_words(text)), table)
+        penalty = math.exp(-((candidate.length - reference.length) ** 2) / (2 * _SIGMA**2))
+        for weights, targets in zip(candidate.weights, reference.weights):
+            scale = _norm(weights) * _norm(targets)
+            dot = sum(min(weight, targets.get(gram, 0.0)) * targets.get(gram, 0.0) for gram, weight in weights.items())
             total += penalty * dot / scale if scale else 0.0
     return 10.0 * total / ORDER / len(references)
 
 
 def rouge_l(answer: str | None, references: Sequence[str]) -> float:
-    """COCO's ROUGE-L of one answer, in [0, 1]: (1 + b^2) P R / (R + b^2 P) with b = 1.2; the figure is the mean."""
+    """COCO's ROUGE-L of one answer, in [0, 1]: (1 + b^2) P R / (R + b^2 P) with b = 1.2.
+
+    The figure of a data set is the mean over its samples. Raises ValueError if there are no references.
+    """
     _check([references])
-    mine = ptb_words(answer or "")
-    others = [words for words in map(ptb_words, references) if words]
-    if not mine or not others:
+    candidate = ptb_words(answer or "")
+    targets = [words for words in map(ptb_words, references) if words]
+    if not candidate or not targets:
         return 0.0
-    common = [lcs(mine, other) for other in others]
-    precision, recall = max(common) / len(mine), max(n / len(other) for n, other in zip(common, others))
+    common = [lcs(candidate, target) for target in targets]
+    precision, recall = max(common) / len(candidate), max(n / len(target) for n, target in zip(common, targets))
     return _f(precision, recall, _BETA)
 
 
 def rouge_l_f1(answer: str | None, references: Sequence[str]) -> float:
-    """rouge_score's ROUGE-L F1 of one answer (no stemmer), in [0, 1]: the best over its references.
+    """rouge_score's ROUGE-L F1 of one answer (without stemmer), in [0, 1]: the best over its references.
 
-    Words are runs of a-z and 0-9 after lower-casing; letters outside them are lost, as they are in rouge_score.
+    Words are runs of a-z and 0-9 after lower-casing; all other letters are dropped, as in rouge_score. Raises
+    ValueError if there are no references.
     """
     _check([references])
-    mine = _ascii_words(answer or "")
+    candidate = _ascii_words(answer or "")
     best = 0.0
-    for other in map(_ascii_words, references):
-        if mine and other:
-            common = lcs(mine, other)
-            best = max(best, _f(common / len(mine), common / len(other), 1.0))
+    for target in map(_ascii_words, references):
+        if candidate and target:
+            common = lcs(candidate, target)
+            best = max(best, _f(common / len(candidate), common / len(target), 1.0))
     return best
 
 
 def bleu(answers: Sequence[str | None], references: Sequence[Sequence[str]], order: int = ORDER) -> float:
     """BLEU of a whole data set, in [0, 1]: exp(min(0, 1 - r / c)) times the geometric mean of its n-gram precisions.
 
-    c is the number of words of all answers, r the sum of the reference lengths that are closest to each answer's (of
-    two that are equally close, the shorter). Raises ValueError where the numbers of answers and references differ.
+    c is the number of words of all answers. r is the sum over the answers of the length of the reference closest in
+    length, and of the shorter one if two are equally close. The longest n-gram has `order` words. Raises ValueError if
+    there are no samples, or not one answer for each.
     """
     _check(references)
     if len(answers) != len(references):
         raise ValueError(f"expected one answer for each sample (None where it failed), got {len(answers)} answers"
                          f" and {len(references)} samples")  # fmt: skip
-    length, wanted = 0, 0
-    correct, guessed = [0] * order, [0] * order
-    for answer, of_sample in zip(answers, references):
-        mine, others = ptb_words(answer or ""), [ptb_words(reference) for reference in of_sample]
-        length += len(mine)
-        wanted += min((abs(len(other) - len(mine)), len(other)) for other in others)[1]
-        most = functools.reduce(lambda a, b: a | b, (ngrams(other, order) for other in others))
-        for gram, count in ngrams(mine, order).items():
-            guessed[len(gram) - 1] += count
-            correct[len(gram) - 1] += min(count, most[gram])
-    precisions = [(right + 1e-15) / (tried + 1e-9) for right, tried in zip(correct, guessed)]
-    ratio = (length + 1e-15) / (wanted + 1e-9)
+    length, target_length = 0, 0
+    matches, totals = [0] * order, [0] * order
+    for answer, texts in zip(answers, references):
+        candidate, targets = ptb_words(answer or ""), [ptb_words(text) for text in texts]
+        length += len(candidate)
+        target_length += min((abs(len(target) - len(candidate)), len(target)) for target in targets)[1]
+        limits = functools.reduce(lambda a, b: a | b, (ngrams(target, order) for target in targets))
+        for gram, count in ngrams(candidate, order).items():
+            totals[len(gram) - 1] += count
+            matches[len(gram) - 1] += min(count, limits[gram])
+    precisions = [(match + 1e-15) / (total + 1e-9) for match, total in zip(matches, totals)]
+    ratio = (length + 1e-15) / (target_length + 1e-9)
     penalty = math.exp(1 - 1 / ratio) if ratio < 1 and 1 / ratio < 700 else float(ratio >= 1)
     return penalty * math.prod(precisions) ** (1 / order)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Weighted:
-    """Tf-idf weights of a text's n-grams, one dict for each n, and its length (in bigrams, as in the reference)."""
+    """Tf-idf weights of a text's n-grams, one dict for each n, and its length (in bigrams, as in pycocoevalcap)."""
 
     weights: tuple[dict, ...]
     length: int
@@ -184,7 +189,7 @@ def _ascii_words(text: str) -> list[str]:
 
 
 def _check(references: Sequence[Sequence[str]]) -> None:
-    if any(isinstance(of_sample, str) for of_sample in references):
+    if any(isinstance(texts, str) for texts in references):
         raise ValueError("expected a list of references for each sample, got a string")
     if not references or not all(references):
         raise ValueError(

@@ -1,17 +1,17 @@
-"""J, F and J&F of video segmentation, in the video's own pixels.
+"""J and F of video segmentation, in the video's own pixels; J&F is their mean.
 
-Convention of DAVIS (Perazzi et al. 2016; Pont-Tuset et al. 2017; run/run_log.py of its davis2017-evaluation), which
-Ref-YouTube-VOS, MeViS and ReVOS share:
+The definitions are those of DAVIS (Perazzi et al. 2016; Pont-Tuset et al. 2017; davis2017/metrics.py of
+davis2017-evaluation), which Ref-YouTube-VOS, MeViS and ReVOS use too:
 
-    J  region similarity: intersection / union of the masks, 1 where both are empty
-    F  boundary accuracy: 2 P R / (P + R), P the share of the answer's boundary pixels within the radius
-       ceil(0.008 * diagonal) pixels of the target's boundary, R the reverse; 1 where neither has a boundary, 0 where
-       one has none. A mask that fills the frame has no boundary.
+    J  region similarity: intersection / union of the two masks, 1 if both are empty
+    F  boundary accuracy: 2 P R / (P + R). P is the share of the answer's boundary pixels that have a boundary pixel of
+       the target within ceil(0.008 * diagonal) pixels, R the same with answer and target exchanged. F is 1 if neither
+       mask has a boundary, and 0 if only one has. A mask that fills the frame has no boundary.
 
-Each is the mean over the frames of a sample; J&F is the mean of the two; a data set's figure is the mean over samples.
-Every frame with an annotation counts, also those in which the target is absent (DAVIS's semi-supervised track leaves
-out the first and the last, which are no frames to predict there). Ignored pixels are background in both masks. A frame
-without an answer counts 0, even where nothing is wanted, and a failed sample counts 0 in every frame.
+The J and F of a sample are means over its frames, those of a data set means over its samples. Every annotated frame
+counts, also without a target in it. (DAVIS's semi-supervised track leaves out the first and the last frame, for which
+it wants no prediction.) Ignored pixels are background in both masks. A frame without an answer counts 0, even if it has
+no target, and a failed sample counts 0 in every frame.
 """
 
 from __future__ import annotations
@@ -23,23 +23,18 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-RADIUS = 0.008  # share of the frame's diagonal
+RADIUS = 0.008  # as a share of the frame's diagonal
 
 
 class VideoScore(NamedTuple):
-    """Figures of one sample, each in [0, 1]."""
+    """J and F of one sample, each in [0, 1]."""
 
     j: float
     f: float
 
-    @property
-    def jf(self) -> float:
-        """J&F."""
-        return (self.j + self.f) / 2
-
 
 def region(pred: np.ndarray | None, target: np.ndarray, ignore: np.ndarray | None = None) -> float:
-    """J of one frame, in [0, 1]. Masks bool[h, w]; `pred` None = no answer. Raises ValueError on unequal sizes."""
+    """J of one frame, in [0, 1]. Masks are bool[h, w]; `pred` None: no answer. Raises ValueError if sizes differ."""
     masks = _masks(pred, target, ignore)
     if masks is None:
         return 0.0
@@ -48,7 +43,7 @@ def region(pred: np.ndarray | None, target: np.ndarray, ignore: np.ndarray | Non
 
 
 def boundary(pred: np.ndarray | None, target: np.ndarray, ignore: np.ndarray | None = None) -> float:
-    """F of one frame, in [0, 1]. Masks bool[h, w]; `pred` None = no answer. Raises ValueError on unequal sizes."""
+    """F of one frame, in [0, 1]. Masks are bool[h, w]; `pred` None: no answer. Raises ValueError if sizes differ."""
     masks = _masks(pred, target, ignore)
     if masks is None:
         return 0.0
@@ -70,14 +65,15 @@ def score(
     targets: Sequence[np.ndarray],
     ignores: Sequence[np.ndarray | None] | None = None,
 ) -> VideoScore:
-    """J and F of one object (or of the union of several) over the frames of one video.
+    """Mean J and F over the frames of one video, for one object or the union of several.
 
     Args:
-      preds: T masks bool[h, w] at the frames' own size, None for a frame without an answer; None for a failed sample.
-      targets: T masks bool[h, w], all False where the target is absent. Frames may differ in size.
-      ignores: T masks of pixels that count neither way, or None.
+      preds: T masks bool[h, w] at the frames' own size, with None for a frame without an answer; or None for a failed
+        sample.
+      targets: T masks bool[h, w], all False in a frame without the target. Frames may differ in size.
+      ignores: T masks bool[h, w] of pixels that do not count (or None for a frame without any), or None.
 
-    Raises ValueError where there are no frames, or where their numbers or sizes differ.
+    Raises ValueError if there are no frames, or if the numbers or sizes of the masks differ.
     """
     count = len(targets)
     preds, ignores = [None] * count if preds is None else preds, [None] * count if ignores is None else ignores
@@ -90,15 +86,8 @@ def score(
     return VideoScore(*(float(np.mean([figure(*frame) for frame in frames])) for figure in (region, boundary)))
 
 
-def mean(scores: Sequence[VideoScore]) -> VideoScore:
-    """J and F of a data set. Raises ValueError where there are no samples."""
-    if len(scores) == 0:
-        raise ValueError("no samples to measure; expected at least one VideoScore")
-    return VideoScore(*np.mean(np.asarray(scores, np.float64), axis=0).tolist())
-
-
 def _masks(pred, target, ignore) -> tuple[np.ndarray, np.ndarray] | None:
-    """Answer and target without ignored pixels; None where there is no answer."""
+    """Answer and target without ignored pixels; None without an answer."""
     shapes = {name: x.shape for name, x in (("pred", pred), ("target", target), ("ignore", ignore)) if x is not None}
     if len(set(shapes.values())) != 1 or target.ndim != 2:
         raise ValueError(f"masks of one frame must have one size [h, w], the frame's own; got {shapes}")
@@ -109,15 +98,15 @@ def _masks(pred, target, ignore) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _edge(mask: np.ndarray) -> np.ndarray:
-    """bool[h, w]: pixels that differ from their right, lower or lower right neighbour, as DAVIS finds boundaries.
+    """bool[h, w], pixels that differ from their right, lower or lower right neighbour: the boundary in DAVIS's code.
 
-    Beyond the frame a mask goes on as it ends, so the frame's edge is no boundary. Example row: 0 1 1 0 -> 1 0 1 0.
+    The mask is continued beyond the frame, so the edge of the frame is no boundary. Example row: 0 1 1 0 -> 1 0 1 0.
     """
-    more = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
-    return (mask ^ more[:-1, 1:]) | (mask ^ more[1:, :-1]) | (mask ^ more[1:, 1:])
+    padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
+    return (mask ^ padded[:-1, 1:]) | (mask ^ padded[1:, :-1]) | (mask ^ padded[1:, 1:])
 
 
 def _disk(radius: int) -> np.ndarray:
-    """uint8[2r+1, 2r+1]: 1 within `radius` of the centre."""
+    """uint8[2r+1, 2r+1], 1 within `radius` of the centre."""
     square = np.arange(-radius, radius + 1) ** 2
     return (square[:, None] + square[None] <= radius**2).astype(np.uint8)

@@ -1,14 +1,13 @@
 """Accuracy of visual question answering.
 
-`soft_accuracy` is the VQA benchmark's (Antol et al. 2015; vqaEval.py of GT-Vision-Lab/VQA): each question has the
-answers of ten people. Leaving out one of them at a time,
+`soft_accuracy` is that of the VQA benchmark (Antol et al. 2015; vqaEval.py of GT-Vision-Lab/VQA), in which ten people
+answered each question. Each of the ten is left out once, and
 
-    accuracy = mean over the ten subsets of min(1, people of the other nine who gave this answer / 3)
+    accuracy = mean over the ten subsets of min(1, number of the other nine who gave this answer / 3)
 
-after `normalise`, which restates what that code does, its slips included, since they are in every published figure:
-where all ten agree, nothing is normalised; at most 32 periods are taken out; some contractions are not known.
-`exact` and `numeric` are for data sets with one answer to a question. A failed sample (None) counts 0 and stays in the
-denominator of `accuracy`.
+Answers are compared after `normalise`, which does what the benchmark's code does. Its mistakes are repeated, because
+they are in every published figure: if all ten people agree, nothing is normalised; at most 32 periods are removed; some
+contractions are missing. `exact` is for data sets with one answer to a question. A failed sample (None) counts 0.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ import re
 from collections.abc import Sequence
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-_PERIOD = re.compile(r"\.(?!\d)")  # one that is not inside a number
-_PERIODS = 32  # the code passes re.UNICODE, which is 32, where the number of replacements belongs
+_PERIOD = re.compile(r"\.(?!\d)")  # a period that is not inside a number
+_PERIODS = 32  # the benchmark's code passes re.UNICODE, which is 32, in place of the number of replacements
 _THOUSANDS = re.compile(r"\d,\d")
 _ARTICLES = ("a", "an", "the")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _DIGITS = {word: str(value) for value, word in enumerate(NUMBERS)} | {"none": "0"}
-# The contractions that it mends when an apostrophe is missing. Of those with two apostrophes it knows the forms that
-# lack exactly one.
+# The contractions to which the benchmark's code adds a missing apostrophe. If a contraction has two apostrophes,
+# exactly one may be missing.
 _CONTRACTIONS = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
     he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've
@@ -37,24 +36,24 @@ _CONTRACTIONS = """
 """
 
 
-def _mended() -> dict[str, str]:
+def _contraction_table() -> dict[str, str]:
     table = {}
     for right in _CONTRACTIONS.split():
         for i in [i for i, c in enumerate(right) if c == "'"]:
             table[right[:i] + right[i + 1 :]] = right
-    return table | {"somebody'd": "somebodyd"}  # the wrong way round in the code
+    return table | {"somebody'd": "somebodyd"}  # the benchmark's code has this pair the wrong way round
 
 
-_MENDED = _mended()
+_CORRECTIONS = _contraction_table()
 
 
 def normalise(answer: str) -> str:
     """An answer as the VQA benchmark compares it: lower case, no punctuation, no articles, small numbers as digits.
 
-    A punctuation mark is taken out where it, anywhere in the answer, stands next to a space, or where the answer has a
-    number with a comma; otherwise it becomes a space.
+    A punctuation mark is removed if it stands next to a space anywhere in the answer, or if the answer has a number
+    with a comma; otherwise it becomes a space.
     """
-    answer = answer.replace("\n", " ").replace("\t", " ").strip()
+    answer = _one_line(answer)
     comma = _THOUSANDS.search(answer)
     text = answer
     for mark in _PUNCTUATION:
@@ -62,57 +61,44 @@ def normalise(answer: str) -> str:
         text = text.replace(mark, "" if loose else " ")
     text = _PERIOD.sub("", text, count=_PERIODS)
     words = [_DIGITS.get(word, word) for word in text.lower().split()]
-    return " ".join(_MENDED.get(word, word) for word in words if word not in _ARTICLES)
+    return " ".join(_CORRECTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
 def soft_accuracy(answer: str | None, people: Sequence[str]) -> float:
     """The VQA benchmark's accuracy of one answer, in [0, 1].
 
     Args:
-      answer: any text; None where there is no answer to judge (counts 0).
-      people: the answers of the annotators, ten in that benchmark. Fewer than four can not give an accuracy of 1: use
-        `exact` where each question has a single answer.
+      answer: any text; None for a failed sample, which counts 0.
+      people: the annotators' answers, ten in that benchmark. With fewer than four the accuracy cannot reach 1: use
+        `exact` if each question has one answer.
 
-    Raises ValueError where `people` is empty.
+    Raises ValueError if `people` is empty.
     """
     if not people or isinstance(people, str):
         raise ValueError(f"expected a list of people's answers, got {people!r}")
     if answer is None:
         return 0.0
-    answer, people = _flat(answer), [_flat(other) for other in people]
+    answer, people = _one_line(answer), [_one_line(person) for person in people]
     if len(set(people)) > 1:
-        answer, people = normalise(answer), [normalise(other) for other in people]
-    return agreement(sum(other == answer for other in people), len(people))
+        answer, people = normalise(answer), [normalise(person) for person in people]
+    return agreement(sum(person == answer for person in people), len(people))
 
 
 def agreement(same: int, people: int) -> float:
-    """The accuracy of an answer that `same` of so many people gave, in [0, 1]."""
-    # Of the subsets, `same` lack one who gave this answer, and the rest lack none.
+    """The accuracy, in [0, 1], of an answer that `same` of `people` annotators gave."""
+    # In `same` of the subsets, the person left out gave this answer; in the others not.
     return (same * min(1.0, (same - 1) / 3) + (people - same) * min(1.0, same / 3)) / people
 
 
 def exact(answer: str | None, target: str) -> float:
-    """1.0 where the answer is the target after `normalise`, else 0.0."""
+    """1.0 if the answer equals the target after `normalise`, else 0.0."""
     return float(answer is not None and normalise(answer) == normalise(target))
 
 
-def numeric(answer: str | None, target: float, tolerance: float = 0.0) -> float:
-    """1.0 where the answer is a number within `tolerance` of the target, else 0.0.
-
-    `tolerance` is a share of the target's size: 0.05 is the relaxed accuracy of PlotQA and ChartQA (Masry et al. 2022).
-    Raises ValueError where the target is not finite or the tolerance is below 0.
-    """
-    if not math.isfinite(target) or not tolerance >= 0:
-        raise ValueError(f"expected a finite target and a tolerance of at least 0, got {target} and {tolerance}")
-    value = None if answer is None else number(answer)
-    # A little more than the tolerance, so that 95 is within 0.05 of 100 whatever the rounding.
-    return float(value is not None and abs(value - target) <= tolerance * abs(target) * (1 + 1e-9))
-
-
 def number(text: str) -> float | None:
-    """The number that a text is: digits with sign, point, thousands commas and percent sign, or a word up to ten.
+    """Reads a number: digits with sign, point, thousands commas and percent sign, or a word from zero to ten.
 
-    "1,000.5" -> 1000.5, "-3" -> -3.0, "two" -> 2.0, "45%" -> 45.0; None for all else, such as "two dogs" or "nan".
+    "1,000.5" -> 1000.5, "-3" -> -3.0, "two" -> 2.0, "45%" -> 45.0; None for any other text, such as "two dogs", "nan".
     """
     text = text.strip().lower().rstrip(".%").strip() if len(text) <= 64 else ""
     if text in _DIGITS:
@@ -123,12 +109,5 @@ def number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def accuracy(scores: Sequence[float]) -> float:
-    """Mean of the samples' scores, in [0, 1]. Raises ValueError where there are none."""
-    if len(scores) == 0:
-        raise ValueError("no samples to measure; expected at least one")
-    return float(sum(scores) / len(scores))
-
-
-def _flat(answer: str) -> str:
+def _one_line(answer: str) -> str:
     return answer.replace("\n", " ").replace("\t", " ").strip()

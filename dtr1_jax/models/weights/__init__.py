@@ -1,1 +1,1 @@
-"""Weights on disk: ours, those of Hugging Face and GGUF, read strictly, and written back."""
+"""Weights on disk: our own files, Hugging Face folders and GGUF files. Reading refuses any tensor that does not fit."""

@@ -1,6 +1,6 @@
-"""GGUF files: their weights, sizes, tokenizer and chat template, in the form of a Hugging Face checkpoint.
+"""Opens GGUF files as Hugging Face checkpoints: weights, sizes, tokenizer and chat template.
 
-Read through the `gguf` package, which parses and dequantises in numpy. Format:
+The `gguf` package parses the files and dequantises tensors in numpy. The format:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -20,7 +20,7 @@ from dtr1_jax.models.weights.native import WeightsError, shortened
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 DTYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
-# part of a block -> part of a Hugging Face layer
+# name in a GGUF block -> name in a Hugging Face layer
 _BLOCK = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -39,19 +39,19 @@ _TOP = {
     "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
 }
-# How text is cut before its pieces are encoded, by `tokenizer.ggml.pre`. The expression is that of Qwen2's tokenizer.
+# The expression by which Qwen2's tokenizer cuts text into pieces before it encodes them.
 _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-PRETOKENIZERS = ("smollm", "qwen2", "gpt-2")
-_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # token types
+PRETOKENIZERS = ("smollm", "qwen2", "gpt-2")  # values of tokenizer.ggml.pre: how text is cut into pieces
+_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # values of tokenizer.ggml.token_type
 
 
 def open_file(path: str | Path) -> HfCheckpoint:
-    """Opens a GGUF file; its tensors are renamed and its q and k rows put in Hugging Face's order.
+    """Opens a GGUF file. Tensors get their Hugging Face names, and rows of q and k their Hugging Face order.
 
-    Raises WeightsError: no GGUF, truncated, another architecture, a quantisation that is not in DTYPES, metadata
-    missing or of the wrong type.
+    Raises WeightsError where the file is not GGUF or truncated, has another architecture or a dtype that is not in
+    DTYPES, or where metadata are missing or of the wrong type.
     """
     path = Path(path)
     reader = _reader(path)
@@ -61,7 +61,7 @@ def open_file(path: str | Path) -> HfCheckpoint:
     for entry in reader.tensors:
         name, kind = _hf_name(entry.name), entry.tensor_type.name
         if kind not in DTYPES:
-            faults.append(f"{entry.name}: {kind} is not read here; expected one of {', '.join(DTYPES)}")
+            faults.append(f"{entry.name}: the dtype {kind} is not supported; expected one of {', '.join(DTYPES)}")
         shape = tuple(int(n) for n in reversed(entry.shape))
         tensors[name] = Tensor(path, shape, kind, entry.name)
         order = None
@@ -69,7 +69,7 @@ def open_file(path: str | Path) -> HfCheckpoint:
         if config["model_type"] == "llama" and part in heads:
             rows = shape[0] if shape else 1
             if rows % (2 * heads[part]):
-                faults.append(f"{entry.name}: {rows} rows can not be cut into {heads[part]} heads")
+                faults.append(f"{entry.name}: {rows} rows cannot be cut into {heads[part]} heads")
             else:
                 order = _llama_order(rows, heads[part])
         entries[name] = (entry.data, entry.tensor_type, order)
@@ -84,9 +84,9 @@ def open_file(path: str | Path) -> HfCheckpoint:
 
 
 def tokenizer(path: str | Path) -> Any:
-    """The transformers tokenizer (PreTrainedTokenizerFast) that the file describes, with its chat template.
+    """Builds the transformers tokenizer (PreTrainedTokenizerFast) that the file describes, with its chat template.
 
-    Raises WeightsError where the file has none, or one of a kind that is not known here.
+    Raises WeightsError where the file has no tokenizer, or a kind of tokenizer that is not supported.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -96,7 +96,7 @@ def tokenizer(path: str | Path) -> Any:
     model, pre = data.get("tokenizer.ggml.model", str), data.get("tokenizer.ggml.pre", str)
     if model != "gpt2" or pre not in PRETOKENIZERS:
         raise WeightsError(
-            f"{path}: the tokenizer is of model {model!r} and pre {pre!r}; expected gpt2 and one of "
+            f"{path}: the tokenizer has the model {model!r} and the pre {pre!r}; expected gpt2 and one of "
             f"{', '.join(PRETOKENIZERS)}. Use the checkpoint's Hugging Face folder instead"
         )
     words = data.items("tokenizer.ggml.tokens", str)
@@ -106,26 +106,26 @@ def tokenizer(path: str | Path) -> Any:
         raise WeightsError(
             f"{path}: tokenizer.ggml.token_type: expected {len(words)} types, one for each token, got {len(types)}"
         )
-    while words and types[len(words) - 1] == _UNUSED:  # names without a meaning, for rows that pad the embedding
+    while words and types[len(words) - 1] == _UNUSED:  # placeholders for the rows that pad the embedding
         words.pop()
     vocab = {word: i for i, word in enumerate(words)}
     try:
         if len(vocab) != len(words):
-            raise ValueError(f"{len(words)} tokens, of which {len(vocab)} differ")
-        made = Tokenizer(models.BPE(vocab, merges, fuse_unk=False, byte_fallback=False, ignore_merges=False))
+            raise ValueError(f"expected distinct tokens, got {len(vocab)} distinct of {len(words)}")
+        fast = Tokenizer(models.BPE(vocab, merges, fuse_unk=False, byte_fallback=False, ignore_merges=False))
     except Exception as error:  # the library raises bare Exception for merges that do not fit
         raise WeightsError(f"{path}: the tokenizer's tokens and merges do not fit: {error}") from error
-    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre != "qwen2")
-    first = {
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre != "qwen2")
+    splitters = {
         "smollm": [pre_tokenizers.Digits(individual_digits=True)],
         "qwen2": [pre_tokenizers.Split(Regex(_QWEN2), "isolated")],
         "gpt-2": [],
     }[pre]
-    made.pre_tokenizer = pre_tokenizers.Sequence([*first, level])
-    made.decoder = decoders.ByteLevel()
+    fast.pre_tokenizer = pre_tokenizers.Sequence([*splitters, byte_level])
+    fast.decoder = decoders.ByteLevel()
     if pre == "qwen2":
-        made.normalizer = normalizers.NFC()
-    made.add_tokens(
+        fast.normalizer = normalizers.NFC()
+    fast.add_tokens(
         [
             AddedToken(word, special=kind == _CONTROL, normalized=False)
             for word, kind in zip(words, types)
@@ -139,17 +139,19 @@ def tokenizer(path: str | Path) -> Any:
             special[f"{ours}_token"] = words[number]
     template = data.get("tokenizer.chat_template", str, None)
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, chat_template=template, clean_up_tokenization_spaces=False, **special
+        tokenizer_object=fast, chat_template=template, clean_up_tokenization_spaces=False, **special
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Metadata:
+    """The metadata of an opened GGUF file, with checks that name the file and the field."""
+
     path: Path
     reader: Any
 
     def get(self, name: str, kind: type, default: Any = ...) -> Any:
-        """A value of the file's metadata. Raises WeightsError where it is missing without a default, or no `kind`."""
+        """A value of type `kind`. Raises WeightsError where it has another type, or is missing without a default."""
         field = self.reader.fields.get(name)
         if field is None:
             if default is ...:
@@ -157,8 +159,8 @@ class _Metadata:
             return default
         try:
             value = field.contents()
-        except Exception as error:  # bytes that are no text, types that do not fit
-            raise WeightsError(f"{self.path}: {name} can not be read: {error}") from error
+        except Exception as error:  # bytes that are not text, or types that do not fit
+            raise WeightsError(f"{self.path}: {name} cannot be read: {error}") from error
         if kind is float and isinstance(value, int):
             value = float(value)
         if not isinstance(value, kind):
@@ -166,7 +168,7 @@ class _Metadata:
         return value
 
     def items(self, name: str, kind: type, default: Any = ...) -> list:
-        """A list of `kind`. Raises WeightsError where it is missing without a default, or has others."""
+        """A list of values of type `kind`. Raises WeightsError as `get` does, also for a value in the list."""
         values = self.get(name, list, default)
         for value in values:
             if not isinstance(value, kind):
@@ -174,7 +176,7 @@ class _Metadata:
         return values
 
     def size(self, name: str, default: Any = ...) -> int:
-        """A size of the metadata. Raises WeightsError where it is missing without a default, or less than 1."""
+        """A positive integer. Raises WeightsError as `get` does, and where the value is less than 1."""
         value = self.get(name, int, default)
         if value < 1:
             raise WeightsError(f"{self.path}: {name}: expected at least 1, got {value}")
@@ -185,7 +187,8 @@ def _reader(path: Path):
     import gguf
 
     class Reader(gguf.GGUFReader):
-        def _get(self, offset, dtype, count=1, **others):  # past the end it gives nothing: arrays would never end
+        def _get(self, offset, dtype, count=1, **others):
+            # Past the end of the file, gguf returns empty values and would loop over the items of an array for ever.
             end = int(offset) + np.dtype(dtype).itemsize * int(count)
             if end > len(self.data):
                 raise ValueError(f"expected at least {end} bytes, got {len(self.data)}")
@@ -196,21 +199,21 @@ def _reader(path: Path):
     try:
         with np.errstate(all="ignore"):
             return Reader(path)
-    except Exception as error:  # what the parser trips over in a broken file may be anything
+    except Exception as error:  # in a broken file the parser may raise any exception
         raise WeightsError(
-            f"{path}: can not be read as GGUF ({type(error).__name__}: {error}); is it complete?"
+            f"{path}: cannot be read as GGUF ({type(error).__name__}: {error}); check that the file is complete"
         ) from error
 
 
 def _config(path: Path, reader) -> dict[str, Any]:
-    """The metadata in the words of config.json."""
+    """The values of config.json for the file's metadata."""
     data = _Metadata(path, reader)
     family = data.get("general.architecture", str)
     if family not in ARCHITECTURES:
         raise WeightsError(f"{path}: unknown architecture {family!r}; expected one of {', '.join(ARCHITECTURES)}")
     scaling = data.get(f"{family}.rope.scaling.type", str, "none")
     if scaling != "none":
-        raise WeightsError(f"{path}: rotary scaling {scaling!r} is not known here; expected none")
+        raise WeightsError(f"{path}: rotary scaling {scaling!r} is not supported; expected none")
     width, heads = data.size(f"{family}.embedding_length"), data.size(f"{family}.attention.head_count")
     shapes = {t.name: [int(n) for n in t.shape] for t in reader.tensors}
     table = shapes.get("token_embd.weight")
@@ -244,7 +247,7 @@ def _config(path: Path, reader) -> dict[str, Any]:
 
 
 def _hf_name(name: str) -> str:
-    """The Hugging Face name; one that is not known stays what it is, to be reported as left over."""
+    """The Hugging Face name of a tensor. An unknown name stays as in the file, and is later reported as left over."""
     match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
     if match and match[2] in _BLOCK:
         return f"model.layers.{match[1]}.{_BLOCK[match[2]]}.{match[3]}"
@@ -252,9 +255,10 @@ def _hf_name(name: str) -> str:
 
 
 def _llama_order(rows: int, heads: int) -> np.ndarray:
-    """int[rows]: the row of the file for each row of a Hugging Face q or k projection.
+    """int[rows]: the row in the file for each row of a Hugging Face q or k projection.
 
-    Files of type llama turn neighbouring rows of a head together, Hugging Face row i and i + half.
+    Rotary positions turn pairs of rows of a head. In llama files a pair is two neighbouring rows, in Hugging Face files
+    rows i and i + half.
     """
     return np.arange(rows).reshape(heads, rows // heads // 2, 2).swapaxes(1, 2).reshape(-1)
 

@@ -1,6 +1,6 @@
-"""A checkpoint in Hugging Face form, opened but not read: its config, which tensors it has, and how to read parts.
+"""Opens a Hugging Face folder: its config.json, the list of its tensors, and a function that reads parts of them.
 
-Only safetensors are read, whose files hold numbers and nothing else; pickled checkpoints are refused.
+Only safetensors files are read, because they hold nothing but numbers. Pickled checkpoints are refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """file: where it is; shape; dtype as the file calls it, "BF16" or "Q4_1"; label: its name in the file."""
+    """A tensor of an opened checkpoint; its values are not read yet.
+
+    Attributes:
+      file: the file that holds it.
+      shape: its shape in the file.
+      dtype: the file's name of the dtype, such as "BF16" or "Q4_1".
+      label: its name in the file, for messages. A GGUF file's names differ from the Hugging Face names.
+    """
 
     file: Path
     shape: tuple[int, ...]
@@ -33,14 +40,15 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class HfCheckpoint:
-    """An opened checkpoint.
+    """An opened checkpoint, from a Hugging Face folder or a GGUF file. No weights are read yet.
 
     Attributes:
-      where: folder or file, for messages.
-      config: as in config.json.
-      tensors: by their Hugging Face name.
-      reading: context manager of a file; gives read(name, rows, columns) -> float array [rows, columns] (or [rows] of a
-        vector) of a tensor seen as a matrix [first axis, all others].
+      where: the folder or file, for messages.
+      config: the values of config.json.
+      tensors: every tensor by its Hugging Face name.
+      reading: reading(file) is a context manager that yields a function read(name, rows, columns). That function takes
+        the tensor as a matrix [first axis, all other axes] and returns the part [rows, columns] as floats; of a vector
+        it returns [rows].
     """
 
     where: Path
@@ -50,18 +58,19 @@ class HfCheckpoint:
 
 
 def open_folder(folder: str | Path) -> HfCheckpoint:
-    """Opens config.json and model.safetensors, or the shards that model.safetensors.index.json lists.
+    """Opens a folder with config.json and model.safetensors, or with the shards that its index file lists.
 
-    Raises WeightsError: a file missing, truncated or no safetensors; index and shards that disagree; pickles only.
+    Raises WeightsError where a file is missing, truncated or not in the safetensors format, where index and shards
+    disagree, where the weights are quantised, and where the folder has pickled weights only.
     """
     folder = Path(folder)
     config = read_json(folder / "config.json", "the sizes of the model")
-    method = config.get("quantization_config")
-    if method is not None:
-        method = method.get("quant_method", "?") if isinstance(method, dict) else method
+    quantisation = config.get("quantization_config")
+    if quantisation is not None:
+        method = quantisation.get("quant_method", "?") if isinstance(quantisation, dict) else quantisation
         raise WeightsError(
-            f"{folder / 'config.json'}: the weights are quantised ({method}), which can not be trained here; take the "
-            "checkpoint in 16 bits, or a .gguf file"
+            f"{folder / 'config.json'}: the weights are quantised ({method}), and this format cannot be read; use the "
+            "16-bit checkpoint or a .gguf file instead"
         )
     if (folder / INDEX).is_file():
         tensors = _indexed(folder)
@@ -69,19 +78,22 @@ def open_folder(folder: str | Path) -> HfCheckpoint:
         tensors = _header(folder / SINGLE)
     else:
         pickles = sorted(p.name for pattern in _PICKLED for p in folder.glob(pattern))
-        why = f"; {pickles[0]} is a pickle, which is never loaded: convert it to safetensors" if pickles else ""
-        raise WeightsError(f"{folder}: expected {SINGLE} or {INDEX}, found neither{why}")
+        advice = f"; {pickles[0]} is a pickle, which is never loaded: convert it to safetensors" if pickles else ""
+        raise WeightsError(f"{folder}: expected {SINGLE} or {INDEX}, found neither{advice}")
     return HfCheckpoint(folder, config, tensors, _reading)
 
 
-def read_json(path: Path, what: str) -> dict:
-    """An object of a JSON file. Raises WeightsError naming the file, and `what` it is needed for."""
+def read_json(path: Path, content: str) -> dict:
+    """Reads a JSON file that holds one object.
+
+    `content` names the content for the message about a missing file: "the sizes of the model". Raises WeightsError.
+    """
     try:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file; it says {what}") from None
+        raise WeightsError(f"{path}: no such file; expected a JSON file with {content}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: can not be read as JSON: {error}") from error
+        raise WeightsError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise WeightsError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value
@@ -89,11 +101,11 @@ def read_json(path: Path, what: str) -> dict:
 
 def _indexed(folder: Path) -> dict[str, Tensor]:
     index = folder / INDEX
-    listed = read_json(index, "which shard holds which tensor").get("weight_map")
-    if not isinstance(listed, dict) or not all(isinstance(v, str) for v in listed.values()):
+    shard_of = read_json(index, "the shard of each tensor").get("weight_map")
+    if not isinstance(shard_of, dict) or not all(isinstance(v, str) for v in shard_of.values()):
         raise WeightsError(f"{index}: expected weight_map with the name of a shard for each tensor")
-    shards = sorted(set(listed.values()))
-    for name in shards:  # an index is data of others: it may name nothing outside its folder
+    shards = sorted(set(shard_of.values()))
+    for name in shards:  # an index is foreign data: it must not name a file outside its folder
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise WeightsError(f"{index}: expected names of .safetensors files in this folder, got {name!r}")
     missing = [name for name in shards if not (folder / name).is_file()]
@@ -105,10 +117,10 @@ def _indexed(folder: Path) -> dict[str, Tensor]:
     faults = []
     for shard in shards:
         for name, tensor in _header(folder / shard).items():
-            if listed.get(name) != shard:
-                faults.append(f"{shard} has {name}, which {INDEX} puts in {listed.get(name, 'no shard')}")
+            if shard_of.get(name) != shard:
+                faults.append(f"{shard} has {name}, which {INDEX} puts in {shard_of.get(name, 'no shard')}")
             tensors.setdefault(name, tensor)
-    faults += [f"{shard} lacks {name}" for name, shard in listed.items() if name not in tensors]
+    faults += [f"{shard} lacks {name}" for name, shard in shard_of.items() if name not in tensors]
     if faults:
         raise WeightsError(f"{folder}: index and shards disagree:\n  " + shortened(faults))
     return tensors
@@ -120,7 +132,7 @@ def _opened(path: Path):
         with safe_open(path, framework="numpy") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: can not be read as safetensors: {error}; fetch it again") from error
+        raise WeightsError(f"{path}: cannot be read as safetensors: {error}; fetch it again") from error
 
 
 def _header(path: Path) -> dict[str, Tensor]:

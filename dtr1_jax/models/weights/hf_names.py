@@ -1,8 +1,8 @@
-"""Our parameter paths and the names that Hugging Face checkpoints give the same weights, for every family.
+"""Maps our parameter paths to the tensor names of Hugging Face checkpoints, for every family.
 
-A leaf of ours is stacked on the layer axis and has its kernels as [inputs, outputs]; a file has one tensor for each
-layer, as [outputs, inputs]. Names on disk are those of the published checkpoints. They differ from the names of
-transformers' modules (which adapters are named after) in Qwen2.5-VL.
+Our leaves are stacked on the layer axis, and our kernels are [inputs, outputs]. A Hugging Face file has one tensor for
+each layer, and its matrices are [outputs, inputs]. The names on disk are the names in the published checkpoints. For
+Qwen2.5-VL they differ from the names of transformers' modules, which name the adapters.
 """
 
 from __future__ import annotations
@@ -10,22 +10,26 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-SAME, TRANSPOSED, PATCH = "same", "transposed", "patch"  # PATCH: a convolution [outputs, 3, T, p, p], then transposed
+SAME, TRANSPOSED, PATCH = (
+    "same",
+    "transposed",
+    "patch",
+)  # PATCH: on disk a convolution [outputs, 3, T, p, p], also transposed
 
 
 class NamingError(ValueError):
-    """A leaf or a family that has no names."""
+    """The family is unknown, or has no name for a leaf."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One leaf of ours and its tensors on disk.
+    """One leaf of our parameters and its tensors on disk.
 
     Attributes:
-      path: ours, as "decoder/q/kernel".
-      names: on disk; one for each layer where `stacked`, else one.
-      stacked: the first axis of the leaf counts layers (or mergers).
-      kind: SAME, TRANSPOSED or PATCH.
+      path: our path, such as "decoder/q/kernel".
+      names: names on disk: one for each layer where `stacked`, else a single name.
+      stacked: whether the first axis of the leaf counts layers (or mergers).
+      kind: layout on disk compared to ours: SAME, TRANSPOSED or PATCH.
     """
 
     path: str
@@ -34,7 +38,7 @@ class Leaf:
     kind: str
 
 
-# families (model_type of config.json): prefixes of the decoder and of the tower on disk, and of the modules
+# family (model_type of config.json) -> prefixes: decoder on disk, tower on disk, decoder's modules, tower's modules
 _PREFIXES = {
     "llama": ("model.", None, "model.", None),
     "qwen2": ("model.", None, "model.", None),
@@ -60,8 +64,6 @@ _DECODER = {
     "decoder/down": "layers.{}.mlp.down_proj",
 }
 HEAD = "lm_head"
-
-
 _TOWER = {
     "patch": "patch_embed.proj",
     "position/table": "pos_embed.weight",
@@ -84,7 +86,7 @@ _ENDINGS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 
 def leaf(path: str, shape: tuple[int, ...], family: str) -> Leaf:
-    """The names of one leaf of ours. Raises NamingError where the family has no such weight."""
+    """Finds the tensors on disk of one leaf of ours. Raises NamingError where the family has no such weight."""
     pattern = _pattern(path, family)
     stacked = "{}" in pattern
     names = tuple(pattern.format(i) for i in range(shape[0])) if stacked else (pattern,)
@@ -95,12 +97,14 @@ def leaf(path: str, shape: tuple[int, ...], family: str) -> Leaf:
 
 
 def leaves(shapes: Mapping[str, tuple[int, ...]], family: str) -> tuple[Leaf, ...]:
-    """The names of all leaves, from {path: shape} of a tree. Raises NamingError for a leaf that the family lacks."""
+    """`leaf` for every path of {path: shape}. Raises NamingError for a weight that the family lacks."""
     return tuple(leaf(path, tuple(shape), family) for path, shape in shapes.items())
 
 
 def module(path: str, family: str) -> str:
-    """Name of transformers' module for a projection path of ours, with {} for the layer: "model.layers.{}.mlp.up_proj".
+    """The module in transformers of a projection path of ours, such as "model.layers.{}.mlp.up_proj" for "decoder/up".
+
+    {} stands for the number of the layer.
 
     Raises NamingError where the family has no such projection.
     """
@@ -112,7 +116,7 @@ def module(path: str, family: str) -> str:
 
 
 def canonical(name: str, family: str) -> str:
-    """The name of the published checkpoints for a tensor that was saved under the name of its module."""
+    """Renames a tensor that was saved under its module's name to its name in the published checkpoints."""
     disk_decoder, disk_tower, decoder, tower = _prefixes(family)
     if tower != disk_tower and name.startswith(tower):
         return disk_tower + name.removeprefix(tower)
@@ -128,7 +132,7 @@ def _prefixes(family):
 
 
 def _pattern(path: str, family: str) -> str:
-    """Name on disk, with {} for the layer where the leaf is stacked."""
+    """The name on disk; it contains {} for the layer where the leaf is stacked."""
     decoder, tower, _, _ = _prefixes(family)
     prefix, table, key = decoder, _DECODER, path
     if path == "head/kernel":

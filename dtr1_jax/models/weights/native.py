@@ -1,8 +1,9 @@
-"""Weights on disk: safetensors with our own paths as names, read strictly both ways."""
+"""Reads and writes our own weights files: safetensors whose tensors are named by our parameter paths."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +17,11 @@ FLOATS = ("F16", "BF16", "F32", "F64")
 
 
 class WeightsError(ValueError):
-    """A file of weights that does not fit; the message names the file and the tensors."""
+    """A weights file is missing, damaged or does not fit the policy; the message names the file and the tensors."""
 
 
 def shortened(faults: list[str]) -> str:
-    """The first ten, and how many more there are."""
+    """Joins the first ten faults, and the number of the others, into one text with a fault a line."""
     more = [f"and {len(faults) - 10} more"] if len(faults) > 10 else []
     return "\n  ".join(faults[:10] + more)
 
@@ -43,8 +44,8 @@ def unflatten(flat: dict) -> dict:
     return tree
 
 
-def save_native(path: str | Path, params: dict, dtype=jnp.bfloat16) -> None:
-    """Writes all weights as `dtype`; the file is there whole or not at all."""
+def save_native(path: str | Path, params: dict, dtype: Any = jnp.bfloat16) -> None:
+    """Writes all weights as `dtype`. An interrupted call leaves the old file, never half a file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(path) as partial:
@@ -52,30 +53,31 @@ def save_native(path: str | Path, params: dict, dtype=jnp.bfloat16) -> None:
 
 
 def load_native(path: str | Path, template: dict) -> dict:
-    """Weights as float32, with the tree and shapes of `template` (arrays or ShapeDtypeStructs).
+    """Reads weights as float32 numpy arrays, with the tree and shapes of `template` (arrays or ShapeDtypeStructs).
 
-    Raises WeightsError: no such file, not safetensors, a tensor missing, left over, of another shape or not a float.
+    Raises WeightsError where the file is missing or not in the safetensors format, and where a tensor is missing, left
+    over, of another shape or not a float.
     """
     path = Path(path)
-    wanted = {name: leaf.shape for name, leaf in flatten(template).items()}
+    shapes = {name: leaf.shape for name, leaf in flatten(template).items()}
     try:
         if not path.is_file():
-            what = "a folder" if path.is_dir() else "no such file"
-            raise WeightsError(f"{path}: {what}; expected a .safetensors file with {len(wanted)} tensors")
+            fault = "a folder" if path.is_dir() else "no such file"
+            raise WeightsError(f"{path}: {fault}; expected a .safetensors file with {len(shapes)} tensors")
         with safe_open(path, framework="flax") as file:
             names = set(file.keys())
-            faults = [f"missing {n} {wanted[n]}" for n in sorted(wanted.keys() - names)]
-            faults += [f"left over {n}" for n in sorted(names - wanted.keys())]
-            for name in sorted(wanted.keys() & names):
+            faults = [f"missing {n} {shapes[n]}" for n in sorted(shapes.keys() - names)]
+            faults += [f"left over {n}" for n in sorted(names - shapes.keys())]
+            for name in sorted(shapes.keys() & names):
                 part = file.get_slice(name)
-                if tuple(part.get_shape()) != tuple(wanted[name]):
-                    faults.append(f"{name}: expected shape {tuple(wanted[name])}, got {tuple(part.get_shape())}")
+                if tuple(part.get_shape()) != tuple(shapes[name]):
+                    faults.append(f"{name}: expected shape {tuple(shapes[name])}, got {tuple(part.get_shape())}")
                 elif part.get_dtype() not in FLOATS:
                     faults.append(f"{name}: expected floats, got {part.get_dtype()}")
             if faults:
                 raise WeightsError(f"{path} does not fit the policy:\n  " + shortened(faults))
-            return unflatten({name: np.asarray(file.get_tensor(name).astype(jnp.float32)) for name in sorted(wanted)})
+            return unflatten({name: np.asarray(file.get_tensor(name).astype(jnp.float32)) for name in sorted(shapes)})
     except (SafetensorError, OSError, ValueError) as error:
         if isinstance(error, WeightsError):
             raise
-        raise WeightsError(f"{path}: can not be read as safetensors: {error}") from error
+        raise WeightsError(f"{path}: cannot be read as safetensors: {error}") from error

@@ -13,13 +13,13 @@ def found(xs, ys=None, side=0.2, **more):
     """The motion of a square with these left edges; None = not seen."""
     ys = ys or [0.4] * len(xs)
     boxes = np.array([NONE if x is None else (x, y, x + side, y + side) for x, y in zip(xs, ys)])
-    return motion.move(Instance(1, "a", tuple(boxes[0]), np.zeros((1, 1), bool), boxes=boxes, **more))
+    return motion.measure_motion(Instance(1, "a", tuple(boxes[0]), np.zeros((1, 1), bool), boxes=boxes, **more))
 
 
 def test_a_straight_way():
     move = found([0.1, 0.2, 0.3, 0.4])
-    assert (move.first, move.last, move.hidden, move.moves, move.way, move.turns) == (0, 3, (), True, "right", 0)
-    assert move.speed == pytest.approx(0.1) and move.seen.all()
+    assert (move.first, move.last, move.hidden, move.moves, move.direction, move.turns) == (0, 3, (), True, "right", 0)
+    assert move.speed == pytest.approx(0.1) and move.visible.all()
     np.testing.assert_allclose(move.centre[0], (0.2, 0.5))
 
 
@@ -35,13 +35,13 @@ def test_a_straight_way():
     ],
 )
 def test_ways(xs, ys, way):
-    assert found(xs, ys).way == way
+    assert found(xs, ys).direction == way
 
 
 def test_appearing_hiding_and_being_gone():
     move = found([None, 0.1, None, None, 0.2, 0.3, None])
     assert (move.first, move.last, move.hidden) == (1, 5, ((2, 4),))
-    assert move.seen.tolist() == [False, True, False, False, True, True, False]
+    assert move.visible.tolist() == [False, True, False, False, True, True, False]
     np.testing.assert_allclose(move.centre[:, 0], [0.2, 0.2, 0.2, 0.2, 0.3, 0.4, 0.4])
     assert found([None, None]) is None
 
@@ -52,17 +52,17 @@ def test_turning_back():
     assert found([0.1, 0.3, 0.5, 0.49, 0.5]).turns == 0  # within what boxes shake by
     assert found([0.1, 0.3, 0.5, 0.45]).turns is None
     assert found([0.5, 0.3, 0.1, 0.3]).turns == 1
-    assert found([0.1, 0.3, 0.5, 0.3, 0.1]).way is None
+    assert found([0.1, 0.3, 0.5, 0.3, 0.1]).direction is None
 
 
 def test_a_covered_thing_stands_still_and_a_known_velocity_goes_before_boxes():
     boxes = np.array([(0.1, 0.1, 0.5, 0.5), (0.3, 0.1, 0.5, 0.5), (0.1, 0.1, 0.4, 0.5)])
     item = Instance(1, "a", tuple(boxes[0]), np.zeros((1, 1), bool), boxes=boxes)
-    assert motion.move(item).moves is False and motion.move(item).speed == 0
+    assert motion.measure_motion(item).moves is False and motion.measure_motion(item).speed == 0
     assert found([0.1, 0.2, 0.3], velocity=(0.2, 0.0)).speed == pytest.approx(0.2)
-    assert found([0.1, 0.2, 0.3], velocity=(-0.2, 0.0)).way is None  # they do not agree
+    assert found([0.1, 0.2, 0.3], velocity=(-0.2, 0.0)).direction is None  # they do not agree
 
 
 def test_one_frame_says_nothing_of_a_motion():
     move = found([0.3])
-    assert move.moves is False and move.turns == 0 and move.way == "" and not move.hidden
+    assert move.moves is False and move.turns == 0 and move.direction == "" and not move.hidden

@@ -31,7 +31,7 @@ SCENE = (
 
 
 def asked(picture, count=40):
-    return [photos.ask(picture, seed=s, picture=s, k=k) for s in range(count) for k in range(4)]
+    return [photos.photo_query(picture, seed=s, picture=s, k=k) for s in range(count) for k in range(4)]
 
 
 def test_answers_by_hand():
@@ -59,7 +59,7 @@ def test_all_sorts_and_levels_occur():
 
 def test_a_query_is_a_pure_function_of_its_key():
     def queries(seed, picture):
-        return [photos.ask(facts(SCENE), seed=seed, picture=picture, k=k) for k in range(8)]
+        return [photos.photo_query(facts(SCENE), seed=seed, picture=picture, k=k) for k in range(8)]
 
     assert queries(3, "a") == queries(3, "a")
     assert queries(3, "a") != queries(4, "a") and queries(3, "a") != queries(3, "b")
@@ -105,10 +105,10 @@ def test_what_is_near_is_not_compared():
 
 def test_a_picture_of_which_nothing_is_settled_still_has_a_query():
     crowded = facts((thing(1, "dog", 0.5, 0.5),), ("dog",), {"dog": 5}, crowds={"dog"})
-    assert photos.ask(crowded, seed=0, picture=1, k=0).ids == (1,)
-    assert photos.ask(facts((), ("dog",), {"dog": 0}, crowds={"dog"}), seed=0, picture=1, k=0).ids == ()
+    assert photos.photo_query(crowded, seed=0, picture=1, k=0).ids == (1,)
+    assert photos.photo_query(facts((), ("dog",), {"dog": 0}, crowds={"dog"}), seed=0, picture=1, k=0).ids == ()
     with pytest.raises(ValueError, match="vocabulary"):
-        photos.ask(facts((), ()), seed=0, picture=1, k=0)
+        photos.photo_query(facts((), ()), seed=0, picture=1, k=0)
 
 
 def test_there_and_not_there_are_asked_in_the_same_sentences():

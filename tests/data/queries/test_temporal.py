@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from moving_squares import GONE, RIGHT, SLOW, STILL, instances_along
 
 from dtr1_jax.data.queries import temporal, uses
 from dtr1_jax.data.queries import temporal_phrases as words
@@ -156,77 +157,17 @@ def test_a_query_never_names_the_category_of_its_target(examples):
         assert not names & set(re.findall(r"\w+", example.query)), example.query
 
 
-def boxes_at(xs, y=0.4):
-    return np.array([(0, 0, 0, 0) if x is None else (x, y, x + 0.1, y + 0.1) for x in xs])
-
-
-def things(*rows, label="key"):
-    mask = np.zeros((1, 1), bool)
-    return [
-        Instance(i, f"{label}{i}", tuple(boxes[0]), mask, boxes=boxes)
-        for i, boxes in enumerate((boxes_at(xs, y) for xs, y in rows), 1)
-    ]
-
-
-def watched(*rows):
-    return temporal.watcher(np.random.default_rng(0), "train", things(*rows), "one")
-
-
-RIGHT, SLOW, LATE = [0.1, 0.3, 0.5, 0.7], [0.1, 0.15, 0.2, 0.25], [None, None, 0.5, 0.5]
-GONE, STILL, BACK = [0.5, 0.5, None, None], [0.8] * 4, [0.1, 0.5, 0.5, 0.1]
-
-
-def test_states_by_hand():
-    a = watched((RIGHT, 0.1), (LATE, 0.3), (GONE, 0.5), (STILL, 0.7), (BACK, 0.8))
-    everything = temporal.everything(a)
-    does = {name: temporal.state(a, everything, name) for name in words.STATES}
-    ids = {name: draft.ids for name, draft in does.items() if draft}
-    assert does["moves right"] is None, "what turns back goes no one way"
-    assert ids["still"] == (2, 3, 4) and ids["moves"] == (1, 5) and ids["turns"] == (5,)
-    assert ids["enters"] == (2,) and ids["leaves"] == (3,) and ids["stays"] == (1, 4, 5) and ids["hidden"] == ()
-
-
-def test_orders_and_speeds_by_hand():
-    a = watched((RIGHT, 0.1), (SLOW, 0.3), (GONE, 0.5), ([0.5, None, None, None], 0.7))
-    everything = temporal.everything(a)
-    assert temporal.fastest(a, everything, "fastest").steps == ("moves 1 2.", "fastest 1.")
-    assert temporal.fastest(a, everything, "slowest").ids == (2,)
-    assert temporal.order(a, everything, "first to leave").steps == ("leaves 3 4.", "first to leave 4.")
-    assert temporal.order(a, everything, "last to leave").ids == (3,)
-    assert temporal.order(a, everything, "first to enter") is None
-    close = watched((RIGHT, 0.1), ([0.1, 0.28, 0.46, 0.64], 0.3))
-    assert temporal.fastest(close, temporal.everything(close), "fastest") is None
-
-
-def test_relations_by_hand():
-    a = watched((RIGHT, 0.1), ([0.9, 0.8, 0.7, 0.6], 0.1), (STILL, 0.1), (SLOW, 0.7), (LATE, 0.9), (GONE, 0.3))
-    everything = temporal.everything(a)
-    assert temporal.related(a, everything, "same way as", 1).ids == (4,)
-    assert temporal.related(a, everything, "faster than", 4).ids == (1, 2)
-    assert temporal.related(a, everything, "slower than", 1).ids == (2, 4), "what stands still is not slower"
-    assert temporal.related(a, everything, "towards", 1) is None, "it moves itself"
-    b = watched((RIGHT, 0.1), (STILL, 0.1), ([0.6, 0.4, 0.2, 0.1], 0.1))
-    assert temporal.related(b, temporal.everything(b), "towards", 2).ids == (1,)
-    assert temporal.related(b, temporal.everything(b), "away from", 2).ids == (3,)
-    past = watched(([0.2, 0.5, 0.8], 0.1), ([0.5] * 3, 0.3))
-    assert temporal.related(past, temporal.everything(past), "towards", 2) is None, "it goes past"
-    assert temporal.timed(a, everything, "leaves", "before", 5, "enters") is None, "both between frames 1 and 2"
-    assert temporal.timed(a, everything, "enters", "after", 6, "leaves") is None
-    assert temporal.timed(a, everything, "enters", "after", 1, "leaves") is None, "it does not leave"
-    # 2 is gone before 1 comes, 3 is still there
-    c = watched((LATE, 0.1), ([0.5, None, None, None], 0.3), ([0.5, 0.5, 0.5, None], 0.5))
-    assert temporal.timed(c, temporal.everything(c), "leaves", "before", 1, "enters").ids == (2,)
-    assert temporal.timed(c, temporal.everything(c), "leaves", "after", 1, "enters").ids == (3,)
-    assert temporal.timed(c, temporal.everything(c), "enters", "before", 3, "leaves").ids == (1,)
-
-
-def test_of_bare_objects_it_asks_what_needs_no_attributes():
-    scene, found = things((RIGHT, 0.1), (SLOW, 0.3), (GONE, 0.5), (STILL, 0.7), label="dog "), Counter()
+def test_objects_without_attributes_get_queries_without_attributes():
+    scene = instances_along((RIGHT, 0.1), (SLOW, 0.3), (GONE, 0.5), (STILL, 0.7), label="dog ")
+    counts = Counter()
     for seed in range(120):
-        query = temporal.ask(np.random.default_rng(seed), "train", scene, 1 + seed % 4, "one", bare=True)
+        query = temporal.sample_temporal_query(
+            np.random.default_rng(seed), "train", scene, 1 + seed % 4, "one", bare=True
+        )
         if query:
-            found[query.level] += 1
+            counts[query.level] += 1
             assert not set(uses.BY_LABEL) & set(re.findall(r"\w+", query.text))
-    assert min(found[n] for n in (1, 2, 3, 4)) >= 1 and min(found[1], found[2]) > 5
-    hidden = [Instance(1, "dog", (0, 0, 0, 0), np.zeros((1, 1), bool), boxes=np.zeros((4, 4)))]
-    assert temporal.ask(np.random.default_rng(0), "train", hidden, 1, "one", bare=True) is None
+    assert min(counts[n] for n in (1, 2, 3, 4)) >= 1 and min(counts[1], counts[2]) > 5
+    invisible = [Instance(1, "dog", (0, 0, 0, 0), np.zeros((1, 1), bool), boxes=np.zeros((4, 4)))]
+    rng = np.random.default_rng(0)
+    assert temporal.sample_temporal_query(rng, "train", invisible, 1, "one", bare=True) is None

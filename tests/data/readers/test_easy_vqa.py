@@ -1,4 +1,4 @@
-"""easy-VQA: questions of both splits in a drawn order; broken files are named."""
+"""easy-VQA: questions of both splits in a shuffled order; broken files are named."""
 
 import json
 import zipfile
@@ -25,15 +25,15 @@ def root(tmp_path):
 
 
 def test_by_hand(root):
-    source = easy_vqa.open_folder(str(root), "heldout")
-    assert len(source) == 3 and repr(source) == repr(easy_vqa.open_folder(str(root), "heldout"))
-    found = {source.items[i][3]: i for i in range(3)}
-    example = source[found[1]]
+    source = easy_vqa.open_easy_vqa_source(str(root), "heldout")
+    assert len(source) == 3 and repr(source) == repr(easy_vqa.open_easy_vqa_source(str(root), "heldout"))
+    places = {source.items[i][3]: i for i in range(3)}
+    example = source[places[1]]
     assert (example.uid, example.query, example.task) == ("easy_vqa/heldout/0/1", "is there a circle?", "vqa")
     assert example.target.references == ("no",) and not example.target.mask.any() and not len(example.target.boxes)
     assert example.image.shape == (64, 64, 3) and (example.image[0, 0] == (0, 0, 255)).all() and not example.scene
     with pytest.raises(image_files.ImageError, match=r"1\.png: no such file"):
-        source[found[2]]
+        source[places[2]]
     with pytest.raises(IndexError):
         source[3]
 
@@ -44,21 +44,27 @@ def test_by_hand(root):
 def test_bad_questions(root, content):
     (root / "train" / "questions.json").write_text(content)
     with pytest.raises(DataError, match=r"questions\.json: expected"):
-        easy_vqa.open_folder(str(root), "train")
+        easy_vqa.open_easy_vqa_source(str(root), "train")
+
+
+def test_a_bad_question_is_shown_with_its_place(root):
+    (root / "train" / "questions.json").write_text('[["a", "b", 1], ["a", 3]]')
+    with pytest.raises(DataError, match=r"as item 2, got a list of 2; unpack the wheel again"):
+        easy_vqa.open_easy_vqa_source(str(root), "train")
 
 
 def test_no_folder_and_no_such_split(root):
-    with pytest.raises(DataError, match="can not be read"):
-        easy_vqa.open_folder(str(root / "nowhere"), "train")
+    with pytest.raises(DataError, match="cannot be read"):
+        easy_vqa.open_easy_vqa_source(str(root / "nowhere"), "train")
     with pytest.raises(DataError, match="train or heldout, got 'val'"):
-        easy_vqa.open_folder(str(root), "val")
+        easy_vqa.open_easy_vqa_source(str(root), "val")
 
 
 def test_the_real_files(tmp_path):
     (wheel,) = assets.path("easy_vqa").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extract("easy_vqa/data/test/questions.json", tmp_path)
-    source = easy_vqa.open_folder(str(tmp_path / "easy_vqa" / "data"), "heldout")
+    source = easy_vqa.open_easy_vqa_source(str(tmp_path / "easy_vqa" / "data"), "heldout")
     assert len(source) == 9673
     answers = {item[1] for item in source.items}
     assert len(answers) == 13 and {"yes", "no", "teal"} <= answers

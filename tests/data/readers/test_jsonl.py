@@ -16,14 +16,14 @@ W, H = 20, 10
 
 @pytest.fixture
 def data(tmp_path):
-    """Writes lines beside a picture of 20 x 10 pixels, and opens them."""
+    """Writes lines beside a picture of 20 x 10 pixels, and opens them as a source."""
     Image.new("RGB", (W, H), "white").save(tmp_path / "a.png")
 
     def write(*rows, split="train", raw=None, **more):
         file = tmp_path / "data.jsonl"
         lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
         file.write_bytes(raw if raw is not None else "\n".join(lines).encode())
-        return jsonl.open_file(str(file), split, "segmentation", **({"max_objects": 7} | more))
+        return jsonl.open_jsonl_source(str(file), split, "segmentation", **({"max_objects": 7} | more))
 
     write.folder = tmp_path
     return write
@@ -38,7 +38,7 @@ LEFT[:, :5] = True
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "target_field",
     [
         {"boxes": [[0, 0, 5, 10]]},
         {"boxes": [[-7, -7, 5, 99.5]]},
@@ -48,9 +48,9 @@ LEFT[:, :5] = True
         {"mask": "mask.png"},
     ],
 )
-def test_every_form_of_the_same_target(data, wanted):
+def test_every_form_of_the_same_target(data, target_field):
     Image.fromarray(LEFT.astype(np.uint8) * 255).save(data.folder / "mask.png")
-    example = data(line(**wanted))[0]
+    example = data(line(**target_field))[0]
     np.testing.assert_array_equal(example.target.mask, LEFT)
     np.testing.assert_array_equal(example.target.boxes, [[0, 0, 0.25, 1]])
     assert example.target.boxes.dtype == np.float32 and example.image.shape == (H, W, 3)
@@ -58,14 +58,14 @@ def test_every_form_of_the_same_target(data, wanted):
     assert example.scene == () and example.answer_ids is None and example.target.ignore is None
 
 
-@pytest.mark.parametrize("wanted", [{"boxes": []}, {"polygons": []}, {"rle": []}, {"mask": "empty.png"}])
-def test_nothing_wanted(data, wanted):
+@pytest.mark.parametrize("empty", [{"boxes": []}, {"polygons": []}, {"rle": []}, {"mask": "empty.png"}])
+def test_an_empty_target(data, empty):
     Image.new("L", (W, H)).save(data.folder / "empty.png")
-    target = data(line(**wanted))[0].target
+    target = data(line(**empty))[0].target
     assert not target.mask.any() and target.mask.shape == (H, W) and target.boxes.shape == (0, 4)
 
 
-def test_several_things_have_a_box_each(data):
+def test_several_objects_have_a_box_each(data):
     target = data(line(polygons=[[0, 0, 5, 0, 5, 10, 0, 10], [10, 0, 20, 0, 20, 5, 10, 5]]))[0].target
     np.testing.assert_array_equal(target.boxes, [[0, 0, 0.25, 1], [0.5, 0, 1, 0.5]])
     assert target.mask.sum() == 50 + 50
@@ -99,12 +99,12 @@ def test_a_scene_and_its_answer(data):
     assert data(line(objects=OBJECTS, boxes=[[10, 0, 20, 9]]))[0].answer_ids is None
     largest = data(line(objects=OBJECTS, boxes=[]), max_objects=1)[0]
     assert [o.label for o in largest.scene] == ["key"]
-    wanted = data(line(objects=OBJECTS, boxes=[[0, 0, 5, 5]]), max_objects=1)[0]
-    assert [o.label for o in wanted.scene] == ["cup"] and wanted.answer_ids == (1,), "what is wanted is never cut"
+    small = data(line(objects=OBJECTS, boxes=[[0, 0, 5, 5]]), max_objects=1)[0]
+    assert [o.label for o in small.scene] == ["cup"] and small.answer_ids == (1,), "objects of the target are kept"
 
 
 def test_several_pictures(data):
-    """What is wanted is in the first; the policy sees all."""
+    """The target is in the first; the policy sees all."""
     Image.new("RGB", (5, 7), "red").save(data.folder / "b.png")
     example = data(line(image=["a.png", "b.png"], boxes=[[0, 0, 5, 10]]))[0]
     assert example.image.shape == (H, W, 3) and [m.shape for m in example.visuals] == [(H, W, 3), (7, 5, 3)]
@@ -136,7 +136,9 @@ def test_splits_by_field(data):
     assert uids == {"train": ["0", "2"], "val": ["1"], "heldout": ["1"], "test": ["3"]}
     with pytest.raises(DataError, match="split 'mine', got 4 lines of split test, train, val"):
         data(*rows, split="mine")
-    with pytest.raises(DataError, match=r"data\.jsonl:5: split: expected it in every line or in none, got none in 1"):
+    with pytest.raises(
+        DataError, match=r"data\.jsonl:5: split: expected it in every line or in none, got 1 lines without"
+    ):
         data(*rows, line(boxes=[]))
 
 
@@ -155,11 +157,11 @@ def test_every_fifth_line_is_held_out(data):
         ("[" * 100_000, "data.jsonl:1: expected JSON"),
         ('{"image": NaN}', "data.jsonl:1: expected JSON"),
         ('{"boxes": [[0, 0, 1' + "0" * 5000 + ", 1]]}", "data.jsonl:1: "),
-        ("[]", "data.jsonl:1: line: expected a JSON object, got []"),
-        (line(), "target: expected exactly one of boxes, polygons, rle, mask, answers, got null"),
+        ("[]", "data.jsonl:1: expected a JSON object, got []"),
+        (line(), "target: expected exactly one of boxes, polygons, rle, mask, answers, got none of them"),
         (
             line(boxes=[], mask="a.png"),
-            "target: expected exactly one of boxes, polygons, rle, mask, answers, got the string",
+            "target: expected exactly one of boxes, polygons, rle, mask, answers, got boxes and mask",
         ),
         (line(boxes=[], image=""), "image: expected a path or a list of 1 to 16 paths, got the string ''"),
         (line(boxes=[], image=[]), "image: expected a path or a list of 1 to 16 paths, got"),
@@ -170,11 +172,13 @@ def test_every_fifth_line_is_held_out(data):
         (line(boxes=[], task="caption"), "task: expected one of segmentation, grounding, vqa, summary, got the string"),
         (
             line(boxes=[], task="vqa"),
-            "target: expected answers for vqa and summary, and for these alone, got the string 'boxes for vqa'",
+            "target: expected answers for vqa and summary, one of boxes, polygons, rle, mask for other tasks, got boxes"
+            " for vqa",
         ),
         (
             line(answers=["2"]),
-            "target: expected answers for vqa and summary, and for these alone, got the string 'answers for seg",
+            "target: expected answers for vqa and summary, one of boxes, polygons, rle, mask for other tasks, got"
+            " answers for seg",
         ),
         (line(answers=[], task="vqa"), "answers: expected a list of 1 to 64 strings that are not blank"),
         (line(answers=["2", " "], task="vqa"), "answers: expected a list of 1 to 64 strings that are not blank"),
@@ -199,31 +203,32 @@ def test_every_fifth_line_is_held_out(data):
     ],
 )
 def test_bad_lines_are_refused_by_place_field_and_value(data, row, message):
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as refusal:
         data(row)
-    assert "data.jsonl:1: " in str(caught.value) and message in str(caught.value), str(caught.value)[:500]
+    assert "data.jsonl:1: " in str(refusal.value) and message in str(refusal.value), str(refusal.value)[:500]
 
 
 def test_ten_faults_are_listed_and_the_rest_counted(data):
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as refusal:
         data(line(boxes=[]), *[line(boxes=3)] * 12)
-    text = str(caught.value)
+    text = str(refusal.value)
+    assert "data.jsonl: 12 faults; correct these lines" in text
     assert "data.jsonl:2: boxes" in text and "data.jsonl:11: boxes" in text and "data.jsonl:12" not in text
     assert text.endswith("and 2 more")
 
 
 def test_an_id_is_used_once(data):
-    with pytest.raises(DataError, match=r"data\.jsonl:2: id: .* that of data\.jsonl:1"):
+    with pytest.raises(DataError, match=r"data\.jsonl:2: id: .* the id of data\.jsonl:1"):
         data(line(boxes=[], id="x"), line(boxes=[], id="x"))
 
 
 def test_no_lines_and_no_file(data, tmp_path):
     with pytest.raises(DataError, match="got 0 lines"):
         data("")
-    with pytest.raises(DataError, match=r"nowhere\.jsonl: can not be read"):
-        jsonl.open_file(str(tmp_path / "nowhere.jsonl"), "train", "segmentation", max_objects=7)
-    with pytest.raises(DataError, match="can not be read"):
-        jsonl.open_file(str(tmp_path), "train", "segmentation", max_objects=7)
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: cannot be read"):
+        jsonl.open_jsonl_source(str(tmp_path / "nowhere.jsonl"), "train", "segmentation", max_objects=7)
+    with pytest.raises(DataError, match="cannot be read"):
+        jsonl.open_jsonl_source(str(tmp_path), "train", "segmentation", max_objects=7)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +243,7 @@ def test_no_lines_and_no_file(data, tmp_path):
         ({"mask": "no.png"}, r"data\.jsonl:1: .*no\.png"),
     ],
 )
-def test_what_only_the_picture_shows_fails_when_asked_for(data, fields, message):
+def test_faults_that_need_the_picture_fail_when_indexed(data, fields, message):
     Image.new("L", (3, 3)).save(data.folder / "small.png")
     source = data(line(**fields))
     with pytest.raises(image_files.ImageError, match=message):
@@ -262,7 +267,7 @@ def test_any_line_is_read_or_refused(tmp_path_factory, fields):
     file = folder / "any.jsonl"
     file.write_text(json.dumps(line(boxes=[]) | fields))
     try:
-        example = jsonl.open_file(str(file), "train", "segmentation", max_objects=7)[0]
+        example = jsonl.open_jsonl_source(str(file), "train", "segmentation", max_objects=7)[0]
     except (DataError, image_files.ImageError):
         return
     assert example.target.mask.shape == (H, W)

@@ -1,4 +1,4 @@
-"""JSON lines about videos: tracks, masks and RLEs by frame, and what is wrong with a line."""
+"""JSON lines about videos: tracks, masks and RLEs by frame, and faulty lines."""
 
 import json
 
@@ -18,22 +18,22 @@ W, H, FRAMES = 20, 10, 12
 
 @pytest.fixture
 def data(tmp_path):
-    """Writes lines beside a folder of 12 frames of 20 x 10 pixels, and opens them."""
-    (tmp_path / "clip").mkdir()
+    """Writes lines beside a folder of 12 frames of 20 x 10 pixels, and opens them as a source."""
+    (tmp_path / "video").mkdir()
     for k in range(FRAMES):
-        Image.new("RGB", (W, H), (20 * k, 0, 0)).save(tmp_path / "clip" / f"{k:03}.png")
+        Image.new("RGB", (W, H), (20 * k, 0, 0)).save(tmp_path / "video" / f"{k:03}.png")
 
     def write(*rows, split="train", **more):
         file = tmp_path / "data.jsonl"
         file.write_text("\n".join(map(json.dumps, rows)))
-        return jsonl.open_file(str(file), split, "segmentation", **({"max_objects": 7} | more))
+        return jsonl.open_jsonl_source(str(file), split, "segmentation", **({"max_objects": 7} | more))
 
     write.folder = tmp_path
     return write
 
 
 def line(**fields):
-    return {"video": "clip", "query": "what rolls"} | fields
+    return {"video": "video", "query": "what rolls"} | fields
 
 
 MOVES = {"0": [0, 0, 4, 10], "11": [11, 0, 15, 10]}
@@ -61,40 +61,40 @@ def test_answers_in_words_and_fewer_frames(data):
     assert example.target.references == ("yes",) and example.target.masks is None and example.target.tracks is None
     assert not example.target.mask.any() and example.answer_ids is None
     assert example.scene[0].boxes.shape == (3, 4)
-    with pytest.raises(DataError, match="answers for vqa and summary"):
+    with pytest.raises(DataError, match="answers for vqa and summary, one of tracks, masks, rles for other"):
         data(line(tracks=[MOVES], task="summary"))
 
 
-def test_out_of_sight_and_out_of_the_picture(data):
+def test_hidden_and_outside_the_picture(data):
     track = {"0": [0, 0, 4, 4], "2": None, "4": [10, 0, 14, 4], "8": [26, 0, 30, 4]}
     example = data(line(tracks=[track], frames=[1, 2, 3, 4, 6, 7]))[0]
-    seen = example.target.tracks[0, :, 2] > 0
-    assert seen.tolist() == [True, False, False, True, True, False]  # at 7 it is at x = 22
+    visible = example.target.tracks[0, :, 2] > 0
+    assert visible.tolist() == [True, False, False, True, True, False]  # at 7 it is at x = 22
     np.testing.assert_allclose(example.target.tracks[0, 4], [0.9, 0, 1, 0.4])  # cut at the edge
-    assert (example.target.masks.any((1, 2)) == seen).all()
+    assert (example.target.masks.any((1, 2)) == visible).all()
 
 
-@pytest.mark.parametrize("wanted", [{"masks": {"3": "a.png", "9": "b.png"}}, {"rles": None}])
-def test_masks_by_frame(data, wanted):
+@pytest.mark.parametrize("target_field", [{"masks": {"3": "a.png", "9": "b.png"}}, {"rles": None}])
+def test_masks_by_frame(data, target_field):
     left, right = np.zeros((2, H, W), bool)
     left[:, :5], right[:5, 10:] = True, True
     for name, mask in (("a", left), ("b", right)):
         Image.fromarray(mask.astype(np.uint8) * 255).save(data.folder / f"{name}.png")
-    if "rles" in wanted:
+    if "rles" in target_field:
         left_rle, right_rle = (
             {"size": [H, W], "counts": masks.encode(m)["counts"].decode()} for m in (left, right)
         )  # fmt: skip
-        wanted = {"rles": {"3": left_rle, "9": [right_rle]}}
-    example = data(line(**wanted))[0]
+        target_field = {"rles": {"3": left_rle, "9": [right_rle]}}
+    example = data(line(**target_field))[0]
     assert example.visuals[0].index.tolist() == [3, 9] and example.target.labelled.tolist() == [True, True]
     np.testing.assert_array_equal(example.target.masks, [left, right])
     np.testing.assert_array_equal(example.target.tracks, [[[0, 0, 0.25, 1], [0.5, 0, 1, 0.5]]])
-    between = data(line(**wanted, frames=[0, 3, 5, 9]))[0]
+    between = data(line(**target_field, frames=[0, 3, 5, 9]))[0]
     assert between.target.labelled.tolist() == [False, True, False, True]
     np.testing.assert_array_equal(between.target.masks[[0, 2]], np.zeros((2, H, W), bool))
 
 
-def test_things_keep_their_place_in_lists_of_rles(data):
+def test_objects_keep_their_place_in_lists_of_rles(data):
     one = {"size": [H, W], "counts": [0, 50, 150]}
     two = {"size": [H, W], "counts": [100, 100]}
     example = data(line(rles={"0": [one, two], "4": [None, two]}))[0]
@@ -104,7 +104,7 @@ def test_things_keep_their_place_in_lists_of_rles(data):
     assert nothing.tracks.shape == (0, 1, 4) and not nothing.masks.any() and nothing.labelled.all()
 
 
-def test_nothing_wanted_and_an_empty_mask(data):
+def test_no_tracks_and_an_empty_mask(data):
     target = data(line(tracks=[]))[0].target
     assert target.tracks.shape == (0, 8, 4) and target.masks.shape == (8, H, W) and not target.masks.any()
     Image.new("L", (W, H)).save(data.folder / "empty.png")
@@ -114,7 +114,7 @@ def test_nothing_wanted_and_an_empty_mask(data):
 OBJECTS = [
     {"label": "ball", "track": MOVES, "attributes": ["red"]},
     {"label": "box", "box": [14, 4, 20, 10]},
-    {"label": "fly", "track": {"1": [0, 0, 2, 2]}},  # in no frame that is shown
+    {"label": "fly", "track": {"1": [0, 0, 2, 2]}},  # in no sampled frame
 ]
 
 
@@ -135,10 +135,10 @@ def test_a_scene_and_its_answer(data):
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
-        (line(tracks=[MOVES], image="a.png"), "target: expected either image or video"),
+        (line(tracks=[MOVES], image="a.png"), "image, video: expected one of them, got both"),
         (line(tracks=[MOVES], video=" "), "video: expected a string that is not blank"),
-        (line(), "target: expected exactly one of tracks, masks, rles, answers, got null"),
-        (line(boxes=[[0, 0, 1, 1]]), "target: expected exactly one of tracks, masks, rles, answers, got null"),
+        (line(), "target: expected exactly one of tracks, masks, rles, answers, got none of them"),
+        (line(boxes=[[0, 0, 1, 1]]), "target: expected exactly one of tracks, masks, rles, answers, got none of them"),
         (line(tracks=[MOVES], masks={"0": "a"}), "target: expected exactly one of"),
         (line(tracks=[{}]), "tracks: expected a list of"),
         (line(tracks=[{"4": [0, 0, 1, 1], "0": [0, 0, 1, 1]}]), "tracks: expected"),  # ends before it begins
@@ -178,7 +178,7 @@ def test_faults_of_lines_are_named(data, row, fault):
         (line(masks={"0": "gone.png"}), "gone.png"),
         (line(rles={"2": {"size": [3, 4], "counts": [12]}}), "rles.2: expected the size of the frames"),
         (line(rles={"2": {"size": [H, W], "counts": "~~"}}), "data.jsonl:1"),
-        (line(masks={"0": "small.png"}, frames=[1]), "frames: expected one of those that masks has"),
+        (line(masks={"0": "small.png"}, frames=[1]), "frames: expected a frame that has masks, got none"),
     ],
 )  # fmt: skip
 def test_faults_of_files_cost_one_example(data, row, fault):
@@ -190,7 +190,7 @@ def test_faults_of_files_cost_one_example(data, row, fault):
 
 def test_frames_of_different_sizes_and_a_video_of_one_frame(data):
     before = data(line(tracks=[MOVES]))[0]
-    Image.new("RGB", (W, H + 1)).save(data.folder / "clip" / "005.png")
+    Image.new("RGB", (W, H + 1)).save(data.folder / "video" / "005.png")
     example = data(line(tracks=[MOVES]))[0]
     assert example.visuals[0].frames.shape == before.visuals[0].frames.shape
     np.testing.assert_array_equal(example.target.tracks, before.target.tracks)

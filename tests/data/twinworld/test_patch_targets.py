@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax.data import patches
+from dtr1_jax.data.queries import attributes
 from dtr1_jax.data.twinworld import categories, patch_targets, picture_examples, tasks
 
 GEOMETRY = patches.Geometry(8, 1, 2, 12, 96 * 96)
@@ -16,7 +17,7 @@ GEOMETRY = patches.Geometry(8, 1, 2, 12, 96 * 96)
 def test_against_a_loop(index):
     example = picture_examples.example(0, "train", index, min_objects=5, max_objects=7)
     classes, boxes = patch_targets.targets(example, GEOMETRY)
-    places = patches.patches(example.image, GEOMETRY)[0]["position_bn2"]
+    places = patches.gather([patches.cut_picture(example.image, GEOMETRY)], GEOMETRY)[0]["position_bn2"]
     assert classes.shape == (144, 6)
     assert boxes.shape == (144, 4)
     for (row, column), got, box in zip(places, classes, boxes):
@@ -28,9 +29,9 @@ def test_against_a_loop(index):
         thing = example.scene[covers.index(max(covers))]
         colour, size, material = thing.attributes
         assert categories.LABELS[got[0] - 1] == thing.label
-        assert categories.COLOURS[got[1] - 1] == colour
-        assert categories.SIZES[got[2] - 1] == size
-        assert categories.MATERIALS[got[3] - 1] == material
+        assert attributes.COLOURS[got[1] - 1] == colour
+        assert attributes.SIZES[got[2] - 1] == size
+        assert attributes.MATERIALS[got[3] - 1] == material
         assert tuple(got[4:]) == (thing.id, thing.depth)
         np.testing.assert_allclose(box, thing.box, atol=1e-6)
     assert (classes.min(0) >= 0).all()
@@ -51,7 +52,7 @@ def test_each_frame_of_a_video_has_targets_of_its_own():
         for got, expected in zip((classes, boxes), patch_targets.targets(still, GEOMETRY)):
             np.testing.assert_array_equal(got[144 * frame : 144 * frame + 144], expected)
     assert not classes[4 * 144 :].any() and not boxes[4 * 144 :].any()
-    order = patches.gather([patches.video(example.visuals[0], film)], film)[0]["segment_bn"]
+    order = patches.gather([patches.cut_video(example.visuals[0], film)], film)[0]["segment_bn"]
     assert (order == np.arange(4).repeat(144) + 1).all()
     with pytest.raises(ValueError, match="patches of 1 frame, got 2"):
         patch_targets.targets(example, dataclasses.replace(film, temporal_patch=2), 4)
@@ -62,7 +63,7 @@ def test_padding_is_no_object():
     wide = patches.Geometry(8, 1, 2, 12, 96 * 96 + 255)  # 36 tokens all the same, so nothing to pad
     np.testing.assert_array_equal(patch_targets.targets(example, wide)[0], patch_targets.targets(example, GEOMETRY)[0])
     roomy = patches.Geometry(8, 1, 2, 12, 96 * 112, rule="smart")
-    assert patches.resized(96, 96, roomy) == (96, 96)
+    assert patches.picture_size(96, 96, roomy) == (96, 96)
     classes, boxes = patch_targets.targets(example, roomy)
     assert classes.shape == (168, 6)
     np.testing.assert_array_equal(classes[:144], patch_targets.targets(example, GEOMETRY)[0])
@@ -78,7 +79,7 @@ def test_pictures_that_would_be_resized_are_refused():
 
 def test_every_class_has_a_place():
     for size, words in zip(
-        patch_targets.CLASSES, (categories.LABELS, categories.COLOURS, categories.SIZES, categories.MATERIALS)
+        patch_targets.CLASSES, (categories.LABELS, attributes.COLOURS, attributes.SIZES, attributes.MATERIALS)
     ):
         assert size == len(set(words))
     assert list(itertools.accumulate(patch_targets.COUNTS))[-1] == sum(patch_targets.CLASSES) + 6

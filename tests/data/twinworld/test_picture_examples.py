@@ -8,14 +8,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dtr1_jax.data.queries import chains, phrases, pointing, uses
+from dtr1_jax.data.queries import attributes, chains, phrases, pointing, uses
 from dtr1_jax.data.twinworld import categories, picture_examples, scenes
 from dtr1_jax.types import Instance
 
 COUNT = 500
 SIDES = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
 FARTHEST_ALONG = {"leftmost": (0, -1), "rightmost": (0, 1), "highest": (1, -1), "lowest": (1, 1)}
-WORDS = categories.COLOURS + categories.SIZES + categories.MATERIALS
+WORDS = attributes.COLOURS + attributes.SIZES + attributes.MATERIALS
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_boxes_are_tight_and_masks_disjoint_and_ids_run_from_left_to_right(every
 def test_attributes_are_colour_size_material_and_sizes_are_told_apart():
     assert len(categories.LABELS) >= 16
     rng = np.random.default_rng(0)
-    for label, size in itertools.product(categories.LABELS, categories.SIZES):
+    for label, size in itertools.product(categories.LABELS, attributes.SIZES):
         for _ in range(5):
             item = scenes.sprite(rng, scenes.Kind(label, "red", size, "metal"), 96)
             low, high = {"small": (16, 23), "large": (28, 42)}[size]
@@ -94,7 +94,7 @@ def test_attribute_words_stand_in_their_order(every):
     for thing in (thing for example in every for thing in example.scene):
         assert thing.label in categories.LABELS
         colour, size, material = thing.attributes
-        assert colour in categories.COLOURS and size in categories.SIZES and material in categories.MATERIALS
+        assert colour in attributes.COLOURS and size in attributes.SIZES and material in attributes.MATERIALS
 
 
 @pytest.mark.parametrize("split", picture_examples.SPLITS)
@@ -242,13 +242,13 @@ def test_relations_leave_a_clear_gap():
     near, thin, far = (
         Instance(i, "key", (x, 0.4, x + 0.1, 0.6), mask, i, words) for i, x in enumerate((0.5, 0.46, 0.3), 1)
     )
-    asker = chains.Asker(np.random.default_rng(0), "train", {1: near, 2: thin, 3: far}, "one")
-    assert chains.relation(asker, chains.Draft((3,)), "left of", 1).ids == (3,)
-    assert chains.relation(asker, chains.Draft((3,)), "right of", 1).ids == ()
-    assert chains.relation(asker, chains.Draft((2, 3)), "left of", 1) is None
-    assert chains.extreme(asker, chains.Draft((1, 3)), "largest") is None
-    assert chains.extreme(asker, chains.Draft((1, 2, 3)), "rightmost") is None
-    assert chains.extreme(asker, chains.Draft((1, 2, 3)), "leftmost").ids == (3,)
+    context = chains.Context(np.random.default_rng(0), "train", {1: near, 2: thin, 3: far}, "one")
+    assert chains.filter_by_relation(context, chains.Draft((3,)), "left of", 1).ids == (3,)
+    assert chains.filter_by_relation(context, chains.Draft((3,)), "right of", 1).ids == ()
+    assert chains.filter_by_relation(context, chains.Draft((2, 3)), "left of", 1) is None
+    assert chains.filter_by_extreme(context, chains.Draft((1, 3)), "largest") is None
+    assert chains.filter_by_extreme(context, chains.Draft((1, 2, 3)), "rightmost") is None
+    assert chains.filter_by_extreme(context, chains.Draft((1, 2, 3)), "leftmost").ids == (3,)
 
 
 def test_a_query_never_names_the_category_of_its_target(every):
@@ -265,7 +265,7 @@ def test_no_phrase_of_a_use_says_its_category():
 
 
 def test_unseen_combinations_are_a_fifth_and_stay_out_of_training(examples):
-    assert 0.15 <= len(categories.UNSEEN) / (len(categories.LABELS) * len(categories.COLOURS)) <= 0.25
+    assert 0.15 <= len(categories.UNSEEN) / (len(categories.LABELS) * len(attributes.COLOURS)) <= 0.25
     shown = {
         split: [{(thing.label, thing.attributes[0]) for thing in example.scene} for example in part]
         for split, part in examples.items()
@@ -274,7 +274,7 @@ def test_unseen_combinations_are_a_fifth_and_stay_out_of_training(examples):
     assert all(combinations & categories.UNSEEN for combinations in shown["heldout"])
     seen = set().union(*shown["train"])
     assert {label for label, _ in seen} == set(categories.LABELS)
-    assert {colour for _, colour in seen} == set(categories.COLOURS)
+    assert {colour for _, colour in seen} == set(attributes.COLOURS)
 
 
 def test_phrasings_of_the_splits_are_disjoint(examples):

@@ -6,11 +6,12 @@ import re
 import numpy as np
 import pytest
 
-from dtr1_jax.data import prompts
+from dtr1_jax.data import demonstrations, prompts
 from dtr1_jax.data.queries import motion, phrases, questions, summaries
 from dtr1_jax.data.twinworld import picture_examples, tasks, video_examples
 from dtr1_jax.rewards import resolve
-from dtr1_jax.twin.text import Canvas, Frame, from_scene
+from dtr1_jax.twin.coordinates import Canvas, Frame
+from dtr1_jax.twin.text import from_scene
 from dtr1_jax.twin.transcript import parse
 from dtr1_jax.types import TASKS
 
@@ -95,7 +96,7 @@ def test_answers_of_questions_follow_from_the_last_ids(examples):
         elif how in ("colour", "size", "material"):
             assert answer == thing.attributes[("colour", "size", "material").index(how)]
         elif how == "moves":
-            assert answer == ("yes" if motion.move(thing).moves else "no")
+            assert answer == ("yes" if motion.measure_motion(thing).moves else "no")
         else:
             dx, dy = thing.velocity
             way = ("left" if dx < 0 else "right") if abs(dx) > abs(dy) else ("up" if dy < 0 else "down")
@@ -128,7 +129,7 @@ def test_phrasings_of_the_splits_are_disjoint(examples):
 def described(example):
     """The objects that a summary is about: all, or those of the last step that finds some."""
     things = sorted(example.scene, key=lambda thing: thing.id)
-    if any(example.query in words for pool in summaries.ASK.values() for words in pool):
+    if any(example.query in words for pool in summaries.REQUESTS.values() for words in pool):
         return things
     found = re.sub(r" nearest \d\. farthest \d\.$", "", example.thought)
     ids = [int(i) for i in re.search(r"((?: \d)+| none)\.$", found)[1].replace("none", "").split()]
@@ -167,7 +168,7 @@ def test_what_a_summary_means_is_what_a_query_would_point_at():
 
 def test_a_summary_by_hand():
     whole = (tasks.example("summary", 0, "train", i, min_objects=1, max_objects=1) for i in itertools.count())
-    example = next(e for e in whole if e.query in summaries.ASK["picture"].train)
+    example = next(e for e in whole if e.query in summaries.REQUESTS["picture"].train)
     (thing,) = example.scene
     colour, size, material = thing.attributes
     place = {"on the left": thing.box[2] < 0.5, "on the right": thing.box[0] > 0.5}
@@ -180,13 +181,13 @@ def test_a_summary_by_hand():
 def test_summaries_of_videos_say_what_moves(examples):
     said = 0
     for example in examples["summary", True, "train"] + examples["summary", True, "heldout"]:
-        found = [motion.move(thing) for thing in described(example)]
+        found = [motion.measure_motion(thing) for thing in described(example)]
         first = example.target.references[0]
         assert first.count("stays where it is") == sum(m.moves is False for m in found)
-        assert len(re.findall(r"\bleaves\b", first)) == sum(m.last < len(m.seen) - 1 for m in found)
+        assert len(re.findall(r"\bleaves\b", first)) == sum(m.last < len(m.visible) - 1 for m in found)
         assert first.count("comes in") == sum(m.first > 0 for m in found)
         for way in ("left", "right"):
-            assert first.count(f"moves to the {way}") == sum(m.way == way for m in found)
+            assert first.count(f"moves to the {way}") == sum(m.direction == way for m in found)
             said += first.count(f"moves to the {way}")
     assert said > 5
 
@@ -197,7 +198,7 @@ def test_the_oracle_of_every_task_is_sound(task, video):
     for i, split in enumerate(picture_examples.SPLITS * 4):
         example = tasks.example(task, 9, split, i, video=video, frames=6, max_objects=5)
         canvas = canvas_of(example)
-        transcript = parse(prompts.oracle(example, canvas), task=task, canvas=canvas)
+        transcript = parse(demonstrations.oracle(example, canvas), task=task, canvas=canvas)
         assert transcript.sound, transcript.faults
         assert transcript.twin == from_scene(example.scene, canvas) and transcript.thought == example.thought
         assert transcript.twin.frames == canvas.frames
@@ -224,10 +225,10 @@ def test_what_the_oracle_can_not_say_is_refused():
     canvas = canvas_of(example)
     for task in ("segmentation", "grounding"):
         with pytest.raises(prompts.PromptError, match="no objects as an answer"):
-            prompts.oracle(type(example)(**{**vars(example), "task": task}), canvas)
+            demonstrations.oracle(type(example)(**{**vars(example), "task": task}), canvas)
     query = tasks.example("segmentation", 9, "train", 0)
     with pytest.raises(prompts.PromptError, match="no answer in words"):
-        prompts.oracle(type(query)(**{**vars(query), "task": "vqa"}), canvas)
+        demonstrations.oracle(type(query)(**{**vars(query), "task": "vqa"}), canvas)
 
 
 @pytest.mark.parametrize(
@@ -249,8 +250,8 @@ def test_wrong_arguments_are_refused(arguments, message):
 
 def test_training_words_do_not_tell_what_form_of_answer_is_wanted():
     """Else a policy goes by their sound, and takes held-out queries such as "where is ..." for questions."""
-    pointing = set(phrases.FRAMES.train)
+    pointing = set(phrases.SENTENCES.train)
     asking = {form.replace("every {}", "{}") for pool in questions.pools() for form in pool.train}
     assert len(pointing & asking) >= len(pointing) / 2
     assert {"{}.", "find {}."} <= pointing & asking and {"what colour is {}?", "count {}."} <= pointing & asking
-    assert not pointing & set(phrases.FRAMES.heldout) and "where" not in " ".join(pointing)
+    assert not pointing & set(phrases.SENTENCES.heldout) and "where" not in " ".join(pointing)

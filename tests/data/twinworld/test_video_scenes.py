@@ -125,7 +125,7 @@ def test_motions_are_what_they_are_called(shot):
     for film, things in shot:
         for name, path, thing in things_by_sprite(film, things):
             names[name] += 1
-            found, step = motion.move(thing), np.diff(path, axis=0)
+            found, step = motion.measure_motion(thing), np.diff(path, axis=0)
             if name == "still":
                 assert not step.any() and found.moves is False and thing.velocity == (0, 0)
             else:

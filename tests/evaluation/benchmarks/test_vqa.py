@@ -1,4 +1,4 @@
-"""VQA accuracy by hand and against the stored results of the benchmark's own code."""
+"""VQA accuracy: by hand and against stored results of the benchmark's own code."""
 
 import itertools
 import json
@@ -22,13 +22,13 @@ def test_normalised_as_the_benchmark_does(text):
 def test_contractions_are_those_of_the_benchmark():
     assert len(STORED["contractions"]) > 100
     assert {word: vqa.normalise(word) for word in STORED["contractions"]} == STORED["contractions"]
-    assert {word for word, mended in vqa._MENDED.items() if word != mended} <= set(STORED["contractions"])
+    assert {word for word, correction in vqa._CORRECTIONS.items() if word != correction} <= set(STORED["contractions"])
 
 
 def test_accuracy_is_that_of_the_benchmark():
     scores = [vqa.soft_accuracy(*question) for question in QUESTIONS]
     assert scores == pytest.approx(STORED["accuracy"], abs=1e-9)
-    assert vqa.accuracy(scores) == pytest.approx(STORED["overall"], abs=1e-9)
+    assert sum(scores) / len(scores) == pytest.approx(STORED["overall"], abs=1e-9)
     assert {0.0, 1.0} < set(scores)
 
 
@@ -40,9 +40,9 @@ def leave_one_out(answer, people):
 @pytest.mark.parametrize("same", range(11))
 def test_leave_one_out_by_hand(same):
     people = ["cat"] * same + [f"other{i}" for i in range(10 - same)]
-    got = vqa.soft_accuracy("cat", people)
-    assert got == pytest.approx(leave_one_out("cat", people))
-    assert got == pytest.approx(min(1, 0.3 * same))  # the closed form for ten people
+    accuracy = vqa.soft_accuracy("cat", people)
+    assert accuracy == pytest.approx(leave_one_out("cat", people))
+    assert accuracy == pytest.approx(min(1, 0.3 * same))  # the closed form for ten people
 
 
 def test_unanimous_people_are_compared_word_for_word():
@@ -50,17 +50,13 @@ def test_unanimous_people_are_compared_word_for_word():
     assert vqa.soft_accuracy("Yes", ["yes"] * 9 + ["yeah"]) == 1.0
 
 
-def test_exact_and_numeric():
+def test_exact():
     assert vqa.exact("The  Dog!", "dog") == 1.0 and vqa.exact("dogs", "dog") == 0.0
-    assert vqa.numeric("three", 3) == vqa.numeric("3.0", 3) == 1.0 and vqa.numeric("4", 3) == 0.0
-    assert vqa.numeric("95", 100, 0.05) == 1.0 and vqa.numeric("94.9", 100, 0.05) == 0.0
-    assert vqa.numeric("-105", -100, 0.05) == 1.0 and vqa.numeric("0.01", 0, 0.05) == 0.0
 
 
 def test_no_answer_counts_as_wrong():
-    assert vqa.soft_accuracy(None, ["cat"] * 10) == vqa.exact(None, "") == vqa.numeric(None, 0) == 0.0
-    assert vqa.soft_accuracy("", ["cat"] * 10) == vqa.numeric("", 0) == 0.0
-    assert vqa.accuracy([1.0, 0.0]) == 0.5
+    assert vqa.soft_accuracy(None, ["cat"] * 10) == vqa.exact(None, "") == 0.0
+    assert vqa.soft_accuracy("", ["cat"] * 10) == 0.0
 
 
 @pytest.mark.parametrize(("text", "want"), [
@@ -72,13 +68,10 @@ def test_numbers(text, want):
     assert vqa.number(text) == want
 
 
-@pytest.mark.parametrize("call", [
-    lambda: vqa.soft_accuracy("a", []), lambda: vqa.soft_accuracy("a", "a"), lambda: vqa.accuracy([]),
-    lambda: vqa.numeric("1", float("nan")), lambda: vqa.numeric("1", 1.0, -1),
-])  # fmt: skip
-def test_bad_targets_are_errors(call):
+@pytest.mark.parametrize("people", [[], "a"])
+def test_bad_targets_are_errors(people):
     with pytest.raises(ValueError, match="expected"):
-        call()
+        vqa.soft_accuracy("a", people)
 
 
 @settings(max_examples=200, deadline=None)
@@ -95,7 +88,7 @@ def test_a_huge_answer_is_scored():
 
 
 def test_every_missing_apostrophe():
-    """Two-apostrophe forms are mended where exactly one is missing."""
+    """A contraction with two apostrophes is corrected if exactly one is missing."""
     for right, wrong in itertools.product(["couldn't've"], ["couldn'tve", "couldnt've"]):
         assert vqa.normalise(wrong) == right
     assert vqa.normalise("couldntve") == "couldntve"

@@ -1,4 +1,4 @@
-"""Folders of others, opened: broken, incomplete and hostile ones are refused by name."""
+"""Hugging Face folders are opened; broken, incomplete and hostile ones are refused with the name of the file."""
 
 import json
 import pickle
@@ -35,16 +35,16 @@ def refused(path, fault):
 
 
 def test_shards_are_read_in_parts(folder):
-    opened = hf_checkpoint.open_folder(folder)
-    assert opened.config == {"model_type": "llama"}
-    assert {name: (t.file.name, t.shape, t.dtype) for name, t in opened.tensors.items()} == {
+    checkpoint = hf_checkpoint.open_folder(folder)
+    assert checkpoint.config == {"model_type": "llama"}
+    assert {name: (t.file.name, t.shape, t.dtype) for name, t in checkpoint.tensors.items()} == {
         "a": (ONE, (2, 3), "F32"),
         "b": (TWO, (2,), "F16"),
         "c": (TWO, (2, 2, 2, 2), "F32"),
     }
-    with opened.reading(folder / ONE) as read:
+    with checkpoint.reading(folder / ONE) as read:
         np.testing.assert_array_equal(read("a", slice(1, 2), slice(0, 2)), [[3, 4]])
-    with opened.reading(folder / TWO) as read:
+    with checkpoint.reading(folder / TWO) as read:
         np.testing.assert_array_equal(read("b", slice(0, 1), slice(0, 1)), [1])
         np.testing.assert_array_equal(read("c", slice(1, 2), slice(2, 5)), [[10, 11, 12]])  # seen as [2, 8]
 
@@ -62,7 +62,7 @@ def test_missing_and_broken_shards(folder):
     refused(folder, rf"1 of 2 shards missing: {TWO}; fetch it again$")
     for length in (0, 5, 60, len(whole) - 1):
         (folder / TWO).write_bytes(whole[:length])
-        refused(folder, rf"{TWO}: can not be read as safetensors: .*; fetch it again$")
+        refused(folder, rf"{TWO}: cannot be read as safetensors: .*; fetch it again$")
 
 
 def test_index_and_shards_that_disagree(folder):
@@ -77,8 +77,8 @@ def test_index_and_shards_that_disagree(folder):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("{", "can not be read as JSON"),
-        ("[" * 100_000, "can not be read as JSON"),
+        ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
         ("[]", "expected a JSON object, got list"),
         ("{}", "expected weight_map with the name of a shard for each tensor"),
         ('{"weight_map": {"a": 1}}', "expected weight_map"),
@@ -95,8 +95,8 @@ def test_bad_indexes(folder, text, fault):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (None, r"config\.json: no such file; it says the sizes of the model"),
-        ("no", r"config\.json: can not be read as JSON"),
+        (None, r"config\.json: no such file; expected a JSON file with the sizes of the model"),
+        ("no", r"config\.json: cannot be read as JSON"),
         ("3", r"config\.json: expected a JSON object, got int"),
         ('{"quantization_config": {"quant_method": "awq"}}', r"config\.json: the weights are quantised \(awq\)"),
     ],

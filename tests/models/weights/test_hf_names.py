@@ -1,4 +1,4 @@
-"""Our paths and the names of Hugging Face: complete both ways for every family."""
+"""Our parameter paths and Hugging Face's names: each has its counterpart, for every family."""
 
 import jax
 import pytest
@@ -51,7 +51,7 @@ def test_names_on_disk_and_of_modules(path, family, disk, module):
     assert hf_names.canonical(f"{disk}.weight", family) == f"{disk}.weight"
 
 
-def test_what_has_no_name():
+def test_paths_and_families_without_names():
     for path, family in (("vision/patch/kernel", "qwen3"), ("decoder/x/kernel", "llama"), ("decoder/q/a", "llama")):
         with pytest.raises(hf_names.NamingError, match=f"the weight {path} has no name in a {family} checkpoint"):
             hf_names.leaf(path, (1, 1, 1), family)

@@ -1,4 +1,4 @@
-"""Checkpoints of others onto the mesh: every tensor in its place, on any mesh, and what does not fit is refused."""
+"""Checkpoints are read onto the mesh: each tensor finds its place on any mesh, and what does not fit is refused."""
 
 import dataclasses
 import json
@@ -89,10 +89,12 @@ def test_float64_is_read_as_float32(tmp_path):
 
 
 def test_a_process_reads_only_what_its_devices_hold(tmp_path, monkeypatch):
-    opened = hf_checkpoint.open_folder(folder(tmp_path))
-    seen = []
+    checkpoint = hf_checkpoint.open_folder(folder(tmp_path))
+    parts_read = []
     actual = loading._floats
-    monkeypatch.setattr(loading, "_floats", lambda *args: seen.append((args[1], actual(*args))) or seen[-1][1])
+    monkeypatch.setattr(
+        loading, "_floats", lambda *args: parts_read.append((args[1], actual(*args))) or parts_read[-1][1]
+    )
     place = places(PARAMS, 1, 4, 1)
     one = jax.devices()[0]
 
@@ -108,20 +110,20 @@ def test_a_process_reads_only_what_its_devices_hold(tmp_path, monkeypatch):
         jax, "make_array_from_single_device_arrays", lambda shape, _, parts: buffers.setdefault(shape, parts[0])
     )
     parts = jax.tree.map(Part, place)
-    loading.load_weights(opened, shapes(PARAMS), parts)
+    loading.load_weights(checkpoint, shapes(PARAMS), parts)
     kernel = PARAMS["decoder"]["gate"]["kernel"]
     np.testing.assert_array_equal(buffers[kernel.shape], kernel[:, :4])
-    sizes = [part.size for name, part in seen if name.endswith("gate_proj.weight")]
+    sizes = [part.size for name, part in parts_read if name.endswith("gate_proj.weight")]
     assert sizes == [kernel[0].size // 4] * SPEC.layers
 
 
 def test_each_part_is_read_once_however_many_devices_hold_it(tmp_path, monkeypatch):
-    opened = hf_checkpoint.open_folder(folder(tmp_path))
+    checkpoint = hf_checkpoint.open_folder(folder(tmp_path))
     count = []
     actual = loading._floats
     monkeypatch.setattr(loading, "_floats", lambda *args: count.append(args[1]) or actual(*args))
-    loading.load_weights(opened, shapes(PARAMS), places(PARAMS, 4, 1, 1))
-    assert sorted(count) == sorted(opened.tensors)
+    loading.load_weights(checkpoint, shapes(PARAMS), places(PARAMS, 4, 1, 1))
+    assert sorted(count) == sorted(checkpoint.tensors)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_each_part_is_read_once_however_many_devices_hold_it(tmp_path, monkeypat
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(tmp_path, changes, fault):
+def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path, changes, fault):
     edit(folder(tmp_path), **changes)
     with pytest.raises(WeightsError, match=fault) as error:
         read(tmp_path)
@@ -204,11 +206,11 @@ def tower(family, levels=2):
         return {"kernel": rng.normal(size=shape).astype(np.float32), "bias": rng.normal(size=shape[:-2] + shape[-1:])}
 
     def norm(*shape):
-        made = {"scale": rng.normal(size=shape)}
-        return made | ({"bias": rng.normal(size=shape)} if family == "qwen3_vl" else {})
+        scale = {"scale": rng.normal(size=shape)}
+        return scale | ({"bias": rng.normal(size=shape)} if family == "qwen3_vl" else {})
 
     merger = {"fc1": kernel(32, 32), "fc2": kernel(32, 16)}
-    made = {
+    params = {
         "patch": kernel(24, 8),
         "blocks": {
             "norm1": norm(2, 8), "norm2": norm(2, 8), "qkv": kernel(2, 8, 24), "out": kernel(2, 8, 8),
@@ -217,14 +219,14 @@ def tower(family, levels=2):
         "merger": {"norm": norm(8), **merger},
     }  # fmt: skip
     if family == "qwen3_vl":
-        made["position"] = {"table": rng.normal(size=(9, 8))}
-        made["deepstack"] = {
+        params["position"] = {"table": rng.normal(size=(9, 8))}
+        params["deepstack"] = {
             "norm": norm(levels, 32), "fc1": kernel(levels, 32, 32), "fc2": kernel(levels, 32, 16),
         }  # fmt: skip
     else:
-        made["blocks"]["gate"] = kernel(2, 8, 12)
-        del made["patch"]["bias"]
-    return jax.tree.map(lambda x: np.asarray(x, np.float32), made)
+        params["blocks"]["gate"] = kernel(2, 8, 12)
+        del params["patch"]["bias"]
+    return jax.tree.map(lambda x: np.asarray(x, np.float32), params)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -260,18 +262,19 @@ def replicated():
 MEMORY = """
 import sys
 import jax, jax.numpy as jnp
-from dtr1_jax.models import loading, policy, spec, stored
+from dtr1_jax.models import policy, spec
+from dtr1_jax.models.weights import hf_checkpoint, loading
 
 def kilobytes(name):
     return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1])
 
-opened = stored.open_folder(sys.argv[1])
-shape = spec.from_hf(opened.config)
+checkpoint = hf_checkpoint.open_folder(sys.argv[1])
+shape = spec.from_hf(checkpoint.config)
 tree = jax.eval_shape(lambda: policy.init(jax.random.key(0), shape))
 here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 jnp.zeros(3).block_until_ready()
 before = kilobytes("VmRSS")
-params = loading.load(opened, tree, jax.tree.map(lambda _: here, tree), jnp.bfloat16)
+params = loading.load_weights(checkpoint, tree, jax.tree.map(lambda _: here, tree), jnp.bfloat16)
 print(1024 * (kilobytes("VmHWM") - before) - sum(x.nbytes for x in jax.tree.leaves(params)))
 """
 
@@ -279,16 +282,16 @@ print(1024 * (kilobytes("VmHWM") - before) - sum(x.nbytes for x in jax.tree.leav
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the memory of a process from /proc")
 def test_host_memory_stays_under_one_and_a_half_shards(tmp_path):
-    """On a CPU device the weights themselves are in host memory too: what is counted is all that came besides them."""
+    """On a CPU device the weights are in host memory too, so the test counts the memory besides them."""
     values = published.CONFIGS["qwen2_5_0_5b"] | {"num_hidden_layers": 16, "vocab_size": 64_000}
     tree = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec.from_hf(values)))
     folder(tmp_path, jax.tree.map(lambda x: np.full(x.shape, 0.5, np.float32), tree), values, 2**28, "bfloat16")
     largest = max(file.stat().st_size for file in tmp_path.glob("*.safetensors"))
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    # one device and no compiled programs from before: this process alone is measured
+    # one device and no compilation cache, so that only the memory of loading is measured
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", MEMORY, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert 0 < int(done.stdout) < 1.5 * largest, f"{int(done.stdout) / largest:.2f} of the largest shard"
-    print(f"{int(done.stdout) / largest:.2f} of the largest shard")
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert process.returncode == 0, process.stderr
+    assert 0 < int(process.stdout) < 1.5 * largest, f"{int(process.stdout) / largest:.2f} of the largest shard"
+    print(f"{int(process.stdout) / largest:.2f} of the largest shard")

@@ -1,4 +1,4 @@
-"""Weights on disk: what was saved comes back, and whatever does not fit is refused by name."""
+"""Our own weights files: saved weights come back, and tensors that do not fit are refused by name."""
 
 import json
 import struct
@@ -70,14 +70,14 @@ def test_other_floats_are_read_as_float32(path, dtype):
         ({"decoder__norm__scale": np.ones(3, bool)}, "decoder/norm/scale: expected floats, got BOOL"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(path, changes, fault):
+def test_tensors_that_do_not_fit_are_refused_by_name(path, changes, fault):
     write(path, **changes)
     with pytest.raises(native.WeightsError, match=fault) as error:
         native.load_native(path, PARAMS)
     assert str(path) in str(error.value)
 
 
-def test_all_faults_are_said_at_once_but_not_thousands(path):
+def test_all_faults_are_in_one_message_but_not_thousands(path):
     write(path, embed__table=None, decoder__norm__scale=np.ones(4, np.float32))
     with pytest.raises(native.WeightsError, match=r"(?s)missing embed/table.*decoder/norm/scale: expected shape"):
         native.load_native(path, PARAMS)
@@ -101,7 +101,7 @@ def test_truncated_file_is_refused_wherever_it_is_cut(path):
     whole = path.read_bytes()
     for length in (0, 4, 8, 20, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(native.WeightsError, match=r"policy\.safetensors: can not be read as safetensors"):
+        with pytest.raises(native.WeightsError, match=r"policy\.safetensors: cannot be read as safetensors"):
             native.load_native(path, PARAMS)
 
 
@@ -149,7 +149,7 @@ def test_interrupted_save_leaves_the_old_file(path, monkeypatch):
         native.save_native(path, jax.tree.map(np.zeros_like, PARAMS))
     assert path.read_bytes() == old
     monkeypatch.undo()
-    native.save_native(path, jax.tree.map(np.zeros_like, PARAMS))  # what the interrupted one left is no obstacle
+    native.save_native(path, jax.tree.map(np.zeros_like, PARAMS))  # leftovers of the interrupted call are no obstacle
     assert not native.load_native(path, PARAMS)["embed"]["table"].any()
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 

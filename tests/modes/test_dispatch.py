@@ -2,29 +2,29 @@
 
 import dataclasses
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import tiny
 from assets import path as asset
 
-from dtr1_jax import config
-from dtr1_jax.evaluation import predict, table
-from dtr1_jax.modes import cli, sft, train
+from dtr1_jax import __main__, config, draw
+from dtr1_jax.evaluation import table
+from dtr1_jax.models import policy, spec
+from dtr1_jax.models.weights import native
+from dtr1_jax.modes import dispatch, sft, train
 from dtr1_jax.run import run_log
 
 
 def command(*arguments, plan="", script=tiny.__file__, **settings):
     """Runs main.py with the small policy, as a user does."""
-    env = os.environ | {"TINY_SIGNALS": plan, "PYTHONPATH": str(tiny.ROOT)}
-    return subprocess.run(
-        [sys.executable, script, *arguments], cwd=tiny.ROOT, env=env | settings, capture_output=True, text=True
-    )
+    env = tiny.environment(TINY_SIGNALS=plan, **settings)
+    return subprocess.run([sys.executable, script, *arguments], cwd=tiny.ROOT, env=env, capture_output=True, text=True)
 
 
 MAIN = str(tiny.ROOT / "main.py")
@@ -39,15 +39,19 @@ SEG = "--config=configs/seg.py"
         ([SEG, "--config.mesh=3"], "error: flag --config.mesh=3: "),
         (
             [SEG, "--mode=evaluate"],
-            "error: flag --mode=evaluate: value should be one of <train|sft|eval|infer|export|plan>",
+            "error: flag --mode=evaluate: value should be one of <train|sft|eval|infer|export|plan|rescore>",
         ),
         ([SEG, "photo.jpg"], "error: not understood: photo.jpg"),
         ([], "error: --config is missing"),
         (["--mode=export", "--out=out"], "error: --config is missing; expected a file such as configs/seg.py, or, for"),
         (["--mode=train", "--workdir=runs/demo"], "error: --config is missing"),
         (
-            ["--mode=export", "--workdir=runs/demo", "--config.seed=3"],
+            ["--mode=train", "--workdir=runs/none", "--config.seed=3"],
             "error: --config.seed changes a setting of --config, which is missing; give both",
+        ),
+        (
+            ["--mode=export", "--workdir=runs/none", "--config.seed=3"],
+            "error: runs/none/config.json: expected a JSON object with the settings of a run",
         ),
     ],
 )
@@ -68,7 +72,7 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(tmp_path):
 def test_a_run_that_is_stopped_and_one_that_is_stopped_twice(path, tmp_path):
     arguments = [SEG, *tiny.arguments(path), f"--workdir={tmp_path}/run"]
     stopped = command(*arguments, plan="INT@predict:1")
-    assert stopped.returncode == cli.STOPPED, stopped.stderr
+    assert stopped.returncode == dispatch.STOPPED, stopped.stderr
     lines = stopped.stderr.splitlines()
     assert lines[-1] == "stopped after step 0 and saved; the same command goes on from there"
     said = ("masks by", "evaluating on", "a new shape of prompts", "stopping: the work of this step is saved first")
@@ -81,26 +85,53 @@ def test_a_run_that_is_stopped_and_one_that_is_stopped_twice(path, tmp_path):
     assert "going on from step 0" in killed.stderr
 
 
-def test_what_eval_prints_is_the_table_and_nothing_else(path, tmp_path):
+def test_eval_prints_the_table_and_rescore_prints_it_again(path, tmp_path):
     result = command(SEG, *tiny.arguments(path), f"--workdir={tmp_path}/new/run", "--mode=eval")
     assert result.returncode == 0, result.stderr
-    figures = json.loads((tmp_path / "new/run/eval.json").read_text())
-    assert figures["eval/examples"] == 4
-    found, again = table.recompute(tmp_path / "new/run/gallery/eval/predictions.jsonl")
-    assert result.stdout == table.show(found) + "\n" and again.items() <= figures.items()
-    assert [dataclasses.asdict(cell) for cell in found] == figures["table"]
-    rows = [json.loads(s) for s in (tmp_path / "new/run/gallery/eval/predictions.jsonl").read_text().splitlines()]
-    assert figures["eval/giou"] == pytest.approx(np.mean([r["iou"] for r in rows]))
+    folder = tmp_path / "new/run/evaluations/twinworld-heldout-untrained"
+    written = json.loads((folder / "eval.json").read_text())
+    assert written["eval/examples"] == 4 and written["name"] == folder.name and written["step"] is None
+    assert written["data"]["source"] == "twinworld" and written["data"]["eval_split"] == "heldout"
+    cells, numbers = table.recompute(folder / "predictions.jsonl")
+    assert result.stdout == table.format_table(cells) + "\n" and numbers.items() <= written.items()
+    assert [dataclasses.asdict(cell) for cell in cells] == written["table"]
+    rows = [json.loads(s) for s in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert written["eval/giou"] == pytest.approx(np.mean([r["iou"] for r in rows]))
     assert result.stderr.splitlines() == [
         f"weights of {path}",
         "masks by the filled boxes of the answer; no segmentation",
         "a new shape of prompts, to be compiled: 64 tokens and 16 patches",
+        f"evaluation twinworld-heldout-untrained is in {folder}",
     ]
+    again = command("--mode=rescore", f"--predictions={folder / 'predictions.jsonl'}", script=MAIN)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith(result.stdout)
+    assert json.loads(again.stdout.splitlines()[-1]) == numbers | {"table": written["table"]}
 
 
-def run(capsys, *arguments, **more):
-    """cli.run in this process: (status, what it said on stderr)."""
-    status = cli.run(*arguments, **more)
+def test_the_package_is_the_same_door():
+    for script in ([MAIN], ["-m", "dtr1_jax"]):
+        result = subprocess.run(
+            [sys.executable, *script, SEG, "--mode=rescore"], cwd=tiny.ROOT, capture_output=True, text=True
+        )
+        assert result.returncode == 1, result.stderr
+        assert result.stderr == "error: --mode=rescore needs --predictions=FILE, a predictions.jsonl of an evaluation\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "value"),
+    [
+        (["--config=a.py"], "a.py"), (["-config", "a.py"], "a.py"), (["--config=a.py", "--config=b.py"], "b.py"),
+        (["--config.seed=3"], None), ([], None), (["--", "--config=a.py"], None), (["--config"], None),
+    ],
+)  # fmt: skip
+def test_a_flag_is_found_before_the_flags_are_parsed(argv, value):
+    assert __main__.value_of(["main.py", *argv], "config") == value
+
+
+def run(capsys, *arguments, **options):
+    """dispatch.run in this process: (status, stderr)."""
+    status = dispatch.run(*arguments, dispatch.Options(**options))
     return status, capsys.readouterr().err
 
 
@@ -112,7 +143,7 @@ def photo_folder(root, broken=False):
         (root / split).mkdir()
         for i in (1, 2):
             pixels = np.full((64, 80, 3), 40 * i, np.uint8)
-            data = b"broken" if broken else predict.draw.to_png(pixels)
+            data = b"broken" if broken else draw.to_png(pixels)
             (root / split / f"{i}.png").write_bytes(data)
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps({
             "images": [{"id": i, "file_name": f"{i}.png", "width": 80, "height": 64} for i in (1, 2)],
@@ -129,8 +160,8 @@ def test_errors_of_the_user_are_one_message_and_leave_nothing(path, small, tmp_p
     data = {"data__source": "coco", "data__train_split": "train", "data__eval_split": "val"}
     cases = [
         (tiny.values(str(tmp_path / "none")), "run", "none.: no such file or folder; expected"),
-        (tiny.values(str(tmp_path / "file")), "run", "file: can not be read as safetensors"),
-        (tiny.values(path), "file/run", "can not write to .*file/run: Not a directory"),
+        (tiny.values(str(tmp_path / "file")), "run", "file: cannot be read as safetensors"),
+        (tiny.values(path), "file/run", "cannot write to .*file/run: Not a directory"),
         (tiny.values(path, mesh__data=3), "run", "config.mesh: .* but there are 1"),
         (tiny.values(path, policy__name="tinny"), "run", "no policy 'tinny' .did you mean \"tiny\""),
         (tiny.values(path, data__root=str(tmp_path / "nowhere"), **data), "run", "nowhere"),
@@ -175,12 +206,14 @@ def test_train_eval_and_infer_on_photos_with_adapters(path, small, tmp_path, cap
     assert (tmp_path / "run" / "report.html").exists()
     status, said = run(capsys, "eval", tiny.values(path, lora__rank=2), workdir)  # on other data than it was trained on
     assert status == 0, said
-    after = [row for row in run_log.read(workdir) if "eval/giou" in row][-1]
-    assert cli.run("eval", values, workdir) == 0
+    after = [row for row in run_log.read_run_log(workdir) if "eval/giou" in row][-1]
+    assert dispatch.run("eval", values, workdir) == 0
     assert capsys.readouterr().out.startswith("task ")
-    again = json.loads((tmp_path / "run" / "eval.json").read_text())
-    del again["table"]
-    assert {k: v for k, v in after.items() if k != "step"} == again
+    written = json.loads((tmp_path / "run/evaluations/coco-coco-val-step1/eval.json").read_text())
+    assert (written.pop("name"), written.pop("step")) == ("coco-coco-val-step1", 1)
+    assert written.pop("data")["root"] == values.data.root
+    del written["table"]
+    assert {k: v for k, v in after.items() if k != "step"} == written
     picture = str(tmp_path / "coco" / "val" / "1.png")
     assert run(capsys, "infer", values, workdir, image=picture, query="the dog")[0] == 0
     assert (tmp_path / "run" / "infer" / "1" / "answer.json").exists()
@@ -199,49 +232,52 @@ def test_exit_status_of_every_end(path, small, tmp_path, capsys):
 
     for error, status in (
         (train.DivergedError("it diverged"), 1), (OSError(28, "No space left on device"), 1),
-        (cli.interrupt.Interrupted(7), 130), (KeyboardInterrupt(), 130),
+        (dispatch.interrupt.Interrupted(7), 130), (KeyboardInterrupt(), 130),
     ):  # fmt: skip
         small.setattr(train, "run", raises(error))
         got, said = run(capsys, "train", tiny.values(path), str(tmp_path))
         assert got == status and said.count("\n") == 1
     small.setattr(train, "run", raises(ZeroDivisionError("ours")))
     with pytest.raises(ZeroDivisionError):  # a fault of ours is not dressed up as one of the user's
-        cli.run("train", tiny.values(path), str(tmp_path))
+        dispatch.run("train", tiny.values(path), str(tmp_path))
     small.setattr(sft, "run", lambda c, folder: folder / "policy.safetensors")
     assert run(capsys, "sft", tiny.values(path), str(tmp_path))[0] == 0
     assert run(capsys, "walk", tiny.values(path), str(tmp_path)) == (
-        1, "error: --mode: expected train, sft, eval, infer, export or plan, got 'walk'\n"
+        1, "error: --mode: expected train, sft, eval, infer, export, plan or rescore, got 'walk'\n"
     )  # fmt: skip
 
 
 def test_joining_other_hosts(monkeypatch):
     calls = []
-    monkeypatch.setattr(cli.jax.distributed, "initialize", lambda **kw: calls.append(kw))
+    monkeypatch.setattr(dispatch.jax.distributed, "initialize", lambda **kw: calls.append(kw))
     for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "TPU_WORKER_HOSTNAMES"):
         monkeypatch.delenv(name, raising=False)
-    cli.join()
+    dispatch.join_processes()
     monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "host0")
-    cli.join()
+    dispatch.join_processes()
     assert calls == []
-    cli.join(asked=True)
+    dispatch.join_processes(required=True)
     monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "host0,host1")
-    cli.join()
+    dispatch.join_processes()
     monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
     monkeypatch.setenv("JAX_PROCESS_ID", "1")
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "host0:1234")
-    cli.join()
+    dispatch.join_processes()
     assert calls == [{}, {}, {"num_processes": 2, "process_id": 1}]
 
     def alone(**_):
         raise ValueError("coordinator_address should be defined.")
 
-    monkeypatch.setattr(cli.jax.distributed, "initialize", alone)
-    with pytest.raises(config.ConfigError, match=r"can not join .* coordinator_address .*; expected a TPU pod"):
-        cli.join(asked=True)
+    monkeypatch.setattr(dispatch.jax.distributed, "initialize", alone)
+    with pytest.raises(config.ConfigError, match=r"cannot join .* coordinator_address .*; expected a TPU pod"):
+        dispatch.join_processes(required=True)
 
 
 def test_nothing_touches_a_device_before_the_hosts_have_joined():
-    code = "from dtr1_jax import cli; from jax._src import xla_bridge; assert not xla_bridge.backends_are_initialized()"
+    code = (
+        "from dtr1_jax.modes import dispatch; from jax._src import xla_bridge;"
+        "assert not xla_bridge.backends_are_initialized()"
+    )
     result = subprocess.run([sys.executable, "-c", code], cwd=tiny.ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
@@ -251,7 +287,7 @@ def test_nothing_touches_a_device_before_the_hosts_have_joined():
 def test_real_photos(name, tmp_path):
     root = asset(name)
     weights = tmp_path / "policy.safetensors"
-    cli.native.save_native(weights, cli.pretrained.policy.init(cli.jax.random.key(0), cli.pretrained.spec.TINY))
+    native.save_native(weights, policy.init(jax.random.key(0), spec.SPECS["tiny"]))
     arguments = [
         SEG, f"--workdir={tmp_path}/run", "--config.data.source=coco", f"--config.data.root={root}",
         f"--config.policy.path={weights}", "--config.data.eval_split=val", "--config.train.steps=2",
@@ -263,5 +299,6 @@ def test_real_photos(name, tmp_path):
     for mode in ("train", "eval"):
         result = command(*arguments, f"--mode={mode}", script=MAIN)
         assert result.returncode == 0, result.stderr
-    assert json.loads((tmp_path / "run/eval.json").read_text())["eval/examples"] == 8
-    assert [row["step"] for row in run_log.read(tmp_path / "run") if "train/loss" in row] == [1, 2]
+    written = tmp_path / f"run/evaluations/coco-{name}-val-step2/eval.json"
+    assert json.loads(written.read_text())["eval/examples"] == 8
+    assert [row["step"] for row in run_log.read_run_log(tmp_path / "run") if "train/loss" in row] == [1, 2]

@@ -1,4 +1,4 @@
-"""What the towers of Qwen2.5-VL and Qwen3-VL add: windows, DeepStack, RMS norms and gates, all in one small tower."""
+"""Features of the towers of Qwen2.5-VL and Qwen3-VL in one small tower: windows, DeepStack, RMS norms and gates."""
 
 import dataclasses
 import functools
@@ -13,12 +13,12 @@ from dtr1_jax.models import decoder, policy, vision
 
 
 def test_runs_equal_the_whole_square():
-    """Attention by neighbouring pieces is attention with a mask, also where a run lies across two pieces."""
+    """attend_runs equals attention with a mask, even where a run lies across two pieces."""
     rng = np.random.default_rng(1)
     q, k, v = rng.standard_normal((3, 2, 30, 2, 4)).astype(np.float32)
     number = np.stack([np.repeat([1, 2, 3, 4, 5, 6, 7, 0], [5, 1, 6, 6, 3, 2, 4, 3]), np.repeat([9, 8, 0], [6, 4, 20])])
     got = vision.attend_runs(q, k, v, jnp.asarray(number), longest=6)
-    wanted = vision.attend_alike(q, k, v, jnp.asarray(number))
+    wanted = vision.attend_same(q, k, v, jnp.asarray(number))
     np.testing.assert_allclose(got[number > 0], wanted[number > 0], atol=1e-5)
     assert got.shape == (2, 30, 8) and np.isfinite(got).all()
 
@@ -34,14 +34,16 @@ def test_shapes_gradients_and_adapters():
         assert out.shape == (1, PATCHES // 4, 3 * SPEC.width)
         return (out * jnp.cos(jnp.arange(out.size)).reshape(out.shape))[:, :6].sum()
 
-    plain, remade = (jax.grad(functools.partial(loss, remat=remat), argnums=(0, 1))(base, adapters) for remat in (0, 1))
-    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(plain), jax.tree.leaves(remade)):
+    plain, recomputed = (
+        jax.grad(functools.partial(loss, remat=remat), argnums=(0, 1))(base, adapters) for remat in (0, 1)
+    )
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(plain), jax.tree.leaves(recomputed)):
         name = jax.tree_util.keystr(path)
         np.testing.assert_allclose(x, y, atol=1e-4, rtol=1e-4, err_msg=name)
         assert np.abs(x).max() > 0, f"{name} is not used"
 
 
-def test_a_patch_sees_its_window_and_in_full_layers_its_frame():
+def test_a_patch_attends_to_its_window_and_in_full_layers_to_its_frame():
     base = params()["vision"]
     picture = images(((1, 4, 4), (1, 2, 4)))
     patch = picture.patch_bnc.copy()
@@ -52,7 +54,7 @@ def test_a_patch_sees_its_window_and_in_full_layers_its_frame():
     # token by token: [merged after the last layer, level 0 after a window layer, level 1 after a full layer]
     assert moved[0].tolist() == [True, True, True]
     assert moved[1].tolist() == [True, False, True]  # another window of the same picture
-    assert not moved[4:6].any()  # another picture; what stands at padding does not matter
+    assert not moved[4:6].any()  # another picture; the values at padding do not matter
 
 
 @pytest.mark.parametrize("field", ["window_bn", "corner_bn4"])

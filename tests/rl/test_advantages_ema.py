@@ -1,4 +1,4 @@
-"""Advantages of several tasks: OneThinker's formula in a plain loop, what is left out, and averages that survive."""
+"""Advantages of several tasks: OneThinker's formula in a plain loop, unscored rewards, and runs that stop."""
 
 import dataclasses
 
@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dtr1_jax import config, mesh
-from dtr1_jax.modes import train
-from dtr1_jax.policies import pretrained
+from dtr1_jax.modes import learn, train
+from dtr1_jax.policies import pretrained, state
 from dtr1_jax.rl import advantages as adv
+from dtr1_jax.rl import optim, update
 from dtr1_jax.run import checkpoint, interrupt, run_log
 from dtr1_jax.types import TASKS
 
@@ -25,7 +26,7 @@ def loop(batches, decay, eps=1e-4):
     """The formula in float64, task by task and completion by completion; moments as the paper has them.
 
     The order of update and division and the bound are those of OneThinker's code (commit 768b20f3, EasyR1's
-    core_algos.py); the bias correction is ours. NaN marks what is unscored.
+    core_algos.py); the bias correction is ours. NaN marks unscored rewards.
     """
     first, second, count = {}, {}, {}
     for reward_bg, task_b in batches:
@@ -45,19 +46,19 @@ def loop(batches, decay, eps=1e-4):
                 continue
             right = 1 - decay ** count[task]
             deviation = np.sqrt(second[task] / right - (first[task] / right) ** 2)
-            made = (group - known.mean()) / (deviation + eps)
-            if np.nanmax(np.abs(made)) > 5:
-                made = (group - known.mean()) / (known.std(ddof=1) + eps)
-            out[b] = np.nan_to_num(made)
+            advantage = (group - known.mean()) / (deviation + eps)
+            if np.nanmax(np.abs(advantage)) > 5:
+                advantage = (group - known.mean()) / (known.std(ddof=1) + eps)
+            out[b] = np.nan_to_num(advantage)
     return out, {task: np.sqrt(max(0, second[t] / (1 - decay ** count[t]) - (first[t] / (1 - decay ** count[t])) ** 2))
                  for t, task in enumerate(TASKS) if t in count}  # fmt: skip
 
 
 def ours(batches, decay, eps=1e-4):
-    ema = adv.unseen()
+    ema = adv.initial_ema()
     for reward_bg, task_b in batches:
         got, ema = jitted(np.float32(reward_bg), np.int32(task_b), ema, decay=decay, eps=eps)
-    return np.asarray(got), {name.rpartition("/")[2]: x for name, x in train.describe_ema(ema).items()}
+    return np.asarray(got), {name.rpartition("/")[2]: x for name, x in learn.describe_ema(ema).items()}
 
 
 def mixed(count=25, seed=0):
@@ -84,7 +85,7 @@ def test_the_formula(decay):
 
 def test_by_hand():
     """First batch: the deviation of all its rewards, dividing by n; then 0.5 of it and 0.5 of the next, corrected."""
-    ema = adv.unseen()
+    ema = adv.initial_ema()
     got, ema = jitted(np.float32([[0, 1], [2, 3]]), np.int32([VQA, VQA]), ema, decay=0.5)
     np.testing.assert_allclose(got, np.array([[-0.5, 0.5]] * 2) / (np.sqrt(1.25) + 1e-4), rtol=1e-6)
     assert ema.weight_k.tolist() == [0, 0, 0.5, 0] and ema.mean_k.tolist() == [0, 0, 1.5, 0]
@@ -97,7 +98,7 @@ def test_by_hand():
 
 def test_tasks_do_not_touch_one_another():
     reward_bg, task_b = np.float32([[0, 1], [0, 100]]), np.int32([SEG, GROUND])
-    got, ema = jitted(reward_bg, task_b, adv.unseen(), decay=0.9)
+    got, ema = jitted(reward_bg, task_b, adv.initial_ema(), decay=0.9)
     np.testing.assert_allclose(got, [[-1, 1], [-1, 1]], rtol=1e-3)  # though one is spread a hundred times as far
     _, after = jitted(reward_bg[:1], task_b[:1], ema, decay=0.9)
     for before, now in zip(jax.tree.leaves(ema), jax.tree.leaves(after)):
@@ -107,16 +108,16 @@ def test_tasks_do_not_touch_one_another():
 
 def test_within_a_task_spread_counts():
     """The deviation of the group would make these two groups equal."""
-    got, _ = jitted(np.float32([[0.4, 0.6], [0, 1]]), np.int32([SEG, SEG]), adv.unseen(), decay=0.9)
+    got, _ = jitted(np.float32([[0.4, 0.6], [0, 1]]), np.int32([SEG, SEG]), adv.initial_ema(), decay=0.9)
     assert got[1, 1] == pytest.approx(5 * float(got[0, 1]), rel=1e-5)
 
 
 def test_rewards_that_begin_to_differ_are_bounded():
-    ema = adv.unseen()
+    ema = adv.initial_ema()
     for _ in range(50):
         got, ema = jitted(np.ones((8, 4), np.float32), np.zeros(8, np.int32), ema, decay=0.99)
         assert not np.any(got)
-    assert train.describe_ema(ema) == {"train/ema_std/segmentation": 0.0}  # not what rounding leaves of 1 - 1
+    assert learn.describe_ema(ema) == {"train/ema_std/segmentation": 0.0}  # exactly 0, without the rounding of 1 - 1
     reward_bg = np.ones((8, 4), np.float32)
     reward_bg[3, 1] = 0
     got, _ = jitted(reward_bg, np.zeros(8, np.int32), ema, decay=0.99)
@@ -135,7 +136,7 @@ def test_unscored_rewards_are_left_out(bad):
 @given(hnp.arrays(np.float32, (3, 2, 3), elements=st.floats(width=32)), st.lists(st.integers(0, 3), min_size=2))
 @settings(max_examples=100, deadline=None)
 def test_always_finite(batches, tasks):
-    ema = adv.unseen()
+    ema = adv.initial_ema()
     for reward_bg in batches:
         got, ema = jitted(reward_bg, np.int32(tasks[:2]), ema, decay=0.9)
         assert all(np.isfinite(x).all() for x in (got, *jax.tree.leaves(ema)))
@@ -148,10 +149,10 @@ def test_the_same_on_every_mesh(sizes):
     reward_bg, task_b = rng.random((16, 5), np.float32), rng.integers(0, 4, 16, np.int32)
 
     def twice(m):
-        ema = mesh.put(adv.unseen(), mesh.replicated(m))
+        ema = mesh.put(adv.initial_ema(), mesh.replicated(m))
         there = mesh.put_batch(m, (reward_bg, task_b))
         for _ in range(2):
-            got, ema = train._ema_advantages(*there, ema, decay=0.9, place=mesh.replicated(m))
+            got, ema = learn.ema_advantages(*there, ema, decay=0.9, place=mesh.replicated(m))
         return [np.asarray(x) for x in (mesh.local(got), *jax.tree.leaves(ema))]
 
     one = twice(mesh.make(config.Mesh(1, 1, 1), jax.devices()[:1]))
@@ -182,28 +183,28 @@ def test_a_stopped_run_goes_on_with_its_averages(whole, small, tmp_path):
     a, b = (tiny.state(w, whole[1], 4) for w in (tmp_path, whole[0]))
     assert [name for name in b if a[name].tobytes() != b[name].tobytes()] == []
     weight = next(x for name, x in b.items() if "weight_k" in name)
-    assert weight.tolist() == [1 - 0.5**4, 0, 0, 0]  # once a step, whatever the minibatches
-    assert tiny.timeless(run_log.read(tmp_path)) == tiny.timeless(run_log.read(whole[0]))
-    rows = run_log.read(tmp_path)
+    assert weight.tolist() == [1 - 0.5**4, 0, 0, 0]  # once a step, with any number of minibatches
+    assert tiny.timeless(run_log.read_run_log(tmp_path)) == tiny.timeless(run_log.read_run_log(whole[0]))
+    rows = run_log.read_run_log(tmp_path)
     assert all(row["train/ema_std/segmentation"] > 0 for row in rows) and len(rows) == 4
     assert not any(name.startswith("train/ema_std/") for name in rows[0] if not name.endswith("segmentation"))
 
 
-def test_a_trained_policy_is_found_whatever_the_advantage_is_now(whole, path, small):
+def test_a_trained_policy_is_restored_under_another_advantage(whole, path, small):
     plain = tiny.settings(path)
     ready, m = pretrained.load_policy(plain), mesh.make(plain.mesh)
-    found = train.trained(plain, ready, m, whole[0])[0]
-    state = tiny.state(*whole, 4)
-    for name, x in jax.tree_util.tree_leaves_with_path(found):
-        kept = state[f".trainable['base']{jax.tree_util.keystr(name)}"]
-        assert np.array_equal(x, kept)
+    weights = state.trained_weights(plain, ready, m, whole[0])[0]
+    arrays = tiny.state(*whole, 4)
+    for name, x in jax.tree_util.tree_leaves_with_path(weights):
+        saved = arrays[f".trainable['base']{jax.tree_util.keystr(name)}"]
+        assert np.array_equal(x, saved)
 
 
 def test_the_setting_is_used_and_bound_to_the_workdir(whole, path, small, tmp_path):
     with pytest.raises(checkpoint.CheckpointError, match=r"grpo\.ema_decay: workdir has 0\.5, this run has 0\.9"):
         train.run(tiny.settings(path, **EMA | {"grpo__ema_decay": 0.9}), whole[0])
     train.run(tiny.settings(path, **EMA | {"grpo__ema_decay": 0.0, "train__steps": 2}), tmp_path)
-    ours, theirs = (run_log.read(w) for w in (tmp_path, whole[0]))
+    ours, theirs = (run_log.read_run_log(w) for w in (tmp_path, whole[0]))
     assert ours[0]["train/loss"] == theirs[0]["train/loss"]  # the first batch weighs all in both
     assert ours[1]["train/ema_std/segmentation"] != theirs[1]["train/ema_std/segmentation"]
 
@@ -214,14 +215,15 @@ def test_a_decay_of_one_never_learns(path):
             tiny.settings(path, grpo__ema_decay=decay)
 
 
-def test_without_it_a_checkpoint_holds_what_it_held(path, small):
+def test_without_ema_a_checkpoint_has_no_averages(path, small):
     c = tiny.settings(path)
     m = mesh.make(c.mesh)
-    trainable = train.initial(c, pretrained.load_policy(c), m)[0]
-    tx = train.optim.make(c.optim, 4)
-    names = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(train.begin(tx, trainable, m))]
+    trainable = state.initial_weights(c, pretrained.load_policy(c), m)[0]
+    tx = optim.optimizer(c.optim, 4)
+    leaves = jax.tree_util.tree_leaves_with_path(state.initial_state(tx, trainable, m))
+    names = [jax.tree_util.keystr(p) for p, _ in leaves]
     assert names and all(name.startswith((".trainable", ".opt")) for name in names)
-    assert [f.name for f in dataclasses.fields(train.update.State)] == ["trainable", "opt", "ema"]
+    assert [f.name for f in dataclasses.fields(update.State)] == ["trainable", "opt", "ema"]
 
 
 def test_a_run_of_two_tasks_has_numbers_and_curves_of_each(path, small, tmp_path):
@@ -234,7 +236,7 @@ def test_a_run_of_two_tasks_has_numbers_and_curves_of_each(path, small, tmp_path
 
     small.setattr(train.experience, "collect", collect)
     page = train.run(tiny.settings(path, **EMA | {"train__steps": 2}), tmp_path).read_text()
-    for row in run_log.read(tmp_path):
+    for row in run_log.read_run_log(tmp_path):
         assert row["train/reward"] == pytest.approx(np.mean([row[f"train/{task}/reward"] for task in TASKS[:2]]))
         assert {"train/ema_std/segmentation", "train/ema_std/grounding", "train/grounding/mask_iou"} <= set(row)
         assert not any("vqa" in name for name in row)

@@ -1,4 +1,4 @@
-"""Dropout of the adapters: what PEFT drops, only in updates, and the same again from the same key."""
+"""Dropout of the adapters: as in PEFT, only in updates, and the same from the same key."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from configs import default
 from dtr1_jax import config
 from dtr1_jax import mesh as mesh_lib
 from dtr1_jax.models import layers, policy
-from dtr1_jax.modes import train
+from dtr1_jax.modes import learn, train
 from dtr1_jax.rl import update
 from dtr1_jax.types import Rollout
 
@@ -45,7 +45,7 @@ def batch():
 
 
 def dropped(x, rate=RATE, key=KEY):
-    """What goes into the branch of a projection: with a = b = 1, the branch is all that is seen."""
+    """The input of a projection's adapter: with kernel 0 and a = b = 1, it is the output."""
     n = x.shape[-1]
     weights = {"params": {"kernel": np.zeros((n, n), np.float32)}, "lora": {"a": np.eye(n), "b": np.eye(n)}}
     return np.asarray(layers.Projection(n, lora_dropout=rate).apply(weights, x, rngs=layers.rngs(key)))
@@ -57,7 +57,7 @@ def test_a_value_is_dropped_or_made_larger():
     gone = got == 0
     np.testing.assert_allclose(got[~gone], x[~gone] / (1 - RATE), rtol=1e-6)
     assert gone.mean() == pytest.approx(RATE, abs=4 * np.sqrt(RATE * (1 - RATE) / x.size))
-    assert gone.any(0).all() and gone.any(1).all()  # no whole row or column is kept or dropped together
+    assert gone.any(0).all() and gone.any(1).all()  # no whole row or column is dropped
     np.testing.assert_array_equal(dropped(x), got)
     assert ((dropped(x, key=jax.random.key(8)) == 0) != gone).any()
     np.testing.assert_array_equal(dropped(x, rate=0.0), x)
@@ -73,11 +73,11 @@ def test_the_weights_see_all_and_the_adapters_what_is_left():
     def out(x):
         return layer.apply({"params": {"kernel": kernel}, "lora": {"a": a, "b": b}}, x, rngs=layers.rngs(KEY))
 
-    kept = dropped(x, rate=0.5)
-    np.testing.assert_allclose(out(x), x @ kernel + 2 * kept @ a @ b, atol=1e-5)
-    # backwards, what was dropped has the gradient of the weights alone
+    rest = dropped(x, rate=0.5)
+    np.testing.assert_allclose(out(x), x @ kernel + 2 * rest @ a @ b, atol=1e-5)
+    # dropped values have the gradient of the weights alone
     slope = jax.grad(lambda x: out(x).sum())(x)
-    np.testing.assert_allclose(slope, (kernel + (kept != 0)[..., None] / 0.5 * 2 * (a @ b)).sum(-1), atol=1e-5)
+    np.testing.assert_allclose(slope, (kernel + (rest != 0)[..., None] / 0.5 * 2 * (a @ b)).sum(-1), atol=1e-5)
 
 
 def logp(lora, prompt, token_bgs, key=None, spec=SPEC):
@@ -87,7 +87,7 @@ def logp(lora, prompt, token_bgs, key=None, spec=SPEC):
 
 
 def program(lora, key, spec=SPEC):
-    """What would be computed; `draws` counts the masks in it."""
+    """The traced program, in which `draws` counts the dropout masks."""
     return jax.make_jaxpr(functools.partial(logp, spec=spec))(lora, PROMPT, batch().rollout.token_bgs, key)
 
 
@@ -111,14 +111,14 @@ WHERE = {"decoder/q": 2, "decoder/down": 2, "vision/patch": 1, "vision/blocks/up
 @pytest.mark.parametrize("where", [*WHERE, "decoder/.*", ".*"])
 def test_every_projection_draws_its_own_mask(where):
     """A layer of the decoder stands in the program for prompts and for completions."""
-    wanted = WHERE.get(where, 2 * 7 + (1 + 4 + 2) * (where == ".*"))
-    assert draws(program(adapters(where), KEY)) == wanted
+    count = WHERE.get(where, 2 * 7 + (1 + 4 + 2) * (where == ".*"))
+    assert draws(program(adapters(where), KEY)) == count
 
 
 def test_completions_share_the_masks_of_their_prompt_and_have_their_own():
     token = np.broadcast_to(batch().rollout.token_bgs[:, :1], (B, G, S))
     without, got = (jax.jit(logp)(adapters(), text().prompt, token, key) for key in (None, KEY))
-    np.testing.assert_allclose(got[:, 0, 0], got[:, 1, 0], atol=1e-6)  # what is predicted from the prompt alone
+    np.testing.assert_allclose(got[:, 0, 0], got[:, 1, 0], atol=1e-6)  # the first token depends on the prompt alone
     assert np.abs(got[:, 0] - got[:, 1])[:, 1:].max() > 1e-3
     assert np.abs(got - without)[..., 0].max() > 1e-3
 
@@ -165,18 +165,6 @@ def test_the_key_alone_says_what_an_update_drops():
     assert far(step(jax.random.key(8)), first) > 1e-4
 
 
-def test_parts_of_a_minibatch_have_keys_of_their_own():
-    def note(total, part):
-        rows, key = part
-        return total + rows.sum(), jax.random.key_data(key)
-
-    total, keys = update._scan(note, jnp.float32(0), jnp.ones((8, 3)), 4, axis=0, key=KEY)
-    assert total == 24 and len({tuple(k.tolist()) for k in keys}) == 4
-    _, key = update._scan(note, jnp.float32(0), jnp.ones((8, 3)), 1, axis=0, key=KEY)
-    np.testing.assert_array_equal(key, jax.random.key_data(KEY))
-    assert update._scan(lambda total, part: (total, part), 0, (), 1, axis=0, key=None)[1] == ((), None)
-
-
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 def test_a_mesh_drops_the_same():
     one, numbers = step()
@@ -188,14 +176,14 @@ def test_a_mesh_drops_the_same():
 @pytest.mark.parametrize("rate", [0.5, 0.0])
 def test_every_update_of_a_run_has_a_key_of_its_own_also_after_a_stop(path, small, tmp_path, rate):
     """And sampling has other keys. The update itself is left out here: it would only be compiled."""
-    given = []
+    keys = []
 
     def update(state, *args, key, spec, **kwargs):
         assert spec.lora_dropout == rate
-        given.append(None if key is None else jax.random.key_data(key).tolist())
+        keys.append(None if key is None else jax.random.key_data(key).tolist())
         return state, {"loss": 0.0, "skipped": 0.0, "mismatch": 0.0, "mismatch_max": 0.0}
 
-    small.setattr(train.update, "update", update)
+    small.setattr(learn.update, "update", update)
     changes = {
         "lora__rank": 2, "lora__dropout": rate, "train__eval_examples": 0, "train__samples_every": 0,
         "grpo__epochs": 2, "optim__schedule": "constant",
@@ -203,6 +191,6 @@ def test_every_update_of_a_run_has_a_key_of_its_own_also_after_a_stop(path, smal
     for steps in (1, 2):  # the same workdir: the second run goes on after the first
         train.run(tiny.settings(path, **changes, train__steps=steps), tmp_path)
     root = jax.random.key(0)
-    drop = [jax.random.fold_in(jax.random.fold_in(root, step), train.DROPOUT) for step in range(2)]
-    wanted = [jax.random.key_data(jax.random.fold_in(key, i)).tolist() for key in drop for i in range(2)]
-    assert given == (wanted if rate else [None] * 4)
+    drop = [jax.random.fold_in(jax.random.fold_in(root, step), learn.DROPOUT) for step in range(2)]
+    expected = [jax.random.key_data(jax.random.fold_in(key, i)).tolist() for key in drop for i in range(2)]
+    assert keys == (expected if rate else [None] * 4)

@@ -1,0 +1,132 @@
+"""`python -m dtr1_jax --config=configs/seg.py --workdir=runs/seg [--mode=train] [--config.section.name=value]`;
+--help.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+import configs
+from configs import of_run
+
+MODES = {
+    "train": "GRPO",
+    "sft": "cold start",
+    "eval": "held-out scores",
+    "infer": "one question about a picture or video",
+    "export": "a Hugging Face folder",
+    "plan": "the memory it takes",
+    "rescore": "the table of a predictions.jsonl again",
+}
+OF_RUN = ("eval", "infer", "export")  # These modes take the settings of the run in --workdir where --config is missing.
+WITHOUT_SETTINGS = ("rescore",)
+
+# A setting that does not exist is let in here, because config.py then refuses all faults of the settings at once.
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "settings, such as configs/seg.py; --config.section.name=value changes one. Without --config, "
+    "eval, infer and export take the settings of the run in --workdir", lock_config=False, accept_new_attributes=True,
+)  # fmt: skip
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: metrics, checkpoints, report (default: runs/<task>)")
+MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "sft", "eval", "infer", "export", "plan", "rescore"],
+    "; ".join(f"{mode}: {meaning}" for mode, meaning in MODES.items()),
+)  # fmt: skip
+STEP = flags.DEFINE_string(
+    "step", "newest", "eval, infer, export: which checkpoint of --workdir: newest | best | the number of a step"
+)
+NAME = flags.DEFINE_string(
+    "name", None, "eval: the name of this evaluation, a folder in WORKDIR/evaluations (default: from data and step)"
+)
+PREDICTIONS = flags.DEFINE_string("predictions", None, "rescore: the predictions.jsonl of an evaluation")
+IMAGE = flags.DEFINE_multi_string("image", None, "infer: a picture; may be given several times")
+VIDEO = flags.DEFINE_string("video", None, "infer: a video file or a folder of frames; the answer is about it")
+QUERY = flags.DEFINE_string("query", None, "infer: what to look for, or to say")
+TASK = flags.DEFINE_string(
+    "task", None, "infer: segmentation | grounding | vqa | summary, the form of the answer (default: config.data.task)"
+)
+OUT = flags.DEFINE_string("out", None, "export: the folder to write; it must not exist yet")
+ADAPTER = flags.DEFINE_bool("adapter", False, "export: the LoRA alone, as PEFT reads it, instead of merged weights")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join a run on several hosts, where that is not clear by itself")
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Reads the flags; returns the words that are no flags. Exits with one line where a flag does not fit."""
+    try:
+        rest = flags.FLAGS(with_settings_of_run(argv))
+        if CONFIG.value is None and MODE.value not in WITHOUT_SETTINGS:
+            raise flags.Error(
+                "--config is missing; expected a file such as configs/seg.py, or, for eval, infer and export, the "
+                "--workdir of a run"
+            )
+        if rest[1:]:
+            raise flags.Error(f"not understood: {' '.join(rest[1:])}; settings are given as --name=value")
+        return rest
+    except flags.UnrecognizedFlagError as error:
+        if error.flagname.startswith("config."):
+            sys.exit(f"error: --{error.flagname} changes a setting of --config, which is missing; give both")
+        sys.exit(f"error: {error}")
+    except (flags.Error, ValueError) as error:  # ValueError: the settings of a run that cannot be read
+        sys.exit(f"error: {error}")
+    except (OSError, KeyError, AttributeError, TypeError) as error:  # a setting of a group that does not exist
+        text = error.args[0] if isinstance(error, KeyError) else error
+        sys.exit(f"error: settings: {' '.join(str(text).split())}")
+
+
+def with_settings_of_run(argv: list[str]) -> list[str]:
+    """The command line with --config=configs/of_run.py:WORKDIR, where the mode allows it and --config is missing.
+
+    Raises ValueError where the settings of that run cannot be read.
+    """
+    workdir = value_of(argv, "workdir")
+    if value_of(argv, "config") is None and workdir and value_of(argv, "mode") in OF_RUN:
+        of_run.get_config(workdir)  # The flag would put a traceback around the error.
+        return [argv[0], f"--config={Path(configs.__path__[0]) / 'of_run.py'}:{workdir}", *argv[1:]]
+    return argv
+
+
+def value_of(argv: list[str], name: str) -> str | None:
+    """The last value of a flag on the command line, which is not parsed yet; None where the flag is missing."""
+    value = None
+    for word, following in zip(argv[1:], [*argv[2:], None]):
+        if word == "--":
+            break
+        flag, equals, text = word.lstrip("-").partition("=")
+        if word.startswith("-") and flag == name:
+            value = text if equals else following
+    return value
+
+
+def main(argv: list[str]) -> None:
+    """Hands the settings to the mode and exits with its status."""
+    del argv
+    try:
+        from dtr1_jax.modes import dispatch  # Here, so that --help and bad flags need not wait for JAX.
+        from dtr1_jax.run import console
+
+        console.set_up_logging()
+        status = dispatch.run(
+            MODE.value,
+            CONFIG.value,
+            WORKDIR.value,
+            dispatch.Options(
+                step=STEP.value,
+                name=NAME.value,
+                predictions=PREDICTIONS.value,
+                image=IMAGE.value,
+                video=VIDEO.value,
+                query=QUERY.value,
+                task=TASK.value,
+                out=OUT.value,
+                adapter=ADAPTER.value,
+                distributed=DISTRIBUTED.value,
+            ),
+        )
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,180 @@
+"""Rows become batches: padded and cut to a few sizes, since the device compiles its programs anew for each size."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from dtr1_jax import types
+from dtr1_jax.data.patches import Geometry
+from dtr1_jax.data.prompts import Style
+from dtr1_jax.twin.coordinates import Canvas
+
+# Transcripts are padded to a multiple of BUCKET tokens; those longer than LONG, to a multiple of twice BUCKET.
+BUCKET, LONG = 32, 160
+PRACTICE_QUERY = 64  # tokens of an exercise's query, thought and answer, at most; summaries have more (pipeline.py)
+STEPS, TOKENS = 4, 128  # see bucket_tokens
+PATCHES = 256  # see bucket_patches
+
+log = logging.getLogger(__name__)
+_logged: set[tuple[int, int]] = set()  # shapes of prompts that the log has announced
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """B queries, ready for the policy.
+
+    Attributes:
+      examples: the B examples.
+      canvases: the canvas of each query's first picture or video.
+      prompt: types.Prompt of numpy arrays.
+    """
+
+    examples: list[types.Example]
+    canvases: list[Canvas]
+    prompt: types.Prompt
+
+
+def bucket_tokens(count: int, most: int) -> int:
+    """The length to which prompts of at most `count` tokens are padded: one of at most STEPS lengths, the last `most`.
+
+    The lengths are multiples of one step, which is a multiple of 16 and at least TOKENS: 512, 1024, 1536 and 2048 for
+    `most` = 2048.
+    """
+    step = max(TOKENS, -(-most // STEPS // 16) * 16)
+    return min(-(-count // step) * step, most)
+
+
+def bucket_patches(count: int, geometry: Geometry) -> int:
+    """The number of patches to which a query's pictures are padded, at least `count`.
+
+    It is one of PATCHES x 1, 1.5, 2, 3, 4, 6, 8, ..., but at most `geometry.patches`, the patches of the largest
+    picture, where these are enough. By the rule "square" all pictures have the same number of patches, and several
+    pictures get a multiple of it.
+    """
+    if geometry.rule == "square" and count > geometry.patches:
+        return -(-count // geometry.patches) * geometry.patches
+    size = PATCHES
+    while size < count:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
+    block = geometry.merge**2
+    size = -(-size // block) * block
+    return min(size, geometry.patches) if count <= geometry.patches else size
+
+
+def max_patches(style: Style) -> int:
+    """The largest number of patches that the pictures of one query can have.
+
+    By the rule "square" that is the patches of `style.frames` pictures; else as many as a prompt has room for.
+    """
+    if style.geometry.rule == "square":
+        return style.geometry.patches * style.frames
+    return style.length * style.geometry.merge**2
+
+
+def pad_patches(fields: dict, count: int) -> dict:
+    """Pads the fields of one query's types.Images with zeros to `count` patches; fields that are None stay None."""
+    return {
+        name: None if x is None else np.pad(x, [(0, count - len(x))] + [(0, 0)] * (x.ndim - 1))
+        for name, x in fields.items()
+    }
+
+
+def stack_images(rows: Sequence[dict]) -> types.Images:
+    """Stacks the fields of B queries' pictures, all padded to one number of patches."""
+    return types.Images(**{n: None if x is None else np.stack([row[n] for row in rows]) for n, x in rows[0].items()})
+
+
+def stack_queries(
+    rows: Sequence[tuple[types.Example, dict, dict | None, Canvas]], style: Style, fixed: bool = False
+) -> Batch:
+    """Stacks B rows (example, and the three results of prompts.prompt).
+
+    Args:
+      rows: the rows.
+      style: of the prompts.
+      fixed: pad to the largest shape that there can be, instead of the smallest bucket that holds the rows. Several
+        processes need the same shapes, and cannot ask each other.
+    """
+    examples, fields, pictures, canvases = zip(*rows)
+    return Batch(list(examples), list(canvases), _stack_prompt(list(zip(fields, pictures)), style, fixed))
+
+
+def stack_demonstrations(rows: Sequence[tuple], style: Style) -> types.Demonstration:
+    """Stacks B rows (fields of the prompt, fields of its pictures, token, mask, reason, classes, boxes)."""
+    prompt = _cut_prompt(_stack_prompt([row[:2] for row in rows], style, fixed=True))
+    token, mask, reason, classes, boxes = (np.stack(x) for x in list(zip(*rows))[2:])
+    length = _bucket(mask)
+    return types.Demonstration(prompt, token[..., :length], mask[..., :length], reason[..., :length], classes, boxes)
+
+
+def stack_practice(rows: Sequence[tuple[dict, np.ndarray, np.ndarray, np.ndarray]]) -> types.Demonstration:
+    """Stacks B exercises (demonstrations.exercise)."""
+    fields = {name: np.stack([row[0][name] for row in rows]) for name in rows[0][0]}
+    token, mask, reason = (np.stack(x) for x in list(zip(*rows))[1:])
+    if token.shape[-1] > PRACTICE_QUERY:
+        token, mask, reason = (x[..., : _bucket(mask)] for x in (token, mask, reason))
+    return types.Demonstration(_cut_prompt(types.Prompt(**fields, images=None)), token, mask, reason, None, None)
+
+
+def join_prompts(first: types.Prompt, second: types.Prompt) -> types.Prompt:
+    """One batch with the rows of both prompts, padded to the larger shape."""
+    count = max(len(p.token_bp[0]) for p in (first, second))
+    fields = [_pad_prompt(row, count) for p in (first, second) for row in _rows(p)]
+    images = None
+    if first.images is not None:
+        both = (first.images, second.images)
+        patches = max(len(x.segment_bn[0]) for x in both)
+        images = stack_images([pad_patches(row, patches) for x in both for row in _rows(x)])
+    return types.Prompt(**{name: np.stack([row[name] for row in fields]) for name in fields[0]}, images=images)
+
+
+def _rows(arrays: types.Prompt | types.Images) -> list[dict]:
+    """The rows of a batch as fields without the batch axis."""
+    names = [f.name for f in dataclasses.fields(arrays) if f.name != "images"]
+    count = len(next(iter(vars(arrays).values())))
+    values = {name: getattr(arrays, name) for name in names}
+    return [{n: None if x is None else x[i] for n, x in values.items()} for i in range(count)]
+
+
+def _pad_prompt(fields: dict, count: int) -> dict:
+    """Pads the fields of types.Prompt to `count` tokens. The mask hides the padding, so only the slots need a -1."""
+    out = {}
+    for name, x in fields.items():
+        missing = [(0, count - len(x))] + [(0, 0)] * (x.ndim - 1) if x.ndim else None
+        out[name] = np.pad(x, missing, constant_values=-1 if name == "slot_bp" else 0) if missing else x
+    return out
+
+
+def _stack_prompt(rows: Sequence[tuple[dict, dict | None]], style: Style, fixed: bool) -> types.Prompt:
+    """Stacks rows (fields of the prompt, fields of its pictures), cut to a bucket unless `fixed`."""
+    length, most = style.length, max(int(row[0]["mask_bp"].sum()) for row in rows)
+    if not fixed:
+        length = bucket_tokens(most, style.length)
+    fields = [{n: x[:length] if x.ndim else x for n, x in row[0].items()} for row in rows]
+    images, patches = None, 0
+    if style.geometry is not None:
+        count = max(len(row[1]["segment_bn"]) for row in rows)
+        patches = max_patches(style) if fixed else bucket_patches(count, style.geometry)
+        images = stack_images([pad_patches(row[1], patches) for row in rows])
+    if (length, patches) not in _logged:
+        _logged.add((length, patches))
+        log.info("a new shape of prompts, to be compiled: %d tokens and %d patches", length, patches)
+    return types.Prompt(**{name: np.stack([f[name] for f in fields]) for name in fields[0]}, images=images)
+
+
+def _cut_prompt(prompt: types.Prompt) -> types.Prompt:
+    """Cuts off the padding that all prompts of the batch have, up to a bucket."""
+    length = _bucket(prompt.mask_bp)
+    cut = {name: getattr(prompt, name)[:, :length] for name in ("token_bp", "mask_bp", "position_bp3", "slot_bp")}
+    return dataclasses.replace(prompt, **cut)
+
+
+def _bucket(mask: np.ndarray) -> int:
+    """The length to which right-padded rows can be cut, given the bool mask of their real tokens."""
+    longest = int(mask.sum(-1).max())
+    step = BUCKET if longest <= LONG else 2 * BUCKET
+    return min(mask.shape[-1], -(-longest // step) * step)

@@ -1,0 +1,114 @@
+"""The batches of the cold start (--mode=sft): demonstrations, practice, and scenes that grow with the steps."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+
+from dtr1_jax.config import Config
+from dtr1_jax.data import mixture, pipeline, sources
+from dtr1_jax.data.prompts import Style
+from dtr1_jax.types import Demonstration
+
+
+def object_count(c: Config, video: bool = False) -> Callable[[int, int], int]:
+    """Returns a function (step, turn) -> number of objects in every scene of a batch.
+
+    All scenes of a batch have the same number, so that their transcripts are about equally long. The number goes in
+    turns from data.min_objects to an upper end, which grows over the first sft.curriculum of the steps to
+    data.max_objects (videos: data.max_video_objects).
+    """
+    most = c.data.max_video_objects if video else c.data.max_objects
+    fewest = min(c.data.min_objects, most)
+    ramp = max(1, round(c.sft.curriculum * c.sft.steps))
+
+    def count(step: int, turn: int) -> int:
+        upper_end = min(most, fewest + 1 + max(0, most - fewest - 1) * step // ramp)
+        return fewest + turn % (upper_end - fewest + 1)
+
+    return count
+
+
+def tower_steps(c: Config) -> int:
+    """Number of steps at the start that train the vision tower alone; 0 without the dense loss, its only loss there."""
+    return round(c.sft.tower * c.sft.steps) if c.sft.dense else 0
+
+
+class ColdStartBatches:
+    """The batches of all steps, with a position that a checkpoint can hold.
+
+    Each step is about pictures or about videos, in the proportion of data.video, and summaries have steps of their own:
+    in a batch of everything each prompt would be padded to a video's and each transcript to a summary's length.
+
+    Args:
+      c: the settings.
+      style: how the policy is prompted.
+    """
+
+    def __init__(self, c: Config, style: Style):
+        # (about videos, summaries) -> the tasks of such a step with their weights
+        kinds: dict[tuple[bool, bool], dict[str, float]] = {}
+        for task, video, weight in sources.cells(c.data):
+            kinds.setdefault((video, task == "summary"), {})[task] = weight
+        self._steps = mixture.interleave(tuple(sum(tasks.values()) for tasks in kinds.values()))
+        self._step = 0
+        self._streams = [
+            _streams(c, style, tasks, video, functools.partial(self._steps.place, part))
+            for part, ((video, _), tasks) in enumerate(kinds.items())
+        ]
+
+    def next(self, text: bool) -> tuple[Demonstration, Demonstration | None]:
+        """(demonstrations, practice or None) of the next step; without `text` only the tower is trained, and it needs
+        no practice.
+        """
+        demonstrations, practice = self._streams[self._steps.at(self._step)[0]]
+        self._step += 1
+        return next(demonstrations), next(practice) if text and practice is not None else None
+
+    def get_state(self) -> dict:
+        """The position as a dict that JSON can hold; `set_state` takes it."""
+        positions = [
+            {"pictures": demonstrations.get_state(), "practice": practice and practice.get_state()}
+            for demonstrations, practice in self._streams
+        ]
+        return positions[0] if len(positions) == 1 else {"streams": positions, "step": self._step}
+
+    def set_state(self, state: dict) -> None:
+        """Goes to a position that `get_state` gave."""
+        self._step = state.get("step", 0)
+        for (demonstrations, practice), position in zip(self._streams, state.get("streams", [state])):
+            demonstrations.set_state(position["pictures"])
+            if practice is not None:
+                practice.set_state(position["practice"])
+
+
+def _streams(c: Config, style: Style, tasks: dict[str, float], video: bool, step_of: Callable[[int], int]) -> tuple:
+    """(iterator of demonstrations, iterator of practice or None) for one kind of step.
+
+    Args:
+      tasks: the tasks of these steps with their weights.
+      step_of: k -> the step of the cold start that takes the stream's batch k.
+    """
+    count, shard = object_count(c, video), (jax.process_index(), jax.process_count())
+    common = {
+        "seed": c.data.seed, "workers": c.data.workers, "shard": shard, "task_weights": tasks,
+        "frames": sources.max_frames(c.data) if video else 0,
+    }  # fmt: skip
+
+    def objects_of_batch(batch: int) -> int:
+        return count(step_of(batch), batch)
+
+    demonstrations = pipeline.demonstration_batches(
+        style, c.sft.batch // shard[1], length=c.rollout.new_tokens, size=c.data.image_size,
+        objects=lambda index: objects_of_batch(index // c.sft.batch), direct=c.sft.direct, **common,
+    )  # fmt: skip
+    if not c.sft.practice:
+        return iter(demonstrations), None
+    without_practice = sum(step_of(batch) < tower_steps(c) for batch in range(tower_steps(c)))
+    practice = pipeline.practice_batches(
+        style, c.sft.practice // shard[1], queries=c.sft.practice_queries, drills=c.sft.practice_drills,
+        objects=lambda index: objects_of_batch(without_practice + index // c.sft.practice), **common,
+    )  # fmt: skip
+    return iter(demonstrations), iter(practice)

@@ -1,0 +1,123 @@
+"""What the cold start imitates: the oracle's transcript of an example, and exercises over a twin given in words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from dtr1_jax import types
+from dtr1_jax.data import rotary_positions
+from dtr1_jax.data.chat import apply_template
+from dtr1_jax.data.instructions import query_line, twin_block
+from dtr1_jax.data.prompts import PromptError, Style, prompt_fields
+from dtr1_jax.twin import transcript
+from dtr1_jax.twin.coordinates import Canvas
+from dtr1_jax.twin.schema import Answer, Twin
+from dtr1_jax.twin.text import dumps_answer, from_scene
+
+
+def oracle(example: types.Example, canvas: Canvas, reasons: bool = True, by_id: bool = False) -> str:
+    """Writes the transcript of a flawless policy: the scene's twin, the reasoning and the answer.
+
+    Args:
+      example: has an annotated scene and an answer.
+      canvas: the picture or video as the policy sees it.
+      reasons: whether the thought is written; else it is empty.
+      by_id: grounding in a picture is answered by ids instead of boxes.
+
+    The answer is text for vqa and summary (the first of the target's references), boxes for grounding in a picture
+    unless `by_id`, and ids elsewhere. Grounding in a video has ids, since a box would be about one frame only.
+
+    Raises PromptError where the example has no annotated scene with an answer.
+    """
+    if not example.scene or (example.answer_ids is None and not example.target.references):
+        raise PromptError(f"{example.uid}: no annotated scene with an answer, so there is nothing to imitate")
+    twin = from_scene(example.scene, canvas)
+    return transcript.compose(twin, example.thought if reasons else "", _answer(example, twin, by_id))
+
+
+def _answer(example: types.Example, twin: Twin, by_id: bool) -> Answer:
+    if example.task not in types.POINTING:
+        if not example.target.references:
+            raise PromptError(f"{example.uid}: no answer in words for task {example.task!r}: nothing to imitate")
+        return Answer(text=example.target.references[0])
+    if example.answer_ids is None:
+        raise PromptError(f"{example.uid}: no objects as an answer for task {example.task!r}: nothing to imitate")
+    if example.task == "grounding" and not twin.frames and not by_id:
+        return Answer(boxes=tuple(item.box for item in twin.objects if item.id in example.answer_ids))
+    return Answer(objects=tuple(example.answer_ids))
+
+
+def exercise(
+    twin: Twin,
+    queries: Sequence[tuple[str, str, Answer]],
+    style: Style,
+    length: int,
+    count: int,
+    drills: int = 0,
+) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens of several queries about one twin, which the prompt shows in words in place of a picture.
+
+    The twin comes before the queries, so that they share it as completions share a prompt.
+
+    Args:
+      twin: the twin.
+      queries: (text, thought, answer); the first `count` that fit into `length` tokens are taken.
+      style: gives the tokenizer and the length of the prompt.
+      length: S, tokens to which each query with its thought and answer is padded.
+      count: number of queries in the exercise.
+      drills: number of queries at the start that are drills; their words are random, so they cannot be learnt.
+
+    Returns:
+      A tuple:
+        the fields of types.Prompt without the batch axis, up to the end of the twin;
+        int32[count, S], each query's text, thought, answer and end token;
+        bool[count, S], True at these tokens;
+        bool[count, S], True at those after "<think>"; in drills only at ids and at the token after each id.
+
+    Raises PromptError where the twin has more than `style.length` tokens, or too few queries fit into `length`.
+    """
+    mark = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for the query, so that the chat can be cut there
+    before, after = apply_template(twin_block(twin) + mark, (), style.tokenizer).split(mark)
+    ids = style.tokenizer.encode(before)
+    if len(ids) > style.length:
+        raise PromptError(f"the twin has {len(ids)} tokens, more than policy.prompt_tokens = {style.length}")
+    position, following = rotary_positions.positions([len(ids)])
+    fields = prompt_fields(ids, position, np.full(len(ids), -1, np.int32), following, style)
+    rows = []
+    for query, thought, answer in queries:
+        line = query_line(query, style.words, answer.text is not None)
+        text = f"{line}{after}<think>{thought}</think><answer>{dumps_answer(answer)}</answer>"
+        with contextlib.suppress(PromptError):  # too long: the next query takes its place
+            rows.append(encode_transcript(text, style, length))
+        if len(rows) == count:
+            break
+    if len(rows) < count:
+        raise PromptError(f"expected {count} queries of less than {length} tokens with their answers, got {len(rows)}")
+    token, mask, reason = (np.concatenate(part) for part in zip(*rows))
+    is_id = style.tokenizer.tokens_like(r"\d+,?|none")[token[:drills]]
+    reason[:drills] &= is_id | np.roll(is_id, 1, axis=-1)
+    return fields, token, mask, reason
+
+
+def encode_transcript(text: str, style: Style, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Encodes a transcript and its end token, padded to S = `length` tokens.
+
+    Returns:
+      (int32[1, S] token ids, bool[1, S] True at real tokens, bool[1, S] True at those after "<think>").
+
+    Raises PromptError where the transcript is longer.
+    """
+    head, tag, _ = text.partition("<think>")
+    head_ids, ids = style.tokenizer.encode(head + tag), style.tokenizer.encode(text)
+    # A token may reach across the end of the tag. The head by itself is then split into other tokens than in the text.
+    described = next((i for i, (a, b) in enumerate(zip(head_ids, ids)) if a != b), min(len(head_ids), len(ids)))
+    ids.append(style.tokenizer.end)
+    if len(ids) > length:
+        raise PromptError(f"the transcript has {len(ids)} tokens, more than the {length} it may have")
+    token = np.full((1, length), style.tokenizer.pad, np.int32)
+    token[0, : len(ids)] = ids
+    mask = np.arange(length)[None] < len(ids)
+    return token, mask, mask & (np.arange(length) >= described)

@@ -1,0 +1,118 @@
+"""A checked --mode and its settings in, an exit status out; a user's errors become one clear message each."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import sys
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from dtr1_jax import config
+from dtr1_jax.data import image_files, json_files, prompts, tokenizer
+from dtr1_jax.models.weights import native
+from dtr1_jax.modes import evaluate, export, infer, plan, rescore, sft, train
+from dtr1_jax.run import checkpoint, interrupt
+from dtr1_jax.run.workers import WorkerError
+
+# Errors that the user's settings or files cause: they are printed without a traceback.
+EXPECTED = (
+    config.ConfigError, checkpoint.CheckpointError, native.WeightsError, json_files.DataError, image_files.ImageError,
+    prompts.PromptError, tokenizer.TokenizerError, WorkerError, train.DivergedError, OSError,
+)  # fmt: skip
+STOPPED = 130  # exit status of a run that a signal stopped
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The flags besides --mode, --config and --workdir; dtr1_jax/__main__.py says what each means."""
+
+    step: str = "newest"
+    name: str | None = None
+    predictions: str | None = None
+    image: str | list[str] | None = None
+    video: str | None = None
+    query: str | None = None
+    task: str | None = None
+    out: str | None = None
+    adapter: bool = False
+    distributed: bool = False
+
+
+def run(mode: str, settings: ConfigDict | None, workdir: str | None, options: Options = Options()) -> int:
+    """Runs a mode; returns the exit status: 0 done, 1 an error of the user's (printed), 130 stopped by a signal.
+
+    `settings` may be None for a mode that needs none (rescore).
+    """
+    try:
+        say(_result(mode, settings, workdir, options))
+    except EXPECTED as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except interrupt.Interrupted as error:
+        print(f"{error} and saved; the same command goes on from there", file=sys.stderr)
+        return STOPPED
+    except KeyboardInterrupt:
+        print("stopped at once; what was saved before is untouched", file=sys.stderr)
+        return STOPPED
+    return 0
+
+
+def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options: Options) -> str:
+    """Runs a mode; returns the text to print."""
+    if mode == "rescore":
+        return rescore.run(options.predictions)
+    if settings is None:
+        raise config.ConfigError(f"--mode={mode} needs --config, such as --config=configs/seg.py")
+    c = config.from_configdict(settings)
+    folder = Path(workdir or f"runs/{c.data.task}").expanduser()
+    join_processes(options.distributed)
+    if mode == "train":
+        return f"report: {train.run(c, folder)}"
+    if mode == "sft":
+        return f"weights: {sft.run(c, folder)}"
+    if mode == "eval":
+        return evaluate.run(c, folder, options.name, options.step)
+    if mode == "infer":
+        return "answer: " + str(
+            infer.run(
+                c, folder, options.image, options.query, video=options.video, task=options.task, step=options.step
+            )
+        )
+    if mode == "export":
+        target = export.run(c, folder if workdir else None, options.out, options.adapter, options.step)
+        return f"exported: {target}"
+    if mode == "plan":
+        return plan.run(c)
+    raise config.ConfigError(f"--mode: expected train, sft, eval, infer, export, plan or rescore, got {mode!r}")
+
+
+def say(text: str) -> None:
+    """Prints a result, once for all processes of a run."""
+    if jax.process_index() == 0:
+        print(text)
+
+
+def join_processes(required: bool = False) -> None:
+    """Joins the other processes of a run on several hosts; must come before anything touches a device.
+
+    It does so where `required`, where JAX_COORDINATOR_ADDRESS is set, and on the workers of a TPU pod. JAX finds the
+    processes by itself on TPU pods and under Slurm, Open MPI and Kubernetes. Elsewhere start one process on each host
+    with JAX_COORDINATOR_ADDRESS=host:port, JAX_NUM_PROCESSES and JAX_PROCESS_ID (0, 1, ...). Raises ConfigError.
+    """
+    pod = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    if not (required or pod or "JAX_COORDINATOR_ADDRESS" in os.environ):
+        return
+    names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+    try:
+        jax.distributed.initialize(**{k: int(os.environ[name]) for k, name in names.items() if name in os.environ})
+    except (ValueError, RuntimeError) as error:
+        raise config.ConfigError(
+            f"cannot join the processes of this run: {error}; expected a TPU pod, Slurm, Open MPI or Kubernetes, or"
+            " JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from error
+    if jax.process_index():
+        logging.getLogger("dtr1_jax").setLevel(logging.WARNING)  # The first process speaks for all.

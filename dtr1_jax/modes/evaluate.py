@@ -1,0 +1,121 @@
+"""`--mode=eval`: scores a policy on held-out queries, and keeps each evaluation under a name of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dtr1_jax import config, mesh
+from dtr1_jax.data import pipeline, sources
+from dtr1_jax.evaluation import figures, predict, predictions_file, table
+from dtr1_jax.modes import results
+from dtr1_jax.policies import pretrained, state
+from dtr1_jax.policies.runtime import Runtime, host_tools
+from dtr1_jax.rewards import score
+from dtr1_jax.run import atomic
+
+_NAME = re.compile(r"[\w.-]{1,100}")
+
+log = logging.getLogger(__name__)
+
+
+def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "newest") -> str:
+    """Scores a checkpoint of `workdir`, or the policy's own weights where it has none; returns the table as text.
+
+    Writes the folder `workdir/evaluations/NAME`: eval.json with the name, the step, the data, the figures and the cells
+    of the table; predictions.jsonl, from which `--mode=rescore` makes both again; and pictures of the first queries.
+
+    Args:
+      name: the name of the evaluation; None = made from the data and the step, see `default_name`.
+      step: the checkpoint: "newest", "best" or a number, as state.trained_weights takes it.
+
+    Raises ConfigError where the settings do not fit, or where the name belongs to an evaluation of another step, of
+    other data or by other settings: results are never overwritten by different ones.
+    """
+    score.check_weights(c.reward.weights)
+    if not c.train.eval_examples:
+        raise config.ConfigError("config.train.eval_examples: expected at least 1 for --mode=eval, got 0")
+    if name is not None and (not _NAME.fullmatch(name) or name.strip(".") == ""):
+        raise config.ConfigError(f"--name: expected up to 100 letters, digits, '.', '_' or '-', got {name!r}")
+    pretrained_policy, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
+    mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
+    source = sources.open_source(c.data, c.data.eval_split)
+    params, lora, number = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
+    header = {"name": name or default_name(c, number), "step": number, "data": describe_data(c)}
+    folder = Path(workdir) / "evaluations" / header["name"]
+    check_free(folder, header)
+    results.open_folder(folder)
+    with host_tools(c) as (segmenter, text_scorers):
+        log.info("masks by %s", segmenter.description)
+        skipped = pipeline.SkipCounter()
+        runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, segmenter, text_scorers)
+        predictions = predict.evaluate(runtime, source, skipped=skipped)
+    cells = table.cells([figures.row(p) for p in predictions])
+    numbers = figures.figures(predictions, skipped.count)
+    if jax.process_index() == 0:
+        predictions_file.write_predictions(folder, predictions, c.train.gallery)
+        write_json(folder / "eval.json", header | numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
+    log.info("evaluation %s is in %s", header["name"], folder)
+    warning = f"{skipped.count} more could not be used and count nowhere; the warnings say why"
+    return "\n".join([table.format_table(cells)] + [warning] * (skipped.count > 0))
+
+
+def describe_data(c: config.Config) -> dict[str, Any]:
+    """The settings that decide which queries an evaluation asks and how it answers them, for eval.json."""
+    described = dataclasses.asdict(c.data)
+    del described["workers"], described["train_split"]
+    return described | {
+        "examples": c.train.eval_examples, "temperature": c.train.eval_temperature, "segmenter": c.reward.segmenter,
+    }  # fmt: skip
+
+
+def default_name(c: config.Config, step: int | None) -> str:
+    """Name of an evaluation: source, file or folder of the data where there is one, split and step.
+
+    Examples: "twinworld-heldout-step60", "jsonl-mine-heldout-step20", "coco-val2017-val-untrained".
+    """
+    root = [Path(c.data.root).expanduser().resolve().stem] if c.data.root else []
+    parts = [c.data.source, *root, c.data.eval_split, "untrained" if step is None else f"step{step}"]
+    return re.sub(r"[^\w.-]+", "_", "-".join(parts))[:100]
+
+
+def check_free(folder: Path, header: dict[str, Any]) -> None:
+    """Raises ConfigError where `folder` holds an evaluation of another step or of other data than `header` says.
+
+    An evaluation may be made again under its own name, which replaces it.
+    """
+    try:
+        earlier = json.loads((folder / "eval.json").read_text("utf-8"))
+        differences = [key for key in ("step", "data") if earlier.get(key) != json.loads(json.dumps(header[key]))]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise config.ConfigError(
+            f"{folder}: holds an eval.json that cannot be read ({error}); nothing was changed; choose another --name"
+        ) from None
+    if differences:
+        listed = "; ".join(_difference(key, earlier.get(key), header[key]) for key in differences)
+        raise config.ConfigError(
+            f"--name={header['name']}: {folder} holds another evaluation ({listed}); nothing was changed; choose"
+            " another --name, or move that folder away"
+        )
+
+
+def _difference(key: str, earlier: Any, now: Any) -> str:
+    """One phrase about a value of eval.json that differs: the settings that differ of a dict, else both values."""
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        names = [name for name in {**earlier, **now} if earlier.get(name) != now.get(name)]
+        return ", ".join(f"{key}.{name} {earlier.get(name)!r}, now {now.get(name)!r}" for name in names)
+    return f"{key} {earlier!r}, now {now!r}"
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Writes a JSON file in one move: a reader finds the old file or the new one."""
+    with atomic.replacing(path) as partial:
+        partial.write_text(json.dumps(values, indent=2) + "\n", "utf-8")

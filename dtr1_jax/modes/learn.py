@@ -1,0 +1,114 @@
+"""The optimizer steps on one batch of experience: rewards become advantages, and advantages better weights."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dtr1_jax import mesh
+from dtr1_jax.config import Config
+from dtr1_jax.data import completions
+from dtr1_jax.modes.experience import Experience
+from dtr1_jax.policies.runtime import Runtime
+from dtr1_jax.policies.state import EMA
+from dtr1_jax.rl import accumulate, advantages, update
+from dtr1_jax.types import TASKS
+
+# fold_in turns a step's key with this number into the key of the dropout; rollout i of the step has the number i.
+DROPOUT = 2**31
+
+_advantages = jax.jit(advantages.advantages, static_argnames=("scale",))
+
+
+def learn(
+    runtime: Runtime,
+    state: update.State,
+    frozen: dict,
+    tx: optax.GradientTransformation,
+    experience: Experience,
+    key: jax.Array,
+) -> tuple[update.State, dict[str, float]]:
+    """The grpo.epochs x grpo.minibatches optimizer steps on one batch of experience.
+
+    Args:
+      state: donated to the first optimizer step.
+      frozen: the weights that are not trained.
+      tx: the optimizer.
+      key: the key of the whole step; the dropout masks of the adapters come from it.
+
+    Returns:
+      The new state, and `train/...` numbers: means over the optimizer steps, but the sum of `skipped` and the maximum
+      of each `..._max`.
+    """
+    c, policy = runtime.config, runtime.policy
+    advantage_bg, state, numbers = _advantages_of(c, runtime.mesh, experience, state)
+    twin_bgs = None
+    if c.grpo.beta and c.grpo.hold_twin != 1:
+        twin_bgs = completions.twin_tokens(experience.rollout, policy.style.tokenizer)
+    batch = update.Minibatch(experience.prompt, experience.rollout, advantage_bg, twin_bgs)
+    micro = accumulate.micro_batch(c.rollout, c.grpo, runtime.mesh)
+    key, metrics = jax.random.fold_in(key, DROPOUT), []
+    for i, minibatch in enumerate(_minibatches(batch, c.grpo.minibatches) * c.grpo.epochs):
+        state, step_metrics = update.update(
+            state, frozen, mesh.put_batch(runtime.mesh, minibatch), jnp.asarray(policy.banned_v), spec=policy.spec,
+            tx=tx, knobs=c.grpo, temperature=c.rollout.temperature, micro=micro, mesh=runtime.mesh,
+            dtype=policy.dtype, max_tokens=c.rollout.new_tokens,
+            key=jax.random.fold_in(key, i) if c.lora.dropout else None,
+        )  # fmt: skip
+        metrics.append(step_metrics)
+    return state, numbers | _over_steps(jax.device_get(metrics))
+
+
+def _advantages_of(
+    c: Config, device_mesh: jax.sharding.Mesh, experience: Experience, state: update.State
+) -> tuple[np.ndarray, update.State, dict[str, float]]:
+    """(float32[B, G] advantages of this process' rows, the state with new averages, `train/ema_std/...` numbers)."""
+    reward_bg = mesh.put_batch(device_mesh, experience.rewards.total_bg)
+    if c.grpo.advantage != EMA:
+        return mesh.local(_advantages(reward_bg, scale=c.grpo.advantage)), state, {}
+    task_b = np.array([TASKS.index(e.task) for e in experience.examples], np.int32)
+    advantage_bg, ema = ema_advantages(
+        reward_bg, mesh.put_batch(device_mesh, task_b), state.ema, decay=c.grpo.ema_decay,
+        place=mesh.replicated(device_mesh),
+    )  # fmt: skip
+    return mesh.local(advantage_bg), update.State(state.trainable, state.opt, ema), describe_ema(ema)
+
+
+@functools.partial(jax.jit, static_argnames=("decay", "place"))
+def ema_advantages(
+    reward_bg: jax.Array, task_b: jax.Array, ema: advantages.Ema, *, decay: float, place: jax.sharding.NamedSharding
+) -> tuple[jax.Array, advantages.Ema]:
+    """rl/advantages.ema_advantages of the whole batch, computed by each device in the same order.
+
+    So the averages are the same bit for bit on every mesh. `place` is the sharding that replicates an array.
+    """
+    reward_bg, task_b = jax.lax.with_sharding_constraint((reward_bg, task_b), place)
+    result = advantages.ema_advantages(reward_bg, task_b, ema, decay=decay)
+    return jax.lax.with_sharding_constraint(result, place)
+
+
+def describe_ema(ema: advantages.Ema) -> dict[str, float]:
+    """`train/ema_std/<task>`: the deviation that divides the advantages of each task that has had a query."""
+    weight_k, variance_k = np.asarray(ema.weight_k), np.asarray(ema.variance_k)
+    return {f"train/ema_std/{task}": float(v) ** 0.5 for task, w, v in zip(TASKS, weight_k, variance_k) if w > 0}
+
+
+def _minibatches(batch: update.Minibatch, count: int) -> list[update.Minibatch]:
+    """The batch cut into `count` equal parts along the queries."""
+    size = len(batch.advantage_bg) // count
+    return [jax.tree.map(lambda x, i=i: x[i * size : (i + 1) * size], batch) for i in range(count)]
+
+
+def _over_steps(metrics: list[dict[str, np.ndarray]]) -> dict[str, float]:
+    """`train/...` numbers of several optimizer steps as one; sampler and scorer are compared by the first step alone,
+    because later steps score with weights that have moved.
+    """
+    numbers = {}
+    for name in metrics[0]:
+        reduce = np.sum if name == "skipped" else np.max if name.endswith("_max") else np.mean
+        numbers[f"train/{name}"] = float(reduce([m[name] for m in metrics]))
+    return numbers | {f"train/{name}": float(metrics[0][name]) for name in ("mismatch", "mismatch_max")}

@@ -1,0 +1,23 @@
+"""`--mode=rescore`: the table of an evaluation made again from its predictions.jsonl, without any model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from dtr1_jax import config
+from dtr1_jax.evaluation import table
+
+
+def run(predictions: str | None) -> str:
+    """The table of a predictions.jsonl as text; its last line is one JSON object with the figures and the cells.
+
+    Nothing is written. Raises ConfigError where no file is named; DataError where it cannot be read or has bad lines.
+    """
+    if not predictions:
+        raise config.ConfigError("--mode=rescore needs --predictions=FILE, a predictions.jsonl of an evaluation")
+    cells, numbers = table.recompute(Path(predictions).expanduser())
+    return (
+        table.format_table(cells) + "\n" + json.dumps(numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
+    )

@@ -1,0 +1,76 @@
+"""Where the files of a policy are: shipped with the package, in a folder or file of the user's, or on the hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from dtr1_jax.config import Config, ConfigError
+from dtr1_jax.models import published
+from dtr1_jax.models.weights import hf_checkpoint
+
+ASSETS = Path(__file__).parents[1] / "assets"
+OURS = "policy.safetensors"  # the weights of a policy of our own
+AUTO = "auto"  # the name of a policy that takes its sizes from its files
+_FILES = (".safetensors", ".gguf")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
+# Only numbers and text are taken from the hub: no pickles and no code.
+_WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt")
+
+
+def weights_path(config: Config) -> Path:
+    """The place of the policy's files: config.policy.path, or the shipped files where that is empty.
+
+    Returns a folder in the form of Hugging Face, a .gguf file, or a .safetensors file of our own. Downloads the files
+    of a hub id first. Raises ConfigError where there are no files or the download fails.
+    """
+    setting, name = config.policy.path, config.policy.name
+    if not setting:
+        shipped = ASSETS / name / OURS
+        if not shipped.is_file():
+            raise ConfigError(
+                f"config.policy.path: no weights are shipped for {name}; expected a folder with config.json and "
+                "safetensors, a .gguf file, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
+            )
+        return shipped
+    path = Path(setting).expanduser()
+    if is_hub_id(setting):
+        path = download(setting)
+    elif not path.exists() and path.suffix not in _FILES:
+        raise ConfigError(
+            f"config.policy.path = {setting!r}: no such file or folder; expected a folder with config.json and "
+            "safetensors, a .gguf file, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
+        )
+    if path.name == hf_checkpoint.SINGLE and (path.parent / "config.json").is_file():
+        return path.parent
+    ours = name != AUTO and name not in published.CONFIGS
+    if path.is_dir() and not (path / "config.json").is_file() and (ours or (path / OURS).is_file()):
+        return path / OURS
+    return path
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether config.policy.path can only be the name of a hub repository: "org/name" or "org/name@revision"."""
+    return bool(_HUB_ID.fullmatch(path)) and not Path(path).exists() and Path(path).suffix not in _FILES
+
+
+def download(hub_id: str, wanted: Sequence[str] = _WANTED) -> Path:
+    """Downloads a snapshot of a hub repository and returns its folder. Raises ConfigError where that fails.
+
+    Args:
+      hub_id: "org/name" or "org/name@revision".
+      wanted: patterns of the file names to download.
+    """
+    import huggingface_hub
+
+    name, _, revision = hub_id.partition("@")
+    try:
+        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=[*wanted]))
+    except Exception as error:  # The network, the hub or the disk may fail.
+        reason, option = " ".join(str(error).split())[:300], f" --revision {revision}" if revision else ""
+        raise ConfigError(
+            f"config.policy.path = {hub_id!r} is no file or folder here, and as a hub id it could not be downloaded "
+            f"({type(error).__name__}: {reason}). On a machine with network: `hf download {name}{option} --local-dir"
+            " DIR`; then copy DIR here and set config.policy.path=DIR"
+        ) from error

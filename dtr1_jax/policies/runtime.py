@@ -1,0 +1,55 @@
+"""The things that always travel together when a policy answers: settings, policy, weights, devices and host tools."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+
+from dtr1_jax.config import Config
+from dtr1_jax.models import sentence_encoder
+from dtr1_jax.policies.pretrained import PretrainedPolicy
+from dtr1_jax.rewards.text_scorers import TextScorers
+from dtr1_jax.specialists.segmenter import Segmenter
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """What it takes to ask a policy and to score its answers.
+
+    Attributes:
+      config: all settings.
+      policy: the spec, tokenizer and prompt style of the policy.
+      mesh: the devices.
+      params: the policy's weights on the mesh; None before they are read.
+      lora: its LoRA adapters on the mesh; None where there are none.
+      segmenter: makes masks from boxes; None where no masks are needed.
+      text_scorers: score answers in words; None where no reward column needs them.
+    """
+
+    config: Config
+    policy: PretrainedPolicy
+    mesh: jax.sharding.Mesh
+    params: dict | None = None
+    lora: dict | None = None
+    segmenter: Segmenter | None = None
+    text_scorers: TextScorers | None = None
+
+    def with_weights(self, params: dict, lora: dict | None) -> Runtime:
+        """The same with other weights and adapters."""
+        return dataclasses.replace(self, params=params, lora=lora)
+
+
+@contextlib.contextmanager
+def host_tools(c: Config) -> Iterator[tuple[Segmenter, TextScorers]]:
+    """The segmenter and the text scorers that the reward's settings ask for; their worker processes end with the block.
+
+    Raises ConfigError or WeightsError where reward.idf or reward.sentences names a file that cannot be used.
+    """
+    with (
+        Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
+        TextScorers(c.reward, sentence_encoder.embedder) as text_scorers,
+    ):
+        yield segmenter, text_scorers

@@ -1,0 +1,92 @@
+"""The report's numbers: the run's main settings, the tiles with scores before and after training, and all settings."""
+
+from __future__ import annotations
+
+from dtr1_jax.evaluation import table
+from dtr1_jax.report.markup import series, setting, to_text
+
+HEADLINES = {"eval/giou": "gIoU", "eval/ciou": "cIoU", "eval/structure": "structure", "eval/reward": "reward"}
+# The main metric of each task and modality, except segmentation of pictures, which HEADLINES has.
+TASK_HEADLINES = {
+    f"eval/{task}/{modality}/{table.main_metric(task, modality)}": f"{task}, {modality}"
+    for task, modality in table.FIGURES
+    if (task, modality) != ("segmentation", "picture")
+}
+
+
+def title_section(config: dict, rows: list[dict]) -> str:
+    """The title and the settings that say which run this is.
+
+    Args:
+      config: the run's config.json; {} where there is none.
+      rows: the run log, in the order of steps.
+    """
+    facts = {
+        "policy": setting(config, "policy", "name"),
+        "data": setting(config, "data", "source"),
+        "task": setting(config, "data", "task"),
+        "variant": setting(config, "grpo", "variant"),
+        "LoRA rank": setting(config, "lora", "rank"),
+        "queries a step": setting(config, "rollout", "queries"),
+        "completions a query": setting(config, "rollout", "group"),
+        "learning rate": setting(config, "optim", "lr"),
+        "segmenter": setting(config, "reward", "segmenter"),
+        "seed": setting(config, "seed"),
+        "last step": rows[-1]["step"] if rows else None,
+    }
+    chips = "".join(f"<span><b>{name}</b> {to_text(v)}</span>" for name, v in facts.items() if v is not None)
+    return (
+        f'<header><h1>DT-R1: a policy learns to build a digital twin</h1><p class="chips">'
+        f"{chips or 'no config.json in this folder'}</p></header>"
+    )
+
+
+def headline_section(rows: list[dict]) -> str:
+    """A tile for each headline metric, with its first and its last held-out value in the run log `rows`.
+
+    Where no held-out reward was logged, its tile compares the first and the last training steps.
+    """
+    logged = {name for row in rows for name in row}
+    task_headlines = {
+        name: f"{label}: {name.rpartition('/')[2]}" for name, label in TASK_HEADLINES.items() if name in logged
+    }
+    headlines = HEADLINES
+    if task_headlines:
+        general = {name: label for name, label in HEADLINES.items() if "iou" not in name or name in logged}
+        headlines = {"eval/mean": "mean of the tasks", **task_headlines, **general}
+    tiles = "".join(_tile(rows, name, label) for name, label in headlines.items())
+    return f'<section><h2>Before and after</h2><div class="tiles">{tiles}</div></section>'
+
+
+def settings_section(config: dict) -> str:
+    """All settings as nested tables behind a click; "" where there are none."""
+
+    def nested(values: dict, depth: int = 3) -> str:
+        cells = {k: nested(v, depth - 1) if isinstance(v, dict) and depth else to_text(v) for k, v in values.items()}
+        rows = "".join(f"<tr><th>{to_text(k)}</th><td>{cell}</td></tr>" for k, cell in cells.items())
+        return f"<table>{rows}</table>"
+
+    if not config:
+        return ""
+    return f"<section><h2>Settings</h2><details><summary>all settings</summary>{nested(config)}</details></section>"
+
+
+def _tile(rows: list[dict], name: str, label: str) -> str:
+    values = [y for _, y in series(rows, name) if y is not None]
+    note = "held-out"
+    if name == "eval/reward" and not values:
+        rewards = [y for _, y in series(rows, "train/reward") if y is not None]
+        n = min(5, len(rewards) // 2) or 1
+        note = f"training, mean of {n} step{'s' if n > 1 else ''}"
+        values = [sum(rewards[:n]) / n, sum(rewards[-n:]) / n] if len(rewards) > 1 else rewards
+    if not values:
+        body = '<p class="none">not measured</p>'
+    elif len(values) == 1:
+        body = f'<p class="big">{values[0]:.3f}</p><p class="note">measured once</p>'
+    else:
+        gain = values[-1] - values[0]
+        body = (
+            f'<p class="big">{values[0]:.3f} <i>→</i> {values[-1]:.3f}</p>'
+            f'<p class="{"up" if gain >= 0 else "down"}">{gain:+.3f}</p>'
+        )
+    return f'<div class="tile"><h3>{label} <small>{note}</small></h3>{body}</div>'

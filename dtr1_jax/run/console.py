@@ -1,0 +1,43 @@
+"""The terminal of a run: plain log lines, and no noise from libraries."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import jax
+
+
+def set_up_logging() -> None:
+    """Prints our log messages as plain lines on stderr, and the warnings of libraries with the library's name.
+
+    Also makes JAX keep compiled programs on disk, in the user's cache or where JAX_COMPILATION_CACHE_DIR says.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Plain())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)  # Lines of absl begin with a thread id.
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save.
+    logging.getLogger("dtr1_jax").setLevel(logging.INFO)
+    # Transformers would advise the user to install PyTorch.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    if not jax.config.jax_compilation_cache_dir:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dtr1_jax" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+class _Plain(logging.Formatter):
+    """Our messages without a prefix. On a terminal a message replaces the progress line, which is printed anew
+    later.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            ours = record.name.startswith("dtr1_jax")
+            text = f"{record.levelname.lower()}: " + (text if ours else f"{record.name}: {text}")
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return ("\r\x1b[K" if sys.stderr.isatty() else "") + text

@@ -1,0 +1,68 @@
+"""`config.json` of a workdir: the settings that its run started with, and what may differ when it continues."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+
+from dtr1_jax.run import atomic
+
+# Settings (or sections) that may change when a run continues: they affect neither the state nor the order of the data.
+FREE = ("train", "sft.steps", "checkpoint", "mesh", "policy.remat", "reward.workers", "reward.deadline")
+
+
+class SettingsError(ValueError):
+    """A config.json that is broken, or that differs from the settings of this run."""
+
+
+def settle(path: pathlib.Path, config_dict: dict[str, Any], fields: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """Writes config.json if there is none, else compares the settings with it.
+
+    Args:
+      path: of config.json.
+      config_dict: the settings as a nested dict that JSON can hold.
+      fields: dotted names of the settings (or sections) that must equal those in the file; None = all but FREE.
+
+    Returns the settings in the file, dotted name -> value. Raises SettingsError with the settings that differ, or if
+    the file does not hold settings; OSError if it cannot be read or written.
+    """
+    text = json.dumps(config_dict, indent=2, sort_keys=True) + "\n"
+    if not path.exists():
+        if jax.process_index() == 0:
+            with atomic.replacing(path) as partial:
+                partial.write_text(text, "utf-8")
+        return _flatten(json.loads(text))
+    try:
+        old = _flatten(json.loads(path.read_text("utf-8")))
+    except (ValueError, RecursionError, AttributeError) as e:
+        raise SettingsError(f"{path} is not the settings of a run ({e}); use a new --workdir") from e
+    new = _flatten(json.loads(text))  # through JSON too, so that a tuple equals the list it was saved as
+
+    def must_equal(name: str) -> bool:
+        listed = any(name == p or name.startswith(p + ".") for p in (FREE if fields is None else fields))
+        return listed if fields is not None else not listed
+
+    missing = "(not set)"
+    lines = [
+        f"{name}: workdir has {old.get(name, missing)!r}, this run has {new.get(name, missing)!r}"
+        for name in sorted({*old, *new})
+        if must_equal(name) and old.get(name, missing) != new.get(name, missing)
+    ]
+    if lines:
+        raise SettingsError(
+            f"the run in {path.parent} was started with other settings:\n  "
+            + "\n  ".join(lines)
+            + "\nuse a new --workdir, or set these back; the workdir is unchanged"
+        )
+    return old
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,114 @@
+"""Annotation files: faults are counted or named, splits have their file, masks equal those of COCO's own code."""
+
+import json
+import logging
+
+import assets
+import numpy as np
+import pytest
+from coco_folders import note, open_source, rectangle, write_coco_folder
+
+from dtr1_jax.data.json_files import DataError
+from dtr1_jax.data.readers import coco_annotations
+
+
+def test_faults_are_left_out_and_counted_in_one_warning(tmp_path, caplog):
+    notes = [
+        note(rectangle(0, 0, 10, 10)),
+        note(rectangle(0, 0, 10, 10), image=77),
+        note(rectangle(0, 0, 10, 10), image=78),
+        note(rectangle(0, 0, 10, 10), category=99),
+        note([[0, 0, 5, 5]]),
+        note([[3, 3, 9, 3, 5, 3]]),
+        note(rectangle(100, 100, 120, 120)),
+        note({"size": [5, 5], "counts": [25]}),
+        note([["a", 1, 2, 3, 4, 5]]),
+        note([[1, 2, 3, 4, 1e300, 6]]),
+        note(None),
+        "no annotation at all",
+    ]
+    with caplog.at_level(logging.WARNING):
+        source = open_source(write_coco_folder(tmp_path, notes))
+    assert len(source[0].scene) == 1
+    assert len(caplog.records) == 1
+    text = caplog.text
+    for fault in (
+        "instances_train2017.json", "3 annotations that refer to no image", "1 annotations of no known category",
+        "1 polygons of fewer than 3 points", "2 polygons without area", "1 RLEs of another size",
+        "3 annotations without polygons or RLE",
+    ):  # fmt: skip
+        assert fault in text, fault
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"images": 3}', "[" * 100_000, '{"images": [NaN]}', "\xff"])
+def test_malformed_files_are_refused_by_name(tmp_path, text):
+    root = write_coco_folder(tmp_path, [])
+    (root / "annotations" / "instances_train2017.json").write_text(text, encoding="latin-1")
+    with pytest.raises(DataError, match=r"instances_train2017\.json"):
+        open_source(root)
+
+
+def test_empty_data_are_refused(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        open_source(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="expected annotations/instances"):
+        open_source(tmp_path)
+    root = write_coco_folder(tmp_path, [])
+    with pytest.raises(DataError, match="1 pictures and 0 annotations"):
+        open_source(root)
+    with pytest.raises(DataError, match=r"split 'test', got instances_other\.json, instances_train2017"):
+        open_source(root, "test")
+    write_coco_folder(tmp_path, [note(rectangle(0, 0, 9, 9))])
+    (root / "train2017" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"1\.png"):
+        open_source(root)
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "a\0b.png", "", 3])
+def test_pictures_outside_the_folder_are_not_read(tmp_path, name):
+    root = write_coco_folder(tmp_path, [note(rectangle(0, 0, 9, 9))])
+    file = root / "annotations" / "instances_train2017.json"
+    value = json.loads(file.read_text())
+    value["images"][0]["file_name"] = name
+    file.write_text(json.dumps(value))
+    with pytest.raises(DataError):
+        open_source(root)
+
+
+def test_one_file_is_divided_without_overlap(tmp_path):
+    root = write_coco_folder(tmp_path, [note(rectangle(0, 0, 9, 9), image=i) for i in range(1, 61)], pictures=60)
+    (root / "annotations" / "instances_other.json").unlink()
+    ids = {
+        s: {p.id for p in open_source(root, s).annotations.pictures} for s in ("train", "heldout", "train2017", "mine")
+    }
+    assert ids["train"] | ids["heldout"] == ids["train2017"] == set(range(1, 61))
+    assert not ids["train"] & ids["heldout"] and 5 <= len(ids["heldout"]) <= 20
+    assert ids["mine"] == ids["heldout"]
+
+
+def test_heldout_is_val_where_there_is_one(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    for name in ("instances_train2017.json", "instances_val2017.json", "panoptic_val2017.json"):
+        (tmp_path / "annotations" / name).touch()
+    assert coco_annotations.find_annotation_file(tmp_path, "heldout")[0].name == "instances_val2017.json"
+    assert coco_annotations.find_annotation_file(tmp_path, "train") == (
+        tmp_path / "annotations" / "instances_train2017.json",
+        None,
+    )
+
+
+def test_masks_are_those_of_pycocotools():
+    api = pytest.importorskip("pycocotools.coco", reason="pycocotools, the reference, is in the test extra")
+    file = assets.path("coco_mini") / "annotations" / "instances_train2017.json"
+    reference = api.COCO(str(file))
+    checked = 0
+    for picture in coco_annotations.read_annotations(file).pictures[:12]:
+        pixels = coco_annotations.load_pixels(file, picture)
+        for crowd, labelled in ((0, pixels.objects), (1, pixels.crowds)):
+            notes = reference.loadAnns(reference.getAnnIds(imgIds=picture.id, iscrowd=crowd))
+            expected = [m for m in (reference.annToMask(n).astype(bool) for n in notes) if m.any()]
+            assert len(labelled) == len(expected)
+            for (_, mask), reference_mask in zip(labelled, expected):
+                np.testing.assert_array_equal(mask, reference_mask)
+                checked += 1
+    assert checked > 50
