@@ -6,6 +6,7 @@ Use: `python main.py --config=configs/seg.py --config.optim.lr=5e-5`. Unknown na
 from ml_collections import ConfigDict
 
 
+# long because every setting stands here once, with its meaning
 def get_config(policy: str = "tiny") -> ConfigDict:
     """All settings for `policy`: "tiny", a name in dtr1_jax/models/published.py, or "auto" (sizes from its files)."""
     c = ConfigDict()

@@ -57,6 +57,23 @@ OUTSIDE = {
     "jax.P": ("dtr1_jax/mesh.py",),  # the same thing
 }
 MAX_LINES = 400
+MAX_FUNCTION = 60  # lines; a longer function has a comment "long because ..." right above it or in it
+# The tests of dtr1_jax/ROOM/NAME.py are in tests/ROOM/test_NAME.py or test_NAME_ASPECT.py, except these modules.
+TESTED_IN = {
+    "__main__": "test_main.py",
+    "data/queries/attributes": "data/twinworld/test_picture_examples.py",
+    "data/queries/temporal_phrases": "data/queries/test_phrases.py",
+    "evaluation/predictions_file": "evaluation/test_figures.py",
+    "models/weights/exporting": "modes/test_export.py",
+    "policies/runtime": "evaluation/test_predict.py",
+    "report/stylesheet": "report/test_page.py",
+}
+# Test files about several modules at once, or about files outside dtr1_jax/.
+WHOLE = {
+    "experiments/test_idf", "experiments/test_smollm2", "experiments/test_speed", "experiments/test_utilization",
+    "models/test_parity_logits", "models/test_parity_prompts", "modes/test_cells", "modes/test_processes",
+    "modes/test_real_data", "test_architecture", "test_configs", "test_main", "test_readme",
+}  # fmt: skip
 CODE = ("dtr1_jax/**/*.py", "configs/**/*.py", "experiments/**/*.py", "main.py")
 LEFTOVERS = re.compile(r"\b(" + "TO" + r"DO|FIX" + r"ME)\b")  # cut in two, since this file is checked as well
 MACHINE_PATHS = re.compile(r"(?<![\w.~:/}-])/(?:opt|work|root|home/\w+|Users/\w+)/")
@@ -139,7 +156,12 @@ def shape_faults(path: str, source: str) -> list[str]:
         faults.append(f"{path}: {lines} lines, at most {MAX_LINES}: a new noun is a new file")
     if path.rpartition("/")[2] == "utils.py":
         faults.append(f"{path}: name it after what is in it")
-    tree = ast.parse(source)
+    tree, rows = ast.parse(source), source.splitlines()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= MAX_FUNCTION:
+            if "long because" not in "\n".join(rows[max(0, node.lineno - 4) : node.end_lineno]):
+                count = node.end_lineno - node.lineno + 1
+                faults.append(f"{path}:{node.lineno}: {node.name} has {count} lines, at most {MAX_FUNCTION}")
     if tree.body and not ast.get_docstring(tree):
         faults.append(f"{path}:1: the module has no docstring")
     for owner in [tree, *(n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_"))]:
@@ -193,6 +215,36 @@ def test_code(check):
 
 def test_no_cycle():
     assert not cycle(code())
+
+
+def modules() -> list[str]:
+    """Path of each module below dtr1_jax/ without .py, such as "rl/loss"; packages are left out."""
+    files = (ROOT / "dtr1_jax").rglob("*.py")
+    return sorted(f.relative_to(ROOT / "dtr1_jax").as_posix()[:-3] for f in files if f.name != "__init__.py")
+
+
+def test_no_two_modules_share_a_name():
+    homes: dict[str, list[str]] = {}
+    for module in modules():
+        homes.setdefault(module.rpartition("/")[2], []).append(module)
+    assert not {name: places for name, places in homes.items() if len(places) > 1}
+
+
+def files_about(module: str, files: list[str]) -> list[str]:
+    """The test files (without .py) that are named after a module."""
+    room, _, name = module.rpartition("/")
+    start = f"{room}/test_{name}".removeprefix("/")
+    return [file for file in files if file == start or file.startswith(f"{start}_")]
+
+
+def test_tests_stand_where_their_module_stands():
+    files = sorted(f.relative_to(ROOT / "tests").as_posix()[:-3] for f in (ROOT / "tests").rglob("test_*.py"))
+    missing = [module for module in modules() if not files_about(module, files) and module not in TESTED_IN]
+    assert not missing, f"no tests/ROOM/test_NAME.py for {missing}"
+    found = {file for module in modules() for file in files_about(module, files)}
+    assert not set(files) - found - WHOLE, "test files that are named after no module"
+    assert all(module in modules() and (ROOT / "tests" / file).is_file() for module, file in TESTED_IN.items())
+    assert files and found >= {"rl/test_loss", "data/test_pipeline_demonstrations"} and set(files) >= WHOLE
 
 
 def test_tracked_text():
@@ -297,6 +349,9 @@ def test_shape():
     assert shape_faults("a.py", doc + "x = 1\n" * 399) == []
     assert shape_faults("a.py", doc + "x = 1\n" * 400) == ["a.py: 401 lines, at most 400: a new noun is a new file"]
     assert shape_faults("dtr1_jax/utils.py", "") == ["dtr1_jax/utils.py: name it after what is in it"]
+    long = "def f():\n" + "  x = 1\n" * 60
+    assert shape_faults("a.py", doc + long) == ["a.py:2: f has 61 lines, at most 60", "a.py:2: f has no docstring"]
+    assert shape_faults("a.py", doc + "# long because it is a table\n" + long) == ["a.py:3: f has no docstring"]
     source = "class A:\n  def f(self): ...\n  def _g(self): ...\n  def setup(self): ...\ndef h(): ...\ndef _i(): ...\n"
     assert shape_faults("a.py", source) == [
         "a.py:1: the module has no docstring",

@@ -1,7 +1,7 @@
 """One self-contained page about a run: scores before and after, curves, and what the policy sees and answers.
 
 Text of a model, a data set or a file is escaped (markup.py), pictures go in as checked PNG bytes (gallery.py), and the
-page forbids scripts and outside resources (style.py).
+page forbids scripts and outside resources (stylesheet.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import pathlib
 
-from dtr1_jax.report import curves, gallery, style, tables
+from dtr1_jax.report import curves, gallery, stylesheet, tables
 from dtr1_jax.run import atomic, run_log
 
 
@@ -24,7 +24,7 @@ def build(workdir: str | os.PathLike) -> pathlib.Path:
     rows, config = run_log.read_run_log(workdir), _read_config(workdir / "config.json")
     page = "\n".join(
         [
-            style.HEAD,
+            stylesheet.HEAD,
             tables.title_section(config, rows),
             tables.headline_section(rows),
             curves.curve_section(rows, config),

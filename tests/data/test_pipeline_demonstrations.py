@@ -66,7 +66,7 @@ def test_rows_of_segmentation_by_hand():
     twins = pipeline.practice_batches(SCENES, 2, seed=0, queries=2, drills=1, objects=lambda index: 3)
     first = next(iter(twins))
     for row in range(2):
-        things, exercises = picture_examples.practice(0, row, 3, 2 + pipeline.SPARE, 1)
+        things, exercises = picture_examples.practice_queries(0, row, 3, 2 + pipeline.SPARE, 1)
         exercises = [(q.text, q.thought, Answer(objects=q.ids)) for q in exercises]
         style = dataclasses.replace(SCENES, length=pipeline.PRACTICE_TWIN)
         twin = twin_text.from_scene(things, canvas)
@@ -103,7 +103,7 @@ def test_drills_of_videos_are_true():
     steps = set()
     for index in range(12):
         things, exercises = practice.practice(0, index, 3, (), 2, frames=4)
-        motions = {thing.id: motion.move(thing) for thing in things}
+        motions = {thing.id: motion.measure_motion(thing) for thing in things}
         for text, thought, answer in exercises:
             assert text == "list everything." and set(answer.objects) == {i for i, m in motions.items() if m}
             for step in thought.removesuffix(".").split(". "):

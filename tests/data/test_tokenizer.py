@@ -195,7 +195,7 @@ def test_a_looked_up_id_comes_right_after_the_word_in_one_token():
     names = (*categories.LABELS, *attribute_words.COLOURS, *attribute_words.SIZES, *attribute_words.MATERIALS)
     words = {name: T.encode(name) for name in names}
     for seed in range(20):
-        for query in picture_examples.practice(seed, 0, 5, 3, 3)[1]:
+        for query in picture_examples.practice_queries(seed, 0, 5, 3, 3)[1]:
             thought = T.encode(query.thought)
             assert len(re.findall(r" \d", query.thought)) == sum(token in ids for token in thought), query.thought
             first = query.thought.split()[0]

@@ -13,7 +13,7 @@ import pytest
 import tiny
 from assets import path as asset
 
-from dtr1_jax import __main__, config, draw
+from dtr1_jax import config, draw
 from dtr1_jax.evaluation import table
 from dtr1_jax.models import policy, spec
 from dtr1_jax.models.weights import native
@@ -116,17 +116,6 @@ def test_the_package_is_the_same_door():
         )
         assert result.returncode == 1, result.stderr
         assert result.stderr == "error: --mode=rescore needs --predictions=FILE, a predictions.jsonl of an evaluation\n"
-
-
-@pytest.mark.parametrize(
-    ("argv", "value"),
-    [
-        (["--config=a.py"], "a.py"), (["-config", "a.py"], "a.py"), (["--config=a.py", "--config=b.py"], "b.py"),
-        (["--config.seed=3"], None), ([], None), (["--", "--config=a.py"], None), (["--config"], None),
-    ],
-)  # fmt: skip
-def test_a_flag_is_found_before_the_flags_are_parsed(argv, value):
-    assert __main__.value_of(["main.py", *argv], "config") == value
 
 
 def run(capsys, *arguments, **options):

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import re
 import signal
 
 import jax
@@ -12,7 +11,7 @@ import pytest
 
 from configs import default
 from dtr1_jax import config, mesh
-from dtr1_jax.data import batches, cold_start
+from dtr1_jax.data import batches
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.models import spec
 from dtr1_jax.models.weights import native
@@ -138,100 +137,11 @@ def test_settings_that_can_not_be_used_are_refused_before_anything_is_written(tm
     assert not workdir.exists()
 
 
-def counts(c, steps):
-    at = cold_start.object_count(c)
-    return [at(step, step) for step in range(steps)]
-
-
-def test_scenes_grow():
-    c = settings(data__max_objects=7, sft__steps=100, sft__curriculum=0.6)
-    got = counts(c, 130)
-    assert got[:6] == [2, 3] * 3
-    largest = [max(got[: i + 1]) for i in range(130)]
-    assert (largest[5], largest[58], largest[66]) == (3, 6, 7)
-    assert set(got[70:100]) == set(range(2, 8))
-
-
-def test_practice_starts_with_the_text_and_follows_the_curriculum():
-    c = settings(data__max_objects=5, sft__steps=8, sft__tower=0.5, sft__practice=2)
-    assert cold_start.tower_steps(c) == 4
-    data, count = cold_start.ColdStartBatches(c, pretrained.load_policy(c).style), cold_start.object_count(c)
-    assert data.next(text=False)[1] is None
-    for step in range(4, 7):
-        twins, tokenizer = data.next(text=True)[1].prompt, pretrained.load_policy(c).style.tokenizer
-        for token, mask in zip(twins.token_bp, twins.mask_bp):
-            assert tokenizer.hf.decode(token[mask]).count('"id":') == count(step, step)
-
-
-def test_the_position_of_the_data_restores_both_streams():
-    c = settings(sft__practice=2)
-    made = pretrained.load_policy(c)
-    data, other = cold_start.ColdStartBatches(c, made.style), cold_start.ColdStartBatches(c, made.style)
-    data.next(text=False), data.next(text=True)
-    position = json.loads(json.dumps(data.get_state()))
-    expected = [data.next(text=True) for _ in range(2)]
-    other.set_state(position)
-    jax.tree.map(np.testing.assert_array_equal, [other.next(text=True) for _ in range(2)], expected)
-    without = cold_start.ColdStartBatches(settings(sft__practice=0), made.style)
-    assert without.next(text=True)[1] is None
-    without.set_state(json.loads(json.dumps(without.get_state())))
-
-
-@pytest.mark.parametrize("curriculum", [0.0, 0.03, 1.0])
-@pytest.mark.parametrize("fewest, most", [(1, 1), (2, 2), (2, 3), (1, 9)])
-def test_scenes_stay_within_the_settings(fewest, most, curriculum):
-    c = settings(data__min_objects=fewest, data__max_objects=most, sft__steps=40, sft__curriculum=curriculum)
-    got = counts(c, 200)
-    assert min(got) == fewest
-    assert max(got) == most
-
-
 def unified(**changes):
     return settings(
         data__task="unified", data__video=0.5, policy__prompt_tokens=208, rollout__new_tokens=224, data__frames=4,
         sft__practice=2, sft__practice_drills=1, **changes,
     )  # fmt: skip
-
-
-def test_steps_are_about_pictures_or_videos_and_both_have_their_practice():
-    c = unified()
-    made = pretrained.load_policy(c)
-    data, decode, kinds = cold_start.ColdStartBatches(c, made.style), made.style.tokenizer.hf.decode, []
-    for step in range(8):
-        shown, practice = data.next(text=step >= cold_start.tower_steps(c))
-        frames = shown.prompt.images.segment_bn.max()
-        kinds.append(frames > 1)
-        assert frames == (4 if kinds[-1] else 1)
-        assert shown.dense_bnf.shape[1] == shown.prompt.images.patch_bnc.shape[1] == 144 * frames
-        assert (practice is None) == (step < 2)
-        if practice is not None:
-            twin = decode(practice.prompt.token_bp[0][practice.prompt.mask_bp[0]])
-            assert ('"frames":[0,1,2,3]' in twin) == kinds[-1]
-            assert practice.token_bgs.shape[1] == 5
-    assert sum(kinds) == 4
-    position = json.loads(json.dumps(data.get_state()))
-    expected = [data.next(text=True) for _ in range(2)]
-    other = cold_start.ColdStartBatches(c, made.style)
-    other.set_state(position)
-    jax.tree.map(np.testing.assert_array_equal, [other.next(text=True) for _ in range(2)], expected)
-
-
-def test_summaries_have_steps_of_their_own():
-    c = unified()
-    made = pretrained.load_policy(c)
-    data, decode, kinds = cold_start.ColdStartBatches(c, made.style), made.style.tokenizer.hf.decode, []
-    for _ in range(8):
-        shown, _ = data.next(text=True)
-        written = [decode(row[0][mask[0]]) for row, mask in zip(shown.token_bgs, shown.mask_bgs)]
-        summaries = {bool(re.search("things?: |no such thing", text)) for text in written}
-        assert len(summaries) == 1, written
-        kinds.append((*summaries, bool(shown.prompt.images.segment_bn.max() > 1)))
-    assert sorted(kinds) == sorted(3 * [(False, False)] + 3 * [(False, True)] + [(True, False), (True, True)])
-
-
-def test_videos_have_fewer_objects():
-    at = cold_start.object_count(unified(data__max_objects=7), video=True)
-    assert {at(100, turn) for turn in range(9)} == {2, 3}
 
 
 @pytest.mark.slow

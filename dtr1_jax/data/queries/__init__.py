@@ -1,1 +1,1 @@
-"""What can be asked of an annotated picture or video: queries with their answers, shared by all generated data."""
+"""The query language: queries about annotated pictures and videos, with their answers, for all generated data."""

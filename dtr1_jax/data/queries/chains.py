@@ -213,8 +213,8 @@ def best_draft(
 ) -> Draft | None:
     """Draws drafts of random kinds and returns the best one; None if no draft is accepted.
 
-    In order of weight, a good draft has as many objects as wanted, has one of the objects `prefer`, and has filters
-    that remove objects. The first draft that is good in all three ways is returned at once.
+    In order of weight, a good draft has as many objects as `context.answer_count` says, has one of the objects
+    `prefer`, and has filters that remove objects. The first draft that is good in all three ways is returned at once.
     """
     best, best_score = None, -np.inf
     for _ in range(_ATTEMPTS):

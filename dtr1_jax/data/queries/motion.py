@@ -1,7 +1,7 @@
 """The motion of an object, measured from its boxes over time: when it is visible, its direction, its turns.
 
-Lengths are in the unit frame. Times are positions in the sequence of frames (0, 1, ...), whatever numbers the frames
-have in their video. Between a clear yes and a clear no lies a margin in which the answer is None, since a person could
+Lengths are in the unit frame. Times count the sampled frames (0, 1, ...); they are not the numbers of the frames
+in the video. Between a clear yes and a clear no lies a margin in which the answer is None, since a person could
 doubt it.
 """
 

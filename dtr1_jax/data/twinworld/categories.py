@@ -1,8 +1,8 @@
-"""What TwinWorld is made of: attributes, and one vector drawing for each category.
+"""The categories of TwinWorld, with one vector drawing for each, and the combinations that training never shows.
 
-A drawing is a list of filled polygons in painting order, each with a tone: HOLE takes pixels away, the others are
-looked up in the palette of the object's colour. Coordinates are x right, y down, about [-1, 1]; the layout normalises
-the longest side of the whole drawing, so only proportions matter here. Strokes are at least 0.2 thick, which keeps a
+A drawing is a list of filled polygons in painting order, each with a tone: HOLE removes pixels, the other tones are
+looked up in the palette of the object's colour. Coordinates are x right, y down, about [-1, 1]. Sprites are scaled to a
+given longest side (scenes.py), so only proportions matter here. Strokes are at least 0.2 thick, which keeps a
 silhouette of 20 pixels recognisable.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from dtr1_jax.data.queries.attributes import COLOURS
 
-HOLE, BODY, SHADE, DARK, LIGHT, EDGE = range(6)  # tones; EDGE is the outline, put on when an object is drawn
+HOLE, BODY, SHADE, DARK, LIGHT, EDGE = range(6)  # tones; EDGE is the outline, which scenes.py adds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Drawing:
 
     Attributes:
       points: float32[n, 2], the corners of all polygons, one after the other.
-      ends: for each polygon, the index after its last corner in `points`.
+      ends: for each polygon, the index in `points` after its last corner.
       tones: for each polygon, its tone.
     """
 
@@ -217,7 +217,7 @@ _PARTS = {
 LABELS = tuple(_PARTS)
 
 
-def _drawing(parts):
+def _drawing(parts: list[tuple[int, list[tuple[float, float]]]]) -> Drawing:
     ends = tuple(int(end) for end in np.cumsum([len(corners) for _, corners in parts]))
     points = np.array([point for _, corners in parts for point in corners], np.float32)
     return Drawing(points, ends, tuple(tone for tone, _ in parts))
@@ -225,7 +225,8 @@ def _drawing(parts):
 
 DRAWINGS = {label: _drawing(parts) for label, parts in _PARTS.items()}
 
-# Every fifth combination is kept from training: 4 categories of each colour, 1 or 2 colours of each category.
+# Training never shows these (category, colour) combinations. They are a fifth of all: 4 categories of each colour, and
+# 1 or 2 colours of each category.
 UNSEEN = frozenset(
     (label, colour) for i, label in enumerate(LABELS) for j, colour in enumerate(COLOURS) if (3 * i + j) % 5 == 0
 )

@@ -1,4 +1,4 @@
-"""A layout becomes a picture: background, shadows, colours, materials."""
+"""Paints scenes: background, shadows, colours, materials."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.twinworld.categories import BODY, DARK, EDGE, LIGHT, SHADE
-from dtr1_jax.data.twinworld.scenes import Layout, Sprite
+from dtr1_jax.data.twinworld.scenes import PictureScene, Sprite
 
 RGB = {
     "red": (214, 32, 38),
@@ -22,25 +22,25 @@ RGB = {
     "white": (246, 246, 246),
     "black": (30, 30, 32),
 }
-_MARGIN = 64  # pixels by which a window into the grain can move
-_LEVELS = 5  # brightness steps of a material: 0 darkest .. 4 lightest, 2 = the tone itself
-_MIX = {BODY: 0.0, SHADE: -0.22, DARK: -0.55, LIGHT: 0.6, EDGE: -0.45}  # towards black (< 0) or white (> 0)
-_STEP = (-0.42, -0.2, 0.0, 0.25, 0.55)  # the same for the levels of a material
-_WEAR = {BODY: 1.0, SHADE: 0.8, DARK: 0.4, LIGHT: 0.4, EDGE: 0.0}  # how much of its material a tone shows
-_FAINT = {"white": -0.42, "black": 0.38}  # marks can only be darker than white and lighter than black, and few
-_SHADOW = (np.arange(256) * 0.62).astype(np.uint8)
+_MARGIN = 64  # pixels by which the noise is wider than a picture, which takes a random window of it
+_LEVELS = 5  # brightness levels of a material: 0 = darkest, 4 = lightest, 2 = the tone itself
+_MIX = {BODY: 0.0, SHADE: -0.22, DARK: -0.55, LIGHT: 0.6, EDGE: -0.45}  # share of black (< 0) or white (> 0) in a tone
+_STEP = (-0.42, -0.2, 0.0, 0.25, 0.55)  # share of black or white in a level of a material
+_WEAR = {BODY: 1.0, SHADE: 0.8, DARK: 0.4, LIGHT: 0.4, EDGE: 0.0}  # how strongly a tone shows its material
+_FAINT = {"white": -0.42, "black": 0.38}  # white can only become darker and black only lighter
+_SHADOW = (np.arange(256) * 0.62).astype(np.uint8)  # brightness of the floor -> its brightness in a shadow
 
 
 def _palette(name: str) -> np.ndarray:
-    """uint8[tones * _LEVELS, 3]: what each tone and level of a colour looks like."""
+    """Returns uint8[tones * _LEVELS, 3], the RGB value of each tone and level of a colour."""
     table = np.zeros((6, _LEVELS, 3))
     for tone, mix in _MIX.items():
         for level, step in enumerate(_STEP):
             total = np.clip(mix + step * _WEAR[tone], -0.75, 0.75)
             if name in _FAINT:
                 total = abs(total) * _FAINT[name]
-            goal = 255 if total > 0 else 0
-            table[tone, level] = np.array(RGB[name]) * (1 - abs(total)) + goal * abs(total)
+            end = 255 if total > 0 else 0
+            table[tone, level] = np.array(RGB[name]) * (1 - abs(total)) + end * abs(total)
     return table.reshape(-1, 3).astype(np.uint8)
 
 
@@ -49,10 +49,10 @@ _PALETTES = {name: _palette(name) for name in RGB}
 
 @functools.lru_cache(maxsize=32)
 def _texture(material: str, size: int) -> np.ndarray:
-    """uint8[size, size]: the level of a material at each pixel of an object, seen from its upper left corner."""
+    """Returns uint8[size, size], the level of a material at each pixel, counted from an object's upper left corner."""
     unit = size / 96  # patterns grow with the picture
     y, x = np.mgrid[:size, :size] / unit
-    if material == "metal":  # a slanted gloss: dark, light, brightest line, plain, darkest
+    if material == "metal":  # a slanted gloss: dark, light, brightest, plain, darkest
         place = (0.7 * x + 0.6 * y) / 24 % 1.3
         level = np.select([place < 0.22, place < 0.42, place < 0.55, place < 0.9], [1, 3, 4, 2], 0)
     elif material == "wood":  # grain: wavy stripes along x
@@ -66,7 +66,7 @@ def _texture(material: str, size: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _noise(size: int) -> np.ndarray:
-    """uint8[4, size + _MARGIN, size + _MARGIN, 3] of 0..15: fine to coarse grain from which pictures take a window."""
+    """Returns uint8[4, size + _MARGIN, size + _MARGIN, 3] of 0 to 15: noise of four grain sizes, fine to coarse."""
     rng, whole, layers = np.random.default_rng(0), size + _MARGIN, []
     for cell in (1, 2, 6, 14):
         side, channels = whole // cell + 2, 1 if cell < 6 else 3
@@ -76,8 +76,8 @@ def _noise(size: int) -> np.ndarray:
     return np.stack(layers)
 
 
-def background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """uint8[size, size, 3]: wall and floor in muted middle tones, with blobs, lines and grain of low contrast."""
+def paint_background(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Paints uint8[size, size, 3], sRGB: wall and floor in muted middle tones, with faint clutter and noise."""
     horizon = int(rng.uniform(0.12, 0.4) * size)
     ends = rng.uniform(112, 168, (4, 1)) + rng.uniform(-14, 14, (4, 3))
     ramp = np.linspace(0, 1, size)[:, None]
@@ -86,7 +86,7 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
     image = np.empty((size, size, 3), np.uint8)
     image[:] = np.concatenate([wall, floor]).clip(96, 190).astype(np.uint8)[:, None]
 
-    def tint():
+    def tint() -> list[int]:
         place = rng.integers(0, size, 2)
         return [int(v) for v in np.clip(image[place[1], place[0]] + rng.integers(-16, 17, 3), 90, 196)]
 
@@ -113,54 +113,55 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
     return image + bank[int(rng.integers(len(bank))), y : y + size, x : x + size]
 
 
-def paint(rng: np.random.Generator, scene: Layout) -> np.ndarray:
-    """uint8[size, size, 3], sRGB: the layout from back to front, each object on its shadow."""
+def paint_picture(rng: np.random.Generator, scene: PictureScene) -> np.ndarray:
+    """Paints uint8[size, size, 3], sRGB: the objects of a scene from back to front, each with its shadow."""
     size = scene.owner.shape[0]
-    image = background(rng, size)
-    slant = _slant(rng, size)
-    for item, corner in zip(scene.sprites, scene.corners):
-        _put(image, item, corner, slant)
+    image = paint_background(rng, size)
+    shift = _shadow_shift(rng, size)
+    for sprite, corner in zip(scene.sprites, scene.corners):
+        _paint_sprite(image, sprite, corner, shift)
     return image
 
 
-def film(
-    rng: np.random.Generator, size: int, sprites: Sequence[Sprite], corners: np.ndarray, shown: np.ndarray
+def paint_video(
+    rng: np.random.Generator, size: int, sprites: Sequence[Sprite], corners: np.ndarray, visible: np.ndarray
 ) -> np.ndarray:
-    """uint8[T, size, size, 3], sRGB: frames over one background, painted as pictures are.
+    """Paints uint8[T, size, size, 3], sRGB: the frames of a video, as pictures over one background.
 
     Args:
       sprites: from the farthest to the nearest.
-      corners: int[T, n, 2], left, top of each sprite in each frame, pixels; may be outside.
-      shown: bool[T, n], False where a sprite is not painted.
+      corners: int[T, n, 2], left, top of each sprite in each frame, pixels; may lie outside the picture.
+      visible: bool[T, n], False for sprites that are not painted in a frame.
     """
-    frames = np.repeat(background(rng, size)[None], len(corners), 0)
-    slant = _slant(rng, size)
-    for image, places, seen in zip(frames, corners.tolist(), shown.tolist()):
-        for item, corner, visible in zip(sprites, places, seen):
-            if visible:
-                _put(image, item, corner, slant)
+    frames = np.repeat(paint_background(rng, size)[None], len(corners), 0)
+    shift = _shadow_shift(rng, size)
+    for image, frame_corners, frame_visible in zip(frames, corners.tolist(), visible.tolist()):
+        for sprite, corner, is_visible in zip(sprites, frame_corners, frame_visible):
+            if is_visible:
+                _paint_sprite(image, sprite, corner, shift)
     return frames
 
 
-def _slant(rng: np.random.Generator, size: int) -> int:
+def _shadow_shift(rng: np.random.Generator, size: int) -> int:
+    """Draws by how many pixels shadows lie to the right of their objects."""
     return int(pick(rng, (-1, 1)) * 0.04 * size)
 
 
-def _put(image: np.ndarray, item: Sprite, corner: Sequence[int], slant: int) -> None:
-    """Paints a sprite on its shadow, or what of it is inside the picture."""
-    (left, top), (height, width), (bottom, right) = corner, item.tones.shape, image.shape[:2]
-    _shadow(image, left + width // 2 + slant, top + height - 1, width)
+def _paint_sprite(image: np.ndarray, sprite: Sprite, corner: Sequence[int], shadow_shift: int) -> None:
+    """Paints the part of a sprite and its shadow that lies inside the picture."""
+    (left, top), (height, width), (bottom, right) = corner, sprite.tones.shape, image.shape[:2]
+    _paint_shadow(image, left + width // 2 + shadow_shift, top + height - 1, width)
     x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + width, right), min(top + height, bottom)
     if x1 >= x2 or y1 >= y2:
         return
     inner = (slice(y1 - top, y2 - top), slice(x1 - left, x2 - left))
-    tones = item.tones[inner]
-    levels = _texture(item.kind.material, right)[inner]
-    colours = _PALETTES[item.kind.colour][tones * np.uint8(_LEVELS) + levels]
+    tones = sprite.tones[inner]
+    levels = _texture(sprite.kind.material, right)[inner]
+    colours = _PALETTES[sprite.kind.colour][tones * np.uint8(_LEVELS) + levels]
     cv2.copyTo(colours, (tones > 0).view(np.uint8), image[y1:y2, x1:x2])
 
 
-def _shadow(image: np.ndarray, x: int, y: int, width: int) -> None:
+def _paint_shadow(image: np.ndarray, x: int, y: int, width: int) -> None:
     """Darkens the floor under an object whose lower edge is centred at x, y."""
     half, flat = max(3, width // 2), max(2, width // 9)
     x1, y1 = max(0, x - half), max(0, y - flat)

@@ -1,34 +1,36 @@
-"""Example i of TwinWorld, a pure function of (seed, split, i)."""
+"""Picture example i of TwinWorld, a pure function of (seed, split, i)."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.pointing import KINDS, Query, sample_query
 from dtr1_jax.data.twinworld.categories import UNSEEN
-from dtr1_jax.data.twinworld.drawing import paint
+from dtr1_jax.data.twinworld.drawing import paint_picture
 from dtr1_jax.data.twinworld.drills import sample_drill
-from dtr1_jax.data.twinworld.scenes import MOST_OBJECTS, Layout, instances, layout
+from dtr1_jax.data.twinworld.scenes import MOST_OBJECTS, PictureScene, picture_instances, sample_picture_scene
 from dtr1_jax.types import Example, Instance, Target
 
 SPLITS = ("train", "heldout")
-SMALLEST = 96  # side of a picture, pixels: below this the drawn details vanish
+SMALLEST = 96  # side of a picture, pixels; the details of smaller drawings would vanish
 _CELLS = tuple(KINDS)
-_SCENES = 6  # scenes drawn for one wished kind of query before another kind is taken
-_EMPTY, _SEVERAL = 0.09, 0.24  # share of queries that wish for no object, for several
-_PRACTICE = 2  # keeps the random numbers of practice apart from those of the splits
+_SCENE_ATTEMPTS = 6  # scenes that are tried for one kind of query before another kind is taken
+_EMPTY, _SEVERAL = 0.09, 0.24  # share of queries whose answer should be no object, and several objects
+_PRACTICE = 2  # separates the random numbers of practice from those of the splits
 
 
 def example(
     seed: int, split: str, index: int, *, size: int = SMALLEST, min_objects: int = 2, max_objects: int = 7
 ) -> Example:
-    """One scene with one implicit query, the same on every call.
+    """Returns one scene with one implicit query, the same in every call.
 
     Args:
       seed: of the whole data set, >= 0.
-      split: "train", or "heldout" with combinations of category and colour and with phrasings that training never has.
-      index: which example, >= 0.
+      split: "train", or "heldout", with phrases and combinations of category and colour that training never has.
+      index: number of the example, >= 0.
       size: side of the picture, pixels, >= 96.
       min_objects, max_objects: 1 <= min_objects <= max_objects <= 9.
 
@@ -38,22 +40,22 @@ def example(
     Raises:
       ValueError: an argument is out of range.
     """
-    check(split, size, min_objects, max_objects)
+    check_arguments(split, size, min_objects, max_objects)
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
-    scene, things, query = _compose(rng, split, size, min_objects, max_objects)
-    image = paint(rng, scene)
-    wanted = [thing for thing in things if thing.id in query.ids]
+    scene, instances, query = _sample_scene_and_query(rng, split, size, min_objects, max_objects)
+    image = paint_picture(rng, scene)
+    targets = [instance for instance in instances if instance.id in query.ids]
     mask = np.zeros((size, size), bool)
-    for thing in wanted:
-        mask |= thing.mask
-    boxes = np.array([thing.box for thing in wanted], np.float32).reshape(-1, 4)
+    for instance in targets:
+        mask |= instance.mask
+    boxes = np.array([instance.box for instance in targets], np.float32).reshape(-1, 4)
     return Example(
         uid=f"twinworld/{split}/{seed}/{index}",
         image=image,
         query=query.text,
         task="segmentation",
         target=Target(mask, boxes),
-        scene=things,
+        scene=instances,
         answer_ids=query.ids,
         thought=query.thought,
         category=query.category,
@@ -61,8 +63,12 @@ def example(
     )
 
 
-def check(split: str, size: int, low: int, high: int, most: int = MOST_OBJECTS) -> None:
-    """Raises ValueError where an argument of an example, `low` to `high` objects, is out of range."""
+def check_arguments(split: str, size: int, low: int, high: int, most: int = MOST_OBJECTS) -> None:
+    """Checks the arguments of an example with `low` to `high` objects, at most `most`.
+
+    Raises:
+      ValueError: an argument is out of range.
+    """
     if split not in SPLITS:
         raise ValueError(f"twinworld split: expected one of {SPLITS}, got {split!r}")
     if not 1 <= low <= high <= most:
@@ -71,45 +77,56 @@ def check(split: str, size: int, low: int, high: int, most: int = MOST_OBJECTS) 
         raise ValueError(f"twinworld size: expected at least {SMALLEST} pixels, got {size}")
 
 
-def practice(
+def practice_queries(
     seed: int, index: int, count: int, queries: int, drills: int = 0
 ) -> tuple[tuple[Instance, ...], list[Query]]:
-    """A scene of `count` objects with drills (drills.py) and, after them, queries in the phrasings of training.
+    """Returns an unpainted scene of `count` objects with drills (drills.py) and, after them, queries.
 
-    A pure function of its arguments. Nothing is painted: the instances are all there is of the scene.
+    A pure function of its arguments, in the phrases of the training split.
     """
     rng = np.random.default_rng([seed, _PRACTICE, index])
-    things = instances(layout(rng, "train", count, SMALLEST))
-    asked: list[Query] = []
-    while len(asked) < queries:
-        (category, level), want = pick(rng, _CELLS), wish(rng)
-        query = sample_query(rng, "train", things, category, level, want)
+    instances = picture_instances(sample_picture_scene(rng, "train", count, SMALLEST))
+    result: list[Query] = []
+    while len(result) < queries:
+        (category, level), answer_count = pick(rng, _CELLS), sample_answer_count(rng)
+        query = sample_query(rng, "train", instances, category, level, answer_count)
         if query is None:
-            query = sample_query(rng, "train", things, "semantic", 1, "one")
-        asked.append(query)
-    return things, [sample_drill(rng, things) for _ in range(drills)] + asked
+            query = sample_query(rng, "train", instances, "semantic", 1, "one")
+        result.append(query)
+    return instances, [sample_drill(rng, instances) for _ in range(drills)] + result
 
 
-def wish(rng: np.random.Generator) -> str:
-    """How many objects a query should have as its answer: "none", "one" or "many"."""
+def sample_answer_count(rng: np.random.Generator) -> str:
+    """Draws how many objects a query should have as its answer: "none", "one" or "many"."""
     draw = rng.random()
     return "none" if draw < _EMPTY else "many" if draw < _EMPTY + _SEVERAL else "one"
 
 
-def _compose(
+def unseen_ids(split: str, instances: Sequence[Instance]) -> frozenset[int]:
+    """Returns the ids of the objects that a query should be about, if possible.
+
+    In the held-out split these are the objects with an unseen combination of category and colour; in training, none.
+    """
+    if split != "heldout":
+        return frozenset()
+    return frozenset(i.id for i in instances if (i.label, i.attributes[0]) in UNSEEN)
+
+
+def _sample_scene_and_query(
     rng: np.random.Generator, split: str, size: int, low: int, high: int
-) -> tuple[Layout, tuple[Instance, ...], Query]:
-    """A scene and a query that fit together. A wished category and level that no scene allows gives way to another."""
+) -> tuple[PictureScene, tuple[Instance, ...], Query]:
+    """Draws a scene and a query about it.
+
+    If no scene allows the drawn category and level, the query has others.
+    """
     category, level = pick(rng, _CELLS)
-    want = wish(rng)
-    for _ in range(_SCENES):
-        scene = layout(rng, split, int(rng.integers(low, high + 1)), size)
-        things = instances(scene)
-        prefer = frozenset()
-        if split == "heldout":
-            prefer = frozenset(t.id for t in things if (t.label, t.attributes[0]) in UNSEEN)
-        query = sample_query(rng, split, things, category, level, want, prefer)
+    answer_count = sample_answer_count(rng)
+    for _ in range(_SCENE_ATTEMPTS):
+        scene = sample_picture_scene(rng, split, int(rng.integers(low, high + 1)), size)
+        instances = picture_instances(scene)
+        prefer = unseen_ids(split, instances)
+        query = sample_query(rng, split, instances, category, level, answer_count, prefer)
         if query is not None:
-            return scene, things, query
-        level = max(1, level - 1) if len(things) < 4 else level  # small scenes seldom carry long chains
-    return scene, things, sample_query(rng, split, things, "semantic", 1, "one", prefer)
+            return scene, instances, query
+        level = max(1, level - 1) if len(instances) < 4 else level  # small scenes seldom allow long chains
+    return scene, instances, sample_query(rng, split, instances, "semantic", 1, "one", prefer)

@@ -1,6 +1,6 @@
-"""Which objects a scene has and where they stand: silhouettes, depth order, occlusion.
+"""Random scenes of pictures: their objects, silhouettes, places, depth order and occlusion.
 
-All lengths are pixels of a picture of `size` x `size`; constants are for size 96 and grow with it.
+All lengths are in pixels of a picture of `size` x `size`. Constants "at size 96" grow in proportion to the size.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.twinworld.categories import DRAWINGS, EDGE, LABELS, UNSEEN
 from dtr1_jax.types import Instance
 
-MOST_OBJECTS = 9  # what the fallback grid holds
-MOST_ALIKE = 3  # objects of one category that are drawn on purpose
+MOST_OBJECTS = 9  # capacity of the fallback grid
+MOST_ALIKE = 3  # a category is not repeated on purpose once it has this many objects
 PIXELS = {"small": (18.0, 22.0), "large": (30.0, 40.0)}  # longest side of a silhouette, at size 96
-VISIBLE_SHARE = 0.4  # of an object's pixels stay visible, at least
-VISIBLE_PIXELS = 60  # at least, at size 96
-BASE_GAP = 4.0  # between the lower edges of two objects that are neighbours in depth, at size 96
-_LAYOUTS = 8  # random layouts before the grid
-_PLACES = 10  # random positions for an object before its layout is given up
+VISIBLE_SHARE = 0.4  # share of an object's pixels that stay visible, at least
+VISIBLE_PIXELS = 60  # pixels of an object that stay visible, at least, at size 96
+BASE_GAP = 4.0  # distance between the lower edges of neighbours in depth, at least, at size 96
+_LAYOUT_ATTEMPTS = 8  # random layouts that are tried before the grid
+_PLACE_ATTEMPTS = 10  # random places that are tried for an object before its layout is given up
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What an object is, before it has a place."""
+    """The category and the attributes of an object, without its place."""
 
     label: str
     colour: str
@@ -38,11 +38,11 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class Sprite:
-    """A kind with its pixels.
+    """The silhouette of an object.
 
     Attributes:
-      kind: what it is.
-      tones: uint8[h, w], tone of each pixel, 0 outside the silhouette; tight around it.
+      kind: category and attributes.
+      tones: uint8[h, w], the tone of each pixel, 0 outside the silhouette; its sides touch the silhouette.
       area: number of pixels of the silhouette.
     """
 
@@ -52,13 +52,13 @@ class Sprite:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """A scene without its colours.
+class PictureScene:
+    """The objects of a picture and their places.
 
     Attributes:
       sprites: from the farthest to the nearest.
       corners: left, top of each sprite, pixels.
-      owner: uint8[size, size], 0 = background, k = sprites[k - 1] is seen here.
+      owner: uint8[size, size], the sprite that is visible at each pixel: k for sprites[k - 1], 0 for the background.
     """
 
     sprites: tuple[Sprite, ...]
@@ -66,29 +66,32 @@ class Layout:
     owner: np.ndarray
 
 
-def kinds(rng: np.random.Generator, split: str, count: int) -> list[Kind]:
-    """What stands in a scene: some categories come twice, colours and materials are shared, so that queries can count.
+def sample_kinds(rng: np.random.Generator, split: str, count: int) -> list[Kind]:
+    """Draws the kinds of the objects of a scene.
 
-    In "train" no unseen combination of category and colour occurs; in "heldout" the first object is one.
+    Some categories are repeated, and objects share colours and materials, so that queries can count them. A "train"
+    scene has no unseen combination of category and colour (categories.UNSEEN); the first object of a "heldout" scene is
+    such a combination.
     """
     palette = [pick(rng, COLOURS) for _ in range(2 + int(rng.integers(3)))]
     materials = [pick(rng, MATERIALS) for _ in range(1 + int(rng.integers(4)))]
-    large = 0.5 if count < 5 else 0.35
+    large_probability = 0.5 if count < 5 else 0.35
     labels, result = [], []
     for index in range(count):
-        again = [label for label in labels if labels.count(label) < MOST_ALIKE]
-        label = pick(rng, again if again and rng.random() < 0.35 else LABELS)
+        repeatable = [label for label in labels if labels.count(label) < MOST_ALIKE]
+        label = pick(rng, repeatable if repeatable and rng.random() < 0.35 else LABELS)
         colour = pick(rng, palette if rng.random() < 0.85 else COLOURS)
-        must = split == "heldout" and index == 0
-        if must or (split == "train" and (label, colour) in UNSEEN):
-            colour = pick(rng, [c for c in COLOURS if ((label, c) in UNSEEN) == must])
+        unseen = split == "heldout" and index == 0
+        if unseen or (split == "train" and (label, colour) in UNSEEN):
+            colour = pick(rng, [c for c in COLOURS if ((label, c) in UNSEEN) == unseen])
         labels.append(label)
-        result.append(Kind(label, colour, "large" if rng.random() < large else "small", pick(rng, materials)))
+        size = "large" if rng.random() < large_probability else "small"
+        result.append(Kind(label, colour, size, pick(rng, materials)))
     return result
 
 
-def sprite(rng: np.random.Generator, kind: Kind, size: int) -> Sprite:
-    """The silhouette of `kind` with a little rotation, stretch, mirroring and scale of its own."""
+def sample_sprite(rng: np.random.Generator, kind: Kind, size: int) -> Sprite:
+    """Draws a silhouette of `kind` with a random scale, a small rotation and stretch, and perhaps mirrored."""
     drawing = DRAWINGS[kind.label]
     low, high = PIXELS[kind.size]
     pixels = rng.uniform(low, high) * size / 96
@@ -102,10 +105,10 @@ def sprite(rng: np.random.Generator, kind: Kind, size: int) -> Sprite:
     corners = np.rint((points - start) * (scale * 16)).astype(np.int32)  # 4 fractional bits
     width, height = (np.ceil((stop - start) * scale).astype(int) + 2).tolist()
     tones = np.zeros((height, width), np.uint8)
-    begin = 0
+    first = 0
     for end, tone in zip(drawing.ends, drawing.tones):
-        cv2.fillPoly(tones, [corners[begin:end]], tone, shift=4)
-        begin = end
+        cv2.fillPoly(tones, [corners[first:end]], tone, shift=4)
+        first = end
     inside = (tones > 0).view(np.uint8)
     x, y, w, h = cv2.boundingRect(inside)
     tones, inside = tones[y : y + h, x : x + w], inside[y : y + h, x : x + w]
@@ -114,81 +117,82 @@ def sprite(rng: np.random.Generator, kind: Kind, size: int) -> Sprite:
     return Sprite(kind, tones, int(cv2.countNonZero(inside)))
 
 
-def _stands(owner: np.ndarray, sprites: list[Sprite], least: float) -> bool:
-    """True where all sprites painted into `owner` so far are visible enough."""
-    seen = np.bincount(owner.ravel(), minlength=len(sprites) + 1)
-    return all(seen[k] >= max(least, VISIBLE_SHARE * item.area) for k, item in enumerate(sprites, 1))
+def _all_visible(owner: np.ndarray, sprites: list[Sprite], min_pixels: float) -> bool:
+    """Whether all sprites that are painted into `owner` so far are visible enough."""
+    pixels = np.bincount(owner.ravel(), minlength=len(sprites) + 1)
+    return all(pixels[k] >= max(min_pixels, VISIBLE_SHARE * sprite.area) for k, sprite in enumerate(sprites, 1))
 
 
-def _scatter(rng: np.random.Generator, sprites: list[Sprite], size: int) -> Layout | None:
-    """One try at a random layout; None where an object finds no place."""
-    wanted = sorted(((max(rng.uniform(0.3, 0.98) * size, s.tones.shape[0] + 1), i) for i, s in enumerate(sprites)))
-    gap, base = BASE_GAP * size / 96, -np.inf
-    owner, placed, corners = np.zeros((size, size), np.uint8), [], []
-    for wish, index in wanted:
-        item, base = sprites[index], max(wish, base + gap)
+def _scatter(rng: np.random.Generator, sprites: list[Sprite], size: int) -> PictureScene | None:
+    """Puts sprites at random places, from the farthest to the nearest; None if some sprite finds no place."""
+    bases = sorted(((max(rng.uniform(0.3, 0.98) * size, s.tones.shape[0] + 1), i) for i, s in enumerate(sprites)))
+    gap, base = BASE_GAP * size / 96, -np.inf  # a sprite's base is its lower edge
+    owner, front, corners = np.zeros((size, size), np.uint8), [], []
+    for own_base, index in bases:
+        sprite, base = sprites[index], max(own_base, base + gap)
         if base > size - 1:
             return None
-        height, width = item.tones.shape
-        top, inside = int(base) - height, item.tones > 0
-        for _ in range(_PLACES):
+        height, width = sprite.tones.shape
+        top, inside = int(base) - height, sprite.tones > 0
+        for _ in range(_PLACE_ATTEMPTS):
             left = int(rng.integers(1, size - width))
             trial = owner.copy()
-            trial[top : top + height, left : left + width][inside] = len(placed) + 1
-            if _stands(trial, [*placed, item], VISIBLE_PIXELS * (size / 96) ** 2):
+            trial[top : top + height, left : left + width][inside] = len(front) + 1
+            if _all_visible(trial, [*front, sprite], VISIBLE_PIXELS * (size / 96) ** 2):
                 break
         else:
             return None
         owner = trial
-        placed.append(item)
+        front.append(sprite)
         corners.append((left, top))
-    return Layout(tuple(placed), tuple(corners), owner)
+    return PictureScene(tuple(front), tuple(corners), owner)
 
 
-def _grid(rng: np.random.Generator, sprites: list[Sprite], size: int) -> Layout:
-    """The layout that always works for small sprites: one in a cell of 3 x 3, the columns at different depth."""
+def _grid(rng: np.random.Generator, sprites: list[Sprite], size: int) -> PictureScene:
+    """Puts small sprites into the cells of a grid of 3 x 3, with columns at different depths; always succeeds."""
     cells = [(row, column) for row in range(3) for column in range(3)]
-    chosen = sorted(rng.permutation(9)[: len(sprites)].tolist())
+    indices = sorted(rng.permutation(9)[: len(sprites)].tolist())
     step, shifts = size // 3, rng.permutation(3)
-    owner, spots = np.zeros((size, size), np.uint8), []
-    for item, cell in zip(sprites, chosen):
-        row, column = cells[cell]
-        height, width = item.tones.shape
+    owner, places = np.zeros((size, size), np.uint8), []
+    for sprite, index in zip(sprites, indices):
+        row, column = cells[index]
+        height, width = sprite.tones.shape
         base = (row + 1) * step - 1 - int(shifts[column] * BASE_GAP * size / 96)
-        spots.append((base, column * step + (step - width) // 2, base - height, item))
-    spots.sort(key=lambda spot: spot[0])
-    for k, (base, left, top, item) in enumerate(spots, 1):
-        owner[top:base, left : left + item.tones.shape[1]][item.tones > 0] = k
-    return Layout(tuple(s[3] for s in spots), tuple((s[1], s[2]) for s in spots), owner)
+        places.append((base, column * step + (step - width) // 2, base - height, sprite))
+    places.sort(key=lambda place: place[0])
+    for k, (base, left, top, sprite) in enumerate(places, 1):
+        owner[top:base, left : left + sprite.tones.shape[1]][sprite.tones > 0] = k
+    return PictureScene(tuple(p[3] for p in places), tuple((p[1], p[2]) for p in places), owner)
 
 
-def layout(rng: np.random.Generator, split: str, count: int, size: int) -> Layout:
-    """A scene of `count` objects in which every object is visible enough; always succeeds.
+def sample_picture_scene(rng: np.random.Generator, split: str, count: int, size: int) -> PictureScene:
+    """Draws a scene of `count` objects, each of which is visible enough; always succeeds.
 
     Args:
+      split: as in `sample_kinds`.
       count: 1 .. MOST_OBJECTS.
       size: side of the picture, pixels, at least 96.
     """
-    for _ in range(_LAYOUTS):
-        sprites = [sprite(rng, kind, size) for kind in kinds(rng, split, count)]
-        found = _scatter(rng, sprites, size)
-        if found is not None:
-            return found
-    small = [dataclasses.replace(kind, size="small") for kind in kinds(rng, split, count)]
-    return _grid(rng, [sprite(rng, kind, size) for kind in small], size)
+    for _ in range(_LAYOUT_ATTEMPTS):
+        sprites = [sample_sprite(rng, kind, size) for kind in sample_kinds(rng, split, count)]
+        scene = _scatter(rng, sprites, size)
+        if scene is not None:
+            return scene
+    small = [dataclasses.replace(kind, size="small") for kind in sample_kinds(rng, split, count)]
+    return _grid(rng, [sample_sprite(rng, kind, size) for kind in small], size)
 
 
-def instances(scene: Layout) -> tuple[Instance, ...]:
-    """Annotations of a layout: ids 1.. from left to right by the centre of the visible box, depth 1 = nearest."""
-    size, found = scene.owner.shape[0], []
-    for k, item in enumerate(scene.sprites, 1):
+def picture_instances(scene: PictureScene) -> tuple[Instance, ...]:
+    """Annotates a scene: ids 1, 2, ... from left to right by the centre of the visible box, depth 1 = nearest."""
+    size, annotations = scene.owner.shape[0], []
+    for k, sprite in enumerate(scene.sprites, 1):
         mask = scene.owner == k
         x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
         box = (x / size, y / size, (x + w) / size, (y + h) / size)
-        kind, depth = item.kind, len(scene.sprites) - k + 1
-        found.append((2 * x + w, 2 * y + h, box, mask, kind, depth))
-    found.sort(key=lambda entry: entry[:2])
+        kind, depth = sprite.kind, len(scene.sprites) - k + 1
+        annotations.append((2 * x + w, 2 * y + h, box, mask, kind, depth))
+    annotations.sort(key=lambda annotation: annotation[:2])
     return tuple(
         Instance(number, kind.label, box, mask, depth, (kind.colour, kind.size, kind.material))
-        for number, (_, _, box, mask, kind, depth) in enumerate(found, 1)
+        for number, (_, _, box, mask, kind, depth) in enumerate(annotations, 1)
     )

@@ -6,106 +6,102 @@ import dataclasses
 
 import numpy as np
 
-from dtr1_jax.data.queries import temporal
 from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.pointing import sample_query
-from dtr1_jax.data.twinworld import drawing, video_scenes
-from dtr1_jax.data.twinworld.categories import UNSEEN
-from dtr1_jax.data.twinworld.picture_examples import SMALLEST, SPLITS, check, wish
-from dtr1_jax.types import Example, Instance, Target, Video
+from dtr1_jax.data.queries.temporal import sample_temporal_query
+from dtr1_jax.data.twinworld import video_scenes
+from dtr1_jax.data.twinworld.drawing import paint_video
+from dtr1_jax.data.twinworld.picture_examples import SMALLEST, SPLITS, check_arguments, sample_answer_count, unseen_ids
+from dtr1_jax.types import LEVELS, Example, Instance, Target, Video
 
-FPS = 2.0  # frames per second that a video says
-STREAM = 7  # keeps the random numbers of videos apart from those of pictures
-_SCENES = 5  # videos drawn for one wished kind of query before another kind is taken
-_TEMPORAL = 0.75  # share of the queries that are about time; the others are about what an object is
-_LEVELS = (1, 2, 3, 4)
+FPS = 2.0  # frames per second that a video states
+STREAM = 7  # separates the random numbers of videos from those of pictures
+_SCENE_ATTEMPTS = 5  # videos that are tried for one kind of query before a simpler kind is drawn
+_TEMPORAL = 0.75  # share of the queries that are about time; the others are semantic
 
 
 def example(
     seed: int, split: str, index: int, *, size: int = SMALLEST, frames: int = 8, min_objects: int = 2,
     max_objects: int = 5,
 ) -> Example:  # fmt: skip
-    """One video with one implicit query, the same on every call.
+    """Returns one video with one implicit query, the same in every call.
 
     Args:
-      seed, split, index, size: as of generate.example; the random numbers are others than those of pictures.
-      frames: of the video, 4 .. 64.
+      seed, split, index, size: as in picture_examples.example; the random numbers differ from those of pictures.
+      frames: number of frames of the video, 4 .. 64.
       min_objects, max_objects: 1 <= min_objects <= max_objects <= 6.
 
     Returns:
-      An Example with task "segmentation" and `media` of one Video; `image` is its first frame. The scene's instances
+      An Example with task "segmentation" and one Video in `visuals`; `image` is its first frame. The scene's instances
       have boxes, masks and velocities over time.
 
     Raises:
       ValueError: an argument is out of range.
     """
-    rng, film, things = begin(seed, split, index, size, frames, min_objects, max_objects)
-    about_time, level, want = rng.random() < _TEMPORAL, pick(rng, _LEVELS), wish(rng)
-    enough = max(min_objects, min(max_objects, level + 1))  # few objects seldom carry long chains
-    for tried in range(_SCENES):
-        prefer = preferred(split, things)
+    rng, scene, instances = first_scene(seed, split, index, size, frames, min_objects, max_objects)
+    about_time, level, answer_count = rng.random() < _TEMPORAL, pick(rng, LEVELS), sample_answer_count(rng)
+    enough_objects = max(min_objects, min(max_objects, level + 1))  # few objects seldom allow long chains
+    for attempt in range(_SCENE_ATTEMPTS):
+        prefer = unseen_ids(split, instances)
         if about_time:
-            query = temporal.sample_temporal_query(rng, split, things, level, want, prefer)
+            query = sample_temporal_query(rng, split, instances, level, answer_count, prefer)
         else:
-            query = sample_query(rng, split, things, "semantic", level, want, prefer)
+            query = sample_query(rng, split, instances, "semantic", level, answer_count, prefer)
         if query is not None:
             break
-        level = max(1, level - (tried > 1))
-        film, things = _film(rng, split, size, frames, enough, max_objects)
+        level = max(1, level - (attempt > 1))
+        scene, instances = _sample_scene(rng, split, size, frames, enough_objects, max_objects)
     else:
-        query = sample_query(rng, split, things, "semantic", 1, "one", preferred(split, things))
-    made = filmed(rng, film, things, f"twinworld-video/{split}/{seed}/{index}", query.text)
+        query = sample_query(rng, split, instances, "semantic", 1, "one", unseen_ids(split, instances))
+    untargeted = paint_example(rng, scene, instances, f"twinworld-video/{split}/{seed}/{index}", query.text)
     return dataclasses.replace(
-        made, target=over_time(things, query.ids, film.owner.shape), answer_ids=query.ids, thought=query.thought,
-        category=query.category, level=query.level,
+        untargeted, target=_target(instances, query.ids, scene.owner.shape), answer_ids=query.ids,
+        thought=query.thought, category=query.category, level=query.level,
     )  # fmt: skip
 
 
-def begin(
+def first_scene(
     seed: int, split: str, index: int, size: int, frames: int, low: int, high: int, stream: int = STREAM
-) -> tuple[np.random.Generator, video_scenes.Film, tuple[Instance, ...]]:
-    """(the random numbers of an example, its first film, the film's instances). Raises ValueError as `example` does."""
-    check(split, size, low, high, video_scenes.MOST_OBJECTS)
+) -> tuple[np.random.Generator, video_scenes.VideoScene, tuple[Instance, ...]]:
+    """Returns the random numbers of an example, its first scene with `low` to `high` objects, and their annotations.
+
+    Raises:
+      ValueError: an argument is out of range.
+    """
+    check_arguments(split, size, low, high, video_scenes.MOST_OBJECTS)
     if not video_scenes.FEWEST_FRAMES <= frames <= video_scenes.MOST_FRAMES:
         raise ValueError(
             f"twinworld frames: expected {video_scenes.FEWEST_FRAMES} to {video_scenes.MOST_FRAMES} frames of a video,"
             f" got {frames}"
         )
     rng = np.random.default_rng([seed, SPLITS.index(split), index, stream])
-    return rng, *_film(rng, split, size, frames, low, high)
+    return rng, *_sample_scene(rng, split, size, frames, low, high)
 
 
-def preferred(split: str, things: tuple[Instance, ...]) -> frozenset[int]:
-    """Ids of the objects about which a held-out query should be: those of unseen combinations."""
-    if split != "heldout":
-        return frozenset()
-    return frozenset(thing.id for thing in things if (thing.label, thing.attributes[0]) in UNSEEN)
-
-
-def filmed(
-    rng: np.random.Generator, film: video_scenes.Film, things: tuple[Instance, ...], uid: str, query: str
+def paint_example(
+    rng: np.random.Generator, scene: video_scenes.VideoScene, instances: tuple[Instance, ...], uid: str, query: str
 ) -> Example:
-    """The example of a film, with an empty target; paints the frames."""
-    size, frames = film.owner.shape[1], len(film.owner)
-    pixels = drawing.film(rng, size, film.sprites, film.corners, film.shown)
-    nothing = Target(np.zeros((size, size), bool), np.zeros((0, 4), np.float32))
+    """Paints the frames of a video and returns its example, with an empty target."""
+    size, frames = scene.owner.shape[1], len(scene.owner)
+    pixels = paint_video(rng, size, scene.sprites, scene.corners, scene.visible)
+    empty = Target(np.zeros((size, size), bool), np.zeros((0, 4), np.float32))
     visuals = (Video(pixels, np.arange(frames), FPS, frames),)
-    return Example(uid, pixels[0], query, "segmentation", nothing, things, visuals=visuals)
+    return Example(uid, pixels[0], query, "segmentation", empty, instances, visuals=visuals)
 
 
-def over_time(things: tuple[Instance, ...], ids: tuple[int, ...], shape: tuple[int, int, int]) -> Target:
-    """The target of a video in which the objects with these ids are wanted; `shape` is frames, height, width."""
-    wanted = [thing for thing in things if thing.id in ids]
+def _target(instances: tuple[Instance, ...], ids: tuple[int, ...], shape: tuple[int, int, int]) -> Target:
+    """Returns the target of a video whose answer is the objects with these ids; `shape` is frames, height, width."""
+    targets = [instance for instance in instances if instance.id in ids]
     masks = np.zeros(shape, bool)
-    for thing in wanted:
-        masks |= thing.masks
-    tracks = np.array([thing.boxes for thing in wanted], np.float32).reshape(-1, shape[0], 4)
+    for instance in targets:
+        masks |= instance.masks
+    tracks = np.array([instance.boxes for instance in targets], np.float32).reshape(-1, shape[0], 4)
     first = tracks[:, 0]
     return Target(masks[0], first[first[:, 2] > first[:, 0]], masks=masks, tracks=tracks)
 
 
-def _film(
+def _sample_scene(
     rng: np.random.Generator, split: str, size: int, frames: int, low: int, high: int
-) -> tuple[video_scenes.Film, tuple[Instance, ...]]:
-    film = video_scenes.film(rng, split, int(rng.integers(low, high + 1)), size, frames)
-    return film, video_scenes.instances(film)
+) -> tuple[video_scenes.VideoScene, tuple[Instance, ...]]:
+    scene = video_scenes.sample_video_scene(rng, split, int(rng.integers(low, high + 1)), size, frames)
+    return scene, video_scenes.video_instances(scene)

@@ -26,14 +26,14 @@ def about_time(examples):
 
 
 def split(step):
-    """("towards 3 is", [1, 2]) of the step "towards 3 is 1 2": how, and the ids it ends in; of "a: b 1", "a"."""
-    how, colon, found = step.partition(": ")
+    """("towards 3 is", [1, 2]) from the step "towards 3 is 1 2"; the filter of a step "a: b 1" is "a"."""
+    how, colon, rest = step.partition(": ")
     if not colon:
-        how, found = re.fullmatch(r"(.*?)((?: \d)+| none)\.?", step).groups()
-    return how, [int(number) for number in re.findall(r"\d", found)]
+        how, rest = re.fullmatch(r"(.*?)((?: \d)+| none)\.?", step).groups()
+    return how, [int(number) for number in re.findall(r"\d", rest)]
 
 
-class Seen:
+class Track:
     """What a person reads off the boxes of an object."""
 
     def __init__(self, thing):
@@ -68,7 +68,7 @@ class Seen:
 def replay(example):
     """Checks the steps of a thought, and returns the last ids."""
     things = {thing.id: thing for thing in example.scene}
-    seen = {i: Seen(thing) for i, thing in things.items()}
+    tracks = {i: Track(thing) for i, thing in things.items()}
     served = {use.name: use.labels for use in uses.USES}
     current, history = list(things), []
     for step in example.thought[:-1].split(". "):
@@ -76,14 +76,14 @@ def replay(example):
         timed = re.fullmatch(r"(before|after) (\d) (enters|leaves)", how)
         relation = re.fullmatch(rf"({'|'.join(words.RELATIONS)}) (\d) is", how)
         if how == "turns":
-            right = ids if set(ids) <= set(current) and all(seen[i].turned for i in ids) else None
+            right = ids if set(ids) <= set(current) and all(tracks[i].turned for i in ids) else None
         elif how in words.STATES:
-            right = [i for i in current if seen[i].does(how)]
+            right = [i for i in current if tracks[i].does(how)]
         elif how in ("fastest", "slowest"):
-            right = [(max if how == "fastest" else min)(current, key=lambda i: seen[i].speed)]
+            right = [(max if how == "fastest" else min)(current, key=lambda i: tracks[i].speed)]
         elif how in words.EXTREMES:
             first, _, event = how.split()
-            time = {i: getattr(seen[i], {"enter": "enters", "leave": "leaves"}[event]) for i in current}
+            time = {i: getattr(tracks[i], {"enter": "enters", "leave": "leaves"}[event]) for i in current}
             right = [(min if first == "first" else max)(time, key=time.get)]
         elif how in served:
             right = [i for i, thing in things.items() if thing.label in served[how]]
@@ -91,26 +91,26 @@ def replay(example):
             history.append(current)
         elif timed:
             when, anchor, event = timed[1], int(timed[2]), timed[3]
-            assert seen[anchor].does(event) and current == [anchor]
+            assert tracks[anchor].does(event) and current == [anchor]
             current, own = history[-1], re.findall("enters|leaves", example.thought)[0]
-            at = seen[anchor].since(event)
-            time = {i: seen[i].since(own) for i in current if i != anchor}
+            at = tracks[anchor].since(event)
+            time = {i: tracks[i].since(own) for i in current if i != anchor}
             assert at not in time.values()
             right = [i for i in time if (time[i] < at) == (when == "before")]
         elif relation:
-            name, anchor = relation[1], seen[int(relation[2])]
+            name, anchor = relation[1], tracks[int(relation[2])]
             assert current == [int(relation[2])]
             others = [i for i in things if i != int(relation[2])]
             if name in ("towards", "away from"):
                 assert not anchor.moves
                 stands = anchor.centre[anchor.enters]
-                ends = {i: [np.hypot(*(s.centre[t] - stands)) for t in (s.enters, s.leaves)] for i, s in seen.items()}
-                right = [i for i in others if seen[i].moves and (ends[i][1] < ends[i][0]) == (name == "towards")]
+                ends = {i: [np.hypot(*(s.centre[t] - stands)) for t in (s.enters, s.leaves)] for i, s in tracks.items()}
+                right = [i for i in others if tracks[i].moves and (ends[i][1] < ends[i][0]) == (name == "towards")]
             elif name == "same way as":
                 way = next(w for w in list(words.STATES)[:4] if anchor.does(w))
-                right = [i for i in others if seen[i].does(way)]
+                right = [i for i in others if tracks[i].does(way)]
             else:
-                right = [i for i in others if (seen[i].speed > anchor.speed) == (name[0] == "f") and seen[i].moves]
+                right = [i for i in others if (tracks[i].speed > anchor.speed) == (name[0] == "f") and tracks[i].moves]
         else:
             right = [i for i in current if how in things[i].attributes]
         assert ids == right, (step, right, example.thought, example.uid)
@@ -147,8 +147,8 @@ def test_every_kind_of_step_occurs(about_time):
 def test_phrasings_of_the_splits_are_disjoint(examples):
     for pool in words.pools():
         assert pool.train and pool.heldout and not set(pool.train) & set(pool.heldout)
-    asked = {split: {example.query for example in part} for split, part in examples.items()}
-    assert not asked["train"] & asked["heldout"]
+    queries = {split: {example.query for example in part} for split, part in examples.items()}
+    assert not queries["train"] & queries["heldout"]
 
 
 def test_a_query_never_names_the_category_of_its_target(examples):

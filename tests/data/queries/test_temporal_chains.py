@@ -24,7 +24,7 @@ def test_states_by_hand():
     everything = all_objects(context)
     drafts = {name: filter_by_state(context, everything, name) for name in STATES}
     ids = {name: draft.ids for name, draft in drafts.items() if draft}
-    assert drafts["moves right"] is None, "what turns back goes no one way"
+    assert drafts["moves right"] is None, "an object that turns back has no direction"
     assert ids["still"] == (2, 3, 4) and ids["moves"] == (1, 5) and ids["turns"] == (5,)
     assert ids["enters"] == (2,) and ids["leaves"] == (3,) and ids["stays"] == (1, 4, 5) and ids["hidden"] == ()
 
@@ -52,20 +52,22 @@ def test_relations_by_hand():
     assert filter_by_motion_relation(context, everything, "same way as", 1).ids == (4,)
     assert filter_by_motion_relation(context, everything, "faster than", 4).ids == (1, 2)
     assert filter_by_motion_relation(context, everything, "slower than", 1).ids == (2, 4), (
-        "what stands still is not slower"
+        "an object that stands still is not slower"
     )
-    assert filter_by_motion_relation(context, everything, "towards", 1) is None, "it moves itself"
+    assert filter_by_motion_relation(context, everything, "towards", 1) is None, "the anchor moves"
     b = scene_context((RIGHT, 0.1), (STILL, 0.1), ([0.6, 0.4, 0.2, 0.1], 0.1))
     assert filter_by_motion_relation(b, all_objects(b), "towards", 2).ids == (1,)
     assert filter_by_motion_relation(b, all_objects(b), "away from", 2).ids == (3,)
     past = scene_context(([0.2, 0.5, 0.8], 0.1), ([0.5] * 3, 0.3))
-    assert filter_by_motion_relation(past, all_objects(past), "towards", 2) is None, "it goes past"
+    assert filter_by_motion_relation(past, all_objects(past), "towards", 2) is None, "it passes the anchor"
     assert filter_by_event_time(context, everything, "leaves", "before", 5, "enters") is None, (
-        "both between frames 1 and 2"
+        "both events are between frames 1 and 2"
     )
     assert filter_by_event_time(context, everything, "enters", "after", 6, "leaves") is None
-    assert filter_by_event_time(context, everything, "enters", "after", 1, "leaves") is None, "it does not leave"
-    # 2 is gone before 1 comes, 3 is still there
+    assert filter_by_event_time(context, everything, "enters", "after", 1, "leaves") is None, (
+        "the anchor does not leave"
+    )
+    # 2 leaves before 1 enters, 3 leaves after it
     c = scene_context((LATE, 0.1), ([0.5, None, None, None], 0.3), ([0.5, 0.5, 0.5, None], 0.5))
     assert filter_by_event_time(c, all_objects(c), "leaves", "before", 1, "enters").ids == (2,)
     assert filter_by_event_time(c, all_objects(c), "leaves", "after", 1, "enters").ids == (3,)

@@ -40,9 +40,9 @@ def test_against_a_loop(index):
 
 
 def test_each_frame_of_a_video_has_targets_of_its_own():
-    film = dataclasses.replace(GEOMETRY, video=patches.VideoRule(96 * 96, 96 * 96))
+    geometry = dataclasses.replace(GEOMETRY, video=patches.VideoRule(96 * 96, 96 * 96))
     example = tasks.example("vqa", 0, "train", 3, video=True, frames=4, min_objects=3, max_objects=3)
-    classes, boxes = patch_targets.targets(example, film, 5)
+    classes, boxes = patch_targets.targets(example, geometry, 5)
     assert classes.shape == (5 * 144, 6) and boxes.shape == (5 * 144, 4)
     for frame in range(4):
         things = [
@@ -52,10 +52,10 @@ def test_each_frame_of_a_video_has_targets_of_its_own():
         for got, expected in zip((classes, boxes), patch_targets.targets(still, GEOMETRY)):
             np.testing.assert_array_equal(got[144 * frame : 144 * frame + 144], expected)
     assert not classes[4 * 144 :].any() and not boxes[4 * 144 :].any()
-    order = patches.gather([patches.cut_video(example.visuals[0], film)], film)[0]["segment_bn"]
+    order = patches.gather([patches.cut_video(example.visuals[0], geometry)], geometry)[0]["segment_bn"]
     assert (order == np.arange(4).repeat(144) + 1).all()
     with pytest.raises(ValueError, match="patches of 1 frame, got 2"):
-        patch_targets.targets(example, dataclasses.replace(film, temporal_patch=2), 4)
+        patch_targets.targets(example, dataclasses.replace(geometry, temporal_patch=2), 4)
 
 
 def test_padding_is_no_object():

@@ -1,0 +1,43 @@
+"""The flags before they are parsed: where the settings of a run are taken from its workdir."""
+
+import json
+
+import pytest
+
+from configs import default, of_run
+from dtr1_jax import __main__
+
+
+@pytest.mark.parametrize(
+    ("argv", "value"),
+    [
+        (["--config=a.py"], "a.py"), (["-config", "a.py"], "a.py"), (["--config=a.py", "--config=b.py"], "b.py"),
+        (["--config.seed=3"], None), ([], None), (["--", "--config=a.py"], None), (["--config"], None),
+    ],
+)  # fmt: skip
+def test_a_flag_is_found_before_the_flags_are_parsed(argv, value):
+    assert __main__.value_of(["main.py", *argv], "config") == value
+
+
+@pytest.mark.parametrize("mode", ["eval", "infer", "export"])
+def test_settings_of_a_run_stand_in_for_a_missing_config(tmp_path, mode):
+    (tmp_path / "config.json").write_text(json.dumps(default.get_config().to_dict()))
+    argv = ["main.py", f"--mode={mode}", f"--workdir={tmp_path}", "--config.seed=3"]
+    program, config, *rest = __main__.with_settings_of_run(argv)
+    assert config == f"--config={of_run.__file__}:{tmp_path}" and [program, *rest] == argv
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--mode=train", "--workdir=none"], ["--workdir=none"], ["--mode=eval"],
+        ["--mode=eval", "--workdir=none", "--config=configs/seg.py"],
+    ],
+)  # fmt: skip
+def test_other_command_lines_stay_as_they_are(arguments):
+    assert __main__.with_settings_of_run(["main.py", *arguments]) == ["main.py", *arguments]
+
+
+def test_a_run_without_settings_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="expected a JSON object with the settings of a run"):
+        __main__.with_settings_of_run(["main.py", "--mode=eval", f"--workdir={tmp_path}"])
