@@ -128,7 +128,7 @@ def row(name: str) -> list[str]:
     return cells
 
 
-def test_what_the_readme_says_of_remat():
+def test_what_the_page_says_of_remat():
     peaks = []
     for remat in ("off", "on"):
         c = settings("qwen2_5_vl_3b", policy_remat=remat)
