@@ -1,6 +1,7 @@
 # make demo    train the tiny policy on the procedural benchmark, about ten minutes; report in $(WORKDIR)/report.html
 # make test    run the tests
 # make lint    run the linter
+# make docs    build the documentation: docs/_build/html/index.html
 # make clean   remove what these made, except runs/
 # Each sets up $(VENV) first, and again when its lock file changes.
 # ARGS go to the program: make demo ARGS=--config.seed=1
@@ -11,7 +12,7 @@ WORKDIR ?= runs/demo
 ARGS ?=
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/demo.stamp
 	$(VENV)/bin/python main.py --config=configs/seg.py --workdir='$(WORKDIR)' $(ARGS)
@@ -22,12 +23,16 @@ test: $(VENV)/test.stamp
 lint: $(VENV)/test.stamp
 	$(VENV)/bin/python -m ruff check . $(ARGS)
 
+docs: $(VENV)/docs.stamp
+	JAX_PLATFORMS=cpu $(VENV)/bin/python -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
+
 clean:
-	rm -rf '$(VENV)' build dist dtr1_jax.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf '$(VENV)' build dist docs/_build docs/api docs/more dtr1_jax.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find dtr1_jax configs experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/demo.stamp: requirements/demo.txt
 $(VENV)/test.stamp: requirements/demo.txt requirements/test.txt
+$(VENV)/docs.stamp: requirements/demo.txt requirements/docs.txt
 $(VENV)/%.stamp: setup.py pyproject.toml | $(VENV)/bin/python
 	@echo "Installing requirements/$*.txt into $(VENV), a minute or more"
 	@$(PIP) install -r requirements/$*.txt

@@ -1,4 +1,4 @@
-"""Package `dtr1_jax`; extras: tpu, cuda, cuda12, video, test, parity."""
+"""Package `dtr1_jax`; extras: tpu, cuda, cuda12, video, test, docs, parity."""
 
 from setuptools import find_packages, setup
 
@@ -6,7 +6,7 @@ JAX = ">=0.10,<0.13"
 
 setup(
     name="dtr1_jax",
-    version="0.1.0",
+    version="0.2.0",
     description="DT-R1 in JAX: a vision-language policy builds a digital twin, reasons over it and learns by GRPO",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
@@ -48,7 +48,9 @@ setup(
             "pycocotools>=2.0.8",
             "av>=14,<19",
             "ruff>=0.12",
+            "mypy>=1.18",
         ],
+        "docs": ["sphinx>=9,<10", "myst-parser>=5,<6", "sphinx-book-theme>=1.1.4,<2"],
         # reference models and metrics; the tests that compare with them skip without it
         "parity": ["torch==2.13.0", "peft>=0.19,<0.22", "rouge-score>=0.1.2,<0.2", "pycocoevalcap>=1.2,<2"],
     },

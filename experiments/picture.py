@@ -1,4 +1,4 @@
-"""Draws the README's picture: query, picture, twin, target and answer, one example a row.
+"""Draws the pictures of the README and the docs: query, picture, twin, target and answer, one example a row.
 
 From the oracle, whose twin is the annotation and whose masks come from the segmenter, as in training:
     python experiments/picture.py --out docs/example.png --index 47 44

@@ -34,7 +34,7 @@ from dtr1_jax.models.weights import gguf
 from dtr1_jax.rl import rollout
 from dtr1_jax.types import Prompt
 
-TEXT = Path(__file__).resolve().parents[2] / "README.md"  # the prompts are pieces of it
+TEXT = Path(__file__).resolve().parents[2] / "docs" / "results.md"  # the prompts are pieces of it
 
 
 def pieces(file: Path, rows: int, length: int) -> np.ndarray:

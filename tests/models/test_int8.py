@@ -24,7 +24,7 @@ from dtr1_jax.policies import memory, pretrained, state
 from dtr1_jax.rl import rollout, update
 from dtr1_jax.types import Rollout
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "memory.md"
 SPEC = dataclasses.replace(small.TEXT, tied=False)
 FLOATS = small.params(spec=SPEC)
 QUANTISED = jax.device_get(int8.quantise_params(FLOATS, jnp.float32))
@@ -248,7 +248,7 @@ def test_the_plan_of_a_large_policy_is_smaller():
     assert small["rollout"]["weights_by_layer"] < 0.51 * large["rollout"]["weights_by_layer"]
     assert small["parameters"] == large["parameters"]
     peaks = [f"{found['peak'] / plan.GIB:.1f}" for found in (small, large)]
-    assert "qwen2_5_7b by LoRA on one device {} in place of {}".format(*peaks) in README.read_text("utf-8")
+    assert "qwen2_5_7b by LoRA on one device {} in place of {}".format(*peaks) in PAGE.read_text("utf-8")
 
 
 def test_exported_weights_are_not_quantised(tmp_path, monkeypatch, caplog):
