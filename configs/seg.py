@@ -1,8 +1,10 @@
 """Reasoning segmentation on pictures: `python main.py --config=configs/seg.py[:POLICY]`."""
 
+from ml_collections import ConfigDict
+
 from configs import default
 
 
-def get_config(policy: str = "tiny"):
+def get_config(policy: str = "tiny") -> ConfigDict:
     """The default settings; segmentation is what they are written for."""
     return default.get_config(policy)

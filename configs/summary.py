@@ -1,9 +1,11 @@
 """What a picture shows, in a paragraph: `python main.py --config=configs/summary.py[:POLICY]`."""
 
+from ml_collections import ConfigDict
+
 from configs import default
 
 
-def get_config(policy: str = "tiny"):
+def get_config(policy: str = "tiny") -> ConfigDict:
     """A summary takes a sentence for each object."""
     c = default.get_config(policy)
     c.data.task = "summary"

@@ -1,9 +1,11 @@
 """All tasks on pictures and videos, one policy: `python main.py --config=configs/unified.py[:POLICY]`."""
 
+from ml_collections import ConfigDict
+
 from configs import default
 
 
-def get_config(policy: str = "tiny"):
+def get_config(policy: str = "tiny") -> ConfigDict:
     """Every 8 queries hold each task once about a picture and once about a video; see data.mix and data.video."""
     c = default.get_config(policy)
     c.data.task = "unified"

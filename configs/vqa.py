@@ -1,9 +1,11 @@
 """Questions about pictures: `python main.py --config=configs/vqa.py[:POLICY]`."""
 
+from ml_collections import ConfigDict
+
 from configs import default
 
 
-def get_config(policy: str = "tiny"):
+def get_config(policy: str = "tiny") -> ConfigDict:
     """Answers are a word or two."""
     c = default.get_config(policy)
     c.data.task = "vqa"

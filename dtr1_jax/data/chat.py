@@ -28,11 +28,11 @@ def apply_template(
 
     Raises TokenizerError: the template fails, or does not write the placeholders in the order of `visuals`.
     """
-    content = text
+    content: str | list[dict[str, str]] = text
     if visuals:
         require_images(tokenizer)
-        content = [{"type": "video" if isinstance(visual, Video) else "image"} for visual in visuals]
-        content.append({"type": "text", "text": text})
+        placeholders = [{"type": "video" if isinstance(visual, Video) else "image"} for visual in visuals]
+        content = [*placeholders, {"type": "text", "text": text}]
     messages = [*turns, {"role": "user", "content": content}]
     try:
         chat = tokenizer.hf.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

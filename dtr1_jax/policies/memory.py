@@ -24,7 +24,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ from dtr1_jax.models.weights import native
 from dtr1_jax.policies import state
 from dtr1_jax.rl import optim
 
-Mesh = jax.sharding.Mesh | AbstractMesh
+Mesh: TypeAlias = jax.sharding.Mesh | AbstractMesh
 FLOAT = 4  # bytes of attention scores, logits and trained weights, whatever the compute dtype
 
 

@@ -35,7 +35,8 @@ class TextScorers:
         `embedder`.
         """
         names = weighted_columns(reward.weights)
-        self._reward, self._pool, self._judge, self._embed = reward, None, None, None
+        self._reward, self._judge, self._embed = reward, None, None
+        self._pool: Pool | None = None
         if "cider" in names and reward.idf:
             try:
                 captions.read_frequencies(reward.idf)

@@ -143,7 +143,8 @@ class Segmenter:
             else:
                 patches[key] = patch
         for key, result in zip(patches, self._pool.map(list(patches.values()))):
-            masks[key] = None if isinstance(result, Failure) else _paste(*queries[key], result)
+            image, box = queries[key]
+            masks[key] = None if isinstance(result, Failure) else _paste(image, box, result)
             if masks[key] is not None:
                 self._remember(key, np.packbits(masks[key]))
         return masks

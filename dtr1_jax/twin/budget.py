@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Set
 
 from dtr1_jax.twin import text
 from dtr1_jax.twin.schema import Object, Twin
@@ -72,7 +72,7 @@ def _cut(twin: Twin, places: Collection[int]) -> Twin:
     )
 
 
-def _sort_key(item: Object, words: Collection[str], first_ids: Collection[int], place: int) -> tuple:
+def _sort_key(item: Object, words: Set[str], first_ids: Collection[int], place: int) -> tuple:
     """A key that sorts the most important object first."""
     boxes = [item.box] if item.box is not None else [box for _, box in item.track if box is not None]
     area = max(((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes), default=0)

@@ -182,7 +182,13 @@ def read_answer(
             if ids is not None:
                 _refer(number, where, faults, ids)
     if "boxes" in fields:
-        boxes = _list(fields["boxes"], "answer.boxes", faults, lambda *a: _box(*a, limit), MAX_OBJECTS)
+        boxes = _list(
+            fields["boxes"],
+            "answer.boxes",
+            faults,
+            lambda value, where, faults: _box(value, where, faults, limit),
+            MAX_OBJECTS,
+        )
     if "text" in fields:
         text = _string(fields["text"], "answer.text", faults, strict_json.MAX_LENGTH)
     return (None if faults else Answer(objects, boxes, text)), tuple(faults)

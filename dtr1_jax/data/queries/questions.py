@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from dtr1_jax.data.queries.chains import Context, Draft, all_objects, best_draft
 from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.motion import DIRECTIONS
 from dtr1_jax.data.queries.phrases import ADJECTIVES, Phrases
-from dtr1_jax.data.queries.temporal_chains import video_context
+from dtr1_jax.data.queries.temporal_chains import VideoContext, video_context
 from dtr1_jax.types import LEVELS, Instance
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -216,7 +217,7 @@ def _object_question(context: Context, draft: Draft, kind: str) -> tuple[str, tu
         word = instance.label if name == "kind" else instance.attributes[tuple(LOOKS).index(name)]
         answers = (word, ADJECTIVES[word]) if word in ADJECTIVES else (word,)
         return None if words & set(answers) else (context.pick_phrase(LOOKS[name], draft.text), answers, name)
-    motion = context.motions[instance.id]
+    motion = cast(VideoContext, context).motions[instance.id]  # only videos have the other kinds
     if kind == "moves":
         if motion.moves is None:
             return None

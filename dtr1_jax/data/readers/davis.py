@@ -161,11 +161,12 @@ def _load_frames(folder: VideoFolder, numbers: Sequence[int]) -> tuple[Video, np
     """(frames; uint8[T, h, w], the object at each pixel, 0 in frames without a mask). Raises ImageError."""
     frames = [image_files.load_image(folder.frames[i]) for i in numbers]
     stacked = video_files.stack_frames(frames)
+    _, height, width, _ = stacked.shape
     owner = np.zeros(stacked.shape[:3], np.uint8)
     for k, i in enumerate(numbers):
         if folder.masks[i] is not None:
             frame_owner = _load_owner(folder.masks[i], *frames[k].shape[:2])
-            owner[k] = _resize_owner(frame_owner, *owner.shape[1:])
+            owner[k] = _resize_owner(frame_owner, height, width)
     return Video(stacked, np.asarray(numbers, np.int64), video_files.RATE, len(folder.frames)), owner
 
 
