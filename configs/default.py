@@ -8,7 +8,9 @@ from ml_collections import ConfigDict
 
 # long because every setting stands here once, with its meaning
 def get_config(policy: str = "tiny") -> ConfigDict:
-    """All settings for `policy`: "tiny", a name in dtr1_jax/models/published.py, or "auto" (sizes from its files)."""
+    """All settings for `policy`: "tiny", a name in dtr1_jax/models/published_sizes.py, or "auto" (sizes from its
+    files).
+    """
     c = ConfigDict()
     c.seed = 0  # root of all randomness; every random key is folded in from it
 
@@ -38,7 +40,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data.workers = 0  # processes that prepare batches; 0 = a thread of the main process
 
     c.policy = ConfigDict()
-    c.policy.name = policy  # tiny, a name in dtr1_jax/models/published.py, or auto = sizes from the files
+    c.policy.name = policy  # tiny, a name in dtr1_jax/models/published_sizes.py, or auto = sizes from the files
     # a Hugging Face folder or hub id (org/name or org/name@revision), a .gguf file, or a policy.safetensors that
     # --mode=sft wrote (the file or its folder); "" = the weights that are shipped with the package
     c.policy.path = ""

@@ -77,7 +77,7 @@ def parse(argv: list[str]) -> list[str]:
 def with_settings_of_run(argv: list[str]) -> list[str]:
     """The command line with --config=configs/of_run.py:WORKDIR, where the mode allows it and --config is missing.
 
-    Raises ValueError where the settings of that run cannot be read.
+    Raises ValueError if the settings of that run cannot be read.
     """
     workdir = value_of(argv, "workdir")
     if value_of(argv, "config") is None and workdir and value_of(argv, "mode") in OF_RUN:
@@ -87,7 +87,7 @@ def with_settings_of_run(argv: list[str]) -> list[str]:
 
 
 def value_of(argv: list[str], name: str) -> str | None:
-    """The last value of a flag on the command line, which is not parsed yet; None where the flag is missing."""
+    """The last value of a flag on the command line, which is not parsed yet; None if the flag is missing."""
     value = None
     for word, following in zip(argv[1:], [*argv[2:], None]):
         if word == "--":

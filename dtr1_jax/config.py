@@ -34,17 +34,17 @@ class Bound:
 
 
 def at_least(low: int, expected: str = "") -> Any:
-    """A field whose value is `low` or more."""
+    """A dataclass field that must be `low` or more. `expected` says so in the error; from_configdict checks it."""
     return Bound(expected or ("0 or more" if low == 0 else f"at least {low}"), lambda value: value >= low).field()
 
 
 def above(low: float, expected: str) -> Any:
-    """A field whose value is more than `low`."""
+    """A dataclass field that must be greater than `low`. `expected` says so in the error; from_configdict checks it."""
     return Bound(expected, lambda value: value > low).field()
 
 
 def within_one(expected: str, closed: bool = True) -> Any:
-    """A field whose value is in [0, 1], or in [0, 1) where not `closed`."""
+    """A dataclass field that must be in [0, 1], or in [0, 1) if not `closed`. `expected` says so in the error."""
     return Bound(expected, lambda value: 0 <= value <= 1 if closed else 0 <= value < 1).field()
 
 

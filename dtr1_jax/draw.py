@@ -113,7 +113,7 @@ def to_gif(pictures: Iterable[np.ndarray], fps: float) -> bytes:
 def to_mp4(pictures: Iterable[np.ndarray], fps: float) -> bytes:
     """Encodes pictures uint8[h, w, 3] of one size as an MP4 file. A last odd row or column is cut off for the codec.
 
-    Raises ImportError where PyAV is missing, and PyAV's own errors where it cannot encode the pictures.
+    Raises ImportError if PyAV is missing, and PyAV's own errors where it cannot encode the pictures.
     """
     import av
 

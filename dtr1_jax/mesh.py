@@ -43,7 +43,7 @@ RULES = (
 def axis_sizes(sizes: config.Mesh, device_count: int) -> tuple[int, int, int]:
     """Sizes of the axes (data, fsdp, tensor); an axis of -1 gets the devices that the other axes leave, at least 1.
 
-    Where the settings do not fit `device_count`, the product of the sizes differs from it, and `make` raises.
+    If the settings do not fit `device_count`, the product of the sizes differs from it, and `make` raises.
     """
     shape = [sizes.data, sizes.fsdp, sizes.tensor]
     if -1 in shape:
@@ -55,7 +55,7 @@ def axis_sizes(sizes: config.Mesh, device_count: int) -> tuple[int, int, int]:
 def make(sizes: config.Mesh, devices: list | None = None) -> Mesh:
     """Builds the mesh over `devices` (default: all devices), with the sizes that `axis_sizes` returns.
 
-    Raises ConfigError where their product is not the number of devices.
+    Raises ConfigError if their product is not the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     shape = axis_sizes(sizes, len(devices))
@@ -67,17 +67,17 @@ def make(sizes: config.Mesh, devices: list | None = None) -> Mesh:
     return jax.make_mesh(shape, AXES, devices=devices, axis_types=(AxisType.Auto,) * 3)
 
 
-def shares(mesh: Mesh) -> int:
+def batch_shards(mesh: Mesh) -> int:
     """Number of parts into which the mesh splits the batch axis."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def check_batch(mesh: Mesh, name: str, size: int) -> None:
-    """Raises ConfigError where the mesh cannot split a batch of `size` evenly; `name` is the setting of the size."""
-    if size % shares(mesh):
+    """Raises ConfigError if the mesh cannot split a batch of `size` evenly; `name` is the setting of the size."""
+    if size % batch_shards(mesh):
         raise config.ConfigError(
-            f"config.{name} = {size} is not a multiple of mesh data x fsdp = {shares(mesh)}, so it cannot be split "
-            "evenly; change either of them"
+            f"config.{name} = {size} is not a multiple of mesh data x fsdp = {batch_shards(mesh)}, so it cannot be"
+            " split evenly; change either of them"
         )
 
 
@@ -94,7 +94,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def shardings(mesh: Mesh, tree: Any) -> Any:
     """Tree of shardings for weights, adapters or optimizer state, by the path of each leaf in RULES.
 
-    `tree` holds arrays or shapes. Raises KeyError where no rule matches.
+    `tree` holds arrays or shapes. Raises KeyError if no rule matches.
     """
     return jax.tree_util.tree_map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(mesh, path, leaf)), tree)
 

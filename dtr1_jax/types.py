@@ -35,12 +35,12 @@ class Instance:
     Attributes:
       id: 1, 2, ... in the order in which an oracle twin lists the objects; the same in all frames of a video.
       label: category name.
-      box: x1,y1,x2,y2 of the visible part, unit frame. In a video it is that of the first frame, all 0 where the object
+      box: x1,y1,x2,y2 of the visible part, unit frame. In a video it is that of the first frame, all 0 if the object
         is not visible there.
       mask: bool[h, w], the visible pixels at the picture's own size. In a video it is that of the first frame.
       depth: 1 = nearest; 0 = not known.
       attributes: words such as "red", "large", "metal".
-      boxes: float64[T, 4], `box` in each frame of a video, all 0 where it is not visible; None = a picture.
+      boxes: float64[T, 4], `box` in each frame of a video, all 0 if it is not visible; None = a picture.
       masks: bool[T, h, w], `mask` in each frame of a video; None = a picture, or not known.
       velocity: mean motion dx, dy of the object from one frame to the next, unit frame, between the first and the last
         frame in which it is visible; None = the data set has none, so it is computed from `boxes`.
@@ -62,13 +62,13 @@ class Target:
     """The right answer to a query. Its objects are the ones that the query asks for.
 
     Attributes:
-      mask: bool[h, w], union of the objects' pixels at the picture's own size; all False where no object matches the
+      mask: bool[h, w], union of the objects' pixels at the picture's own size; all False if no object matches the
         query. In a video, `mask` and `boxes` are those of the first frame.
-      boxes: float32[n, 4], one box for each object, unit frame; n = 0 where no object matches the query.
+      boxes: float32[n, 4], one box for each object, unit frame; n = 0 if no object matches the query.
       ignore: bool[h, w] or None, pixels that count neither for nor against an answer (crowd regions).
       masks: bool[T, h, w], `mask` in each frame of a video; None = a picture, or a video with words as its answer.
-      tracks: float32[n, T, 4], the box of each object in each frame of a video, unit frame, all 0 where it is not
-        visible; n counts the objects that are visible in some frame. None where `masks` is None.
+      tracks: float32[n, T, 4], the box of each object in each frame of a video, unit frame, all 0 if it is not
+        visible; n counts the objects that are visible in some frame. None if `masks` is None.
       labelled: bool[T], True at the annotated frames of a video; the others count neither way. None = all frames.
       references: right answers in words, the oracle's first. An answer must equal any one of them (vqa), or is compared
         with all of them (summary). Empty for the other tasks; the tasks in words have no pixels and boxes instead.
@@ -117,11 +117,11 @@ class Example:
       query: the user's words.
       task: one of TASKS.
       target: the right answer.
-      scene: the annotated objects, empty where the data set has none.
-      answer_ids: ids of the target's objects in `scene`; None where the target is not made of objects of the scene.
-      thought: the oracle's reasoning for the cold start; empty where there is none.
+      scene: the annotated objects, empty if the data set has none.
+      answer_ids: ids of the target's objects in `scene`; None if the target is not made of objects of the scene.
+      thought: the oracle's reasoning for the cold start; empty if there is none.
       category: one of CATEGORIES, or "" where not known.
-      level: length of the reasoning chain, one of LEVELS, or 0 where not known.
+      level: length of the reasoning chain, one of LEVELS, or 0 if not known.
       visuals: the pictures uint8[h, w, 3] and Videos that the policy sees, in order. Boxes refer to the first, which
         must have the size of `image`. Empty = the policy sees `image` alone.
     """
@@ -140,7 +140,7 @@ class Example:
 
     @property
     def video(self) -> Video | None:
-        """The video that target and scene refer to; None where they refer to a picture."""
+        """The video that target and scene refer to; None if they refer to a picture."""
         return self.visuals[0] if self.visuals and isinstance(self.visuals[0], Video) else None
 
 
@@ -161,12 +161,12 @@ class Images:
     Attributes:
       patch_bnc: float32[B, n, c], normalised pixel values, c = channels * temporal * patch * patch.
       position_bn2: int32[B, n, 2], row and column of the patch in its picture, in patches.
-      corner_bn4: int32[B, n, 4], rows of the learned position table around the patch; None where there is no table.
+      corner_bn4: int32[B, n, 4], rows of the learned position table around the patch; None if there is no table.
       corner_weight_bn4: float32[B, n, 4], their bilinear weights (sum to 1; 0 at padding), or None.
       segment_bn: int32[B, n], number of the picture or frame (1, 2, ...): a patch attends to the patches with its own
         number. 0 is padding. Example: [1 1 1 1 2 2 2 2 0 0 0 0].
       window_bn: int32[B, n], number of the attention window (1, 2, ..., never the same in two frames; 0 is padding),
-        or None where the tower has no windows. Example: [1 1 2 2 3 3 4 4 0 0 0 0].
+        or None if the tower has no windows. Example: [1 1 2 2 3 3 4 4 0 0 0 0].
     """
 
     patch_bnc: Any
@@ -211,7 +211,7 @@ class Demonstration:
       mask_bgs: bool[B, G, S], True at real tokens.
       reason_bgs: bool[B, G, S], True at the tokens after "<think>": the thought and the answer.
       dense_bnf: int32[B, n, f], classes of the object that covers each patch (0 = no object); None in practice.
-      box_bn4: float32[B, n, 4], the box of that object, unit frame, 0 where there is none; None in practice.
+      box_bn4: float32[B, n, 4], the box of that object, unit frame, 0 if there is none; None in practice.
     """
 
     prompt: Prompt
@@ -231,7 +231,7 @@ class Rollout:
       mask_bgs: bool[B, G, S], True at sampled tokens, the end token included. Example: [1 1 1 1 0 0].
       logp_bgs: float32[B, G, S], log-probability of each sampled token under softmax(logits / temperature), without
         the cuts of top-k and top-p, as in the update; 0 at padding.
-      stopped_bg: bool[B, G], True where the completion has its end token; False where it was cut off after S tokens.
+      stopped_bg: bool[B, G], True if the completion has its end token; False if it was cut off after S tokens.
     """
 
     token_bgs: Any

@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dtr1_jax.data import demonstrations, image_files
 from dtr1_jax.data.twinworld import picture_examples
-from dtr1_jax.evaluation import measures, predict, predictions_file
-from dtr1_jax.rewards import resolve
+from dtr1_jax.evaluation import predict, predictions_file, query_metrics
+from dtr1_jax.rewards import answer_regions
 from dtr1_jax.specialists.segmenter import grabcut
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.coordinates import Canvas, Frame
@@ -33,8 +33,8 @@ def oracle(index: int) -> predict.Prediction:
     example = picture_examples.example(0, "heldout", index)
     canvas = Canvas(Frame.PIXEL, example.image.shape[1::-1])
     parsed = transcript.parse(demonstrations.oracle(example, canvas), task=example.task, canvas=canvas)
-    outcome = resolve.outcomes([[parsed]], [example], [canvas], _masks)[0][0]
-    return predict.Prediction(example, canvas, parsed, outcome, {}, measures.measure(example, parsed, outcome))
+    outcome = answer_regions.outcomes([[parsed]], [example], [canvas], _masks)[0][0]
+    return predict.Prediction(example, canvas, parsed, outcome, {}, query_metrics.measure(example, parsed, outcome))
 
 
 def gallery(folder: Path, index: int) -> tuple[str, dict[str, np.ndarray]]:

@@ -29,7 +29,7 @@ import numpy as np
 import speed
 
 from dtr1_jax import config
-from dtr1_jax.models import policy, published
+from dtr1_jax.models import policy, published_sizes
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.rl import rollout, update
 from dtr1_jax.run import console
@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"expected --rows ({args.rows}) to divide --group, and --micro ({args.micro}) --queries")
     console.set_up_logging()
     try:
-        spec = dataclasses.replace(published.get(args.policy), vision=None, remat=args.remat)
+        spec = dataclasses.replace(published_sizes.get_spec(args.policy), vision=None, remat=args.remat)
     except config.ConfigError as error:
         parser.error(str(error))
     spec = dataclasses.replace(spec, layers=args.layers or spec.layers)

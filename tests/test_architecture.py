@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # that fits. A room may import itself and the rooms of the lines before its own.
 LAYERS = (
     ("types",),
-    ("config", "mesh", "draw", "run", "run.atomic", "run.workers", "evaluation.benchmarks"),
+    ("config", "mesh", "draw", "run", "run.atomic", "run.worker_pool", "evaluation.benchmarks"),
     ("twin",),
     ("data", "data.queries", "models", "specialists"),
     ("rewards", "rl"),
@@ -28,13 +28,13 @@ LAYERS = (
 ALSO = {
     "mesh": ("config",),
     "run": ("run.atomic",),
-    "run.workers": ("run.worker_messages",),
+    "run.worker_pool": ("run.worker_messages",),
     "data": ("data.queries",),
 }
 # Rooms that may import this alone, whatever lies below them.
 ONLY = {
     "data.queries": ("types",),  # the query language knows no data set
-    "rewards": ("types", "config", "twin", "run.workers", "evaluation.benchmarks"),
+    "rewards": ("types", "config", "twin", "run.worker_pool", "evaluation.benchmarks"),
     "rl": ("types", "config", "mesh", "models.policy"),
     "run": ("run.atomic",),
 }
@@ -63,7 +63,7 @@ TESTED_IN = {
     "__main__": "test_main.py",
     "data/queries/attributes": "data/twinworld/test_picture_examples.py",
     "data/queries/temporal_phrases": "data/queries/test_phrases.py",
-    "evaluation/predictions_file": "evaluation/test_figures.py",
+    "evaluation/predictions_file": "evaluation/test_metrics.py",
     "models/weights/exporting": "modes/test_export.py",
     "policies/runtime": "evaluation/test_predict.py",
     "report/stylesheet": "report/test_page.py",

@@ -8,14 +8,14 @@ import pytest
 
 from dtr1_jax import config
 from dtr1_jax.data import demonstrations, pipeline, sources
-from dtr1_jax.models import published
+from dtr1_jax.models import published_sizes
 from dtr1_jax.modes import train
 from dtr1_jax.policies import pretrained
 from dtr1_jax.run import run_log
 from dtr1_jax.types import TASKS, Video
 
 NAMES = ("seg", "grounding", "vqa", "summary", "unified")
-POLICIES = ("tiny", "auto", *published.CONFIGS)
+POLICIES = ("tiny", "auto", *published_sizes.CONFIGS)
 
 
 def built(name, policy="tiny"):

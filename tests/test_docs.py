@@ -23,7 +23,7 @@ from configs import seg
 from dtr1_jax import config, types
 from dtr1_jax.data.readers import jsonl
 from dtr1_jax.evaluation import predictions_file
-from dtr1_jax.models import policy, published, spec
+from dtr1_jax.models import policy, published_sizes, spec
 from dtr1_jax.rewards import columns, structure
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.coordinates import Canvas, Frame
@@ -109,7 +109,7 @@ def settings_of(name: str, place: str) -> ConfigDict:
     """The settings that `--config=FILE[:POLICY]` names, before any change. Fails where file or policy do not exist."""
     file, _, policy_name = place.partition(":")
     assert (ROOT / file).is_file(), f"{name}: no {file}"
-    assert policy_name in ("", "tiny", "auto", *published.CONFIGS), f"{name}: no policy {policy_name}"
+    assert policy_name in ("", "tiny", "auto", *published_sizes.CONFIGS), f"{name}: no policy {policy_name}"
     module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
     return module.get_config(policy_name or "tiny")
 

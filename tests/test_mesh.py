@@ -39,7 +39,7 @@ def device_mesh(*sizes):
 def test_make(sizes, shape):
     m = device_mesh(*sizes)
     assert tuple(m.shape[a] for a in ("data", "fsdp", "tensor")) == shape
-    assert mesh.shares(m) == shape[0] * shape[1]
+    assert mesh.batch_shards(m) == shape[0] * shape[1]
     assert all(t == jax.sharding.AxisType.Auto for t in m.axis_types)
     assert sorted(d.id for d in m.devices.flat) == list(range(8))
 
@@ -149,7 +149,7 @@ def test_arrays_come_back_from_the_devices(sizes):
     there = mesh.put_batch(m, prompt)
     for x in jax.tree.leaves(there):
         assert x.sharding.is_equivalent_to(mesh.batch(m), x.ndim)
-        assert {s.data.shape[0] for s in x.addressable_shards} == {8 // mesh.shares(m)}
+        assert {s.data.shape[0] for s in x.addressable_shards} == {8 // mesh.batch_shards(m)}
     back = mesh.local(there)
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(back))
     assert all((x == y).all() for x, y in zip(jax.tree.leaves(back), jax.tree.leaves(prompt)))

@@ -39,10 +39,14 @@ class Batch:
 
 
 def bucket_tokens(count: int, most: int) -> int:
-    """The length to which prompts of at most `count` tokens are padded: one of at most STEPS lengths, the last `most`.
+    """Rounds a number of tokens up to one of at most STEPS padded lengths, so that few shapes are compiled.
 
-    The lengths are multiples of one step, which is a multiple of 16 and at least TOKENS: 512, 1024, 1536 and 2048 for
-    `most` = 2048.
+    The padded lengths are multiples of a step (a multiple of 16, and at least TOKENS); the longest is cut to `most`.
+    For `most` = 2048 they are 512, 1024, 1536 and 2048.
+
+    Args:
+      count: tokens of the longest prompt, at most `most`.
+      most: the longest padded length, policy.prompt_tokens.
     """
     step = max(TOKENS, -(-most // STEPS // 16) * 16)
     return min(-(-count // step) * step, most)

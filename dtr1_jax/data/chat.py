@@ -85,7 +85,7 @@ def encode_chat(chat: str, grids: Sequence[Grid], tokenizer: Tokenizer) -> tuple
     Returns:
       (token ids; the parts of the prompt in order: the number of tokens of each text, and the grids between them).
 
-    Raises TokenizerError where a placeholder is not a single token.
+    Raises TokenizerError if a placeholder is not a single token.
     """
     ids, parts, rest = [], [0], list(grids)
     for token in tokenizer.encode(chat):

@@ -13,20 +13,21 @@ from dtr1_jax.data.prompts import Style
 from dtr1_jax.types import Demonstration
 
 
-def object_count(c: Config, video: bool = False) -> Callable[[int, int], int]:
-    """Returns a function (step, turn) -> number of objects in every scene of a batch.
+def object_schedule(c: Config, video: bool = False) -> Callable[[int, int], int]:
+    """Returns a function (step, batch) -> number of objects in every scene of that batch.
 
-    All scenes of a batch have the same number, so that their transcripts are about equally long. The number goes in
-    turns from data.min_objects to an upper end, which grows over the first sft.curriculum of the steps to
-    data.max_objects (videos: data.max_video_objects).
+    All scenes of a batch have the same number, so that their transcripts are about equally long. Successive batches
+    cycle through the numbers from data.min_objects to an upper limit. The limit grows linearly from min_objects + 1 to
+    data.max_objects over the first fraction sft.curriculum of the steps, and stays there. For videos the maximum is
+    data.max_video_objects.
     """
     most = c.data.max_video_objects if video else c.data.max_objects
     fewest = min(c.data.min_objects, most)
     ramp = max(1, round(c.sft.curriculum * c.sft.steps))
 
-    def count(step: int, turn: int) -> int:
-        upper_end = min(most, fewest + 1 + max(0, most - fewest - 1) * step // ramp)
-        return fewest + turn % (upper_end - fewest + 1)
+    def count(step: int, batch: int) -> int:
+        limit = min(most, fewest + 1 + max(0, most - fewest - 1) * step // ramp)
+        return fewest + batch % (limit - fewest + 1)
 
     return count
 
@@ -91,7 +92,7 @@ def _streams(c: Config, style: Style, tasks: dict[str, float], video: bool, step
       tasks: the tasks of these steps with their weights.
       step_of: k -> the step of the cold start that takes the stream's batch k.
     """
-    count, shard = object_count(c, video), (jax.process_index(), jax.process_count())
+    count, shard = object_schedule(c, video), (jax.process_index(), jax.process_count())
     common = {
         "seed": c.data.seed, "workers": c.data.workers, "shard": shard, "task_weights": tasks,
         "frames": sources.max_frames(c.data) if video else 0,

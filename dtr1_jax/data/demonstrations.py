@@ -30,7 +30,7 @@ def oracle(example: types.Example, canvas: Canvas, reasons: bool = True, by_id: 
     The answer is text for vqa and summary (the first of the target's references), boxes for grounding in a picture
     unless `by_id`, and ids elsewhere. Grounding in a video has ids, since a box would be about one frame only.
 
-    Raises PromptError where the example has no annotated scene with an answer.
+    Raises PromptError if the example has no annotated scene with an answer.
     """
     if not example.scene or (example.answer_ids is None and not example.target.references):
         raise PromptError(f"{example.uid}: no annotated scene with an answer, so there is nothing to imitate")
@@ -77,7 +77,7 @@ def exercise(
         bool[count, S], True at these tokens;
         bool[count, S], True at those after "<think>"; in drills only at ids and at the token after each id.
 
-    Raises PromptError where the twin has more than `style.length` tokens, or too few queries fit into `length`.
+    Raises PromptError if the twin has more than `style.length` tokens, or too few queries fit into `length`.
     """
     mark = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for the query, so that the chat can be cut there
     before, after = apply_template(twin_block(twin) + mark, (), style.tokenizer).split(mark)
@@ -108,7 +108,7 @@ def encode_transcript(text: str, style: Style, length: int) -> tuple[np.ndarray,
     Returns:
       (int32[1, S] token ids, bool[1, S] True at real tokens, bool[1, S] True at those after "<think>").
 
-    Raises PromptError where the transcript is longer.
+    Raises PromptError if the transcript is longer.
     """
     head, tag, _ = text.partition("<think>")
     head_ids, ids = style.tokenizer.encode(head + tag), style.tokenizer.encode(text)

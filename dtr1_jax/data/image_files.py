@@ -30,7 +30,7 @@ def load_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.n
     are converted. An animation gives its first frame. Colour profiles are not applied. A picture of more than
     `max_pixels` is shrunk to at most that many, keeping its shape.
 
-    Raises ImageError where the file is not a usable picture, or has more than MAX_PIXELS.
+    Raises ImageError if the file is not a usable picture, or has more than MAX_PIXELS.
     """
     with _opened(path, max_pixels) as image:
         image = _shrunk(image, max_pixels)

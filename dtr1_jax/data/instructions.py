@@ -40,7 +40,7 @@ def instruction(
       task: one of types.TASKS.
       canvas: the picture or video as the policy sees it.
       words: as in prompts.Style.
-      twin: the twin that the example brings, or None where the policy has to write it.
+      twin: the twin that the example brings, or None if the policy has to write it.
       several: the prompt has several pictures, and the twin is about the first.
     """
     query = query.replace("<|", "< |").strip()

@@ -55,7 +55,7 @@ def interleave(weights: tuple[float, ...]) -> Interleaving:
 
     The shares are rounded to SLOTS slots by largest remainders; `spread` then orders the slots.
 
-    Raises ValueError where there are no weights, more than SLOTS, or one that is not positive and finite.
+    Raises ValueError if there are no weights, more than SLOTS, or one that is not positive and finite.
     """
     if not 1 <= len(weights) <= SLOTS or not all(w > 0 and math.isfinite(w) for w in weights):
         raise ValueError(f"expected 1 to {SLOTS} weights above 0, got {weights}")

@@ -44,7 +44,7 @@ def layout(
       window: side of an attention window, in tokens; 0 = there are none.
       patches: length to pad to; None = no padding.
 
-    Raises ValueError where a grid is empty or not a multiple of `merge`, or there are more patches than `patches`.
+    Raises ValueError if a grid is empty or not a multiple of `merge`, or there are more patches than `patches`.
     """
     position, corner, weight, segment, order, windows = [], [], [], [], [], []
     frames = total = last_window = 0

@@ -135,7 +135,7 @@ def picture_size(width: int, height: int, geometry: Geometry) -> tuple[int, int]
     By the rule "square", all pictures get one size. By the rule "smart" (`smart_resize` of Qwen2-VL), a picture gets
     the nearest multiples, unless they are outside the limits.
 
-    Raises ValueError where the rule is "smart" and one side is more than RATIO times the other.
+    Raises ValueError if the rule is "smart" and one side is more than RATIO times the other.
     """
     if geometry.rule == "square":
         return (_side(geometry.max_pixels, geometry.factor),) * 2

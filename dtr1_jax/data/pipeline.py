@@ -74,7 +74,7 @@ def query_batches(
       shard: (index, count) of this process among those that share the data.
       skips: counts broken pictures and prompts that cannot be built.
 
-    Raises DataError where the source is empty. The iterator raises it where none of very many examples in a row can be
+    Raises DataError if the source is empty. The iterator raises it if none of very many examples in a row can be
     used.
     """
     if not len(source):
@@ -146,7 +146,7 @@ def demonstration_batches(
       shard: (index, count): this process takes every count-th example from `index` on.
       skips: counts the examples that are left out.
 
-    The iterator raises DataError where none of very many examples in a row can be used.
+    The iterator raises DataError if none of very many examples in a row can be used.
     """
     names, places = tuple(task_weights), mixture.interleave(tuple(task_weights.values()))
     style = dataclasses.replace(style, frames=max(frames, 1))

@@ -85,7 +85,7 @@ def geometry(
 
 
 def _read(folder: str | Path | None, name: str) -> _Settings:
-    """The settings in a file, empty where there is no such file."""
+    """The settings in a file, empty if there is no such file."""
     if folder is None:
         return {}, name
     path = Path(folder) / name
@@ -98,7 +98,7 @@ def _read(folder: str | Path | None, name: str) -> _Settings:
 
 
 def _section(source: _Settings, key: str) -> _Settings | None:
-    """The section of processor_config.json about pictures or videos, or None where there is none."""
+    """The section of processor_config.json about pictures or videos, or None if there is none."""
     part = source[0].get(key)
     return (part, f"{source[1]}: {key}") if isinstance(part, dict) and part else None
 

@@ -55,7 +55,7 @@ class Style:
 def given_twin(example: types.Example, canvas: Canvas) -> Twin:
     """The twin that an example brings: all its annotated objects, although a prompt may have room for some only.
 
-    Raises PromptError where the example has no annotated objects.
+    Raises PromptError if the example has no annotated objects.
     """
     if not example.scene:
         raise PromptError(

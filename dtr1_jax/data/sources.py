@@ -2,7 +2,7 @@
 
 A source is a random-access sequence of examples: `len(source)`, `source[i] -> types.Example`, and a `repr` that is the
 same in every run, by which a resumed run recognises its data. `open_source` opens the annotation files. A picture is
-loaded when its example is indexed, and raises image_files.ImageError where it is broken: a broken file costs one
+loaded when its example is indexed, and raises image_files.ImageError if it is broken: a broken file costs one
 example, and not the run.
 """
 

@@ -56,7 +56,7 @@ class Tokenizer:
         return self.hf.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def until(self, ids: Sequence[int], text: str) -> int:
-        """The number of leading ids whose decoded text first contains `text`; all of them where it never does."""
+        """The number of leading ids whose decoded text first contains `text`; all of them if it never does."""
         return bisect.bisect_left(range(len(ids)), True, key=lambda count: text in self.decode(ids[:count]))
 
     def tokens_like(self, pattern: str) -> np.ndarray:
@@ -121,7 +121,7 @@ def _reads_config(path: Path) -> bool:
 def wrap(hf: Any, where: str | Path) -> Tokenizer:
     """Looks up the ids of a transformers tokenizer. `where` names its file or folder in messages.
 
-    Raises TokenizerError where it has no chat template or no end token.
+    Raises TokenizerError if it has no chat template or no end token.
     """
     if not isinstance(hf.chat_template, str) or not hf.chat_template.strip():
         expected = "expected one in chat_template.jinja, chat_template.json or tokenizer_config.json"
@@ -138,7 +138,7 @@ def wrap(hf: Any, where: str | Path) -> Tokenizer:
 
 @functools.lru_cache(maxsize=8)  # called for every prompt, and get_vocab copies the whole vocabulary
 def require_images(tokenizer: Tokenizer) -> None:
-    """Raises TokenizerError where the tokenizer of a policy with a vision tower has no vision tokens."""
+    """Raises TokenizerError if the tokenizer of a policy with a vision tower has no vision tokens."""
     missing = [n for n in (IMAGE, START, STOP) if n not in tokenizer.hf.get_vocab()]
     if missing:
         raise TokenizerError(

@@ -102,7 +102,7 @@ def sample_indices(total: int, fps: float, rule: VideoRule, temporal_patch: int)
     Qwen3VLVideoProcessor ("ends") and Qwen2VLVideoProcessor ("steps"). The latter would take no frame of a video that
     is shorter than a temporal patch; here all its frames are taken.
 
-    Raises ValueError where `total` is 0.
+    Raises ValueError if `total` is 0.
     """
     if total < 1:
         raise ValueError("the video has 0 frames; expected at least 1")
@@ -139,7 +139,7 @@ def _load_folder(path: Path, choose: Callable[[int, float], np.ndarray], fps: fl
 
 
 def _check_size(path: Path, count: int, w: int, h: int) -> None:
-    """Raises ImageError where `count` frames of w x h pixels would take more than MAX_BYTES."""
+    """Raises ImageError if `count` frames of w x h pixels would take more than MAX_BYTES."""
     if w * h * 3 * count > MAX_BYTES:
         raise ImageError(
             f"{path}: {count} frames of {w} x {h} pixels take too much memory; sample fewer frames per second "
@@ -189,7 +189,7 @@ def _packets(container, stream) -> tuple[int, float]:
     """Counts the frames of a stream, because the count in the header is often wrong or missing.
 
     Returns:
-      (number of frames, seconds at which the last packet of all streams ends, or 0.0 where no packet has a time). The
+      (number of frames, seconds at which the last packet of all streams ends, or 0.0 if no packet has a time). The
       end is taken over all streams, because sound may be longer than the pictures.
     """
     total, end = 0, 0.0

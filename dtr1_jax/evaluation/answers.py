@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax import draw
-from dtr1_jax.rewards.resolve import SegmentFn, masks_of, pictures
+from dtr1_jax.rewards.answer_regions import SegmentFn, masks_of, pictures
 from dtr1_jax.twin import text, tracks
 from dtr1_jax.twin.coordinates import Canvas, to_unit
 from dtr1_jax.twin.schema import Twin

@@ -12,11 +12,11 @@ from dtr1_jax import mesh
 from dtr1_jax.data import completions, json_files, pipeline
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
-from dtr1_jax.evaluation import measures
+from dtr1_jax.evaluation import query_metrics
 from dtr1_jax.evaluation.benchmarks import twin_fidelity
 from dtr1_jax.policies.runtime import Runtime
-from dtr1_jax.rewards import resolve, score
-from dtr1_jax.rewards.resolve import Outcome
+from dtr1_jax.rewards import answer_regions, score
+from dtr1_jax.rewards.answer_regions import Outcome
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.twin import tracks
 from dtr1_jax.twin.coordinates import Canvas
@@ -34,8 +34,8 @@ class Prediction:
       transcript: the parts of the completion.
       outcome: the boxes, masks or words of the answer.
       columns: the reward columns that the query's task has, and "reward", their weighted sum.
-      measures: numbers that the query adds to the figures of its task, see evaluation/measures.py.
-      fidelity: how true the policy's own twin is; None where the twin was given or nothing is annotated.
+      measures: numbers that the query adds to the figures of its task, see evaluation/query_metrics.py.
+      fidelity: how true the policy's own twin is; None if the twin was given or nothing is annotated.
     """
 
     example: Example
@@ -57,7 +57,7 @@ def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> tuple[list[list[Trans
     """
     c, policy = runtime.config, runtime.policy
     count, tokenizer = len(batch.examples), policy.style.tokenizer
-    size = count + -count % mesh.shares(runtime.mesh)
+    size = count + -count % mesh.batch_shards(runtime.mesh)
     prompt = jax.tree.map(lambda x: _fill_up(x, size), batch.prompt)
     rollout = rollouts.sample(
         runtime.params, runtime.lora, mesh.put_batch(runtime.mesh, prompt), key, policy.banned_v, spec=policy.spec,
@@ -78,7 +78,7 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
     needs_mask = [e.task == "segmentation" for e in batch.examples]
     if any(needs_mask) and not c.reward.weights.get("segmentation", {}).get("mask_iou"):
         # The figures need masks also where the reward has no column that does.
-        outcomes = resolve.outcomes(transcripts, batch.examples, batch.canvases, segmenter, needs_mask)
+        outcomes = answer_regions.outcomes(transcripts, batch.examples, batch.canvases, segmenter, needs_mask)
     columns = {**rewards.columns, "reward": rewards.total_bg}
     owners = {**rewards.own, "reward": np.ones(len(batch.examples), bool)}
     return [
@@ -88,7 +88,7 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
             transcript=transcripts[i][0],
             outcome=outcomes[i][0],
             columns={name: float(column_bg[i, 0]) for name, column_bg in columns.items() if owners[name][i]},
-            measures=measures.measure(example, transcripts[i][0], outcomes[i][0], c.reward.tolerance),
+            measures=query_metrics.measure(example, transcripts[i][0], outcomes[i][0], c.reward.tolerance),
             fidelity=_fidelity(transcripts[i][0], example, canvas)
             if runtime.policy.style.constructor == "policy"
             else None,
@@ -98,11 +98,11 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
 
 
 def _fidelity(transcript: Transcript, example: Example, canvas: Canvas) -> twin_fidelity.Fidelity | None:
-    """Compares the twin with the annotated scene, by the first frame of a video; None where nothing is annotated."""
+    """Compares the twin with the annotated scene, by the first frame of a video; None if nothing is annotated."""
     scene = [twin_fidelity.DescribedObject(x.label, x.box, x.attributes) for x in example.scene if x.box[2] > x.box[0]]
     if not scene:
         return None
-    boxes = resolve.twin_boxes(transcript, canvas)
+    boxes = answer_regions.twin_boxes(transcript, canvas)
     objects = tracks.first_frame(transcript.twin).objects if transcript.twin else ()
     described = [twin_fidelity.DescribedObject(o.label, box, o.attributes) for o, box in zip(objects, boxes)]
     return twin_fidelity.fidelity(described, scene)
@@ -120,7 +120,7 @@ def evaluate(
       check: called before the first batch and after each; it may raise to end the evaluation.
       skipped: counts the examples that cannot be read; each is left out with a warning.
 
-    Raises DataError where no example can be used.
+    Raises DataError if no example can be used.
     """
     c = runtime.config
     predictions: list[Prediction] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dtr1_jax import draw
-from dtr1_jax.evaluation.figures import row
+from dtr1_jax.evaluation.metrics import row
 from dtr1_jax.evaluation.predict import Prediction
 from dtr1_jax.run import atomic
 from dtr1_jax.twin import tracks

@@ -16,7 +16,7 @@ import numpy as np
 
 from dtr1_jax.data.json_files import DataError, parse_json
 from dtr1_jax.evaluation.benchmarks import captions, segmentation
-from dtr1_jax.evaluation.measures import MODALITIES, truncate_answer
+from dtr1_jax.evaluation.query_metrics import MODALITIES, truncate_answer
 from dtr1_jax.types import CATEGORIES, LEVELS, TASKS
 
 Row = dict[str, Any]
@@ -115,7 +115,7 @@ def value(row: Row) -> float:
     return FIGURES[row["task"], row["modality"]][main_metric(row["task"], row["modality"])]([row])
 
 
-def figures(rows: Sequence[Row]) -> dict[str, float]:
+def cell_metrics(rows: Sequence[Row]) -> dict[str, float]:
     """All figures by name: `eval/<task>/<modality>/<figure>`, the number of queries as `.../examples`, and `eval/mean`.
 
     `eval/mean` is the mean of the main metrics of all tasks and modalities. Those without rows are left out.
@@ -168,7 +168,7 @@ def recompute(path: Path) -> tuple[list[Cell], dict[str, float]]:
     `format_table(cells)` is the table that the evaluation printed. Raises DataError as `read_predictions` does.
     """
     rows = read_predictions(path)
-    return cells(rows), figures(rows)
+    return cells(rows), cell_metrics(rows)
 
 
 def read_predictions(path: Path) -> list[Row]:

@@ -61,10 +61,10 @@ class LayerNorm(nn.Module):
 
 @jax.custom_vjp
 def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x[..., i] @ kernel[i, o], with its own gradient rule.
+    """x[..., i] @ kernel[i, o]: values and gradients of `@`, by another formula for the kernel's gradient.
 
-    The gradient rule of `@` computes the kernel's gradient transposed. For that, XLA on the CPU writes a transposed
-    copy of the output's gradient, which took a quarter of the time to train an MLP.
+    The rule of `@` computes the transpose of the kernel's gradient. XLA on the CPU then writes a transposed copy of the
+    output's gradient, and this copy took a quarter of an MLP's training time.
     """
     return x @ kernel
 
@@ -166,7 +166,7 @@ def attend(
     Args:
       q_bgqnh: [B, G, q, N, H] queries, rotated.
       own: keys and values [B, G, K, t, H] of each branch.
-      own_mask: bool[B or 1, G or 1, q or 1, t]; True where a query may see a key. Example of 3 queries in a causal
+      own_mask: bool[B or 1, G or 1, q or 1, t]; True if a query may see a key. Example of 3 queries in a causal
         mask: [1 0 0], [1 1 0], [1 1 1].
       prefix: keys and values [B, K, P, H], or None.
       prefix_mask_bp: bool[B, P], True at real keys. Example row: [1 1 1 0].

@@ -77,7 +77,7 @@ def init_lora(key: jax.Array, params: dict, rank: int, targets: str) -> dict:
 
     Paths are as in `decoder/q` and `vision/blocks/qkv`. a is normal / sqrt(inputs) and b is 0, so the adapters do not
     change the policy at first (Hu et al. 2021). They are stacked on the layer axis like the weights. The output
-    projection never has an adapter. Raises ValueError where nothing matches or `targets` is no regular expression.
+    projection never has an adapter. Raises ValueError if nothing matches or `targets` is no regular expression.
     """
     kernels = {n.removesuffix("/kernel"): x for n, x in native.flatten(params).items() if n.endswith("/kernel")}
     kernels.pop("head", None)
@@ -101,7 +101,7 @@ def encode(
     """Vision tokens of each query's pictures: dtype[B, n / merge**2, D * (1 + DeepStack levels)].
 
     Each token's D values are followed by its DeepStack features, level by level. `key` is the random key of the
-    adapters' dropout, or None for no dropout. Raises ValueError where the policy has no tower, or where the pictures
+    adapters' dropout, or None for no dropout. Raises ValueError if the policy has no tower, or where the pictures
     were laid out for another tower.
     """
     if spec.vision is None:
@@ -118,7 +118,7 @@ def embed(
 ) -> tuple[jax.Array, jax.Array | None]:
     """Embeds the prompts' tokens, and replaces those with a slot by their vision tokens.
 
-    `vision_bme` is the result of `encode`, or None where the prompts have no pictures.
+    `vision_bme` is the result of `encode`, or None if the prompts have no pictures.
 
     Returns:
       (dtype[B, P, D] embeddings, dtype[levels, B, P, D] DeepStack features with 0 at text, or None without DeepStack).

@@ -69,7 +69,7 @@ class Sizes:
 def embedder(folder: str | Path) -> Callable[[Sequence[str]], np.ndarray]:
     """Loads an encoder and returns a function that embeds n texts as float32[n, d], in rows of length 1.
 
-    Any text is allowed. Long texts are cut to the folder's max_seq_length in tokens. Raises WeightsError where the
+    Any text is allowed. Long texts are cut to the folder's max_seq_length in tokens. Raises WeightsError if the
     folder does not hold such a model.
     """
     folder = Path(folder)
@@ -128,7 +128,7 @@ def encode(params: dict, token_nl: jax.Array, mask_nl: jax.Array, *, sizes: Size
 def load_encoder(folder: str | Path) -> tuple[Sizes, dict]:
     """Reads an encoder: (sizes, float32 weights {"embed": {...}, "layers": {name: [layers, ...]}}).
 
-    Kernels are [inputs, outputs]. Raises WeightsError where a file is missing or broken, where the model is not a BERT
+    Kernels are [inputs, outputs]. Raises WeightsError if a file is missing or broken, where the model is not a BERT
     or pools by anything but the mean, and where a tensor is missing, left over, of another shape or not a float.
     """
     folder = Path(folder)

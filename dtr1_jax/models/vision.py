@@ -36,7 +36,7 @@ class TowerBlock(nn.Module):
           x_bnd: [B, n, D].
           angle_bna: float32[B, n, H / 2], rotary angles.
           segment_bn, window_bn: as in types.Images.
-          full: bool scalar, True where this layer attends within segments and not within windows; None in a tower
+          full: bool scalar, True if this layer attends within segments and not within windows; None in a tower
             without windows.
 
         Returns:
@@ -176,7 +176,7 @@ def encode(
       dtype: compute dtype.
       key: random key of the adapters' dropout, or None for no dropout.
 
-    Raises ValueError where the pictures were laid out for another tower.
+    Raises ValueError if the pictures were laid out for another tower.
     """
     lora = lora or {}
     _check(spec, images)

@@ -16,7 +16,7 @@ from dtr1_jax.data import image_files, json_files, prompts, tokenizer
 from dtr1_jax.models.weights import native
 from dtr1_jax.modes import evaluate, export, infer, plan, rescore, sft, train
 from dtr1_jax.run import checkpoint, interrupt
-from dtr1_jax.run.workers import WorkerError
+from dtr1_jax.run.worker_pool import WorkerError
 
 # Errors that the user's settings or files cause: they are printed without a traceback.
 EXPECTED = (

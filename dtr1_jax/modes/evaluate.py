@@ -13,7 +13,7 @@ import jax
 
 from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline, sources
-from dtr1_jax.evaluation import figures, predict, predictions_file, table
+from dtr1_jax.evaluation import metrics, predict, predictions_file, table
 from dtr1_jax.modes import results
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.runtime import Runtime, host_tools
@@ -26,17 +26,18 @@ log = logging.getLogger(__name__)
 
 
 def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "newest") -> str:
-    """Scores a checkpoint of `workdir`, or the policy's own weights where it has none; returns the table as text.
+    """Scores a checkpoint of `workdir`, or the pretrained weights if it has no checkpoint; returns the table as text.
 
-    Writes the folder `workdir/evaluations/NAME`: eval.json with the name, the step, the data, the figures and the cells
-    of the table; predictions.jsonl, from which `--mode=rescore` makes both again; and pictures of the first queries.
+    Writes the folder `workdir/evaluations/NAME`. It holds eval.json with the name, the step, the data, the metrics and
+    the table; predictions.jsonl, from which `--mode=rescore` computes the metrics and the table again; and pictures of
+    the first queries. An evaluation that is repeated with the same step and data replaces its files.
 
     Args:
       name: the name of the evaluation; None = made from the data and the step, see `default_name`.
       step: the checkpoint: "newest", "best" or a number, as state.trained_weights takes it.
 
-    Raises ConfigError where the settings do not fit, or where the name belongs to an evaluation of another step, of
-    other data or by other settings: results are never overwritten by different ones.
+    Raises ConfigError if the settings do not fit, or if `name` was used for another step or for other data; and the
+    errors of reading the policy, its checkpoint and the data.
     """
     score.check_weights(c.reward.weights)
     if not c.train.eval_examples:
@@ -56,8 +57,8 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
         skipped = pipeline.SkipCounter()
         runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, segmenter, text_scorers)
         predictions = predict.evaluate(runtime, source, skipped=skipped)
-    cells = table.cells([figures.row(p) for p in predictions])
-    numbers = figures.figures(predictions, skipped.count)
+    cells = table.cells([metrics.row(p) for p in predictions])
+    numbers = metrics.compute_metrics(predictions, skipped.count)
     if jax.process_index() == 0:
         predictions_file.write_predictions(folder, predictions, c.train.gallery)
         write_json(folder / "eval.json", header | numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
@@ -86,7 +87,7 @@ def default_name(c: config.Config, step: int | None) -> str:
 
 
 def check_free(folder: Path, header: dict[str, Any]) -> None:
-    """Raises ConfigError where `folder` holds an evaluation of another step or of other data than `header` says.
+    """Raises ConfigError if `folder` holds an evaluation of another step or of other data than `header` says.
 
     An evaluation may be made again under its own name, which replaces it.
     """

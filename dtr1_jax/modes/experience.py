@@ -186,7 +186,7 @@ def by_task(e: Experience) -> dict[str, float]:
     task.
 
     A mean leaves out the queries whose number is not finite and the queries whose task has not the column. The column
-    "length" is `reward_length`. The dict is empty where all queries are of one task, because `describe` has the same
+    "length" is `reward_length`. The dict is empty if all queries are of one task, because `describe` has the same
     numbers. All processes must call it.
     """
     flat_b = ~np.asarray(advantages.informative_b(e.rewards.total_bg))

@@ -15,7 +15,7 @@ import jax
 
 from dtr1_jax import config, mesh
 from dtr1_jax.data.patches import Geometry
-from dtr1_jax.models import published
+from dtr1_jax.models import published_sizes
 from dtr1_jax.models.weights import exporting
 from dtr1_jax.policies import policy_files, pretrained, state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
@@ -39,9 +39,9 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     Args:
       step: the checkpoint: "newest", "best" or a number, as state.trained_weights takes it.
 
-    Raises ConfigError where `out` is missing, occupied or cannot be made; where the workdir has no checkpoint; where
+    Raises ConfigError if `out` is missing, occupied or cannot be made; where the workdir has no checkpoint; where
     there is no LoRA to write alone, or PEFT could not load its base; and where there are several processes.
-    WeightsError where PEFT has no form for an adapter; and the errors of reading the policy.
+    WeightsError if PEFT has no form for an adapter; and the errors of reading the policy.
     """
     target = _check(c, workdir, out, adapter)
     pretrained_policy = pretrained.load_policy(c)
@@ -94,7 +94,7 @@ def _check(c: config.Config, workdir: Path | None, out: str | None, adapter: boo
 
 @contextlib.contextmanager
 def _partial(out: Path) -> Iterator[Path]:
-    """A new folder beside `out`, removed again where the block raises. Raises ConfigError where it cannot be made."""
+    """A new folder beside `out`, removed again where the block raises. Raises ConfigError if it cannot be made."""
     partial = out.with_name(out.name + ".partial")
     try:
         partial.mkdir(parents=True)
@@ -119,11 +119,11 @@ def _config_json(c: config.Config, pretrained_policy: PretrainedPolicy) -> dict[
     if pretrained_policy.checkpoint is not None:
         values = pretrained_policy.checkpoint.config
     elif c.policy.name == "tiny":
-        values = published.TINY
+        values = published_sizes.TINY
     else:
-        values = published.CONFIGS[c.policy.name]
+        values = published_sizes.CONFIGS[c.policy.name]
     values = {k: v for k, v in values.items() if k != "auto_map"}
-    values.setdefault("architectures", [published.CLASSES[values["model_type"]]])
+    values.setdefault("architectures", [published_sizes.CLASSES[values["model_type"]]])
     values["dtype"] = _dtype(values)
     return values
 

@@ -45,7 +45,7 @@ def run(
       task: one of types.TASKS; None = config.data.task.
       step: the checkpoint: "newest", "best" or a number, as state.trained_weights takes it.
 
-    Raises ConfigError where picture or query is missing, the task is unknown, or the policy cannot take the input;
+    Raises ConfigError if picture or query is missing, the task is unknown, or the policy cannot take the input;
     ImageError for a bad picture or video; PromptError for a query that is too long.
     """
     task = _task(c, task)
@@ -80,7 +80,7 @@ def run(
 
 
 def _task(c: config.Config, task: str | None) -> str:
-    """The task of --task, or of the settings. Raises ConfigError where neither names one."""
+    """The task of --task, or of the settings. Raises ConfigError if neither names one."""
     if task is None and c.data.task not in TASKS:
         raise config.ConfigError(f"config.data.task = {c.data.task!r}: add --task, one of {', '.join(TASKS)}")
     task = task or c.data.task

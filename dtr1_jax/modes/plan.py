@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from dtr1_jax import config, mesh
 from dtr1_jax.data import sources
-from dtr1_jax.models import published, spec
+from dtr1_jax.models import published_sizes, spec
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import hf_checkpoint
 from dtr1_jax.policies import memory, policy_files, pretrained
@@ -30,7 +30,7 @@ GIB = 2**30
 def run(c: config.Config) -> str:
     """The memory of each device as a table; its last line is one JSON object in bytes.
 
-    Raises ConfigError where the batch cannot be cut over the mesh, and the errors of reading config.json.
+    Raises ConfigError if the batch cannot be cut over the mesh, and the errors of reading config.json.
     """
     planned = plan(c, policy_spec(c))
     return "\n".join([*_table(planned), json.dumps(planned)])
@@ -39,14 +39,14 @@ def run(c: config.Config) -> str:
 def policy_spec(c: config.Config) -> Spec:
     """The policy's sizes, from its name or from the config.json of config.policy.path (a folder or a hub repository).
 
-    Weights are neither needed nor fetched. Raises ConfigError where the files are of another size than the name says,
+    Weights are neither needed nor fetched. Raises ConfigError if the files are of another size than the name says,
     as training does.
     """
     path, name = c.policy.path, c.policy.name
     if not path and name == policy_files.AUTO:
         raise config.ConfigError(f"config.policy.path: {name!r} takes the sizes of the files there, and it is empty")
     if not path or (policy_files.is_hub_id(path) and name != policy_files.AUTO):
-        return published.get(name)
+        return published_sizes.get_spec(name)
     folder = policy_files.download(path, ["config.json"]) if policy_files.is_hub_id(path) else Path(path).expanduser()
     if not (folder / "config.json").is_file():
         return pretrained.load_policy(c).spec
@@ -62,7 +62,7 @@ def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
     """Bytes on each device: {"parameters", "resident", "update", "rollout", "evaluation", "peak", ...}.
 
     The parts of `resident` stay for the whole run. Those of `update`, `rollout` and `evaluation` (empty where
-    train.eval_examples is 0) come on top of it, never two of the three at once. Raises ConfigError where the batch
+    train.eval_examples is 0) come on top of it, never two of the three at once. Raises ConfigError if the batch
     cannot be cut over config.mesh.
     """
     device_mesh, sizes = abstract_mesh(c.mesh), pretrained.adjusted(c, sizes)
@@ -96,8 +96,8 @@ def abstract_mesh(sizes: config.Mesh) -> jax.sharding.AbstractMesh:
 
 
 def device_share(c: config.Config, sizes: Spec, device_mesh: memory.Mesh) -> DeviceShare:
-    """The work of one device. Raises ConfigError where the batch cannot be cut evenly."""
-    shares = mesh.shares(device_mesh)
+    """The work of one device. Raises ConfigError if the batch cannot be cut evenly."""
+    shares = mesh.batch_shards(device_mesh)
     mesh.check_batch(device_mesh, "rollout.queries", c.rollout.queries)
     mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
     micro = accumulate.micro_batch(c.rollout, c.grpo, device_mesh) or c.rollout.queries // c.grpo.minibatches
@@ -122,7 +122,7 @@ def evaluation_share(c: config.Config, share: DeviceShare, device_mesh: memory.M
     This is right for one process. With several, each process asks all queries, so a device has as many times more rows.
     """
     rows = min(c.train.eval_batch, c.train.eval_examples)
-    return dataclasses.replace(share, queries=-(-rows // mesh.shares(device_mesh)), group=1)
+    return dataclasses.replace(share, queries=-(-rows // mesh.batch_shards(device_mesh)), group=1)
 
 
 def _patches(c: config.Config, sizes: Spec) -> int:

@@ -13,7 +13,7 @@ from dtr1_jax.evaluation import table
 def run(predictions: str | None) -> str:
     """The table of a predictions.jsonl as text; its last line is one JSON object with the figures and the cells.
 
-    Nothing is written. Raises ConfigError where no file is named; DataError where it cannot be read or has bad lines.
+    Nothing is written. Raises ConfigError if no file is named; DataError if it cannot be read or has bad lines.
     """
     if not predictions:
         raise config.ConfigError("--mode=rescore needs --predictions=FILE, a predictions.jsonl of an evaluation")

@@ -9,7 +9,7 @@ from dtr1_jax import config
 
 
 def open_folder(folder: Path) -> Path:
-    """Makes the folder for results before the work for them; returns it. Raises ConfigError where it is not
+    """Makes the folder for results before the work for them; returns it. Raises ConfigError if it is not
     writable.
     """
     try:

@@ -34,7 +34,7 @@ def run(c: config.Config, workdir: Path) -> Path:
     A run that was stopped goes on from its newest checkpoint. The first sft.tower of the steps train the vision tower
     alone on the dense loss, which is cheap; the others train everything.
 
-    Raises ConfigError or DataError where the settings do not fit TwinWorld; interrupt.Interrupted after saving, where
+    Raises ConfigError or DataError if the settings do not fit TwinWorld; interrupt.Interrupted after saving, where
     somebody asked the run to stop; and the errors of reading the policy and the checkpoints.
     """
     pretrained_policy = pretrained.load_policy(c)
@@ -80,7 +80,7 @@ def run(c: config.Config, workdir: Path) -> Path:
 
 
 def check(c: config.Config, pretrained_policy: PretrainedPolicy) -> None:
-    """Raises ConfigError or DataError where no cold start can be made with these settings."""
+    """Raises ConfigError or DataError if no cold start can be made with these settings."""
     if c.data.source != "twinworld":
         raise config.ConfigError(
             f"config.data.source: expected twinworld, whose scenes have oracle transcripts, got {c.data.source!r}; "

@@ -16,7 +16,7 @@ import optax
 
 from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline, sources
-from dtr1_jax.evaluation import figures, measures, predict, predictions_file, table
+from dtr1_jax.evaluation import metrics, predict, predictions_file, query_metrics, table
 from dtr1_jax.modes import experience
 from dtr1_jax.modes.learn import learn
 from dtr1_jax.policies import pretrained, state
@@ -88,10 +88,13 @@ class Position:
 
 
 def run(c: config.Config, workdir: Path) -> Path:
-    """Trains for train.steps, evaluates before and after, and writes the report; returns the report's path.
+    """Trains up to step train.steps, evaluates before and after, and writes the report; returns the report's path.
 
-    Raises interrupt.Interrupted after saving, where somebody asked the run to stop; DivergedError; and at the start
-    ConfigError and the errors of reading the policy, the data and the checkpoints.
+    A run that was stopped goes on from its newest checkpoint in `workdir`.
+
+    Before the first step it raises ConfigError for bad settings, and the errors of reading the policy, the data and the
+    checkpoints. If a signal asks the run to stop, it saves a checkpoint and raises interrupt.Interrupted. It raises
+    DivergedError if the loss or a gradient was not finite in PATIENCE updates in a row.
     """
     workdir = Path(workdir)
     with interrupt.Flag() as stop:  # First, so that a signal during the start waits until there is something to save.
@@ -222,7 +225,7 @@ def _leave_if_asked(this: Run, position: Position) -> None:
 
 
 def _leave_if_diverged(this: Run, position: Position) -> None:
-    """Saves and raises DivergedError, where the last PATIENCE updates or more were all skipped."""
+    """Saves and raises DivergedError, if the last PATIENCE updates or more were all skipped."""
     if position.skipped_in_a_row >= PATIENCE:
         _save(this, position, wait=True)
         raise DivergedError(
@@ -242,13 +245,13 @@ def _evaluate(this: Run, position: Position) -> float:
         this.runtime.with_weights(*update.weights(position.state.trainable, this.frozen)), this.heldout,
         check=lambda: _leave_if_asked(this, position), skipped=skipped,
     )  # fmt: skip
-    numbers = figures.figures(predictions, skipped.count)
+    numbers = metrics.compute_metrics(predictions, skipped.count)
     if jax.process_index() == 0:
         predictions_file.write_predictions(this.workdir / "gallery" / name, predictions, c.train.gallery)
     mean = numbers["eval/mean"]  # With one task and modality this is its main metric, such as gIoU.
     this.run_log.write(step, numbers)  # Last, because from here on the evaluation counts as done.
-    metrics = {table.main_metric(p.example.task, measures.modality(p.outcome)) for p in predictions}
-    metric = metrics.pop() if len(metrics) == 1 else "mean of the main metrics"
+    names = {table.main_metric(p.example.task, query_metrics.modality(p.outcome)) for p in predictions}
+    metric = names.pop() if len(names) == 1 else "mean of the main metrics"
     log.info("held-out %s: %s %.3f, %d queries", name, metric, mean, len(predictions))
     return mean
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dtr1_jax.config import Config, ConfigError
-from dtr1_jax.models import published
+from dtr1_jax.models import published_sizes
 from dtr1_jax.models.weights import hf_checkpoint
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -23,7 +23,7 @@ def weights_path(config: Config) -> Path:
     """The place of the policy's files: config.policy.path, or the shipped files where that is empty.
 
     Returns a folder in the form of Hugging Face, a .gguf file, or a .safetensors file of our own. Downloads the files
-    of a hub id first. Raises ConfigError where there are no files or the download fails.
+    of a hub id first. Raises ConfigError if there are no files or the download fails.
     """
     setting, name = config.policy.path, config.policy.name
     if not setting:
@@ -44,7 +44,7 @@ def weights_path(config: Config) -> Path:
         )
     if path.name == hf_checkpoint.SINGLE and (path.parent / "config.json").is_file():
         return path.parent
-    ours = name != AUTO and name not in published.CONFIGS
+    ours = name != AUTO and name not in published_sizes.CONFIGS
     if path.is_dir() and not (path / "config.json").is_file() and (ours or (path / OURS).is_file()):
         return path / OURS
     return path
@@ -56,7 +56,7 @@ def is_hub_id(path: str) -> bool:
 
 
 def download(hub_id: str, wanted: Sequence[str] = _WANTED) -> Path:
-    """Downloads a snapshot of a hub repository and returns its folder. Raises ConfigError where that fails.
+    """Downloads a snapshot of a hub repository and returns its folder. Raises ConfigError if that fails.
 
     Args:
       hub_id: "org/name" or "org/name@revision".

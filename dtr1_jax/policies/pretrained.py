@@ -13,7 +13,7 @@ from dtr1_jax import mesh
 from dtr1_jax.config import Config, ConfigError, Policy
 from dtr1_jax.data import patches, processor, prompts, sources
 from dtr1_jax.data import tokenizer as tokenizers
-from dtr1_jax.models import int8, policy, published, spec
+from dtr1_jax.models import int8, policy, published_sizes, spec
 from dtr1_jax.models.weights import gguf, hf_checkpoint, loading, native
 from dtr1_jax.policies import policy_files
 from dtr1_jax.twin.coordinates import Frame
@@ -30,7 +30,7 @@ class PretrainedPolicy:
       style: how examples become prompts.
       banned_v: bool[V], tokens that must never be sampled.
       dtype: compute dtype.
-      checkpoint: the opened Hugging Face or GGUF checkpoint; None where the weights are a file of our own.
+      checkpoint: the opened Hugging Face or GGUF checkpoint; None if the weights are a file of our own.
     """
 
     spec: spec.Spec
@@ -48,7 +48,7 @@ def load_policy(config: Config) -> PretrainedPolicy:
     """
     c = config.policy
     if c.name != policy_files.AUTO:
-        published.get(c.name)  # Raises for an unknown name before any file is looked at.
+        published_sizes.get_spec(c.name)  # Raises for an unknown name before any file is looked at.
     where = policy_files.weights_path(config)
     opened = _open(where)
     shape = adjusted(config, _spec(config, where, opened))
@@ -130,7 +130,7 @@ def _open(where: Path) -> hf_checkpoint.HfCheckpoint | None:
 
 
 def _spec(config: Config, where: Path, opened) -> spec.Spec:
-    """The spec that the files describe. Raises ConfigError where its sizes are not those of the policy's name."""
+    """The spec that the files describe. Raises ConfigError if its sizes are not those of the policy's name."""
     name = config.policy.name
     if opened is None:
         if name == policy_files.AUTO:
@@ -138,7 +138,7 @@ def _spec(config: Config, where: Path, opened) -> spec.Spec:
                 f"config.policy.name: {policy_files.AUTO!r} takes its sizes from config.json or a .gguf file, but"
                 f" {where} has none"
             )
-        return published.get(name)
+        return published_sizes.get_spec(name)
     try:
         found = spec.from_hf(opened.config)
     except spec.SpecError as error:
@@ -148,8 +148,8 @@ def _spec(config: Config, where: Path, opened) -> spec.Spec:
 
 
 def check_sizes(name: str, where: Path, found: spec.Spec) -> None:
-    """Raises ConfigError where the files at `where` are not of the sizes that config.policy.name = `name` says."""
-    differing = [] if name == policy_files.AUTO else published.differences(published.get(name), found)
+    """Raises ConfigError if the files at `where` are not of the sizes that config.policy.name = `name` says."""
+    differing = [] if name == policy_files.AUTO else published_sizes.differences(published_sizes.get_spec(name), found)
     if differing:
         raise ConfigError(
             f"config.policy.name = {name!r} is not what config.policy.path = {where} holds ({name} and file):\n  "
@@ -190,11 +190,11 @@ def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> patches.
     if tower is None:
         return None
     try:
-        if opened is None and c.name not in published.CONFIGS:
+        if opened is None and c.name not in published_sizes.CONFIGS:
             return patches.Geometry(
                 tower.patch, tower.temporal_patch, tower.merge, tower.side, c.max_pixels, video=_videos(c)
             )
-        folder, values = (where, opened.config) if opened else (None, published.CONFIGS[c.name])
+        folder, values = (where, opened.config) if opened else (None, published_sizes.CONFIGS[c.name])
         ours = values.get("dtr1_videos") == "pictures"  # an exported policy of our own
         made = processor.geometry(
             folder, values["model_type"], side=tower.side, window=tower.window, time_scale=tower.tokens_per_second,

@@ -24,9 +24,9 @@ class Runtime:
       policy: the spec, tokenizer and prompt style of the policy.
       mesh: the devices.
       params: the policy's weights on the mesh; None before they are read.
-      lora: its LoRA adapters on the mesh; None where there are none.
-      segmenter: makes masks from boxes; None where no masks are needed.
-      text_scorers: score answers in words; None where no reward column needs them.
+      lora: its LoRA adapters on the mesh; None if there are none.
+      segmenter: makes masks from boxes; None if no masks are needed.
+      text_scorers: score answers in words; None if no reward column needs them.
     """
 
     config: Config
@@ -46,7 +46,7 @@ class Runtime:
 def host_tools(c: Config) -> Iterator[tuple[Segmenter, TextScorers]]:
     """The segmenter and the text scorers that the reward's settings ask for; their worker processes end with the block.
 
-    Raises ConfigError or WeightsError where reward.idf or reward.sentences names a file that cannot be used.
+    Raises ConfigError or WeightsError if reward.idf or reward.sentences names a file that cannot be used.
     """
     with (
         Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,

@@ -30,7 +30,7 @@ def initial_weights(
 ) -> tuple[dict, dict]:
     """(trainable, frozen) weights on the mesh before the first step; rl/update.py says what the two dicts hold.
 
-    Raises WeightsError where the policy's files do not fit; ConfigError where lora.targets matches no projection.
+    Raises WeightsError if the policy's files do not fit; ConfigError if lora.targets matches no projection.
     """
     base = pretrained.read_weights(c, pretrained_policy, device_mesh)
     if not c.lora.rank:
@@ -41,7 +41,7 @@ def initial_weights(
 
 
 def initial_adapters(c: config.Config, base: dict) -> dict:
-    """New LoRA adapters for the weights `base`. Raises ConfigError where lora.targets matches no projection."""
+    """New LoRA adapters for the weights `base`. Raises ConfigError if lora.targets matches no projection."""
     try:
         return policy.init_lora(jax.random.key(c.seed), base, c.lora.rank, c.lora.targets)
     except ValueError as error:
@@ -84,14 +84,14 @@ def trained_weights(
     workdir: Path,
     step: str = "newest",
 ) -> tuple[dict, dict | None, int | None]:
-    """(weights, adapters, step) of a checkpoint in `workdir`; the policy's own weights and None where it has none.
+    """(weights, adapters, step) of a checkpoint in `workdir`; the policy's own weights and None if it has none.
 
     The run may have had other data, rewards and sampling settings than `c`, but must have trained the same policy.
 
     Args:
       step: "newest"; "best" = the highest metric of the run's own evaluations; or the number of a step.
 
-    Raises CheckpointError where `step` is of no such form, or its checkpoint is of another policy, damaged or not
+    Raises CheckpointError if `step` is of no such form, or its checkpoint is of another policy, damaged or not
     there.
     """
     number = checkpoint.parse_step(step)

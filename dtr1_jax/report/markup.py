@@ -34,12 +34,12 @@ def to_number(value: Any) -> float | None:
 
 
 def series(rows: list[dict], name: str) -> list[tuple[float, float | None]]:
-    """(step, value) of each row of the run log that has `name`; value None where it is no finite number."""
+    """(step, value) of each row of the run log that has `name`; value None if it is no finite number."""
     return [(row["step"], to_number(row[name])) for row in rows if name in row]
 
 
 def setting(config: Any, *path: str) -> Any:
-    """The value at `path` in nested dicts; None where the path leaves them."""
+    """The value at `path` in nested dicts; None if the path leaves them."""
     for key in path:
         config = config.get(key) if isinstance(config, dict) else None
     return config

@@ -116,7 +116,7 @@ def typed_score(
 
 
 def the_number(text: str) -> float | None:
-    """The only number in a text; None where there is none, or more than one value."""
+    """The only number in a text; None if there is none, or more than one value."""
     text = clean(text)
     whole = benchmark.number(text)
     if whole is not None:
@@ -127,12 +127,12 @@ def the_number(text: str) -> float | None:
 
 
 def yes_or_no(text: str) -> str | None:
-    """The first word of a text that means yes or no, as "yes" or "no"; None where there is none."""
+    """The first word of a text that means yes or no, as "yes" or "no"; None if there is none."""
     return next((_YESNO[w] for w in re.findall(r"\w+", clean(text).lower()) if w in _YESNO), None)
 
 
 def choice_index(text: str, choices: Sequence[str] = ()) -> int | None:
-    """Index of the choice that a text names, by its letter or its words; None where it names none.
+    """Index of the choice that a text names, by its letter or its words; None if it names none.
 
     Without `choices` any letter is a choice.
     """
@@ -163,10 +163,10 @@ def answer_scores(
     Args:
       answers: the texts; None (an unsound transcript, or an answer in another task's form) earns 0.
       references: the right answers of each query; without references all its answers earn 0.
-      choices: the choices of each query, empty where it has none; None = no query has any.
+      choices: the choices of each query, empty if it has none; None = no query has any.
       tolerance: how far a right number may be from the reference, as a share of the reference.
 
-    Raises ValueError where the numbers of groups differ; no answer makes it raise.
+    Raises ValueError if the numbers of groups differ; no answer makes it raise.
     """
     if not len(answers) == len(references) == len(references if choices is None else choices):
         raise ValueError(f"expected references for each group, got {len(answers)} groups and {len(references)}")
@@ -191,7 +191,7 @@ def answer_scores(
 def f1_scores(answers: Sequence[str | None], references: Sequence[Sequence[str]]) -> np.ndarray:
     """float32[n], each in [0, 1]: the best token F1 of each of n answers with its references.
 
-    None, an answer without words, and an answer without references score 0. Raises ValueError where there are more
+    None, an answer without words, and an answer without references score 0. Raises ValueError if there are more
     answers than references or fewer; no answer makes it raise.
     """
     rows = [i for i, pair in enumerate(zip(answers, references, strict=True)) if pair[0] is not None and pair[1]]
@@ -213,7 +213,7 @@ def _open_scores(answers: list[str], references: list[Sequence[str]]) -> np.ndar
 
 
 def _compared(answers: list[str], references: list[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
-    """(exact match, token F1) float32[n, t] of each of n answers with its references; 0 where there is none."""
+    """(exact match, token F1) float32[n, t] of each of n answers with its references; 0 if there is none."""
     references = [right[:REFERENCES] for right in references]
     # Sizes are rounded up to powers of two, so that a run compiles few programs.
     n, t = (1 << (size - 1).bit_length() for size in (len(answers), max(map(len, references))))

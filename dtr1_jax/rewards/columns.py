@@ -17,7 +17,7 @@ Every column is in [0, 1]. One set of names serves all tasks:
     length      falls from 1 to 0 as the completion grows too long (rewards/style.py)
     repetition  1 where the completion says nothing twice (rewards/style.py)
 
-All but the first are 0 where the transcript is unsound. `twin_iou` is ours, not the paper's: an answer alone does not
+All but the first are 0 if the transcript is unsound. `twin_iou` is ours, not the paper's: an answer alone does not
 need the objects that it does not name, and a policy that is paid for answers alone learns to leave them out.
 """
 
@@ -46,10 +46,12 @@ TASK_COLUMNS = {  # task -> columns that it can have
 
 
 def check_weights(weights: Mapping[str, Mapping[str, float]]) -> None:
-    """Refuses weights that cannot make a reward; call it at start-up. Raises ConfigError, which names every fault.
+    """Checks the weights of the reward columns, before a run. Raises ConfigError, which lists every fault.
+
+    Faults are: an unknown task or column, a weight that is not finite, and a task without any weight other than 0.
 
     Args:
-      weights: task -> column -> weight; each task must be there.
+      weights: task -> column -> weight; every task of types.TASKS needs an entry.
     """
     where = "config.reward.weights"
     faults = [f"{where}.{task}: unknown task{config.nearest(task, TASKS)}" for task in weights if task not in TASKS]
@@ -77,7 +79,7 @@ def weighted_columns(weights: Mapping[str, Mapping[str, float]]) -> set[str]:
 
 
 def batch_weights(weights: Mapping[str, Mapping[str, float]], examples: Sequence[Example]) -> dict[str, np.ndarray]:
-    """name -> float32[B]: the weight of each column in the reward of each query; 0 where its task lacks the column.
+    """name -> float32[B]: the weight of each column in the reward of each query; 0 if its task lacks the column.
 
     Columns with weight 0 for every query are left out.
     """

@@ -12,7 +12,7 @@ import optax
 
 
 def box_iou(a_4: jax.Array, b_4: jax.Array) -> jax.Array:
-    """float[]: intersection over union of two boxes float[4], in [0, 1]; 0 where a box has no area."""
+    """float[]: intersection over union of two boxes float[4], in [0, 1]; 0 if a box has no area."""
     low_2, high_2 = jnp.maximum(a_4[:2], b_4[:2]), jnp.minimum(a_4[2:], b_4[2:])
     inter = jnp.prod(jnp.maximum(high_2 - low_2, 0))
     union = _area(a_4) + _area(b_4) - inter
@@ -54,7 +54,7 @@ def matched_track_iou(
 
     Args:
       pred_mt4: float[M, T, 4], padded.
-      pred_valid_mt: bool[M, T], True where track m has a box in frame t. Example row: [0 1 1 1 0].
+      pred_valid_mt: bool[M, T], True if track m has a box in frame t. Example row: [0 1 1 1 0].
       target_nt4: float[N, T, 4], padded; N need not be M.
       target_valid_nt: bool[N, T].
     """
@@ -70,17 +70,17 @@ def matched_points(
     target_valid_n: jax.Array,
     slack: float = 0.0,
 ) -> jax.Array:
-    """float[]: points that lie in the target box they are matched with, divided by the larger number of the two.
+    """float[]: the sum of the matched points' scores, divided by max(number of points, number of target boxes).
 
-    A point scores 1 inside a box and max(0, 1 - distance / slack) outside it, with the distance to the nearest edge;
-    with slack = 0 it scores 0 outside. The matching is one to one (the best one, as in `matched_box_iou`), so missing
-    points and points too many cost the same. No points and no targets score 1.
+    A point scores 1 inside its box and max(0, 1 - distance / slack) outside it, by its distance to the box; with slack
+    = 0 it scores 0 outside. Points are matched one to one with boxes, so that the sum is the largest possible. A
+    missing point therefore costs as much as a surplus one. No points and no boxes score 1.
 
     Args:
-      point_p2: float[P, 2], x,y in the frame of the boxes, padded.
+      point_p2: float[P, 2], x,y in the same coordinates as the boxes, padded.
       point_valid_p: bool[P], True at real points. Example: [1 1 0].
-      target_n4: float[N, 4], padded.
-      target_valid_n: bool[N].
+      target_n4: float[N, 4], boxes x1,y1,x2,y2, padded.
+      target_valid_n: bool[N], True at real boxes.
       slack: distance, in the unit of the coordinates, at which a point outside scores 0.
     """
     beyond_pn2 = jnp.maximum(target_n4[None, :, :2] - point_p2[:, None], point_p2[:, None] - target_n4[None, :, 2:])
@@ -125,7 +125,7 @@ def video_mask_iou(pred_thw: jax.Array, target_thw: jax.Array, valid_thw: jax.Ar
 
 
 def _track_iou(a_t4, a_valid_t, b_t4, b_valid_t):
-    """vIoU of two tracks; 0 where neither has a box."""
+    """vIoU of two tracks; 0 if neither has a box."""
     iou_t = jnp.where(a_valid_t & b_valid_t, jax.vmap(box_iou)(a_t4, b_t4), 0.0)
     return iou_t.sum() / jnp.maximum((a_valid_t | b_valid_t).sum(), 1)
 
@@ -140,5 +140,5 @@ def _matched(score_mn, valid_m, valid_n):
 
 
 def _area(box_4):
-    """Area of a box; 0 where its corners are swapped."""
+    """Area of a box; 0 if its corners are swapped."""
     return jnp.prod(jnp.maximum(box_4[2:] - box_4[:2], 0))

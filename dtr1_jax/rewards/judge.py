@@ -1,8 +1,8 @@
 """A language model grades answers in words, over an OpenAI-compatible endpoint. Off by default.
 
-A worker process sends each question, with a deadline (run/workers.py), so a slow, silent or broken server costs only
-that sample its reward. Grades are stored on disk, so that a question is paid for once, and a budget bounds the number
-of requests. The worker reads the key from an environment variable; no setting holds it.
+A worker process sends each question, with a deadline (run/worker_pool.py), so a slow, silent or broken server costs
+only that sample its reward. Grades are stored on disk, so that a question is paid for once, and a budget bounds the
+number of requests. The worker reads the key from an environment variable; no setting holds it.
 
 The answer comes from a policy and may try to talk the judge into a good grade. It is sent as a JSON string, so it
 cannot end its quotation, but the judge may still believe it: compare with the other columns before you trust this one.
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dtr1_jax.rewards.text_metrics import clean
-from dtr1_jax.run.workers import Failure, Pool, WorkerError
+from dtr1_jax.run.worker_pool import Failure, Pool, WorkerError
 
 TOP = 10  # grades go from 0 to this
 PROMPT = (
@@ -88,7 +88,7 @@ class Judge:
     def scores(self, questions: Sequence[tuple[str, str | None, Sequence[str]]]) -> list[float]:
         """The grade in [0, 1] of each (query, answer, references); no reply of the server makes it raise.
 
-        The grade is 0 where there is no answer, where the question failed, and where the budget is spent. Each distinct
+        The grade is 0 if there is no answer, where the question failed, and where the budget is spent. Each distinct
         question is sent once.
         """
         with self._lock:
@@ -138,7 +138,7 @@ class Judge:
         return self._cache / name[:2] / f"{name}.json"
 
     def _read_grade(self, body: str) -> float | None:
-        """The grade on disk; None where there is none, or the file is broken."""
+        """The grade on disk; None if there is none, or the file is broken."""
         if self._cache is None:
             return None
         try:
@@ -161,7 +161,7 @@ class Judge:
 
 
 def grade_of(reply: object) -> float | None:
-    """The grade in [0, 1] in a judge's reply; None where the reply does not have exactly one score from 0 to TOP."""
+    """The grade in [0, 1] in a judge's reply; None if the reply does not have exactly one score from 0 to TOP."""
     scores = set(_SCORE.findall(reply)) if isinstance(reply, str) else ()
     if len(scores) != 1:
         return None
@@ -196,7 +196,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _body(query: str, answer: str | None, references: Sequence[str]) -> str | None:
-    """The question as JSON; None where there is no answer to grade."""
+    """The question as JSON; None if there is no answer to grade."""
     answer = clean(answer or "").strip()
     if not answer:
         return None

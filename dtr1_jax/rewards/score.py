@@ -18,9 +18,9 @@ import numpy as np
 
 from dtr1_jax import config
 from dtr1_jax.rewards import answer_matching, video_overlap
+from dtr1_jax.rewards.answer_regions import Outcome, SegmentFn, outcomes, twin_boxes, twin_tracks
 from dtr1_jax.rewards.columns import COLUMNS, TEXT_COLUMNS, batch_weights, check_weights
 from dtr1_jax.rewards.geometry import mask_iou, matched_box_iou, matched_points
-from dtr1_jax.rewards.resolve import Outcome, SegmentFn, outcomes, twin_boxes, twin_tracks
 from dtr1_jax.rewards.structure import structure
 from dtr1_jax.rewards.style import length, repetition
 from dtr1_jax.rewards.text_scorers import TextScorers
@@ -134,7 +134,7 @@ def _video_columns(names, group, example, canvas, results, mask_size) -> dict[st
 
 
 def answer_text(transcript: Transcript) -> str | None:
-    """The answer in words; None where the transcript is unsound or answers in another form."""
+    """The answer in words; None if the transcript is unsound or answers in another form."""
     return transcript.answer.text if transcript.sound and transcript.answer else None
 
 
@@ -164,7 +164,7 @@ def _text_columns(own, transcripts, examples, reward, text_scorers) -> dict[str,
 
 
 def _style_columns(own, transcripts, reward, tokens_bg) -> dict[str, np.ndarray]:
-    """float32[B, G] for each of length and repetition that is in `own`; 0 where the transcript is unsound."""
+    """float32[B, G] for each of length and repetition that is in `own`; 0 if the transcript is unsound."""
     columns = {}
     if "length" in own:
         if tokens_bg is None:
@@ -190,7 +190,7 @@ def _style_columns(own, transcripts, reward, tokens_bg) -> dict[str, np.ndarray]
 def _accuracy(masks, boxes, twins, answered_bg, annotated_bg):
     """float32[B, G] of mask_iou, box_iou and twin_iou, each where its arrays (`_mask_arrays`, `_box_arrays`) are given.
 
-    The first two are 0 where `answered_bg` is False, twin_iou where `annotated_bg` is.
+    The first two are 0 if `answered_bg` is False, twin_iou where `annotated_bg` is.
     """
     columns = {}
     if masks is not None:

@@ -12,7 +12,7 @@ WORDS = 1000  # the most words of a text; later ones do not count
 def length(count: int, most: int, slack: int) -> float:
     """1 for a completion of up to most - slack tokens, falling in a straight line to 0 at `most` tokens and beyond.
 
-    One plus the soft overlong punishment of DAPO (Yu et al. 2025, eq. 13). Raises ValueError where slack is not within
+    One plus the soft overlong punishment of DAPO (Yu et al. 2025, eq. 13). Raises ValueError if slack is not within
     [1, most].
     """
     if not 1 <= slack <= most:

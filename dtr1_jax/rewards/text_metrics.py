@@ -76,7 +76,7 @@ def similarity(answers: Sequence[str | None], references: Sequence[Sequence[str]
     All distinct texts are embedded in one call, so pass the whole batch. A negative cosine counts as 0, since unrelated
     sentences have cosines around 0.
 
-    Raises ValueError where `embed` does not return one row for each text.
+    Raises ValueError if `embed` does not return one row for each text.
     """
     pairs = [_prepared(*pair) for pair in zip(answers, references, strict=True)]
     pairs = [(answer, targets if ptb_words(answer) else []) for answer, targets in pairs]

@@ -14,7 +14,7 @@ from dtr1_jax.evaluation.benchmarks import captions
 from dtr1_jax.rewards import answer_matching, text_metrics
 from dtr1_jax.rewards.columns import weighted_columns
 from dtr1_jax.rewards.judge import Judge
-from dtr1_jax.run.workers import Failure, Pool
+from dtr1_jax.run.worker_pool import Failure, Pool
 
 
 class TextScorers:
@@ -31,7 +31,7 @@ class TextScorers:
           reward: weights and settings.
           embedder: loads a sentence model: folder -> (texts -> embeddings), see models.sentence_encoder.embedder.
 
-        Raises ConfigError where a setting that a column needs is missing or wrong, WorkerError, and the errors of
+        Raises ConfigError if a setting that a column needs is missing or wrong, WorkerError, and the errors of
         `embedder`.
         """
         names = weighted_columns(reward.weights)

@@ -55,7 +55,7 @@ def truth(target: Target, frames: int) -> Truth:
 
 
 def first_frames(x: np.ndarray, frames: int, axis: int = 0) -> np.ndarray:
-    """The first `frames` entries of an array along `axis`, padded with 0 or False where it has fewer."""
+    """The first `frames` entries of an array along `axis`, padded with 0 or False if it has fewer."""
     x = x[(slice(None),) * axis + (slice(frames),)]
     return np.pad(x, [(0, frames - n if i == axis else 0) for i, n in enumerate(x.shape)])
 
@@ -85,7 +85,7 @@ def mask_scores(answers: Sequence[np.ndarray | None], target: Target, size: int,
     """float32[G]: mean IoU of the masks over the labelled frames, on a grid of at most `size` pixels a side.
 
     Args:
-      answers: G times bool[T, h, w] of any size; None where there is no answer, which scores 0.
+      answers: G times bool[T, h, w] of any size; None if there is no answer, which scores 0.
       target: the target of the query.
       size: pixels.
       frames: number of frames that the policy saw.

@@ -18,18 +18,19 @@ from dtr1_jax import mesh as mesh_lib
 
 
 def micro_batch(rollout: config.Rollout, grpo: config.Grpo, mesh: Mesh | AbstractMesh) -> int:
-    """Queries of a micro-batch over all devices: grpo.micro_queries on each batch shard; 0 = the whole minibatch.
+    """Number of queries in a micro-batch, over all devices: grpo.micro_queries on each batch shard.
 
-    Raises ConfigError where the minibatch cannot be cut evenly over the mesh, or into such micro-batches.
+    It is 0, for the whole minibatch, if grpo.micro_queries is 0. Raises ConfigError if the minibatch does not divide
+    evenly into the batch shards, or into micro-batches of this size.
     """
     minibatch = rollout.queries // grpo.minibatches
     mesh_lib.check_batch(mesh, "rollout.queries / grpo.minibatches", minibatch)
-    size = min(minibatch, grpo.micro_queries * mesh_lib.shares(mesh))
+    size = min(minibatch, grpo.micro_queries * mesh_lib.batch_shards(mesh))
     if size and minibatch % size:
         raise config.ConfigError(
             f"config.grpo.micro_queries = {grpo.micro_queries}: choose another number; on each of "
-            f"{mesh_lib.shares(mesh)} shares of the mesh it makes {size} queries a step, which does not divide the "
-            f"{minibatch} queries of a minibatch"
+            f"{mesh_lib.batch_shards(mesh)} shares of the mesh it makes {size} queries a step, which does not divide"
+            f" the {minibatch} queries of a minibatch"
         )
     return size
 

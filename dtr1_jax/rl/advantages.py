@@ -136,7 +136,7 @@ def ema_advantages(
 
 
 def spread_b(reward_bg: jax.Array) -> jax.Array:
-    """Unbiased standard deviation of the rewards of each group, float32[B]; 0 where fewer than two are scored."""
+    """Unbiased standard deviation of the rewards of each group, float32[B]; 0 if fewer than two are scored."""
     return _moments(*_scored(reward_bg), axis=1)[1][:, 0]
 
 
@@ -159,7 +159,7 @@ def _scored(reward_bg):
 
 
 def _moments(reward_bg, scored_bg, axis):
-    """Mean and unbiased deviation of the scored rewards over `axis` (kept, with size 1); 0 where there are none."""
+    """Mean and unbiased deviation of the scored rewards over `axis` (kept, with size 1); 0 if there are none."""
     count = jnp.sum(scored_bg, axis=axis, keepdims=True)
     mean = jnp.sum(reward_bg, axis=axis, keepdims=True) / jnp.maximum(count, 1)
     squares = jnp.sum(jnp.square(reward_bg - mean), axis=axis, keepdims=True, where=scored_bg)

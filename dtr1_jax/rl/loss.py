@@ -31,7 +31,7 @@ _LARGEST_LOG_RATIO = 20.0
 
 
 def loss_weights(mask_bgs: jax.Array, *, variant: Variant, max_tokens: int) -> jax.Array:
-    """Weight of each token's loss, float32[B, G, S]; 0 where the mask is False.
+    """Weight of each token's loss, float32[B, G, S]; 0 if the mask is False.
 
     Completions without active tokens (such as truncated ones that the caller masked) still count in R = B*G, as in TRL.
 
@@ -161,7 +161,7 @@ def k3(logp: jax.Array, ref_logp: jax.Array) -> jax.Array:
 def reduce_metrics(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """Reduces the metrics of micro-batches, stacked on any leading axes, to one scalar each.
 
-    `tokens` is a sum, names that end in `_max` are maxima, all others are means over the active tokens (0 where there
+    `tokens` is a sum, names that end in `_max` are maxima, all others are means over the active tokens (0 if there
     are none).
     """
     tokens = metrics["tokens"].sum()
@@ -175,5 +175,5 @@ def reduce_metrics(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def _active(value_bgs, mask_bgs):
-    """float32, with 0 where the mask is False; a `where` on the input also keeps NaN there out of the gradient."""
+    """float32, with 0 if the mask is False; a `where` on the input also keeps NaN there out of the gradient."""
     return jnp.where(mask_bgs, value_bgs.astype(jnp.float32), 0.0)

@@ -32,7 +32,7 @@ class Session:
       mask_bgs: bool[B, G, S], True at their *sampled* tokens, False at inserted ones. Example: [1 1 0 0 1 1 0 0].
       logp_bgs: float32[B, G, S], log-probability of each sampled token, 0 elsewhere.
       length_bg: int32[B, G], tokens in token_bgs.
-      ended_bg: bool[B, G], True where the end token was sampled.
+      ended_bg: bool[B, G], True if the end token was sampled.
     """
 
     prefix: policy.Prefix
@@ -74,9 +74,17 @@ def extend(
     stop: tuple[int, ...] = (), temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
     banned_v: jax.Array | None = None,
 ) -> Session:  # fmt: skip
-    """Samples until every row has ended, has just sampled a token of `stop`, or has no room left.
+    """Samples tokens for every row that has not ended; returns the session with them.
 
-    Rows that had ended before the call do not change.
+    A row halts when it samples the token `end` (it has then ended for good), when it samples a token of `stop` (a later
+    call continues it), or when its completion has as many tokens as the session has room for. Halted rows wait for the
+    others. Rows that had ended before the call do not change.
+
+    Args:
+      key: the token in cache slot t is drawn with fold_in(key, t).
+      end: id of the end token; -1 = rows never end.
+      stop: ids of tokens after which a row halts.
+      temperature, top_k, top_p, banned_v: as in `sampling.sample`.
     """
     split, _ = policy.start(params, lora, spec, session.prefix, session.token_bgs.shape[1], 1)
     b, g, room = session.token_bgs.shape

@@ -53,7 +53,7 @@ class State:
     Attributes:
       trainable: the trainable weights.
       opt: the optimizer's own state.
-      ema: moving averages of the rewards of each task; None where grpo.advantage does not use them. `update` passes
+      ema: moving averages of the rewards of each task; None if grpo.advantage does not use them. `update` passes
         them through.
     """
 

@@ -19,7 +19,11 @@ def summarize_arrays(state: Any) -> dict[str, dict[str, Any]]:
 
 
 def array_differences(summary: dict[str, dict[str, Any]], template: Any) -> list[str]:
-    """One line for each array whose name, dtype or shape differs between a saved summary and a pytree; at most ten."""
+    """Compares a saved summary with a pytree of arrays; returns one line for each difference, or an empty list.
+
+    An array differs if it is missing on one side, or has another dtype or shape. After ten lines a last one counts the
+    others.
+    """
     saved = {name: f"{x['dtype']}{x['shape']}" for name, x in summary.items()}
     expected = {name: f"{x.dtype}{list(x.shape)}" for name, x in _arrays_by_name(template).items()}
     lines = [

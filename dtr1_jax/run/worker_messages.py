@@ -1,4 +1,4 @@
-"""Messages between the pool (run/workers.py) and its worker processes (run/worker_process.py).
+"""Messages between the pool (run/worker_pool.py) and its worker processes (run/worker_process.py).
 
 A message is 8 bytes with the length of its body (little-endian), and the body. A body is 8 bytes with the length of a
 JSON text, the JSON text, and the raw bytes of the arrays that the JSON text refers to. Nothing is ever unpickled: bytes

@@ -1,4 +1,4 @@
-"""One worker process: it imports a function and calls it with each item that the pool (run/workers.py) sends.
+"""One worker process: it imports a function and calls it with each item that the pool (run/worker_pool.py) sends.
 
 The pool starts it as `python -m dtr1_jax.run.worker_process module:function deadline [argument]`, with a socket as its
 stdin. It imports neither JAX nor `main.py`, so that it starts fast and touches no device.

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from dtr1_jax.run.workers import Failure, Pool
+from dtr1_jax.run.worker_pool import Failure, Pool
 
 # Chosen on annotated boxes. Mean IoU on TwinWorld's training scenes: 0.93 (plain GrabCut with 3 rounds
 # and a margin of 0.5: 0.80, filled box: 0.56). On COCO photos: 0.59, no better than plain GrabCut or the filled box.
@@ -131,7 +131,7 @@ class Segmenter:
         ]
 
     def _masks(self, queries: dict) -> dict:
-        """key -> bool[h, w], or None where a worker failed; from the cache or the workers."""
+        """key -> bool[h, w], or None if a worker failed; from the cache or the workers."""
         masks, patches = {}, {}
         for key, (image, box) in queries.items():
             if key in self._cache:
@@ -198,7 +198,7 @@ def _colours(pixels: np.ndarray) -> np.ndarray:
 
 
 def _stands_out(colours: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """bool[h, w], True where the share of a pixel's colour inside the box is at least its share around the box."""
+    """bool[h, w], True if the share of a pixel's colour inside the box is at least its share around the box."""
     r, g, b = np.moveaxis(colours.astype(np.int32) * _BINS >> 8, -1, 0)
     bins = (r * _BINS + g) * _BINS + b
 
@@ -231,7 +231,7 @@ def _window(span: tuple[int, int, int, int], height: int, width: int) -> tuple[i
 
 
 def _patch_around(image: np.ndarray, box: Sequence[float]) -> tuple[np.ndarray, list[int]] | None:
-    """The patch around a box, as `segment_patch` takes it; None where GrabCut has no object or no background."""
+    """The patch around a box, as `segment_patch` takes it; None if GrabCut has no object or no background."""
     span = _span(box, *image.shape[:2])
     if span is None:
         return None

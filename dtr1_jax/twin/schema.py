@@ -44,12 +44,12 @@ class Object:
     Attributes:
       id: positive, unique in its twin.
       label: its category, such as "mug".
-      box: x1,y1,x2,y2 in the frame of the text. In a video it holds for all frames. None where there is a track.
+      box: x1,y1,x2,y2 in the frame of the text. In a video it holds for all frames. None if there is a track.
       depth: 1 = nearest; None = not known.
       attributes: words such as "red".
       track: in a video, (frame number, box) of each keyframe, ascending. The object appears at the first keyframe and
         is gone after the last. None instead of a box: out of sight from this frame until the next keyframe. Empty
-        where there is a box.
+        if there is a box.
       velocity: mean motion dx, dy of the box's centre from one of the twin's frames to the next, in the frame of the
         text; None = not known.
     """
@@ -123,7 +123,7 @@ def read_twin(
         neither frames nor tracks.
 
     Returns:
-      (the twin, or None where it has faults; its faults).
+      (the twin, or None if it has faults; its faults).
     """
     faults: list[Fault] = []
     required = ("size", "frames", "objects") if frames else ("size", "objects")
@@ -162,7 +162,7 @@ def read_answer(
         checked.
 
     Returns:
-      (the answer, or None where it has faults; its faults).
+      (the answer, or None if it has faults; its faults).
     """
     faults: list[Fault] = []
     forms = FORMS[task]

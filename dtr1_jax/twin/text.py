@@ -24,7 +24,7 @@ def from_scene(instances: Sequence[Instance], canvas: Canvas) -> Twin:
     at most TOLERANCE over the whole video, and where the instance has no `boxes`. The track of any other object is
     within TOLERANCE of its boxes, up to rounding. The velocity is that of the instance, or else that of its boxes.
 
-    Raises ValueError where an instance has boxes for another number of frames than the canvas.
+    Raises ValueError if an instance has boxes for another number of frames than the canvas.
     """
     items = (_moving(item, canvas) if canvas.frames and item.boxes is not None else _standing(item, canvas)
              for item in instances)  # fmt: skip
@@ -36,7 +36,7 @@ def _standing(item: Instance, canvas: Canvas) -> Object:
 
 
 def _moving(item: Instance, canvas: Canvas) -> Object | None:
-    """An object of a video's twin, or None where it is never visible."""
+    """An object of a video's twin, or None if it is never visible."""
     if len(item.boxes) != len(canvas.frames):
         raise ValueError(
             f"object {item.id} {item.label!r}: expected boxes for the {len(canvas.frames)} frames of the video, "

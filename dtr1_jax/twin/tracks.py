@@ -23,7 +23,7 @@ Keyframes = Sequence[tuple[int, Corners | None]]
 def interpolate(track: Keyframes, frame: float) -> tuple[float, ...] | None:
     """The box of a track at a frame number: linear between two keyframes, corner by corner.
 
-    A box whose next keyframe is None stays the same until that keyframe. Returns None where the object is not visible.
+    A box whose next keyframe is None stays the same until that keyframe. Returns None if the object is not visible.
     """
     for (start, first), (end, last) in itertools.pairwise(track):
         if start <= frame < end:
@@ -35,7 +35,7 @@ def interpolate(track: Keyframes, frame: float) -> tuple[float, ...] | None:
 
 
 def boxes(item: Object, frames: Sequence[int]) -> list[tuple[float, ...] | None]:
-    """The box of a twin's object in each of `frames`, None where it is not visible."""
+    """The box of a twin's object in each of `frames`, None if it is not visible."""
     if item.box is not None:
         return [tuple(item.box)] * len(frames)
     return [interpolate(item.track, frame) for frame in frames]
@@ -72,12 +72,12 @@ def keyframes(
     Peucker 1973). Before the next run, the track has a None at the first frame in which the object is not visible.
 
     Args:
-      boxes: the box in each frame, None where the object is not visible.
+      boxes: the box in each frame, None if the object is not visible.
       frames: numbers of the frames, ascending, one for each box.
       tolerance: in the unit of the boxes.
 
     Returns:
-      ((frame number, box or None), ...); empty where the object is never visible.
+      ((frame number, box or None), ...); empty if the object is never visible.
     """
     track: list[tuple[int, Corners | None]] = []
     start = None

@@ -36,9 +36,9 @@ class Transcript:
       text: the completion.
       parts: name -> text between its tags, for each part of the constructor that is closed; the first text where a part
         is repeated.
-      twin: the twin, None where it is missing or has faults.
-      thought: the unchanged text of <think>; None where it is missing.
-      answer: the answer, None where it is missing or has faults.
+      twin: the twin, None if it is missing or has faults.
+      thought: the unchanged text of <think>; None if it is missing.
+      answer: the answer, None if it is missing or has faults.
       faults: every fault; its place starts with "transcript" or the name of a part.
     """
 

@@ -44,7 +44,7 @@ def settings(**changes):
 
 
 def counts(c, steps):
-    at = cold_start.object_count(c)
+    at = cold_start.object_schedule(c)
     return [at(step, step) for step in range(steps)]
 
 
@@ -60,7 +60,7 @@ def test_scenes_grow():
 def test_practice_starts_with_the_text_and_follows_the_curriculum():
     c = settings(data__max_objects=5, sft__steps=8, sft__tower=0.5, sft__practice=2)
     assert cold_start.tower_steps(c) == 4
-    data, count = cold_start.ColdStartBatches(c, pretrained.load_policy(c).style), cold_start.object_count(c)
+    data, count = cold_start.ColdStartBatches(c, pretrained.load_policy(c).style), cold_start.object_schedule(c)
     assert data.next(text=False)[1] is None
     for step in range(4, 7):
         twins, tokenizer = data.next(text=True)[1].prompt, pretrained.load_policy(c).style.tokenizer
@@ -135,5 +135,5 @@ def test_summaries_have_steps_of_their_own():
 
 
 def test_videos_have_fewer_objects():
-    at = cold_start.object_count(unified(data__max_objects=7), video=True)
+    at = cold_start.object_schedule(unified(data__max_objects=7), video=True)
     assert {at(100, turn) for turn in range(9)} == {2, 3}

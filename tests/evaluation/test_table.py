@@ -40,7 +40,7 @@ def cell(cells, *key):
 
 
 def test_figures_by_hand():
-    figures = table.figures(ROWS)
+    figures = table.cell_metrics(ROWS)
     refs = [r["references"] for r in ROWS[-2:]]
     answers = [r["answer"]["text"] for r in ROWS[-2:]]
     weights = captions.frequencies(refs)
@@ -56,7 +56,7 @@ def test_figures_by_hand():
         "eval/summary/picture/cider": np.mean([captions.cider_d(a, r, weights) for a, r in zip(answers, refs)]),
         "eval/mean": np.mean([0.5, 0.75, 0.5, 0.4, 1.0, 0.0, 0.625]),
     })  # fmt: skip
-    assert table.figures([]) == {} and table.cells([]) == []
+    assert table.cell_metrics([]) == {} and table.cells([]) == []
 
 
 def test_cells_by_hand():
@@ -87,11 +87,11 @@ def test_failed_samples_and_those_without_references_stay_in_the_denominator():
     nothing = words("a", [], 0.0)
     good = words("two dogs run by the sea", ["two dogs run by the sea"], 1.0)
     other = words("one cat", ["two cats sit"], 0.2)
-    alone = table.figures([good, other])
-    more = table.figures([good, other, unsound, nothing])
+    alone = table.cell_metrics([good, other])
+    more = table.cell_metrics([good, other, unsound, nothing])
     assert more["eval/summary/picture/rouge_l"] == pytest.approx(alone["eval/summary/picture/rouge_l"] / 2)
     assert 0 < more["eval/summary/picture/bleu4"] < alone["eval/summary/picture/bleu4"]
-    assert table.answer_text(unsound) is None and table.figures([nothing])["eval/summary/picture/cider"] == 0
+    assert table.answer_text(unsound) is None and table.cell_metrics([nothing])["eval/summary/picture/cider"] == 0
 
 
 def write_rows(path, rows):
@@ -101,7 +101,7 @@ def write_rows(path, rows):
 
 def test_the_same_table_is_recomputed_from_the_file(tmp_path):
     cells, figures = table.recompute(write_rows(tmp_path / "predictions.jsonl", ROWS))
-    assert cells == table.cells(ROWS) and figures == table.figures(ROWS)
+    assert cells == table.cells(ROWS) and figures == table.cell_metrics(ROWS)
 
 
 @pytest.mark.parametrize(

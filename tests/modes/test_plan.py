@@ -9,7 +9,7 @@ import pytest
 
 from configs import seg
 from dtr1_jax import config
-from dtr1_jax.models import published
+from dtr1_jax.models import published_sizes
 from dtr1_jax.modes import plan
 
 PAGE = Path(__file__).parents[2] / "docs" / "memory.md"
@@ -67,10 +67,12 @@ def test_a_mesh_of_more_devices_than_are_here():
 
 
 def test_sizes_of_a_folder(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(published.CONFIGS["smollm2_135m"]))
+    (tmp_path / "config.json").write_text(json.dumps(published_sizes.CONFIGS["smollm2_135m"]))
     c = settings("auto", policy_path=str(tmp_path))
-    assert plan.policy_spec(c) == published.get("smollm2_135m")
-    assert plan.policy_spec(settings("smollm2_135m", policy_path=str(tmp_path))) == published.get("smollm2_135m")
+    assert plan.policy_spec(c) == published_sizes.get_spec("smollm2_135m")
+    assert plan.policy_spec(settings("smollm2_135m", policy_path=str(tmp_path))) == published_sizes.get_spec(
+        "smollm2_135m"
+    )
     with pytest.raises(config.ConfigError, match=r"'qwen3_4b' is not what config\.policy\.path = .* holds"):
         plan.policy_spec(settings("qwen3_4b", policy_path=str(tmp_path)))
     with pytest.raises(config.ConfigError, match=r"config\.policy\.path: 'auto' takes the sizes of .* it is empty"):
@@ -81,7 +83,7 @@ def test_sizes_of_a_folder(tmp_path):
 
 
 def test_nothing_but_sizes_is_fetched_from_the_hub(tmp_path, monkeypatch):
-    (tmp_path / "config.json").write_text(json.dumps(published.CONFIGS["smollm2_135m"]))
+    (tmp_path / "config.json").write_text(json.dumps(published_sizes.CONFIGS["smollm2_135m"]))
     fetched = []
 
     def snapshot_download(name, *, allow_patterns, **_):
@@ -91,9 +93,10 @@ def test_nothing_but_sizes_is_fetched_from_the_hub(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     monkeypatch.chdir(tmp_path)
     assert (
-        plan.policy_spec(settings("qwen3_4b", policy_path="Qwen/Qwen3-4B")) == published.get("qwen3_4b") and not fetched
+        plan.policy_spec(settings("qwen3_4b", policy_path="Qwen/Qwen3-4B")) == published_sizes.get_spec("qwen3_4b")
+        and not fetched
     )
-    assert plan.policy_spec(settings("auto", policy_path="HF/SmolLM2")) == published.get("smollm2_135m")
+    assert plan.policy_spec(settings("auto", policy_path="HF/SmolLM2")) == published_sizes.get_spec("smollm2_135m")
     assert fetched == [("HF/SmolLM2", ["config.json"])]
 
 
@@ -102,7 +105,7 @@ def test_patches_of_what_is_shown():
 
     def patches(**changes):
         c = settings("qwen2_5_vl_3b", **changes)
-        return plan.device_share(c, published.get("qwen2_5_vl_3b"), plan.abstract_mesh(c.mesh)).patches
+        return plan.device_share(c, published_sizes.get_spec("qwen2_5_vl_3b"), plan.abstract_mesh(c.mesh)).patches
 
     assert patches() == patches(policy_constructor="given") == 2 * 28**2 * 512 // 28**2 * 2
     assert patches(data_source="jsonl", data_root="x") == patches(policy_max_pixels=0) == 1024 * 4
@@ -138,7 +141,7 @@ def test_what_the_page_says_of_remat():
 
 def test_table_of_the_page():
     rows = re.findall(r"^\| (\w+) \| ([\d. |]+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
-    assert [name for name, _ in rows] == list(published.CONFIGS)
+    assert [name for name, _ in rows] == list(published_sizes.CONFIGS)
     for name, cells in rows:
         assert cells.split(" | ") == row(name), name
 

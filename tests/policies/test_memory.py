@@ -9,7 +9,7 @@ import small
 
 from configs import seg
 from dtr1_jax import config, mesh
-from dtr1_jax.models import policy, published, vision
+from dtr1_jax.models import policy, published_sizes, vision
 from dtr1_jax.modes import plan
 from dtr1_jax.policies import memory, pretrained
 from dtr1_jax.rl import optim, rollout, update
@@ -156,7 +156,7 @@ def test_plan_is_what_xla_reports(what, rank, dtype, remat):
 @pytest.mark.slow
 @pytest.mark.parametrize("name, queries, patches", [("qwen3_vl_2b", 2, 512), ("qwen2_5_vl_3b", 1, 1024)])
 def test_what_a_trained_tower_keeps_without_remat(name, queries, patches):
-    spec = published.get(name)
+    spec = published_sizes.get_spec(name)
     deep, full = (tuple(n for n in layers if n < 12) for layers in (spec.vision.deepstack, spec.vision.full_layers))
     tower = dataclasses.replace(spec.vision, layers=12, deepstack=deep, full_layers=full)
     spec = dataclasses.replace(spec, vision=tower, remat=False)

@@ -13,7 +13,7 @@ from gguf_files import write as write_gguf
 from configs import default
 from dtr1_jax import config, mesh
 from dtr1_jax.data import tokenizer
-from dtr1_jax.models import policy, published, spec
+from dtr1_jax.models import policy, published_sizes, spec
 from dtr1_jax.models.weights import gguf, native
 from dtr1_jax.policies import pretrained
 from dtr1_jax.twin.coordinates import Frame
@@ -55,7 +55,7 @@ def test_the_tiny_policy():
 
 def test_whether_layers_are_computed_again():
     assert [pretrained.load_policy(settings(remat=x)).spec.remat for x in ("auto", "on", "off")] == [False, True, False]
-    large = published.get("qwen3_4b")
+    large = published_sizes.get_spec("qwen3_4b")
     found = [pretrained.adjusted(of_files("x", "qwen3_4b", remat=x), large).remat for x in ("auto", "on", "off")]
     assert found == [True, True, False]
     with pytest.raises(config.ConfigError, match=r"config\.policy\.remat: expected one of auto, on, off, got 'maybe'"):
@@ -178,7 +178,7 @@ def test_named_sizes_must_be_those_of_the_files(tmp_path, monkeypatch):
         pretrained.load_policy(of_files(tmp_path, "qwen3_0_6b"))
     assert "layers: 28 and 2" in str(error.value) and "or auto to take the file's" in str(error.value)
     sizes = json.loads((tmp_path / "config.json").read_text())
-    monkeypatch.setitem(published.CONFIGS, "qwen3_0_6b", sizes | {"rope_theta": 5.0})
+    monkeypatch.setitem(published_sizes.CONFIGS, "qwen3_0_6b", sizes | {"rope_theta": 5.0})
     assert pretrained.load_policy(of_files(tmp_path, "qwen3_0_6b")).spec.theta == 1e4  # that of the files
 
 

@@ -8,7 +8,7 @@ import pytest
 from scored import CANVAS, LEFT, TWIN, WANT_LEFT, Segmenter, example, fill, say, say_boxes, settings
 
 from dtr1_jax.rewards import score
-from dtr1_jax.run.workers import Failure
+from dtr1_jax.run.worker_pool import Failure
 from dtr1_jax.twin.schema import Answer, Twin
 from dtr1_jax.twin.transcript import compose, parse
 from dtr1_jax.types import Example, Instance, Target

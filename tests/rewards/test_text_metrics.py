@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dtr1_jax.evaluation.benchmarks import captions
 from dtr1_jax.rewards import text_metrics
-from dtr1_jax.run import workers
+from dtr1_jax.run import worker_pool
 
 STORED = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "benchmarks.json").read_text("utf-8"))["captions"]
 TABLE = captions.frequencies([r for _, r in CAPTIONS])
@@ -117,7 +117,7 @@ def test_in_worker_processes(tmp_path):
     path = str(tmp_path / "idf.json")
     items = [{"columns": columns, "answer": a, "references": list(r)} for a, r in CAPTIONS]
     items.append({"columns": columns, "answer": None, "references": ["a"]})
-    with workers.Pool("dtr1_jax.rewards.text_metrics:scorer", workers=1, deadline=60.0, argument=path) as pool:
+    with worker_pool.Pool("dtr1_jax.rewards.text_metrics:scorer", workers=1, deadline=60.0, argument=path) as pool:
         got = pool.map(items)
     want = [
         [text_metrics.cider(a, r, TABLE), text_metrics.rouge_l(a, r), text_metrics.bleu4(a, r)] for a, r in CAPTIONS

@@ -10,7 +10,7 @@ from dtr1_jax import config
 from dtr1_jax.evaluation.benchmarks import captions
 from dtr1_jax.rewards import answer_matching, text_metrics
 from dtr1_jax.rewards.text_scorers import TextScorers
-from dtr1_jax.run.workers import Failure
+from dtr1_jax.run.worker_pool import Failure
 
 ROWS = [
     ("what?", "a red mug", ("the red mug", "a mug")),

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from dtr1_jax.run.workers import Pool
+from dtr1_jax.run.worker_pool import Pool
 
 HOSTILE = '''
 """A function that does what its item names."""

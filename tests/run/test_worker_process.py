@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from dtr1_jax.run.workers import Failure, Pool, WorkerError
+from dtr1_jax.run.worker_pool import Failure, Pool, WorkerError
 
 pytestmark = pytest.mark.usefixtures("hostile")
 
@@ -52,7 +52,7 @@ def test_workers_end_with_a_killed_parent(hostile, busy):
     script = (
         "import json, os, signal, sys, threading, time\n"
         f"sys.path.insert(0, {str(hostile)!r})\n"
-        "from dtr1_jax.run.workers import Pool\n"
+        "from dtr1_jax.run.worker_pool import Pool\n"
         "pool = Pool('hostile:act', workers=2, deadline=1.0)\n"
         "print(json.dumps([c.process.pid for c in pool._children]), flush=True)\n"
         + (timer if busy else "os.kill(os.getpid(), signal.SIGKILL)")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtr1_jax.data.twinworld.picture_examples import example
-from dtr1_jax.run.workers import Failure
+from dtr1_jax.run.worker_pool import Failure
 from dtr1_jax.specialists import segmenter as segmenters
 from dtr1_jax.specialists.segmenter import Segmenter, grabcut
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtr1_jax.rewards import resolve
+from dtr1_jax.rewards import answer_regions
 from dtr1_jax.twin import strict_json, tracks
 from dtr1_jax.twin.coordinates import Canvas, Frame, to_unit
 from dtr1_jax.twin.schema import MAX_KEYFRAMES, Answer, Object, Twin, read_twin
@@ -173,7 +173,7 @@ def test_the_twin_of_one_frame():
     picture = Twin(SIZE, (Object(3, "c", (5, 5, 6, 6)),))
     assert tracks.at_frame(picture, 4) is picture and tracks.first_frame(picture) is picture
     transcript = parse(compose(twin, "", Answer(objects=(2, 1))), task="segmentation", canvas=CANVAS)
-    np.testing.assert_allclose(resolve.boxes_of(transcript, CANVAS), [[0, 0, 0.01, 0.01]])  # 2 is not there yet
+    np.testing.assert_allclose(answer_regions.boxes_of(transcript, CANVAS), [[0, 0, 0.01, 0.01]])  # 2 is not there yet
 
 
 def test_velocity_is_a_mean_over_the_frames_in_sight():
@@ -278,5 +278,5 @@ def test_an_answer_over_tracks_is_resolved_without_raising():
     blank = Example("", np.zeros((4, 4, 3), np.uint8), "it", "segmentation", nothing)
     late = Twin(SIZE, (Object(2, "b", None, track=((8, (0, 0, 1, 1)),)),), frames=FRAMES)
     transcript = parse(compose(late, "", Answer(objects=(2,))), task="segmentation", canvas=CANVAS)
-    (outcome,) = resolve.outcomes([[transcript]], [blank], [CANVAS], lambda *a: [])[0]
+    (outcome,) = answer_regions.outcomes([[transcript]], [blank], [CANVAS], lambda *a: [])[0]
     assert not outcome.failed and not outcome.mask.any() and len(outcome.boxes) == 0

@@ -63,7 +63,7 @@ def are_paths(value: Any) -> bool:
 
 
 def are_answers(value: Any) -> bool:
-    """Whether the value is a list of 1 to 64 answers in words."""
+    """Whether the value is a list of 1 to 64 texts, the right answers of a question; see `is_text`."""
     return _are_texts(value, 64)
 
 

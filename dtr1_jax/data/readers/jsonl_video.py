@@ -178,7 +178,7 @@ def _check_time(tracked: Sequence[Keyframes], total: int) -> None:
 
 
 def _fill_track(track: Keyframes, numbers: Sequence[int], h: int, w: int) -> Track:
-    """The boxes of a track and its filled boxes as masks; 0 and False where it is outside the picture or hidden.
+    """The boxes of a track and its filled boxes as masks; 0 and False if it is outside the picture or hidden.
 
     Raises ValueError if all keyframes are outside the picture.
     """

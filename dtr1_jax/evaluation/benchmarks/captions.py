@@ -132,11 +132,12 @@ def rouge_l_f1(answer: str | None, references: Sequence[str]) -> float:
 
 
 def bleu(answers: Sequence[str | None], references: Sequence[Sequence[str]], order: int = ORDER) -> float:
-    """BLEU of a whole data set, in [0, 1]: exp(min(0, 1 - r / c)) times the geometric mean of its n-gram precisions.
+    """Corpus BLEU in [0, 1]: exp(min(0, 1 - r / c)) times the geometric mean of the clipped n-gram precisions.
 
-    c is the number of words of all answers. r is the sum over the answers of the length of the reference closest in
-    length, and of the shorter one if two are equally close. The longest n-gram has `order` words. Raises ValueError if
-    there are no samples, or not one answer for each.
+    The precisions are those of the whole data set for n = 1 to `order`. c is the number of words of all answers. r sums
+    the length of the reference that is closest in length to its answer (the shorter one on a tie). An answer None
+    counts as one without words. Raises ValueError if there are no samples, or if `answers` and `references` differ in
+    number.
     """
     _check(references)
     if len(answers) != len(references):

@@ -34,7 +34,11 @@ class VideoScore(NamedTuple):
 
 
 def region(pred: np.ndarray | None, target: np.ndarray, ignore: np.ndarray | None = None) -> float:
-    """J of one frame, in [0, 1]. Masks are bool[h, w]; `pred` None: no answer. Raises ValueError if sizes differ."""
+    """J of one frame, the region similarity of DAVIS: the IoU of two masks bool[h, w], in [0, 1].
+
+    Two empty masks score 1. `pred` None means that there is no answer, which scores 0. Pixels that are True in `ignore`
+    count in neither mask. Raises ValueError if the sizes differ.
+    """
     masks = _masks(pred, target, ignore)
     if masks is None:
         return 0.0

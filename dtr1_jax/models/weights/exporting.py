@@ -34,7 +34,7 @@ def tensors(
       scale: factor on the product of an adapter (config.Lora.scale).
       config: values of config.json; its model_type decides the names.
 
-    Raises WeightsError where the family has no name for a weight, or config.json has another patch size.
+    Raises WeightsError if the family has no name for a weight, or config.json has another patch size.
     """
     family = config.get("model_type")
     flat, adapters = native.flatten(params), native.flatten(lora or {})
@@ -145,7 +145,7 @@ def write_adapter(
 def modules(lora: dict, config: dict[str, Any]) -> dict[str, str]:
     """{path of an adapter: name of its module in transformers, with {} for the layer}.
 
-    `lora` holds adapters as arrays or as shapes. Raises WeightsError where the family of `config` has no such module,
+    `lora` holds adapters as arrays or as shapes. Raises WeightsError if the family of `config` has no such module,
     or where PEFT has no adapter for it.
     """
     module_of = {}

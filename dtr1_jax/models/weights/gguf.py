@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax.models import published
+from dtr1_jax.models import published_sizes
 from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint, Tensor
 from dtr1_jax.models.weights.native import WeightsError, shortened
 
@@ -50,7 +50,7 @@ _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # values of tokenizer.ggml.token_typ
 def open_file(path: str | Path) -> HfCheckpoint:
     """Opens a GGUF file. Tensors get their Hugging Face names, and rows of q and k their Hugging Face order.
 
-    Raises WeightsError where the file is not GGUF or truncated, has another architecture or a dtype that is not in
+    Raises WeightsError if the file is not GGUF or truncated, has another architecture or a dtype that is not in
     DTYPES, or where metadata are missing or of the wrong type.
     """
     path = Path(path)
@@ -86,7 +86,7 @@ def open_file(path: str | Path) -> HfCheckpoint:
 def tokenizer(path: str | Path) -> Any:
     """Builds the transformers tokenizer (PreTrainedTokenizerFast) that the file describes, with its chat template.
 
-    Raises WeightsError where the file has no tokenizer, or a kind of tokenizer that is not supported.
+    Raises WeightsError if the file has no tokenizer, or a kind of tokenizer that is not supported.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -151,7 +151,7 @@ class _Metadata:
     reader: Any
 
     def get(self, name: str, kind: type, default: Any = ...) -> Any:
-        """A value of type `kind`. Raises WeightsError where it has another type, or is missing without a default."""
+        """A value of type `kind`. Raises WeightsError if it has another type, or is missing without a default."""
         field = self.reader.fields.get(name)
         if field is None:
             if default is ...:
@@ -227,7 +227,7 @@ def _config(path: Path, reader) -> dict[str, Any]:
     eps = data.get(f"{family}.attention.layer_norm_rms_epsilon", float)
     return {
         "model_type": family,
-        "architectures": [published.CLASSES[family]],
+        "architectures": [published_sizes.CLASSES[family]],
         "vocab_size": vocab,
         "hidden_size": width,
         "intermediate_size": data.get(f"{family}.feed_forward_length", int),

@@ -60,7 +60,7 @@ class HfCheckpoint:
 def open_folder(folder: str | Path) -> HfCheckpoint:
     """Opens a folder with config.json and model.safetensors, or with the shards that its index file lists.
 
-    Raises WeightsError where a file is missing, truncated or not in the safetensors format, where index and shards
+    Raises WeightsError if a file is missing, truncated or not in the safetensors format, where index and shards
     disagree, where the weights are quantised, and where the folder has pickled weights only.
     """
     folder = Path(folder)

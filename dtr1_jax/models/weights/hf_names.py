@@ -86,7 +86,7 @@ _ENDINGS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 
 def leaf(path: str, shape: tuple[int, ...], family: str) -> Leaf:
-    """Finds the tensors on disk of one leaf of ours. Raises NamingError where the family has no such weight."""
+    """Finds the tensors on disk of one leaf of ours. Raises NamingError if the family has no such weight."""
     pattern = _pattern(path, family)
     stacked = "{}" in pattern
     names = tuple(pattern.format(i) for i in range(shape[0])) if stacked else (pattern,)
@@ -106,7 +106,7 @@ def module(path: str, family: str) -> str:
 
     {} stands for the number of the layer.
 
-    Raises NamingError where the family has no such projection.
+    Raises NamingError if the family has no such projection.
     """
     disk_decoder, disk_tower, decoder, tower = _prefixes(family)
     name = _pattern(f"{path}/kernel", family).removesuffix(".weight")

@@ -7,7 +7,7 @@ import pytest
 
 from dtr1_jax.data import demonstrations, prompts
 from dtr1_jax.data.twinworld import picture_examples, tasks, video_examples
-from dtr1_jax.rewards import resolve
+from dtr1_jax.rewards import answer_regions
 from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.text import from_scene
 from dtr1_jax.twin.transcript import parse
@@ -71,7 +71,7 @@ def test_the_oracle_of_every_task_is_sound(task, video):
         elif task == "segmentation" or video:
             assert answer.objects == example.answer_ids
         if task in ("segmentation", "grounding"):
-            boxes = resolve.boxes_of(transcript, canvas)
+            boxes = answer_regions.boxes_of(transcript, canvas)
             assert len(boxes) == len(example.target.boxes)
             np.testing.assert_allclose(
                 np.sort(boxes, 0), np.sort(example.target.boxes, 0), atol=videos_tolerance(video)

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from configs import default
 from dtr1_jax import config, mesh
-from dtr1_jax.models import policy, published, spec
+from dtr1_jax.models import policy, published_sizes, spec
 from dtr1_jax.models.weights import exporting, hf_checkpoint, loading, native
 from dtr1_jax.models.weights.native import WeightsError
 
@@ -283,7 +283,7 @@ print(1024 * (kilobytes("VmHWM") - before) - sum(x.nbytes for x in jax.tree.leav
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the memory of a process from /proc")
 def test_host_memory_stays_under_one_and_a_half_shards(tmp_path):
     """On a CPU device the weights are in host memory too, so the test counts the memory besides them."""
-    values = published.CONFIGS["qwen2_5_0_5b"] | {"num_hidden_layers": 16, "vocab_size": 64_000}
+    values = published_sizes.CONFIGS["qwen2_5_0_5b"] | {"num_hidden_layers": 16, "vocab_size": 64_000}
     tree = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec.from_hf(values)))
     folder(tmp_path, jax.tree.map(lambda x: np.full(x.shape, 0.5, np.float32), tree), values, 2**28, "bfloat16")
     largest = max(file.stat().st_size for file in tmp_path.glob("*.safetensors"))

@@ -7,9 +7,9 @@ import pytest
 from scored import CANVAS, WANT_LEFT, Segmenter, example, say, say_boxes
 from scored_tasks import PATH, VIDEO, in_words, question, tell, video_query
 
-from dtr1_jax.evaluation import measures
+from dtr1_jax.evaluation import query_metrics
 from dtr1_jax.evaluation.benchmarks import video_segmentation
-from dtr1_jax.rewards import resolve
+from dtr1_jax.rewards import answer_regions
 from dtr1_jax.twin.schema import Answer, Object, Twin
 from dtr1_jax.twin.transcript import parse
 from dtr1_jax.types import Target
@@ -19,8 +19,8 @@ BROKEN = parse("no", task="segmentation", canvas=CANVAS)
 
 def measured(query, transcript, canvas=CANVAS, segment=None):
     masked = [query.task == "segmentation"]
-    outcome = resolve.outcomes([[transcript]], [query], [canvas], segment or Segmenter(), masked)[0][0]
-    return measures.measure(query, transcript, outcome)
+    outcome = answer_regions.outcomes([[transcript]], [query], [canvas], segment or Segmenter(), masked)[0][0]
+    return query_metrics.measure(query, transcript, outcome)
 
 
 def test_segmentation_of_a_picture():
@@ -42,7 +42,7 @@ def test_segmentation_of_a_video():
     query = video_query()
     assert measured(query, tell(Answer(objects=(1,))), VIDEO) == {"j": 1.0, "f": 1.0}
     wrong = tell(Answer(objects=(2,)))
-    outcome = resolve.outcomes([[wrong]], [query], [VIDEO], Segmenter())[0][0]
+    outcome = answer_regions.outcomes([[wrong]], [query], [VIDEO], Segmenter())[0][0]
     want = video_segmentation.score(list(outcome.masks), list(query.target.masks))
     assert measured(query, wrong, VIDEO) == pytest.approx({"j": want.j, "f": want.f}) and 0 < want.j < 1
     some = video_query(labelled=np.array([True, False, False]))

@@ -10,23 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax.evaluation import measures, table
+from dtr1_jax.evaluation import query_metrics, table
 from dtr1_jax.evaluation.benchmarks import segmentation, twin_fidelity
 from dtr1_jax.evaluation.predict import Prediction
 from dtr1_jax.rewards import score
 from dtr1_jax.twin import text
 
 
-def figures(predictions: Sequence[Prediction], skipped: int = 0) -> dict[str, float]:
-    """The `eval/...` numbers over all tasks.
+def compute_metrics(predictions: Sequence[Prediction], skipped: int = 0) -> dict[str, float]:
+    """The metrics of an evaluation over all tasks, by name:
 
-    They are `eval/<task>/<modality>/...` and `eval/mean` as table.figures gives them; the mean of each reward column
-    over the queries whose task has it; and how true the twins are (`eval/twin/...`, by benchmarks/twin_fidelity.py).
-    Segmentation on pictures has short names too: `eval/giou`, with its interval, by category and by level, and
-    `eval/ciou`.
+    - `eval/<task>/<modality>/<metric>` for each metric of a task (such as giou, jf, acc, accuracy, rouge_l), and
+      `eval/mean`, the mean of the tasks' main metrics;
+    - `eval/giou`, `eval/giou_low`, `eval/giou_high`, `eval/ciou`, `eval/giou/category/...` and `eval/giou/level/...`:
+      short names for segmentation on pictures, with the 95 % interval of gIoU;
+    - `eval/<column>`: the mean of a reward column over the queries whose task has that column, and `eval/reward`;
+    - `eval/twin/...`: the fidelity of the twins (benchmarks/twin_fidelity.py);
+    - `eval/sound`, `eval/reasoned`: shares of the transcripts; `eval/examples`, `eval/examples_skipped`: numbers.
+
+    Without predictions only the last two are there.
 
     Args:
-      skipped: examples that could not be used; they are in no other number.
+      skipped: number of examples that could not be used; they count in no other metric.
     """
     if not predictions:
         return {"eval/examples": 0, "eval/examples_skipped": skipped}
@@ -43,7 +48,7 @@ def figures(predictions: Sequence[Prediction], skipped: int = 0) -> dict[str, fl
         values = [p.columns[name] for p in predictions if name in p.columns]
         numbers |= {f"eval/{name}": float(np.mean(values))} if values else {}
     fidelity = twin_fidelity.figures([p.fidelity for p in predictions if p.fidelity is not None])
-    return numbers | table.figures(rows) | {f"eval/twin/{name}": value for name, value in fidelity.items()}
+    return numbers | table.cell_metrics(rows) | {f"eval/twin/{name}": value for name, value in fidelity.items()}
 
 
 def _segmentation_of_pictures(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -68,7 +73,7 @@ def row(prediction: Prediction) -> dict[str, Any]:
     evaluation/table.py makes the table.
     """
     example, transcript = prediction.example, prediction.transcript
-    modality = measures.modality(prediction.outcome)
+    modality = query_metrics.modality(prediction.outcome)
     line = {
         "uid": example.uid, "query": example.query, "task": example.task, "modality": modality,
         "category": example.category, "level": example.level, "transcript": transcript.text,

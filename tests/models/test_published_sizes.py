@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from dtr1_jax.config import ConfigError
-from dtr1_jax.models import policy, published, spec
+from dtr1_jax.models import policy, published_sizes, spec
 from dtr1_jax.models.weights import hf_names, native
 
 # parameters of the published checkpoints, as their model cards and safetensors files count them; the tied head once
@@ -25,15 +25,15 @@ PARAMETERS = {
 
 
 def test_no_name_is_untested():
-    assert set(PARAMETERS) == set(published.CONFIGS)
+    assert set(PARAMETERS) == set(published_sizes.CONFIGS)
 
 
-@pytest.mark.parametrize("name", published.CONFIGS)
+@pytest.mark.parametrize("name", published_sizes.CONFIGS)
 def test_parameters_and_names_on_disk(name):
-    shape = published.get(name)
+    shape = published_sizes.get_spec(name)
     tree = native.flatten(jax.eval_shape(lambda: policy.init(jax.random.key(0), shape)))
     assert sum(math.prod(x.shape) for x in tree.values()) == PARAMETERS[name]
-    family = published.CONFIGS[name]["model_type"]
+    family = published_sizes.CONFIGS[name]["model_type"]
     names = [n for leaf in hf_names.leaves({p: x.shape for p, x in tree.items()}, family) for n in leaf.names]
     assert len(names) == len(set(names))
     if name == "qwen3_vl_32b":
@@ -41,32 +41,32 @@ def test_parameters_and_names_on_disk(name):
 
 
 def test_frames_and_positions():
-    assert published.get("qwen2_5_vl_3b").frame == "pixel"
-    assert published.get("qwen3_vl_2b").frame == "norm1000"
-    assert published.get("qwen2_5_vl_7b").sections == (16, 24, 24)
-    assert published.get("qwen3_vl_8b").sections == (24, 20, 20)
-    assert not published.get("qwen2_5_vl_7b").interleaved
-    assert published.get("qwen3_vl_8b").vision.deepstack == (8, 16, 24)
-    assert published.get("tiny") is spec.TINY
+    assert published_sizes.get_spec("qwen2_5_vl_3b").frame == "pixel"
+    assert published_sizes.get_spec("qwen3_vl_2b").frame == "norm1000"
+    assert published_sizes.get_spec("qwen2_5_vl_7b").sections == (16, 24, 24)
+    assert published_sizes.get_spec("qwen3_vl_8b").sections == (24, 20, 20)
+    assert not published_sizes.get_spec("qwen2_5_vl_7b").interleaved
+    assert published_sizes.get_spec("qwen3_vl_8b").vision.deepstack == (8, 16, 24)
+    assert published_sizes.get_spec("tiny") is spec.TINY
 
 
 def test_unknown_names():
     with pytest.raises(ConfigError, match=r"no policy 'qwen3_vl_3b' \(did you mean \"qwen3_vl_"):
-        published.get("qwen3_vl_3b")
+        published_sizes.get_spec("qwen3_vl_3b")
     with pytest.raises(ConfigError, match=r"config\.policy\.name: no policy 'tinny'.*did you mean \"tiny\""):
-        published.get("tinny")
+        published_sizes.get_spec("tinny")
 
 
 def test_differences():
-    one = published.get("qwen3_vl_2b")
-    assert published.differences(one, dataclasses.replace(one, theta=1.0, eps=1.0, lora_scale=9.0)) == []
+    one = published_sizes.get_spec("qwen3_vl_2b")
+    assert published_sizes.differences(one, dataclasses.replace(one, theta=1.0, eps=1.0, lora_scale=9.0)) == []
     other = dataclasses.replace(one, layers=3, vision=dataclasses.replace(one.vision, patch=14))
-    assert published.differences(one, other) == ["layers: 28 and 3", "vision.patch: 16 and 14"]
+    assert published_sizes.differences(one, other) == ["layers: 28 and 3", "vision.patch: 16 and 14"]
     text = dataclasses.replace(one, vision=None)
-    assert published.differences(one, text) == ["vision tower: one and none"]
-    assert published.differences(text, one) == ["vision tower: none and one"]
+    assert published_sizes.differences(one, text) == ["vision tower: one and none"]
+    assert published_sizes.differences(text, one) == ["vision tower: none and one"]
 
 
 def test_config_json_of_the_shipped_policy():
-    found = spec.from_hf(published.TINY)
+    found = spec.from_hf(published_sizes.TINY)
     assert found == dataclasses.replace(spec.TINY, unroll=found.unroll, remat=found.remat)

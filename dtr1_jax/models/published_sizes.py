@@ -104,7 +104,7 @@ CLASSES = {  # family -> class in transformers
 }
 
 
-def get(name: str) -> Spec:
+def get_spec(name: str) -> Spec:
     """The spec of the policy with this name. Raises ConfigError for an unknown name, and suggests the nearest one."""
     if name in CONFIGS:
         return spec.from_hf(CONFIGS[name])

@@ -5,7 +5,7 @@ import pytest
 from scored import CANVAS, TWIN, say, say_boxes
 from scored_tasks import PATH, VIDEO, tell
 
-from dtr1_jax.rewards import resolve
+from dtr1_jax.rewards import answer_regions
 from dtr1_jax.twin.schema import Answer
 from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
@@ -15,28 +15,28 @@ BROKEN = parse('<twin>{}</twin><think>x</think><answer>{"objects":[]}</answer>',
 
 
 def test_boxes_of_ids_are_unit_and_in_the_order_of_the_answer():
-    np.testing.assert_array_equal(resolve.boxes_of(say(7, 1), CANVAS), [[0.5, 0, 1, 1], [0, 0, 0.5, 1]])
+    np.testing.assert_array_equal(answer_regions.boxes_of(say(7, 1), CANVAS), [[0.5, 0, 1, 1], [0, 0, 0.5, 1]])
 
 
 def test_boxes_of_a_box_answer_depend_on_the_frame():
     text = compose(TWIN, "x", Answer(boxes=((2, 1, 4, 2),)))
     thousandths = Canvas(Frame.NORM1000, (8, 4))
-    np.testing.assert_allclose(resolve.boxes_of(say_boxes((2, 1, 4, 2)), CANVAS), [[0.25, 0.25, 0.5, 0.5]])
-    got = resolve.boxes_of(parse(text, task="grounding", canvas=thousandths), thousandths)
+    np.testing.assert_allclose(answer_regions.boxes_of(say_boxes((2, 1, 4, 2)), CANVAS), [[0.25, 0.25, 0.5, 0.5]])
+    got = answer_regions.boxes_of(parse(text, task="grounding", canvas=thousandths), thousandths)
     np.testing.assert_allclose(got, [[0.002, 0.001, 0.004, 0.002]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("transcript", [BROKEN, say(), say_boxes(), say(99)])
 def test_no_boxes_where_there_is_nothing_to_point_at(transcript):
-    boxes = resolve.boxes_of(transcript, CANVAS)
+    boxes = answer_regions.boxes_of(transcript, CANVAS)
     assert boxes.shape == (0, 4) and boxes.dtype == np.float32
 
 
 def test_tracks_of_ids_are_interpolated_and_boxes_stay_in_the_first_frame():
-    np.testing.assert_allclose(resolve.tracks_of(tell(Answer(objects=(1,))), VIDEO), PATH)
+    np.testing.assert_allclose(answer_regions.tracks_of(tell(Answer(objects=(1,))), VIDEO), PATH)
     left = [0, 0, 0.5, 1]
-    np.testing.assert_allclose(resolve.tracks_of(tell(Answer(objects=(2,))), VIDEO), [[left, left, ABSENT]])
+    np.testing.assert_allclose(answer_regions.tracks_of(tell(Answer(objects=(2,))), VIDEO), [[left, left, ABSENT]])
     boxes = tell(Answer(boxes=((0, 0, 4, 4),)), task="grounding")
-    np.testing.assert_allclose(resolve.tracks_of(boxes, VIDEO), [[left, ABSENT, ABSENT]])
-    assert resolve.tracks_of(tell(Answer(objects=())), VIDEO).shape == (0, 3, 4)
-    np.testing.assert_allclose(resolve.boxes_of(tell(Answer(objects=(1, 2))), VIDEO), [left, left])
+    np.testing.assert_allclose(answer_regions.tracks_of(boxes, VIDEO), [[left, ABSENT, ABSENT]])
+    assert answer_regions.tracks_of(tell(Answer(objects=())), VIDEO).shape == (0, 3, 4)
+    np.testing.assert_allclose(answer_regions.boxes_of(tell(Answer(objects=(1, 2))), VIDEO), [left, left])

@@ -10,7 +10,7 @@ import tiny
 from heldout import heldout
 
 from dtr1_jax.data import image_files, prompts, sources
-from dtr1_jax.evaluation import figures, predictions_file, table
+from dtr1_jax.evaluation import metrics, predictions_file, table
 from dtr1_jax.policies import pretrained
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer
@@ -48,7 +48,7 @@ def test_figures_are_those_of_the_answers(path, small, tmp_path):
         by_hand.append(0.0 if i == 2 else (filled & e.target.mask).sum() / union if union else 1.0)
     assert [p.measures["iou"] for p in predictions] == pytest.approx(by_hand, abs=0.03)
 
-    numbers = figures.figures(predictions)
+    numbers = metrics.compute_metrics(predictions)
     predictions_file.write_predictions(tmp_path, predictions, pictures=2)
     rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     assert numbers["eval/giou"] == pytest.approx(np.mean([r["iou"] for r in rows]))
@@ -78,5 +78,5 @@ def test_figures_are_those_of_the_answers(path, small, tmp_path):
 
 
 def test_nothing_to_evaluate_gives_no_figure():
-    assert figures.figures([], 3) == {"eval/examples": 0, "eval/examples_skipped": 3}
+    assert metrics.compute_metrics([], 3) == {"eval/examples": 0, "eval/examples_skipped": 3}
     assert jax.device_count() == 8

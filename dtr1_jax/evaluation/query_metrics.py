@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dtr1_jax.evaluation.benchmarks import boxes, captions, segmentation, video_segmentation, vqa
 from dtr1_jax.rewards import answer_matching, video_overlap
-from dtr1_jax.rewards.resolve import Outcome
+from dtr1_jax.rewards.answer_regions import Outcome
 from dtr1_jax.rewards.score import answer_text
 from dtr1_jax.rewards.text_metrics import CUT, clean
 from dtr1_jax.twin.transcript import Transcript

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from dtr1_jax.run.workers import Failure, Pool, WorkerError
+from dtr1_jax.run.worker_pool import Failure, Pool, WorkerError
 
 pytestmark = pytest.mark.usefixtures("hostile")
 

@@ -27,11 +27,11 @@ class Outcome:
     """The boxes and masks of one completion's answer.
 
     Attributes:
-      boxes: float32[n, 4], unit frame; n = 0 where the answer is empty or the transcript is unsound. For a video they
+      boxes: float32[n, 4], unit frame; n = 0 if the answer is empty or the transcript is unsound. For a video they
         are the boxes in its first frame.
-      mask: bool[h, w] at the example's own size; None where the transcript is unsound, the caller wanted no masks, or
+      mask: bool[h, w] at the example's own size; None if the transcript is unsound, the caller wanted no masks, or
         the segmenter failed. For a video it is the mask of its first frame.
-      failed: True where the segmenter was called and gave no mask; for a video, in any of its frames.
+      failed: True if the segmenter was called and gave no mask; for a video, in any of its frames.
       tracks: float32[n, T, 4], unit frame, the box of each object of the answer in each of the T frames of a video, all
         0 in frames where the object is absent; None = a picture.
       masks: bool[T, h, w], the mask of each frame of a video, empty in frames that the target does not label; None
@@ -62,7 +62,7 @@ def boxes_of(transcript: Transcript, canvas: Canvas) -> np.ndarray:
 
 
 def tracks_of(transcript: Transcript, canvas: Canvas) -> np.ndarray:
-    """float32[n, T, 4], unit frame: the boxes of `boxes_of` in each frame of a video; all 0 where there is no box."""
+    """float32[n, T, 4], unit frame: the boxes of `boxes_of` in each frame of a video; all 0 if there is no box."""
     answer = transcript.answer
     if not transcript.sound or answer is None:
         return _over_time([], canvas)
@@ -116,7 +116,7 @@ def outcomes(
       segment_fn: boxes -> mask; None leaves every mask out.
       masked: B times bool, False at queries that need no masks; None = all need them.
 
-    Raises ValueError where segment_fn does not return one mask for each picture.
+    Raises ValueError if segment_fn does not return one mask for each picture.
     """
     unmasked = [
         [_without_mask(t, canvas) for t in group] for group, canvas in zip(transcripts, canvases, strict=True)
@@ -172,7 +172,7 @@ def _key(b: int, t: int, boxes: np.ndarray) -> tuple[int, int, bytes]:
 
 
 def _segment(box_sets, examples, segment_fn) -> dict[tuple[int, int, bytes], np.ndarray | None]:
-    """Mask of each distinct set of boxes of each picture; None where the segmenter gave no valid mask."""
+    """Mask of each distinct set of boxes of each picture; None if the segmenter gave no valid mask."""
     sets = {_key(b, t, x): (b, t, np.unique(x, axis=0))
             for b, group in enumerate(box_sets) for of_answer in group for t, x in of_answer}  # fmt: skip
     images = [pictures(examples[b])[t] for b, t, _ in sets.values()]
@@ -182,16 +182,16 @@ def _segment(box_sets, examples, segment_fn) -> dict[tuple[int, int, bytes], np.
 def masks_of(
     images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], segment_fn: SegmentFn | None
 ) -> list[np.ndarray | None]:
-    """The union mask bool[h, w] of the boxes on each picture; None where the segmenter gave no valid mask.
+    """The union mask bool[h, w] of the boxes on each picture; None if the segmenter gave no valid mask.
 
     The segmenter is called once, with the pictures that have boxes; the mask of the others is empty.
 
     Args:
       images: n pictures uint8[h, w, 3].
       boxes: n times float32[m, 4], unit frame.
-      segment_fn: may be None where no picture has a box.
+      segment_fn: may be None if no picture has a box.
 
-    Raises ValueError where segment_fn does not return one mask for each picture.
+    Raises ValueError if segment_fn does not return one mask for each picture.
     """
     boxed = [i for i, x in enumerate(boxes) if len(x)]
     segments = segment_fn([images[i] for i in boxed], [boxes[i] for i in boxed]) if boxed else []
