@@ -305,7 +305,7 @@ def test_wrong_way_is_found(path, source, fault):
         ("rl/update.py", "from dtr1_jax.models import policy\nfrom dtr1_jax.models.policy import init"),
         (
             "rewards/score.py",
-            "from dtr1_jax import config\nfrom dtr1_jax.run import workers\nfrom dtr1_jax.twin.masks import area",
+            "from dtr1_jax import config\nfrom dtr1_jax.run import worker_pool\nfrom dtr1_jax.twin.masks import area",
         ),
         ("modes/train.py", "from dtr1_jax.run import checkpoint\nfrom dtr1_jax.rl import update"),
         ("data/queries/a.py", "from dtr1_jax.data.queries import phrases\nfrom dtr1_jax.types import Instance"),
