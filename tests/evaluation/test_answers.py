@@ -8,7 +8,8 @@ from PIL import Image
 from scored import CANVAS, WANT_LEFT, Segmenter, example, say, say_boxes
 
 from dtr1_jax.evaluation import answers
-from dtr1_jax.twin import text, transcript
+from dtr1_jax.twin import transcript
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer, Object, Twin
 from dtr1_jax.types import Example, Target, Video
 
@@ -55,7 +56,7 @@ def test_a_frame_that_the_segmenter_loses_costs_that_frame(tmp_path):
     frames = np.zeros((3, 8, 8, 3), np.uint8)
     example = Example("", frames[0], "it", "segmentation", Target(frames[0, ..., 0] > 0, np.zeros((0, 4))),
                       visuals=(Video(frames, np.array([0, 4, 9]), 10.0, 10),))  # fmt: skip
-    canvas = text.Canvas(text.Frame.NORM1000, (8, 8), (0, 4, 9))
+    canvas = Canvas(Frame.NORM1000, (8, 8), (0, 4, 9))
     twin = Twin(
         (8, 8), (Object(1, "it", None, track=((4, (0, 0, 500, 500)), (9, (0, 0, 900, 500)))),), frames=(0, 4, 9)
     )
@@ -81,7 +82,7 @@ def test_a_strip_that_no_mp4_can_hold_still_has_its_gif(tmp_path, caplog):
     example = Example(
         "", frames[0], "it", "segmentation", target, visuals=(Video(frames, np.arange(2), float("inf"), 2),)
     )
-    canvas = text.Canvas(text.Frame.NORM1000, (600, 1), (0, 1))
+    canvas = Canvas(Frame.NORM1000, (600, 1), (0, 1))
     nothing = transcript.compose(Twin((600, 1), (), frames=(0, 1)), "", Answer(objects=()))
     parsed = transcript.parse(nothing, task="segmentation", canvas=canvas)
     answers.write_answer(

@@ -9,7 +9,7 @@ import pytest
 import tiny
 from heldout import heldout
 
-from dtr1_jax.data import image_files, prompts, sources
+from dtr1_jax.data import demonstrations, image_files, prompts, sources
 from dtr1_jax.evaluation import metrics, predictions_file, table
 from dtr1_jax.policies import pretrained
 from dtr1_jax.twin import transcript
@@ -21,7 +21,7 @@ def oracles(c, count):
     source, style = sources.open_source(c.data, c.data.eval_split), pretrained.load_policy(c).style
     examples = [source[i] for i in range(count)]
     canvases = [prompts.prompt(e, style)[2] for e in examples]
-    return examples, canvases, [prompts.oracle(e, canvas) for e, canvas in zip(examples, canvases)]
+    return examples, canvases, [demonstrations.oracle(e, canvas) for e, canvas in zip(examples, canvases)]
 
 
 def test_figures_are_those_of_the_answers(path, small, tmp_path):

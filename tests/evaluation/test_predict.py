@@ -6,7 +6,7 @@ import pytest
 import tiny
 from heldout import heldout
 
-from dtr1_jax.data import image_files, json_files, pipeline, prompts, sources
+from dtr1_jax.data import demonstrations, image_files, json_files, pipeline, prompts, sources
 from dtr1_jax.evaluation import metrics
 from dtr1_jax.policies import pretrained
 
@@ -16,7 +16,7 @@ def oracles(c, count):
     source, style = sources.open_source(c.data, c.data.eval_split), pretrained.load_policy(c).style
     examples = [source[i] for i in range(count)]
     canvases = [prompts.prompt(e, style)[2] for e in examples]
-    return examples, canvases, [prompts.oracle(e, canvas) for e, canvas in zip(examples, canvases)]
+    return examples, canvases, [demonstrations.oracle(e, canvas) for e, canvas in zip(examples, canvases)]
 
 
 def test_masks_are_judged_even_where_the_reward_does_not_ask_for_them(path, small):

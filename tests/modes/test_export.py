@@ -181,7 +181,7 @@ def test_what_can_not_be_exported(tmp_path, capsys, arguments, fault, monkeypatc
     values = settings(tmp_path / "base", rank=arguments.pop("rank"))
     workdir = str(tmp_path / arguments["workdir"])
     out = arguments["out"] and str(tmp_path / arguments["out"])
-    assert dispatch.run("export", values, workdir, out=out, adapter=arguments["adapter"]) == 1
+    assert dispatch.run("export", values, workdir, dispatch.Options(out=out, adapter=arguments["adapter"])) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and re.search(fault, error), error
     assert not (tmp_path / "out").exists()
@@ -193,7 +193,7 @@ def test_an_interrupted_export_leaves_nothing_that_looks_whole(tmp_path, trained
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export.writing, "write_json", interrupted)
+    monkeypatch.setattr(export.exporting, "write_json", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, settings(tmp_path / "base"))
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
@@ -217,5 +217,5 @@ def test_places_that_can_not_be_written_to(tmp_path):
         export.run(c, None, str(tmp_path / "out"))
     assert (tmp_path / "out.partial" / "mine").read_text() == "of the user"
     (tmp_path / "file").write_text("x")
-    with pytest.raises(config.ConfigError, match=r"--out=.*file/x: can not be made: Not a directory; expected"):
+    with pytest.raises(config.ConfigError, match=r"--out=.*file/x: cannot be made: Not a directory; expected"):
         export.run(c, None, str(tmp_path / "file" / "x"))

@@ -140,9 +140,9 @@ def bad(tmp_path):
         (str(tmp_path / "words.jpg"), "it", ImageError, "words.jpg: not a picture"),
         (f"{photo},{tmp_path / 'none.jpg'}", "it", ImageError, "none.jpg: no such file"),
         (str(tmp_path / "empty"), "it", ImageError, "empty: a video with 0 frames"),
-        (photo, None, config.ConfigError, "needs --image=photo.jpg and --query"),
-        (photo, "  ", config.ConfigError, "needs --image=photo.jpg and --query"),
-        (None, "it", config.ConfigError, "needs --image=photo.jpg and --query"),
+        (photo, None, config.ConfigError, "needs --query=.* and --image=photo.jpg"),
+        (photo, "  ", config.ConfigError, "needs --query=.* and --image=photo.jpg"),
+        (None, "it", config.ConfigError, "needs --query=.* and --image=photo.jpg"),
         (photo, "word " * 99, prompts.PromptError, "prompt has .* tokens.*policy.prompt_tokens = 208"),
     ]
 

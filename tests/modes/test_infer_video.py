@@ -223,7 +223,7 @@ def bad(tmp_path):
         ({"video": str(tmp_path / "nothing.mp4")}, ImageError, "nothing.mp4: the file is empty"),
         ({"video": photo, "image": [str(tmp_path / "none.png")]}, ImageError, "none.png: no such file|needs PyAV"),
         ({"image": [photo], "task": "sumary"}, config.ConfigError, "--task: expected one of .*summary, got 'sumary'"),
-        ({}, config.ConfigError, "needs --image=photo.jpg and --query=.*, or --video=clip.mp4"),
+        ({}, config.ConfigError, "needs --query=.* and --image=photo.jpg or --video=street.mp4"),
     ]
 
 
@@ -235,7 +235,7 @@ def test_bad_videos_are_refused_and_leave_no_folder(folder, small, tmp_path):
     with pytest.raises(ImageError, match=r"words.mp4: reading video files needs PyAV: pip install"):
         infer.run(settings(folder), tmp_path / "run", None, "it", video=str(tmp_path / "words.mp4"))
     of_all = dataclasses.replace(settings(folder), data=dataclasses.replace(settings(folder).data, task="unified"))
-    with pytest.raises(config.ConfigError, match=r"config\.data\.task = 'unified': say which by --task, one of segm"):
+    with pytest.raises(config.ConfigError, match=r"config\.data\.task = 'unified': add --task, one of segm"):
         infer.run(of_all, tmp_path / "run", str(tmp_path / "photo.png"), "it")
     assert not (tmp_path / "run").exists()
 

@@ -6,8 +6,8 @@ from scored import CANVAS, TWIN, say, say_boxes
 from scored_tasks import PATH, VIDEO, tell
 
 from dtr1_jax.rewards import answer_regions
+from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer
-from dtr1_jax.twin.text import Canvas, Frame
 from dtr1_jax.twin.transcript import compose, parse
 
 ABSENT = (0, 0, 0, 0)

@@ -62,7 +62,7 @@ def test_more_sound_parts_never_score_less():
 
 
 def test_a_twin_that_was_brought_earns_nothing():
-    options = {"constructor": "given", "given": MUG}
+    options = {"constructor": "given", "given_twin": MUG}
     assert score("a mug", **options) == 0.0
     assert score(THINK, **options) == pytest.approx(0.75 / 3)
     assert score(THINK + ANSWER, **options) == 1.0
