@@ -54,7 +54,7 @@ def load_policy(config: Config) -> PretrainedPolicy:
     shape = adjusted(config, _spec(config, where, opened))
     if shape.vision is None and c.constructor == "policy":
         raise ConfigError(
-            f"config.policy.constructor = 'policy': {c.name} at {where} sees no pictures, so it can not write their "
+            f"config.policy.constructor = 'policy': {c.name} at {where} sees no pictures, so it cannot write their "
             "twins; set it to given, with data that brings them"
         )
     tokenizer = _tokenizer(config, where, opened)

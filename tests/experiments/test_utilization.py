@@ -79,8 +79,14 @@ def test_traffic_by_hand():
     assert utilization.traffic(work, 100) == 2 * (3 * 100 + 3 * 10 * 4 + (0 + 1 + 2) * 2 * 4)
 
 
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    """The program sets the log handler of the whole process, which other tests would inherit."""
+    monkeypatch.setattr(utilization.console, "set_up_logging", lambda: None)
+
+
 def test_prints_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(utilization.published, "get", lambda name: WIDE)
+    monkeypatch.setattr(utilization.published_sizes, "get_spec", lambda name: WIDE)
     sizes = ["--queries=1", "--group=2", "--rows=1", "--prompt_tokens=8", "--new_tokens=4", "--layers=1"]
     knobs = ["--rounds=1", "--side=64", "--read-mb=1", "--dtype=float32", "--peak-tflops=2", "--no-remat"]
     utilization.main(sizes + knobs)
