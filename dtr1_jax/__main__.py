@@ -3,13 +3,11 @@
 """
 
 import sys
-from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
-import configs
-from configs import of_run
+from dtr1_jax import settings_of_run
 
 MODES = {
     "train": "GRPO",
@@ -75,14 +73,15 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def with_settings_of_run(argv: list[str]) -> list[str]:
-    """The command line with --config=configs/of_run.py:WORKDIR, where the mode allows it and --config is missing.
+    """The command line with --config=settings_of_run.py:WORKDIR, if the mode allows it and --config is missing.
 
     Raises ValueError if the settings of that run cannot be read.
     """
-    workdir = value_of(argv, "workdir")
-    if value_of(argv, "config") is None and workdir and value_of(argv, "mode") in OF_RUN:
-        of_run.get_config(workdir)  # The flag would put a traceback around the error.
-        return [argv[0], f"--config={Path(configs.__path__[0]) / 'of_run.py'}:{workdir}", *argv[1:]]
+    words = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:])]
+    workdir = value_of(words, "workdir")
+    if value_of(words, "config") is None and workdir and value_of(words, "mode") in OF_RUN:
+        settings_of_run.get_config(workdir)  # The flag would put a traceback around the error.
+        return [words[0], f"--config={settings_of_run.__file__}:{workdir}", *words[1:]]
     return argv
 
 

@@ -22,6 +22,7 @@ LAYERS = (
     ("evaluation",),
     ("report",),
     ("modes",),
+    ("settings_of_run",),
     ("__main__",),
 )
 # What a room may import of its own layer.
@@ -48,6 +49,7 @@ OUTSIDE = {
     "ml_collections": (
         "dtr1_jax/config.py",
         "dtr1_jax/modes/dispatch.py",
+        "dtr1_jax/settings_of_run.py",
         "dtr1_jax/__main__.py",
         "configs/",
         "main.py",
@@ -66,6 +68,7 @@ TESTED_IN = {
     "evaluation/predictions_file": "evaluation/test_metrics.py",
     "models/weights/exporting": "modes/test_export.py",
     "policies/runtime": "evaluation/test_predict.py",
+    "settings_of_run": "modes/test_export_run.py",
     "report/stylesheet": "report/test_page.py",
 }
 # Test files about several modules at once, or about files outside dtr1_jax/.

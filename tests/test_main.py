@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from configs import default, of_run
-from dtr1_jax import __main__
+from configs import default
+from dtr1_jax import __main__, settings_of_run
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_settings_of_a_run_stand_in_for_a_missing_config(tmp_path, mode):
     (tmp_path / "config.json").write_text(json.dumps(default.get_config().to_dict()))
     argv = ["main.py", f"--mode={mode}", f"--workdir={tmp_path}", "--config.seed=3"]
     program, config, *rest = __main__.with_settings_of_run(argv)
-    assert config == f"--config={of_run.__file__}:{tmp_path}" and [program, *rest] == argv
+    assert config == f"--config={settings_of_run.__file__}:{tmp_path}" and [program, *rest] == argv
 
 
 @pytest.mark.parametrize(

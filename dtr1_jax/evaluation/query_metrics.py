@@ -59,9 +59,9 @@ def truncate_answer(answer: str) -> str:
 def _accuracy(answer: str | None, target: Target, tolerance: float) -> float:
     """The VQA benchmark's accuracy if there are 4 or more references; else 1 if the answer equals a reference, else 0.
 
-    Numbers, yes or no, and choices are compared as such (`answer_matching.kind_of`); a choice may be answered by its
-    letter. Format characters, such as marks of the writing direction, are ignored. Unlike the reward, the figure gives
-    nothing for words that the answer shares with a reference.
+    Numbers, yes or no, and choices are compared as such (`answer_matching.answer_kind`); a choice may be answered by
+    its letter. Format characters, such as marks of the writing direction, are ignored. Unlike the reward, the figure
+    gives nothing for words that the answer shares with a reference.
     """
     if answer is None or not target.references:
         return 0.0

@@ -95,7 +95,7 @@ FIGURES: dict[tuple[str, str], dict[str, Callable[[Sequence[Row]], float]]] = {
     **{("vqa", m): {"accuracy": _mean("accuracy")} for m in MODALITIES},
     **{("summary", m): {"rouge_l": _mean("rouge_l"), "bleu4": _bleu4, "cider": _cider} for m in MODALITIES},
 }  # fmt: skip
-MEASURES = {  # (task, modality) -> names of the numbers in a row, see measures.measure
+MEASURES = {  # (task, modality) -> names of the numbers in a row, see query_metrics.measure
     ("segmentation", "picture"): ("iou", "intersection", "union"),
     ("segmentation", "video"): ("j", "f"),
     ("grounding", "picture"): ("acc", "iou"),

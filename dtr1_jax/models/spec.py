@@ -177,7 +177,7 @@ def from_hf(config: dict) -> Spec:
     vision = _vision(config, kind, width) if kind.endswith("_vl") else None
     rope = _dict(text, "rope_scaling") | _dict(text, "rope_parameters")
     fixed = dict(_TEXT[kind])
-    if config.get("dtr1_frame"):  # our own field, see published.TINY
+    if config.get("dtr1_frame"):  # our own field, see published_sizes.TINY
         fixed["frame"] = config["dtr1_frame"]
     theta = _number({"rope_theta": fixed.pop("theta")} | _field(text, "rope_theta") | rope, "rope_theta")
     _check_features(text, rope, fixed["qkv_bias"])

@@ -48,7 +48,10 @@ def run(mode: str, settings: ConfigDict | None, workdir: str | None, options: Op
     `settings` may be None for a mode that needs none (rescore).
     """
     try:
-        say(_result(mode, settings, workdir, options))
+        if mode == "rescore":
+            print(rescore.run(options.predictions))  # It starts no accelerator, which another run may hold.
+        else:
+            say(_result(mode, settings, workdir, options))
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -63,8 +66,6 @@ def run(mode: str, settings: ConfigDict | None, workdir: str | None, options: Op
 
 def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options: Options) -> str:
     """Runs a mode; returns the text to print."""
-    if mode == "rescore":
-        return rescore.run(options.predictions)
     if settings is None:
         raise config.ConfigError(f"--mode={mode} needs --config, such as --config=configs/seg.py")
     c = config.from_configdict(settings)

@@ -30,14 +30,14 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
 
     Writes the folder `workdir/evaluations/NAME`. It holds eval.json with the name, the step, the data, the metrics and
     the table; predictions.jsonl, from which `--mode=rescore` computes the metrics and the table again; and pictures of
-    the first queries. An evaluation that is repeated with the same step and data replaces its files.
+    the first queries. An evaluation that is repeated with the same step, data and policy replaces its files.
 
     Args:
       name: the name of the evaluation; None = made from the data and the step, see `default_name`.
       step: the checkpoint: "newest", "best" or a number, as state.trained_weights takes it.
 
-    Raises ConfigError if the settings do not fit, or if `name` was used for another step or for other data; and the
-    errors of reading the policy, its checkpoint and the data.
+    Raises ConfigError if the settings do not fit, or if `name` was used for another step, other data or another policy;
+    and the errors of reading the policy, its checkpoint and the data.
     """
     score.check_weights(c.reward.weights)
     if not c.train.eval_examples:
@@ -47,8 +47,11 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
     pretrained_policy, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
     mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
     source = sources.open_source(c.data, c.data.eval_split)
+    header: dict[str, Any] = {"name": name, "data": describe_data(c), "policy": describe_policy(c)}
+    if name is not None:  # What can be refused before the weights are read is refused here.
+        check_free(Path(workdir) / "evaluations" / name, header)
     params, lora, number = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
-    header = {"name": name or default_name(c, number), "step": number, "data": describe_data(c)}
+    header |= {"name": name or default_name(c, number), "step": number}
     folder = Path(workdir) / "evaluations" / header["name"]
     check_free(folder, header)
     results.open_folder(folder)
@@ -68,11 +71,20 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
 
 
 def describe_data(c: config.Config) -> dict[str, Any]:
-    """The settings that decide which queries an evaluation asks and how it answers them, for eval.json."""
+    """The settings that decide which queries an evaluation asks, and how answers become masks, for eval.json."""
     described = dataclasses.asdict(c.data)
     del described["workers"], described["train_split"]
     return described | {
-        "examples": c.train.eval_examples, "temperature": c.train.eval_temperature, "segmenter": c.reward.segmenter,
+        "examples": c.train.eval_examples, "segmenter": c.reward.segmenter, "tolerance": c.reward.tolerance,
+    }  # fmt: skip
+
+
+def describe_policy(c: config.Config) -> dict[str, Any]:
+    """The settings that decide which policy answers, and how it is asked, for eval.json."""
+    described = dataclasses.asdict(c.policy)
+    del described["remat"]
+    return described | {
+        "new_tokens": c.rollout.new_tokens, "temperature": c.train.eval_temperature, "seed": c.seed,
     }  # fmt: skip
 
 
@@ -87,13 +99,14 @@ def default_name(c: config.Config, step: int | None) -> str:
 
 
 def check_free(folder: Path, header: dict[str, Any]) -> None:
-    """Raises ConfigError if `folder` holds an evaluation of another step or of other data than `header` says.
+    """Raises ConfigError if `folder` holds an evaluation of another step, other data or another policy than `header`.
 
     An evaluation may be made again under its own name, which replaces it.
     """
     try:
         earlier = json.loads((folder / "eval.json").read_text("utf-8"))
-        differences = [key for key in ("step", "data") if earlier.get(key) != json.loads(json.dumps(header[key]))]
+        keys = [key for key in ("step", "data", "policy") if key in header]
+        differences = [key for key in keys if earlier.get(key) != json.loads(json.dumps(header[key]))]
     except (FileNotFoundError, NotADirectoryError):  # open_folder says what is wrong with a path that is no folder
         return
     except (OSError, ValueError, AttributeError, RecursionError) as error:

@@ -19,6 +19,7 @@ from dtr1_jax.models import published_sizes
 from dtr1_jax.models.weights import exporting
 from dtr1_jax.policies import policy_files, pretrained, state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
+from dtr1_jax.run import checkpoint
 
 # The files of a checkpoint besides its weights and config.json; training does not change them.
 _SIDE_FILES = (
@@ -43,7 +44,7 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     there is no LoRA to write alone, or PEFT could not load its base; and where there are several processes.
     WeightsError if PEFT has no form for an adapter; and the errors of reading the policy.
     """
-    target = _check(c, workdir, out, adapter)
+    target = _check(c, workdir, out, adapter, step)
     pretrained_policy = pretrained.load_policy(c)
     if adapter and policy_files.weights_path(c).is_file():
         raise config.ConfigError(
@@ -74,10 +75,14 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     return target
 
 
-def _check(c: config.Config, workdir: Path | None, out: str | None, adapter: bool) -> Path:
+def _check(c: config.Config, workdir: Path | None, out: str | None, adapter: bool, step: str) -> Path:
     """The folder to write. Raises ConfigError for what can be refused before anything is read."""
     if not out:
         raise config.ConfigError("--mode=export needs --out=DIR, a folder that does not exist yet")
+    if workdir is None and step != checkpoint.NEWEST:
+        raise config.ConfigError(
+            f"--step={step} needs the --workdir of a run; without it the pretrained weights are written"
+        )
     target = Path(out).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise config.ConfigError(f"--out={target}: expected a new or empty folder; nothing was changed")

@@ -60,7 +60,7 @@ def learn(
             key=jax.random.fold_in(key, i) if c.lora.dropout else None,
         )  # fmt: skip
         metrics.append(step_metrics)
-    return state, numbers | _over_steps(jax.device_get(metrics))
+    return state, _over_steps(jax.device_get(metrics)) | numbers
 
 
 def _advantages_of(

@@ -1,4 +1,4 @@
-"""Folders for results, which never overwrite what another run or another question left."""
+"""Folders for results: made before the work, and new ones for answers, so that no answer is overwritten."""
 
 from __future__ import annotations
 

@@ -124,8 +124,10 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         log.info("masks by %s", segmenter.description)
         runtime = Runtime(c, pretrained_policy, device_mesh, segmenter=segmenter, text_scorers=text_scorers)
         this = Run(runtime, workdir, frozen, tx, iter(batches), skipped, heldout, checkpoints, log_writer, stop)
-        first = state.initial_state(tx, trainable, device_mesh, ema=c.grpo.advantage == state.EMA)
-        _steps(this, _resumed(this, Position(first)))
+        ema = c.grpo.advantage == state.EMA
+        position = _resumed(this, Position(state.initial_state(tx, trainable, device_mesh, ema)))
+        del trainable  # If a checkpoint was restored, nothing else may hold the initial weights and moments.
+        _steps(this, position)
 
 
 def updates_per_step(c: config.Config) -> int:

@@ -1,4 +1,4 @@
-"""Line charts of training curves as inline SVG. Their colours come from the page's style sheet (style.py)."""
+"""Line charts of training curves as inline SVG. Their colours come from the page's style sheet (stylesheet.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 WIDTH, HEIGHT = 440, 220  # of the view box; the page scales it
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 8, 24  # room for the numbers at the axes
-COLOURS = 6  # CSS classes c0 .. c5 in style.py
+COLOURS = 6  # CSS classes c0 .. c5 in stylesheet.py
 
 Point = tuple[float, float | None]
 

@@ -40,7 +40,7 @@ class Judge:
     Attributes:
       calls: requests that were sent.
       failures: counts of questions that cost their sample the reward: "timeouts", "crashes" and "errors" as in
-        workers.Pool, "garbage" (replies without a grade), "budget" (not sent, because the budget was spent).
+        worker_pool.Pool, "garbage" (replies without a grade), "budget" (not sent, because the budget was spent).
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Judge:
           budget: the most requests that this object sends. Grades from the cache cost none.
           workers: questions that are sent at the same time.
 
-        Raises ValueError for a url that is not http or https or a negative budget, and the errors of workers.Pool.
+        Raises ValueError for a url that is not http or https or a negative budget, and the errors of worker_pool.Pool.
         """
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -52,7 +52,8 @@ def score(
       transcripts: B groups of G parsed completions.
       examples: B queries with their targets, of any tasks.
       canvases: B canvases: the frame in which each query's completions give coordinates, and the frames of a video.
-      segment_fn: boxes -> mask, see resolve.SegmentFn; called at most once, and never where mask_iou weighs 0. A sample
+      segment_fn: boxes -> mask, see answer_regions.SegmentFn; called at most once, and never where mask_iou weighs 0. A
+      sample
         for which it gives no mask has mask_iou 0 and `Outcome.failed`.
       reward: mask_size, tolerance, length_*, and weights that passed `check_weights`; a column of weight 0 is left out.
       text_scorers: compare answers in words; needed where one of columns.TEXT_COLUMNS has a weight.

@@ -96,7 +96,8 @@ PLAIN = {"rouge_l": rouge_l, "bleu": bleu4, "cider": cider}  # columns that need
 
 
 def scorer(table: str) -> Callable[[dict], list[float]]:
-    """The function that scores one answer, for `workers.Pool("dtr1_jax.rewards.text_metrics:scorer", argument=table)`.
+    """The function that scores one answer, for `worker_pool.Pool("dtr1_jax.rewards.text_metrics:scorer",
+    argument=table)`.
 
     It takes {"columns": names out of PLAIN, "answer": text or None, "references": texts} and returns one score for each
     of the columns. `table` is the path of a file that `captions.write_frequencies` wrote, or "" for FLAT.

@@ -135,11 +135,6 @@ def ema_advantages(
     return jnp.where(beyond_b1, centred_bg / (deviation_b1 + eps), advantage_bg), ema
 
 
-def spread_b(reward_bg: jax.Array) -> jax.Array:
-    """Unbiased standard deviation of the rewards of each group, float32[B]; 0 if fewer than two are scored."""
-    return _moments(*_scored(reward_bg), axis=1)[1][:, 0]
-
-
 def informative_b(reward_bg: jax.Array, scored_bg: jax.Array | None = None) -> jax.Array:
     """bool[B]: True at groups whose scored rewards differ by more than rounding, so that they have a gradient."""
     if scored_bg is None:

@@ -43,7 +43,6 @@ class Flag:
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
-            signal.signal(
-                number, signal.SIG_DFL if handler is None else handler
-            )  # None: the handler was not set by Python
+            # None means that the handler was not set by Python.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}

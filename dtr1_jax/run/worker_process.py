@@ -19,7 +19,7 @@ from dtr1_jax.run.worker_messages import decode, encode, receive, send
 def main(function: str, deadline: float, *argument: str) -> None:
     """Imports the function, reports None or the error, then answers items until the parent closes the connection.
 
-    The answer to an item is [True, result] or [False, error message]. `argument` is that of `workers.Pool`.
+    The answer to an item is [True, result] or [False, error message]. `argument` is that of `worker_pool.Pool`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -8,8 +8,7 @@ import sys
 import pytest
 import tiny
 
-from configs import of_run
-from dtr1_jax import config
+from dtr1_jax import config, settings_of_run
 from dtr1_jax.modes import dispatch, evaluate, train
 from dtr1_jax.run import checkpoint, run_log
 
@@ -30,7 +29,7 @@ def written(workdir, name):
 
 
 def change(workdir, **changes):
-    values = of_run.get_config(str(workdir))
+    values = settings_of_run.get_config(str(workdir))
     values.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
     return config.from_configdict(values)
 
@@ -88,7 +87,7 @@ def test_default_names_say_data_and_step(path):
 
 def test_steps_that_are_not_there_are_named(whole, path, small, tmp_path, capsys):
     workdir, c = whole
-    values = of_run.get_config(str(workdir))
+    values = settings_of_run.get_config(str(workdir))
     for step, message in (
         ("7", "the steps that can be used are (0, 1, 2)"),
         ("last", "--step: expected newest, best or the number of a saved step, got 'last'"),

@@ -12,8 +12,8 @@ from checkpoints import write
 from exports import settings as read_as
 from safetensors.numpy import load_file
 
-from configs import default, of_run
-from dtr1_jax import config, mesh
+from configs import default
+from dtr1_jax import config, mesh, settings_of_run
 from dtr1_jax.models import policy
 from dtr1_jax.models.weights import native
 from dtr1_jax.modes import dispatch
@@ -71,7 +71,10 @@ def test_a_trained_run_is_exported_by_its_workdir_alone(small, tmp_path, capsys,
         jax.tree.map(np.testing.assert_array_equal, got, base)
 
     status = dispatch.run(
-        "export", of_run.get_config(workdir), workdir, dispatch.Options(out=str(tmp_path / "adapter"), adapter=True)
+        "export",
+        settings_of_run.get_config(workdir),
+        workdir,
+        dispatch.Options(out=str(tmp_path / "adapter"), adapter=True),
     )
     assert status == (0 if rank else 1), capsys.readouterr().err
     if rank:
@@ -107,7 +110,7 @@ def test_settings_of_a_run_that_cannot_be_read(tmp_path, text, fault):
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError) as error:
-        of_run.get_config(str(tmp_path))
+        settings_of_run.get_config(str(tmp_path))
     message = str(error.value)
     assert message.startswith(f"{path}: expected a JSON object with the settings")
     assert "--config=configs/seg.py" in message and fault in message

@@ -1,6 +1,6 @@
-"""The settings with which the run in a workdir was begun: `--config=configs/of_run.py:runs/seg`.
+"""The settings with which the run in a workdir was begun, as a file that --config can name: FILE:WORKDIR.
 
-`--mode=eval`, `infer` and `export` take these where there is a --workdir and no --config.
+`--mode=eval`, `infer` and `export` take these if there is a --workdir and no --config.
 """
 
 import json
