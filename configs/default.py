@@ -1,4 +1,4 @@
-"""Every setting once, with its meaning and unit. The other configs say only what differs.
+"""Every setting once, with its meaning and unit. The other configs change some of them.
 
 Use: `python main.py --config=configs/seg.py --config.optim.lr=5e-5`. Unknown names and wrong types are refused.
 """
@@ -12,7 +12,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     files).
     """
     c = ConfigDict()
-    c.seed = 0  # root of all randomness; every random key is folded in from it
+    c.seed = 0  # the seed from which every random key of the run is derived
 
     c.data = ConfigDict()
     c.data.source = "twinworld"  # twinworld | coco | davis | jsonl | easy_vqa

@@ -6,7 +6,7 @@ from configs import default
 
 
 def get_config(policy: str = "tiny") -> ConfigDict:
-    """The answer is a list of boxes."""
+    """The settings for grounding, whose answer is a list of boxes."""
     c = default.get_config(policy)
     c.data.task = "grounding"
     return c

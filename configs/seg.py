@@ -6,5 +6,5 @@ from configs import default
 
 
 def get_config(policy: str = "tiny") -> ConfigDict:
-    """The default settings; segmentation is what they are written for."""
+    """The settings for segmentation, which are the defaults."""
     return default.get_config(policy)

@@ -6,7 +6,7 @@ from configs import default
 
 
 def get_config(policy: str = "tiny") -> ConfigDict:
-    """A summary takes a sentence for each object."""
+    """The settings for summaries: longer completions, because a summary has a sentence for each object."""
     c = default.get_config(policy)
     c.data.task = "summary"
     if policy == "tiny":

@@ -10,8 +10,8 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c = default.get_config(policy)
     c.data.task = "unified"
     c.data.video = 0.5
-    # The rewards of a summary lie close together: divided by the deviation of a group, their noise would count as much as
-    # real differences in other tasks.
+    # The rewards of a summary lie close together: divided by the deviation of a group, their noise would count as much
+    # as real differences in other tasks.
     c.grpo.advantage = "ema"
     # Pointing needs only a part of the twin. Without a reward for the whole twin, the twins of summaries lose objects.
     for task, weights in c.reward.weights.items():

@@ -6,7 +6,7 @@ from configs import default
 
 
 def get_config(policy: str = "tiny") -> ConfigDict:
-    """Answers are a word or two."""
+    """The settings for questions, whose answer is a word or two."""
     c = default.get_config(policy)
     c.data.task = "vqa"
     return c

@@ -40,13 +40,13 @@ NAME = flags.DEFINE_string(
 PREDICTIONS = flags.DEFINE_string("predictions", None, "rescore: the predictions.jsonl of an evaluation")
 IMAGE = flags.DEFINE_multi_string("image", None, "infer: a picture; may be given several times")
 VIDEO = flags.DEFINE_string("video", None, "infer: a video file or a folder of frames; the answer is about it")
-QUERY = flags.DEFINE_string("query", None, "infer: what to look for, or to say")
+QUERY = flags.DEFINE_string("query", None, "infer: the query, such as 'the thing that holds wine'")
 TASK = flags.DEFINE_string(
     "task", None, "infer: segmentation | grounding | vqa | summary, the form of the answer (default: config.data.task)"
 )
-OUT = flags.DEFINE_string("out", None, "export: the folder to write; it must not exist yet")
+OUT = flags.DEFINE_string("out", None, "export: the folder to write, a new or empty one")
 ADAPTER = flags.DEFINE_bool("adapter", False, "export: the LoRA alone, as PEFT reads it, instead of merged weights")
-DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join a run on several hosts, where that is not clear by itself")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join a run on several hosts; on a TPU pod this is the default")
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -59,7 +59,7 @@ def parse(argv: list[str]) -> list[str]:
                 "--workdir of a run"
             )
         if rest[1:]:
-            raise flags.Error(f"not understood: {' '.join(rest[1:])}; settings are given as --name=value")
+            raise flags.Error(f"unexpected arguments: {' '.join(rest[1:])}; write settings as --name=value")
         return rest
     except flags.UnrecognizedFlagError as error:
         if error.flagname.startswith("config."):
@@ -80,7 +80,7 @@ def with_settings_of_run(argv: list[str]) -> list[str]:
     words = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:])]
     workdir = value_of(words, "workdir")
     if value_of(words, "config") is None and workdir and value_of(words, "mode") in OF_RUN:
-        settings_of_run.get_config(workdir)  # The flag would put a traceback around the error.
+        settings_of_run.get_config(workdir)  # Raises here with a clear message; the flag would print a traceback.
         return [words[0], f"--config={settings_of_run.__file__}:{workdir}", *words[1:]]
     return argv
 

@@ -1,6 +1,6 @@
-"""Settings: a ConfigDict from the command line becomes frozen dataclasses, checked once at the door.
+"""Settings: a ConfigDict from the command line becomes frozen dataclasses, and is checked once when it is read.
 
-A bound of one setting stands beside its field. Rules about several settings are at the end.
+The bound of a single setting is beside its field; rules about several settings are at the end of the file.
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ def _build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
 
 
 def _faults_of_bounds(settings: Any, path: str) -> Iterator[str]:
-    """A line for each setting of a group, and of the groups in it, that is outside its bound."""
+    """Yields a line for each setting outside its bound, in this group of settings and in the groups inside it."""
     for field in dataclasses.fields(settings):
         value, bound = getattr(settings, field.name), field.metadata.get("bound")
         if dataclasses.is_dataclass(value):

@@ -1,8 +1,11 @@
 """The flags before they are parsed: where the settings of a run are taken from its workdir."""
 
 import json
+import subprocess
+import sys
 
 import pytest
+import tiny
 
 from configs import default
 from dtr1_jax import __main__, settings_of_run
@@ -41,3 +44,16 @@ def test_other_command_lines_stay_as_they_are(arguments):
 def test_a_run_without_settings_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="expected a JSON object with the settings of a run"):
         __main__.with_settings_of_run(["main.py", "--mode=eval", f"--workdir={tmp_path}"])
+
+
+def test_a_workdir_in_a_flag_file_counts(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(default.get_config().to_dict()))
+    (tmp_path / "flags").write_text(f"--mode=eval\n--workdir={tmp_path}\n")
+    words = __main__.with_settings_of_run(["main.py", f"--flagfile={tmp_path / 'flags'}"])
+    assert words[1:] == [f"--config={settings_of_run.__file__}:{tmp_path}", "--mode=eval", f"--workdir={tmp_path}"]
+
+
+def test_help_lists_the_flags():
+    for script in (["main.py"], ["-m", "dtr1_jax"]):
+        done = subprocess.run([sys.executable, *script, "--help"], cwd=tiny.ROOT, capture_output=True, text=True)
+        assert all(f"--{name}" in done.stdout for name in ("workdir", "mode", "step", "predictions", "[no]adapter"))

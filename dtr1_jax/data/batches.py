@@ -56,8 +56,8 @@ def bucket_patches(count: int, geometry: Geometry) -> int:
     """The number of patches to which a query's pictures are padded, at least `count`.
 
     It is one of PATCHES x 1, 1.5, 2, 3, 4, 6, 8, ..., but at most `geometry.patches`, the patches of the largest
-    picture, where these are enough. By the rule "square" all pictures have the same number of patches, and several
-    pictures get a multiple of it.
+    picture, if `count` does not exceed them. With the rule "square", all pictures have the same number of patches, so a
+    query with several pictures gets a multiple of this number.
     """
     if geometry.rule == "square" and count > geometry.patches:
         return -(-count // geometry.patches) * geometry.patches
@@ -72,7 +72,7 @@ def bucket_patches(count: int, geometry: Geometry) -> int:
 def max_patches(style: Style) -> int:
     """The largest number of patches that the pictures of one query can have.
 
-    By the rule "square" that is the patches of `style.frames` pictures; else as many as a prompt has room for.
+    With the rule "square" it is the patches of `style.frames` pictures; otherwise the number that fits into a prompt.
     """
     if style.geometry.rule == "square":
         return style.geometry.patches * style.frames

@@ -33,15 +33,15 @@ def object_schedule(c: Config, video: bool = False) -> Callable[[int, int], int]
 
 
 def tower_steps(c: Config) -> int:
-    """Number of steps at the start that train the vision tower alone; 0 without the dense loss, its only loss there."""
+    """Number of steps at the start that train the vision tower alone; 0 without the dense loss, which trains it."""
     return round(c.sft.tower * c.sft.steps) if c.sft.dense else 0
 
 
 class ColdStartBatches:
     """The batches of all steps, with a position that a checkpoint can hold.
 
-    Each step is about pictures or about videos, in the proportion of data.video, and summaries have steps of their own:
-    in a batch of everything each prompt would be padded to a video's and each transcript to a summary's length.
+    Each step is about pictures or about videos, in the proportion of data.video, and summaries have steps of their own.
+    In a mixed batch every prompt would be padded to the length of a video, and every transcript to that of a summary.
 
     Args:
       c: the settings.
@@ -90,7 +90,7 @@ def _streams(c: Config, style: Style, tasks: dict[str, float], video: bool, step
 
     Args:
       tasks: the tasks of these steps with their weights.
-      step_of: k -> the step of the cold start that takes the stream's batch k.
+      step_of: maps the number k of a batch of this kind to the step of the cold start that trains on it.
     """
     count, shard = object_schedule(c, video), (jax.process_index(), jax.process_count())
     common = {

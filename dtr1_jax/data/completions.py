@@ -1,4 +1,4 @@
-"""Sampled tokens become transcripts: the way back from what data/prompts.py makes."""
+"""Turns sampled tokens into transcripts; the inverse step of data/prompts.py."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ from dtr1_jax.types import Example
 
 # Tokens of an exercise, at most: its twin of a picture or of a video, and a summary with its query and thought.
 PRACTICE_TWIN, PRACTICE_VIDEO, PRACTICE_SUMMARY = 160, 384, 160
-SEGMENTATION = MappingProxyType({"segmentation": 1.0})  # the task that all the others are built on
+SEGMENTATION = MappingProxyType({"segmentation": 1.0})  # the task mixture that is used if none is given
 SPARE = 3  # queries drawn beyond the wanted number, to replace those that are too long
-ENDLESS = 2**53  # places of a mixture
+ENDLESS = 2**53  # length of the index sequence of a mixture; never reached
 # A pipeline gives up after this many unusable examples in a row: PASSES times all examples, but at most PATIENCE.
 PASSES, PATIENCE = 10, 2000
 
@@ -214,10 +214,10 @@ def _order(source: sources.Source, seed: int) -> grain.MapDataset:
 
 
 def _skip_unusable(load: Callable[[int], tuple], examples: int, skips: SkipCounter) -> Callable[[int], tuple | None]:
-    """`load`, but None, which grain leaves out, for an example that cannot be used.
+    """Wraps `load`: returns None, which grain skips, for an example that cannot be used.
 
-    Where no example can be used, an endless pipeline would search for ever without a word. So it raises DataError after
-    many unusable examples in a row.
+    An endless pipeline without a usable example would search for ever and say nothing. So the wrapper raises DataError
+    after many unusable examples in a row.
     """
     most, in_a_row = min(PASSES * examples, PATIENCE), 0
 

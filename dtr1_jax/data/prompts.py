@@ -19,7 +19,7 @@ from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Twin
 from dtr1_jax.twin.text import dumps_twin, from_scene
 
-_SEAMS = 4  # a twin may take this many tokens more inside a prompt than by itself, where its text joins the rest
+_SEAMS = 4  # tokens by which a twin may grow inside a prompt, because tokens can span its beginning and end
 
 
 class PromptError(ValueError):

@@ -26,7 +26,7 @@ SERVED = {  # source -> the tasks for which it has targets
     "jsonl": TASKS,
     "easy_vqa": ("vqa",),
 }
-_FRAMES = {"twinworld": 4, "davis": davis.FRAMES}  # of a video, where the settings have no number
+_FRAMES = {"twinworld": 4, "davis": davis.FRAMES}  # source -> frames of a video if data.frames is 0
 
 
 class Source(Protocol):

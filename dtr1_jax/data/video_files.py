@@ -16,7 +16,7 @@ from dtr1_jax.types import Video
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # suffixes of the frames in a folder
 RATE = 24.0  # frames per second of a folder of frames, or of a file that does not say its own
-MAX_BYTES = 4 << 30  # that the sampled frames of one video may take
+MAX_BYTES = 4 << 30  # memory for the sampled frames of one video
 # A file with less than this share of the frames or seconds that its header promises counts as broken.
 _WHOLE = 0.9
 

@@ -1,1 +1,1 @@
-"""Held-out scores: predictions, what each adds to the figures, and the table."""
+"""Evaluation on held-out queries: predictions, the numbers of each query, metrics, and the table."""

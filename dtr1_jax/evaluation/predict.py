@@ -1,4 +1,4 @@
-"""Answers to held-out queries: greedy transcripts, their rewards, and what each adds to the benchmarks' figures."""
+"""Answers held-out queries greedily, and computes the rewards and the benchmark numbers of each answer."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Prediction:
 def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> tuple[list[list[Transcript]], np.ndarray]:
     """One transcript for each of a batch's B queries, greedy or sampled at train.eval_temperature with `key`.
 
-    The batch may have any size: it is filled up to a multiple of what the mesh cuts, and the filling is dropped again.
+    The batch may have any size: it is padded to a multiple of mesh.batch_shards, and the padding is dropped at the end.
 
     Returns:
       B lists of one transcript, and int[B, 1], the number of tokens of each completion.
@@ -77,7 +77,7 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
     )
     needs_mask = [e.task == "segmentation" for e in batch.examples]
     if any(needs_mask) and not c.reward.weights.get("segmentation", {}).get("mask_iou"):
-        # The figures need masks also where the reward has no column that does.
+        # The metrics of segmentation need masks, even if the reward has no column mask_iou.
         outcomes = answer_regions.outcomes(transcripts, batch.examples, batch.canvases, segmenter, needs_mask)
     columns = {**rewards.columns, "reward": rewards.total_bg}
     owners = {**rewards.own, "reward": np.ones(len(batch.examples), bool)}

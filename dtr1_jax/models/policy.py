@@ -116,7 +116,7 @@ def encode(
 def embed(
     params: dict, spec: Spec, prompt: Prompt, vision_bme: jax.Array | None, dtype: Any = jnp.float32
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Embeds the prompts' tokens, and replaces those with a slot by their vision tokens.
+    """Embeds the prompts' tokens. A token with a slot >= 0 gets the vision token of that number instead.
 
     `vision_bme` is the result of `encode`, or None if the prompts have no pictures.
 

@@ -77,8 +77,8 @@ CONFIGS = {
     "qwen3_vl_32b": _qwen3_vl((5120, 64, 64, 8, 25600), False, *_LARGE_TOWER),
 }  # fmt: skip
 
-# The shipped policy as a config.json: Qwen3-VL without DeepStack. The fields that begin with dtr1_ are our own, and
-# name its differences from that family: boxes are in pixels, and frames of a video are pictures without timestamps.
+# The shipped policy as a config.json: Qwen3-VL without DeepStack. The fields that begin with dtr1_ are our own:
+# they say that boxes are in pixels, and that the frames of a video are pictures without timestamps.
 TINY = {
     "model_type": "qwen3_vl",
     "tie_word_embeddings": True,

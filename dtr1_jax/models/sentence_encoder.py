@@ -128,8 +128,8 @@ def encode(params: dict, token_nl: jax.Array, mask_nl: jax.Array, *, sizes: Size
 def load_encoder(folder: str | Path) -> tuple[Sizes, dict]:
     """Reads an encoder: (sizes, float32 weights {"embed": {...}, "layers": {name: [layers, ...]}}).
 
-    Kernels are [inputs, outputs]. Raises WeightsError if a file is missing or broken, where the model is not a BERT
-    or pools by anything but the mean, and where a tensor is missing, left over, of another shape or not a float.
+    Kernels are [inputs, outputs]. Raises WeightsError if a file is missing or broken, if the model is not a BERT
+    or pools by anything but the mean, or if a tensor is missing, left over, of another shape or not a float.
     """
     folder = Path(folder)
     checkpoint = hf_checkpoint.open_folder(folder)

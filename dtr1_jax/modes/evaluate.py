@@ -107,7 +107,7 @@ def check_free(folder: Path, header: dict[str, Any]) -> None:
         earlier = json.loads((folder / "eval.json").read_text("utf-8"))
         keys = [key for key in ("step", "data", "policy") if key in header]
         differences = [key for key in keys if earlier.get(key) != json.loads(json.dumps(header[key]))]
-    except (FileNotFoundError, NotADirectoryError):  # open_folder says what is wrong with a path that is no folder
+    except (FileNotFoundError, NotADirectoryError):  # nothing there yet; open_folder checks the path
         return
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise config.ConfigError(

@@ -1,4 +1,4 @@
-"""What a step learns from: sampled completions, their transcripts and their rewards."""
+"""Collects the experience of a step: sampled completions, their transcripts and their rewards."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def collect(runtime: Runtime, batches: Iterator[Batch], key: jax.Array) -> Exper
 
 
 def _refilled(tasks: list[str], has_spread_b: np.ndarray, size: int) -> list[int]:
-    """The rows that take the first `size` places: each is of the task of its place, and groups with spread come first.
+    """Row numbers for the `size` places of the batch: each row has the task of its place; rows with spread come first.
 
     _refilled(["vqa", "summary", "vqa", "vqa"], [0, 0, 1, 1], 2) == [2, 1]
     """
@@ -129,7 +129,7 @@ def _join(a: Experience, b: Experience) -> Experience:
 
 
 def _join_rewards(a: Rewards, b: Rewards) -> Rewards:
-    """The rows of both. Where only one has a column, no row of the other owns it, and its values there are 0."""
+    """The rows of `a`, then the rows of `b`. A column that one of them lacks is 0 there, and no row there owns it."""
     names = [name for name in score.COLUMNS if name in a.columns or name in b.columns]
 
     def concatenated(name: str, arrays_of) -> np.ndarray:
@@ -185,7 +185,7 @@ def by_task(e: Experience) -> dict[str, float]:
     """The `train/<task>/...` numbers over all processes: rewards, groups without spread, length, soundness of each
     task.
 
-    A mean leaves out the queries whose number is not finite and the queries whose task has not the column. The column
+    A mean leaves out queries whose number is not finite, and queries whose task lacks the column. The column
     "length" is `reward_length`. The dict is empty if all queries are of one task, because `describe` has the same
     numbers. All processes must call it.
     """

@@ -40,19 +40,19 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     Args:
       step: the checkpoint: "newest", "best" or a number, as state.trained_weights takes it.
 
-    Raises ConfigError if `out` is missing, occupied or cannot be made; where the workdir has no checkpoint; where
-    there is no LoRA to write alone, or PEFT could not load its base; and where there are several processes.
+    Raises ConfigError if `out` is missing, not empty or cannot be made, if the workdir has no checkpoint, if
+    `adapter` is set but there is no LoRA or PEFT could not load its base, or if there are several processes;
     WeightsError if PEFT has no form for an adapter; and the errors of reading the policy.
     """
     target = _check(c, workdir, out, adapter, step)
     pretrained_policy = pretrained.load_policy(c)
     if adapter and policy_files.weights_path(c).is_file():
         raise config.ConfigError(
-            f"--adapter: PEFT loads its base from a folder of Hugging Face, and {policy_files.weights_path(c)} is none;"
-            " leave --adapter out and export the policy merged"
+            f"--adapter: PEFT loads its base from a Hugging Face folder, but {policy_files.weights_path(c)} is a file;"
+            " leave --adapter out to export the merged weights"
         )
     values = _config_json(c, pretrained_policy)
-    if adapter:  # PEFT's errors come before the weights are read.
+    if adapter:  # Checked before the weights are read, because that takes long.
         lora = jax.eval_shape(lambda base: state.initial_adapters(c, base), pretrained.template(pretrained_policy))
         exporting.modules(lora, values)
     c = _unrounded(c, values, trained=workdir is not None)
@@ -70,15 +70,15 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
             exporting.write_json(partial / "config.json", values)
         _write_side_files(c, pretrained_policy, partial, tokenizer_only=adapter)
         if target.exists():
-            target.rmdir()  # It is empty: _check has looked.
+            target.rmdir()  # _check made sure that it is empty.
         os.replace(partial, target)
     return target
 
 
 def _check(c: config.Config, workdir: Path | None, out: str | None, adapter: bool, step: str) -> Path:
-    """The folder to write. Raises ConfigError for what can be refused before anything is read."""
+    """The folder to write. Raises ConfigError for every mistake that shows before any file is read."""
     if not out:
-        raise config.ConfigError("--mode=export needs --out=DIR, a folder that does not exist yet")
+        raise config.ConfigError("--mode=export needs --out=DIR, a new or empty folder")
     if workdir is None and step != checkpoint.NEWEST:
         raise config.ConfigError(
             f"--step={step} needs the --workdir of a run; without it the pretrained weights are written"
@@ -140,8 +140,8 @@ def _unrounded(c: config.Config, values: dict[str, Any], trained: bool) -> confi
         return c
     if trained:
         log.warning(
-            "config.policy.weights_dtype = %r: the adapters were trained on rounded weights, but the export holds or"
-            " names the weights before rounding; its logits differ from those of training by the rounding",
+            "the logits of the export differ slightly from those in training: config.policy.weights_dtype = %r rounded"
+            " the weights in training, and the export has the unrounded ones (with --adapter, its base model has them)",
             c.policy.weights_dtype,
         )
     return dataclasses.replace(c, policy=dataclasses.replace(c.policy, weights_dtype=dtype))

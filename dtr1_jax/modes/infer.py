@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 # The lengths in tokens with which our own policy was cold-started for all tasks. The settings of one task alone may
 # leave less room than a video or a summary takes.
 PROMPT_TOKENS, NEW_TOKENS = 208, 224
-# The segmenter has this many times the deadline of training: here somebody waits for one answer.
+# The segmenter gets this many times its deadline in training: a user waits for one answer, and a slow one beats none.
 PATIENCE = 10
 
 
@@ -110,7 +110,7 @@ def _example(
     """The query as an example without a target."""
     image = visuals.first_frame(inputs)
     no_target = Target(np.zeros(image.shape[:2], bool), np.zeros((0, 4), np.float32))
-    # The cold start's queries are lower case, and a policy with brief prompts knows no others.
+    # A policy with brief prompts was cold-started on lower-case queries only.
     words = query.strip().lower() if c.policy.prompt == "brief" else query.strip()
     return Example(uid=",".join(paths), image=image, query=words, task=task, target=no_target, visuals=inputs)
 
@@ -118,7 +118,7 @@ def _example(
 def _with_room(
     c: config.Config, pretrained_policy: PretrainedPolicy, inputs: Sequence[np.ndarray | Video]
 ) -> tuple[config.Config, PretrainedPolicy]:
-    """Both with room for the longest prompts and completions of the cold start, and for all frames of the inputs."""
+    """The settings and the policy, with room for the longest texts of the cold start and all frames of the inputs."""
     style, rollout = pretrained_policy.style, c.rollout
     frames = sum(len(one.frames) if isinstance(one, Video) else 1 for one in inputs)
     style = dataclasses.replace(style, length=max(style.length, PROMPT_TOKENS), frames=max(style.frames, frames))
@@ -143,8 +143,6 @@ def _why_unsound(c: config.Config, transcript: Transcript) -> str:
 
 
 def _paths(named: str | Sequence[str] | None) -> list[str]:
-    """The paths of all --image flags. A value may be one path, also with commas in it, or several with commas
-    between.
-    """
+    """The paths of all --image flags. A value is one path, also with commas in it, or several with commas between."""
     values = [named] if isinstance(named, str) else named or []
     return [path for one in values for path in ([one] if Path(one).exists() else map(str.strip, one.split(",")))]

@@ -104,8 +104,8 @@ def _minibatches(batch: update.Minibatch, count: int) -> list[update.Minibatch]:
 
 
 def _over_steps(metrics: list[dict[str, np.ndarray]]) -> dict[str, float]:
-    """`train/...` numbers of several optimizer steps as one; sampler and scorer are compared by the first step alone,
-    because later steps score with weights that have moved.
+    """Combines the `train/...` numbers of several optimizer steps. `mismatch` and `mismatch_max` compare sampler and
+    scorer; they are those of the first step, because later steps score with changed weights.
     """
     numbers = {}
     for name in metrics[0]:

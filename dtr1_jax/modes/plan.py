@@ -1,6 +1,6 @@
-"""`--mode=plan`: does it fit? The memory of one device for a policy, a batch and lengths, before anything is loaded.
+"""`--mode=plan`: the memory that a run needs on each device, computed from the settings before anything is loaded.
 
-policies/memory.py says what is counted and how far the count was compared with XLA's.
+policies/memory.py explains the count and its accuracy.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def policy_spec(c: config.Config) -> Spec:
     """
     path, name = c.policy.path, c.policy.name
     if not path and name == policy_files.AUTO:
-        raise config.ConfigError(f"config.policy.path: {name!r} takes the sizes of the files there, and it is empty")
+        raise config.ConfigError(f"config.policy.path is empty, but policy {name!r} takes its sizes from there")
     if not path or (policy_files.is_hub_id(path) and name != policy_files.AUTO):
         return published_sizes.get_spec(name)
     folder = policy_files.download(path, ["config.json"]) if policy_files.is_hub_id(path) else Path(path).expanduser()
@@ -91,7 +91,7 @@ def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
 
 
 def abstract_mesh(sizes: config.Mesh) -> jax.sharding.AbstractMesh:
-    """The mesh of the settings, which may have more devices than this machine; -1 = the devices that are left here."""
+    """The mesh of the settings, which may have more devices than this machine; -1 is filled from the devices here."""
     return jax.sharding.AbstractMesh(mesh.axis_sizes(sizes, jax.device_count()), mesh.AXES)
 
 
@@ -119,7 +119,7 @@ def device_share(c: config.Config, sizes: Spec, device_mesh: memory.Mesh) -> Dev
 def evaluation_share(c: config.Config, share: DeviceShare, device_mesh: memory.Mesh) -> DeviceShare:
     """The work of one device in an evaluation: one completion each of train.eval_batch queries, or of all if fewer.
 
-    This is right for one process. With several, each process asks all queries, so a device has as many times more rows.
+    This is right for one process. With n processes, each answers all queries, so a device has n times the rows.
     """
     rows = min(c.train.eval_batch, c.train.eval_examples)
     return dataclasses.replace(share, queries=-(-rows // mesh.batch_shards(device_mesh)), group=1)

@@ -101,7 +101,7 @@ def check(c: config.Config, pretrained_policy: PretrainedPolicy) -> None:
 def _initial_state(
     c: config.Config, pretrained_policy: PretrainedPolicy, tx: optax.GradientTransformation, start: dict | None
 ) -> dict[str, Any]:
-    """The state before the first step: {"trainable": {"policy", "head"}, "opt"}; `start` None = random weights."""
+    """The state before the first step: {"trainable": {"policy", "head"}, "opt"}. `start`: weights; None = random."""
     k_policy, k_head = jax.random.split(jax.random.key(c.seed))
     trainable = {
         "policy": policy.init(k_policy, pretrained_policy.spec) if start is None else start,

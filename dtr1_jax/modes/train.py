@@ -97,7 +97,7 @@ def run(c: config.Config, workdir: Path) -> Path:
     DivergedError if the loss or a gradient was not finite in PATIENCE updates in a row.
     """
     workdir = Path(workdir)
-    with interrupt.Flag() as stop:  # First, so that a signal during the start waits until there is something to save.
+    with interrupt.Flag() as stop:  # First, so that a signal during the start is kept until a save is possible.
         _train(c, workdir, stop)
         return page.build(workdir) if jax.process_index() == 0 else workdir / "report.html"
 
@@ -107,7 +107,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     pretrained_policy, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
     for name, size in (("rollout.queries", c.rollout.queries), ("train.eval_batch", c.train.eval_batch)):
         mesh.check_batch(device_mesh, name, size)
-    accumulate.micro_batch(c.rollout, c.grpo, device_mesh)  # Its error comes before the work.
+    accumulate.micro_batch(c.rollout, c.grpo, device_mesh)  # Checked here, so that its error comes before any work.
     source, heldout = (sources.open_source(c.data, split) for split in (c.data.train_split, c.data.eval_split))
     skipped = pipeline.SkipCounter()
     batches = pipeline.query_batches(
@@ -136,7 +136,7 @@ def updates_per_step(c: config.Config) -> int:
 
 
 def _resumed(this: Run, position: Position) -> Position:
-    """The position of the newest checkpoint, with the data and the run log set back to it; `position` without one."""
+    """Sets data and run log back to the newest checkpoint; returns its position, or `position` if there is none."""
     restored = this.checkpoints.restore(state.state_template(position.state))
     if restored is None:
         this.run_log.truncate(-1)

@@ -1,22 +1,25 @@
 """The memory of one device for a policy, a batch and lengths, counted before anything is loaded.
 
-What stays for the whole run (weights, adapters, optimizer, frozen copies) is counted array by array from shapes and the
-sharding table, and is exact. What an update, a rollout or an evaluation needs on top is counted at its widest moment,
-as rl/update.py and rl/rollout.py hold it, with the copies that XLA was seen to make: of the optimizer's moments, of a
-frozen embedding that is also the output projection, and of each layer's weights and the prompts' keys for the decode
-loop.
+The *resident* memory (weights, adapters, optimizer, frozen copies) is held for the whole run. It is counted array by
+array from shapes and the sharding table, and is exact. The *temporary* memory of an update, a rollout or an evaluation
+is allocated on top of it and freed again. It is counted at the moment when the phase holds most,
+as rl/update.py and rl/rollout.py hold it, including the copies that XLA makes of the optimizer's moments, of
+a frozen embedding that is also the output projection, and, for the decode loop, of each layer's weights and of the
+prompts' keys.
 
-How good the count is. tests/policies/test_memory.py compares it with XLA's own analysis of the compiled programs. For
-Qwen2.5-0.5B in float32 on the CPU, at 128 + 64 and at 512 + 512 tokens, trained whole and by LoRA, what comes and goes
-was within 4 % of XLA's figure; in evaluations of 32 queries by LoRA, at 256 + 64 and at 512 + 256 tokens, within 2 %.
+Accuracy: tests/policies/test_memory.py compares it with XLA's own analysis of the compiled programs. For
+Qwen2.5-0.5B in float32 on the CPU, at 128 + 64 and at 512 + 512 tokens, trained whole and by LoRA, the
+temporary memory was within 4 % of XLA's figure. In evaluations of 32 queries by LoRA, at 256 + 64 and at 512 + 256
+tokens, it was within 2 %.
 Where a minibatch is one part (micro_queries and micro_group cover it), XLA does not hold the sum of the gradients, and
-the count is 23 % too high (11 % together with what stays).
+the count is 23 % too high (11 % with the resident memory).
 
-bfloat16 is counted as on devices that compute in it. XLA on the CPU makes float32 copies of all weights, so it needs
-3.5 times as much on top of what stays. Over a mesh, rows, heads and hidden units are counted as cut evenly and a
-layer's weights as gathered while it is used. That is too high: on 4 CPU devices cut by fsdp, XLA kept the weights of a
-layer and the embedding's copy cut, and for a wide policy with few tokens it needed 0.7 (rollout) and 0.4 (update) of
-the count. Communication buffers, host memory and the file that is read are not counted.
+bfloat16 is counted as on devices that compute in bfloat16. XLA on the CPU makes float32 copies of all weights, so there
+the temporary memory is 3.5 times the count. On a mesh, the count assumes that rows, heads and hidden units are split
+evenly, and that the weights of a layer are gathered while the layer is computed. The result is too
+high: on 4 CPU devices with fsdp, XLA kept the weights of a layer and the embedding's copy split. For a wide policy with
+few tokens it needed 0.7 (rollout) and 0.4 (update) of the count. Communication buffers, host memory and the file that
+is read are not counted.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ from dtr1_jax.policies import state
 from dtr1_jax.rl import optim
 
 Mesh: TypeAlias = jax.sharding.Mesh | AbstractMesh
-FLOAT = 4  # bytes of attention scores, logits and trained weights, whatever the compute dtype
+FLOAT = 4  # bytes of an attention score, a logit or a trained weight: always float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +76,7 @@ def resident(c: config.Config, spec: Spec, device_mesh: Mesh) -> tuple[dict[str,
     """(bytes on a device that stay for the whole run, by kind; numbers of parameters, all and trained). Both are exact.
 
     Args:
-      device_mesh: may be abstract: the mesh of devices that are not here.
+      device_mesh: may be abstract, for devices that this machine does not have.
     """
     base = _base(c, spec)
     lora = _adapters(c, base)
@@ -110,7 +113,7 @@ def layer_bytes(c: config.Config, spec: Spec, device_mesh: Mesh) -> int:
 
 
 def _base(c, spec):
-    """Shapes of the policy's weights as they are held: in int8 or config.policy.weights_dtype."""
+    """Shapes of the policy's weights, with their dtype in memory: int8 or config.policy.weights_dtype."""
     if c.policy.weights_dtype == "int8":
         return int8.template(_weights(spec), jnp.dtype(c.policy.dtype))
     return _as(_weights(spec), c.policy.weights_dtype)
@@ -141,7 +144,7 @@ def _count(tree):
 
 
 def update_parts(c: config.Config, spec: Spec, share: DeviceShare, trained_bytes: int) -> dict[str, int]:
-    """Bytes that an optimizer step needs on top of what stays, at its widest moment.
+    """The temporary bytes of an optimizer step, at the moment when it holds most.
 
     - `gradients`: the sum of the gradients, and the gradients of the current part.
     - `optimizer_copies`: XLA copies both moments and puts the sum of the gradients in the place of one of them.
@@ -176,7 +179,7 @@ def update_parts(c: config.Config, spec: Spec, share: DeviceShare, trained_bytes
 
 
 def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int) -> dict[str, int]:
-    """Bytes that sampling needs on top of what stays, at its widest moment.
+    """The temporary bytes of sampling, at the moment when it holds most.
 
     - `kv_cache`: keys and values of the completions, and of the prompts that they share.
     - `weights_by_layer`: a second copy of the decoder's weights and adapters, which the decode loop reads by layer.
@@ -234,9 +237,7 @@ def _scores(spec, share, rows):
 
 
 def _attention(spec, share, rows):
-    """Bytes of the scores at the widest moment: the larger of own and prefix before and after its mask, and the
-    other.
-    """
+    """Bytes of attention scores while the mask is applied: own and prefix scores, and a copy of the larger one."""
     total = _scores(spec, share, rows)
     return total + total * max(rows.length, rows.prefix) // (rows.length + rows.prefix)
 
@@ -259,12 +260,12 @@ def _slices(spec, share):
 
 
 def _chunk(spec, rows, length):
-    """Number of logits that policy.logprobs makes at once."""
+    """Number of logits that policy.logprobs holds at once."""
     return rows * policy.chunk_length(rows, length, spec.vocab) * spec.vocab
 
 
 def _tower(spec, share, queries, trained):
-    """(bytes that remain after the vision tower has run, bytes on top of them at its widest moment).
+    """(bytes that remain after the vision tower has run, further bytes while it runs, at most).
 
     The pictures' tokens remain. Where the tower is trained, the inputs of its layers remain too (without remat
     everything that the layers compute).

@@ -16,7 +16,7 @@ AUTO = "auto"  # the name of a policy that takes its sizes from its files
 _FILES = (".safetensors", ".gguf")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 # Only numbers and text are taken from the hub: no pickles and no code.
-_WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt")
+_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt")
 
 
 def weights_path(config: Config) -> Path:
@@ -55,18 +55,18 @@ def is_hub_id(path: str) -> bool:
     return bool(_HUB_ID.fullmatch(path)) and not Path(path).exists() and Path(path).suffix not in _FILES
 
 
-def download(hub_id: str, wanted: Sequence[str] = _WANTED) -> Path:
+def download(hub_id: str, patterns: Sequence[str] = _PATTERNS) -> Path:
     """Downloads a snapshot of a hub repository and returns its folder. Raises ConfigError if that fails.
 
     Args:
       hub_id: "org/name" or "org/name@revision".
-      wanted: patterns of the file names to download.
+      patterns: patterns of the file names to download.
     """
     import huggingface_hub
 
     name, _, revision = hub_id.partition("@")
     try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=[*wanted]))
+        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=[*patterns]))
     except Exception as error:  # The network, the hub or the disk may fail.
         reason, option = " ".join(str(error).split())[:300], f" --revision {revision}" if revision else ""
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""A pretrained policy made ready: its spec, its tokenizer, the style of its prompts, and its weights."""
+"""A pretrained policy geometry ready: its spec, its tokenizer, the style of its prompts, and its weights."""
 
 from __future__ import annotations
 
@@ -140,22 +140,25 @@ def _spec(config: Config, where: Path, opened) -> spec.Spec:
             )
         return published_sizes.get_spec(name)
     try:
-        found = spec.from_hf(opened.config)
+        file_spec = spec.from_hf(opened.config)
     except spec.SpecError as error:
         raise native.WeightsError(f"{where / 'config.json' if where.is_dir() else where}: {error}") from error
-    check_sizes(name, where, found)
-    return found
+    check_sizes(name, where, file_spec)
+    return file_spec
 
 
-def check_sizes(name: str, where: Path, found: spec.Spec) -> None:
+def check_sizes(name: str, where: Path, file_spec: spec.Spec) -> None:
     """Raises ConfigError if the files at `where` are not of the sizes that config.policy.name = `name` says."""
-    differing = [] if name == policy_files.AUTO else published_sizes.differences(published_sizes.get_spec(name), found)
+    differing = (
+        [] if name == policy_files.AUTO else published_sizes.differences(published_sizes.get_spec(name), file_spec)
+    )
     if differing:
         raise ConfigError(
-            f"config.policy.name = {name!r} is not what config.policy.path = {where} holds ({name} and file):\n  "
+            f"config.policy.name = {name!r} differs in size from the files at config.policy.path = {where}"
+            f" ({name}, then the files):\n  "
             + "\n  ".join(differing)
-            + f"\nchoose the name of its size, as in --config=configs/seg.py:NAME, or {policy_files.AUTO} to take the"
-            " file's"
+            + f"\nname the policy that has the sizes of the files, as in --config=configs/seg.py:NAME, or use"
+            f" {policy_files.AUTO}, which reads the sizes from the files"
         )
 
 
@@ -179,9 +182,17 @@ def video_pixels(c: Policy, tower: spec.VisionSpec) -> int:
 def _videos(c: Policy) -> patches.VideoRule:
     """How our own policies take videos: as frames of one size, spread evenly from the first to the last."""
     area, most = c.video_pixels or c.max_pixels, c.max_frames or FRAMES
-    few, learnt = 1 if c.fps else most, c.prompt == "brief"  # The cold start knows one number of frames.
+    min_frames = 1 if c.fps else most
+    repeats = c.prompt == "brief"  # A cold-started policy knows one number of frames: short videos repeat theirs.
     return patches.VideoRule(
-        area, area, fps=c.fps or 1.0, min_frames=few, max_frames=most, repeats=learnt, stamped=False, resume="end"
+        area,
+        area,
+        fps=c.fps or 1.0,
+        min_frames=min_frames,
+        max_frames=most,
+        repeats=repeats,
+        stamped=False,
+        resume="end",
     )
 
 
@@ -196,23 +207,25 @@ def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> patches.
             )
         folder, values = (where, opened.config) if opened else (None, published_sizes.CONFIGS[c.name])
         ours = values.get("dtr1_videos") == "pictures"  # an exported policy of our own
-        made = processor.geometry(
+        geometry = processor.geometry(
             folder, values["model_type"], side=tower.side, window=tower.window, time_scale=tower.tokens_per_second,
             max_pixels=0 if ours else c.max_pixels, video_pixels=0 if ours else video_pixels(c, tower), fps=c.fps,
             max_frames=c.max_frames,
         )  # fmt: skip
         if ours:
-            area = min(made.max_pixels, c.max_pixels or made.max_pixels)  # The limit of "auto" is for large policies.
+            area = min(
+                geometry.max_pixels, c.max_pixels or geometry.max_pixels
+            )  # The limit of "auto" is for large policies.
             rule = _videos(dataclasses.replace(c, max_pixels=area))
-            made = dataclasses.replace(made, rule="square", min_pixels=0, max_pixels=area, video=rule)
+            geometry = dataclasses.replace(geometry, rule="square", min_pixels=0, max_pixels=area, video=rule)
     except ValueError as error:
         if opened is not None:
             raise
         raise ConfigError(f"config.policy.max_pixels: {error}") from None
     for name in ("patch", "temporal_patch", "merge"):
-        if getattr(made, name) != getattr(tower, name):
+        if getattr(geometry, name) != getattr(tower, name):
             raise native.WeightsError(
                 f"{where}: config.json says {name} = {getattr(tower, name)}, but the processor's files "
-                f"{getattr(made, name)}"
+                f"{getattr(geometry, name)}"
             )
-    return made
+    return geometry

@@ -17,7 +17,7 @@ from dtr1_jax.specialists.segmenter import Segmenter
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """What it takes to ask a policy and to score its answers.
+    """Everything that is needed to query a policy and to score its answers.
 
     Attributes:
       config: all settings.

@@ -16,7 +16,7 @@ from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rl import advantages, optim, update
 from dtr1_jax.run import checkpoint
 
-# The settings that decide which arrays a checkpoint holds and what they mean. Clipping adds a state to the optimizer.
+# Settings that decide the arrays of a checkpoint and their meaning (clipping adds a state to the optimizer).
 POLICY_SETTINGS = (
     "policy.name", "policy.path", "lora.rank", "lora.alpha", "lora.rslora", "lora.targets", "optim.clip",
 )  # fmt: skip
@@ -100,7 +100,7 @@ def trained_weights(
         with checkpoint.Checkpoints(
             workdir, config.to_dict(c), keep=c.checkpoint.keep, fields=POLICY_SETTINGS
         ) as checkpoints:
-            # The run's own setting says what the checkpoint holds, whatever it is now.
+            # From the run's config.json, not from `c`: it decides which arrays the checkpoint has.
             ema = checkpoints.settings.get("grpo.advantage") == EMA
             state = initial_state(optim.optimizer(c.optim, c.train.steps), trainable, device_mesh, ema)
             restored = checkpoints.restore(state_template(state), number)

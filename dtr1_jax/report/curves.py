@@ -1,4 +1,4 @@
-"""The report's curves: the panels that a person looks at first, a panel for each metric that tasks share, the rest."""
+"""The report's charts: the main panels, a panel for each metric that several tasks have, and all other numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TASK_COLOURS = {task: i for i, task in enumerate(types.TASKS)}  # the same in e
 
 
 def curve_section(rows: list[dict], config: dict) -> str:
-    """Charts of all numbers in the run log, those of no known panel behind a click.
+    """Charts of all numbers in the run log. Numbers without a panel of their own are in a section that a click opens.
 
     Args:
       rows: the run log, in the order of steps.

@@ -17,7 +17,7 @@ def to_text(value: Any) -> str:
     """Escapes any value for HTML; all but strings are written as JSON. Cuts it after MAX_TEXT characters."""
     try:
         text = value if isinstance(value, str) else json.dumps(value)
-    except RecursionError:  # JSON that was just shallow enough to read
+    except RecursionError:  # the value is nested too deeply to be written again
         text = "(too deep)"
     return html.escape(text[:MAX_TEXT] + (" [cut]" if len(text) > MAX_TEXT else ""))
 

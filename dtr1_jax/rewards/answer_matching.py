@@ -1,4 +1,4 @@
-"""Answers to questions are matched with their references.
+"""Compares answers to questions with their references.
 
 Open answers are matched by their words: text becomes integers on the host (`word_ids`), after the VQA benchmark's
 normalisation, and exact match and token F1 are jnp functions of one pair of texts, which callers vmap over queries,

@@ -88,7 +88,7 @@ class Judge:
     def scores(self, questions: Sequence[tuple[str, str | None, Sequence[str]]]) -> list[float]:
         """The grade in [0, 1] of each (query, answer, references); no reply of the server makes it raise.
 
-        The grade is 0 if there is no answer, where the question failed, and where the budget is spent. Each distinct
+        The grade is 0 if there is no answer, if the question failed, or if the budget is spent. Each distinct
         question is sent once.
         """
         with self._lock:

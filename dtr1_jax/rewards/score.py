@@ -46,7 +46,7 @@ def score(
     text_scorers: TextScorers | None = None,
     tokens_bg: np.ndarray | None = None,
 ) -> tuple[Rewards, list[list[Outcome]]]:
-    """The reward of each of B x G completions, and what each of them answered.
+    """The rewards of B x G completions, and the boxes and masks of their answers.
 
     Args:
       transcripts: B groups of G parsed completions.
@@ -169,7 +169,7 @@ def _style_columns(own, transcripts, reward, tokens_bg) -> dict[str, np.ndarray]
     columns = {}
     if "length" in own:
         if tokens_bg is None:
-            raise ValueError("pass tokens_bg, the number of tokens of each completion: the column length needs it")
+            raise ValueError("the column length needs tokens_bg, the number of tokens of each completion, got None")
         most, slack = reward.length_most, reward.length_most - reward.length_free
         columns["length"] = np.array(
             [
@@ -191,7 +191,7 @@ def _style_columns(own, transcripts, reward, tokens_bg) -> dict[str, np.ndarray]
 def _accuracy(masks, boxes, twins, answered_bg, annotated_bg):
     """float32[B, G] of mask_iou, box_iou and twin_iou, each where its arrays (`_mask_arrays`, `_box_arrays`) are given.
 
-    The first two are 0 if `answered_bg` is False, twin_iou where `annotated_bg` is.
+    mask_iou and box_iou are 0 where `answered_bg` is False; twin_iou is 0 where `annotated_bg` is False.
     """
     columns = {}
     if masks is not None:

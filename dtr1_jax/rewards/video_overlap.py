@@ -16,7 +16,7 @@ import numpy as np
 from dtr1_jax.rewards.geometry import matched_track_iou, video_mask_iou
 from dtr1_jax.types import Example, Target
 
-MAX_TRACKS = 64  # matching is cubic in their number; where there are more, those that cover most are matched
+MAX_TRACKS = 64  # at most so many tracks are matched, the largest first, because matching is cubic in their number
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,9 +28,9 @@ def micro_batch(rollout: config.Rollout, grpo: config.Grpo, mesh: Mesh | Abstrac
     size = min(minibatch, grpo.micro_queries * mesh_lib.batch_shards(mesh))
     if size and minibatch % size:
         raise config.ConfigError(
-            f"config.grpo.micro_queries = {grpo.micro_queries}: choose another number; on each of "
-            f"{mesh_lib.batch_shards(mesh)} shares of the mesh it makes {size} queries a step, which does not divide"
-            f" the {minibatch} queries of a minibatch"
+            f"config.grpo.micro_queries = {grpo.micro_queries}: on {mesh_lib.batch_shards(mesh)} shards this makes "
+            f"micro-batches of {size} queries, which do not divide the {minibatch} queries of a minibatch; choose"
+            " another number"
         )
     return size
 

@@ -13,8 +13,8 @@ Formulas are those of TRL 1.10.0.dev0 (commit f2cd5771, trl/trainer/grpo_trainer
     gspo      a completion    same, r = exp(mean of log ratios)     as grpo                              2507.18071
     cispo     a token         -stop_gradient(min(r, cap)) A logp    as dapo                              2506.13585
 
-with clip(r) in [1 - clip_low, 1 + clip_high], and cap = 1 + clip_high, so that one knob means one thing (TRL's cispo
-takes the cap itself as epsilon_high; as there, cispo has no lower bound and does not use clip_low).
+with clip(r) in [1 - clip_low, 1 + clip_high], and cap = 1 + clip_high. So clip_high has one meaning in all variants,
+whereas TRL's cispo takes the cap itself as epsilon_high. cispo has no lower bound and ignores clip_low, as in TRL.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-STRETCHES = 8  # the most stretches of a program: each is a branch to compile
+STRETCHES = 8  # at most so many stretches, because each is a branch that must be compiled
 MULTIPLE = 32  # tokens; every stretch but the last is a multiple of it
 
 

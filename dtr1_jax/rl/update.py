@@ -36,8 +36,8 @@ class Minibatch:
       prompt: the prompts of B queries.
       rollout: their completions; its log-probabilities are those of the policy that sampled them.
       advantage_bg: float32[B, G].
-      twin_bgs: bool[B, G, S], True at the tokens of the twin, where the weight of the KL is knobs.hold_twin times the
-        weight at the other tokens; None = the same weight everywhere.
+      twin_bgs: bool[B, G, S], True at the tokens of the twin. There the KL weighs beta * hold_twin, elsewhere beta.
+        None = it weighs beta everywhere.
     """
 
     prompt: Prompt
@@ -64,7 +64,7 @@ class State:
 
 @pytree
 class _Completions:
-    """What the loss needs to know about completions; the fields are the arguments of `loss.grpo_loss`."""
+    """Completions as arrays for the loss; the fields are arguments of `loss.grpo_loss`."""
 
     token_bgs: jax.Array
     old_logp_bgs: jax.Array

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Context manager: write to the path that it gives, and at the end of the block that file replaces `path`.
+    """Context manager that yields a temporary path; at the end of the block the file written there replaces `path`.
 
     If the block raises, `path` stays unchanged and the new file is removed. If the machine goes down, `path` is either
     the old file or the complete new one. The file gets the rights that the umask allows, even if the library that

@@ -38,7 +38,7 @@ def settle(path: pathlib.Path, config_dict: dict[str, Any], fields: tuple[str, .
     try:
         old = _flatten(json.loads(path.read_text("utf-8")))
     except (ValueError, RecursionError, AttributeError) as e:
-        raise SettingsError(f"{path} is not the settings of a run ({e}); use a new --workdir") from e
+        raise SettingsError(f"{path}: the settings of a run cannot be read ({e}); use a new --workdir") from e
     new = _flatten(json.loads(text))  # through JSON too, so that a tuple equals the list it was saved as
 
     def must_equal(name: str) -> bool:

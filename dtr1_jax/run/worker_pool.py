@@ -4,7 +4,7 @@
 deadline; a child that passes it is killed and replaced, and the item's result is a `Failure`. A child is a new Python
 process (run/worker_process.py) and never a fork, because a fork would copy the locks that JAX's threads hold.
 
-Items and results go over a socket pair in the form of run/worker_messages.py, which says what they may be made of.
+Items and results go over a socket pair as messages; run/worker_messages.py lists the types that a message can hold.
 """
 
 from __future__ import annotations

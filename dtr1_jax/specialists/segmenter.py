@@ -204,7 +204,7 @@ def _stands_out(colours: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
     def share(region: np.ndarray) -> np.ndarray:
         counts = (np.bincount(bins[region], minlength=_BINS**3) / region.sum()).reshape((_BINS,) * 3)
-        for _ in range(3):  # each round smooths the first axis and moves it to the end, so that three rounds smooth all
+        for _ in range(3):  # a pass smooths the first axis and moves it to the end; three passes smooth all
             counts = cv2.filter2D(counts.reshape(_BINS, -1), -1, _SMOOTH, borderType=cv2.BORDER_CONSTANT)
             counts = counts.reshape((_BINS,) * 3).transpose(1, 2, 0)
         return counts.ravel()

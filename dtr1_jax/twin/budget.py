@@ -34,8 +34,8 @@ def fit(
 
     The most important objects are those of `first_ids`, then those with a word of the query in their label or
     attributes. Among equals, larger ones are more important; an object with a track has the size of its largest box.
-    The objects that stay keep their order. The relations of the others are left out with them, and `Twin.more` grows
-    by the number of the others.
+    The objects that stay keep their order. Relations of removed objects are removed too, and `Twin.more`
+    grows by the number of removed objects.
 
     Args:
       twin: sound.

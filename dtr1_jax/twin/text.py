@@ -1,6 +1,6 @@
 """Twins and answers as compact JSON.
 
-In the text of a video, an object that stands still has one box, and one that moves has the keyframes of its track.
+In the twin of a video, an object that stands still has a box; an object that moves has a track, a list of keyframes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _moving(item: Instance, canvas: Canvas) -> Object | None:
     if len(visible) == len(boxes) and distance <= TOLERANCE:
         return Object(item.id, item.label, from_unit(visible[0], canvas), *words)
     track = tracks.keyframes(boxes, canvas.frames, TOLERANCE)
-    if len(track) > MAX_KEYFRAMES:  # too restless: keep only the frames where it appears and disappears, and cut those
+    if len(track) > MAX_KEYFRAMES:  # too many keyframes: keep those where it appears or disappears
         track = tracks.keyframes(boxes, canvas.frames, 1.0)[:MAX_KEYFRAMES]
         track = track if track[-1][1] is not None else track[:-1]
     track = tuple((frame, box and from_unit(box, canvas)) for frame, box in track)

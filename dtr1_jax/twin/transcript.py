@@ -22,7 +22,7 @@ from dtr1_jax.twin.text import dumps_answer, dumps_twin
 PARTS = {  # constructor -> the parts of the text, in order
     "policy": ("twin", "think", "answer"),
     "specialists": ("construct", "twin", "think", "answer"),
-    "given": ("think", "answer"),  # the example brings the twin
+    "given": ("think", "answer"),  # the data set gives the twin, in the prompt
 }
 
 _TAG = re.compile("<(/?)(construct|twin|think|answer)>")

@@ -41,7 +41,7 @@ SEG = "--config=configs/seg.py"
             [SEG, "--mode=evaluate"],
             "error: flag --mode=evaluate: value should be one of <train|sft|eval|infer|export|plan|rescore>",
         ),
-        ([SEG, "photo.jpg"], "error: not understood: photo.jpg"),
+        ([SEG, "photo.jpg"], "error: unexpected arguments: photo.jpg"),
         ([], "error: --config is missing"),
         (["--mode=export", "--out=out"], "error: --config is missing; expected a file such as configs/seg.py, or, for"),
         (["--mode=train", "--workdir=runs/demo"], "error: --config is missing"),
@@ -201,6 +201,7 @@ def test_train_eval_and_infer_on_photos_with_adapters(path, small, tmp_path, cap
     written = json.loads((tmp_path / "run/evaluations/coco-coco-val-step1/eval.json").read_text())
     assert (written.pop("name"), written.pop("step")) == ("coco-coco-val-step1", 1)
     assert written.pop("data")["root"] == values.data.root
+    assert written.pop("policy")["path"] == path
     del written["table"]
     assert {k: v for k, v in after.items() if k != "step"} == written
     picture = str(tmp_path / "coco" / "val" / "1.png")

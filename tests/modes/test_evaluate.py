@@ -61,6 +61,8 @@ def test_another_data_set_or_step_does_not_take_the_name(whole, small):
         (c, "2", "step 1, now 2"),
         (change(workdir, data__max_objects=2), "1", "data.max_objects 3, now 2"),
         (change(workdir, train__eval_examples=3), "1", "data.examples 4, now 3"),
+        (change(workdir, rollout__new_tokens=9), "1", "policy.new_tokens 8, now 9"),
+        (change(workdir, policy__prompt="full"), "1", "policy.prompt 'brief', now 'full'"),
     ):
         with pytest.raises(config.ConfigError, match=re.escape(message) + ".*nothing was changed; choose another"):
             evaluate.run(other, workdir, name="mine", step=step)

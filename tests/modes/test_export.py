@@ -146,7 +146,10 @@ def test_no_adapter_of_a_base_that_peft_can_not_load(tmp_path, trained, kind):
     else:
         values = default.get_config()
         values.lora.rank = 2
-    with pytest.raises(config.ConfigError, match=r"--adapter: PEFT loads its base from a folder .* export .* merged"):
+    with pytest.raises(
+        config.ConfigError,
+        match=r"--adapter: PEFT loads its base from a Hugging Face folder, .* export the merged weights",
+    ):
         run(tmp_path, values, adapter=True)
     assert not (tmp_path / "out").exists()
 
@@ -219,3 +222,11 @@ def test_places_that_can_not_be_written_to(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(config.ConfigError, match=r"--out=.*file/x: cannot be made: Not a directory; expected"):
         export.run(c, None, str(tmp_path / "file" / "x"))
+
+
+def test_a_step_without_a_run_is_refused(tmp_path):
+    write(tmp_path / "base")
+    c = config.from_configdict(settings(tmp_path / "base"))
+    with pytest.raises(config.ConfigError, match="--step=best needs the --workdir of a run"):
+        export.run(c, None, str(tmp_path / "out"), step="best")
+    assert not (tmp_path / "out").exists()

@@ -73,9 +73,11 @@ def test_sizes_of_a_folder(tmp_path):
     assert plan.policy_spec(settings("smollm2_135m", policy_path=str(tmp_path))) == published_sizes.get_spec(
         "smollm2_135m"
     )
-    with pytest.raises(config.ConfigError, match=r"'qwen3_4b' is not what config\.policy\.path = .* holds"):
+    with pytest.raises(config.ConfigError, match=r"'qwen3_4b' differs in size from the files at config\.policy\.path"):
         plan.policy_spec(settings("qwen3_4b", policy_path=str(tmp_path)))
-    with pytest.raises(config.ConfigError, match=r"config\.policy\.path: 'auto' takes the sizes of .* it is empty"):
+    with pytest.raises(
+        config.ConfigError, match=r"config\.policy\.path is empty, but policy 'auto' takes its sizes from there"
+    ):
         plan.policy_spec(settings("auto"))
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(config.ConfigError, match=r"config\.policy\.path: .*config\.json: model_type 'gpt2'"):

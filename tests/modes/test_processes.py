@@ -35,7 +35,7 @@ def start(tmp_path, workdir: str, rank: int | None, port: int = 0, **changes) ->
     env = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COORD")}
     devices = 4 if rank is None else 2
     env |= {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", 
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / "tests"))),
         "READS": str(tmp_path / f"{workdir}_{rank}.json"), "JAX_PLATFORMS": "cpu",
     }  # fmt: skip

@@ -229,7 +229,7 @@ def test_queries_must_fill_the_mesh(path, monkeypatch, tmp_path):
     with pytest.raises(config.ConfigError, match="queries = 12"):
         train.run(micro, tmp_path / "run")
     micro = tiny.settings(path, rollout__queries=24, grpo__micro_queries=2, train__eval_batch=8)
-    with pytest.raises(config.ConfigError, match="makes 16 queries a step, which does not divide the 24"):
+    with pytest.raises(config.ConfigError, match="micro-batches of 16 queries, which do not divide the 24"):
         train.run(micro, tmp_path / "run")
 
 

@@ -174,9 +174,11 @@ def test_a_gguf_file(tmp_path, family):
 
 def test_named_sizes_must_be_those_of_the_files(tmp_path, monkeypatch):
     write(tmp_path)
-    with pytest.raises(config.ConfigError, match=r"'qwen3_0_6b' is not what config\.policy\.path") as error:
+    with pytest.raises(
+        config.ConfigError, match=r"'qwen3_0_6b' differs in size from the files at config\.policy\.path"
+    ) as error:
         pretrained.load_policy(of_files(tmp_path, "qwen3_0_6b"))
-    assert "layers: 28 and 2" in str(error.value) and "or auto to take the file's" in str(error.value)
+    assert "layers: 28 and 2" in str(error.value) and "or use auto, which reads the sizes from" in str(error.value)
     sizes = json.loads((tmp_path / "config.json").read_text())
     monkeypatch.setitem(published_sizes.CONFIGS, "qwen3_0_6b", sizes | {"rope_theta": 5.0})
     assert pretrained.load_policy(of_files(tmp_path, "qwen3_0_6b")).spec.theta == 1e4  # that of the files

@@ -137,7 +137,7 @@ def test_alone_or_in_a_batch_a_query_earns_the_same():
 def test_words_need_text_scorers_and_length_needs_tokens():
     with pytest.raises(ValueError, match="pass text_scorers: the columns rouge_l need them"):
         score.score([[in_words("a")]], [question("a")], [CANVAS], Segmenter(), settings(rouge_l=1.0))
-    with pytest.raises(ValueError, match="pass tokens_bg"):
+    with pytest.raises(ValueError, match="the column length needs tokens_bg"):
         score.score([[in_words("a")]], [question("a")], [CANVAS], Segmenter(), settings(length=1.0))
 
 

@@ -35,7 +35,7 @@ def test_a_micro_batch_has_micro_queries_on_each_shard_of_the_batch():
 def test_a_minibatch_that_cannot_be_cut_is_refused():
     with pytest.raises(config.ConfigError, match=r"config\.rollout\.queries / grpo\.minibatches = 12 is not"):
         micro_batch(12, 1, 1, fsdp=8)
-    with pytest.raises(config.ConfigError, match="makes 16 queries a step, which does not divide the 24"):
+    with pytest.raises(config.ConfigError, match="micro-batches of 16 queries, which do not divide the 24"):
         micro_batch(24, 1, 2, data=8)
 
 

@@ -244,7 +244,7 @@ def test_other_settings_are_refused_by_name(tmp_path):
 @pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 100_000])
 def test_a_broken_config_is_an_error(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(CheckpointError, match="not the settings of a run"):
+    with pytest.raises(CheckpointError, match="the settings of a run cannot be read"):
         Checkpoints(tmp_path, CONFIG, keep=2)
     assert (tmp_path / "config.json").read_text() == content
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from dtr1_jax.types import Instance
 
-# The excess of an object: by how much the box around all its boxes is longer than its longest box, along the axis on
-# which this is most.
+# The excess of an object measures how far it moves: the length of the box around all its boxes, minus the length of its
+# longest box, along x or along y, whichever is larger.
 STILL = 0.03  # an object with at most this excess stands still
 MOVED = 0.1  # an object with at least this excess moves
 TURN = 0.08  # distance that an object covers before and after a turn, at least

@@ -1,6 +1,6 @@
-"""The phrases of queries in the words of the two splits, except those for the uses of objects (uses.py).
+"""The phrases from which queries are built, for each split; uses.py has the phrases for the uses of objects.
 
-Braces stand for a noun phrase, or for a noun in EXTREMES and an adjective in NEGATIONS and ONLY_ONE.
+"{}" in a phrase is replaced by a noun phrase; in EXTREMES by a noun, in NEGATIONS and ONLY_ONE by an adjective.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Questions about a scene or video with a short answer in words, and the oracle's reasoning.
 
 A question asks about the objects of a query (pointing.py, temporal.py): how many there are, whether there are any, or
-what one object is, looks like, or how it moves. The reasoning is that of the query, with the answer as its last step.
-Training has some questions in the words of queries that point, since some queries that point are in the words of
-questions (phrases.SENTENCES).
+what one object is, looks like, or how it moves. Its thought is that of the query, with
+the answer as its last step. In training, the same sentence may be a question or a query for objects
+(phrases.SENTENCES); the prompt says which form of answer is expected.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from dtr1_jax.data.queries.temporal_chains import VideoContext, video_context
 from dtr1_jax.types import LEVELS, Instance
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_ATTEMPTS = 6  # questions that are tried before the question is how many objects there are in all
+_ATTEMPTS = 6  # failed attempts after which the question asks for the number of all objects
 _TEMPORAL = 0.75  # share of the questions about a video that are about time
 
 COUNT = Phrases(
     ("count every {}.", "what do you get if you count every {}?", "how many do you get if you count every {}?"),
     ("if you count every {}, what do you get?",),
 )
-# without "any", which stands for "every" in queries of the held-out split
+# These avoid the word "any", because in held-out queries "any" means "every".
 ANY = Phrases(("is there some {}?", "can you see some {} here?", "say if there is some {}."), ("do you see some {}?",))
 LOOKS = {  # name of the last step: sentences; the first three are in the order of Instance.attributes
     "colour": Phrases(
@@ -163,7 +163,7 @@ def choose_objects(
     Args:
       video: whether the scene is a video; queries about its objects are about time or semantic.
       timed: whether queries about time may be drawn.
-      counted: whether any number of objects is right, none included.
+      counted: whether the query may match any number of objects, also none.
       prefer, accept: as in chains.best_draft.
 
     Returns:

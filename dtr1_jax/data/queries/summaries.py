@@ -66,7 +66,7 @@ REQUESTS_FOR_SOME = {  # for a summary of some objects
     ),
 }
 _WHOLE_SHARE = 0.25  # share of the requests that mean all objects
-_MAX_OBJECTS = 4  # of the other requests, so that twin, thought and paragraph fit into a completion together
+_MAX_OBJECTS = 4  # objects in any other request, at most: twin, thought and paragraph must fit into one completion
 _ATTEMPTS = 6  # requests for some objects that are tried before all objects are described
 _ANSWER_COUNTS = ("none", "one", "one", "one", "many", "many", "many", "many")
 _NOTHING = ("there is no such thing.", "we see no such thing.", "no such thing can be seen.")  # one for each wording

@@ -1,1 +1,1 @@
-"""Readers: files of others become examples."""
+"""Readers: each turns files in one format into types.Example."""

@@ -53,7 +53,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class AnnotationFile:
-    """A file: its usable pictures with annotations, all its labels, and the labels of stuff among them."""
+    """An annotation file: its usable annotated pictures, all its labels, and which of the labels are stuff."""
 
     path: Path
     pictures: tuple[Picture, ...]
@@ -182,7 +182,7 @@ def photo_folders(path: Path) -> list[Path]:
 
 
 def find_file(folders: Sequence[Path], name: str) -> Path:
-    """The first of folders/name that is a file, or the first of all if none is."""
+    """The path folder/name in the first folder that has such a file; if none has, the path in the first folder."""
     return next((folder / name for folder in folders if (folder / name).is_file()), folders[0] / name)
 
 

@@ -14,7 +14,7 @@ lacks that object are not scored.
 
 An example shows at most `frames` frames, of the whole video or of a part of it. A mask whose sides differ from those of
 its frame by at most MISFIT pixels is resized to its frame. All frames and masks are resized to the size of the first
-frame. Every fifth video is held out; where there are fewer than 5 videos, every fifth query is.
+frame. Every fifth video is held out; with fewer than 5 videos, every fifth query is held out instead.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target, Video
 
 FOLDERS = (("JPEGImages", "Annotations"), ("images", "masks"))
-FRAMES = 8  # of an example, the usual number for video policies
-QUERIES = 10  # about a video
+FRAMES = 8  # frames of an example, if the settings give no number
+QUERIES = 10  # queries about each video
 FIFTH = 5
 MISFIT = 2  # pixels
 _ANSWER_SIZES = ("none", "one", "one", "one", "many")  # how many objects answer a query about time, drawn evenly
@@ -217,7 +217,7 @@ def _dense_example(folder: VideoFolder, k: int, rng: np.random.Generator, source
     video, owner = _load_frames(folder, numbers)
     scene, complete = _instances(folder, owner, source.max_objects)
     query = None
-    # First a level that changes with k, then a low one. A scene that allows neither gets a query by label.
+    # Try a level that changes with k, then a low level. If the scene allows neither, ask for objects by their label.
     for level in (1 + k % 4, 1 + (k + 1) % 2) if complete and len(numbers) > 1 else ():
         query = query or temporal.sample_temporal_query(
             rng, source.split, scene, level, pick(rng, _ANSWER_SIZES), bare=True

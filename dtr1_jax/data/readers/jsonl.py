@@ -64,7 +64,7 @@ from dtr1_jax.twin.schema import show
 from dtr1_jax.types import POINTING, TASKS, Example, Instance, Target
 
 FIFTH = 5  # without "split", lines 5, 10, ... are held out
-MAX_FAULTS = 10  # that an error message lists
+MAX_FAULTS = 10  # faults that an error message lists
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -99,7 +99,7 @@ def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, fra
     Args:
       path: the file.
       split: value of the field "split"; "heldout" also finds "val" where no line is "heldout".
-      task: of the lines without the field "task".
+      task: the task of lines without the field "task".
       max_objects: most objects of a scene; the objects of the target are kept, then the largest.
       frames: most frames of a video, for lines without the field "frames".
 
@@ -186,7 +186,7 @@ def _fault(field: str, expected: str, value: Any) -> str:
 
 
 def _field_faults(row: dict, task: Any) -> Iterator[str]:
-    """Faults of the fields that do not depend on the target."""
+    """Yields the faults of all fields except the target."""
     if "video" in row and "image" in row:
         yield "image, video: expected one of them, got both"
     for field in ("video", "query") if "video" in row else ("query",):
@@ -296,7 +296,7 @@ FORMS: dict[str, tuple[Callable, str, Callable | None]] = {
 
 
 def _scene(objects: Sequence[dict], target_boxes: np.ndarray, h: int, w: int, max_objects: int) -> tuple[Instance, ...]:
-    """The objects in the order of the line; of too many, those of the target and then those with the largest boxes."""
+    """The objects in the order of the line. If there are too many, the target's objects and then the largest stay."""
     boxed = [(unit_box(o["box"], h, w), o) for o in objects]
     areas = [(x2 - x1) * (y2 - y1) for (x1, y1, x2, y2), _ in boxed]
     indices = keep_objects(areas, [box for box, _ in boxed], target_boxes, max_objects)

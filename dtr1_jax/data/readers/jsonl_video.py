@@ -45,8 +45,8 @@ from dtr1_jax.data.readers.jsonl_fields import is_text as is_path
 from dtr1_jax.twin import masks, tracks
 from dtr1_jax.types import Example, Instance, Target, Video
 
-FRAMES = 8  # shown of a video, if neither the line nor the settings say how many
-MAX_FRAMES = 256  # that a line may name
+FRAMES = 8  # frames of a video that are shown, if neither the line nor the settings give a number
+MAX_FRAMES = 256  # frames that a line may name
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 Keyframes = Sequence[tuple[int, Sequence[float] | None]]  # (frame number, box in pixels or None), ascending
@@ -178,7 +178,7 @@ def _check_time(tracked: Sequence[Keyframes], total: int) -> None:
 
 
 def _fill_track(track: Keyframes, numbers: Sequence[int], h: int, w: int) -> Track:
-    """The boxes of a track and its filled boxes as masks; 0 and False if it is outside the picture or hidden.
+    """A track as a box and a mask (the filled box) for each frame; 0 and False in frames where it is not visible.
 
     Raises ValueError if all keyframes are outside the picture.
     """
@@ -232,8 +232,8 @@ def _load_masks(line: Line, numbers: Sequence[int], h: int, w: int) -> tuple[lis
 def _scene(
     objects: Sequence[dict], target_boxes: np.ndarray, numbers: Sequence[int], h: int, w: int, max_objects: int
 ) -> tuple[Instance, ...]:
-    """The objects that are in some frame, in the order of the line; of too many, those of the target and then those
-    with the largest boxes."""
+    """The objects that are visible in some frame, in the order of the line. If there are too many, the target's objects
+    and then the largest stay."""
     visible = []
     for item in objects:
         if "track" in item:

@@ -22,7 +22,7 @@ RGB = {
     "white": (246, 246, 246),
     "black": (30, 30, 32),
 }
-_MARGIN = 64  # pixels by which the noise is wider than a picture, which takes a random window of it
+_MARGIN = 64  # the noise is this many pixels larger than a picture; a picture gets a random window of it
 _LEVELS = 5  # brightness levels of a material: 0 = darkest, 4 = lightest, 2 = the tone itself
 _MIX = {BODY: 0.0, SHADE: -0.22, DARK: -0.55, LIGHT: 0.6, EDGE: -0.45}  # share of black (< 0) or white (> 0) in a tone
 _STEP = (-0.42, -0.2, 0.0, 0.25, 0.55)  # share of black or white in a level of a material

@@ -18,7 +18,7 @@ from dtr1_jax.data.queries.temporal_phrases import EXTREMES, STATES
 from dtr1_jax.types import Instance
 
 TEXT = "list everything."
-_LENGTH = 44  # of thought and answer together, at most, in words and ids
+_LENGTH = 44  # words and ids in thought and answer together, at most
 
 
 def sample_drill(rng: np.random.Generator, scene: Sequence[Instance], video: bool = False) -> Query:

@@ -9,7 +9,7 @@ from dtr1_jax.data import patches
 from dtr1_jax.data.queries import attributes
 from dtr1_jax.data.twinworld import categories
 
-MOST = 9  # ids, and depths, that are told apart
+MOST = 9  # ids and depths run from 1 to this number
 CLASSES = (len(categories.LABELS), *map(len, attributes.VALUES), MOST, MOST)
 COUNTS = tuple(n + 1 for n in CLASSES)  # class 0 of each field means "no object"
 

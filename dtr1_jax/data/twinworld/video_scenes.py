@@ -18,7 +18,7 @@ from dtr1_jax.types import Instance
 
 FEWEST_FRAMES, MOST_FRAMES = 4, 64
 MOST_OBJECTS = 6
-SEEN_SHARE = 0.25  # share of an object's pixels that are visible in a frame, or it is not painted there
+SEEN_SHARE = 0.25  # an object is painted in a frame only if at least this share of its pixels is visible
 SEEN_PIXELS = 30  # the same as a number of pixels, at size 96
 _CLEAR_SHARE = 0.4  # share of an object's pixels that are visible in at least half of the frames in which it is painted
 _ATTEMPTS = 24  # changes of paths before a scene without motion is drawn
@@ -117,7 +117,7 @@ def _arrange(
     Returns the scene, and for each of `sprites` whether it is visible enough and moves as the name of its motion says.
     """
     depth = sorted(range(len(sprites)), key=lambda i: float(paths[i][:, 1].mean()) + sprites[i].tones.shape[0])
-    if "hiding" in motions:  # sprite 1 comes directly behind sprite 0, which hides it, wherever their lower edges are
+    if "hiding" in motions:  # sprite 0 hides sprite 1, so sprite 1 comes directly behind it
         depth.remove(1)
         depth.insert(depth.index(0), 1)
     ordered = [sprites[i] for i in depth]

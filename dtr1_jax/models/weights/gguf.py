@@ -51,7 +51,7 @@ def open_file(path: str | Path) -> HfCheckpoint:
     """Opens a GGUF file. Tensors get their Hugging Face names, and rows of q and k their Hugging Face order.
 
     Raises WeightsError if the file is not GGUF or truncated, has another architecture or a dtype that is not in
-    DTYPES, or where metadata are missing or of the wrong type.
+    DTYPES, or if metadata are missing or of the wrong type.
     """
     path = Path(path)
     reader = _reader(path)

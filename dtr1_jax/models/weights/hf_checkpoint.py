@@ -60,8 +60,8 @@ class HfCheckpoint:
 def open_folder(folder: str | Path) -> HfCheckpoint:
     """Opens a folder with config.json and model.safetensors, or with the shards that its index file lists.
 
-    Raises WeightsError if a file is missing, truncated or not in the safetensors format, where index and shards
-    disagree, where the weights are quantised, and where the folder has pickled weights only.
+    Raises WeightsError if a file is missing, truncated or not in the safetensors format, if index and shards
+    disagree, if the weights are quantised, or if the folder has pickled weights only.
     """
     folder = Path(folder)
     config = read_json(folder / "config.json", "the sizes of the model")

@@ -55,7 +55,7 @@ def save_native(path: str | Path, params: dict, dtype: Any = jnp.bfloat16) -> No
 def load_native(path: str | Path, template: dict) -> dict:
     """Reads weights as float32 numpy arrays, with the tree and shapes of `template` (arrays or ShapeDtypeStructs).
 
-    Raises WeightsError if the file is missing or not in the safetensors format, and where a tensor is missing, left
+    Raises WeightsError if the file is missing or not in the safetensors format, or if a tensor is missing, left
     over, of another shape or not a float.
     """
     path = Path(path)
