@@ -248,7 +248,9 @@ def test_the_plan_of_a_large_policy_is_smaller():
     assert small["rollout"]["weights_by_layer"] < 0.51 * large["rollout"]["weights_by_layer"]
     assert small["parameters"] == large["parameters"]
     peaks = [f"{found['peak'] / plan.GIB:.1f}" for found in (small, large)]
-    assert "qwen2_5_7b by LoRA on one device {} in place of {}".format(*peaks) in PAGE.read_text("utf-8")
+    assert "qwen2_5_7b by LoRA on one device {} in place of {}".format(*peaks) in " ".join(
+        PAGE.read_text("utf-8").split()
+    )
 
 
 def test_exported_weights_are_not_quantised(tmp_path, monkeypatch, caplog):
@@ -262,7 +264,7 @@ def test_exported_weights_are_not_quantised(tmp_path, monkeypatch, caplog):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with caplog.at_level(logging.WARNING):
         out = export.run(folder_config(tmp_path / "base"), tmp_path / "run", str(tmp_path / "out"))
-    assert "int8" in caplog.text and "before" in caplog.text
+    assert "int8" in caplog.text and "unrounded" in caplog.text
     got = load_file(out / hf_checkpoint.SINGLE)["model.layers.1.mlp.gate_proj.weight"]
     gate = {n: x[1] for n, x in lora["decoder"]["gate"].items()}
     np.testing.assert_allclose(got.T, base["decoder"]["gate"]["kernel"][1] + 2 * gate["a"] @ gate["b"], atol=1e-6)
