@@ -67,6 +67,7 @@ TESTED_IN = {
     "data/queries/temporal_phrases": "data/queries/test_phrases.py",
     "evaluation/predictions_file": "evaluation/test_metrics.py",
     "models/weights/exporting": "modes/test_export.py",
+    "policies/state": "modes/test_evaluate.py",
     "policies/runtime": "evaluation/test_predict.py",
     "settings_of_run": "modes/test_export_run.py",
     "report/stylesheet": "report/test_page.py",

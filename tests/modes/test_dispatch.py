@@ -110,12 +110,10 @@ def test_eval_prints_the_table_and_rescore_prints_it_again(path, tmp_path):
 
 
 def test_the_package_is_the_same_door():
-    for script in ([MAIN], ["-m", "dtr1_jax"]):
-        result = subprocess.run(
-            [sys.executable, *script, SEG, "--mode=rescore"], cwd=tiny.ROOT, capture_output=True, text=True
-        )
-        assert result.returncode == 1, result.stderr
-        assert result.stderr == "error: --mode=rescore needs --predictions=FILE, a predictions.jsonl of an evaluation\n"
+    command = [sys.executable, "-m", "dtr1_jax", SEG, "--mode=rescore"]
+    result = subprocess.run(command, cwd=tiny.ROOT, capture_output=True, text=True)
+    assert result.returncode == 1, result.stderr
+    assert result.stderr == "error: --mode=rescore needs --predictions=FILE, a predictions.jsonl of an evaluation\n"
 
 
 def run(capsys, *arguments, **options):

@@ -5,11 +5,14 @@ import re
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
 import tiny
 
-from dtr1_jax import config, settings_of_run
+from dtr1_jax import config, mesh, settings_of_run
 from dtr1_jax.modes import dispatch, evaluate, train
+from dtr1_jax.policies import pretrained, state
 from dtr1_jax.run import checkpoint, run_log
 
 
@@ -34,14 +37,16 @@ def change(workdir, **changes):
     return config.from_configdict(values)
 
 
-def test_a_run_is_evaluated_by_its_workdir_with_single_changes(whole):
+def test_a_run_is_evaluated_by_its_workdir_with_single_changes(whole, small):
     """The command of case 20: no --config, one setting changed, and the run's own results stay."""
     workdir, c = whole
     before = sorted(p.name for p in workdir.iterdir())
-    for more, name in ([], "twinworld-heldout-step2"), (["--config.data.max_objects=2", "--name=two"], "two"):
-        command = [sys.executable, tiny.__file__, "--mode=eval", f"--workdir={workdir}", *more]
-        result = subprocess.run(command, cwd=tiny.ROOT, capture_output=True, text=True, env=tiny.environment())
-        assert result.returncode == 0, result.stderr
+    evaluate.run(c, workdir)
+    command = [sys.executable, tiny.__file__, "--mode=eval", f"--workdir={workdir}", "--name=two"]
+    command.append("--config.data.max_objects=2")
+    result = subprocess.run(command, cwd=tiny.ROOT, capture_output=True, text=True, env=tiny.environment())
+    assert result.returncode == 0, result.stderr
+    for name in ("twinworld-heldout-step2", "two"):
         found = written(workdir, name)
         assert (found["name"], found["step"], found["eval/examples"]) == (name, 2, c.train.eval_examples)
     assert written(workdir, "two")["data"]["max_objects"] == 2
@@ -85,6 +90,24 @@ def test_default_names_say_data_and_step(path):
     assert evaluate.default_name(c, None) == "twinworld-heldout-untrained"
     c = tiny.settings(path, data__source="jsonl", data__root="my data/queries v2.jsonl")
     assert evaluate.default_name(c, 20) == "jsonl-queries_v2-heldout-step20"
+
+
+def test_any_step_can_be_asked_for(whole, small):
+    workdir, c = whole
+    pretrained_policy, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
+
+    def weights(step):
+        params, _, number = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
+        return np.concatenate([np.ravel(x) for x in jax.tree.leaves(params)]), number
+
+    steps = {step: weights(step) for step in ("0", "1", "2", "newest", "best")}
+    assert [number for _, number in steps.values()][:4] == [0, 1, 2, 2]
+    np.testing.assert_array_equal(steps["2"][0], steps["newest"][0])
+    assert np.abs(steps["0"][0] - steps["1"][0]).max() > 0 < np.abs(steps["1"][0] - steps["2"][0]).max()
+    means = {row["step"]: row["eval/mean"] for row in run_log.read_run_log(workdir) if "eval/mean" in row}
+    best = max(means, key=lambda step: (means[step], step))
+    assert steps["best"][1] == best
+    np.testing.assert_array_equal(steps["best"][0], steps[str(best)][0])
 
 
 def test_steps_that_are_not_there_are_named(whole, path, small, tmp_path, capsys):
