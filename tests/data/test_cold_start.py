@@ -1,46 +1,21 @@
 """The cold start's batches: scenes that grow, steps of one kind each, practice, and a position that restores all."""
 
-import dataclasses
-import functools
 import json
 import re
 
 import jax
 import numpy as np
 import pytest
+import thin
+from thin import settings
 
-from configs import default
-from dtr1_jax import config, mesh
-from dtr1_jax.data import batches, cold_start
-from dtr1_jax.models import spec
+from dtr1_jax.data import cold_start
 from dtr1_jax.policies import pretrained
-
-TOWER = dataclasses.replace(spec.TINY.vision, width=16, layers=1, heads=2, hidden=16)
-
-
-THIN = dataclasses.replace(
-    spec.TINY, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, hidden=16, sections=(2, 1, 1), vision=TOWER
-)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
-def thin(monkeypatch):
-    """The thin policy on one device, and all batches of one shape: less to compile."""
-    monkeypatch.setitem(spec.SPECS, "tiny", THIN)
-    monkeypatch.setattr(mesh, "make", functools.partial(mesh.make, devices=jax.devices()[:1]))
-    monkeypatch.setattr(batches, "BUCKET", 1000)
-
-
-def settings(**changes):
-    values = default.get_config()
-    values.data.max_objects = 2
-    values.sft.steps, values.sft.batch, values.sft.warmup, values.sft.log_every = 4, 4, 1, 1
-    values.sft.tower, values.sft.practice = 0.5, 4
-    values.checkpoint.every = 0
-    for name, value in changes.items():
-        *section, key = name.split("__")
-        (values[section[0]] if section else values)[key] = value
-    return config.from_configdict(values)
+def thin_policy(monkeypatch):
+    thin.install(monkeypatch)
 
 
 def counts(c, steps):

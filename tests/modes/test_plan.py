@@ -6,23 +6,13 @@ from pathlib import Path
 
 import jax
 import pytest
+from plan_settings import settings
 
-from configs import seg
 from dtr1_jax import config
 from dtr1_jax.models import published_sizes
 from dtr1_jax.modes import plan
 
 PAGE = Path(__file__).parents[2] / "docs" / "memory.md"
-
-
-def settings(name: str = "tiny", **changes) -> config.Config:
-    """The settings of a policy on one device; names as `rollout_queries`."""
-    values = seg.get_config(name)
-    values.mesh.data = 1
-    for path, value in changes.items():
-        group, _, key = path.partition("_")
-        values[group][key] = value
-    return config.from_configdict(values)
 
 
 def test_evaluation_by_hand():

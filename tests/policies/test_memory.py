@@ -6,24 +6,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 import small
+from plan_settings import settings
 
-from configs import seg
 from dtr1_jax import config, mesh
 from dtr1_jax.models import policy, published_sizes, vision
 from dtr1_jax.modes import plan
 from dtr1_jax.policies import memory, pretrained
 from dtr1_jax.rl import optim, rollout, update
 from dtr1_jax.types import Images, Prompt, Rollout
-
-
-def settings(name: str = "tiny", **changes) -> config.Config:
-    """The settings of a policy on one device; names as `rollout_queries`."""
-    values = seg.get_config(name)
-    values.mesh.data = 1
-    for path, value in changes.items():
-        group, _, key = path.partition("_")
-        values[group][key] = value
-    return config.from_configdict(values)
 
 
 def test_what_stays_is_counted_by_hand():

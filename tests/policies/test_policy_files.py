@@ -2,27 +2,12 @@
 
 import pytest
 from checkpoints import write
+from policy_settings import of_files, settings
 
-from configs import default
 from dtr1_jax import config
 from dtr1_jax.data import tokenizer
 from dtr1_jax.models.weights import native
 from dtr1_jax.policies import policy_files, pretrained
-
-
-def settings(**changes):
-    values = default.get_config()
-    for name, value in changes.items():
-        values.policy[name] = value
-    return config.from_configdict(values)
-
-
-def of_files(path, name="auto", **changes):
-    values = default.get_config(name)
-    values.policy.path = str(path)
-    values.policy.constructor = "given"
-    values.policy.update(changes)
-    return config.from_configdict(values)
 
 
 def test_where_the_weights_are(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from checkpoints import write
 from gguf_files import write as write_gguf
+from policy_settings import of_files, settings
 
 from configs import default
 from dtr1_jax import config, mesh
@@ -17,21 +18,6 @@ from dtr1_jax.models import policy, published_sizes, spec
 from dtr1_jax.models.weights import gguf, native
 from dtr1_jax.policies import pretrained
 from dtr1_jax.twin.coordinates import Frame
-
-
-def settings(**changes):
-    values = default.get_config()
-    for name, value in changes.items():
-        values.policy[name] = value
-    return config.from_configdict(values)
-
-
-def of_files(path, name="auto", **changes):
-    values = default.get_config(name)
-    values.policy.path = str(path)
-    values.policy.constructor = "given"
-    values.policy.update(changes)
-    return config.from_configdict(values)
 
 
 def small(**changes):
