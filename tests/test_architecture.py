@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A room is a module or folder below dtr1_jax/, with dots where it lies in another; a module belongs to the longest name
 # that fits. A room may import itself and the rooms of the lines before its own.
 LAYERS = (
-    ("types",),
+    ("types", "checked_fields"),
     ("config", "mesh", "draw", "run", "run.atomic", "run.worker_pool", "evaluation.benchmarks"),
     ("twin",),
     ("data", "data.queries", "models", "specialists"),
@@ -63,6 +63,7 @@ MAX_FUNCTION = 60  # lines; a longer function has a comment "long because ..." r
 # The tests of dtr1_jax/ROOM/NAME.py are in tests/ROOM/test_NAME.py or test_NAME_ASPECT.py, except these modules.
 TESTED_IN = {
     "__main__": "test_main.py",
+    "checked_fields": "test_config.py",
     "data/queries/attributes": "data/twinworld/test_picture_examples.py",
     "data/queries/temporal_phrases": "data/queries/test_phrases.py",
     "evaluation/predictions_file": "evaluation/test_metrics.py",
