@@ -204,8 +204,13 @@ def reward_weights() -> ConfigDict:
         w[task].similarity = 0.0  # cosine of sentence embeddings with a reference, see reward.sentences
         w[task].judge = 0.0  # grade by a language model, see reward.judge
     for task in w:
-        # matched IoU of the twin's boxes with all annotated objects; keeps the twin complete (ours, not the paper's)
-        w[task].twin_iou = 0.0
+        # Is the twin true: its objects are matched with the annotated ones. These columns are ours, not the paper's.
+        w[task].twin_iou = 0.0  # matched IoU of the boxes, or tracks; keeps the twin complete
+        w[task].twin_labels = 0.0  # right labels, or synonyms
+        w[task].twin_attributes = 0.0  # F1 of the attributes
+        w[task].twin_depth = 0.0  # which of two objects is nearer
+        w[task].twin_relations = 0.0  # share of the stated relations that hold; 1 without any
+        w[task].twin_tracks = 0.0  # videos: when objects are visible, and their velocity
         w[task].length = 0.0  # 1 for a short completion, see reward.length_free
         w[task].repetition = 0.0  # share of the four-word sequences in thought and answer that are different
     return w

@@ -8,6 +8,9 @@ Every column is in [0, 1]. One set of names serves all tasks:
     box_iou     IoU of the answer's boxes with the target's, best one-to-one matching (geometry.matched_box_iou); for a
                 video IoU of the tracks (geometry.matched_track_iou)
     twin_iou    the same for all boxes or tracks of the twin and all objects that the data set annotates
+    twin_labels, twin_attributes, twin_depth, twin_relations, twin_tracks
+                whether the twin says the truth about these objects (rewards/twin_truth.py); a query has a column if the
+                data set annotates its facts
     points      share of the answer's box centres that lie in the target's boxes, best one-to-one matching
                 (geometry.matched_points); for a video in its first frame
     answer      1 where the answer in words is right, compared by the kind of the question (rewards/answer_matching.py)
@@ -17,8 +20,9 @@ Every column is in [0, 1]. One set of names serves all tasks:
     length      falls from 1 to 0 as the completion grows too long (rewards/style.py)
     repetition  1 where the completion says nothing twice (rewards/style.py)
 
-All but the first are 0 if the transcript is unsound. `twin_iou` is ours, not the paper's: an answer alone does not
-need the objects that it does not name, and a policy that is paid for answers alone learns to leave them out.
+All but the first are 0 if the transcript is unsound. The columns of the twin are ours, not the paper's: an answer alone
+does not need the objects that it does not name, nor true labels, and a policy that is paid for answers alone learns to
+leave them out.
 """
 
 from __future__ import annotations
@@ -29,14 +33,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dtr1_jax import config
+from dtr1_jax.rewards import twin_truth
 from dtr1_jax.types import TASKS, Example
 
 COLUMNS = (
-    "structure", "mask_iou", "box_iou", "twin_iou", "points", "answer", "token_f1", "rouge_l", "bleu", "cider",
+    "structure", "mask_iou", "box_iou", *twin_truth.COLUMNS, "points", "answer", "token_f1", "rouge_l", "bleu", "cider",
     "similarity", "judge", "length", "repetition",
 )  # fmt: skip
 TEXT_COLUMNS = ("token_f1", "rouge_l", "bleu", "cider", "similarity", "judge")  # computed by rewards/text_scorers.py
-_EVERY_TASK = ("structure", "twin_iou", "length", "repetition")
+_EVERY_TASK = ("structure", *twin_truth.COLUMNS, "length", "repetition")
 TASK_COLUMNS = {  # task -> columns that it can have
     "segmentation": (*_EVERY_TASK, "mask_iou", "box_iou", "points"),
     "grounding": (*_EVERY_TASK, "mask_iou", "box_iou", "points"),

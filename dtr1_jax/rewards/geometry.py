@@ -58,9 +58,14 @@ def matched_track_iou(
       target_nt4: float[N, T, 4], padded; N need not be M.
       target_valid_nt: bool[N, T].
     """
-    pair = jax.vmap(jax.vmap(_track_iou, in_axes=(None, None, 0, 0)), in_axes=(0, 0, None, None))
-    score_mn = pair(pred_mt4, pred_valid_mt, target_nt4, target_valid_nt)
+    score_mn = track_iou_matrix(pred_mt4, pred_valid_mt, target_nt4, target_valid_nt)
     return _matched(score_mn, pred_valid_mt.any(1), target_valid_nt.any(1))
+
+
+def track_iou_matrix(a_mt4: jax.Array, a_valid_mt: jax.Array, b_nt4: jax.Array, b_valid_nt: jax.Array) -> jax.Array:
+    """float[M, N]: vIoU of every track of `a` with every track of `b` (see `matched_track_iou`); 0 without any box."""
+    pair = jax.vmap(jax.vmap(_track_iou, in_axes=(None, None, 0, 0)), in_axes=(0, 0, None, None))
+    return pair(a_mt4, a_valid_mt, b_nt4, b_valid_nt)
 
 
 def matched_points(

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from dtr1_jax.rewards.geometry import matched_track_iou, video_mask_iou
-from dtr1_jax.types import Example, Target
+from dtr1_jax.types import Target
 
 MAX_TRACKS = 64  # at most so many tracks are matched, the largest first, because matching is cubic in their number
 
@@ -91,7 +91,7 @@ def mask_scores(answers: Sequence[np.ndarray | None], target: Target, size: int,
       frames: number of frames that the policy saw.
     """
     right = truth(target, frames)
-    shape, count = right.masks.shape[1:], _next_power(frames)
+    shape, count = right.masks.shape[1:], next_power(frames)
     pred_gthw = np.zeros((len(answers), count, size, size), np.float32)
     target_thw, valid_thw = np.zeros((count, size, size), np.float32), np.zeros((count, size, size), bool)
     for t in np.flatnonzero(right.labelled):
@@ -112,10 +112,10 @@ def track_scores(answers: Sequence[np.ndarray], target: np.ndarray, labelled: np
       target: float32[n, T, 4], the same for the target.
       labelled: bool[T].
     """
-    frames, count = len(labelled), _next_power(len(labelled))
+    frames, count = len(labelled), next_power(len(labelled))
     sides = [np.where(labelled[:, None], first_frames(x, frames, 1), 0.0) for x in (*answers, target)]
     sides = [first_frames(x, count, 1) for x in sides]
-    m = min(MAX_TRACKS, max(8, _next_power(max(map(len, sides)))))
+    m = min(MAX_TRACKS, max(8, next_power(max(map(len, sides)))))
     *pred_gmt4, target_nt4 = (first_frames(_largest(x, m), m).astype(np.float32) for x in sides)
     pred_gmt4 = np.stack(pred_gmt4)
     iou_g = jax.device_get(_track_iou(pred_gmt4, _has_area(pred_gmt4), target_nt4, _has_area(target_nt4)))
@@ -127,13 +127,6 @@ def matched_share(answers: int, targets: int, limit: int) -> float:
     """Factor of a matched IoU that was computed on at most `limit` objects a side, so that all objects count."""
     more = max(answers, targets)
     return min(more, limit) / more if more else 1.0
-
-
-def scene_tracks(example: Example, frames: int) -> np.ndarray:
-    """float32[n, T, 4], unit frame: the tracks of all annotated objects that are visible in some frame."""
-    boxes = [np.tile(x.box, (frames, 1)) if x.boxes is None else first_frames(x.boxes, frames) for x in example.scene]
-    tracks = np.array(boxes, np.float32).reshape(-1, frames, 4)
-    return tracks[_has_area(tracks).any(1)]
 
 
 @jax.jit
@@ -160,6 +153,6 @@ def _largest(tracks: np.ndarray, limit: int) -> np.ndarray:
     return tracks[np.argsort(-area, kind="stable")[:limit]]
 
 
-def _next_power(count: int) -> int:
+def next_power(count: int) -> int:
     """The smallest power of two that is at least `count`."""
     return 1 << max(count - 1, 0).bit_length()

@@ -200,3 +200,25 @@ def test_twin_iou_counts_objects_that_the_answer_does_not_need():
     )  # fmt: skip
     assert list(rewards.columns) == ["twin_iou"]
     np.testing.assert_allclose(rewards.total_bg, [[1, 0.5, 1, 0], [0.5, 1, 0.5, 0], [1, 0.5, 1, 0], [0, 0, 0, 0]])
+
+
+def test_columns_of_the_twin_need_annotation_and_a_sound_transcript():
+    right = (0.5, 0, 1, 1)
+    things = tuple(
+        dataclasses.replace(thing, label=label, attributes=("red",), depth=depth)
+        for thing, label, depth in zip(scene(WANT_LEFT, right), ("mug", "key"), (1, 2))
+    )
+    known = dataclasses.replace(example(WANT_LEFT), scene=things)
+    true = (dataclasses.replace(LEFT, attributes=("red",), depth=1), dataclasses.replace(TWIN.objects[1], depth=2))
+    swapped = (dataclasses.replace(true[0], label="key", depth=2), dataclasses.replace(true[1], depth=1))
+    related = ((1, "left of", 7), (1, "behind", 7))
+    group = [say(1, twin=Twin((8, 4), true)), say(1, twin=Twin((8, 4), swapped, related)), BROKEN]
+    weights = dict.fromkeys(("twin_labels", "twin_attributes", "twin_depth", "twin_relations", "twin_tracks"), 1.0)
+    rewards, _ = score.score([group] * 2, [known, example(WANT_LEFT)], [CANVAS] * 2, Segmenter(), settings(**weights))
+    np.testing.assert_allclose(rewards.columns["twin_labels"], [[1, 0.5, 0], [0, 0, 0]])
+    np.testing.assert_allclose(rewards.columns["twin_attributes"], [[2 / 3, 2 / 3, 0], [0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(rewards.columns["twin_depth"], [[1, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(rewards.columns["twin_relations"], [[1, 0.5, 0], [0, 0, 0]])
+    assert {name: list(own_b) for name, own_b in rewards.own.items()} == {
+        **{name: [True, False] for name in weights}, "twin_tracks": [False, False],
+    }  # fmt: skip

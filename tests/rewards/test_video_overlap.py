@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax.rewards import video_overlap
-from dtr1_jax.types import Example, Instance, Target
+from dtr1_jax.types import Target
 
 T, H, W = 3, 4, 8
 LEFT, RIGHT = (0, 0, 0.5, 1), (0.5, 0, 1, 1)
@@ -92,18 +92,6 @@ def test_a_video_without_masks_on_either_side():
     assert video_overlap.mask_scores(
         [masks(ABSENT, ABSENT, ABSENT), masks(ABSENT, ABSENT, LEFT)], nothing, 16, T
     ).tolist() == pytest.approx([1, 2 / 3])
-
-
-def test_tracks_of_a_scene():
-    blank = np.zeros((H, W), bool)
-    scene = (
-        Instance(1, "mug", LEFT, blank, boxes=np.array([LEFT, ABSENT, ABSENT])),
-        Instance(2, "key", ABSENT, blank, boxes=np.zeros((T, 4))),
-        Instance(3, "pen", RIGHT, blank),
-    )
-    example = Example("u", np.zeros((H, W, 3), np.uint8), "?", "segmentation", TARGET, scene)
-    np.testing.assert_allclose(video_overlap.scene_tracks(example, T), [[LEFT, ABSENT, ABSENT], [RIGHT] * T])
-    assert video_overlap.scene_tracks(dataclasses.replace(example, scene=()), T).shape == (0, T, 4)
 
 
 def test_many_tracks_stay_bounded():
