@@ -192,6 +192,7 @@ def reward_weights() -> ConfigDict:
     w.grounding.mask_iou = 0.0
     w.grounding.box_iou = 1.0
     w.vqa.answer = 1.0  # is the answer right: a number, a choice, yes or no, or words
+    w.summary.facts = 0.0  # F1 of the facts that the summary states: objects, colours, places, actions, counts
     w.summary.rouge_l = 1.0  # longest common subsequence of words; the main metric of summaries
     w.summary.bleu = 0.25  # runs of four words
     w.summary.cider = 0.25  # n-grams, where rare words count more, see reward.idf

@@ -35,7 +35,7 @@ ALSO = {
 # Rooms that may import this alone, whatever lies below them.
 ONLY = {
     "data.queries": ("types",),  # the query language knows no data set
-    "rewards": ("types", "config", "twin", "run.worker_pool", "evaluation.benchmarks"),
+    "rewards": ("types", "config", "twin", "data.queries", "run.worker_pool", "evaluation.benchmarks"),
     "rl": ("types", "config", "mesh", "models.policy"),
     "run": ("run.atomic",),
 }

@@ -14,6 +14,7 @@ Every column is in [0, 1]. One set of names serves all tasks:
     points      share of the answer's box centres that lie in the target's boxes, best one-to-one matching
                 (geometry.matched_points); for a video in its first frame
     answer      1 where the answer in words is right, compared by the kind of the question (rewards/answer_matching.py)
+    facts       F1 of the facts that a summary states: objects, details, counts (rewards/facts.py)
     token_f1    F1 of the words that the answer shares with the best reference
     rouge_l, bleu, cider, similarity    see rewards/text_metrics.py
     judge       a language model's grade (rewards/judge.py)
@@ -37,8 +38,8 @@ from dtr1_jax.rewards import twin_truth
 from dtr1_jax.types import TASKS, Example
 
 COLUMNS = (
-    "structure", "mask_iou", "box_iou", *twin_truth.COLUMNS, "points", "answer", "token_f1", "rouge_l", "bleu", "cider",
-    "similarity", "judge", "length", "repetition",
+    "structure", "mask_iou", "box_iou", *twin_truth.COLUMNS, "points", "answer", "facts", "token_f1", "rouge_l", "bleu",
+    "cider", "similarity", "judge", "length", "repetition",
 )  # fmt: skip
 TEXT_COLUMNS = ("token_f1", "rouge_l", "bleu", "cider", "similarity", "judge")  # computed by rewards/text_scorers.py
 _EVERY_TASK = ("structure", *twin_truth.COLUMNS, "length", "repetition")
@@ -46,7 +47,7 @@ TASK_COLUMNS = {  # task -> columns that it can have
     "segmentation": (*_EVERY_TASK, "mask_iou", "box_iou", "points"),
     "grounding": (*_EVERY_TASK, "mask_iou", "box_iou", "points"),
     "vqa": (*_EVERY_TASK, "answer", *TEXT_COLUMNS),
-    "summary": (*_EVERY_TASK, *TEXT_COLUMNS),
+    "summary": (*_EVERY_TASK, "facts", *TEXT_COLUMNS),
 }
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtr1_jax import config
-from dtr1_jax.rewards import answer_matching, twin_facts, twin_truth, video_overlap
+from dtr1_jax.rewards import answer_matching, facts, twin_facts, twin_truth, video_overlap
 from dtr1_jax.rewards.answer_regions import Outcome, SegmentFn, outcomes
 from dtr1_jax.rewards.columns import COLUMNS, TEXT_COLUMNS, batch_weights, check_weights
 from dtr1_jax.rewards.geometry import mask_iou, matched_box_iou, matched_points
@@ -75,6 +75,8 @@ def score(
     for name in twin_truth.COLUMNS:
         if name in own:
             own[name] &= [name in twin_facts.known(d, canvas.frames != ()) for d, canvas in zip(truths, canvases)]
+    if "facts" in own:
+        own["facts"] &= [facts.known(e.target.references) for e in examples]
     masked_b = own.get("mask_iou", np.zeros(len(examples), bool))
     results = outcomes(transcripts, examples, canvases, segment_fn if masked_b.any() else None, masked_b)
 
@@ -167,7 +169,7 @@ def answer_text(transcript: Transcript) -> str | None:
 def _text_columns(own, transcripts, examples, reward, text_scorers) -> dict[str, np.ndarray]:
     """float32[B, G] for each column about answers in words that is in `own`."""
     shape = len(transcripts), len(transcripts[0])
-    columns = {name: np.zeros(shape, np.float32) for name in ("answer", *TEXT_COLUMNS) if name in own}
+    columns = {name: np.zeros(shape, np.float32) for name in ("answer", "facts", *TEXT_COLUMNS) if name in own}
     if "answer" in own:
         rows = np.flatnonzero(own["answer"])
         answers = [[answer_text(t) for t in transcripts[b]] for b in rows]
@@ -175,6 +177,8 @@ def _text_columns(own, transcripts, examples, reward, text_scorers) -> dict[str,
         columns["answer"][rows] = answer_matching.answer_scores(
             answers, [t.references for t in targets], [t.choices for t in targets], reward.tolerance
         )
+    for b in np.flatnonzero(own["facts"]) if "facts" in own else ():
+        columns["facts"][b] = [facts.fact_score(answer_text(t), examples[b].target.references) for t in transcripts[b]]
     names = [[name for name in TEXT_COLUMNS if name in own and own[name][b]] for b in range(shape[0])]
     cells = [(b, g) for b, e in enumerate(examples) if names[b] and e.target.references for g in range(shape[1])]
     if not cells:

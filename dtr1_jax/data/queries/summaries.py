@@ -71,12 +71,12 @@ _ATTEMPTS = 6  # requests for some objects that are tried before all objects are
 _ANSWER_COUNTS = ("none", "one", "one", "one", "many", "many", "many", "many")
 _NOTHING = ("there is no such thing.", "we see no such thing.", "no such thing can be seen.")  # one for each wording
 _MIDDLE = 0.4, 0.6  # share of the width: centres between these two are in the middle
-_PLACES = {  # one phrase for each wording
+PLACES = {  # one phrase for each wording
     "left": ("on the left", "at the left side", "to the left"),
     "middle": ("in the middle", "near the middle", "in the centre"),
     "right": ("on the right", "at the right side", "to the right"),
 }
-_ACTIONS = {  # one phrase for each wording
+ACTIONS = {  # one phrase for each wording
     "still": ("stays where it is", "does not move", "stands still"),
     "left": ("moves to the left", "goes left", "moves left"),
     "right": ("moves to the right", "goes right", "moves right"),
@@ -88,6 +88,12 @@ _ACTIONS = {  # one phrase for each wording
     "enters": ("comes in", "comes into the picture", "enters"),
     "leaves": ("leaves", "goes out of the picture", "is gone at the end"),
 }
+NEAREST_AND_FARTHEST = (  # clauses for the nearest and the farthest object; one pair for each wording
+    ("{} is nearest", "{} is farthest away"),
+    ("nearest to us is {}", "farthest from us is {}"),
+    ("{} is in front of all", "{} is behind all"),
+)
+_LINKS = (" and ", ", ", " and ")  # between these clauses; one for each wording
 WORDINGS = 3  # reference texts of a summary
 
 
@@ -173,15 +179,12 @@ def _reference_texts(instances: Sequence[Instance], video: bool) -> tuple[str, .
 
 
 def _picture_text(instances: Sequence[Instance], wording: int) -> str:
-    parts = [f"{_description(instance, wording)} {_PLACES[_place(instance)][wording]}" for instance in instances]
+    parts = [f"{_description(instance, wording)} {PLACES[_place(instance)][wording]}" for instance in instances]
     text = f"{_opening(len(instances), wording)} {_joined(parts)}."
     if len(instances) > 1:
-        near, far = (_shortest_name(instance, instances) for instance in _depth_extremes(instances))
-        text += (
-            f" {near} is nearest and {far} is farthest away.",
-            f" nearest to us is {near}, farthest from us is {far}.",
-            f" {near} is in front of all and {far} is behind all.",
-        )[wording]
+        names = [_shortest_name(instance, instances) for instance in _depth_extremes(instances)]
+        clauses = [clause.format(name) for clause, name in zip(NEAREST_AND_FARTHEST[wording], names)]
+        text += f" {_LINKS[wording].join(clauses)}."
     return text
 
 
@@ -236,7 +239,7 @@ def _actions(motion: Motion, wording: int) -> str:
     names = ["enters"] * (motion.first > 0)
     names.append(motion.direction or ("turns" if motion.turns else "still" if motion.moves is False else "moves"))
     names += ["hidden"] * bool(motion.hidden) + ["leaves"] * (motion.last < len(motion.visible) - 1)
-    return _joined([_ACTIONS[name][wording] for name in names])
+    return _joined([ACTIONS[name][wording] for name in names])
 
 
 def _joined(parts: Sequence[str]) -> str:
