@@ -30,7 +30,8 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     # frames of a video: twinworld draws this many, davis and jsonl sample at most this many; 0 = 4 (twinworld) or 8
     c.data.frames = 0
     c.data.max_video_objects = 3  # twinworld: max_objects for videos, whose transcripts are about twice as long
-    # twinworld: train | heldout; coco: part of the annotation file's name; jsonl: the value of a line's "split"
+    # twinworld: train | heldout | validation (to choose settings on); coco: part of the annotation file's name; jsonl:
+    # the value of a line's "split"
     c.data.train_split = "train"
     c.data.eval_split = "heldout"
     c.data.seed = 0  # seed of generated scenes and queries, and of the order of examples

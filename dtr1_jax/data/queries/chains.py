@@ -50,7 +50,7 @@ class Context:
 
     Attributes:
       rng: the source of all random choices.
-      split: "train" or "heldout", which selects the phrases.
+      split: "train", "heldout" or "validation", which selects the phrases.
       scene: the objects by id.
       answer_count: "none", "one" or "many", the number of objects that the answer should have, if possible.
     """

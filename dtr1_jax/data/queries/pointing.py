@@ -88,7 +88,7 @@ def sample_query(
     """Draws a query of one category and level; None if the scene allows none.
 
     Args:
-      split: "train" or "heldout", which selects the phrases.
+      split: "train", "heldout" or "validation", which selects the phrases.
       scene: the objects, with the attributes of attributes.py and labels that uses.BY_LABEL knows.
       category, level: a key of KINDS.
       answer_count: "none", "one" or "many", the number of objects that the answer should have, if possible.

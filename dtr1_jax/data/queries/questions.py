@@ -29,9 +29,14 @@ _TEMPORAL = 0.75  # share of the questions about a video that are about time
 COUNT = Phrases(
     ("count every {}.", "what do you get if you count every {}?", "how many do you get if you count every {}?"),
     ("if you count every {}, what do you get?",),
+    ("say how many you get if you count every {}.",),
 )
 # These avoid the word "any", because in held-out queries "any" means "every".
-ANY = Phrases(("is there some {}?", "can you see some {} here?", "say if there is some {}."), ("do you see some {}?",))
+ANY = Phrases(
+    ("is there some {}?", "can you see some {} here?", "say if there is some {}."),
+    ("do you see some {}?",),
+    ("say if you see some {}.",),
+)
 LOOKS = {  # name of the last step: sentences; the first three are in the order of Instance.attributes
     "colour": Phrases(
         (
@@ -42,10 +47,12 @@ LOOKS = {  # name of the last step: sentences; the first three are in the order 
             "what colour does {} have?",
         ),
         ("which colour does {} have?",),
+        ("say what colour {} has.",),
     ),
     "size": Phrases(
         ("is {} small or large?", "say if {} is small or large.", "say if {} is large or small."),
         ("is {} large or small?",),
+        ("which is {}, small or large?",),
     ),
     "material": Phrases(
         (
@@ -56,6 +63,7 @@ LOOKS = {  # name of the last step: sentences; the first three are in the order 
             "what material is {} made of?",
         ),
         ("which material is {} made of?",),
+        ("say what material {} is made of.",),
     ),
     "kind": Phrases(
         (
@@ -69,6 +77,7 @@ LOOKS = {  # name of the last step: sentences; the first three are in the order 
             "which kind is {}?",
         ),
         ("which kind of thing is {}?",),
+        ("say what kind of thing {} is.",),
     ),
 }
 DIRECTION = Phrases(
@@ -81,6 +90,7 @@ DIRECTION = Phrases(
         "which way is {} going?",
     ),
     ("which way is {} moving?",),
+    ("say which way {} moves.",),
 )
 MOVES = Phrases(
     (
@@ -92,6 +102,7 @@ MOVES = Phrases(
         "is {} on the move?",
     ),
     ("is {} moving?",),
+    ("does {} go from where it is?",),
 )
 
 
@@ -124,7 +135,7 @@ def sample_question(
     """Draws a question of a random kind about a scene; always succeeds.
 
     Args:
-      split: "train" or "heldout", which selects the phrases.
+      split: "train", "heldout" or "validation", which selects the phrases.
       scene: the objects; those of a video have boxes over time.
       video: whether the scene is a video.
       prefer: ids of objects of which the question should be about one, if possible.

@@ -30,6 +30,7 @@ REQUESTS = {  # for a summary of all objects
             "describe what is here.",
         ),
         ("please describe what is in the picture.", "say what can be seen in the picture."),
+        ("tell us what is in the picture.", "say what is here in the picture."),
     ),
     "video": Phrases(
         (
@@ -41,6 +42,7 @@ REQUESTS = {  # for a summary of all objects
             "describe what happens here.",
         ),
         ("please describe what happens in the video.", "say what can be seen in the video."),
+        ("tell us what happens in the video.", "say what happens here in the video."),
     ),
 }
 REQUESTS_FOR_SOME = {  # for a summary of some objects
@@ -53,6 +55,7 @@ REQUESTS_FOR_SOME = {  # for a summary of some objects
             "what can be seen of {}?",
         ),
         ("please describe {}.", "say what can be seen of {}."),
+        ("tell us how {} looks.", "say what {} looks like."),
     ),
     "video": Phrases(
         (
@@ -63,6 +66,7 @@ REQUESTS_FOR_SOME = {  # for a summary of some objects
             "what happens to {}?",
         ),
         ("please describe {}.", "say what happens to {}."),
+        ("tell us what {} does.", "say in a few words what happens to {}."),
     ),
 }
 _WHOLE_SHARE = 0.25  # share of the requests that mean all objects
@@ -108,7 +112,7 @@ def sample_summary(
     """Draws a request for a summary, with WORDINGS reference texts as its answers, the oracle's first.
 
     Args:
-      split: "train" or "heldout", which selects the phrases of the request.
+      split: "train", "heldout" or "validation", which selects the phrases of the request.
       scene: the objects, at least one; those of a video have boxes over time, and each is visible in some frame.
       video: whether the scene is a video.
       prefer: ids of objects of which one should be described, if possible.
