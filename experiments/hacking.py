@@ -10,6 +10,7 @@ one JSON object: task -> kind -> mean total reward.
 import argparse
 import dataclasses
 import importlib.util
+import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from dtr1_jax.data.queries.attributes import COLOURS
 from dtr1_jax.data.twinworld import tasks
 from dtr1_jax.policies import runtime
 from dtr1_jax.rewards import score
+from dtr1_jax.rewards.answer_regions import SegmentFn
 from dtr1_jax.rewards.text_scorers import TextScorers
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.coordinates import Canvas, Frame
@@ -47,11 +49,11 @@ def empty_thought(parts: Parts, _: Example) -> Parts:
 
 
 def answered_objects_only(parts: Parts, example: Example) -> Parts:
-    """The twin has the objects of the answer alone; for answers in words, those of the thought's last list of ids."""
+    """The twin has the objects of the answer alone; for answers in words, the first of the thought's last list."""
     ids = example.answer_ids
     if ids is None:
         lists = [re.findall(r"\b\d+\b", step) for step in example.thought.split(".")]
-        ids = tuple(int(i) for i in next((x for x in reversed(lists) if x), ()))
+        ids = tuple(int(i) for i in next((x for x in reversed(lists) if x), ()))[:1]
     return _with_objects(parts, [o for o in parts[0].objects if o.id in ids])
 
 
@@ -170,12 +172,21 @@ def _stand_in(parts: Parts, example: Example, boxes, wanted) -> Parts:
     return dataclasses.replace(twin, objects=tuple(objects), relations=()), thought, answer
 
 
+def held_out(task: str, video: bool, n: int) -> list[Example]:
+    """The first n held-out queries of a task; summaries are about at least one object, so that facts can be wrong."""
+    drawn = (
+        tasks.example(task, 0, "heldout", i, video=video, frames=4, max_objects=3 if video else 7)
+        for i in itertools.count()
+    )
+    wanted = (e for e in drawn if task != "summary" or any(colour in e.target.references[0] for colour in COLOURS))
+    return list(itertools.islice(wanted, n))
+
+
 def rewards_of(
-    task: str, video: bool, settings: config.Reward, scorers: TextScorers, masks, n: int
+    task: str, video: bool, settings: config.Reward, scorers: TextScorers, masks: SegmentFn, n: int
 ) -> dict[str, float]:
     """kind -> mean total reward over n held-out queries of a task."""
-    examples = [tasks.example(task, 0, "heldout", i, video=video, frames=4, max_objects=3 if video else 7)
-                for i in range(n)]  # fmt: skip
+    examples = held_out(task, video, n)
     canvases = [
         Canvas(Frame.PIXEL, e.image.shape[1::-1], tuple(map(int, e.video.index)) if e.video else ()) for e in examples
     ]
@@ -196,7 +207,7 @@ def rewards_of(
     ]
     tokens_bg = np.array([[len(t.text) // 4 for t in group] for group in groups])
     rewards, _ = score.score(groups, examples, canvases, masks, settings, scorers, tokens_bg)
-    return dict(zip(kinds, np.asarray(rewards.total_bg).mean(0).round(4).tolist()))
+    return {kind: round(float(mean), 4) for kind, mean in zip(kinds, np.asarray(rewards.total_bg).mean(0))}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

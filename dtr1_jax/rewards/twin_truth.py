@@ -9,7 +9,7 @@ below: weight = min(1, IoU / MATCH_IOU). With K = max(objects of the twin, annot
     twin_attributes  F1: 2 * weighted number of shared attributes of pairs / all attributes of both sides
     twin_depth       weighted share of the annotated pairs of objects, one nearer than the other, that the twin orders
                      the same way
-    twin_relations   share of the stated relations that the annotation confirms; 1 if none is stated
+    twin_relations   share of the stated relations that the annotation confirms; 1 if objects but no relation is stated
     twin_tracks      videos: sum over the pairs of weight * (frames in which both are visible / frames in which either
                      is) * agreement of velocities / K
 
@@ -128,7 +128,10 @@ def _same_motion(twin, truth, row_k, column_k):
 
 
 def _confirmed_relations(twin, truth, row_k, column_k, weight_k):
-    """Share of the stated relations that hold between the annotated objects of the pairs; 1 if none is stated."""
+    """Share of the stated relations that hold between the annotated objects of the pairs.
+
+    Without any relation it is 1, since nothing false is stated; but a twin without objects says nothing, and has 0.
+    """
     m = len(twin.label_m)
     # Row of the annotation that a row of the twin is matched with; -1 if the boxes do not agree well enough.
     partner_m = jnp.full(m, -1).at[row_k].set(jnp.where(weight_k >= 1, column_k, -1))
@@ -136,7 +139,8 @@ def _confirmed_relations(twin, truth, row_k, column_k, weight_k):
     a_r, b_r = (jnp.where(row_r >= 0, partner_m[row_r], -1) for row_r in (first_r, second_r))
     holds_r = jax.vmap(lambda kind, a, b: _holds(truth, kind, a, b))(kind_r, a_r, b_r)
     confirmed = (holds_r & (a_r >= 0) & (b_r >= 0) & (kind_r >= 0) & (a_r != b_r)).sum()
-    return jnp.where(twin.relations == 0, 1.0, confirmed / jnp.maximum(twin.relations, 1))
+    unstated = jnp.where((twin.count > 0) | (truth.count == 0), 1.0, 0.0)
+    return jnp.where(twin.relations == 0, unstated, confirmed / jnp.maximum(twin.relations, 1))
 
 
 def _holds(truth, kind, a, b):
