@@ -43,8 +43,9 @@ def measure(example: Example, transcript: Transcript, outcome: Outcome, toleranc
             pred = outcome.tracks if transcript.sound else None
             return {"iou": boxes.matched_track_iou(pred, truth.tracks, truth.labelled)}
         pred = outcome.boxes if transcript.sound else None
-        target = example.target.boxes
-        return {"acc": float(boxes.is_correct(pred, target)), "iou": boxes.matched_iou(pred, target)}
+        target, (height, width) = example.target.boxes, example.image.shape[:2]
+        correct = boxes.is_correct(pred, target, size=(width, height))
+        return {"acc": float(correct), "iou": boxes.matched_iou(pred, target)}
     answer, references = answer_text(transcript), example.target.references
     if example.task == "vqa":
         return {"accuracy": _accuracy(answer, example.target, tolerance)}
