@@ -24,7 +24,11 @@ Box = tuple[Fraction, ...]  # x1,y1,x2,y2
 
 
 def pairs_above(
-    iou_mn: np.ndarray, pred_m4: np.ndarray, target_n4: np.ndarray, threshold: float, size: tuple[int, int] | None = None
+    iou_mn: np.ndarray,
+    pred_m4: np.ndarray,
+    target_n4: np.ndarray,
+    threshold: float,
+    size: tuple[int, int] | None = None,
 ) -> dict[tuple[int, int], Fraction]:
     """The pairs (row, column) of boxes whose IoU is at least `threshold`, with their exact IoU.
 

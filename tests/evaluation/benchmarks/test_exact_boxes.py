@@ -47,9 +47,9 @@ def test_an_exact_tie_is_correct_and_a_pixel_less_is_not(size, least):
         for given_size in (None, size):
             assert boxes.is_correct(pred, target, float(least), given_size), (a, b)
         assert boxes.is_correct(np.array([a]), np.array([b]), float(least))
-        worse = [min((a, b), key=lambda x: (x[2] - x[0]))]
+        worse = [min((a, b), key=lambda x: x[2] - x[0])]
         worse = np.array([(*worse[0][:3], worse[0][3] - 1)])
-        larger = np.array([max((a, b), key=lambda x: (x[2] - x[0]))])
+        larger = np.array([max((a, b), key=lambda x: x[2] - x[0])])
         want = whole_iou(worse[0].tolist(), larger[0].tolist()) >= least
         pred, target = ((x / limit).astype(np.float32) for x in (worse, larger))
         assert boxes.is_correct(pred, target, float(least), size) == want
