@@ -232,14 +232,14 @@ def _unbroken_tag(word: str) -> tuple[str, int]:
 
 def _links() -> list[Rule]:
     path = f'(?:/[^ \\t\\n\\f\\r"<>|()]+[^{_NO_LINK}.!?,\\-])?'
+    host = f"[^{_NO_LINK}.\\u00a0]+"
     return [
         _rule("a", f"(?i:https?)://[^{_NO_LINK}]+[^{_NO_LINK}.!?,\\-]"),
         _rule("a", f"(?i:www)\\.(?:[^{_NO_LINK}.!?,]+\\.)+[a-zA-Z]{{2,4}}{path}"),
         # The tokenizer's class of characters that cannot be in a host name has the range from "," to "_".
         _rule("a0*", f"(?:[^{_NO_LINK}`'!$,-_]+\\.)+(?i:com|net|org|edu){path}"),
         _rule(
-            "a0&<", f"(?:(?i:&lt;)|<)?[a-zA-Z0-9][^{_NO_LINK}\\u00a0]*@(?:[^{_NO_LINK}.\\u00a0]+\\.)*[^{_NO_LINK}.\\u00a0]+"
-            "(?:(?i:&gt;)|>)?", needs="@",
+            "a0&<", f"(?:(?i:&lt;)|<)?[a-zA-Z0-9][^{_NO_LINK}\\u00a0]*@(?:{host}\\.)*{host}(?:(?i:&gt;)|>)?", needs="@"
         ),
         _rule("@#", f"@[a-zA-Z_][a-zA-Z_0-9]*|#{_LETTER}+"),
         _rule(_APOSTROPHES, _ENDING, "[^A-Za-z]", _quote),
@@ -248,11 +248,12 @@ def _links() -> list[Rule]:
 
 
 def _numbers() -> list[Rule]:
+    raised = "[\\u2070\\u00b9\\u00b2\\u00b3\\u2074-\\u2079]"
     parts = f"(?:[.:,\\u00ad\\u066b\\u066c]{_DIGIT}+)+"
     return [
         _rule("0", f"{_DIGIT}{{1,2}}[-/]{_DIGIT}{{1,2}}[-/]{_DIGIT}{{2,4}}"),
         _rule("a0-+.:,\u066b\u066c", f"[-+]?(?:{_DIGIT}*{parts}|{_DIGIT}+)", words=_unhyphened),
-        _rule("*", "[\\u207a\\u207b\\u208a\\u208b]?(?:[\\u2070\\u00b9\\u00b2\\u00b3\\u2074-\\u2079]+|[\\u2080-\\u2089]+)"),
+        _rule("*", f"[\\u207a\\u207b\\u208a\\u208b]?(?:{raised}+|[\\u2080-\\u2089]+)"),
         _rule(
             "0", f"(?:{_DIGIT}{{1,4}}[- \\u00a0])?{_DIGIT}{{1,4}}(?:\\\\?/|\\u2044){_DIGIT}{{1,4}}", words=_unbroken_tag
         ),
@@ -301,8 +302,8 @@ def _marks() -> list[Rule]:
         _rule(">&", ">|(?i:&gt;)", words=_fixed(">")),
         _rule("<>:;=", "[<>]?[:;=][-o*']?[()DPdpO\\\\{@|\\[\\]]", "[^A-Za-z0-9]", _unbroken),
         _rule(
-            "a^=~<>-'(", f"[\\^x=~<>]\\.\\[\\^x=~<>\\]|[{eyes}]_[{eyes}]|\\([{eyes}][_.]?[{eyes}]\\)|\\([\\^x=~<>']-[\\^x=~<>'`]\\)",
-            words=_unbroken,
+            "a^=~<>-'(", f"[\\^x=~<>]\\.\\[\\^x=~<>\\]|[{eyes}]_[{eyes}]|\\([{eyes}][_.]?[{eyes}]\\)"
+            "|\\([\\^x=~<>']-[\\^x=~<>'`]\\)", words=_unbroken,
         ),
         *(_rule(bracket, re.escape(bracket), words=_fixed(name)) for bracket, name in zip("{}[]()", _BRACKETS)),
         _rule("-", "-+", words=_dashes),
