@@ -55,7 +55,7 @@ def fidelity(objects: Sequence[DescribedObject], targets: Sequence[DescribedObje
     iou = iou_matrix(*boxes)
     pairs = list(zip(*linear_sum_assignment(-iou)))
     most = max(len(objects), len(targets))
-    reached = exact_boxes.pairs_above(iou, *boxes, MATCH_IOU)
+    reached = exact_boxes.pairs_above(iou, boxes[0], boxes[1], MATCH_IOU)
     matches = [(objects[i], targets[j]) for i, j in pairs if (i, j) in reached]
     words = [({w.lower() for w in a.attributes}, {w.lower() for w in b.attributes}) for a, b in matches]
     return Fidelity(
