@@ -8,6 +8,7 @@ is denied ("not B", "B is wrong").
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from dtr1_jax.rewards.open_answers import answer_words, core, plain
@@ -16,10 +17,11 @@ from dtr1_jax.rewards.open_answers import answer_words, core, plain
 _LETTER = re.compile(r"[(\[{<]?([A-Za-z])(?:[)\]}>]|\s*[.:,;/]|\s+[-\u2013\u2014]+\s|\s*$)[)\].:,\s-]*(.*)", re.DOTALL)
 # "the answer is B", "option (b)"; not "the answer is a cat".
 _ANSWER_IS = re.compile(
-    r"\b(?i:answer|option|choice|letter)\s*(?i:is|would be|must be|:|=)?\s*(?i:option|choice|letter)?\s*[(\[{]?"
-    r"([A-Z](?![\w'])|[a-z](?![\w'])(?!\s+\w))[)\]}]?"
+    r"\b(?i:answer|option|choice|letter|choose|chose|pick|select|go with|going with)\s*(?i:is|would be|must be|:|=)?\s*"
+    r"(?i:option|choice|letter)?\s*[(\[{]?([A-Z](?![\w'])|[a-z](?![\w'])(?!\s+\w))[)\]}]?"
+    r"|^[(\[]?([B-HJ-Z])[)\]]? (?=(?:is|would be) (?:the )?(?:correct|right|best|answer|final)\b)"
 )
-_ANOTHER = re.compile(r"\b(?i:and|or|nor|not|versus|vs)\b|&|/")
+_MARKED = re.compile(r"[(\[{<]?[A-Za-z]\s*[)\]}>.:,;]")  # a letter with a mark behind it is no article
 _OTHER_LETTER = re.compile(r"(?:(?:and|or|&|/|,)\s*)?[(\[{]?[A-Z](?:[)\].,]|\s*$|\s+(?:and|or)\b|\s*,)")
 _REASON = frozenset(
     "because since as due for it its this that these those which there here the so i we given based reason reasoning"
@@ -33,13 +35,15 @@ _DENIED = re.compile(
 
 def choice_index(text: str, choices: Sequence[str] = ()) -> int | None:
     """Index of the choice that a text names, see above; None if it names none. Without `choices` any letter is one."""
-    text, words_of = plain(text), [answer_words(choice) for choice in choices]
-    for form in (text, core(text)):
+    text = unicodedata.normalize("NFKC", plain(text))
+    words_of = [answer_words(choice) for choice in choices]
+    marked = _MARKED.match(text) and not any(plain(choice).lower() == text.lower() for choice in choices)
+    for form in () if marked else (text, core(text)):
         words = answer_words(form)
         same = [i for i, choice in enumerate(words_of) if choice == words]
         if words and len(same) == 1:
             return same[0]
-    letters = {letter[1].lower() for letter in _ANSWER_IS.finditer(text)}
+    letters = {(letter[1] or letter[2]).lower() for letter in _ANSWER_IS.finditer(text)}
     if len(letters) > 1:
         return None
     for form in dict.fromkeys((text, core(text))):

@@ -38,19 +38,25 @@ _LARGE = {"hundred": 1e2, "dozen": 12.0, "thousand": 1e3, "million": 1e6, "billi
 # Words with which no single value is stated, wherever they stand.
 _VAGUE = frozenset(
     "few several many some dozens hundreds thousands millions half halves quarter quarters thirds fourths fifths sixths"
-    " sevenths eighths ninths tenths".split()
+    " sevenths eighths ninths tenths score scores".split()
 )
-_DENIALS = frozenset("not never neither nor without cannot non except isnt arent dont doesnt wasnt werent cant".split())
+_DENIALS = frozenset(
+    "not never neither nor without cannot non except isnt arent dont doesnt wasnt werent cant doubt deny"
+    " instead no".split()
+)
+_RIGHT = frozenset("right correct true answer number count it".split())
 _WRONG = frozenset("wrong incorrect false untrue impossible".split())
 # Words right before a number that bound it; "of", "to" and "the" may stand in between.
 _BOUNDS = frozenset(
     "than least most under over above below beyond exceeds exceeding almost nearly barely minimum maximum upto upwards"
     " within max min past till until exceed".split()
 )
+_COMPARED = frozenset("< > \u2264 \u2265 \u2260 \u00b1 / or".split())
 _BETWEEN = frozenset("of to the a an equal".split())
 # Words behind a number that bound it.
 _BOUNDS_AFTER = frozenset("minimum maximum least most upwards tops plus max min ish up above over more".split())
 _NO_AMOUNT = frozenset("idea clue answer information way doubt question problem need longer more less fewer".split())
+_CERTAIN = re.compile(r"\b(?:no|without(?: an?y?)?) doubts?\b", re.IGNORECASE)
 _TOKEN = re.compile(r"\d+(?:,\d+)*(?:\.\d+)*(?:e[+-]?\d+(?!\w))?|\.\d+|[^\W\d_]+(?:'[^\W\d_]+)?|\S")
 _DIGITS = re.compile(r"(?:\d+|\d{1,3}(?:,\d{3})+)?(?:\.\d+)?(?:e[+-]?\d{1,3})?")
 
@@ -66,7 +72,7 @@ class _Token:
 
 def the_number(text: str) -> float | None:
     """The number that a text states, see above; None where it states none or more than one value."""
-    tokens = _tokens(text)
+    tokens = _tokens(_CERTAIN.sub(" ", text))
     if any(token.text in _VAGUE or _is_part(token.text) for token in tokens) and not _is_half_dozen(tokens):
         return None
     values = set()
@@ -172,7 +178,7 @@ def _read(tokens: list[_Token], place: int) -> tuple[float | None, int]:
     word = tokens[place].text
     if word[0].isdigit() or (word[0] == "." and len(word) > 1):
         return _in_digits(tokens, place)
-    if word in ("none", "nobody"):
+    if word in ("none", "nobody", "nothing"):
         return 0.0, place + 1
     if word in ("no", "not", "cannot") or word.endswith("n't"):
         return _nothing(tokens, place)
@@ -250,16 +256,24 @@ def _nothing(tokens: list[_Token], place: int) -> tuple[float | None, int]:
 
 def _is_denied(tokens: list[_Token], start: int, end: int) -> bool:
     """Whether the sentence denies the number: "not 2", "I do not think there are 2", "2 is wrong"."""
-    for token in reversed(tokens[:start]):
+    for place in reversed(range(start)):
+        token = tokens[place]
         if token.text in _STOPS or _states_number(token.text):
             break
-        if token.text in _DENIALS or token.text.endswith("n't") or token.text in ("no", "instead", "but"):
-            return token.text != "but" or _says_anything(tokens, start)
+        if token.text == "but":
+            # "any number but 2" leaves 2 out; "not 3 but 2" and "hard to see, but 2" state it.
+            before = itertools.takewhile(lambda token: token.text not in _STOPS, reversed(tokens[:place]))
+            words = [token.text for token in before]
+            return bool(words) and not any(map(_denies, words))
+        if _denies(token.text):
+            return True
+    if [token.text for token in tokens[end : end + 2]] in (["?", "no"], ["?", "nope"], ["?", "not"]):
+        return True
     for place, token in enumerate(tokens[end:], end):
         if token.text in ".;!" or _states_number(token.text):
             break
-        negated = tokens[place - 1].text == "not" or tokens[place - 1].text.endswith("n't")
-        if (token.text in _WRONG and not negated) or (token.text in ("right", "correct", "true") and negated):
+        negated = any(word.text == "not" or word.text.endswith("n't") for word in tokens[max(place - 2, end) : place])
+        if (token.text in _WRONG and not negated) or (token.text in _RIGHT and negated):
             return True
     return False
 
@@ -267,10 +281,8 @@ def _is_denied(tokens: list[_Token], start: int, end: int) -> bool:
 _STOPS = frozenset(".,;:!?()")
 
 
-def _says_anything(tokens: list[_Token], start: int) -> bool:
-    """Whether "anything but" stands before a number."""
-    words = [token.text for token in tokens[:start]]
-    return any(a in ("anything", "everything", "all") and b == "but" for a, b in itertools.pairwise(words))
+def _denies(word: str) -> bool:
+    return word in _DENIALS or word.endswith("n't")
 
 
 def _states_number(word: str) -> bool:
@@ -283,7 +295,7 @@ def _is_bounded(tokens: list[_Token], start: int, end: int) -> bool:
     while place >= 0 and tokens[place].text in _BETWEEN:
         place -= 1
     before = tokens[place].text if place >= 0 else ""
-    if before in _BOUNDS or before in ("<", ">", "\u2264", "\u2265", "\u00b1", "or", "/"):
+    if before in _BOUNDS or before in _COMPARED or (before == "=" and place and tokens[place - 1].text in "!<>"):
         return True
     if place >= 1 and (tokens[place - 1].text, before) in (("up", "to"), ("as", "many"), ("as", "few")):
         return True
@@ -293,7 +305,7 @@ def _is_bounded(tokens: list[_Token], start: int, end: int) -> bool:
     behind = [token.text for token in tokens[end : end + 4]]
     if not behind:
         return False
-    if behind[0] in ("or", "/", "\u00b1", "<", ">"):
+    if behind[0] in _COMPARED:
         return True
     if behind[0] == "+" and not (len(behind) > 1 and _states_number(behind[1])):
         return True

@@ -16,12 +16,12 @@ _QUOTES = "\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"
 _MARKDOWN = re.compile(r"[*`#~]+|(?<![^\W_])_+|_+(?![^\W_])")
 _BOXED = re.compile(r"\\?\b(?:boxed|text|textbf|mathrm)\s*\{([^{}]*)\}")
 _IS = (
-    r"(?:is|are|was|were|would be|must be|should be|has to be|looks? like|looks?|seems? (?:to be|like)|seems?"
-    r"|appears? to be)"
+    r"(?:is|are|was|were|would be|must be|should be|might be|could be|may be|has to be|looks? like"
+    r"|looks?|seems? (?:to be|like)|seems?|appears? to be)"
 )
 _IT = r"(?:it|this|that|he|she|they|these|those|there|what i see)"
 _THINK = (
-    r"(?:i|we)(?: would| could| can| do| am| are)?(?: (?:really|strongly|pretty|quite|fairly|very))?"
+    r"(?:i|we|you)(?: would| could| can| do| am| are)?(?: (?:really|strongly|pretty|quite|fairly|very))?"
     r" (?:think|believe|guess|suppose|assume|say|see|sure|confident|certain)(?: that)?"
 )
 _NO_SUBJECT = (  # words with which a sentence says more, or something else, than its last word
@@ -35,10 +35,11 @@ _OPENERS = tuple(
         rf"^{_THINK}\b",
         rf"^{_IT} {_IS}\b",
         r"^(?:the |my )?(?:(?:final|correct|right|best|short) )?(?:answer|response|result|guess)"
-        r"(?: to (?:the|this) question)?(?: (?:is|would be|must be)\b|\s*[:=])",
+        r"(?: to (?:the|this) question)?(?: (?:is|would be|must be)\b|\s*[:=-])",
         # "The colour of the mug is", "The mug is".
         rf"^(?:the|its|his|her|their|this|that) (?:(?!(?:{_NO_SUBJECT})\b)[\w'-]+ ){{1,6}}(?:is|are|was|were)\b(?! ?:)",
         r"^(?:a )?(?:photo|picture|image) of\b",
+        r"^(?:the|this) (?:photo|picture|image|video|scene) (?:shows?|depicts?|contains?|has)\b",
     )
 )
 _CLOSERS = tuple(

@@ -14,17 +14,18 @@ import re
 
 from dtr1_jax.rewards.open_answers import plain
 
-_YES = frozenset("yes yeah yep yup yea yah aye yess".split())
+_YES = frozenset("yes yeah yep yup yea yah ya aye yess".split())
 _NO = frozenset("no nope nah nay noo".split())
 # Words that say yes or no where they are the whole of a clause, such as "Correct, ..." or "that is right".
 _AGREE = frozenset(
-    "true correct right sure certainly definitely absolutely indeed affirmative exactly surely positive".split()
+    "true correct right sure certainly definitely absolutely indeed affirmative exactly surely positive"
+    " undoubtedly obviously".split()
 )
 _DENY = frozenset("false incorrect wrong untrue negative never".split())
 _UNSURE = frozenset("sure certain positive".split())
 _FILLERS = frozenset(
-    "it is that this i we think would say am are the a answer statement claim very quite so pretty believe be to for"
-    " totally completely was were course of well and guess suppose most almost not really".split()
+    "it is that this i we you think would say am are the a answer statement claim very quite so pretty believe be to"
+    " for totally completely was were course of well and guess suppose most almost not really".split()
 )
 _CLAUSE = re.compile(r"[.,;:!?()\n]+|\s[-\u2013\u2014]+\s")
 _CERTAIN = re.compile(r"\b(?:without (?:any |a )?doubts?|(?:with )?no (?:doubts?|question)(?: about (?:it|that))?)\b")
@@ -34,12 +35,12 @@ _SHORT_NO = re.compile(
     r"(?:no )?(?:not (?:really|at all|quite|exactly|likely|true|correct|right)"
     r"|(?:probably|certainly|definitely|absolutely|surely|of course|i think|i believe|i guess) not"
     r"|i (?:do not|don't|would not|wouldn't) (?:think|believe|say) (?:so|that)|i doubt (?:it|that|so)"
-    r"|by no means|no way"
+    r"|by no means|no way|i disagree"
     rf"|{_WHO} {_VERB}(?: not|n't)(?: any| one| so)?|(?:it|that|he|she)'s not|they're not|{_WHO} (?:can|won)'t|cannot)"
 )
 _SHORT_YES = re.compile(
-    r"(?:i (?:think|believe|guess|suppose|would say) so|of course|for sure|you bet|why not"
-    rf"|{_WHO}(?: certainly| definitely| really)? {_VERB}(?: so| one)?)"
+    r"(?:i (?:think|believe|guess|suppose|would say) so|of course|for sure|you bet|why not|i agree"
+    rf"|(?:of course )?{_WHO}(?: certainly| definitely| really| sure)? {_VERB}(?: so| one)?)"
 )
 _NONE_THERE = re.compile(
     r"(?:there (?:is|are|was|were)|there's|i (?:can )?see|(?:it|he|she|they) (?:has|have|had)) no \w+"
@@ -93,7 +94,7 @@ def _denies(word: str) -> bool:
 
 def _agreement(clause: str) -> set[str]:
     """The answers of a clause by words such as "correct" and "wrong" with nothing but fillers beside them."""
-    words = re.findall(r"[\w']+", clause.replace("'s", " is").replace("'m", " am"))
+    words = re.findall(r"[\w']+", clause.replace("'s", " is").replace("'m", " am").replace("'re", " are"))
     answers = set()
     for i, word in enumerate(words):
         if word not in _AGREE and word not in _DENY:

@@ -37,6 +37,35 @@ def test_the_choice_of_a_text(text, want):
     assert choice_index(text, CHOICES) == want
 
 
+ANIMALS = ("a cat", "a dog", "a bird", "a fish")
+MORE = [
+    ('B', 1), ('**B**', 1), ("'B'", 1), ('B.', 1), ('(B)', 1), ('b', 1), ('[B]', 1), ('`B`', 1), ('__B__', 1),
+    ('"B"', 1), ('B: a dog', 1), ('**B: a dog**', 1), ('B) a dog', 1), ('**B)** a dog', 1), ('B.a dog', 1),
+    ('B a dog', 1), ('B \u2013 a dog', 1), ('Option B: a dog', 1), ('The answer is B.', 1),
+    ('The answer is: B', 1), ('The answer is (B).', 1), ('Answer: **B**', 1), ('answer B', 1),
+    ('I choose B', 1), ("I'd go with B", 1), ('I pick B', 1), ('My choice is B', 1), ('Choice: B', 1),
+    ('Choose B', 1), ('B is correct', 1), ('B is the answer', 1), ('B is right.', 1), ('It is B.', 1),
+    ('It must be B', 1), ('B, a dog', 1), ('B!', 1), ('(b) a dog', 1), ('\u24d1', 1), ('\uff22', 1), ('B;', 1),
+    ('B) dog', 1), ('a dog', 1), ('A dog', 1), ('It is a dog', 1), ('I think a dog', 1), ('the dog', 1),
+    ('dog.', 1), ('**a dog**', 1), ("'a dog'", 1), ('The animal is a dog.', 1), ('B) a cat', None),
+    ('A) a dog', None), ('B. a bird', None), ('B: fish', None), ('(B) a cat', None), ('**B** a cat', None),
+    ('B a cat', None), ('B - a cat', None), ('The answer is B, a cat', None), ('The answer is B: a cat', None),
+    ('B) an elephant', None), ('B) not a dog', None), ('not B', None), ('B or C', None), ('B and C', None),
+    ('A, B, C, D', None), ('ABCD', None), ('A B C D', None), ('A/B', None), ('B/C', None), ('B & C', None),
+    ('B, C', None), ('either B or C', None), ('neither B nor C', None), ('B is wrong', None),
+    ('B is not correct', None), ('not a dog', None), ('a cat or a dog', None), ('a cat, a dog', None),
+    ('cat dog bird fish', None), ('anything but B', None), ('all of them', None), ('none', None), ('E', None),
+    ('5', None), ('', None), ('B?C?', None), ('A. B. C. D.', None), ('A) a cat B) a dog', None),
+    ('A: a cat\nB: a dog', None), ('The answer is not B', None), ('The answer is B or C', None),
+    ('The answer is B and C', None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "want"), MORE)
+def test_a_letter_and_its_words(text, want):
+    assert choice_index(text, ANIMALS) == want
+
+
 @pytest.mark.parametrize(("text", "choices", "want"), [
     ("B) a dog", ("a dog", "a cat"), None), ("B) a dog", ("a fish", "a cat"), None),
     ("B) a dog", ("a cat", "a dog"), 1), ("grey", ("gray", "red"), 0),
