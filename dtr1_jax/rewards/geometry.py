@@ -99,12 +99,13 @@ def matched_points(
 def mask_iou(pred_hw: jax.Array, target_hw: jax.Array, valid_hw: jax.Array) -> jax.Array:
     """float[]: intersection over union of two masks, in [0, 1]: sum of min(pred, target) / sum of max(pred, target).
 
-    For 0/1 masks this is the plain IoU; for shares of coverage in [0, 1] it is the weighted Jaccard index (Ruzicka
-    similarity). Two empty masks score 1, one empty mask 0.
+    For 0/1 masks this is the plain IoU. Two empty masks score 1, one empty mask 0. The reward passes the pixels of the
+    intersection and of the union that mask_cells.py counted in each cell; an intersection is never larger than the
+    union around it, so the result is the sum of the one over the sum of the other: the IoU in pixels.
 
     Args:
-      pred_hw: bool or float[h, w], share of each cell that the answer covers.
-      target_hw: likewise, the target.
+      pred_hw: bool[h, w], the answer, or int[h, w], pixels of the intersection in each cell.
+      target_hw: bool[h, w], the target, or int[h, w], pixels of the union in each cell.
       valid_hw: bool[h, w], False at cells that count neither way (padding, ignored regions).
     """
     pred_hw, target_hw = (jnp.where(valid_hw, x.astype(jnp.float32), 0.0) for x in (pred_hw, target_hw))
@@ -120,8 +121,8 @@ def video_mask_iou(pred_thw: jax.Array, target_thw: jax.Array, valid_thw: jax.Ar
     Without any annotated frame the score is 0.
 
     Args:
-      pred_thw: bool or float[T, h, w], share of each cell that the answer covers, padded in time.
-      target_thw: likewise, the target; all 0 in frames where it is absent.
+      pred_thw: bool or int[T, h, w], as pred_hw of `mask_iou`, padded in time.
+      target_thw: bool or int[T, h, w], as target_hw of `mask_iou`.
       valid_thw: bool[T, h, w], False at cells that count neither way.
       frame_t: bool[T], True at annotated frames. Example: [1 1 1 0].
     """

@@ -22,15 +22,15 @@ from dtr1_jax.rewards import answer_matching, facts, twin_facts, twin_truth, vid
 from dtr1_jax.rewards.answer_regions import Outcome, SegmentFn, outcomes
 from dtr1_jax.rewards.columns import COLUMNS, TEXT_COLUMNS, batch_weights, check_weights
 from dtr1_jax.rewards.geometry import mask_iou, matched_box_iou, matched_points
+from dtr1_jax.rewards.mask_cells import overlap_cells, resize_mask
 from dtr1_jax.rewards.structure import structure
 from dtr1_jax.rewards.style import length, repetition
 from dtr1_jax.rewards.text_scorers import TextScorers
-from dtr1_jax.rewards.video_overlap import coverage, resize_mask
 from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import POINTING, Example, Rewards
 
-__all__ = ["COLUMNS", "MAX_BOXES", "check_weights", "coverage", "score"]
+__all__ = ["COLUMNS", "MAX_BOXES", "check_weights", "score"]
 
 # An answer may have hundreds of boxes, and matching is cubic in their number: 64 completions with 64 boxes each take
 # 0.06 s on a CPU, with 128 boxes 0.4 s.
@@ -230,10 +230,10 @@ def _accuracy(masks, boxes, answered_bg):
     """
     columns = {}
     if masks is not None:
-        pred_bghw, has_mask_bg, target_bhw, valid_bhw = masks
-        group_iou = jax.vmap(mask_iou, in_axes=(0, None, None))
-        masked_bg = answered_bg & has_mask_bg
-        columns["mask_iou"] = jnp.where(masked_bg, jax.vmap(group_iou)(pred_bghw, target_bhw, valid_bhw), 0.0)
+        cells_bgchw, has_mask_bg = masks
+        inter_bghw, union_bghw = cells_bgchw[:, :, 0], cells_bgchw[:, :, 1]
+        iou_bg = jax.vmap(jax.vmap(mask_iou))(inter_bghw, union_bghw, union_bghw > 0)
+        columns["mask_iou"] = jnp.where(answered_bg & has_mask_bg, iou_bg, 0.0)
     if boxes is not None:
         *arrays, share_bg = boxes
         group_iou = jax.vmap(matched_box_iou, in_axes=(0, 0, None, None))
@@ -252,30 +252,23 @@ def _points(boxes, pointing_bg):
 
 
 def _mask_arrays(results, examples, size):
-    """The masks of answers and targets on a grid of `size` x `size` cells.
+    """The overlap of answers and targets on a grid of `size` x `size` cells (mask_cells.py).
 
-    An answer's mask of another size than its target is resized to the target's. Ignored pixels are taken out before the
-    masks shrink: afterwards a cell may be ignored in part.
+    An answer's mask of another size than its target is resized to the target's.
 
     Returns:
-      Shares of each cell that the answers cover float32[B, G, size, size], whether there is a mask bool[B, G], shares
-      that the targets cover float32[B, size, size], and cells that count bool[B, size, size].
+      Pixels of intersection and union in each cell int32[B, G, 2, size, size], and whether there is a mask bool[B, G].
     """
-    sizes = [e.target.mask.shape for e in examples]
     counted = [
-        np.ones(shape, bool) if e.target.ignore is None else ~resize_mask(e.target.ignore, shape)
-        for e, shape in zip(examples, sizes)
+        None if e.target.ignore is None else ~resize_mask(e.target.ignore, e.target.mask.shape) for e in examples
     ]
-    empty = np.zeros((size, size), np.float32)
-
-    def cells(mask, keep):
-        return empty if mask is None else coverage(resize_mask(mask, keep.shape) & keep, size)
-
-    pred_bghw = np.stack([np.stack([cells(o.mask, keep) for o in group]) for group, keep in zip(results, counted)])
-    has_mask_bg = np.array([[o.mask is not None for o in group] for group in results])
-    target_bhw = np.stack([coverage(e.target.mask & keep, size) for e, keep in zip(examples, counted)])
-    valid_bhw = np.stack([coverage(keep, size) > 0 for keep in counted])
-    return pred_bghw, has_mask_bg, target_bhw, valid_bhw
+    cells_bgchw = np.stack(
+        [
+            np.stack([overlap_cells(o.mask, e.target.mask, keep, size) for o in group])
+            for group, e, keep in zip(results, examples, counted)
+        ]
+    )
+    return cells_bgchw, np.array([[o.mask is not None for o in group] for group in results])
 
 
 def _box_arrays(pred, target):

@@ -100,6 +100,17 @@ def test_many_tracks_stay_bounded():
     np.testing.assert_allclose(got, [1 / 200], rtol=1e-6)  # tracks that are left out of the match count too
 
 
+@pytest.mark.parametrize("size", [1, 16, 300])
+def test_masks_side_by_side_score_0_in_every_frame(size):
+    stripes = np.zeros((2, 200, 260), bool)
+    stripes[:, :, ::2] = True
+    both = Target(stripes[0], np.zeros((0, 4), np.float32), masks=stripes, tracks=np.zeros((0, 2, 4), np.float32))
+    half = np.stack([stripes[0], ~stripes[1]])
+    got = video_overlap.mask_scores([~stripes, stripes, half], both, size, 2)
+    np.testing.assert_allclose(got, [0, 1, 0.5], rtol=1e-6)
+    assert got[0] == 0
+
+
 def test_few_programs_are_compiled():
     video_overlap.mask_scores([masks(LEFT, LEFT, LEFT)] * 2, TARGET, 7, 3)
     size = video_overlap._mask_iou._cache_size()
