@@ -121,6 +121,9 @@ class Grpo:
     clip_low: float = at_least(0)
     clip_high: float = at_least(0)
     dual_clip: float = Bound("0 (off) or above 1", lambda x: x == 0 or x > 1).field()
+    importance: Literal["off", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+    importance_low: float = within_one("a number in [0, 1]; 0 = no lower bound")
+    importance_high: float = at_least(1)
     mask_truncated: bool
     epochs: int = at_least(1)
     minibatches: int = at_least(1)
@@ -261,6 +264,13 @@ def _grpo_rules(c: Config) -> Iterator[Rule]:
         not (c.grpo.dual_clip and c.grpo.variant == "cispo"),
         "grpo.dual_clip",
         "0 with variant cispo, which has no clipped term",
+        c.grpo.dual_clip,
+    )
+    yield (
+        not 1 < c.grpo.dual_clip <= 1 + c.grpo.clip_high,
+        "grpo.dual_clip",
+        f"0 (off) or more than 1 + grpo.clip_high = {1 + c.grpo.clip_high:g}: a lower bound would cut off the gradient"
+        " of tokens that clip_high leaves in",
         c.grpo.dual_clip,
     )
     if c.grpo.minibatches < 1:
