@@ -39,7 +39,8 @@ TX = optim.optimizer(
 )
 GRPO = Grpo(
     variant="grpo", advantage="group", ema_decay=0.0, beta=0.0, hold_twin=1.0, clip_low=0.2, clip_high=0.2,
-    dual_clip=0.0, mask_truncated=False, epochs=1, minibatches=1, micro_queries=1, micro_group=0, resample=0,
+    dual_clip=0.0, importance="off", importance_low=0.0, importance_high=3.0, mask_truncated=False, epochs=1,
+    minibatches=1, micro_queries=1, micro_group=0, resample=0,
 )  # fmt: skip
 
 

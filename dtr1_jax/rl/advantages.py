@@ -54,15 +54,14 @@ def advantages(reward_bg: jax.Array, *, scale: Literal["group", "batch", "none"]
       ValueError: unknown scale.
     """
     reward_bg, scored_bg = _scored(reward_bg)
-    mean_b1, deviation_b1 = _moments(reward_bg, scored_bg, axis=1)
-    centred_bg = reward_bg - mean_b1
+    centred_bg, deviation_b1 = _moments(reward_bg, scored_bg, axis=1)
     if scale == "group":
         centred_bg = centred_bg / (deviation_b1 + eps)
     elif scale == "batch":
         centred_bg = centred_bg / (_moments(reward_bg, scored_bg, axis=(0, 1))[1] + eps)
     elif scale != "none":
         raise ValueError(f"scale: expected group, batch or none, got {scale!r}")
-    return jnp.where(scored_bg & informative_b(reward_bg, scored_bg)[:, None], centred_bg, 0.0)
+    return jnp.where(informative_b(reward_bg, scored_bg)[:, None], centred_bg, 0.0)
 
 
 def initial_ema() -> Ema:
@@ -130,8 +129,8 @@ def ema_advantages(
     """
     ema = update_ema(ema, reward_bg, task_b, decay=decay)
     reward_bg, scored_bg = _scored(reward_bg)
-    mean_b1, deviation_b1 = _moments(reward_bg, scored_bg, axis=1)
-    centred_bg = jnp.where(scored_bg & informative_b(reward_bg, scored_bg)[:, None], reward_bg - mean_b1, 0.0)
+    centred_bg, deviation_b1 = _moments(reward_bg, scored_bg, axis=1)
+    centred_bg = jnp.where(informative_b(reward_bg, scored_bg)[:, None], centred_bg, 0.0)
     advantage_bg = centred_bg / (jnp.sqrt(ema.variance_k)[task_b][:, None] + eps)
     beyond_b1 = jnp.max(jnp.abs(advantage_bg), axis=1, keepdims=True) > LIMIT
     return jnp.where(beyond_b1, centred_bg / (deviation_b1 + eps), advantage_bg), ema
@@ -156,15 +155,15 @@ def _scored(reward_bg):
 
 
 def _moments(reward_bg, scored_bg, axis):
-    """Mean and unbiased deviation of the scored rewards over `axis` (kept, with size 1); 0 if there are none.
+    """(reward - mean, float32[B, G]; unbiased deviation, `axis` kept with size 1) of the scored rewards over `axis`.
 
-    They are computed from the distances to the lowest reward. So equal rewards have exactly their own value as mean and
-    exactly 0 as deviation: the plain float32 mean of eight times 0.9 is 0.90000004.
+    Both are 0 if there are none. They are computed from the distances to the lowest reward, so for equal rewards both
+    are exactly 0: the plain float32 mean of eight times 0.9 is 0.90000004.
     """
     count = jnp.sum(scored_bg, axis=axis, keepdims=True)
-    lowest = jnp.min(reward_bg, axis=axis, keepdims=True, where=scored_bg, initial=jnp.inf)
-    lowest = jnp.where(count > 0, lowest, 0.0)
+    lowest = jnp.min(reward_bg, axis=axis, keepdims=True, where=scored_bg, initial=_LARGEST)
     distance_bg = jnp.where(scored_bg, reward_bg - lowest, 0.0)
     mean_distance = jnp.sum(distance_bg, axis=axis, keepdims=True) / jnp.maximum(count, 1)
-    squares = jnp.sum(jnp.square(distance_bg - mean_distance), axis=axis, keepdims=True, where=scored_bg)
-    return lowest + mean_distance, jnp.sqrt(squares / jnp.maximum(count - 1, 1))
+    centred_bg = jnp.where(scored_bg, distance_bg - mean_distance, 0.0)
+    squares = jnp.sum(jnp.square(centred_bg), axis=axis, keepdims=True)
+    return centred_bg, jnp.sqrt(squares / jnp.maximum(count - 1, 1))
