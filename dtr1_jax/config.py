@@ -137,6 +137,7 @@ class Optim:
     lr: float = at_least(0)
     warmup: int = at_least(0)
     schedule: Literal["constant", "cosine", "linear"]
+    decay_steps: int = at_least(0)
     b1: float = within_one("a number in [0, 1)", closed=False)
     b2: float = within_one("a number in [0, 1)", closed=False)
     eps: float = at_least(0)
@@ -290,6 +291,18 @@ def _grpo_rules(c: Config) -> Iterator[Rule]:
     )
 
 
+def _optim_rules(c: Config) -> Iterator[Rule]:
+    falls = c.optim.schedule != "constant"
+    yield (
+        c.optim.decay_steps == 0 or (falls and c.optim.decay_steps >= c.train.steps),
+        "optim.decay_steps",
+        f"0 or at least train.steps = {c.train.steps}, because the learning rate is 0 after optim.decay_steps"
+        if falls
+        else "0 for optim.schedule=constant, which has no decay",
+        c.optim.decay_steps,
+    )
+
+
 def _data_rules(c: Config) -> Iterator[Rule]:
     yield (
         c.data.max_objects >= c.data.min_objects,
@@ -325,4 +338,4 @@ def _mesh_rules(c: Config) -> Iterator[Rule]:
     )
 
 
-RULES = (_policy_rules, _reward_rules, _grpo_rules, _data_rules, _mesh_rules)
+RULES = (_policy_rules, _reward_rules, _grpo_rules, _optim_rules, _data_rules, _mesh_rules)

@@ -84,7 +84,9 @@ def test_whole_tensor_groups_in_each_process_are_fine(sizes, owners):
     ((2, 1, 3), [0, 0, 0, 0, 1, 1], r"\(1, 2\).* spans the processes \[0, 1\]"),
 ])  # fmt: skip
 def test_a_tensor_group_that_spans_processes_is_refused(sizes, owners, processes):
-    with pytest.raises(config.ConfigError, match=rf"config\.mesh\.tensor = {sizes[2]}: set it to a divisor .*{processes}"):
+    with pytest.raises(
+        config.ConfigError, match=rf"config\.mesh\.tensor = {sizes[2]}: set it to a divisor .*{processes}"
+    ):
         mesh.check_processes(placed(sizes, owners))
 
 

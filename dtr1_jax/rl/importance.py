@@ -33,9 +33,9 @@ def importance_weights(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Weight of each token's loss, float32[B, G, S] without gradient (0 where the mask is False), and metrics.
 
-    A token mode takes w = exp(scorer - sampler) of each token; a sequence mode takes exp of the sum of these differences
-    over the completion, for all its tokens. `..._truncate` clips w to [low, high]; `..._mask` sets w outside
-    [low, high] to 0.
+    A token mode takes w = exp(scorer - sampler) of each token; a sequence mode takes exp of the sum of these
+    differences over the completion, for all its tokens. `..._truncate` clips w to [low, high]; `..._mask` sets w
+    outside [low, high] to 0.
 
     Args:
       scorer_bgs: float[B, G, S], log-probabilities under the scorer before the first update.

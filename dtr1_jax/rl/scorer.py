@@ -18,9 +18,7 @@ from dtr1_jax.rl.stretches import over_shortest_stretch
 from dtr1_jax.types import Prompt
 
 
-@functools.partial(
-    jax.jit, static_argnames=("spec", "temperature", "micro", "micro_group", "mesh", "dtype")
-)
+@functools.partial(jax.jit, static_argnames=("spec", "temperature", "micro", "micro_group", "mesh", "dtype"))
 def score(
     params: dict, lora: dict | None, prompt: Prompt, token_bgs: jax.Array, mask_bgs: jax.Array,
     banned_v: jax.Array | None, *, spec: Spec, temperature: float, micro: int = 0, micro_group: int = 0,

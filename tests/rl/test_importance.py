@@ -11,9 +11,10 @@ from dtr1_jax.rl.importance import MODES, importance_weights
 RATIO = np.array([[[2.0, 0.25, 1.0], [4.0, 2.0, 100.0]]])
 MASK = np.array([[[True, True, True], [True, True, False]]])
 SAMPLER = np.full((1, 2, 3), -1.0)
+SCORER = SAMPLER + np.log(RATIO)
 
 
-def weights(mode, low=0.0, high=3.0, scorer=SAMPLER + np.log(RATIO), sampler=SAMPLER, mask=MASK):
+def weights(mode, low=0.0, high=3.0, scorer=SCORER, sampler=SAMPLER, mask=MASK):
     weight, metrics = importance_weights(
         *(jnp.asarray(x) for x in (scorer, sampler, mask)), mode=mode, low=low, high=high
     )
@@ -53,7 +54,7 @@ def test_equal_log_probabilities_have_weight_1(mode):
 def test_padding_and_far_off_values_stay_finite(mode):
     dirty = np.where(MASK, SAMPLER, np.nan)
     clean = weights(mode)
-    got = weights(mode, scorer=np.where(MASK, SAMPLER + np.log(RATIO), np.nan), sampler=dirty)
+    got = weights(mode, scorer=np.where(MASK, SCORER, np.nan), sampler=dirty)
     np.testing.assert_array_equal(got[0], clean[0])
     assert got[1] == clean[1]
     for scorer, sampler in ((-1e4, 0.0), (0.0, -1e4)):
@@ -71,5 +72,5 @@ def test_no_gradient_flows_through_a_weight(mode):
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="expected one of token_truncate, .*got 'off'"):
+    with pytest.raises(ValueError, match=r"expected one of token_truncate, .*got 'off'"):
         weights("off")

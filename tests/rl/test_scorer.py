@@ -39,9 +39,7 @@ def want():
 
 def score(prompt=PROMPT, arrays=None, **options):
     token, mask = arrays or completions()
-    return scorer.score(
-        PARAMS, LORA, prompt, token, mask, BANNED, spec=small.SPEC, temperature=TEMPERATURE, **options
-    )
+    return scorer.score(PARAMS, LORA, prompt, token, mask, BANNED, spec=small.SPEC, temperature=TEMPERATURE, **options)
 
 
 @pytest.mark.parametrize("micro, micro_group", [(0, 0), (2, 1)])
