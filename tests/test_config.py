@@ -111,6 +111,11 @@ def test_an_integer_stands_for_a_float():
         ({"grpo__dual_clip": 1.0}, "config.grpo.dual_clip: expected 0 (off) or above 1, got 1.0"),
         ({"grpo__dual_clip": 1.2}, "config.grpo.dual_clip: expected 0 (off) or more than 1 + grpo.clip_high = 1.28: a"),
         ({"grpo__dual_clip": 1.28}, "config.grpo.dual_clip: expected 0 (off) or more than 1 + grpo.clip_high = 1.28"),
+        ({"optim__decay_steps": 60}, "config.optim.decay_steps: expected 0 for optim.schedule=constant, which has no"),
+        (
+            {"optim__decay_steps": 59, "optim__schedule": "linear"},
+            "config.optim.decay_steps: expected 0 or at least train.steps = 60, because the learning rate is 0 after",
+        ),
         ({"grpo__importance_low": 1.5}, "config.grpo.importance_low: expected a number in [0, 1]"),
         ({"grpo__importance_high": 0.5}, "config.grpo.importance_high: expected at least 1, got 0.5"),
         ({"grpo__importance": "token"}, "config.grpo.importance: expected one of off, token_truncate"),

@@ -17,8 +17,8 @@ from dtr1_jax.run import atomic, run_log, warnings_file
 def build(workdir: str | os.PathLike) -> pathlib.Path:
     """Writes `workdir/report.html` and returns its path.
 
-    It shows metrics.jsonl, warnings.jsonl, config.json and gallery/{before,after} of `workdir`, and says which of them are missing or
-    broken. Raises OSError if the page cannot be written.
+    It shows metrics.jsonl, warnings.jsonl, config.json and gallery/{before,after} of `workdir`, and says which of them
+    are missing or broken. Raises OSError if the page cannot be written.
     """
     workdir = pathlib.Path(workdir)
     rows, config = run_log.read_run_log(workdir), _read_config(workdir / "config.json")

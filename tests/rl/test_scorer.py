@@ -13,8 +13,8 @@ from dtr1_jax import mesh as mesh_lib
 from dtr1_jax.rl import rollout, sampling, scorer
 
 B, G, S, TEMPERATURE = 8, 2, 40, 0.8  # the stretches are 32 and 40
-PROMPT = small.prompt(B)
-PARAMS = jax.tree.map(jnp.asarray, small.params())
+SPEC, PROMPT = small.TEXT, small.prompt(B, pictures=False)
+PARAMS = jax.tree.map(jnp.asarray, small.params(spec=SPEC))
 LORA = small.lora(PARAMS)
 BANNED = jnp.asarray(np.isin(np.arange(small.VOCAB), (3, 7, 8)))
 
@@ -33,13 +33,13 @@ def completions():
 def want():
     temper = functools.partial(sampling.temper, temperature=TEMPERATURE, banned_v=BANNED)
     token, mask = completions()
-    logp = jax.jit(lambda: small.without_sharing(PARAMS, LORA, small.SPEC, PROMPT, token, temper))()
+    logp = jax.jit(lambda: small.without_sharing(PARAMS, LORA, SPEC, PROMPT, token, temper))()
     return np.where(mask, logp, 0.0)
 
 
 def score(prompt=PROMPT, arrays=None, **options):
     token, mask = arrays or completions()
-    return scorer.score(PARAMS, LORA, prompt, token, mask, BANNED, spec=small.SPEC, temperature=TEMPERATURE, **options)
+    return scorer.score(PARAMS, LORA, prompt, token, mask, BANNED, spec=SPEC, temperature=TEMPERATURE, **options)
 
 
 @pytest.mark.parametrize("micro, micro_group", [(0, 0), (2, 1)])
@@ -60,7 +60,7 @@ def test_on_a_mesh():
 def test_the_sampler_agrees_up_to_the_dtype(dtype, low, high):
     """In float32 sampler and scorer agree; in bfloat16 there is a mismatch, for which there is grpo.importance."""
     sampled = rollout.sample(
-        PARAMS, LORA, PROMPT, jax.random.key(0), BANNED, spec=small.SPEC, group=2, new_tokens=8, end=-1, pad=small.PAD,
+        PARAMS, LORA, PROMPT, jax.random.key(0), BANNED, spec=SPEC, group=2, new_tokens=8, end=-1, pad=small.PAD,
         temperature=TEMPERATURE, dtype=dtype,
     )  # fmt: skip
     scored = score(arrays=(sampled.token_bgs, sampled.mask_bgs), dtype=dtype)
