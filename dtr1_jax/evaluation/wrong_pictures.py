@@ -30,7 +30,8 @@ def same_answers(runtime: Runtime, source: Source, predictions: Sequence[predict
     c, style = runtime.config, runtime.policy.style
     if runtime.policy.spec.vision is None or style.constructor == "given" or not predictions:
         return 0.0, 0
-    batch = next(pipeline.evaluation_batches(source, style, c.train.eval_batch, c.train.eval_examples))
+    silent = pipeline.SkipCounter(warnings=0)  # The evaluation has warned of the examples that cannot be used.
+    batch = next(pipeline.evaluation_batches(source, style, c.train.eval_batch, c.train.eval_examples, silent))
     prompt, changed_b = with_pixels_of_others(batch.prompt)
     if not changed_b.any():
         return 0.0, 0

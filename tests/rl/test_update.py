@@ -250,7 +250,7 @@ def test_a_mesh_agrees_on_the_stretch():
 
 @pytest.mark.parametrize("variant, parts_add_up", [("dapo", True), ("cispo", True), ("grpo", False)])
 def test_the_losses_of_the_minibatches_add_up_to_that_of_the_generation_batch(variant, parts_add_up):
-    """So a token weighs the same in every minibatch; variants that take a mean over rows have the mean of the losses."""
+    """So a token weighs the same in each minibatch; variants that take a mean over rows have the mean of the losses."""
     knobs, data = dataclasses.replace(KNOBS, variant=variant), batch()
     tokens = jnp.float32(data.rollout.mask_bgs.sum())
     whole = step(*ADAPTERS, knobs, batch_tokens=tokens)[1]["loss"]
