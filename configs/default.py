@@ -120,9 +120,15 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.grpo.hold_twin = 1.0
     c.grpo.clip_low = 0.2  # the ratio is clipped to [1 - clip_low, 1 + clip_high]
     c.grpo.clip_high = 0.28
-    c.grpo.dual_clip = (
-        0.0  # bound dual_clip * |advantage| of the loss where the advantage is negative; 0 = off, else > 1
-    )
+    # bound dual_clip * |advantage| of the loss where the advantage is negative; 0 = off, else above 1 + clip_high
+    c.grpo.dual_clip = 0.0
+    # weights that correct for the difference between the log-probabilities of sampler and scorer (train/mismatch; up to
+    # 0.03 in bfloat16): off | token_truncate | token_mask | sequence_truncate | sequence_mask. token, sequence: one
+    # weight for each token, or for each completion; truncate clips a weight to [importance_low, importance_high], mask
+    # sets a weight outside to 0. Costs one more pass over the completions of a step
+    c.grpo.importance = "off"
+    c.grpo.importance_low = 0.0  # 0 = no lower bound
+    c.grpo.importance_high = 3.0
     c.grpo.mask_truncated = True  # completions that reached new_tokens without ending are left out of the loss
     c.grpo.epochs = 1  # passes over each rollout
     c.grpo.minibatches = 1  # optimizer steps per pass
@@ -133,7 +139,10 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.optim = ConfigDict()
     c.optim.lr = 2e-4  # peak learning rate
     c.optim.warmup = 5  # steps of linear warm-up
-    c.optim.schedule = "constant"  # after the warm-up: constant | cosine | linear (to 0 after the last step)
+    c.optim.schedule = "constant"  # after the warm-up: constant | cosine | linear (to 0, see decay_steps)
+    # cosine, linear: steps from the start to a rate of 0; 0 = train.steps. Set it to the final length if you may raise
+    # train.steps later: otherwise the rate jumps when the run goes on, which a warning says
+    c.optim.decay_steps = 0
     c.optim.b1 = 0.9
     c.optim.b2 = 0.99
     c.optim.eps = 1e-8

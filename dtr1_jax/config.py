@@ -121,6 +121,9 @@ class Grpo:
     clip_low: float = at_least(0)
     clip_high: float = at_least(0)
     dual_clip: float = Bound("0 (off) or above 1", lambda x: x == 0 or x > 1).field()
+    importance: Literal["off", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+    importance_low: float = within_one("a number in [0, 1]; 0 = no lower bound")
+    importance_high: float = at_least(1)
     mask_truncated: bool
     epochs: int = at_least(1)
     minibatches: int = at_least(1)
@@ -134,6 +137,7 @@ class Optim:
     lr: float = at_least(0)
     warmup: int = at_least(0)
     schedule: Literal["constant", "cosine", "linear"]
+    decay_steps: int = at_least(0)
     b1: float = within_one("a number in [0, 1)", closed=False)
     b2: float = within_one("a number in [0, 1)", closed=False)
     eps: float = at_least(0)
@@ -263,6 +267,13 @@ def _grpo_rules(c: Config) -> Iterator[Rule]:
         "0 with variant cispo, which has no clipped term",
         c.grpo.dual_clip,
     )
+    yield (
+        not 1 < c.grpo.dual_clip <= 1 + c.grpo.clip_high,
+        "grpo.dual_clip",
+        f"0 (off) or more than 1 + grpo.clip_high = {1 + c.grpo.clip_high:g}: a lower bound would cut off the gradient"
+        " of tokens that clip_high leaves in",
+        c.grpo.dual_clip,
+    )
     if c.grpo.minibatches < 1:
         return  # The bound of the setting says so.
     yield (
@@ -277,6 +288,18 @@ def _grpo_rules(c: Config) -> Iterator[Rule]:
         "grpo.micro_queries",
         f"0 or a divisor of the {minibatch} queries of a minibatch",
         c.grpo.micro_queries,
+    )
+
+
+def _optim_rules(c: Config) -> Iterator[Rule]:
+    falls = c.optim.schedule != "constant"
+    yield (
+        c.optim.decay_steps == 0 or (falls and c.optim.decay_steps >= c.train.steps),
+        "optim.decay_steps",
+        f"0 or at least train.steps = {c.train.steps}, because the learning rate is 0 after optim.decay_steps"
+        if falls
+        else "0 for optim.schedule=constant, which has no decay",
+        c.optim.decay_steps,
     )
 
 
@@ -315,4 +338,4 @@ def _mesh_rules(c: Config) -> Iterator[Rule]:
     )
 
 
-RULES = (_policy_rules, _reward_rules, _grpo_rules, _data_rules, _mesh_rules)
+RULES = (_policy_rules, _reward_rules, _grpo_rules, _optim_rules, _data_rules, _mesh_rules)

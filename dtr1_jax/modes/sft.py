@@ -5,6 +5,7 @@ It begins with random weights or, where config.policy.path is set, with the weig
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import time
@@ -20,6 +21,7 @@ from dtr1_jax.data.cold_start import ColdStartBatches, tower_steps
 from dtr1_jax.data.twinworld import patch_targets
 from dtr1_jax.models import policy
 from dtr1_jax.models.weights import native
+from dtr1_jax.modes import diagnosis
 from dtr1_jax.policies import pretrained
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rl import imitation
@@ -60,6 +62,7 @@ def run(c: config.Config, workdir: Path) -> Path:
         else:
             state, position, step = restored
             batches.set_state(position)
+            _warn_of_jump(c, checkpoints, step)
             log.info("going on from step %d of %s", step, workdir)
         writer.truncate(step)
         meter = _Meter(c, writer, step)
@@ -77,6 +80,17 @@ def run(c: config.Config, workdir: Path) -> Path:
         if jax.process_index() == 0:
             native.save_native(path, weights)
     return path
+
+
+def _warn_of_jump(c: config.Config, checkpoints: checkpoint.Checkpoints, step: int) -> None:
+    """Warns where the learning rate jumps because sft.steps is not what the run began with."""
+
+    def rate(steps: int, update: int) -> Any:
+        return imitation.schedule(dataclasses.replace(c.sft, steps=steps), c.sft.lr)(update)
+
+    earlier = checkpoints.settings.get("sft.steps", c.sft.steps)
+    for finding in diagnosis.of_schedule(rate, earlier, c.sft.steps, step, "sft.steps"):
+        log.warning("step %d: %s", step, finding.message)
 
 
 def check(c: config.Config, pretrained_policy: PretrainedPolicy) -> None:

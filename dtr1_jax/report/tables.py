@@ -58,6 +58,14 @@ def headline_section(rows: list[dict]) -> str:
     return f'<section><h2>Before and after</h2><div class="tiles">{tiles}</div></section>'
 
 
+def warnings_section(warnings: list[dict]) -> str:
+    """The warnings that the run gave about itself (run/warnings_file.py); "" where there are none."""
+    if not warnings:
+        return ""
+    lines = "".join(f"<li>step {to_text(w['step'])}: {to_text(w['message'])}</li>" for w in warnings)
+    return f'<section><h2>Warnings</h2><ul class="warnings">{lines}</ul></section>'
+
+
 def settings_section(config: dict) -> str:
     """All settings as nested tables behind a click; "" where there are none."""
 

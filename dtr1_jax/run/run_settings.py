@@ -11,7 +11,10 @@ import jax
 from dtr1_jax.run import atomic
 
 # Settings (or sections) that may change when a run continues: they affect neither the state nor the order of the data.
-FREE = ("train", "sft.steps", "checkpoint", "mesh", "policy.remat", "reward.workers", "reward.deadline")
+FREE = (
+    "train", "optim.decay_steps", "sft.steps", "checkpoint", "mesh", "policy.remat", "reward.workers",
+    "reward.deadline",
+)  # fmt: skip
 
 
 class SettingsError(ValueError):

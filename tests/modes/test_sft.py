@@ -2,6 +2,7 @@
 
 import json
 import signal
+import types
 
 import jax
 import numpy as np
@@ -125,3 +126,10 @@ def unified(**changes):
 def test_a_cold_start_of_all_tasks_runs(tmp_path):
     sft.run(unified(), tmp_path)
     assert all(np.isfinite(list(line.values())).all() for line in rows(tmp_path))
+
+
+@pytest.mark.parametrize("began_with, warned", [(4000, False), (2000, True)])
+def test_a_rate_that_jumps_on_resume_is_warned_of(began_with, warned, caplog):
+    c = settings(sft__steps=4000, sft__warmup=100)
+    sft._warn_of_jump(c, types.SimpleNamespace(settings={"sft.steps": began_with}), step=2000)
+    assert ("because sft.steps was changed: the schedule is now 4000 updates long" in caplog.text) == warned

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from report_pages import EVIL, ParsedPage, record, write_gallery, write_log
 
 from dtr1_jax.report import page
+from dtr1_jax.run import warnings_file
 
 
 def test_whole_run(tmp_path):
@@ -54,6 +55,16 @@ def test_page_is_self_contained_and_forbids_scripts(tmp_path):
         assert "href" not in attributes
     assert "url(" not in parsed.source and "@import" not in parsed.source
     assert any("default-src 'none'" in a.get("content", "") for t, a in parsed.elements if t == "meta")
+
+
+def test_warnings_of_the_run_come_first(tmp_path):
+    assert "Warnings" not in ParsedPage(page.build(tmp_path)).text
+    warnings_file.append_warning(tmp_path, 5, "no_reward", f"every reward is 0 {EVIL}")
+    warnings_file.append_warning(tmp_path, 7, "mismatch", "\ud800 set grpo.importance")
+    parsed = ParsedPage(page.build(tmp_path))
+    assert "Warnings step 5: every reward is 0" in parsed.text and "step 7: ? set grpo.importance" in parsed.text
+    assert parsed.text.index("step 5:") < parsed.text.index("Before and after")
+    assert not {tag for tag, _ in parsed.elements} & {"script", "iframe"}
 
 
 def test_hostile_text_stays_text(tmp_path):
