@@ -192,7 +192,6 @@ def _videos(c: Policy) -> patches.VideoRule:
         max_frames=most,
         repeats=repeats,
         stamped=False,
-        resume="end",
     )
 
 
