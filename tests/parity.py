@@ -135,7 +135,7 @@ class Row:
 
 @functools.cache
 def torch_model(family: str, size: int | str):
-    """A random model of the sizes CONFIGS[family][size]. No weight is 0 or 1, so a test sees it when one is left out."""
+    """A random model of sizes CONFIGS[family][size]. No weight is 0 or 1, so a test sees it when one is left out."""
     torch.manual_seed(size if isinstance(size, int) else sum(size.encode()))
     config = transformers.AutoConfig.for_model(family, **CONFIGS[family][size])
     config.image_token_id, config.video_token_id = IMAGE, VIDEO
@@ -208,8 +208,10 @@ def row(family: str, size: int, scene: tuple, seed: int = 0) -> Row:
 
 
 def prompt(family: str, size: int, rows: list[Row], left: int = 1, resume: str = "grid") -> types.Prompt:
-    """One batch of prompts for our code, with our positions. Odd rows (left = 0: even ones) are padded left, the others
-    right, all with garbage."""
+    """One batch of prompts for our code, with our positions.
+
+    Odd rows (with left = 0 the even ones) are padded left, the others right, all with garbage.
+    """
     rng = np.random.default_rng(1)
     tower = shape(family, size).vision
     b = len(rows)

@@ -13,7 +13,12 @@ import numpy as np
 
 
 def positions(
-    kinds: Sequence[int], image_grids: Sequence, video_grids: Sequence, seconds: Sequence[float], merge: int, rate: float
+    kinds: Sequence[int],
+    image_grids: Sequence,
+    video_grids: Sequence,
+    seconds: Sequence[float],
+    merge: int,
+    rate: float,
 ) -> tuple[np.ndarray, int]:
     """(int[L, 3] time, row, column; the position of the first token of the completion).
 

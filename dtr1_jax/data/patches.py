@@ -33,8 +33,8 @@ class VideoRule:
         transformers >= 5.12 does. The release of Qwen3-VL, and vLLM, drop them.
       time_scale: positions per second on the rotary time axis (Qwen2.5-VL); 0 = one position for each temporal patch.
         Not used where `stamped`.
-      resume: rotary position of the text behind a video: "end", after its time as well, as the weights of Qwen2.5-VL were
-        trained and are served, or "grid", after its rows and columns only, as in transformers >= 5.3. Makes no
+      resume: rotary position of the text behind a video: "end", after its time as well, as the weights of Qwen2.5-VL
+        were trained and are served, or "grid", after its rows and columns only, as in transformers >= 5.3. It makes no
         difference where `stamped`.
     """
 

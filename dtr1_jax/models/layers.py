@@ -148,7 +148,7 @@ def rotary_angles(
       theta: base of the frequencies.
       axes: the result of `rotary_axes`.
       scaling: how the frequencies are scaled, or None.
-      length_bl: int32[B, L or 1], positions of the sequence when the token was read; only the scaling "dynamic" uses it.
+      length_bl: int32[B, L or 1], positions of the sequence when the token was read; only "dynamic" scaling uses it.
     """
     frequency = rotary_scaling.frequencies(head_dim, theta, scaling)
     if scaling is not None and scaling.kind == "dynamic":

@@ -312,7 +312,8 @@ def _check_window(spec, tokens):
     if spec.window and tokens > spec.window:
         raise ValueError(
             f"prompts and completions have up to {tokens} tokens, but some layers of the policy see only the last "
-            f"{spec.window} (sliding_window), which is not implemented; lower policy.prompt_tokens or rollout.new_tokens"
+            f"{spec.window} (sliding_window), which is not implemented; lower policy.prompt_tokens or "
+            "rollout.new_tokens"
         )
 
 

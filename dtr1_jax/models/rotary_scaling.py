@@ -141,7 +141,9 @@ def _kind(rope, where, sections):
     refuse(rope, where, {"rope_type": allowed, "type": allowed})
     kinds = {"default" if rope[n] == "mrope" else rope[n] for n in ("rope_type", "type") if rope.get(n) is not None}
     if len(kinds) == 2:
-        raise SpecError(f"{where}rope_type = {rope['rope_type']!r} and {where}type = {rope['type']!r}: keep one of them")
+        raise SpecError(
+            f"{where}rope_type = {rope['rope_type']!r} and {where}type = {rope['type']!r}: keep one of them"
+        )
     return next(iter(kinds), "default")
 
 

@@ -255,8 +255,8 @@ def _window(text, kind, layers, reach):
     window = size(text, "sliding_window", 4096) if text.get("sliding_window", 0) is not None else 0
     if by_number and window and (reach is None or reach > window):
         raise SpecError(
-            f"use_sliding_window = True is not supported: from layer {by_number[0]} on (max_window_layers), a token sees "
-            f"{window} tokens (sliding_window), {_shorter(reach)}"
+            f"use_sliding_window = True is not supported: from layer {by_number[0]} on (max_window_layers), a token "
+            f"sees {window} tokens (sliding_window), {_shorter(reach)}"
         )
     if by_type and not (used and window and reach is not None and reach <= window):
         raise SpecError(

@@ -163,7 +163,7 @@ def test_prompts_as_transformers(family, name):
 
 
 def test_text_behind_a_video_starts_after_its_last_time_as_released():
-    """Qwen2.5-VL's own geometry; 10 frames at 0.2 frames a second: the last of 5 temporal patches is 80 positions on."""
+    """Qwen2.5-VL's own geometry; 10 frames at 0.2 frames a second: the last temporal patch is 80 positions on."""
     video = processors.video(10, 80, 60, fps=2.0, step=10)
     style, example = style_and_example("qwen2_5_vl", processors.picture(90, 90), video)
     rule = processor.DEFAULTS["qwen2_5_vl"].video

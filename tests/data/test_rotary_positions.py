@@ -1,4 +1,4 @@
-"""Rotary positions: by hand, as the release of Qwen2.5-VL has them, and as transformers has them (fixtures and live)."""
+"""Rotary positions: by hand, as in the release of Qwen2.5-VL, and as in transformers (fixtures and live)."""
 
 import json
 import pathlib
@@ -52,7 +52,7 @@ def test_a_video_by_hand():
 
 
 def test_text_behind_a_long_video_by_hand():
-    """Times 0, 150, 300, 450 behind 3 tokens of text: the last is at 453, and 41 tokens of text and a completion follow."""
+    """Times 0, 150, 300 and 450 behind 3 tokens: the last is at 453, and 41 tokens of text and a completion follow."""
     position, following = positions([3, Grid(4, 3, 2, step=150.0), 41])
     assert position[:27].max() == 453
     np.testing.assert_array_equal(position[27:], np.repeat(np.arange(454, 495)[:, None], 3, 1))

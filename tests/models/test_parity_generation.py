@@ -29,7 +29,6 @@ SCENES = {
 }
 # The text behind a video has two rules; they differ for Qwen2.5-VL only.
 CASES = [(family, "end") for family in parity.CONFIGS] + [("qwen2_5_vl", "grid")]
-SIZES = (0, 2)  # random models with a tied embedding (size 1 of the families with pictures) repeat their last token
 
 
 def scenes(family):
@@ -37,6 +36,7 @@ def scenes(family):
 
 
 def untied(family):
+    """The sizes without a tied embedding: random models with one repeat their last token."""
     return [size for size in range(3) if not parity.shape(family, size).tied]
 
 
@@ -57,11 +57,15 @@ def ours(family, size, resume, left):
 def test_greedy_tokens(family, resume, left):
     size = untied(family)[left % len(untied(family))]
     rows, _, drawn = ours(family, size, resume, left)
+    different = []
     for i, name in enumerate(scenes(family)):
         wanted = parity.generate(family, size, rows[i], TOKENS, resume)
-        assert len(wanted) == TOKENS and len(set(wanted.tolist())) > 3, name
+        assert len(wanted) == TOKENS, name
+        different.append(len(set(wanted.tolist())))
         for g in range(2):
             np.testing.assert_array_equal(drawn.token_bgs[i, g], wanted, err_msg=name)
+    # some completions of random models repeat one token, and would not show a wrong position
+    assert np.mean(different) > 6, different
 
 
 @pytest.mark.parametrize(("family", "resume"), CASES)
@@ -80,10 +84,9 @@ def test_the_scorer_gives_the_tokens_the_log_probabilities_of_the_sampler(family
 def test_the_two_rules_give_different_completions():
     """Behind a slow video; a test that cannot tell them apart would prove nothing."""
     size, i = untied("qwen2_5_vl")[0], list(SCENES).index("slow video")
-    rows, _, end = ours("qwen2_5_vl", size, "end", 0)
+    _, _, end = ours("qwen2_5_vl", size, "end", 0)
     _, _, grid = ours("qwen2_5_vl", size, "grid", 0)
     assert (end.token_bgs[i] != grid.token_bgs[i]).mean() > 0.2
-    assert [len(p) for p in (rows[i].ids, rows[i].kinds)] == [len(rows[i].ids)] * 2
 
 
 @pytest.mark.parametrize("resume", ["end", "grid"])

@@ -135,7 +135,12 @@ def test_spec_of_qwen3_vl():
         (SMOLLM2, "architectures", 5, "architectures: expected a list of names, got 5"),
         (SMOLLM2, "architectures", [None], r"architectures: expected a list of names, got \[None\]"),
         (SMOLLM2, "architectures", ["LlamaForSequenceClassification"], "does not generate text"),
-        (SMOLLM2, "rope_scaling", {"rope_type": "longrope"}, "rope_scaling.rope_type = 'longrope' is not supported; exp"),
+        (
+            SMOLLM2,
+            "rope_scaling",
+            {"rope_type": "longrope"},
+            "rope_scaling.rope_type = 'longrope' is not supported; exp",
+        ),
         (SMOLLM2, "rope_scaling", {"type": "su"}, r"rope_scaling\.type = 'su' is not supported"),
         (SMOLLM2, "rope_scaling", {"type": "mrope"}, r"rope_scaling\.type = 'mrope' is not supported"),
         (SMOLLM2, "rope_scaling", "linear", "rope_scaling: expected an object, got 'linear'"),
