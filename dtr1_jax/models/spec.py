@@ -184,10 +184,7 @@ def from_hf(config: dict, reach: int | None = None) -> Spec:
     for name in names(config, "architectures"):
         if not name.endswith(("ForCausalLM", "ForConditionalGeneration")):
             raise SpecError(f"architectures: {name} does not generate text; expected ...ForCausalLM or the like")
-    text = config
-    inner = section(config, "text_config")
-    if inner:
-        text = {**inner, "tie_word_embeddings": inner.get("tie_word_embeddings") or config.get("tie_word_embeddings")}
+    text = _decoder(config)
     refuse(config, "", {"quantization_config": (None,), "dtr1_frame": (None, "norm1000", "pixel")})
     heads = size(text, "num_attention_heads")
     width = size(text, "hidden_size")
@@ -226,6 +223,14 @@ def from_hf(config: dict, reach: int | None = None) -> Spec:
         raise
     except (TypeError, ValueError) as error:
         raise SpecError(f"the sizes do not fit: {error}") from error
+
+
+def _decoder(config):
+    """The values about the decoder, which models with a tower may have in a section of their own."""
+    inner = section(config, "text_config")
+    if not inner:
+        return config
+    return inner | {"tie_word_embeddings": inner.get("tie_word_embeddings") or config.get("tie_word_embeddings")}
 
 
 def _biases(text, kind):
