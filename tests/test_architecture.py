@@ -78,7 +78,8 @@ TESTED_IN = {
 WHOLE = {
     "experiments/test_idf", "experiments/test_smollm2", "experiments/test_speed", "experiments/test_utilization",
     "models/test_parity_generation", "models/test_parity_logits", "models/test_parity_prompts",
-    "models/test_parity_scaling", "modes/test_cells", "modes/test_processes", "modes/test_real_data", "test_annotations", "test_architecture", "test_configs", "test_docs", "test_main",
+    "models/test_parity_scaling", "modes/test_cells", "modes/test_processes", "modes/test_real_data",
+    "test_annotations", "test_architecture", "test_configs", "test_docs", "test_main",
 }  # fmt: skip
 CODE = ("dtr1_jax/**/*.py", "configs/**/*.py", "experiments/**/*.py", "main.py")
 LEFTOVERS = re.compile(r"\b(" + "TO" + r"DO|FIX" + r"ME)\b")  # cut in two, since this file is checked as well
