@@ -67,6 +67,7 @@ TESTED_IN = {
     "data/queries/attributes": "data/twinworld/test_picture_examples.py",
     "data/queries/temporal_phrases": "data/queries/test_phrases.py",
     "evaluation/predictions_file": "evaluation/test_metrics.py",
+    "models/config_fields": "models/test_spec.py",
     "models/weights/exporting": "modes/test_export.py",
     "policies/state": "modes/test_evaluate.py",
     "policies/runtime": "evaluation/test_predict.py",
@@ -76,9 +77,9 @@ TESTED_IN = {
 # Test files about several modules at once, or about files outside dtr1_jax/.
 WHOLE = {
     "experiments/test_hacking", "experiments/test_idf", "experiments/test_smollm2", "experiments/test_speed",
-    "experiments/test_utilization", "models/test_parity_logits", "models/test_parity_prompts", "modes/test_cells",
-    "modes/test_processes", "modes/test_real_data", "test_annotations", "test_architecture", "test_configs",
-    "test_docs", "test_main",
+    "experiments/test_utilization", "models/test_parity_generation", "models/test_parity_logits",
+    "models/test_parity_prompts", "models/test_parity_scaling", "modes/test_cells", "modes/test_processes",
+    "modes/test_real_data", "test_annotations", "test_architecture", "test_configs", "test_docs", "test_main",
 }  # fmt: skip
 CODE = ("dtr1_jax/**/*.py", "configs/**/*.py", "experiments/**/*.py", "main.py")
 LEFTOVERS = re.compile(r"\b(" + "TO" + r"DO|FIX" + r"ME)\b")  # cut in two, since this file is checked as well

@@ -51,7 +51,8 @@ def policy_spec(c: config.Config) -> Spec:
     if not (folder / "config.json").is_file():
         return pretrained.load_policy(c).spec
     try:
-        sizes = spec.from_hf(hf_checkpoint.read_json(folder / "config.json", "the sizes of the model"))
+        values = hf_checkpoint.read_json(folder / "config.json", "the sizes of the model")
+        sizes = spec.from_hf(values, pretrained.reach(c))
     except ValueError as error:  # The file is not JSON, or describes a policy that we cannot run.
         raise config.ConfigError(f"config.policy.path: {folder / 'config.json'}: {error}") from error
     pretrained.check_sizes(name, folder, sizes)

@@ -140,11 +140,16 @@ def _spec(config: Config, where: Path, opened) -> spec.Spec:
             )
         return published_sizes.get_spec(name)
     try:
-        file_spec = spec.from_hf(opened.config)
+        file_spec = spec.from_hf(opened.config, reach(config))
     except spec.SpecError as error:
         raise native.WeightsError(f"{where / 'config.json' if where.is_dir() else where}: {error}") from error
     check_sizes(name, where, file_spec)
     return file_spec
+
+
+def reach(config: Config) -> int:
+    """Most tokens of a prompt and its completion together."""
+    return config.policy.prompt_tokens + config.rollout.new_tokens
 
 
 def check_sizes(name: str, where: Path, file_spec: spec.Spec) -> None:
@@ -192,7 +197,6 @@ def _videos(c: Policy) -> patches.VideoRule:
         max_frames=most,
         repeats=repeats,
         stamped=False,
-        resume="end",
     )
 
 
