@@ -46,10 +46,10 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     """
     target = _check(c, workdir, out, adapter, step)
     pretrained_policy = pretrained.load_policy(c)
-    if adapter and policy_files.weights_path(c).is_file():
+    if adapter and pretrained_policy.checkpoint is None:
         raise config.ConfigError(
-            f"--adapter: PEFT loads its base from a Hugging Face folder, but {policy_files.weights_path(c)} is a file;"
-            " leave --adapter out to export the merged weights"
+            f"--adapter: PEFT loads its base from a Hugging Face folder or a .gguf file, but "
+            f"{policy_files.weights_path(c)} is a file of our own; leave --adapter out to export the merged weights"
         )
     values = _config_json(c, pretrained_policy)
     if adapter:  # Checked before the weights are read, because that takes long.
@@ -64,6 +64,7 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
             params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
         if adapter:
             exporting.write_adapter(partial, lora, c.lora, values, *_base_model(c))
+            _say_how_to_load(policy_files.weights_path(c), target)
         else:
             tensors = exporting.tensors(params, lora, pretrained_policy.spec.lora_scale, values)
             exporting.write_folder(partial, tensors, _dtype(values))
@@ -157,11 +158,24 @@ def _dtype(values: dict[str, Any]) -> str:
 
 
 def _base_model(c: config.Config) -> tuple[str, str | None]:
-    """The base model as an adapter's config names it: (hub id, revision or None), or (folder, None)."""
+    """The base model as an adapter's config names it: (hub id, revision or None), or (folder, None).
+
+    transformers and PEFT take the folder of a .gguf file as the model's name, and the file as the argument gguf_file.
+    """
     if not policy_files.is_hub_id(c.policy.path):
-        return str(policy_files.weights_path(c).resolve()), None
+        path = policy_files.weights_path(c).resolve()
+        return str(path.parent if path.is_file() else path), None
     name, _, revision = c.policy.path.partition("@")
     return name, revision or None
+
+
+def _say_how_to_load(base: Path, adapter: Path) -> None:
+    if base.is_file():
+        log.info(
+            "the base is a .gguf file. To load the adapter: base = transformers.AutoModelForCausalLM.from_pretrained("
+            "%r, gguf_file=%r, dtype='float32'); model = peft.PeftModel.from_pretrained(base, %r)",
+            str(base.resolve().parent), base.name, str(adapter),
+        )  # fmt: skip
 
 
 def _write_side_files(

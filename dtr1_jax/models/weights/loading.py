@@ -15,12 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtr1_jax.models import int8
-from dtr1_jax.models.weights import hf_names, native
+from dtr1_jax.models.weights import gguf, hf_names, native
 from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint, Tensor
 from dtr1_jax.models.weights.native import FLOATS, WeightsError, shortened
 
 PART = 2**25  # bytes read at once
-QUANTISED = ("Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")  # GGUF dtypes that models/weights/gguf.py turns into floats
 
 
 def load_weights(checkpoint: HfCheckpoint, template: dict, places: dict, dtype: Any = jnp.float32) -> dict:
@@ -101,7 +100,7 @@ def _match_tensors(checkpoint: HfCheckpoint, shapes: dict) -> tuple[dict, tuple[
                 matrix = (matrix[0], int(np.prod(matrix[1:])))
             if matrix != shape:
                 faults.append(f"{_label(tensor)}: expected shape {list(shape)}, got {list(tensor.shape)}")
-            elif tensor.dtype not in FLOATS + QUANTISED:
+            elif tensor.dtype not in FLOATS + gguf.DTYPES:
                 faults.append(f"{_label(tensor)}: expected floats ({', '.join(FLOATS)}), got {tensor.dtype}")
     left_over = set(checkpoint.tensors) - set(targets)
     # Some checkpoints with tied embeddings hold the output projection too. It must then be equal to the embedding.
