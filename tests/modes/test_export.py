@@ -74,7 +74,8 @@ def test_what_is_written_is_read_back_with_the_adapters_in_it(tmp_path, trained)
     np.testing.assert_array_equal(got["embed"]["table"], base["embed"]["table"])
     assert len({p.stat().st_mode for p in merged.iterdir()}) == 1  # who may read the config may read the weights
     assert sorted(p.name for p in merged.iterdir()) == [
-        "chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json",
     ]  # fmt: skip
 
 

@@ -252,8 +252,15 @@ def _config(path: Path, reader) -> dict[str, Any]:
         "tie_word_embeddings": "output.weight" not in shapes,
         "use_sliding_window": False,
         "bos_token_id": data.get("tokenizer.ggml.bos_token_id", int, None),
-        "eos_token_id": data.get("tokenizer.ggml.eos_token_id", int, None),
+        "eos_token_id": _ends(data),
     }
+
+
+def _ends(data: _Metadata) -> int | list[int] | None:
+    """The end tokens: of a text, of a turn and of a message."""
+    names = (f"tokenizer.ggml.{kind}_token_id" for kind in ("eos", "eot", "eom"))
+    ids = [i for i in dict.fromkeys(data.get(name, int, None) for name in names) if i is not None]
+    return ids[0] if len(ids) == 1 else ids or None
 
 
 def _hf_name(name: str) -> str:
