@@ -41,11 +41,11 @@ def tensors(family, seed=0):
 
 def write(
     path, family="llama", kinds=None, arrays=None, leave_out=(), pre="smollm", template="{{ 1 }}", words=WORDS,
-    types=TYPES, merges=MERGES, **changes,
+    types=TYPES, merges=MERGES, tokens=None, **changes,
 ):  # fmt: skip
     """Writes a GGUF file. `kinds` are dtypes of tensors by name (default F32); an array of bytes is written as it is.
 
-    `changes` are other metadata.
+    `tokens` are ids of special tokens by their kind, and `changes` are other metadata.
     """
     out = gguf.GGUFWriter(path, family)
     values = {
@@ -65,6 +65,8 @@ def write(
     out.add_token_types(types)
     out.add_token_merges(merges)
     out.add_eos_token_id(0)
+    for name, number in (tokens or {}).items():
+        out.add_uint32(f"tokenizer.ggml.{name}_token_id", number)
     if template:
         out.add_chat_template(template)
     for name, array in (arrays or tensors(family)).items():

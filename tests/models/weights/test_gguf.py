@@ -51,6 +51,13 @@ def test_metadata_become_the_values_of_config_json(tmp_path):
     assert not reader.open_file(write(tmp_path / "u.gguf", "qwen3", arrays=arrays)).config["tie_word_embeddings"]
 
 
+def test_several_end_tokens(tmp_path):
+    """Llama-3 ends a text, a turn and a message by different tokens."""
+    path = tmp_path / "m.gguf"
+    path = write(path, tokens={"eot": 5, "eom": 0})
+    assert reader.open_file(path).config["eos_token_id"] == [0, 5]
+
+
 def test_tokenizer(tmp_path):
     tokenizer = reader.tokenizer(write(tmp_path / "m.gguf", template="{{ messages[0].content }}<|im_end|>"))
     ids = tokenizer.encode("the12<|im_end|> the<tag>", add_special_tokens=False)
