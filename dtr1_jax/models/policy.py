@@ -82,8 +82,8 @@ def init_lora(key: jax.Array, params: dict, rank: int, targets: str) -> dict:
     """
     if len(targets) > 500 or len(re.findall(r"[*+{]", targets)) > 6 or re.search(r"\)\s*[*+{]", targets):
         raise ValueError(
-            f"lora targets {targets[:80]!r}: expected at most 500 characters and 6 of the signs * + {{, and none of them "
-            "behind a closing parenthesis"
+            f"lora targets {targets[:80]!r}: expected at most 500 characters and 6 of the signs * + {{, and none of "
+            "them behind a closing parenthesis"
         )
     kernels = {n.removesuffix("/kernel"): x for n, x in native.flatten(params).items() if n.endswith("/kernel")}
     kernels.pop("head", None)

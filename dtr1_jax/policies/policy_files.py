@@ -44,7 +44,8 @@ def weights_path(config: Config) -> Path:
         )
     if path.suffix.lower() in hf_checkpoint.PICKLED and not path.is_dir():
         raise ConfigError(
-            f"config.policy.path = {setting!r}: {hf_checkpoint.PICKLE_ADVICE}; then set config.policy.path to its folder"
+            f"config.policy.path = {setting!r}: {hf_checkpoint.PICKLE_ADVICE}; then set config.policy.path "
+            "to its folder"
         )
     if path.name == hf_checkpoint.SINGLE and (path.parent / "config.json").is_file():
         return path.parent

@@ -76,9 +76,9 @@ def extend(
 ) -> Session:  # fmt: skip
     """Samples tokens for every row that has not ended; returns the session with them.
 
-    A row halts when it samples a token of `end` (it has then ended for good), when it samples a token of `stop` (a later
-    call continues it), or when its completion has as many tokens as the session has room for. Halted rows wait for the
-    others. Rows that had ended before the call do not change.
+    A row halts when it samples a token of `end` (it has then ended for good), when it samples a token of `stop` (a
+    later call continues it), or when its completion has as many tokens as the session has room for. Halted rows wait
+    for the others. Rows that had ended before the call do not change.
 
     Args:
       key: the token in cache slot t is drawn with fold_in(key, t).
@@ -193,8 +193,8 @@ def result(session: Session) -> Rollout:
 )
 def sample(
     params: dict, lora: dict | None, prompt: Prompt, key: jax.Array, banned_v: jax.Array | None, *, spec: Spec,
-    group: int, new_tokens: int, end: int | tuple[int, ...], pad: int, temperature: float, top_k: int = 0, top_p: float = 1.0,
-    dtype: jnp.dtype = jnp.float32,
+    group: int, new_tokens: int, end: int | tuple[int, ...], pad: int, temperature: float, top_k: int = 0,
+    top_p: float = 1.0, dtype: jnp.dtype = jnp.float32,
 ) -> Rollout:  # fmt: skip
     """Samples G completions of up to `new_tokens` tokens for each prompt; compiled once for each shape.
 

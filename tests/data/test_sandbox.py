@@ -117,7 +117,10 @@ GROWING = {"type": "Sequence", "normalizers": [replace({"String": "a"}, "a" * 10
     [
         ({"pre_tokenizer": split("(a+)+$")}, "its regular expressions take too long on 'aaaaaaaa'"),
         ({"pre_tokenizer": split(r"(\w+\s?)+$")}, "its regular expressions take too long on"),
-        ({"pre_tokenizer": split("a*a*(?=[!])(?=[x])")}, "it takes more than 2 s"),  # cubic: it never gives up by itself
+        (
+            {"pre_tokenizer": split("a*a*(?=[!])(?=[x])")},
+            "it takes more than 2 s",
+        ),  # cubic: it never gives up by itself
         ({"normalizer": replace({"Regex": "(.|.)*x"}, "y")}, "its regular expressions take too long on"),
         ({"normalizer": GROWING}, r"its replacements may make a text 1e\+09 times as long"),
         ({"decoder": replace({"String": "a"}, "a" * 2000)}, r"its replacements may make a text 2e\+03 times as long"),
@@ -129,10 +132,14 @@ def test_a_tokenizer_without_bounds(tmp_path, parts, fault, monkeypatch):
     path = changed(tmp_path, **parts)
     with pytest.raises(tokenizer.TokenizerError, match=fault) as error:
         tokenizer.load_tokenizer(path)
-    assert str(error.value).startswith(f"{path}/tokenizer.json: ") and "published with the checkpoint" in str(error.value)
+    assert str(error.value).startswith(f"{path}/tokenizer.json: ") and "published with the checkpoint" in str(
+        error.value
+    )
 
 
-@pytest.mark.parametrize("pattern", [r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))|\p{L}+|\s+|[^\p{L}\p{N}\s]+", r"\s+(?!\S)|\s+"])
+@pytest.mark.parametrize(
+    "pattern", [r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))|\p{L}+|\s+|[^\p{L}\p{N}\s]+", r"\s+(?!\S)|\s+"]
+)
 def test_regular_expressions_of_published_tokenizers_pass(tmp_path, pattern):
     tokenizer.load_tokenizer(changed(tmp_path, pre_tokenizer=split(pattern)))
 

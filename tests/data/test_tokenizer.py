@@ -155,7 +155,13 @@ def test_the_template_of_an_older_checkpoint(tmp_path):
     assert tokenizer.load_tokenizer(folder).template == T.hf.chat_template
     (folder / "chat_template.jinja").unlink()
     assert tokenizer.load_tokenizer(folder).template == "older"
-    for content in ("{", "[]", '{"template": "x"}', '{"chat_template": ["x"]}', '{"chat_template": [{"name": "default"}]}'):
+    for content in (
+        "{",
+        "[]",
+        '{"template": "x"}',
+        '{"chat_template": ["x"]}',
+        '{"chat_template": [{"name": "default"}]}',
+    ):
         (folder / "chat_template.json").write_text(content)
         with pytest.raises(tokenizer.TokenizerError, match=r"chat_template.json: expected JSON with the key"):
             tokenizer.load_tokenizer(folder)
@@ -185,7 +191,9 @@ def test_named_templates(tmp_path, place):
 def test_named_templates_without_a_default(tmp_path):
     folder = copy(tmp_path)
     (folder / "chat_template.jinja").unlink()
-    (folder / "chat_template.json").write_text(json.dumps({"chat_template": [{"name": "rag", "template": "x"}, NAMED[1]]}))
+    (folder / "chat_template.json").write_text(
+        json.dumps({"chat_template": [{"name": "rag", "template": "x"}, NAMED[1]]})
+    )
     with pytest.raises(tokenizer.TokenizerError, match="with the name default, got those with the names rag, tool_use"):
         tokenizer.load_tokenizer(folder)
 

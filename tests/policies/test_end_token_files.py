@@ -93,7 +93,9 @@ def test_a_template_that_writes_eos_token_keeps_it(tmp_path, caplog):
     file = tmp_path / "base" / "chat_template.jinja"
     file.write_text("{{ eos_token }}" + file.read_text())
     out = export.run(config.from_configdict(settings(tmp_path / "base")), None, str(tmp_path / "out"))
-    assert read(out, "tokenizer_config")["eos_token"] == "<|endoftext|>" and "the chat template writes it" in caplog.text
+    assert (
+        read(out, "tokenizer_config")["eos_token"] == "<|endoftext|>" and "the chat template writes it" in caplog.text
+    )
     assert read(out, "generation_config")["eos_token_id"] == [TURN_END, TEXT_END]
 
 

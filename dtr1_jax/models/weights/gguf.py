@@ -19,7 +19,7 @@ from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint, Tensor
 from dtr1_jax.models.weights.native import WeightsError, shortened
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
-# Everything that gguf.quants can turn into floats; tests/models/weights/test_gguf.py compares the list with the package.
+# Everything that gguf.quants turns into floats; a test compares this list with the package.
 DTYPES = (
     "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_S",
     "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4",
