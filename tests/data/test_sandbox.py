@@ -34,7 +34,8 @@ def test_a_template_renders_as_in_transformers(family):
 
 
 def test_what_templates_use():
-    text = "{{ bos_token }}{% generation %}{{ messages[0].role | tojson }}{% endgeneration %}{{ strftime_now('%Y')|length }}"
+    text = "{{ bos_token }}{% generation %}{{ messages[0].role | tojson }}{% endgeneration %}"
+    text += "{{ strftime_now('%Y') | length }}"
     assert render(text) == '<s>"user"4'
 
 
@@ -120,7 +121,7 @@ GROWING = {"type": "Sequence", "normalizers": [replace({"String": "a"}, "a" * 10
         (
             {"pre_tokenizer": split("a*a*(?=[!])(?=[x])")},
             "it takes more than 2 s",
-        ),  # cubic: it never gives up by itself
+        ),  # cubic time
         ({"normalizer": replace({"Regex": "(.|.)*x"}, "y")}, "its regular expressions take too long on"),
         ({"normalizer": GROWING}, r"its replacements may make a text 1e\+09 times as long"),
         ({"decoder": replace({"String": "a"}, "a" * 2000)}, r"its replacements may make a text 2e\+03 times as long"),

@@ -146,7 +146,7 @@ def test_no_adapter_of_a_base_that_peft_can_not_load(tmp_path, trained):
     values.lora.rank = 2
     with pytest.raises(
         config.ConfigError,
-        match=r"--adapter: PEFT loads its base from a Hugging Face folder or a \.gguf file, .* export the merged weights",
+        match=r"--adapter: PEFT loads its base from a Hugging Face folder or a \.gguf file, .* the merged weights",
     ):
         run(tmp_path, values, adapter=True)
     assert not (tmp_path / "out").exists()

@@ -75,7 +75,5 @@ def test_no_network_says_how_to_fetch(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "policy.PTH", "last.ckpt"])
 def test_a_pickle_is_refused_by_name(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
-    values = default.get_config("auto")
-    values.policy.path = str(tmp_path / name)
     with pytest.raises(config.ConfigError, match=rf"{name}': a pickle can run code, so it is never loaded; convert it"):
-        policy_files.weights_path(config.from_configdict(values))
+        policy_files.weights_path(settings(path=str(tmp_path / name)))

@@ -174,7 +174,7 @@ def test_a_file_of_each_dtype(tmp_path, name):
 @pytest.mark.parametrize("name", ["Q8_1", "Q8_K", "I8", "I32", "F64", "Q1_0"])
 def test_dtypes_that_are_no_weights(tmp_path, name):
     kind = Kind[name]
-    values, size = gguf.GGML_QUANT_SIZES[kind]
+    _, size = gguf.GGML_QUANT_SIZES[kind]
     arrays = tensors("llama") | {"blk.1.ffn_up.weight": np.zeros((4, size), np.uint8)}
     path = write(tmp_path / "m.gguf", kinds={"blk.1.ffn_up.weight": kind}, arrays=arrays)
     with pytest.raises(WeightsError, match=rf"blk\.1\.ffn_up\.weight: the dtype {name} is not supported; expected"):

@@ -116,6 +116,4 @@ def test_pickles_are_never_loaded(folder):
     for file in folder.glob("model*"):
         file.unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Boom()))
-    refused(
-        folder, r"neither but pytorch_model\.bin: a pickle can run code, so it is never loaded; convert it .* save_pre"
-    )
+    refused(folder, r"neither but pytorch_model\.bin: a pickle can run code, so it is never loaded; convert it")

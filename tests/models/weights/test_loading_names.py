@@ -14,7 +14,7 @@ from dtr1_jax.models.weights import hf_checkpoint, hf_names, loading, native
 from dtr1_jax.models.weights.native import WeightsError
 
 TEXT, VL = ("llama", "qwen2", "qwen3"), ("qwen2_5_vl", "qwen3_vl")
-PUBLISHED = {family: "model." for family in (*TEXT, "qwen2_5_vl")} | {"qwen3_vl": "model.language_model."}
+PUBLISHED = dict.fromkeys((*TEXT, "qwen2_5_vl"), "model.") | {"qwen3_vl": "model.language_model."}
 TOWER = {"qwen2_5_vl": "visual.", "qwen3_vl": "model.visual."}
 
 
