@@ -261,7 +261,7 @@ def test_a_tokenizer_without_places_for_pictures():
     hf = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = "{{ raise_exception('only text') }}"
     broken = dataclasses.replace(style, tokenizer=tokenizer.wrap(hf, "some/folder"))
-    with pytest.raises(tokenizer.TokenizerError, match="some/folder: its chat template fails: .*: only text"):
+    with pytest.raises(tokenizer.TokenizerError, match=r"some/folder: its chat template fails: .*: only text"):
         prompts.prompt(example, broken)
     hf = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = processors.TEMPLATES["qwen2_5_vl"].replace("<|video_pad|>", "")
