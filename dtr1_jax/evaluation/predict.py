@@ -61,7 +61,7 @@ def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> tuple[list[list[Trans
     prompt = jax.tree.map(lambda x: _fill_up(x, size), batch.prompt)
     rollout = rollouts.sample(
         runtime.params, runtime.lora, mesh.put_batch(runtime.mesh, prompt), key, policy.banned_v, spec=policy.spec,
-        group=1, new_tokens=c.rollout.new_tokens, end=tokenizer.end, pad=tokenizer.pad,
+        group=1, new_tokens=c.rollout.new_tokens, end=tokenizer.ends, pad=tokenizer.pad,
         temperature=c.train.eval_temperature, dtype=policy.dtype,
     )  # fmt: skip
     rollout = jax.tree.map(lambda x: x[:count], mesh.local(rollout))

@@ -77,8 +77,14 @@ def init_lora(key: jax.Array, params: dict, rank: int, targets: str) -> dict:
 
     Paths are as in `decoder/q` and `vision/blocks/qkv`. a is normal / sqrt(inputs) and b is 0, so the adapters do not
     change the policy at first (Hu et al. 2021). They are stacked on the layer axis like the weights. The output
-    projection never has an adapter. Raises ValueError if nothing matches or `targets` is no regular expression.
+    projection never has an adapter. Raises ValueError if nothing matches or `targets` is no regular expression, or one
+    that might take exponential time: `targets` may come with a run of others.
     """
+    if len(targets) > 500 or len(re.findall(r"[*+{]", targets)) > 6 or re.search(r"\)\s*[*+{]", targets):
+        raise ValueError(
+            f"lora targets {targets[:80]!r}: expected at most 500 characters and 6 of the signs * + {{, and none of "
+            "them behind a closing parenthesis"
+        )
     kernels = {n.removesuffix("/kernel"): x for n, x in native.flatten(params).items() if n.endswith("/kernel")}
     kernels.pop("head", None)
     try:

@@ -56,7 +56,7 @@ def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
     start = time.monotonic()
     rollout = rollouts.sample(
         runtime.params, runtime.lora, mesh.put_batch(runtime.mesh, batch.prompt), key, policy.banned_v,
-        spec=policy.spec, group=c.rollout.group, new_tokens=c.rollout.new_tokens, end=tokenizer.end, pad=tokenizer.pad,
+        spec=policy.spec, group=c.rollout.group, new_tokens=c.rollout.new_tokens, end=tokenizer.ends, pad=tokenizer.pad,
         temperature=c.rollout.temperature, top_k=c.rollout.top_k, top_p=c.rollout.top_p, dtype=policy.dtype,
     )  # fmt: skip
     rollout = mesh.local(rollout)

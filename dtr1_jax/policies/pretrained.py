@@ -11,7 +11,7 @@ import numpy as np
 
 from dtr1_jax import mesh
 from dtr1_jax.config import Config, ConfigError, Policy
-from dtr1_jax.data import patches, processor, prompts, sources
+from dtr1_jax.data import end_tokens, patches, processor, prompts, sources
 from dtr1_jax.data import tokenizer as tokenizers
 from dtr1_jax.models import int8, policy, published_sizes, spec
 from dtr1_jax.models.weights import gguf, hf_checkpoint, loading, native
@@ -169,7 +169,9 @@ def check_sizes(name: str, where: Path, file_spec: spec.Spec) -> None:
 
 def _tokenizer(config: Config, where: Path, opened) -> tokenizers.Tokenizer:
     if opened is not None:
-        return tokenizers.load_tokenizer(where) if where.is_dir() else tokenizers.wrap(gguf.tokenizer(where), where)
+        if where.is_dir():
+            return tokenizers.load_tokenizer(where)
+        return tokenizers.wrap(gguf.tokenizer(where), where, end_tokens.listed({}, opened.config))
     beside, shipped = where.parent, policy_files.ASSETS / config.policy.name
     return tokenizers.load_tokenizer(
         beside if (beside / "tokenizer.json").is_file() or not shipped.is_dir() else shipped

@@ -119,9 +119,8 @@ def test_a_blank_query(query):
 
 
 def test_a_template_without_a_place_for_the_picture():
-    hf = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny").hf
-    hf.chat_template = "{% for m in messages %}hello{% endfor %}"
-    style = dataclasses.replace(STYLE, tokenizer=dataclasses.replace(T, hf=hf))
+    blind = dataclasses.replace(T, template="{% for m in messages %}hello{% endfor %}")
+    style = dataclasses.replace(STYLE, tokenizer=blind)
     with pytest.raises(tokenizer.TokenizerError, match=r"no <\|image_pad\|> where a picture stands: 'hello'"):
         prompts.prompt(picture(96, 96), style)
 
@@ -282,7 +281,7 @@ def test_a_tokenizer_without_places_for_pictures():
     hf = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = "{{ raise_exception('only text') }}"
     broken = dataclasses.replace(style, tokenizer=tokenizer.wrap(hf, "some/folder"))
-    with pytest.raises(tokenizer.TokenizerError, match="some/folder: its chat template fails: only text"):
+    with pytest.raises(tokenizer.TokenizerError, match=r"some/folder: its chat template fails: .*: only text"):
         prompts.prompt(example, broken)
     hf = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = processors.TEMPLATES["qwen2_5_vl"].replace("<|video_pad|>", "")

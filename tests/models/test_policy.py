@@ -214,6 +214,9 @@ def test_targets_that_match_nothing_are_refused_with_a_list_of_the_projections()
     ) as error:
         policy.init_lora(jax.random.key(0), PARAMS, 2, "decoder/query")
     assert "norm" not in str(error.value)
+    for slow in ("(a+)+$", "(.|d)*x", ".*" * 7, "decoder/q" * 100, "(decoder){5}"):
+        with pytest.raises(ValueError, match=r"expected at most 500 characters and 6 of the signs \* \+ {"):
+            policy.init_lora(jax.random.key(0), PARAMS, 2, slow)
     with pytest.raises(ValueError, match="not a regular expression"):
         policy.init_lora(jax.random.key(0), PARAMS, 2, "decoder/(q")
     with pytest.raises(ValueError, match="match no projection"):
