@@ -199,6 +199,9 @@ def reward_weights() -> ConfigDict:
         w[task].points = 0.0  # centres of the answer's boxes inside target boxes / the larger number of boxes
     for name in ("rouge_l", "bleu", "cider"):
         w.vqa[name] = 0.0
+    for task in ("segmentation", "grounding", "vqa"):
+        # the answer equals the one that the query's program gives on the completion's own twin; generated queries only
+        w[task].follows = 0.0
     for task in ("vqa", "summary"):
         w[task].token_f1 = 0.0  # words shared with a reference
         w[task].similarity = 0.0  # cosine of sentence embeddings with a reference, see reward.sentences

@@ -20,6 +20,7 @@ from dtr1_jax import config
 from dtr1_jax.rewards import answer_matching, video_overlap
 from dtr1_jax.rewards.answer_regions import Outcome, SegmentFn, outcomes, twin_boxes, twin_tracks
 from dtr1_jax.rewards.columns import COLUMNS, TEXT_COLUMNS, batch_weights, check_weights
+from dtr1_jax.rewards.follows import follows
 from dtr1_jax.rewards.geometry import mask_iou, matched_box_iou, matched_points
 from dtr1_jax.rewards.structure import structure
 from dtr1_jax.rewards.style import length, repetition
@@ -76,6 +77,8 @@ def score(
     columns = _picture_columns(own, transcripts, examples, canvases, results, reward.mask_size)
     if "structure" in own:
         columns["structure"] = np.array([[structure(t) for t in group] for group in transcripts], np.float32)
+    if "follows" in own:
+        columns["follows"] = follows(transcripts, examples, canvases, reward.tolerance)
     for b in np.flatnonzero([canvas.frames != () for canvas in canvases]):
         names = {name for name in OVERLAPS if name in own and own[name][b]}
         video_columns = _video_columns(names, transcripts[b], examples[b], canvases[b], results[b], reward.mask_size)
