@@ -12,7 +12,7 @@ from dtr1_jax import mesh
 from dtr1_jax.data import completions, json_files, pipeline
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
-from dtr1_jax.evaluation import query_metrics
+from dtr1_jax.evaluation import query_metrics, twin_answers
 from dtr1_jax.evaluation.benchmarks import twin_fidelity
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import answer_regions, score
@@ -34,7 +34,7 @@ class Prediction:
       transcript: the parts of the completion.
       outcome: the boxes, masks or words of the answer.
       columns: the reward columns that the query's task has, and "reward", their weighted sum.
-      measures: numbers that the query adds to the figures of its task, see evaluation/query_metrics.py.
+      measures: numbers that the query adds to the figures of its task, see query_metrics.py and twin_answers.py.
       fidelity: how true the policy's own twin is; None if the twin was given or nothing is annotated.
     """
 
@@ -88,7 +88,8 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
             transcript=transcripts[i][0],
             outcome=outcomes[i][0],
             columns={name: float(column_bg[i, 0]) for name, column_bg in columns.items() if owners[name][i]},
-            measures=query_metrics.measure(example, transcripts[i][0], outcomes[i][0], c.reward.tolerance),
+            measures=query_metrics.measure(example, transcripts[i][0], outcomes[i][0], c.reward.tolerance)
+            | twin_answers.judge(example, transcripts[i][0], canvas, c.reward.tolerance),
             fidelity=_fidelity(transcripts[i][0], example, canvas)
             if runtime.policy.style.constructor == "policy"
             else None,

@@ -27,6 +27,7 @@ def build(workdir: str | os.PathLike) -> pathlib.Path:
             stylesheet.HEAD,
             tables.title_section(config, rows),
             tables.headline_section(rows),
+            tables.error_section(rows),
             curves.curve_section(rows, config),
             gallery.gallery_section(workdir / "gallery"),
             tables.settings_section(config),
