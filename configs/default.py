@@ -209,6 +209,8 @@ def reward_weights() -> ConfigDict:
     for task in w:
         # matched IoU of the twin's boxes with all annotated objects; keeps the twin complete (ours, not the paper's)
         w[task].twin_iou = 0.0
+        # accuracy of a second answer from the completion's own twin, without the picture; costs one more rollout a step
+        w[task].blind = 0.0
         w[task].length = 0.0  # 1 for a short completion, see reward.length_free
         w[task].repetition = 0.0  # share of the four-word sequences in thought and answer that are different
     return w

@@ -12,7 +12,7 @@ from dtr1_jax import mesh
 from dtr1_jax.data import completions, json_files, pipeline
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
-from dtr1_jax.evaluation import query_metrics, twin_answers
+from dtr1_jax.evaluation import blind, query_metrics, twin_answers
 from dtr1_jax.evaluation.benchmarks import twin_fidelity
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import answer_regions, score
@@ -72,8 +72,11 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
     """Answers a batch as `ask` does, and scores the answers."""
     c, segmenter = runtime.config, runtime.segmenter
     transcripts, tokens_bg = ask(runtime, batch, key)
+    blind_bg = blind.blind_scores(
+        runtime, batch, transcripts, jax.random.fold_in(key, 1), temperature=c.train.eval_temperature
+    )
     rewards, outcomes = score.score(
-        transcripts, batch.examples, batch.canvases, segmenter, c.reward, runtime.text_scorers, tokens_bg
+        transcripts, batch.examples, batch.canvases, segmenter, c.reward, runtime.text_scorers, tokens_bg, blind_bg
     )
     needs_mask = [e.task == "segmentation" for e in batch.examples]
     if any(needs_mask) and not c.reward.weights.get("segmentation", {}).get("mask_iou"):

@@ -35,7 +35,9 @@ _PREFIX = "eval/program"
 
 
 def judge(example: Example, transcript: Transcript, canvas: Canvas, tolerance: float = 0.0) -> dict[str, float]:
-    """`perception` and `reasoning` of one completion, 1 if right, else 0; {} for a query without a program or a summary.
+    """`perception` and `reasoning` of one completion, 1 if right, else 0.
+
+    {} for a query without a program and for a summary.
 
     Args:
       example: the query.
@@ -98,11 +100,9 @@ def format_figures(numbers: dict[str, float]) -> str:
     if not table:
         return ""
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    title = "perception (the twin implies the right answer) x reasoning (the answer follows from the twin)"
     rows = ("  ".join(word.ljust(width) for word, width in zip(line, widths)).rstrip() for line in table)
-    return (
-        "perception (the twin implies the right answer) x reasoning (the answer follows from the twin)\n"
-        + "\n".join(rows)
-    )
+    return "\n".join([title, *rows])
 
 
 def _finds_target(own: Implied, example: Example, canvas: Canvas) -> bool:

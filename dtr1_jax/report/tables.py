@@ -59,7 +59,7 @@ def headline_section(rows: list[dict]) -> str:
 
 
 def error_section(rows: list[dict]) -> str:
-    """Perception x reasoning of the last evaluation in the run log `rows`, and of the first; "" where there are none."""
+    """Perception x reasoning of the last and the first evaluation in the run log `rows`; "" if there are none."""
     logged = [lines for row in rows if (lines := twin_answers.lines(row))]
     if not logged:
         return ""

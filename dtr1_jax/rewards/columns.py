@@ -10,6 +10,8 @@ Every column is in [0, 1]. One set of names serves all tasks:
     twin_iou    the same for all boxes or tracks of the twin and all objects that the data set annotates
     follows     how well the answer equals the one that the query's program gives on the completion's own twin, times
                 the share of the annotated scene that this twin has (rewards/follows.py)
+    blind       accuracy of the answer that the policy gives from its own twin alone, without the picture
+                (evaluation/blind.py): mask_iou, box_iou, answer or rouge_l, by the task
     points      share of the answer's box centres that lie in the target's boxes, best one-to-one matching
                 (geometry.matched_points); for a video in its first frame
     answer      1 where the answer in words is right, compared by the kind of the question (rewards/answer_matching.py)
@@ -34,11 +36,11 @@ from dtr1_jax import config
 from dtr1_jax.types import TASKS, Example
 
 COLUMNS = (
-    "structure", "mask_iou", "box_iou", "twin_iou", "follows", "points", "answer", "token_f1", "rouge_l", "bleu",
+    "structure", "mask_iou", "box_iou", "twin_iou", "follows", "blind", "points", "answer", "token_f1", "rouge_l", "bleu",
     "cider", "similarity", "judge", "length", "repetition",
 )  # fmt: skip
 TEXT_COLUMNS = ("token_f1", "rouge_l", "bleu", "cider", "similarity", "judge")  # computed by rewards/text_scorers.py
-_EVERY_TASK = ("structure", "twin_iou", "length", "repetition")
+_EVERY_TASK = ("structure", "twin_iou", "blind", "length", "repetition")
 TASK_COLUMNS = {  # task -> columns that it can have
     "segmentation": (*_EVERY_TASK, "follows", "mask_iou", "box_iou", "points"),
     "grounding": (*_EVERY_TASK, "follows", "mask_iou", "box_iou", "points"),

@@ -243,7 +243,17 @@ def _both(execution: _Execution, one: Program, two: Program) -> list[Thing]:
     return [x for x in execution.objects(one) if x.id in ids]
 
 
-def _at_time(execution: _Execution, program: Program, event: str, anchor: Program, anchor_event: str, sign: int):
+def _before(execution: _Execution, program: Program, event: str, anchor: Program, anchor_event: str) -> list[Thing]:
+    return _at_time(execution, program, event, anchor, anchor_event, 1)
+
+
+def _after(execution: _Execution, program: Program, event: str, anchor: Program, anchor_event: str) -> list[Thing]:
+    return _at_time(execution, program, event, anchor, anchor_event, -1)
+
+
+def _at_time(
+    execution: _Execution, program: Program, event: str, anchor: Program, anchor_event: str, sign: int
+) -> list[Thing]:
     """Objects whose event comes earlier (sign 1) or later (sign -1) than the anchor's event."""
     one = execution.the_one(anchor)
     anchor_time = _EVENTS[anchor_event](one)
@@ -292,8 +302,8 @@ _FILTERS: dict[str, Callable[..., list[Thing]]] = {
     "word": _word,
     "without": _without,
     "both": _both,
-    "before": lambda *arguments: _at_time(*arguments, 1),
-    "after": lambda *arguments: _at_time(*arguments, -1),
+    "before": _before,
+    "after": _after,
     "twice": _twice,
     "most common": _most_common,
     "most common label": _most_common_label,
