@@ -17,6 +17,8 @@ from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.schema import Twin
 
 _END = "</twin>\n"
+# A prompt ends with the start of the answer: a policy that has only ever begun with a twin would write another one.
+START = "<think>"
 
 
 def blind_prompts(
@@ -24,8 +26,9 @@ def blind_prompts(
 ) -> tuple[types.Prompt, np.ndarray]:
     """The prompts of B x G completions, row b * G + g, in one fixed shape: [B * G, length] tokens and no pictures.
 
-    The words are those of a prompt with a given twin. A completion without a twin, and one whose prompt has more than
-    `length` tokens, gets the prompt of an empty twin, so that the shape stays the same.
+    The words are those of a prompt with a given twin, and then START, with which the answer begins. A completion
+    without a twin, and one whose prompt has more than `length` tokens, gets the prompt of an empty twin, so that the
+    shape stays the same.
 
     Args:
       batch: the B queries.
@@ -52,6 +55,7 @@ def _ids(twin: Twin, example: types.Example, canvas: Canvas, style: Style) -> li
     across the end of the twin.
     """
     chat = apply_template(instruction(example.query, example.task, canvas, style.words, twin), (), style.tokenizer)
+    chat += START
     cut = chat.rindex(_END) + len(_END) if style.words == "brief" else 0
     return [*style.tokenizer.encode(chat[:cut]), *style.tokenizer.encode(chat[cut:])]
 

@@ -1,8 +1,9 @@
 """Asked blind: the policy answers a query again from its own twin as text, without the picture.
 
 The accuracy of that answer is the reward column `blind`: a twin that is enough to answer earns it, and a twin that only
-accompanies an answer does not. The idea is the self-contained perception of Vision-SR1 (arXiv 2508.19652). It costs one
-more rollout of B x G prompts with one completion each, in one fixed shape; where the column has no weight there is none.
+accompanies an answer does not. The idea is the self-contained perception of Vision-SR1 (arXiv 2508.19652). It costs
+one more rollout of B x G prompts with one completion each, in one fixed shape. Without a weight of the column there is
+no such rollout.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from dtr1_jax import config, mesh
 from dtr1_jax.data.batches import Batch
-from dtr1_jax.data.blind_prompts import blind_prompts
+from dtr1_jax.data.blind_prompts import START, blind_prompts
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import score
 from dtr1_jax.rl import rollout as rollouts
@@ -59,8 +60,10 @@ def ask_blind(
     runtime: Runtime, batch: Batch, transcripts: list[list[Transcript]], key: jax.Array, *, temperature: float,
     top_k: int = 0, top_p: float = 1.0,
 ) -> list[list[Transcript]]:  # fmt: skip
-    """B groups of G transcripts with the twin of each completion and the answer from it; unsound where the completion is
-    unsound, or its twin does not fit into a prompt. The arguments are those of `blind_scores`.
+    """B groups of G transcripts with the twin of each completion and the answer from it.
+
+    They are unsound where the completion is, or where its twin does not fit into a prompt. The arguments are those of
+    `blind_scores`.
     """
     c, policy = runtime.config, runtime.policy
     tokenizer, new_tokens = policy.style.tokenizer, c.rollout.new_tokens
@@ -79,7 +82,7 @@ def ask_blind(
 
     def read(b: int, g: int) -> Transcript:
         row = b * asked_bg.shape[1] + g
-        text = tokenizer.decode(rollout.token_bgs[row, 0][rollout.mask_bgs[row, 0]]) if asked_bg[b, g] else ""
+        text = START + tokenizer.decode(rollout.token_bgs[row, 0][rollout.mask_bgs[row, 0]]) if asked_bg[b, g] else ""
         return transcript.parse(
             text, task=batch.examples[b].task, canvas=batch.canvases[b], constructor="given", given_twin=twins[b][g]
         )

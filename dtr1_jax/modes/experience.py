@@ -33,7 +33,8 @@ class Experience:
       prompt: the B prompts.
       rollout: the completions.
       rewards: their reward columns and totals.
-      seconds: "rollout", the time spent sampling; "score", the time spent reading and scoring transcripts and asking blind.
+      seconds: "rollout", the time spent sampling; "score", the time spent reading and scoring transcripts,
+        and asking blind.
       tokens: all tokens that were sampled, also those of groups that dynamic sampling threw away.
       segmenter_failures: completions for which the segmenter made no mask.
       text_failures: completions whose words no text scorer could score.
@@ -69,15 +70,9 @@ def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
     )  # fmt: skip
     failures_before = text_scorers.failures if text_scorers else 0
     rewards, outcomes = score.score(
-        transcripts,
-        batch.examples,
-        batch.canvases,
-        runtime.segmenter,
-        c.reward,
-        text_scorers,
-        rollout.mask_bgs.sum(-1),
-        blind_bg,
-    )
+        transcripts, batch.examples, batch.canvases, runtime.segmenter, c.reward, text_scorers,
+        rollout.mask_bgs.sum(-1), blind_bg,
+    )  # fmt: skip
     return Experience(
         examples=batch.examples,
         transcripts=transcripts,

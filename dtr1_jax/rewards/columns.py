@@ -36,8 +36,8 @@ from dtr1_jax import config
 from dtr1_jax.types import TASKS, Example
 
 COLUMNS = (
-    "structure", "mask_iou", "box_iou", "twin_iou", "follows", "blind", "points", "answer", "token_f1", "rouge_l", "bleu",
-    "cider", "similarity", "judge", "length", "repetition",
+    "structure", "mask_iou", "box_iou", "twin_iou", "follows", "blind", "points", "answer", "token_f1", "rouge_l",
+    "bleu", "cider", "similarity", "judge", "length", "repetition",
 )  # fmt: skip
 TEXT_COLUMNS = ("token_f1", "rouge_l", "bleu", "cider", "similarity", "judge")  # computed by rewards/text_scorers.py
 _EVERY_TASK = ("structure", "twin_iou", "blind", "length", "repetition")

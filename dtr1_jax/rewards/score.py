@@ -81,9 +81,7 @@ def score(
         columns["structure"] = np.array([[structure(t) for t in group] for group in transcripts], np.float32)
     if "blind" in own:
         if blind_bg is None:
-            raise ValueError(
-                "the column blind needs blind_bg, the accuracy of the answers without the picture, got None"
-            )
+            raise ValueError("the column blind needs blind_bg, the accuracy of answers without the picture, got None")
         columns["blind"] = blind_bg * [[t.sound for t in group] for group in transcripts]
     if "follows" in own:
         columns["follows"] = follows(transcripts, examples, canvases, reward.tolerance)
