@@ -35,7 +35,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dtr1_jax.twin.things import Thing
+from dtr1_jax.twin.things import Thing, plain
 from dtr1_jax.types import Program
 
 
@@ -227,15 +227,16 @@ _EVENTS: dict[str, Callable[[Thing], int | None]] = {"enters": _entry, "leaves":
 
 
 def _label(execution: _Execution, *labels: str) -> list[Thing]:
-    return [x for x in execution.things if x.label in labels]
+    wanted = set(map(plain, labels))
+    return [x for x in execution.things if x.label in wanted]
 
 
 def _word(execution: _Execution, program: Program, word: str) -> list[Thing]:
-    return [x for x in execution.objects(program) if word in x.attributes]
+    return [x for x in execution.objects(program) if plain(word) in x.attributes]
 
 
 def _without(execution: _Execution, program: Program, word: str) -> list[Thing]:
-    return [x for x in execution.objects(program) if word not in x.attributes]
+    return [x for x in execution.objects(program) if plain(word) not in x.attributes]
 
 
 def _both(execution: _Execution, one: Program, two: Program) -> list[Thing]:
@@ -280,7 +281,8 @@ def _most_common(execution: _Execution, *words: str) -> list[Thing]:
 
 
 def _most_common_label(execution: _Execution, *others: str) -> list[Thing]:
-    counts = collections.Counter(x.label for x in execution.compared(execution.things) if x.label not in others)
+    left_out = set(map(plain, others))
+    counts = collections.Counter(x.label for x in execution.compared(execution.things) if x.label not in left_out)
     return [x for x in execution.things if x.label in counts and counts[x.label] == max(counts.values())]
 
 

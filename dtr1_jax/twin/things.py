@@ -128,8 +128,8 @@ def things_of_scene(scene: Sequence[Instance]) -> list[Thing]:
         boxes = tuple(tuple(row) if row[2] > row[0] and row[3] > row[1] else None for row in rows.tolist())
         if any(boxes):
             pixels = float(item.mask.mean()) if item.boxes is None and item.mask.size else None
-            words, velocity = tuple(map(_word, item.attributes)), item.velocity
-            things.append(Thing(item.id, _word(item.label), boxes, item.depth or None, words, velocity, pixels))
+            words, velocity = tuple(map(plain, item.attributes)), item.velocity
+            things.append(Thing(item.id, plain(item.label), boxes, item.depth or None, words, velocity, pixels))
     return things
 
 
@@ -141,10 +141,11 @@ def things_of_twin(twin: Twin, canvas: Canvas) -> list[Thing]:
         boxes = tuple(box and to_unit(box, canvas) for box in rows)
         velocity = item.velocity and (item.velocity[0] / canvas.limit[0], item.velocity[1] / canvas.limit[1])
         if any(boxes):
-            words = tuple(map(_word, item.attributes))
-            things.append(Thing(item.id, _word(item.label), boxes, item.depth, words, velocity))
+            words = tuple(map(plain, item.attributes))
+            things.append(Thing(item.id, plain(item.label), boxes, item.depth, words, velocity))
     return things
 
 
-def _word(text: str) -> str:
+def plain(text: str) -> str:
+    """A label or attribute in lower case, with single blanks: labels that differ in no more are the same."""
     return " ".join(text.casefold().split())

@@ -103,6 +103,14 @@ def test_the_oracles_twin_implies_the_oracles_answer(video):
         assert (set(on_twin.ids), on_twin.texts) == (set(on_scene.ids), on_scene.texts), (e.query, e.program)
 
 
+def test_labels_are_compared_without_case():
+    """A data set's labels may have capitals, a policy's may not."""
+    for label in ("Traffic Light", "traffic  light"):
+        lights = [Thing(1, things.plain(label), box(0.5))]
+        assert programs.execute(("label", "Traffic light"), lights).ids == (1,)
+        assert programs.execute(("most common label", "Traffic light"), lights).ids == ()
+
+
 def box(x, y=0.5, side=0.1):
     return ((x - side / 2, y - side / 2, x + side / 2, y + side / 2),)
 
