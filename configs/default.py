@@ -211,6 +211,9 @@ def reward_weights() -> ConfigDict:
     for task in ("vqa", "summary"):
         w[task].bleu = 0.0  # runs of four words
         w[task].cider = 0.0  # n-grams, where rare words count more, see reward.idf
+    for task in ("segmentation", "grounding", "vqa"):
+        # the answer equals the one that the query's program gives on the completion's own twin; generated queries only
+        w[task].follows = 0.0
     for task in ("vqa", "summary"):
         w[task].token_f1 = 0.0  # words shared with a reference
         w[task].similarity = 0.0  # cosine of sentence embeddings with a reference, see reward.sentences
@@ -223,6 +226,8 @@ def reward_weights() -> ConfigDict:
         w[task].twin_depth = 0.1  # which of two objects is nearer
         w[task].twin_relations = 0.1  # share of the stated relations that hold; 1 without any relation
         w[task].twin_tracks = 0.1  # videos: when objects are visible, and their velocity
+        # accuracy of a second answer from the completion's own twin, without the picture; costs one more rollout a step
+        w[task].blind = 0.0
         w[task].length = 0.0  # 1 for a short completion, see reward.length_free
         w[task].repetition = 0.0  # share of the four-word sequences in thought and answer that are different
     return w

@@ -258,6 +258,14 @@ def _reward_rules(c: Config) -> Iterator[Rule]:
         f"more tokens than reward.length_free = {c.reward.length_free}",
         c.reward.length_most,
     )
+    for task, of_task in c.reward.weights.items():
+        weight = of_task.get("blind", 0.0)
+        yield (
+            not weight or c.policy.constructor == "policy",
+            f"reward.weights.{task}.blind",
+            "0 where the twin is given (policy.constructor): the policy answers from the twin's text anyway",
+            weight,
+        )
 
 
 def _grpo_rules(c: Config) -> Iterator[Rule]:

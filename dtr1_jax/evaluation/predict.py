@@ -12,7 +12,7 @@ from dtr1_jax import mesh
 from dtr1_jax.data import completions, json_files, pipeline
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
-from dtr1_jax.evaluation import query_metrics
+from dtr1_jax.evaluation import blind, query_metrics, twin_answers
 from dtr1_jax.evaluation.benchmarks import twin_fidelity
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import answer_regions, score
@@ -34,7 +34,7 @@ class Prediction:
       transcript: the parts of the completion.
       outcome: the boxes, masks or words of the answer.
       columns: the reward columns that the query's task has, and "reward", their weighted sum.
-      measures: numbers that the query adds to the figures of its task, see evaluation/query_metrics.py.
+      measures: numbers that the query adds to the figures of its task, see query_metrics.py and twin_answers.py.
       fidelity: how true the policy's own twin is; None if the twin was given or nothing is annotated.
     """
 
@@ -72,8 +72,11 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
     """Answers a batch as `ask` does, and scores the answers."""
     c, segmenter = runtime.config, runtime.segmenter
     transcripts, tokens_bg = ask(runtime, batch, key)
+    blind_bg = blind.blind_scores(
+        runtime, batch, transcripts, jax.random.fold_in(key, 1), temperature=c.train.eval_temperature
+    )
     rewards, outcomes = score.score(
-        transcripts, batch.examples, batch.canvases, segmenter, c.reward, runtime.text_scorers, tokens_bg
+        transcripts, batch.examples, batch.canvases, segmenter, c.reward, runtime.text_scorers, tokens_bg, blind_bg
     )
     needs_mask = [e.task == "segmentation" for e in batch.examples]
     if any(needs_mask) and not c.reward.weights.get("segmentation", {}).get("mask_iou"):
@@ -88,7 +91,8 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
             transcript=transcripts[i][0],
             outcome=outcomes[i][0],
             columns={name: float(column_bg[i, 0]) for name, column_bg in columns.items() if owners[name][i]},
-            measures=query_metrics.measure(example, transcripts[i][0], outcomes[i][0], c.reward.tolerance),
+            measures=query_metrics.measure(example, transcripts[i][0], outcomes[i][0], c.reward.tolerance)
+            | twin_answers.judge(example, transcripts[i][0], canvas, c.reward.tolerance),
             fidelity=_fidelity(transcripts[i][0], example, canvas)
             if runtime.policy.style.constructor == "policy"
             else None,

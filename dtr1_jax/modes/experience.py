@@ -14,6 +14,7 @@ import numpy as np
 from dtr1_jax import mesh
 from dtr1_jax.data import completions
 from dtr1_jax.data.batches import Batch, join_prompts
+from dtr1_jax.evaluation import blind
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import score
 from dtr1_jax.rl import advantages
@@ -32,7 +33,8 @@ class Experience:
       prompt: the B prompts.
       rollout: the completions.
       rewards: their reward columns and totals.
-      seconds: "rollout", the time spent sampling; "score", the time spent reading and scoring transcripts.
+      seconds: "rollout", the time spent sampling; "score", the time spent reading and scoring transcripts,
+        and asking blind.
       tokens: all tokens that were sampled, also those of groups that dynamic sampling threw away.
       segmenter_failures: completions for which the segmenter made no mask.
       text_failures: completions whose words no text scorer could score.
@@ -62,10 +64,15 @@ def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
     rollout = mesh.local(rollout)
     sampling_end = time.monotonic()
     transcripts = completions.read_completions(rollout, batch, policy.style)
+    blind_bg = blind.blind_scores(
+        runtime, batch, transcripts, jax.random.fold_in(key, 1), temperature=c.rollout.temperature,
+        top_k=c.rollout.top_k, top_p=c.rollout.top_p,
+    )  # fmt: skip
     failures_before = text_scorers.failures if text_scorers else 0
     rewards, outcomes = score.score(
-        transcripts, batch.examples, batch.canvases, runtime.segmenter, c.reward, text_scorers, rollout.mask_bgs.sum(-1)
-    )
+        transcripts, batch.examples, batch.canvases, runtime.segmenter, c.reward, text_scorers,
+        rollout.mask_bgs.sum(-1), blind_bg,
+    )  # fmt: skip
     return Experience(
         examples=batch.examples,
         transcripts=transcripts,

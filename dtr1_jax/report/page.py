@@ -28,6 +28,7 @@ def build(workdir: str | os.PathLike) -> pathlib.Path:
             tables.title_section(config, rows),
             tables.warnings_section(warnings_file.read_warnings(workdir)),
             tables.headline_section(rows),
+            tables.error_section(rows),
             curves.curve_section(rows, config),
             gallery.gallery_section(workdir / "gallery"),
             tables.settings_section(config),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dtr1_jax.evaluation import table
+from dtr1_jax.evaluation import table, twin_answers
 from dtr1_jax.report.markup import series, setting, to_text
 
 HEADLINES = {"eval/giou": "gIoU", "eval/ciou": "cIoU", "eval/structure": "structure", "eval/reward": "reward"}
@@ -64,6 +64,28 @@ def warnings_section(warnings: list[dict]) -> str:
         return ""
     lines = "".join(f"<li>step {to_text(w['step'])}: {to_text(w['message'])}</li>" for w in warnings)
     return f'<section><h2>Warnings</h2><ul class="warnings">{lines}</ul></section>'
+
+
+def error_section(rows: list[dict]) -> str:
+    """Perception x reasoning of the last and the first evaluation in the run log `rows`; "" if there are none."""
+    logged = [lines for row in rows if (lines := twin_answers.lines(row))]
+    if not logged:
+        return ""
+    header, *last = logged[-1]
+    earlier = {tuple(line[:2]): line for line in logged[0][1:]} if len(logged) > 1 else {}
+    body = ""
+    for line in last:
+        before = earlier.get(tuple(line[:2]))
+        body += "<tr>" + "".join(f"<td>{to_text(word)}</td>" for word in line) + "</tr>"
+        if before:
+            words = ["", "before training", *before[2:]]
+            body += "<tr>" + "".join(f'<td class="note">{to_text(word)}</td>' for word in words) + "</tr>"
+    head = "".join(f"<th>{to_text(word)}</th>" for word in header)
+    return (
+        "<section><h2>Where errors come from</h2><p>Perception is right if the answer that the policy's own twin"
+        " implies is right; reasoning is right if the policy states the answer that its twin implies.</p>"
+        f"<table><tr>{head}</tr>{body}</table></section>"
+    )
 
 
 def settings_section(config: dict) -> str:

@@ -21,6 +21,7 @@ from dtr1_jax import config
 from dtr1_jax.rewards import answer_matching, facts, twin_facts, twin_truth, video_overlap
 from dtr1_jax.rewards.answer_regions import Outcome, SegmentFn, outcomes
 from dtr1_jax.rewards.columns import COLUMNS, TEXT_COLUMNS, batch_weights, check_weights
+from dtr1_jax.rewards.follows import follows
 from dtr1_jax.rewards.geometry import mask_iou, matched_box_iou, matched_points
 from dtr1_jax.rewards.mask_cells import overlap_cells, resize_mask
 from dtr1_jax.rewards.structure import structure
@@ -46,6 +47,7 @@ def score(
     reward: config.Reward,
     text_scorers: TextScorers | None = None,
     tokens_bg: np.ndarray | None = None,
+    blind_bg: np.ndarray | None = None,
 ) -> tuple[Rewards, list[list[Outcome]]]:
     """The rewards of B x G completions, and the boxes and masks of their answers.
 
@@ -59,12 +61,13 @@ def score(
       reward: mask_size, tolerance, length_*, and weights that passed `check_weights`; a column of weight 0 is left out.
       text_scorers: compare answers in words; needed where one of columns.TEXT_COLUMNS has a weight.
       tokens_bg: int[B, G], tokens of each completion; needed where the column length has a weight.
+      blind_bg: float[B, G], the column blind, which takes a rollout of its own; needed where it has a weight.
 
     Returns:
       Rewards of numpy float32[B, G], all finite, and the Outcome of each completion.
 
     Raises:
-      ValueError: groups differ in size, or text_scorers or tokens_bg are missing.
+      ValueError: groups differ in size, or text_scorers, tokens_bg or blind_bg are missing.
     """
     sizes = sorted({len(group) for group in transcripts})
     if len(sizes) != 1:
@@ -75,6 +78,8 @@ def score(
     for name in twin_truth.COLUMNS:
         if name in own:
             own[name] &= [name in twin_facts.known(d, canvas.frames != ()) for d, canvas in zip(truths, canvases)]
+    if "follows" in own:
+        own["follows"] &= [bool(e.program) for e in examples]
     if "facts" in own:
         own["facts"] &= [facts.known(e.target.references) for e in examples]
     masked_b = own.get("mask_iou", np.zeros(len(examples), bool))
@@ -83,6 +88,12 @@ def score(
     columns = _picture_columns(own, transcripts, examples, canvases, results, reward.mask_size)
     if "structure" in own:
         columns["structure"] = np.array([[structure(t) for t in group] for group in transcripts], np.float32)
+    if "blind" in own:
+        if blind_bg is None:
+            raise ValueError("the column blind needs blind_bg, the accuracy of answers without the picture, got None")
+        columns["blind"] = blind_bg * [[t.sound for t in group] for group in transcripts]
+    if "follows" in own:
+        columns["follows"] = follows(transcripts, examples, canvases, reward.tolerance)
     for b in np.flatnonzero([canvas.frames != () for canvas in canvases]):
         names = {name for name in OVERLAPS if name in own and own[name][b]}
         video_columns = _video_columns(names, transcripts[b], examples[b], canvases[b], results[b], reward.mask_size)

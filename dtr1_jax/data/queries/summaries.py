@@ -142,12 +142,12 @@ def _summary_of_some(
     instances = [context.scene[i] for i in draft.ids]
     text = context.pick_phrase(REQUESTS_FOR_SOME["video" if video else "picture"], draft.text)
     if not instances:
-        return Question(text, _NOTHING, " ".join(draft.steps), category, level)
+        return Question(text, _NOTHING, " ".join(draft.steps), category, level, draft.program)
     steps = draft.steps
     if len(instances) > 1 and not video:
         nearest, farthest = _depth_extremes(instances)
         steps = (*steps, f"nearest {nearest.id}.", f"farthest {farthest.id}.")
-    return Question(text, _reference_texts(instances, video), " ".join(steps), category, level)
+    return Question(text, _reference_texts(instances, video), " ".join(steps), category, level, draft.program)
 
 
 def _is_describable(draft: Draft) -> bool:
@@ -166,12 +166,12 @@ def _summary_of_all(rng: np.random.Generator, split: str, ordered: Sequence[Inst
             ("leaves", lambda m: m.last < len(m.visible) - 1),
         ):  # fmt: skip
             steps.append(f"{name}{ids_text([i.id for i, m in zip(ordered, motions) if holds(m)])}.")
-        return Question(text, references, " ".join(steps), "temporal", 4)
+        return Question(text, references, " ".join(steps), "temporal", 4, ("all",))
     nearest, farthest = _depth_extremes(ordered)
     steps = [f"left to right{ids_text([instance.id for instance in ordered])}."]
     if len(ordered) > 1:
         steps += [f"nearest {nearest.id}.", f"farthest {farthest.id}."]
-    return Question(text, references, " ".join(steps), "spatial", len(steps))
+    return Question(text, references, " ".join(steps), "spatial", len(steps), ("all",))
 
 
 def _reference_texts(instances: Sequence[Instance], video: bool) -> tuple[str, ...]:

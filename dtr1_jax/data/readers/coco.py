@@ -60,7 +60,7 @@ class Coco:
         return Example(
             uid=f"coco/{picture.id}/{k}", image=pixels.image, query=query.text, task=self.task,
             target=Target(mask, boxes, ignore if ignore.any() else None), scene=scene, answer_ids=query.ids,
-            thought=query.thought, category=query.category, level=query.level,
+            thought=query.thought, category=query.category, level=query.level, program=query.program,
         )  # fmt: skip
 
     def _facts(self, scene: Sequence[Instance], pixels: coco_annotations.Pixels) -> photos.Facts:

@@ -257,7 +257,9 @@ def _label_example(
     name = first.label if len(scene) == 1 or complete else f"{first.label} {first.id}"
     text = pick(rng, getattr(SENTENCES, source.split)).format(f"the {name}")
     thought = f"{first.label}: {','.join(str(instance.id) for instance in answer)}."
-    query = Query(text, thought, tuple(instance.id for instance in answer), "semantic", 1)
+    # An object that is named by its number, such as "the dog 2", has no program: a policy numbers its own twin.
+    program = ("label", first.label) if name == first.label else ()
+    query = Query(text, thought, tuple(instance.id for instance in answer), "semantic", 1, program)
     return _example(folder, k, query, scene, video, None if labelled.all() else labelled, source)
 
 
@@ -272,5 +274,5 @@ def _example(
     target = Target(union[0], first[first[:, 2] > first[:, 0]], masks=union, tracks=tracks, labelled=labelled)
     return Example(
         f"davis/{folder.name}/{k}", video.frames[0], query.text, source.task, target, scene, query.ids, query.thought,
-        query.category, query.level, (video,),
+        query.category, query.level, (video,), query.program,
     )  # fmt: skip

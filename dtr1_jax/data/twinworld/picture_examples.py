@@ -61,6 +61,7 @@ def example(
         thought=query.thought,
         category=query.category,
         level=query.level,
+        program=query.program,
     )
 
 

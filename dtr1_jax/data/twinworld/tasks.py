@@ -78,5 +78,5 @@ def _with_answer(example: Example, task: str, question: Question) -> Example:
     """Returns the example with the answers of a question as its target."""
     return dataclasses.replace(
         example, task=task, target=dataclasses.replace(example.target, references=question.answers),
-        thought=question.thought, category=question.category, level=question.level,
+        thought=question.thought, category=question.category, level=question.level, program=question.program,
     )  # fmt: skip

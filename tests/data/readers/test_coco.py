@@ -13,7 +13,7 @@ from PIL import Image
 from dtr1_jax.data import image_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import coco_annotations
-from dtr1_jax.twin import masks
+from dtr1_jax.twin import masks, programs, things
 
 
 def test_objects_of_a_picture_by_hand(tmp_path):
@@ -61,6 +61,14 @@ def test_the_answer_is_the_union_of_its_objects(tmp_path):
         np.testing.assert_array_equal(example.target.mask, masks.union([o.mask for o in answer], 30, 40))
         np.testing.assert_array_equal(example.target.boxes, np.float32([o.box for o in answer]).reshape(-1, 4))
         assert example.target.boxes.dtype == np.float32
+
+
+def test_programs_give_the_answers(tmp_path):
+    capitals = [{"id": i, "name": name, "isthing": 1} for i, name in enumerate(("Person", "Dog", "CAT"), 1)]
+    notes = [note(rectangle(5 * i, 5 + i, 5 * i + 3, 10 + 2 * i), 1 + i % 3, 1 + i // 4) for i in range(8)]
+    for example in open_source(write_coco_folder(tmp_path, notes, pictures=2, categories=capitals)):
+        result = programs.execute(example.program, things.things_of_scene(example.scene))
+        assert set(result.ids) == set(example.answer_ids) and result.executable, example.query
 
 
 def test_polygons_are_cut_at_the_border(tmp_path):

@@ -12,6 +12,7 @@ from dtr1_jax.data import image_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import motion
 from dtr1_jax.data.readers import davis
+from dtr1_jax.twin import programs, things
 from dtr1_jax.types import Example
 
 W, H = 40, 30
@@ -217,3 +218,16 @@ def test_real_videos(name, videos):
         assert (w, h) == (854, 480) or videos == 5
         assert example.target.masks.shape == (davis.FRAMES, h, w) and example.scene
         assert all(thing.boxes.any() for thing in example.scene)
+
+
+def test_programs_give_the_answers(several):
+    """All queries but those about an object named by its number."""
+    source, checked = open_source(several), 0
+    for i in range(len(source)):
+        example = source[i]
+        if example.program:
+            assert set(programs.execute(example.program, things.things_of_scene(example.scene)).ids) == set(
+                example.answer_ids
+            )
+            checked += example.category == "temporal"
+    assert checked > 10
