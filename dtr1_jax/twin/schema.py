@@ -1,8 +1,8 @@
 """The dataclasses of digital twins and answers, and the checks that make them sound.
 
 `read_twin` and `read_answer` turn decoded JSON into the dataclasses below. They accept any value without raising, and
-list the faults with their places, at most MAX_FAULTS of them. They return a dataclass only where there is no fault, so a
-dataclass is always sound.
+list the faults with their places, at most MAX_FAULTS of them. They return a dataclass only where there is no fault, so
+a dataclass is always sound.
 Boxes here are integers x1,y1,x2,y2 in the frame of the text (twin/coordinates.py), x right and y down, x2 and y2
 exclusive.
 The boxes between the keyframes of a track are defined in twin/tracks.py.

@@ -7,7 +7,6 @@ from dtr1_jax.twin.coordinates import Canvas, Frame
 
 PICTURE = Canvas(Frame.NORM1000, (96, 96))
 VIDEO = Canvas(Frame.NORM1000, (96, 96), (0, 1, 2, 3))
-FRAMES = '"frames":[0,1,2,3],'
 MANY = 6000  # about 60,000 characters of most texts below
 
 
@@ -15,30 +14,35 @@ def text(twin: str, answer: str = '{"objects":[]}') -> str:
     return f"<twin>{twin}</twin><think>hm</think><answer>{answer}</answer>"
 
 
-def in_objects(item: str, frames: str = "") -> str:
-    return text('{"size":[96,96],%s"objects":[%s]}' % (frames, ",".join([item] * MANY)))
+def scene(objects: list[str], between: str = "") -> str:
+    """A transcript whose twin has these objects; `between` comes before them."""
+    return text('{"size":[96,96],' + between + '"objects":[' + ",".join(objects) + "]}")
 
 
 def with_track(keyframes: list[str]) -> str:
-    item = '{"id":1,"label":"a","track":{%s}}' % ",".join(keyframes)
-    return text('{"size":[96,96],%s"objects":[%s]}' % (FRAMES, item))
+    return scene(['{"id":1,"label":"a","track":{' + ",".join(keyframes) + "}}"], '"frames":[0,1,2,3],')
 
 
+def keys(names: list[str]) -> str:
+    return "{" + ",".join(f'"{name}":0' for name in names) + "}"
+
+
+NUMBERS = [str(i) for i in range(MANY)]
+RELATIONS = '"relations":[' + ",".join(['[1,"a",2]'] * MANY) + "],"
+ATTRIBUTES = ",".join("0" * MANY)
 TEXTS = {
-    "numbers": in_objects("0"),
-    "empty objects": in_objects("{}"),
-    "NaN": in_objects("NaN"),
-    "one id": text('{"size":[96,96],"objects":[%s]}' % ",".join(['{"id":1,"label":"a","box":[1,1,2,2]}'] * 1600)),
-    "unknown keys": text("{%s}" % ",".join(f'"{i}":0' for i in range(MANY))),
-    "keys of many digits": text("{%s}" % ",".join(f'"{i:05000d}":0' for i in range(12))),
-    "relations": text('{"size":[96,96],"objects":[],"relations":[%s]}' % ",".join(['[1,"a",2]'] * MANY)),
-    "attributes": text(
-        '{"size":[96,96],"objects":[{"id":1,"label":"a","box":[1,1,2,2],"attributes":[%s]}]}' % ",".join("0" * MANY)
-    ),
-    "no frame numbers": with_track([f'"x{i}":0' for i in range(MANY)]),
-    "unknown frames": with_track([f'"{i}":[]' for i in range(MANY)]),
-    "answered ids": text('{"size":[96,96],"objects":[]}', '{"objects":[%s]}' % ",".join(["7"] * MANY)),
-    "answer keys": text('{"size":[96,96],"objects":[]}', "{%s}" % ",".join(f'"{i}":0' for i in range(MANY))),
+    "numbers": scene(["0"] * MANY),
+    "empty objects": scene(["{}"] * MANY),
+    "NaN": scene(["NaN"] * MANY),
+    "one id": scene(['{"id":1,"label":"a","box":[1,1,2,2]}'] * 1600),
+    "unknown keys": text(keys(NUMBERS)),
+    "keys of many digits": text(keys([f"{i:05000d}" for i in range(12)])),
+    "relations": scene([], RELATIONS),
+    "attributes": scene(['{"id":1,"label":"a","box":[1,1,2,2],"attributes":[' + ATTRIBUTES + "]}"]),
+    "no frame numbers": with_track([f'"x{i}":0' for i in NUMBERS]),
+    "unknown frames": with_track([f'"{i}":[]' for i in NUMBERS]),
+    "answered ids": text('{"size":[96,96],"objects":[]}', '{"objects":[' + ",".join("7" * MANY) + "]}"),
+    "answer keys": text('{"size":[96,96],"objects":[]}', keys(NUMBERS)),
 }
 
 
@@ -46,7 +50,7 @@ TEXTS = {
 @pytest.mark.parametrize("canvas", [PICTURE, VIDEO], ids=["picture", "video"])
 def test_thousands_of_faults_are_cut_off(name, canvas):
     read = transcript.parse(TEXTS[name], task="segmentation", canvas=canvas)
-    assert not read.sound and read.twin is None or read.answer is None
+    assert not read.sound and (read.twin is None or read.answer is None)
     assert 0 < len(read.faults) <= 2 * (schema.MAX_FAULTS + 1)
     assert sum(len(fault.where) + len(fault.message) for fault in read.faults) < 30_000
 
@@ -58,10 +62,8 @@ def test_the_last_line_says_that_there_are_more():
 
 
 def test_exactly_the_limit_is_listed_without_a_last_line():
-    items = ",".join(['{"id":%d,"label":"a","box":0}' % i for i in range(1, schema.MAX_FAULTS + 1)])
-    faults = transcript.parse(
-        text('{"size":[96,96],"objects":[%s]}' % items), task="segmentation", canvas=PICTURE
-    ).faults
+    objects = [f'{{"id":{i},"label":"a","box":0}}' for i in range(1, schema.MAX_FAULTS + 1)]
+    faults = transcript.parse(scene(objects), task="segmentation", canvas=PICTURE).faults
     assert len(faults) == schema.MAX_FAULTS and {fault.where[-4:] for fault in faults} == {".box"}
 
 
