@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A room is a module or folder below dtr1_jax/, with dots where it lies in another; a module belongs to the longest name
 # that fits. A room may import itself and the rooms of the lines before its own.
 LAYERS = (
-    ("types", "checked_fields"),
+    ("types", "checked_fields", "outside"),
     ("config", "mesh", "draw", "run", "run.atomic", "run.worker_pool", "evaluation.benchmarks"),
     ("twin",),
     ("data", "data.queries", "models", "specialists"),
@@ -35,7 +35,7 @@ ALSO = {
 # Rooms that may import this alone, whatever lies below them.
 ONLY = {
     "data.queries": ("types",),  # the query language knows no data set
-    "rewards": ("types", "config", "twin", "run.worker_pool", "evaluation.benchmarks"),
+    "rewards": ("types", "outside", "config", "twin", "run.worker_pool", "evaluation.benchmarks"),
     "rl": ("types", "config", "mesh", "models.policy"),
     "run": ("run.atomic",),
 }
