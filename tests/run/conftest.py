@@ -56,9 +56,9 @@ def act(item):
         return value
     if name in ("forge", "claim"):  # an answer to no item, or the beginning of one that is said to be huge
         from dtr1_jax.run import worker_messages
+        forged = frame(worker_messages.encode([value, True, "forged"]))
         for connection in connections():
-            body = frame(worker_messages.encode([value, True, "forged"])) if name == "forge" else b"\\xff" * 5 + bytes(3)
-            connection.sendall(body)
+            connection.sendall(forged if name == "forge" else b"\\xff" * 5 + bytes(3))
     if name == "grandchild":
         return subprocess.Popen(["sleep", "600"]).pid
     if name == "grandchild and hang":
