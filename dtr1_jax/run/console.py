@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from pathlib import Path
 
-import jax
+from dtr1_jax.run import compile_cache
 
 
 def set_up_logging() -> None:
     """Prints our log messages as plain lines on stderr, and the warnings of libraries with the library's name.
 
-    Also makes JAX keep compiled programs on disk, in the user's cache or where JAX_COMPILATION_CACHE_DIR says.
+    Also makes JAX keep compiled programs on disk (run/compile_cache.py).
     """
     handler = logging.StreamHandler()
     handler.setFormatter(_Plain())
@@ -23,9 +22,7 @@ def set_up_logging() -> None:
     # Transformers would advise the user to install PyTorch.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    if not jax.config.jax_compilation_cache_dir:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dtr1_jax" / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+    compile_cache.set_up()
 
 
 class _Plain(logging.Formatter):
