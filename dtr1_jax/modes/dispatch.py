@@ -15,13 +15,14 @@ from dtr1_jax import config
 from dtr1_jax.data import image_files, json_files, prompts, tokenizer
 from dtr1_jax.models.weights import native
 from dtr1_jax.modes import evaluate, export, infer, plan, rescore, sft, train
-from dtr1_jax.run import checkpoint, interrupt
+from dtr1_jax.run import checkpoint, interrupt, workdir_lock
 from dtr1_jax.run.worker_pool import WorkerError
 
 # Errors that the user's settings or files cause: they are printed without a traceback.
 EXPECTED = (
     config.ConfigError, checkpoint.CheckpointError, native.WeightsError, json_files.DataError, image_files.ImageError,
-    prompts.PromptError, tokenizer.TokenizerError, WorkerError, train.DivergedError, OSError,
+    prompts.PromptError, tokenizer.TokenizerError, WorkerError, train.DivergedError, workdir_lock.LockError,
+    OSError,
 )  # fmt: skip
 STOPPED = 130  # exit status of a run that a signal stopped
 

@@ -18,7 +18,7 @@ import optax
 from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.evaluation import metrics, predict, predictions_file, query_metrics, table
-from dtr1_jax.modes import experience
+from dtr1_jax.modes import experience, results
 from dtr1_jax.modes.learn import learn
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.runtime import Runtime, host_tools
@@ -95,10 +95,12 @@ def run(c: config.Config, workdir: Path) -> Path:
 
     Before the first step it raises ConfigError for bad settings, and the errors of reading the policy, the data and the
     checkpoints. If a signal asks the run to stop, it saves a checkpoint and raises interrupt.Interrupted. It raises
-    DivergedError if the loss or a gradient was not finite in PATIENCE updates in a row.
+    DivergedError if the loss or a gradient was not finite in PATIENCE updates in a row, and LockError if another run
+    writes to `workdir`.
     """
     workdir = Path(workdir)
-    with interrupt.Flag() as stop:  # First, so that a signal during the start is kept until a save is possible.
+    # The flag is first, so that a signal during the start is kept until a save is possible.
+    with interrupt.Flag() as stop, results.locked(workdir, "train"):
         _train(c, workdir, stop)
         return page.build(workdir) if jax.process_index() == 0 else workdir / "report.html"
 

@@ -115,7 +115,7 @@ def test_evaluations_on_the_way_survive_a_stop(path, small, tmp_path):
 
 def test_a_signal_during_an_evaluation_loses_no_metric(path, small, tmp_path):
     """The signal comes in each evaluation in turn; the metrics are those of a run that nothing disturbs."""
-    c = tiny.settings(path, train__eval_every=2, train__eval_examples=4, checkpoint__keep=1)
+    c = tiny.settings(path, train__eval_every=2, train__eval_examples=4, checkpoint__keep=9)
 
     def metrics(workdir):
         with checkpoint.Checkpoints(workdir, config.to_dict(c), keep=9, read_only=True) as saved:
