@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from dtr1_jax import config
+from dtr1_jax import config, plain_text
 from dtr1_jax.data import image_files, json_files, prompts, tokenizer
 from dtr1_jax.models.weights import native
 from dtr1_jax.modes import evaluate, export, infer, plan, rescore, sft, train
@@ -50,11 +50,12 @@ def run(mode: str, settings: ConfigDict | None, workdir: str | None, options: Op
     """
     try:
         if mode == "rescore":
-            print(rescore.run(options.predictions))  # It starts no accelerator, which another run may hold.
+            # It starts no accelerator, which another run may hold.
+            print(plain_text.for_terminal(rescore.run(options.predictions)))
         else:
             say(_result(mode, settings, workdir, options))
     except EXPECTED as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(plain_text.for_terminal(f"error: {error}"), file=sys.stderr)
         return 1
     except interrupt.Interrupted as error:
         print(f"{error} and saved; the same command goes on from there", file=sys.stderr)
@@ -95,7 +96,7 @@ def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options
 def say(text: str) -> None:
     """Prints a result, once for all processes of a run."""
     if jax.process_index() == 0:
-        print(text)
+        print(plain_text.for_terminal(text))
 
 
 def join_processes(required: bool = False) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 
+from dtr1_jax import plain_text
 from dtr1_jax.run import compile_cache
 
 
@@ -26,8 +27,9 @@ def set_up_logging() -> None:
 
 
 class _Plain(logging.Formatter):
-    """Our messages without a prefix. On a terminal a message replaces the progress line, which is printed anew
-    later.
+    """Our messages without a prefix, without passwords and keys, and with nothing that steers a terminal.
+
+    On a terminal a message replaces the progress line, which is printed anew later.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -37,4 +39,4 @@ class _Plain(logging.Formatter):
             text = f"{record.levelname.lower()}: " + (text if ours else f"{record.name}: {text}")
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
-        return ("\r\x1b[K" if sys.stderr.isatty() else "") + text
+        return ("\r\x1b[K" if sys.stderr.isatty() else "") + plain_text.for_terminal(text)

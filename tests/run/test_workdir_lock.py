@@ -58,9 +58,7 @@ def test_one_holder_at_a_time(tmp_path):
     with hold(tmp_path, "train"):
         holder = json.loads((tmp_path / "run.lock").read_text())
         assert (holder["host"], holder["pid"], holder["mode"]) == (socket.gethostname(), os.getpid(), "train")
-        with pytest.raises(
-            LockError, match=rf"another run .*--mode=train, process {os.getpid()} on .* since"
-        ):
+        with pytest.raises(LockError, match=rf"another run .*--mode=train, process {os.getpid()} on .* since"):
             hold(tmp_path, "sft").__enter__()
     assert not list(tmp_path.iterdir())
     with hold(tmp_path, "train"):
