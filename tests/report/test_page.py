@@ -108,7 +108,7 @@ def test_numbers_and_keys_of_thousands_of_digits(tmp_path):
     write_gallery(tmp_path, "before", [f'{{"uid": "a", "giou": {digits}}}', f'{{"uid": "b", "{digits}": 1}}'])
     (tmp_path / "metrics.jsonl").write_text(f'{{"step": {digits}}}\n{{"step": 1, "{digits}": 1, "train/reward": 1}}\n')
     parsed = ParsedPage(page.build(tmp_path))
-    assert parsed.count("article") == 1 and digits[:100] not in parsed.text  # the broken lines and file are left out
+    assert parsed.count("article") == 1  # the broken line is left out
     (tmp_path / "config.json").write_text(f'{{"{digits}": {digits[:4000]}}}')
     assert digits[:4000] in ParsedPage(page.build(tmp_path)).text
 
