@@ -56,6 +56,7 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
     check_free(folder, header)
     results.open_folder(folder)
     with results.locked(folder, "eval"), host_tools(c) as (segmenter, text_scorers):
+        check_free(folder, header)  # Again: another evaluation may have ended here since.
         log.info("masks by %s", segmenter.description)
         skipped = pipeline.SkipCounter()
         runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, segmenter, text_scorers)
