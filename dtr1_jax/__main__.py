@@ -2,6 +2,7 @@
 --help.
 """
 
+import os
 import sys
 
 from absl import app, flags
@@ -80,11 +81,11 @@ def with_settings_of_run(argv: list[str]) -> list[str]:
     """
     words = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:])]
     workdir, named = value_of(words, "workdir"), value_of(words, "config")
-    file = f"{settings_of_run.__file__}:"
+    file = settings_of_run.__file__
     if named is None and workdir and value_of(words, "mode") in OF_RUN:
-        words = [words[0], f"--config={file}{workdir}", *words[1:]]
-    elif named is not None and named.startswith(file):  # the user names the file that is otherwise put in
-        workdir = named.removeprefix(file)
+        words = [words[0], f"--config={file}:{workdir}", *words[1:]]
+    elif named is not None and named.partition(":")[0].endswith(os.path.basename(file)):
+        workdir = named.partition(":")[2]  # The user names the file that is otherwise put in.
     else:
         return argv
     # It raises here with a clear message; the flag would print a traceback.

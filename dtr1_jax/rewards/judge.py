@@ -180,7 +180,7 @@ def ask(item: dict) -> str:
         headers["Authorization"] = f"Bearer {os.environ[item['key_env']]}"
     request = urllib.request.Request(item["url"], json.dumps(body).encode(), headers)
     # What goes to this machine does not go through a proxy, which could read the key on the way.
-    proxies = [urllib.request.ProxyHandler({})] if item["url"].startswith("http:") else []
+    proxies = [urllib.request.ProxyHandler({})] if item["url"].lower().startswith("http:") else []
     opener = urllib.request.build_opener(_NoRedirect, *proxies)
     with opener.open(request, timeout=item["seconds"]) as response:
         reply = response.read(_LIMIT + 1)

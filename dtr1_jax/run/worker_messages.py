@@ -90,7 +90,9 @@ def receive(connection: socket.socket, end: float | None) -> bytearray:
 
 def has_bytes(connection: socket.socket) -> bool:
     """Whether bytes of the other process wait to be read, or it has closed the connection."""
-    return bool(select.select([connection], [], [], 0)[0])
+    poll = select.poll()  # select() refuses the high numbers that sockets of a large process can have
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _receive_bytes(connection: socket.socket, size: int, end: float | None) -> bytearray:

@@ -41,7 +41,9 @@ def main(function: str, deadline: float, *argument: str) -> None:
         try:
             number, item = decode(receive(connection, None))
         except (EOFError, OSError):
-            os.killpg(0, signal.SIGKILL)  # with this process end those that the function started
+            if os.getpgrp() == os.getpid():  # as the pool starts it
+                os.killpg(0, signal.SIGKILL)  # with this process end those that the function started
+            return
         # SIGALRM is left at its default effect, which ends the process even inside C code. So a child that hangs ends
         # by itself when its parent was killed and cannot kill it.
         signal.setitimer(signal.ITIMER_REAL, deadline + 1.0)
