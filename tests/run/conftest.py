@@ -68,8 +68,8 @@ def act(item):
         return len(np.ones(value << 20, np.uint8))
     if name == "large":
         return np.zeros(value << 20, np.uint8)
-    if name == "json":
-        return [0] * value
+    if name == "text":
+        return "a" * value
     if name == "pid":
         return os.getpid()
     if name == "modules":
