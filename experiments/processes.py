@@ -158,10 +158,11 @@ def two_at_once(runs: Runs) -> tuple[int, int, str]:
     """A second run on the same workdir is refused, and the first ends as if there had been none."""
     first = runs.start("both")
     wait_for(first, lambda: "step 1/" in runs.log("both"))
-    (runs.folder / "second.log").unlink(missing_ok=True)
+    first.send_signal(signal.SIGSTOP)  # The second takes its time to start, and the first must not end before.
     second = subprocess.run(
         first.args, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
+    first.send_signal(signal.SIGCONT)
     status = first.wait()
     ok = second.returncode == 1 and f"process {first.pid} on" in second.stderr and status == 0
     return 1, int(ok and runs.result("both") == runs.result("whole")), second.stderr.strip().splitlines()[-1][:100]
