@@ -31,7 +31,6 @@ SETTINGS = {
     "checkpoint__every": 1, "checkpoint__keep": 2, "reward__workers": 1,
 }  # fmt: skip
 SECRET = "S3cret-value-of-a-variable"
-EVIL = "\x1b]0;title\x07\x1b[31m\u202e \ud800 <img src=x onerror=alert(1)> [a](javascript:x) ```"
 STEERS = ("\x1b", "\x07", "\u202e", "\ud800")
 
 
@@ -207,11 +206,12 @@ def foreign_settings(runs: Runs) -> tuple[int, int, str]:
 
 
 def hostile_text(runs: Runs) -> tuple[int, int, str]:
-    """Queries with escape sequences, marks of direction, lone surrogates and markup, and numbers of 5,000 digits."""
+    """Queries with escape sequences, marks of direction and markup, and numbers of 5,000 digits."""
     from PIL import Image
 
     Image.new("RGB", (64, 64), "red").save(runs.folder / "a.png")
-    line = {"image": "a.png", "query": EVIL[:40], "task": "segmentation", "boxes": [[8, 8, 40, 40]]}
+    query = "\x1b[31m\u202e <b>x</b>"  # short enough for the prompt; a lone surrogate would be refused by name
+    line = {"image": "a.png", "query": query, "task": "segmentation", "boxes": [[8, 8, 40, 40]]}
     lines = [json.dumps({**line, "split": split}) for split in ("train", "heldout") for _ in range(4)]
     (runs.folder / "evil.jsonl").write_text("\n".join(lines) + "\n")
     source = ["--config.data.source=jsonl", f"--config.data.root={runs.folder / 'evil.jsonl'}"]
