@@ -2,6 +2,7 @@
 --help.
 """
 
+import os
 import sys
 
 from absl import app, flags
@@ -75,14 +76,32 @@ def parse(argv: list[str]) -> list[str]:
 def with_settings_of_run(argv: list[str]) -> list[str]:
     """The command line with --config=settings_of_run.py:WORKDIR, if the mode allows it and --config is missing.
 
-    Raises ValueError if the settings of that run cannot be read.
+    Raises ValueError if the settings of that run cannot be read, or if its policy would be downloaded and the command
+    line does not name it. Prints the other settings that are not taken over, see settings_of_run.py.
     """
     words = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:])]
-    workdir = value_of(words, "workdir")
-    if value_of(words, "config") is None and workdir and value_of(words, "mode") in OF_RUN:
-        settings_of_run.get_config(workdir)  # Raises here with a clear message; the flag would print a traceback.
-        return [words[0], f"--config={settings_of_run.__file__}:{workdir}", *words[1:]]
-    return argv
+    workdir, named = value_of(words, "workdir"), value_of(words, "config")
+    file = settings_of_run.__file__
+    if named is None and workdir and value_of(words, "mode") in OF_RUN:
+        words = [words[0], f"--config={file}:{workdir}", *words[1:]]
+    elif named is not None and named.partition(":")[0].endswith(os.path.basename(file)):
+        workdir = named.partition(":")[2]  # The user names the file that is otherwise put in.
+    else:
+        return argv
+    # It raises here with a clear message; the flag would print a traceback.
+    withheld = {n: v for n, v in settings_of_run.withheld(workdir).items() if value_of(words, f"config.{n}") is None}
+    if "policy.path" in withheld:
+        raise ValueError(
+            f"the policy of the run in {workdir} would be downloaded, which only the command line may ask for: add "
+            f"--config.policy.path={withheld['policy.path']}, or name a folder with these files"
+        )
+    for name in withheld:
+        print(
+            f"not taken over from {workdir}/config.json: {name}, because a workdir may come from somebody else; add "
+            f"--config.{name}=VALUE to set it",
+            file=sys.stderr,
+        )
+    return words
 
 
 def value_of(argv: list[str], name: str) -> str | None:

@@ -22,6 +22,7 @@ from dtr1_jax.checked_fields import (
     nearest,
     within_one,
 )
+from dtr1_jax.outside import SAFE_URL, SAFE_VARIABLE, is_safe_url, is_safe_variable, shown_url
 from dtr1_jax.types import TASKS
 
 __all__ = ["Config", "ConfigError", "from_configdict", "nearest", "to_dict"]
@@ -266,6 +267,9 @@ def _reward_rules(c: Config) -> Iterator[Rule]:
             "0 where the twin is given (policy.constructor): the policy answers from the twin's text anyway",
             weight,
         )
+    url, name = c.reward.judge.url, c.reward.judge.key_env  # Both are shown without what may be a key.
+    yield not url or is_safe_url(url), "reward.judge.url", SAFE_URL, shown_url(url)
+    yield not name or is_safe_variable(name), "reward.judge.key_env", SAFE_VARIABLE, f"{len(name)} characters"
 
 
 def _grpo_rules(c: Config) -> Iterator[Rule]:

@@ -55,16 +55,17 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
     folder = Path(workdir) / "evaluations" / header["name"]
     check_free(folder, header)
     results.open_folder(folder)
-    with host_tools(c) as (segmenter, text_scorers):
+    with results.locked(folder, "eval"), host_tools(c) as (segmenter, text_scorers):
+        check_free(folder, header)  # Again: another evaluation may have ended here since.
         log.info("masks by %s", segmenter.description)
         skipped = pipeline.SkipCounter()
         runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, segmenter, text_scorers)
         predictions = predict.evaluate(runtime, source, skipped=skipped)
-    cells = table.cells([metrics.row(p) for p in predictions])
-    numbers = metrics.compute_metrics(predictions, skipped.count)
-    if jax.process_index() == 0:
-        predictions_file.write_predictions(folder, predictions, c.train.gallery)
-        write_json(folder / "eval.json", header | numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
+        cells = table.cells([metrics.row(p) for p in predictions])
+        numbers = metrics.compute_metrics(predictions, skipped.count)
+        if jax.process_index() == 0:
+            predictions_file.write_predictions(folder, predictions, c.train.gallery)
+            write_json(folder / "eval.json", header | numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
     log.info("evaluation %s is in %s", header["name"], folder)
     warning = f"{skipped.count} more could not be used and count nowhere; the warnings say why"
     errors = twin_answers.format_figures(numbers)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from dtr1_jax import mesh
+from dtr1_jax import mesh, plain_text
 from dtr1_jax.data import completions
 from dtr1_jax.data.batches import Batch, join_prompts
 from dtr1_jax.evaluation import blind
@@ -220,15 +220,16 @@ def by_task(e: Experience) -> dict[str, float]:
 
 
 def samples(e: Experience, most: int = 4) -> str:
-    """Markdown with the first completion of the first `most` queries and its reward columns."""
+    """Markdown with the first completion of the first `most` queries and its reward columns.
+
+    Queries and completions are hostile text: nothing in them is rendered (plain_text.py).
+    """
     lines = []
     for i, example in enumerate(e.examples[:most]):
         own, columns = owners(e.rewards), e.rewards.columns
         worth = ", ".join(f"{name} {column[i, 0]:.2f}" for name, column in columns.items() if own[name][i])
         first = e.transcripts[i][0]
-        fault = f"\n\nfault: {first.faults[0].message}" if first.faults else ""
-        fence = "```"
-        while fence in first.text:  # The completion may hold a fence too.
-            fence += "`"
-        lines.append(f"### {example.query}\n\n{fence}\n{first.text}\n{fence}\n\n{worth}{fault}\n")
+        fault = f"\n\nfault: {plain_text.in_line(first.faults[0].message)}" if first.faults else ""
+        query, completion = plain_text.in_line(example.query), plain_text.in_fence(first.text)
+        lines.append(f"### {query}\n\n{completion}\n\n{worth}{fault}\n")
     return "\n".join(lines)

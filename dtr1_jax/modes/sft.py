@@ -21,7 +21,7 @@ from dtr1_jax.data.cold_start import ColdStartBatches, tower_steps
 from dtr1_jax.data.twinworld import patch_targets
 from dtr1_jax.models import policy
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import diagnosis
+from dtr1_jax.modes import diagnosis, results
 from dtr1_jax.policies import pretrained
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rl import imitation
@@ -37,7 +37,8 @@ def run(c: config.Config, workdir: Path) -> Path:
     alone on the dense loss, which is cheap; the others train everything.
 
     Raises ConfigError or DataError if the settings do not fit TwinWorld; interrupt.Interrupted after saving, where
-    somebody asked the run to stop; and the errors of reading the policy and the checkpoints.
+    somebody asked the run to stop; LockError if another run writes to `workdir`; and the errors of reading the policy
+    and the checkpoints.
     """
     pretrained_policy = pretrained.load_policy(c)
     check(c, pretrained_policy)
@@ -51,6 +52,7 @@ def run(c: config.Config, workdir: Path) -> Path:
     shardings = mesh.shardings(device_mesh, shapes)
     batches = ColdStartBatches(c, pretrained_policy.style)
     with (
+        results.locked(workdir, "sft"),
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as checkpoints,
         run_log.open_run_log(workdir, active=jax.process_index() == 0) as writer,
         interrupt.Flag() as stop,

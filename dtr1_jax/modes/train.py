@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import optax
 from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.evaluation import metrics, predict, predictions_file, query_metrics, table, wrong_pictures
-from dtr1_jax.modes import diagnosis, experience
+from dtr1_jax.modes import diagnosis, experience, results
 from dtr1_jax.modes.learn import learn
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.runtime import Runtime, host_tools
@@ -97,10 +98,12 @@ def run(c: config.Config, workdir: Path) -> Path:
 
     Before the first step it raises ConfigError for bad settings, and the errors of reading the policy, the data and the
     checkpoints. If a signal asks the run to stop, it saves a checkpoint and raises interrupt.Interrupted. It raises
-    DivergedError if the loss or a gradient was not finite in PATIENCE updates in a row.
+    DivergedError if the loss or a gradient was not finite in PATIENCE updates in a row, and LockError if another run
+    writes to `workdir`.
     """
     workdir = Path(workdir)
-    with interrupt.Flag() as stop:  # First, so that a signal during the start is kept until a save is possible.
+    # The flag is first, so that a signal during the start is kept until a save is possible.
+    with interrupt.Flag() as stop, results.locked(workdir, "train"):
         _train(c, workdir, stop)
         return page.build(workdir) if jax.process_index() == 0 else workdir / "report.html"
 
@@ -172,8 +175,10 @@ def _steps(this: Run, position: Position) -> None:
     c, progress = this.config, run_log.Progress(this.config.train.steps, position.step)
     while True:
         last = position.step >= c.train.steps
-        if evaluation_due(c, position.step) and not _evaluated(this.workdir, position.step):
-            metric = _evaluate(this, position)
+        if evaluation_due(c, position.step):
+            metric = _logged_metric(this.workdir, position.step)
+            if metric is None:
+                metric = _evaluate(this, position)
             position = _save(this, position, metric, wait=last)
         elif last or (c.checkpoint.every and position.step and position.step % c.checkpoint.every == 0):
             position = _save(this, position, wait=last)
@@ -227,7 +232,10 @@ def _log_step(
 
 
 def _save(this: Run, position: Position, metric: float | None = None, wait: bool = False) -> Position:
-    """Saves a checkpoint, if this step has none yet. `metric` is the step's held-out figure, higher is better."""
+    """Saves a checkpoint, if this step has none yet. `metric` is the step's held-out figure, higher is better.
+
+    A step that was saved before its evaluation, because a signal came, gets its metric afterwards.
+    """
     if position.step != position.saved:
         counts = {
             "skipped": position.skipped_updates, "in_a_row": position.skipped_in_a_row, "examples": this.skipped.count,
@@ -235,6 +243,8 @@ def _save(this: Run, position: Position, metric: float | None = None, wait: bool
         }  # fmt: skip
         document = {"data": this.batches.get_state(), "counts": counts}
         this.checkpoints.save(position.step, position.state, document, metric)
+    elif metric is not None:
+        this.checkpoints.add_metric(position.step, metric)
     if wait:
         this.checkpoints.wait()
     return dataclasses.replace(position, saved=position.step)
@@ -292,10 +302,13 @@ def evaluation_due(c: config.Config, step: int) -> bool:
     return c.train.eval_examples > 0 and (ends or bool(c.train.eval_every and step % c.train.eval_every == 0))
 
 
-def _evaluated(workdir: Path, step: int) -> bool:
-    """Whether the run log has the evaluation of this step already, from before the run was stopped.
+def _logged_metric(workdir: Path, step: int) -> float | None:
+    """What `_evaluate` returned for this step before the run was stopped, from the run log; None if it did not.
 
     The first process writes the log and may be ahead of the others, so all of them must find the evaluation there.
     """
-    logged = any(row["step"] == step and "eval/examples" in row for row in run_log.read_run_log(workdir))
-    return mesh.least(logged) == 1
+    logged = [row for row in run_log.read_run_log(workdir) if row["step"] == step and "eval/examples" in row]
+    if mesh.least(bool(logged)) == 0:
+        return None
+    metric = logged[-1].get("eval/mean")
+    return float(metric) if isinstance(metric, (int, float)) else math.nan

@@ -37,7 +37,7 @@ def build(workdir: str | os.PathLike) -> pathlib.Path:
     )
     path = workdir / "report.html"
     with atomic.replacing(path) as partial:
-        partial.write_bytes(page.encode("utf-8", "replace"))  # a completion may hold lone surrogates
+        partial.write_bytes(page.encode("utf-8", "replace"))
     return path
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from dtr1_jax import plain_text
 from dtr1_jax.evaluation import table, twin_answers
 from dtr1_jax.report.markup import series, setting, to_text
 
@@ -34,7 +37,8 @@ def title_section(config: dict, rows: list[dict]) -> str:
         "seed": setting(config, "seed"),
         "last step": rows[-1]["step"] if rows else None,
     }
-    chips = "".join(f"<span><b>{name}</b> {to_text(v)}</span>" for name, v in facts.items() if v is not None)
+    shown = {name: plain_text.without_keys(to_text(value)) for name, value in facts.items() if value is not None}
+    chips = "".join(f"<span><b>{name}</b> {value}</span>" for name, value in shown.items())
     return (
         f'<header><h1>DT-R1: a policy learns to build a digital twin</h1><p class="chips">'
         f"{chips or 'no config.json in this folder'}</p></header>"
@@ -89,10 +93,15 @@ def error_section(rows: list[dict]) -> str:
 
 
 def settings_section(config: dict) -> str:
-    """All settings as nested tables behind a click; "" where there are none."""
+    """All settings as nested tables behind a click, without what may be a password or key; "" where there are none."""
+
+    def value(name: str, value: Any) -> str:
+        if plain_text.is_secret(name) and value:
+            return plain_text.HIDDEN
+        return plain_text.without_keys(to_text(value))
 
     def nested(values: dict, depth: int = 3) -> str:
-        cells = {k: nested(v, depth - 1) if isinstance(v, dict) and depth else to_text(v) for k, v in values.items()}
+        cells = {k: nested(v, depth - 1) if isinstance(v, dict) and depth else value(k, v) for k, v in values.items()}
         rows = "".join(f"<tr><th>{to_text(k)}</th><td>{cell}</td></tr>" for k, cell in cells.items())
         return f"<table>{rows}</table>"
 

@@ -114,6 +114,29 @@ def test_evaluations_on_the_way_survive_a_stop(path, small, tmp_path):
     assert [row["step"] for row in run_log.read_run_log(tmp_path) if "eval/giou" in row] == [0, 2, 4]
 
 
+def test_a_signal_during_an_evaluation_loses_no_metric(path, small, tmp_path):
+    """The signal comes in each evaluation in turn; the metrics are those of a run that nothing disturbs."""
+    c = tiny.settings(path, train__eval_every=2, train__eval_examples=4, checkpoint__keep=9)
+
+    def metrics(workdir):
+        with checkpoint.Checkpoints(workdir, config.to_dict(c), keep=9, read_only=True) as saved:
+            return {step: saved.metric(step) for step in saved.steps}, saved.best()
+
+    train.run(c, tmp_path / "whole")
+    # An evaluation has two batches: in the second one of step 0, and after it is made again in the first one of step 2,
+    # and then of step 4.
+    for step, call in ((0, 2), (2, 3), (4, 3)):
+        with pytest.MonkeyPatch.context() as patch:
+            tiny.signals(patch, f"TERM@predict:{call}")
+            with pytest.raises(interrupt.Interrupted) as stopped:
+                train.run(c, tmp_path / "stopped")
+        assert stopped.value.step == step
+        assert metrics(tmp_path / "stopped")[0][step] is None  # saved before its evaluation was over
+    train.run(c, tmp_path / "stopped")
+    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole")
+    assert all(value is not None for value in metrics(tmp_path / "whole")[0].values())
+
+
 def test_another_workdir_of_other_settings_is_refused(whole, path, small):
     with pytest.raises(checkpoint.CheckpointError, match=r"optim\.lr: workdir has 0\.01, this run has 0\.5"):
         train.run(tiny.settings(path, optim__lr=0.5), whole[0])

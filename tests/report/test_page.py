@@ -90,6 +90,40 @@ def test_hostile_text_stays_text(tmp_path):
     assert all("onerror" not in a for _, a in parsed.elements) and 'alert("x")' in parsed.text
 
 
+SECRET = "S3cret-value-of-a-variable"
+
+
+def test_what_steers_a_terminal_or_turns_a_line_is_written_out(tmp_path):
+    evil = "\x1b[31m\u202eabc\u2066\x00\x9b \ud800"
+    (tmp_path / "config.json").write_text(json.dumps({"policy": {"name": evil}}))
+    write_gallery(tmp_path, "before", [record(evil, query=evil, transcript=evil, answer=evil)])
+    source = page.build(tmp_path).read_text("utf-8")
+    assert not set("\x1b\u202e\u2066\x00\x9b") & set(source)
+    assert source.count(r"\x1b[31m\u202eabc\u2066\x00\x9b \ud800") == 6
+
+
+def test_keys_and_passwords_are_not_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    judge = {"url": f"https://me:{SECRET}x@host/v1?api_key={SECRET}y", "key_env": "JUDGE_KEY", "api_key": "abc"}
+    values = {"policy": {"name": SECRET, "path": "hf_abcdefghijklmnopqrst"}, "reward": {"judge": judge}, "token": "def"}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    source = page.build(tmp_path).read_text("utf-8")
+    for word in (SECRET, "hf_abc", "abc", "def<"):
+        assert word not in source.partition("</head>")[2]
+    assert "JUDGE_KEY" in source and "https://[hidden]@host/v1?api_key=[hidden]" in source
+
+
+def test_numbers_and_keys_of_thousands_of_digits(tmp_path):
+    digits = "9" * 5000
+    (tmp_path / "config.json").write_text(f'{{"seed": {digits}}}')
+    write_gallery(tmp_path, "before", [f'{{"uid": "a", "giou": {digits}}}', f'{{"uid": "b", "{digits}": 1}}'])
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": {digits}}}\n{{"step": 1, "{digits}": 1, "train/reward": 1}}\n')
+    parsed = ParsedPage(page.build(tmp_path))
+    assert parsed.count("article") == 1  # the broken line is left out
+    (tmp_path / "config.json").write_text(f'{{"{digits}": {digits[:4000]}}}')
+    assert digits[:4000] in ParsedPage(page.build(tmp_path)).text
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=8), x, max_size=3),
