@@ -81,8 +81,9 @@ def find_annotation_file(root: Path, split: str) -> tuple[Path, bool | None]:
     """Finds the annotation file of a split, and the share of its pictures: None = all, False = 80 %, True = 20 %.
 
     A split is the beginning of a word of NAME ("train" finds train2017); "heldout" finds val as well. In a folder with
-    a single file, "train" and "heldout" divide it, so that they never share a picture; its name does not matter.
-    Instances come before panoptic where both fit. Raises DataError.
+    a single file, "train" and "heldout" divide it, so that they never share a picture; its name does not matter. They
+    also divide the first file of a folder in which all files are of "train". Instances come before panoptic where both
+    fit. Raises DataError.
     """
     folders = (root / "annotations", root)
     files = [path for kind in ("instances", "panoptic") for d in folders for path in sorted(d.glob(f"{kind}*.json"))]
@@ -92,12 +93,10 @@ def find_annotation_file(root: Path, split: str) -> tuple[Path, bool | None]:
             f"{root}: expected annotations/instances_*.json or panoptic_*.json, got {fault}; set data.root to the "
             "folder that holds them"
         )
-    if len(files) == 1 and split in ("train", "heldout"):
+    if split in ("train", "heldout") and (len(files) == 1 or all(_named([file], "train") for file in files)):
         return files[0], split == "heldout"
-    for name in (split, "val") if split == "heldout" else (split,):
-        for path in files:
-            if re.search(rf"(?<![a-zA-Z]){re.escape(name)}", path.stem):
-                return path, None
+    if found := _named(files, split):
+        return found, None
     if len(files) == 1:
         return files[0], True
     names = ", ".join(path.name for path in files)
@@ -105,6 +104,15 @@ def find_annotation_file(root: Path, split: str) -> tuple[Path, bool | None]:
         f"{root}: expected an annotation file for split {split!r}, got {names}; set data.*_split to a word of one of "
         'these names, such as "train"'
     )
+
+
+def _named(files: Sequence[Path], split: str) -> Path | None:
+    """The first file of a split; None if there is none."""
+    for name in (split, "val") if split == "heldout" else (split,):
+        for path in files:
+            if re.search(rf"(?<![a-zA-Z]){re.escape(name)}", path.stem):
+                return path
+    return None
 
 
 def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
@@ -133,7 +141,7 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
     pictures = tuple(_pictures(value, names, faults))
     if +faults:
         log.warning("%s: left out %s", path, ", ".join(f"{n} {fault}" for fault, n in (+faults).items()))
-    pictures = tuple(p for p in pictures if share is None or json_files.held_out(p.id) == share)
+    pictures = _part(pictures, share, path)
     if not pictures:
         counts = f"{len(value['images'])} pictures and {len(value['annotations'])} annotations, but none to use"
         raise DataError(
@@ -147,6 +155,28 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
         )
     stuff = frozenset(names[i] for i, c in categories.items() if c.get("isthing", 1) == 0)
     return AnnotationFile(path, pictures, frozenset(names.values()), stuff)
+
+
+def _part(pictures: tuple[Picture, ...], share: bool | None, path: Path) -> tuple[Picture, ...]:
+    """The pictures of a part (see `read_annotations`). Records of one photo file are always in the same part.
+
+    A single photo is never held out. Raises DataError if it is wanted.
+    """
+    if share is None:
+        return pictures
+    keys: dict[str, int | str] = {}  # photo file -> the id of its first record, which decides
+    for picture in pictures:
+        keys.setdefault(picture.file, picture.id)
+    if len(keys) == 1 and share:
+        raise DataError(
+            f"{path}: expected at least 2 usable pictures to hold one out for evaluation, got 1; add pictures, or an "
+            "annotation file for validation"
+        )
+    held = json_files.held_out_keys(keys.values())
+    part = tuple(picture for picture in pictures if (keys[picture.file] in held) == share)
+    if share:
+        log.info("%s: %d of its %d pictures are held out for evaluation", path, len(part), len(pictures))
+    return part
 
 
 def load_pixels(path: Path, picture: Picture) -> Pixels:

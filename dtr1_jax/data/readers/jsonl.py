@@ -23,13 +23,15 @@ Fields of a line:
 A line about a video has "video" in place of "image", and other fields for the target: see jsonl_video.py.
 
 An empty list of boxes or polygons, or an empty mask, says that nothing in the picture fits the query. Without "split",
-every fifth line is held out. If all `boxes` equal boxes of `objects`, the answer is also known as object ids, and the
+every fifth picture or video is held out, with all its lines; of 2 to 4 the last one. If all `boxes` equal boxes of `objects`, the answer is also known as object ids, and the
 line can serve for the cold start.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,8 +65,10 @@ from dtr1_jax.twin import masks
 from dtr1_jax.twin.schema import show
 from dtr1_jax.types import POINTING, TASKS, Example, Instance, Target
 
-FIFTH = 5  # without "split", lines 5, 10, ... are held out
+FIFTH = 5  # without "split", the pictures 5, 10, ... are held out, in the order in which the lines name them
 MAX_FAULTS = 10  # faults that an error message lists
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -125,7 +129,7 @@ def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, fra
     chosen = _of_split(lines, split)
     if not chosen:
         known = ", ".join(sorted({line.split for line in lines if line.split}))
-        known = f"of split {known}" if known else f'without "split" ({FIFTH} needed to hold one out)'
+        known = f"of split {known}" if known else 'without "split" about one picture (2 pictures needed to hold one out)'
         count = f"{len(lines)} lines {known}"
         raise DataError(f"{file}: expected lines of split {split!r}, got {count}; change the lines or data.*_split")
     return Jsonl(file, split, max_objects, tuple(chosen), frames)
@@ -133,9 +137,32 @@ def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, fra
 
 def _of_split(lines: Sequence[Line], split: str) -> list[Line]:
     if all(line.split is None for line in lines):
-        return [line for i, line in enumerate(lines, 1) if (i % FIFTH != 0) == (split == "train")]
+        groups = _by_picture(lines)
+        count = max(groups, default=-1) + 1
+        held = {i for i in range(count) if i % FIFTH == FIFTH - 1} or {count - 1} - {0}
+        chosen = [line for line, group in zip(lines, groups) if (group in held) == (split != "train")]
+        if split != "train":
+            log.info("%d of the %d lines are held out, by picture; a field split says otherwise", len(chosen), len(lines))
+        return chosen
     chosen = [line for line in lines if line.split == split]
     return chosen or ([line for line in lines if line.split == "val"] if split == "heldout" else [])
+
+
+def _by_picture(lines: Sequence[Line]) -> list[int]:
+    """The number of the group of each line, from 0 on, as they come first. Lines that share a file are in one group."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            parent[name] = name = parent[parent[name]]
+        return name
+
+    files = [[os.path.normpath(path) for path in (line.image, *line.others)] for line in lines]
+    for first, *others in files:
+        for other in others:
+            parent[root(other)] = root(first)
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(root(first), len(numbers)) for first, *_ in files]
 
 
 def _faults_between(lines: Sequence[Line]) -> Iterator[str]:
