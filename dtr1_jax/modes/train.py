@@ -113,6 +113,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     batches = pipeline.query_batches(
         source, pretrained_policy.style, c.rollout.queries // jax.process_count(), seed=c.data.seed + c.seed,
         workers=c.data.workers, shard=(jax.process_index(), jax.process_count()), skips=skipped,
+        budget=c.data.prefetch_mb << 20,
     )  # fmt: skip
     tx = optim.optimizer(c.optim, c.train.steps * updates_per_step(c))
     trainable, frozen = state.initial_weights(c, pretrained_policy, device_mesh)

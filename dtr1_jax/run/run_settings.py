@@ -11,7 +11,9 @@ import jax
 from dtr1_jax.run import atomic
 
 # Settings (or sections) that may change when a run continues: they affect neither the state nor the order of the data.
-FREE = ("train", "sft.steps", "checkpoint", "mesh", "policy.remat", "reward.workers", "reward.deadline")
+FREE = (
+    "train", "sft.steps", "checkpoint", "mesh", "policy.remat", "reward.workers", "reward.deadline", "data.prefetch_mb",
+)  # fmt: skip
 
 
 class SettingsError(ValueError):

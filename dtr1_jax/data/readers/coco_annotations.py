@@ -66,7 +66,7 @@ class Pixels:
     """One picture in pixels, all masks bool[h, w].
 
     Attributes:
-      image: uint8[h, w, 3].
+      image: uint8[h, w, 3]; smaller than the masks where it was shrunk.
       objects, crowds: (label, mask) of each object or crowd region.
       void: pixels to which a panoptic file gives no label; None in other files.
     """
@@ -179,15 +179,16 @@ def _part(pictures: tuple[Picture, ...], share: bool | None, path: Path) -> tupl
     return part
 
 
-def load_pixels(path: Path, picture: Picture) -> Pixels:
+def load_pixels(path: Path, picture: Picture, max_pixels: int = image_files.MAX_PIXELS) -> Pixels:
     """Reads a photo and draws the masks of its annotations. Raises ImageError, which names the faulty file.
 
     Args:
       path: the annotation file, from which the folders of the photos follow.
       picture: one of its pictures.
+      max_pixels: the photo is shrunk to at most this many; the masks are not.
     """
     file = find_file(photo_folders(path), picture.file)
-    image = _load_sized(file, picture.size, path.name)
+    image = _load_sized(file, picture.size, path.name, max_pixels)
     segment_ids = None
     if picture.segments:
         folders = [_root(path) / "panoptic", _root(path) / path.stem, path.parent / path.stem]
@@ -220,10 +221,11 @@ def _root(path: Path) -> Path:
     return path.parent.parent if path.parent.name == "annotations" else path.parent
 
 
-def _load_sized(file: Path, size: tuple[int, int], annotations: str) -> np.ndarray:
-    """The image in a file. Raises ImageError if its size is not `size`, that of the annotation file."""
-    image = image_files.load_image(file)
-    h, w = image.shape[:2]
+def _load_sized(
+    file: Path, size: tuple[int, int], annotations: str, max_pixels: int = image_files.MAX_PIXELS
+) -> np.ndarray:
+    """The image in a file, shrunk to `max_pixels`. Raises ImageError if the file's size is not that of the annotations."""
+    image, (h, w) = image_files.load_shrunk(file, max_pixels)
     if (w, h) != size:
         raise image_files.ImageError(
             f"{file}: expected {size[0]} x {size[1]} pixels, the size in {annotations}, got {w} x {h}; take the file "

@@ -80,6 +80,7 @@ class Jsonl:
     max_objects: int
     lines: tuple[Line, ...]
     frames: int = FRAMES
+    max_pixels: int = image_files.MAX_PIXELS  # a larger picture is shrunk while it is decoded; its masks are not
 
     def __repr__(self) -> str:
         name = self.path.as_posix()
@@ -94,7 +95,7 @@ class Jsonl:
         line = self.lines[index]
         if line.video is not None:
             return jsonl_video.video_example(line, self.max_objects, self.frames)
-        return _picture_example(line, self.max_objects)
+        return _picture_example(line, self.max_objects, self.max_pixels)
 
 
 def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, frames: int = FRAMES) -> Jsonl:
@@ -264,10 +265,9 @@ def _forms(row: dict) -> dict:
     return jsonl_video.FORMS if "video" in row else FORMS
 
 
-def _picture_example(line: Line, max_objects: int) -> Example:
+def _picture_example(line: Line, max_objects: int, max_pixels: int) -> Example:
     """The example of a line about pictures. Raises ImageError."""
-    image = image_files.load_image(line.image)
-    h, w = image.shape[:2]
+    image, (h, w) = image_files.load_shrunk(line.image, max_pixels)
     try:
         boxes, object_masks = _target_objects(line, h, w)
         boxes = np.array(boxes, np.float32).reshape(-1, 4)
@@ -278,7 +278,8 @@ def _picture_example(line: Line, max_objects: int) -> Example:
     references = tuple(line.target) if in_words else ()
     target = Target(masks.union(object_masks, h, w), boxes, references=references, choices=line.choices)
     ids = None if in_words else answer_ids(boxes, scene)
-    visuals = (image, *map(image_files.load_image, line.others)) if line.others else ()
+    others = [image_files.load_image(path, max_pixels=max_pixels) for path in line.others]
+    visuals = (image, *others) if others else ()
     return Example(line.uid, image, line.query, line.task, target, scene, ids, visuals=visuals)
 
 
