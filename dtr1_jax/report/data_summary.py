@@ -29,7 +29,7 @@ def table(findings: Mapping[str, Any]) -> Iterator[str]:
 def summary(findings: Mapping[str, Any]) -> list[str]:
     """Five lines about the most important findings, for the start of a training."""
     train, heldout = (findings[name] for name in SPLITS)
-    counts = [f"{name} {part['examples']:,} ({_counts(part['tasks'])})" for name, part in zip(SPLITS, (train, heldout))]
+    counts = [f"{name} {part['examples']:,} ({_kinds(part['tasks'])})" for name, part in zip(SPLITS, (train, heldout))]
     left = sum(part["sample"] - part["usable"] for part in (train, heldout))
     size = train["sample"] + heldout["sample"]
     reasons = [reason for part in (train, heldout) for reason in part["unusable"]]
@@ -96,6 +96,10 @@ def _top(counts: Mapping[str, int]) -> str:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"
+
+
+def _kinds(tasks: Mapping[str, int]) -> str:
+    return _counts(tasks) if len(tasks) <= 2 else f"{len(tasks)} kinds of query"
 
 
 def _shared(findings: Mapping[str, Any]) -> str:
