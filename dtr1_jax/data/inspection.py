@@ -21,7 +21,7 @@ from dtr1_jax.data.working_size import DRAWN, fit, working_pixels
 from dtr1_jax.types import POINTING, Example
 
 MESSAGES = 5  # faults of examples that are kept in full
-LONG = 8  # a prompt that is too long is counted up to this many times policy.prompt_tokens
+ROOMY = 1 << 17  # tokens up to which a prompt that is too long is counted
 REASON = 160  # characters of a reason
 
 
@@ -76,7 +76,7 @@ class Counter:
         except PromptError as error:
             if style.constructor == "given":  # a longer prompt would show more of the twin
                 raise
-            roomy = dataclasses.replace(style, length=LONG * style.length)
+            roomy = dataclasses.replace(style, length=ROOMY)
             try:
                 tokens = int(prompt(example, roomy)[0]["mask_bp"].sum())
             except PromptError:
@@ -100,7 +100,10 @@ class Counter:
             self.boxes, self.tiny_boxes = self.boxes + len(boxes), self.tiny_boxes + int((sides.min(1) < patch).sum())
             frames = [frame for frame in mask.reshape(-1, *mask.shape[-2:]) if frame.any()]
             areas = [frame.mean() * size[0] * size[1] for frame in frames]
-            self.masks, self.tiny_masks = self.masks + len(areas), self.tiny_masks + sum(int(a < patch**2) for a in areas)
+            self.masks, self.tiny_masks = (
+                self.masks + len(areas),
+                self.tiny_masks + sum(int(a < patch**2) for a in areas),
+            )
 
     def _seen_size(self, example: Example) -> tuple[int, int] | None:
         """(w, h) of the picture or frame as the policy sees it, pixels; None if it sees none."""
@@ -109,7 +112,9 @@ class Counter:
         (h, w), video = example.image.shape[:2], example.video
         if video is None:
             return patches.picture_size(w, h, self._style.geometry)
-        return patches.video_size(max(len(video.frames), self._style.geometry.temporal_patch), w, h, self._style.geometry)
+        return patches.video_size(
+            max(len(video.frames), self._style.geometry.temporal_patch), w, h, self._style.geometry
+        )
 
     def facts(self) -> dict[str, Any]:
         """The counts.
@@ -138,9 +143,7 @@ class Counter:
         return found
 
 
-def inspect(
-    source: Source, style: Style | None, *, sample: int, seconds: float, seed: int = 0, shown: int = 0
-) -> Part:
+def inspect(source: Source, style: Style | None, *, sample: int, seconds: float, seed: int = 0, shown: int = 0) -> Part:
     """Counts what a source knows of all examples, and what a sample of its decoded examples shows.
 
     Args:

@@ -16,7 +16,9 @@ from dtr1_jax.data.image_files import shrunk_size
 from dtr1_jax.data.patches import Geometry
 from dtr1_jax.types import Example, Instance, Target, Video
 
-PIXELS = 1 << 20  # a picture of up to this many pixels is never shrunk; photos of COCO and frames of 480 rows are smaller
+PIXELS = (
+    1 << 20
+)  # a picture of up to this many pixels is never shrunk; photos of COCO and frames of 480 rows are smaller
 DRAWN = 1 << 18  # pixels of pictures that are kept only to be drawn
 
 

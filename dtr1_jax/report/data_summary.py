@@ -38,7 +38,9 @@ def summary(findings: Mapping[str, Any]) -> list[str]:
         f"  sample of {train['sample']} for training: {train['usable']} can be used{_targets(train)}",
         f"  {_labels(train)}",
         f"  {_prompts(train)}",
-        f"  left out {left} of a sample of {size}" + (f": {reasons[0]}" if reasons else "") + "; --mode=check says more",
+        f"  left out {left} of a sample of {size}"
+        + (f": {reasons[0]}" if reasons else "")
+        + "; --mode=check says more",
     ]
 
 

@@ -61,7 +61,9 @@ def test_order_and_position_do_not_depend_on_the_budget(budget):
         assert data.get_state() == {"next": k + 1}
 
 
-@pytest.mark.parametrize("budget, ahead", [(1, 1), (KILO, 1), (2 * KILO, 2), (3 * KILO, 3), (100 * KILO, prefetch.AHEAD)])
+@pytest.mark.parametrize(
+    "budget, ahead", [(1, 1), (KILO, 1), (2 * KILO, 2), (3 * KILO, 3), (100 * KILO, prefetch.AHEAD)]
+)
 def test_the_budget_bounds_the_bytes_in_flight(budget, ahead):
     below = Numbers()
     data = iter(prefetch.Prefetch(below, budget))

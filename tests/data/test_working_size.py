@@ -52,7 +52,9 @@ def test_overlaps_are_those_of_the_full_size(seed):
     assert abs(small[0].mean() / a.mean() - 1) < 0.02
 
 
-@pytest.mark.parametrize("rows, columns", [(slice(700, 701), slice(0, 2000)), (slice(10, 1400), slice(5, 6)), (slice(3, 4), slice(9, 10))])
+@pytest.mark.parametrize(
+    "rows, columns", [(slice(700, 701), slice(0, 2000)), (slice(10, 1400), slice(5, 6)), (slice(3, 4), slice(9, 10))]
+)
 def test_thin_and_tiny_masks_do_not_vanish(rows, columns):
     mask = np.zeros((1500, 2000), bool)
     mask[rows, columns] = True
@@ -84,7 +86,10 @@ def test_evaluation_shrinks_the_scene_alone():
     example = photo(900, 1200, [blob(900, 1200, 1, 90)])
     kept = working_size.fit_scene(example, 60_000)
     assert kept.image is example.image and kept.target is example.target and kept.scene[0].mask.shape == (212, 282)
-    assert working_size.fit_scene(example) is not None and working_size.fit_scene(kept, 900 * 1200).target is example.target
+    assert (
+        working_size.fit_scene(example) is not None
+        and working_size.fit_scene(kept, 900 * 1200).target is example.target
+    )
 
 
 def test_videos_shrink_frame_by_frame():
@@ -97,7 +102,10 @@ def test_videos_shrink_frame_by_frame():
     example = types.Example("1", frames[0], "x", "segmentation", target, (thing,), (1,), visuals=(video,))
     small = working_size.fit(example, 1000)
     assert small.video.frames.shape == (3, 27, 36, 3) and small.target.masks.shape == (3, 27, 36)
-    assert small.scene[0].masks.shape == (3, 27, 36) and small.scene[0].mask.shape == small.target.mask.shape == (27, 36)
+    assert small.scene[0].masks.shape == (3, 27, 36) and small.scene[0].mask.shape == small.target.mask.shape == (
+        27,
+        36,
+    )
     assert np.shares_memory(small.image, small.video.frames), "no second copy of the first frame"
     np.testing.assert_array_equal(small.target.tracks, tracks)
 
@@ -167,12 +175,12 @@ def test_training_is_small_and_evaluation_has_the_size_of_the_file(photos, monke
     monkeypatch.setattr(pipeline, "working_pixels", lambda geometry: 100_000)
     monkeypatch.setattr(pipeline, "fit_scene", lambda example: working_size.fit_scene(example, 100_000))
     source = coco.open_coco_source(str(photos), "train", "segmentation", seed=0, max_objects=7)
-    style = prompts.Style(
-        tokenizer.load_tokenizer(policy_files.ASSETS / "tiny"), SQUARE, Frame.NORM1000, "brief", 128
-    )
+    style = prompts.Style(tokenizer.load_tokenizer(policy_files.ASSETS / "tiny"), SQUARE, Frame.NORM1000, "brief", 128)
     batch = next(iter(pipeline.query_batches(source, style, 2, seed=0)))
     assert {e.image.shape[:2] for e in batch.examples} == {e.target.mask.shape for e in batch.examples} == {(273, 365)}
     assert {x.mask.shape for e in batch.examples for x in e.scene} == {(273, 365)}
     (batch,) = pipeline.evaluation_batches(source, style, 2, 2)
-    assert {e.image.shape[:2] for e in batch.examples} == {e.target.mask.shape for e in batch.examples} == {(1200, 1600)}
+    assert (
+        {e.image.shape[:2] for e in batch.examples} == {e.target.mask.shape for e in batch.examples} == {(1200, 1600)}
+    )
     assert {x.mask.shape for e in batch.examples for x in e.scene} == {(273, 365)}

@@ -130,7 +130,7 @@ def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, fra
     chosen = _of_split(lines, split)
     if not chosen:
         known = ", ".join(sorted({line.split for line in lines if line.split}))
-        known = f"of split {known}" if known else 'without "split" about one picture (2 pictures needed to hold one out)'
+        known = f"of split {known}" if known else 'without "split" about one picture, and 2 are needed to hold one out'
         count = f"{len(lines)} lines {known}"
         raise DataError(f"{file}: expected lines of split {split!r}, got {count}; change the lines or data.*_split")
     return Jsonl(file, split, max_objects, tuple(chosen), frames)
@@ -143,7 +143,9 @@ def _of_split(lines: Sequence[Line], split: str) -> list[Line]:
         held = {i for i in range(count) if i % FIFTH == FIFTH - 1} or {count - 1} - {0}
         chosen = [line for line, group in zip(lines, groups) if (group in held) == (split != "train")]
         if split != "train":
-            log.info("%d of the %d lines are held out, by picture; a field split says otherwise", len(chosen), len(lines))
+            log.info(
+                "%d of the %d lines are held out, by picture; a field split says otherwise", len(chosen), len(lines)
+            )
         return chosen
     chosen = [line for line in lines if line.split == split]
     return chosen or ([line for line in lines if line.split == "val"] if split == "heldout" else [])

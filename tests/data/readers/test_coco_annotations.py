@@ -116,7 +116,9 @@ def test_masks_are_those_of_pycocotools():
 
 @pytest.mark.parametrize("count", [2, 3, 4, 12])
 def test_both_parts_of_a_small_folder_have_a_picture(tmp_path, count):
-    root = write_coco_folder(tmp_path, [note(rectangle(1, 1, 9, 9), image=i) for i in range(1, count + 1)], pictures=count)
+    root = write_coco_folder(
+        tmp_path, [note(rectangle(1, 1, 9, 9), image=i) for i in range(1, count + 1)], pictures=count
+    )
     (root / "annotations" / "instances_other.json").unlink()
     ids = {split: {p.id for p in open_source(root, split).annotations.pictures} for split in ("train", "heldout")}
     assert ids["train"] and ids["heldout"] and not ids["train"] & ids["heldout"]
