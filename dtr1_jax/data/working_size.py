@@ -71,8 +71,8 @@ def shrink_picture(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def shrink_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """bool[h, w] at `size` (height, width), which is not larger; the same array if it has that size.
 
-    A pixel is in the mask if at least half of its area is. Where less than half of the mask's area would remain, as of a
-    thin or tiny object, the pixels with the largest shares stay, as many as the area is worth, and at least one: an
+    A pixel is in the mask if at least half of its area is. Where less than half of the mask's area would remain, as of
+    a thin or tiny object, the pixels with the largest shares stay, as many as the area is worth, and at least one: an
     object must not vanish, since an empty target means that nothing fits the query.
     """
     if mask.shape == size:

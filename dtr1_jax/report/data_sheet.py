@@ -58,8 +58,8 @@ def _tile(split: str, example: Example) -> np.ndarray:
     size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
     canvas = Image.new("RGB", (WIDTH + 2 * _PAD, HEIGHT + _LINES * _LINE + 2 * _PAD), "white")
     canvas.paste(Image.fromarray(picture).resize(size), (_PAD + (WIDTH - size[0]) // 2, _PAD))
-    where = "" if example.video is None else f", frame {frame + 1} of {len(example.video.frames)}"
-    texts = (f"{split}: {example.task}, {example.uid}{where}", example.query, f"-> {answer(example)}")
+    where = "" if example.video is None else f"frame {frame + 1} of {len(example.video.frames)}, "
+    texts = (f"{split}: {example.task}, {where}{example.uid}", example.query, f"-> {answer(example)}")
     ImageDraw.Draw(canvas).multiline_text(
         (_PAD, 2 * _PAD + HEIGHT), "\n".join(_lines(texts)), font=ImageFont.load_default(size=_FONT), fill="black",
         spacing=_LINE - _FONT,
@@ -68,7 +68,7 @@ def _tile(split: str, example: Example) -> np.ndarray:
 
 
 def _lines(texts: Sequence[str]) -> list[str]:
-    """The texts in lines that fit; long ones are cut: one line for the name, three for the query, two for the answer."""
+    """The texts in lines that fit: one line for the name, three for the query, two for the answer."""
     lines = []
     for text, most in zip(texts, (1, 3, 2)):
         plain = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))

@@ -50,8 +50,8 @@ def _details(part: Mapping[str, Any]) -> Iterator[str]:
         yield f"pictures: {small} to {large} pixels" + (" (decoded)" if small != large else "")
     if part["tiny_below"]:
         yield (
-            f"tiny targets: {part['tiny_boxes']} of {part['boxes']} boxes have a side below {part['tiny_below']} pixels "
-            f"as the policy sees them; {part['tiny_masks']} of {part['masks']} masks are below "
+            f"tiny targets: {part['tiny_boxes']} of {part['boxes']} boxes have a side below {part['tiny_below']} "
+            f"pixels as the policy sees them; {part['tiny_masks']} of {part['masks']} masks are below "
             f"{part['tiny_below']} x {part['tiny_below']} pixels"
         )
     yield _labels(part)

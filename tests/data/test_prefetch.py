@@ -1,4 +1,4 @@
-"""Batches made ahead: the same in the same order, within a budget of bytes, and the position ignores those that wait."""
+"""Batches made ahead: the same in the same order, within a budget of bytes; those that wait do not move the position."""
 
 import dataclasses
 import gc

@@ -1,4 +1,4 @@
-"""Photos at their working size: boxes as they were, masks true to their area, nothing vanishes, small ones untouched."""
+"""Photos at their working size: boxes stay, masks are true to their area, nothing vanishes, small ones are untouched."""
 
 import dataclasses
 import json

@@ -4,7 +4,8 @@ from dtr1_jax.report import data_summary
 
 PART = {
     "split": "train", "examples": 1234, "tasks": {"segmentation": 1000, "vqa": 234}, "sample": 10, "usable": 8,
-    "unusable": {"the picture is corrupt": 2}, "messages": ["1.jpg: the picture is corrupt"], "warnings": ["left out 3"],
+    "unusable": {"the picture is corrupt": 2}, "messages": ["1.jpg: the picture is corrupt"],
+    "warnings": ["left out 3"],
     "pointing": 4, "empty_targets": 1, "boxes": 9, "tiny_boxes": 2, "masks": 3, "tiny_masks": 1, "tiny_below": 8,
     "objects": {"fewest": 1, "mean": 2.5, "most": 7}, "sizes": [[10, 20], [4000, 3000]],
     "labels": {f"label{k}": 30 - k for k in range(20)}, "labels_of": "all", "answers": {"2": 4},

@@ -224,7 +224,7 @@ def _root(path: Path) -> Path:
 def _load_sized(
     file: Path, size: tuple[int, int], annotations: str, max_pixels: int = image_files.MAX_PIXELS
 ) -> np.ndarray:
-    """The image in a file, shrunk to `max_pixels`. Raises ImageError if the file's size is not that of the annotations."""
+    """The image in a file, shrunk to `max_pixels`. Raises ImageError if the file's size is not that annotated."""
     image, (h, w) = image_files.load_shrunk(file, max_pixels)
     if (w, h) != size:
         raise image_files.ImageError(

@@ -23,8 +23,8 @@ Fields of a line:
 A line about a video has "video" in place of "image", and other fields for the target: see jsonl_video.py.
 
 An empty list of boxes or polygons, or an empty mask, says that nothing in the picture fits the query. Without "split",
-every fifth picture or video is held out, with all its lines; of 2 to 4 the last one. If all `boxes` equal boxes of `objects`, the answer is also known as object ids, and the
-line can serve for the cold start.
+every fifth picture or video is held out, with all its lines; of 2 to 4 the last one. If all `boxes` equal boxes of
+`objects`, the answer is also known as object ids, and the line can serve for the cold start.
 """
 
 from __future__ import annotations
