@@ -91,22 +91,22 @@ def _fit_target(target: Target, size: tuple[int, int]) -> Target:
     found = {
         name: fitted
         for name in ("mask", "ignore", "masks")
-        if (fitted := _fit_masks(getattr(target, name), size)) is not getattr(target, name)
+        if (fitted := fit_masks(getattr(target, name), size)) is not getattr(target, name)
     }
     return dataclasses.replace(target, **found) if found else target
 
 
 def _fit_scene(scene: tuple[Instance, ...], size: tuple[int, int]) -> tuple[Instance, ...]:
     return tuple(
-        dataclasses.replace(item, mask=_fit_masks(item.mask, size), masks=_fit_masks(item.masks, size))
+        dataclasses.replace(item, mask=fit_masks(item.mask, size), masks=fit_masks(item.masks, size))
         if item.mask.shape != size
         else item
         for item in scene
     )
 
 
-def _fit_masks(mask: np.ndarray | None, size: tuple[int, int]) -> np.ndarray | None:
-    """bool[..., h, w] at `size`; None stays None."""
+def fit_masks(mask: np.ndarray | None, size: tuple[int, int]) -> np.ndarray | None:
+    """A mask bool[h, w], or one for each frame bool[T, h, w], at `size` as by `shrink_mask`; None stays None."""
     if mask is None or mask.shape[-2:] == size:
         return mask
     return shrink_mask(mask, size) if mask.ndim == 2 else np.stack([shrink_mask(frame, size) for frame in mask])

@@ -1,4 +1,4 @@
-"""Batches made ahead: the same in the same order, within a budget of bytes; those that wait do not move the position."""
+"""Batches made ahead: the same in the same order, within a budget of bytes; the position ignores those waiting."""
 
 import dataclasses
 import gc

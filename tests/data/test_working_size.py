@@ -1,4 +1,4 @@
-"""Photos at their working size: boxes stay, masks are true to their area, nothing vanishes, small ones are untouched."""
+"""Photos at their working size: boxes stay, masks are true to their area, nothing vanishes, small ones stay."""
 
 import dataclasses
 import json
