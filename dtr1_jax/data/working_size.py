@@ -37,7 +37,7 @@ def fit(example: Example, pixels: int) -> Example:
 
     Boxes are in the unit frame and do not change. Pictures keep their shape, up to the rounding of their sides.
     """
-    size = shrunk_size(*example.image.shape[:2], pixels)
+    size = _shrunk_shape(example.image.shape[:2], pixels)
     target, scene = _fit_target(example.target, size), _fit_scene(example.scene, size)
     visuals = tuple(_fit_visual(visual, pixels) for visual in example.visuals)
     image = shrink_picture(example.image, size)
@@ -58,7 +58,7 @@ def fit_scene(example: Example, pixels: int = PIXELS) -> Example:
 
     No metric reads these masks, and a photo with seven of them would take three times its memory.
     """
-    scene = _fit_scene(example.scene, shrunk_size(*example.image.shape[:2], pixels))
+    scene = _fit_scene(example.scene, _shrunk_shape(example.image.shape[:2], pixels))
     same = all(a is b for a, b in zip(scene, example.scene))
     return example if same else dataclasses.replace(example, scene=scene)
 
@@ -85,6 +85,11 @@ def shrink_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         inside = np.zeros(size, bool)
         inside.flat[largest] = cover.flat[largest] > 0
     return inside
+
+
+def _shrunk_shape(shape: tuple[int, ...], pixels: int) -> tuple[int, int]:
+    height, width = shape
+    return shrunk_size(height, width, pixels)
 
 
 def _fit_target(target: Target, size: tuple[int, int]) -> Target:
@@ -114,8 +119,8 @@ def fit_masks(mask: np.ndarray | None, size: tuple[int, int]) -> np.ndarray | No
 
 def _fit_visual(visual: np.ndarray | Video, pixels: int) -> np.ndarray | Video:
     if not isinstance(visual, Video):
-        return shrink_picture(visual, shrunk_size(*visual.shape[:2], pixels))
-    size = shrunk_size(*visual.frames.shape[1:3], pixels)
+        return shrink_picture(visual, _shrunk_shape(visual.shape[:2], pixels))
+    size = _shrunk_shape(visual.frames.shape[1:3], pixels)
     if visual.frames.shape[1:3] == size:
         return visual
     shrink = functools.partial(shrink_picture, size=size)
