@@ -39,6 +39,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data.max_objects = 7  # twinworld: most objects in a scene; other sources: most objects in an oracle twin
     c.data.image_size = 96  # twinworld: side of the drawn picture, pixels
     c.data.workers = 0  # processes that prepare batches; 0 = a thread of the main process
+    # memory of the batches that wait, MiB; one batch is made ahead even if it takes more. With data.workers, each
+    # process has at most two batches instead
+    c.data.prefetch_mb = 512
 
     c.policy = ConfigDict()
     c.policy.name = policy  # tiny, a name in dtr1_jax/models/published_sizes.py, or auto = sizes from the files

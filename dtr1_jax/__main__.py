@@ -17,6 +17,7 @@ MODES = {
     "infer": "one question about a picture or video",
     "export": "a Hugging Face folder",
     "plan": "the memory it takes",
+    "check": "what is in a data set",
     "rescore": "the table of a predictions.jsonl again",
 }
 OF_RUN = ("eval", "infer", "export")  # These modes take the settings of the run in --workdir where --config is missing.
@@ -29,7 +30,7 @@ CONFIG = config_flags.DEFINE_config_file(
 )  # fmt: skip
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: metrics, checkpoints, report (default: runs/<task>)")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "sft", "eval", "infer", "export", "plan", "rescore"],
+    "mode", "train", ["train", "sft", "eval", "infer", "export", "plan", "check", "rescore"],
     "; ".join(f"{mode}: {meaning}" for mode, meaning in MODES.items()),
 )  # fmt: skip
 STEP = flags.DEFINE_string(
@@ -45,7 +46,9 @@ QUERY = flags.DEFINE_string("query", None, "infer: the query, such as 'the thing
 TASK = flags.DEFINE_string(
     "task", None, "infer: segmentation | grounding | vqa | summary, the form of the answer (default: config.data.task)"
 )
-OUT = flags.DEFINE_string("out", None, "export: the folder to write, a new or empty one")
+OUT = flags.DEFINE_string(
+    "out", None, "export: the folder to write, a new or empty one; check: the folder for check.json and sheet.png"
+)
 ADAPTER = flags.DEFINE_bool("adapter", False, "export: the LoRA alone, as PEFT reads it, instead of merged weights")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join a run on several hosts; on a TPU pod this is the default")
 

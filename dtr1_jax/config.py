@@ -44,6 +44,7 @@ class Data:
     max_objects: int
     image_size: int = at_least(1)
     workers: int = at_least(0)
+    prefetch_mb: int = at_least(1)
 
 
 @dataclasses.dataclass(frozen=True)

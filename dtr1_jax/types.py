@@ -41,7 +41,8 @@ class Instance:
       label: category name.
       box: x1,y1,x2,y2 of the visible part, unit frame. In a video it is that of the first frame, all 0 if the object
         is not visible there.
-      mask: bool[h, w], the visible pixels at the picture's own size. In a video it is that of the first frame.
+      mask: bool[h, w], the visible pixels at the picture's own size; smaller where a large photo is evaluated
+        (data/working_size.py). In a video it is that of the first frame.
       depth: 1 = nearest; 0 = not known.
       attributes: words such as "red", "large", "metal".
       boxes: float64[T, 4], `box` in each frame of a video, all 0 if it is not visible; None = a picture.

@@ -95,6 +95,7 @@ def _streams(c: Config, style: Style, tasks: dict[str, float], video: bool, step
     count, shard = object_schedule(c, video), (jax.process_index(), jax.process_count())
     common = {
         "seed": c.data.seed, "workers": c.data.workers, "shard": shard, "task_weights": tasks,
+        "budget": c.data.prefetch_mb << 20,
         "frames": sources.max_frames(c.data) if video else 0,
     }  # fmt: skip
 

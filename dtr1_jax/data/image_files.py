@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not EPS, whose decoder calls another program
@@ -32,7 +32,12 @@ def load_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.n
 
     Raises ImageError if the file is not a usable picture, or has more than MAX_PIXELS.
     """
-    with _opened(path, max_pixels) as image:
+    return load_shrunk(path, max_pixels)[0]
+
+
+def load_shrunk(path: str | os.PathLike, max_pixels: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Loads a picture as `load_image` does; returns it with the (height, width) of the upright file, not shrunk."""
+    with _opened(path, max_pixels) as (image, size):
         image = _shrunk(image, max_pixels)
         if image.mode in _WIDE:
             image = Image.fromarray(_to_uint8(np.asarray(image)))
@@ -41,7 +46,15 @@ def load_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.n
         step = max(1, _STRIP // width)
         for top in range(0, height, step):  # in strips, so that a large picture is not held in several forms at once
             pixels[top : top + step] = _rgb(image.crop((0, top, width, min(top + step, height))))
-        return pixels
+        return pixels, size
+
+
+def shrunk_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
+    """The (height, width) of a picture after it is shrunk to at most `max_pixels`; a smaller one keeps its size."""
+    if width * height <= max_pixels:
+        return height, width
+    scale = (max_pixels / (width * height)) ** 0.5
+    return max(1, int(height * scale)), max(1, int(width * scale))
 
 
 def load_bitmap(path: str | os.PathLike) -> np.ndarray:
@@ -52,7 +65,7 @@ def load_bitmap(path: str | os.PathLike) -> np.ndarray:
 
     Raises ImageError.
     """
-    with _opened(path, MAX_PIXELS) as image:
+    with _opened(path, MAX_PIXELS) as (image, _):
         if image.mode in ("L", "P"):
             return np.asarray(image)
         if image.mode == "1" or image.mode in _WIDE:
@@ -63,7 +76,11 @@ def load_bitmap(path: str | os.PathLike) -> np.ndarray:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike, max_pixels: int):
-    """Opens and decodes a picture and turns it upright. Any exception inside the context becomes an ImageError."""
+    """Opens and decodes a picture and turns it upright. Any exception inside the context becomes an ImageError.
+
+    Yields it with the (height, width) that the file has when it is upright: a large JPEG is decoded at a part of its
+    size, at least `max_pixels`.
+    """
     path = Path(path)
     if path.is_dir():
         raise ImageError(f"{path}: expected a picture file, got a folder; name a file in it")
@@ -87,8 +104,12 @@ def _opened(path: str | os.PathLike, max_pixels: int):
                 image.draft(None, (max(1, round(width * shrink)), max(1, round(height * shrink))))
             with _quiet() if image.format == "TIFF" else contextlib.nullcontext():  # it reads tags while decoding
                 image.load()
-            _turn_upright(image)
-            yield image
+            decoded = image.size
+            turned = _turn_upright(image)
+            if decoded == (width, height):
+                yield image, image.size[::-1]
+            else:
+                yield image, (width, height) if turned else (height, width)
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -113,12 +134,15 @@ def _quiet():
         yield
 
 
-def _turn_upright(image: Image.Image) -> None:
+def _turn_upright(image: Image.Image) -> bool:
+    """Applies the EXIF rotation; returns whether it exchanges the sides."""
     with _quiet():
         try:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
             ImageOps.exif_transpose(image, in_place=True)
+            return turned
         except Exception:  # broken EXIF data: the rotation is not known
-            pass
+            return False
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
@@ -130,11 +154,9 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 
 def _shrunk(image: Image.Image, max_pixels: int) -> Image.Image:
-    width, height = image.size
-    if width * height <= max_pixels:
+    size = shrunk_size(*image.size[::-1], max_pixels)[::-1]
+    if size == image.size:
         return image
-    scale = (max_pixels / (width * height)) ** 0.5
-    size = (max(1, int(width * scale)), max(1, int(height * scale)))
     if image.mode in ("P", "1"):  # palette indices cannot be averaged
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     return image.resize(size, Image.Resampling.BOX, reducing_gap=2.0)

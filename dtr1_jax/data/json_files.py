@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,24 @@ def held_out(key: object) -> bool:
 
     A hash decides, so an item keeps its side when other items come or go.
     """
-    return hashlib.blake2b(str(key).encode("utf-8", "surrogatepass"), digest_size=4).digest()[0] % 5 == 0
+    return _digest(key)[0] % 5 == 0
+
+
+def held_out_keys(keys: Iterable) -> frozenset:
+    """The keys that `held_out` holds out; but at least one key is held out, and at least one is not.
+
+    So a small data set has both parts: the key with the smallest hash, or the largest, changes its side. A single key
+    is not held out.
+    """
+    ordered = sorted(set(keys), key=lambda key: (_digest(key), str(key)))
+    chosen = [key for key in ordered if held_out(key)]
+    if len(ordered) > 1 and len(chosen) in (0, len(ordered)):
+        chosen = chosen[:-1] or ordered[:1]
+    return frozenset(chosen)
+
+
+def _digest(key: object) -> bytes:
+    return hashlib.blake2b(str(key).encode("utf-8", "surrogatepass"), digest_size=4).digest()
 
 
 def is_number(value: Any) -> bool:

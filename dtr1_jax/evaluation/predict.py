@@ -12,6 +12,7 @@ from dtr1_jax import mesh
 from dtr1_jax.data import completions, json_files, pipeline
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
+from dtr1_jax.data.working_size import DRAWN, fit, fit_masks
 from dtr1_jax.evaluation import blind, query_metrics, twin_answers
 from dtr1_jax.evaluation.benchmarks import twin_fidelity
 from dtr1_jax.policies.runtime import Runtime
@@ -120,6 +121,8 @@ def evaluate(
 ) -> list[Prediction]:
     """Predictions on the first train.eval_examples examples of `source`.
 
+    Large pictures and masks are shrunk after their numbers are computed, because all predictions are kept.
+
     Args:
       check: called before the first batch and after each; it may raise to end the evaluation.
       skipped: counts the examples that cannot be read; each is left out with a warning.
@@ -134,13 +137,25 @@ def evaluate(
     )
     check()
     for i, batch in enumerate(batches):
-        predictions += predict(runtime, batch, jax.random.fold_in(root, i))
+        predictions += map(_to_draw, predict(runtime, batch, jax.random.fold_in(root, i)))
         check()
     if skipped.count and not predictions:
         raise json_files.DataError(
             f"none of the {skipped.count} held-out examples of {source!r} could be used; the warnings say why"
         )
     return predictions
+
+
+def _to_draw(prediction: Prediction) -> Prediction:
+    """The prediction with pictures and masks that are large enough to be drawn; its numbers are computed already."""
+    example = fit(prediction.example, DRAWN)
+    if example is prediction.example:
+        return prediction
+    outcome, size = prediction.outcome, example.target.mask.shape
+    fitted = {
+        name: fit_masks(value, size) for name in ("mask", "masks") if (value := getattr(outcome, name)) is not None
+    }
+    return dataclasses.replace(prediction, example=example, outcome=dataclasses.replace(outcome, **fitted))
 
 
 def _fill_up(x: np.ndarray, size: int) -> np.ndarray:

@@ -75,7 +75,7 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
 def describe_data(c: config.Config) -> dict[str, Any]:
     """The settings that decide which queries an evaluation asks, and how answers become masks, for eval.json."""
     described = dataclasses.asdict(c.data)
-    del described["workers"], described["train_split"]
+    del described["workers"], described["prefetch_mb"], described["train_split"]
     return described | {
         "examples": c.train.eval_examples, "segmenter": c.reward.segmenter, "tolerance": c.reward.tolerance,
     }  # fmt: skip

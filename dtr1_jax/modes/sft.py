@@ -22,6 +22,7 @@ from dtr1_jax.data.twinworld import patch_targets
 from dtr1_jax.models import policy
 from dtr1_jax.models.weights import native
 from dtr1_jax.modes import diagnosis, results
+from dtr1_jax.modes.check import describe as describe_data
 from dtr1_jax.policies import pretrained
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rl import imitation
@@ -45,6 +46,8 @@ def run(c: config.Config, workdir: Path) -> Path:
     device_mesh = mesh.make(c.mesh)
     mesh.check_batch(device_mesh, "sft.batch", c.sft.batch)
     mesh.check_batch(device_mesh, "sft.practice", c.sft.practice)
+    if jax.process_index() == 0:
+        describe_data(c, *(sources.open_source(c.data, part) for part in ("train", "heldout")), pretrained_policy.style)
     tx = imitation.optimizer(c.sft)
     start = pretrained.read_weights(c, pretrained_policy, device_mesh) if c.policy.path else None
     begin = functools.partial(_initial_state, c, pretrained_policy, tx)

@@ -19,7 +19,7 @@ import optax
 from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.evaluation import metrics, predict, predictions_file, query_metrics, table, wrong_pictures
-from dtr1_jax.modes import diagnosis, experience, results
+from dtr1_jax.modes import check, diagnosis, experience, results
 from dtr1_jax.modes.learn import learn
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.runtime import Runtime, host_tools
@@ -115,10 +115,13 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         mesh.check_batch(device_mesh, name, size)
     accumulate.micro_batch(c.rollout, c.grpo, device_mesh)  # Checked here, so that its error comes before any work.
     source, heldout = (sources.open_source(c.data, split) for split in (c.data.train_split, c.data.eval_split))
+    if jax.process_index() == 0:
+        check.describe(c, source, heldout, pretrained_policy.style)
     skipped = pipeline.SkipCounter()
     batches = pipeline.query_batches(
         source, pretrained_policy.style, c.rollout.queries // jax.process_count(), seed=c.data.seed + c.seed,
         workers=c.data.workers, shard=(jax.process_index(), jax.process_count()), skips=skipped,
+        budget=c.data.prefetch_mb << 20,
     )  # fmt: skip
     tx = optim.optimizer(c.optim, schedule_updates(c))
     trainable, frozen = state.initial_weights(c, pretrained_policy, device_mesh)

@@ -14,7 +14,7 @@ from dtr1_jax.run import atomic
 # Settings (or sections) that may change when a run continues: they affect neither the state nor the order of the data.
 FREE = (
     "train", "optim.decay_steps", "sft.steps", "checkpoint", "mesh", "policy.remat", "reward.workers",
-    "reward.deadline",
+    "reward.deadline", "data.prefetch_mb",
 )  # fmt: skip
 
 

@@ -112,3 +112,9 @@ def test_summaries_have_steps_of_their_own():
 def test_videos_have_fewer_objects():
     at = cold_start.object_schedule(unified(data__max_objects=7), video=True)
     assert {at(100, turn) for turn in range(9)} == {2, 3}
+
+
+def test_the_memory_of_waiting_batches_is_a_setting():
+    c = settings(data__prefetch_mb=3, sft__practice=2)
+    data = cold_start.ColdStartBatches(c, pretrained.load_policy(c).style)
+    assert {stream._budget for stream in data._streams[0]} == {3 << 20}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dtr1_jax.data import image_files
 from dtr1_jax.data.queries import photos
 from dtr1_jax.data.readers import coco_annotations
 from dtr1_jax.twin import masks
@@ -31,6 +32,7 @@ class Coco:
     task: str
     seed: int
     max_objects: int
+    max_pixels: int = image_files.MAX_PIXELS  # a larger photo is shrunk while it is decoded; the masks are not
 
     def __repr__(self) -> str:
         path, pictures = self.annotations.path.as_posix(), len(self.annotations.pictures)
@@ -46,12 +48,12 @@ class Coco:
         """Example `index`. Raises ImageError if its photo, segments or a mask cannot be read; IndexError."""
         number, k = divmod(range(len(self))[index], PER_PICTURE)
         picture = self.annotations.pictures[number]
-        pixels = coco_annotations.load_pixels(self.annotations.path, picture)
+        pixels = coco_annotations.load_pixels(self.annotations.path, picture, self.max_pixels)
         scene = _scene(pixels.objects, self.max_objects)
         query = photos.photo_query(self._facts(scene, pixels), seed=self.seed, picture=picture.id, k=k)
         answer = [instance for instance in scene if instance.id in query.ids]
         boxes = np.array([instance.box for instance in answer], np.float32).reshape(-1, 4)
-        h, w = pixels.image.shape[:2]
+        h, w = next((m.shape for _, m in pixels.objects + pixels.crowds), pixels.image.shape[:2])
         mask = masks.union([instance.mask for instance in answer], h, w)
         ignore = masks.union([crowd for label, crowd in pixels.crowds if label in query.labels], h, w)
         if pixels.void is not None:

@@ -66,7 +66,7 @@ class Pixels:
     """One picture in pixels, all masks bool[h, w].
 
     Attributes:
-      image: uint8[h, w, 3].
+      image: uint8[h, w, 3]; smaller than the masks where it was shrunk.
       objects, crowds: (label, mask) of each object or crowd region.
       void: pixels to which a panoptic file gives no label; None in other files.
     """
@@ -81,8 +81,9 @@ def find_annotation_file(root: Path, split: str) -> tuple[Path, bool | None]:
     """Finds the annotation file of a split, and the share of its pictures: None = all, False = 80 %, True = 20 %.
 
     A split is the beginning of a word of NAME ("train" finds train2017); "heldout" finds val as well. In a folder with
-    a single file, "train" and "heldout" divide it, so that they never share a picture; its name does not matter.
-    Instances come before panoptic where both fit. Raises DataError.
+    a single file, "train" and "heldout" divide it, so that they never share a picture; its name does not matter. They
+    also divide the first file of a folder in which all files are of "train". Instances come before panoptic where both
+    fit. Raises DataError.
     """
     folders = (root / "annotations", root)
     files = [path for kind in ("instances", "panoptic") for d in folders for path in sorted(d.glob(f"{kind}*.json"))]
@@ -92,12 +93,10 @@ def find_annotation_file(root: Path, split: str) -> tuple[Path, bool | None]:
             f"{root}: expected annotations/instances_*.json or panoptic_*.json, got {fault}; set data.root to the "
             "folder that holds them"
         )
-    if len(files) == 1 and split in ("train", "heldout"):
+    if split in ("train", "heldout") and (len(files) == 1 or all(_named([file], "train") for file in files)):
         return files[0], split == "heldout"
-    for name in (split, "val") if split == "heldout" else (split,):
-        for path in files:
-            if re.search(rf"(?<![a-zA-Z]){re.escape(name)}", path.stem):
-                return path, None
+    if found := _named(files, split):
+        return found, None
     if len(files) == 1:
         return files[0], True
     names = ", ".join(path.name for path in files)
@@ -105,6 +104,15 @@ def find_annotation_file(root: Path, split: str) -> tuple[Path, bool | None]:
         f"{root}: expected an annotation file for split {split!r}, got {names}; set data.*_split to a word of one of "
         'these names, such as "train"'
     )
+
+
+def _named(files: Sequence[Path], split: str) -> Path | None:
+    """The first file of a split; None if there is none."""
+    for name in (split, "val") if split == "heldout" else (split,):
+        for path in files:
+            if re.search(rf"(?<![a-zA-Z]){re.escape(name)}", path.stem):
+                return path
+    return None
 
 
 def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
@@ -133,7 +141,7 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
     pictures = tuple(_pictures(value, names, faults))
     if +faults:
         log.warning("%s: left out %s", path, ", ".join(f"{n} {fault}" for fault, n in (+faults).items()))
-    pictures = tuple(p for p in pictures if share is None or json_files.held_out(p.id) == share)
+    pictures = _part(pictures, share, path)
     if not pictures:
         counts = f"{len(value['images'])} pictures and {len(value['annotations'])} annotations, but none to use"
         raise DataError(
@@ -149,15 +157,38 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
     return AnnotationFile(path, pictures, frozenset(names.values()), stuff)
 
 
-def load_pixels(path: Path, picture: Picture) -> Pixels:
+def _part(pictures: tuple[Picture, ...], share: bool | None, path: Path) -> tuple[Picture, ...]:
+    """The pictures of a part (see `read_annotations`). Records of one photo file are always in the same part.
+
+    A single photo is never held out. Raises DataError if it is wanted.
+    """
+    if share is None:
+        return pictures
+    keys: dict[str, int | str] = {}  # photo file -> the id of its first record, which decides
+    for picture in pictures:
+        keys.setdefault(picture.file, picture.id)
+    if len(keys) == 1 and share:
+        raise DataError(
+            f"{path}: expected at least 2 usable pictures to hold one out for evaluation, got 1; add pictures, or an "
+            "annotation file for validation"
+        )
+    held = json_files.held_out_keys(keys.values())
+    part = tuple(picture for picture in pictures if (keys[picture.file] in held) == share)
+    if share:
+        log.info("%s: %d of its %d pictures are held out for evaluation", path, len(part), len(pictures))
+    return part
+
+
+def load_pixels(path: Path, picture: Picture, max_pixels: int = image_files.MAX_PIXELS) -> Pixels:
     """Reads a photo and draws the masks of its annotations. Raises ImageError, which names the faulty file.
 
     Args:
       path: the annotation file, from which the folders of the photos follow.
       picture: one of its pictures.
+      max_pixels: the photo is shrunk to at most this many; the masks are not.
     """
     file = find_file(photo_folders(path), picture.file)
-    image = _load_sized(file, picture.size, path.name)
+    image = _load_sized(file, picture.size, path.name, max_pixels)
     segment_ids = None
     if picture.segments:
         folders = [_root(path) / "panoptic", _root(path) / path.stem, path.parent / path.stem]
@@ -190,10 +221,11 @@ def _root(path: Path) -> Path:
     return path.parent.parent if path.parent.name == "annotations" else path.parent
 
 
-def _load_sized(file: Path, size: tuple[int, int], annotations: str) -> np.ndarray:
-    """The image in a file. Raises ImageError if its size is not `size`, that of the annotation file."""
-    image = image_files.load_image(file)
-    h, w = image.shape[:2]
+def _load_sized(
+    file: Path, size: tuple[int, int], annotations: str, max_pixels: int = image_files.MAX_PIXELS
+) -> np.ndarray:
+    """The image in a file, shrunk to `max_pixels`. Raises ImageError if the file's size is not that annotated."""
+    image, (h, w) = image_files.load_shrunk(file, max_pixels)
     if (w, h) != size:
         raise image_files.ImageError(
             f"{file}: expected {size[0]} x {size[1]} pixels, the size in {annotations}, got {w} x {h}; take the file "

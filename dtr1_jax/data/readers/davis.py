@@ -14,7 +14,8 @@ lacks that object are not scored.
 
 An example shows at most `frames` frames, of the whole video or of a part of it. A mask whose sides differ from those of
 its frame by at most MISFIT pixels is resized to its frame. All frames and masks are resized to the size of the first
-frame. Every fifth video is held out; with fewer than 5 videos, every fifth query is held out instead.
+frame. Every fifth video is held out; of 2 to 4 videos the last one. A single video is cut in time: its last fifth is
+held out, or a larger part if the last fifth has no mask.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,6 +45,8 @@ FRAMES = 8  # frames of an example, if the settings give no number
 QUERIES = 10  # queries about each video
 FIFTH = 5
 MISFIT = 2  # pixels
+log = logging.getLogger(__name__)
+
 _ANSWER_SIZES = ("none", "one", "one", "one", "many")  # how many objects answer a query about time, drawn evenly
 
 
@@ -119,10 +123,43 @@ def open_davis_source(path: str, split: str, task: str, *, seed: int, max_object
         )
     if split not in ("train", "heldout"):
         raise DataError(f'{root}: expected data.*_split "train" or "heldout", got {split!r}; set it to one of them')
-    items = [(video, k) for video in videos for k in range(QUERIES)]
-    unit = QUERIES if len(videos) >= FIFTH else 1  # items that are held out together
-    chosen = [item for i, item in enumerate(items) if (i // unit % FIFTH == FIFTH - 1) == (split == "heldout")]
-    return Davis(root, split, task, seed, max_objects, tuple(chosen), frames)
+    items = tuple((video, k) for video in _part(videos, split == "heldout", root) for k in range(QUERIES))
+    return Davis(root, split, task, seed, max_objects, items, frames)
+
+
+def _part(videos: Sequence[VideoFolder], held_out: bool, root: Path) -> list[VideoFolder]:
+    """The videos of a part; at least one, and no frame is in both parts.
+
+    Raises DataError if no part of a single video can be held out.
+    """
+    if len(videos) == 1:
+        return [_cut(videos[0], held_out, root)]
+    held = [i for i in range(len(videos)) if i % FIFTH == FIFTH - 1] or [len(videos) - 1]
+    part = [video for i, video in enumerate(videos) if (i in held) == held_out]
+    if held_out:
+        log.info("%s: %d of its %d videos are held out for evaluation", root, len(part), len(videos))
+    return part
+
+
+def _cut(video: VideoFolder, held_out: bool, root: Path) -> VideoFolder:
+    """The last fifth of a video, or the frames before it. The cut moves until both parts have a mask.
+
+    A video with one mask has no last part. Raises DataError if it is wanted.
+    """
+    total = len(video.frames)
+    annotated = [i for i, file in enumerate(video.masks) if file is not None]
+    if len(annotated) < 2 and not held_out:
+        return video
+    if len(annotated) < 2:
+        raise DataError(
+            f"{root}: expected 2 frames with a mask or more, to hold one out for evaluation, got 1 in the only video "
+            f"{video.name}; add masks or videos"
+        )
+    cut = min(max(total * (FIFTH - 1) // FIFTH, annotated[0] + 1), annotated[-1])
+    if held_out:
+        log.info("%s: the last %d of %d frames of its only video are held out", root, total - cut, total)
+    part = slice(cut, None) if held_out else slice(cut)
+    return dataclasses.replace(video, frames=video.frames[part], masks=video.masks[part])
 
 
 def _resolution_folder(folder: Path) -> Path:

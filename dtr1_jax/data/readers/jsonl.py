@@ -23,13 +23,15 @@ Fields of a line:
 A line about a video has "video" in place of "image", and other fields for the target: see jsonl_video.py.
 
 An empty list of boxes or polygons, or an empty mask, says that nothing in the picture fits the query. Without "split",
-every fifth line is held out. If all `boxes` equal boxes of `objects`, the answer is also known as object ids, and the
-line can serve for the cold start.
+every fifth picture or video is held out, with all its lines; of 2 to 4 the last one. If all `boxes` equal boxes of
+`objects`, the answer is also known as object ids, and the line can serve for the cold start.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,8 +65,10 @@ from dtr1_jax.twin import masks
 from dtr1_jax.twin.schema import show
 from dtr1_jax.types import POINTING, TASKS, Example, Instance, Target
 
-FIFTH = 5  # without "split", lines 5, 10, ... are held out
+FIFTH = 5  # without "split", the pictures 5, 10, ... are held out, in the order in which the lines name them
 MAX_FAULTS = 10  # faults that an error message lists
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -76,6 +80,7 @@ class Jsonl:
     max_objects: int
     lines: tuple[Line, ...]
     frames: int = FRAMES
+    max_pixels: int = image_files.MAX_PIXELS  # a larger picture is shrunk while it is decoded; its masks are not
 
     def __repr__(self) -> str:
         name = self.path.as_posix()
@@ -90,7 +95,7 @@ class Jsonl:
         line = self.lines[index]
         if line.video is not None:
             return jsonl_video.video_example(line, self.max_objects, self.frames)
-        return _picture_example(line, self.max_objects)
+        return _picture_example(line, self.max_objects, self.max_pixels)
 
 
 def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, frames: int = FRAMES) -> Jsonl:
@@ -125,7 +130,7 @@ def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, fra
     chosen = _of_split(lines, split)
     if not chosen:
         known = ", ".join(sorted({line.split for line in lines if line.split}))
-        known = f"of split {known}" if known else f'without "split" ({FIFTH} needed to hold one out)'
+        known = f"of split {known}" if known else 'without "split" about one picture, and 2 are needed to hold one out'
         count = f"{len(lines)} lines {known}"
         raise DataError(f"{file}: expected lines of split {split!r}, got {count}; change the lines or data.*_split")
     return Jsonl(file, split, max_objects, tuple(chosen), frames)
@@ -133,9 +138,34 @@ def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, fra
 
 def _of_split(lines: Sequence[Line], split: str) -> list[Line]:
     if all(line.split is None for line in lines):
-        return [line for i, line in enumerate(lines, 1) if (i % FIFTH != 0) == (split == "train")]
+        groups = _by_picture(lines)
+        count = max(groups, default=-1) + 1
+        held = {i for i in range(count) if i % FIFTH == FIFTH - 1} or {count - 1} - {0}
+        chosen = [line for line, group in zip(lines, groups) if (group in held) == (split != "train")]
+        if split != "train":
+            log.info(
+                "%d of the %d lines are held out, by picture; a field split says otherwise", len(chosen), len(lines)
+            )
+        return chosen
     chosen = [line for line in lines if line.split == split]
     return chosen or ([line for line in lines if line.split == "val"] if split == "heldout" else [])
+
+
+def _by_picture(lines: Sequence[Line]) -> list[int]:
+    """The number of the group of each line, from 0 on, as they come first. Lines that share a file are in one group."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            parent[name] = name = parent[parent[name]]
+        return name
+
+    files = [[os.path.normpath(path) for path in (line.image, *line.others)] for line in lines]
+    for first, *others in files:
+        for other in others:
+            parent[root(other)] = root(first)
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(root(first), len(numbers)) for first, *_ in files]
 
 
 def _faults_between(lines: Sequence[Line]) -> Iterator[str]:
@@ -237,10 +267,9 @@ def _forms(row: dict) -> dict:
     return jsonl_video.FORMS if "video" in row else FORMS
 
 
-def _picture_example(line: Line, max_objects: int) -> Example:
+def _picture_example(line: Line, max_objects: int, max_pixels: int) -> Example:
     """The example of a line about pictures. Raises ImageError."""
-    image = image_files.load_image(line.image)
-    h, w = image.shape[:2]
+    image, (h, w) = image_files.load_shrunk(line.image, max_pixels)
     try:
         boxes, object_masks = _target_objects(line, h, w)
         boxes = np.array(boxes, np.float32).reshape(-1, 4)
@@ -251,7 +280,8 @@ def _picture_example(line: Line, max_objects: int) -> Example:
     references = tuple(line.target) if in_words else ()
     target = Target(masks.union(object_masks, h, w), boxes, references=references, choices=line.choices)
     ids = None if in_words else answer_ids(boxes, scene)
-    visuals = (image, *map(image_files.load_image, line.others)) if line.others else ()
+    others = [image_files.load_image(path, max_pixels=max_pixels) for path in line.others]
+    visuals = (image, *others) if others else ()
     return Example(line.uid, image, line.query, line.task, target, scene, ids, visuals=visuals)
 
 

@@ -142,12 +142,39 @@ def test_splits_by_field(data):
         data(*rows, line(boxes=[]))
 
 
-def test_every_fifth_line_is_held_out(data):
+def files_of(source):
+    return [str(item.image.name) for item in source.lines]
+
+
+def parts(data, rows):
+    return {split: files_of(data(*rows, split=split)) for split in ("train", "heldout")}
+
+
+def test_every_fifth_picture_is_held_out(data):
+    names = [f"{k}.png" for k in range(11)]
+    found = parts(data, [line(boxes=[], image=name) for name in names])
+    assert found["heldout"] == [names[4], names[9]] and len(found["train"]) == 9
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_the_last_of_a_few_pictures_is_held_out(data, count):
+    names = [f"{k}.png" for k in range(count)]
+    assert parts(data, [line(boxes=[], image=name) for name in names]) == {"train": names[:-1], "heldout": names[-1:]}
+
+
+def test_no_picture_is_in_both_parts(data):
+    rows = [line(boxes=[], image=f"{k % 6}.png") for k in range(30)]
+    found = parts(data, rows)
+    assert found["heldout"] == ["4.png"] * 5 and len(found["train"]) == 25
+    rows = [line(boxes=[], image=name) for name in (["a.png", "b.png"], "c.png", ["c.png", "./b.png"], "d.png")]
+    assert parts(data, rows) == {"train": ["a.png", "c.png", "c.png"], "heldout": ["d.png"]}
+
+
+def test_one_picture_cannot_be_divided(data):
     rows = [line(boxes=[]) for _ in range(11)]
-    uids = {split: [e.uid for e in data(*rows, split=split)] for split in ("train", "heldout")}
-    assert uids["heldout"] == ["data.jsonl:5", "data.jsonl:10"] and len(uids["train"]) == 9
-    with pytest.raises(DataError, match="4 lines without"):
-        data(*rows[:4], split="heldout")
+    assert len(data(*rows)) == 11
+    with pytest.raises(DataError, match='11 lines without "split" about one picture'):
+        data(*rows, split="heldout")
 
 
 @pytest.mark.parametrize(
