@@ -47,7 +47,8 @@ def run(c: config.Config, workdir: Path) -> Path:
     mesh.check_batch(device_mesh, "sft.batch", c.sft.batch)
     mesh.check_batch(device_mesh, "sft.practice", c.sft.practice)
     if jax.process_index() == 0:
-        describe_data(c, *(sources.open_source(c.data, part) for part in ("train", "heldout")), pretrained_policy.style)
+        train, heldout = (sources.open_source(c.data, part) for part in ("train", "heldout"))
+        describe_data(c, train, heldout, pretrained_policy.style)
     tx = imitation.optimizer(c.sft)
     start = pretrained.read_weights(c, pretrained_policy, device_mesh) if c.policy.path else None
     begin = functools.partial(_initial_state, c, pretrained_policy, tx)
