@@ -35,13 +35,14 @@ def withheld(workdir: str) -> dict[str, str]:
 def _read(workdir: str) -> tuple[ConfigDict, dict[str, str]]:
     from dtr1_jax import config  # Here, because JAX comes with it and --help need not wait for JAX.
     from dtr1_jax.policies import policy_files
+    from dtr1_jax.run import run_settings
 
     path = Path(workdir).expanduser() / "config.json"
     try:
-        settings = ConfigDict(json.loads(path.read_text("utf-8")))
-        names = [*OUTSIDE, *(["policy.path"] if policy_files.is_hub_id(settings.policy.path) else [])]
+        settings = ConfigDict(run_settings.with_added(json.loads(path.read_text("utf-8"))))
+        names = [*OUTSIDE, *(["policy.path"] if policy_files.is_hub_id(_value(settings, "policy.path")) else [])]
         values = {name: _value(settings, name) for name in names}
-        settings.update_from_flattened_dict(dict.fromkeys(names, ""))
+        settings.update_from_flattened_dict({name: "" for name, value in values.items() if value})
         config.from_configdict(settings)  # without the settings that are left out: their faults do not matter
         return settings, {name: value for name, value in values.items() if value}
     except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
@@ -52,8 +53,10 @@ def _read(workdir: str) -> tuple[ConfigDict, dict[str, str]]:
 
 
 def _value(settings: ConfigDict, name: str) -> str:
-    """The text of a setting by its dotted name. Raises KeyError if it is missing, TypeError if it is no text."""
+    """The text of a setting by its dotted name, "" if it is missing. Raises TypeError if it is no text."""
     for part in name.split("."):
+        if not isinstance(settings, ConfigDict) or part not in settings:
+            return ""
         settings = settings[part]
     if not isinstance(settings, str):
         raise TypeError(f"{name}: expected a str, got {type(settings).__name__}")

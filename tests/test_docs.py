@@ -41,7 +41,7 @@ CONCEPTS, DATA, START = "docs/concepts.md", "docs/data.md", "docs/start.md"
 
 PROGRAMS = ("main.py", "-m dtr1_jax")
 OF_RUN = ("eval", "infer", "export")  # modes that take the settings of --workdir where --config is missing
-LANGUAGES = {"bash", "json", "bibtex", "", "{toctree}"}
+LANGUAGES = {"bash", "json", "bibtex", "", "{toctree}", "python"}
 OTHER_PROGRAMS = (".", "pre-commit")  # commands that the tests below do not know
 
 

@@ -73,15 +73,8 @@ def score(
     if len(sizes) != 1:
         raise ValueError(f"groups must have one size G and there must be at least one; got sizes {sizes}")
     weights = batch_weights(reward.weights, examples)
-    own = {name: weight_b != 0 for name, weight_b in weights.items()}
     truths = [twin_facts.of_example(e, len(canvas.frames)) for e, canvas in zip(examples, canvases)]
-    for name in twin_truth.COLUMNS:
-        if name in own:
-            own[name] &= [name in twin_facts.known(d, canvas.frames != ()) for d, canvas in zip(truths, canvases)]
-    if "follows" in own:
-        own["follows"] &= [bool(e.program) for e in examples]
-    if "facts" in own:
-        own["facts"] &= [facts.known(e.target.references) for e in examples]
+    own = _owners(weights, examples, truths, canvases)
     masked_b = own.get("mask_iou", np.zeros(len(examples), bool))
     results = outcomes(transcripts, examples, canvases, segment_fn if masked_b.any() else None, masked_b)
 
@@ -106,6 +99,19 @@ def score(
     total_bg = np.zeros((len(examples), sizes[0]), np.float32)
     total_bg = sum((weights[name][:, None] * column for name, column in columns.items()), total_bg)
     return Rewards(columns=columns, total_bg=total_bg, own=own), results
+
+
+def _owners(weights, examples, truths, canvases) -> dict[str, np.ndarray]:
+    """name -> bool[B]: the queries that have each column: it has a weight, and the data has what it compares with."""
+    own = {name: weight_b != 0 for name, weight_b in weights.items()}
+    for name in twin_truth.COLUMNS:
+        if name in own:
+            own[name] &= [name in twin_facts.known(d, canvas.frames != ()) for d, canvas in zip(truths, canvases)]
+    if "follows" in own:
+        own["follows"] &= [bool(e.program) for e in examples]
+    if "facts" in own:
+        own["facts"] &= [facts.known(e.target.references) for e in examples]
+    return own
 
 
 def _picture_columns(own, transcripts, examples, canvases, results, mask_size) -> dict[str, np.ndarray]:

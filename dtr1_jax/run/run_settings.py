@@ -17,12 +17,29 @@ FREE = (
     "reward.deadline", "data.prefetch_mb",
 )  # fmt: skip
 
+# Settings that came after version 0.2.0, with the values by which earlier runs acted: their config.json lacks them.
+ADDED = {
+    "data": {"prefetch_mb": 512},
+    "grpo": {"importance": "off", "importance_low": 0.0, "importance_high": 3.0},
+    "optim": {"decay_steps": 0},
+}
 
 _log = logging.getLogger(__name__)
 
 
 class SettingsError(ValueError):
     """A config.json that is broken, or that differs from the settings of this run."""
+
+
+def with_added(settings: Any) -> Any:
+    """The settings of a run, perhaps of an earlier version, with those of ADDED that are missing.
+
+    `settings` is any value that JSON can hold; what is no group of settings stays as it is.
+    """
+    if not isinstance(settings, dict):
+        return settings
+    groups = {name: values for name, values in ADDED.items() if isinstance(settings.get(name), dict)}
+    return settings | {name: values | settings[name] for name, values in groups.items()}
 
 
 def settle(
@@ -48,7 +65,7 @@ def settle(
                 partial.write_text(text, "utf-8")
         return _flatten(json.loads(text))
     try:
-        old = _flatten(json.loads(path.read_text("utf-8")))
+        old = _flatten(with_added(json.loads(path.read_text("utf-8"))))
     except (ValueError, RecursionError, AttributeError) as e:
         raise SettingsError(f"{path}: the settings of a run cannot be read ({e}); use a new --workdir") from e
     new = _flatten(json.loads(text))  # through JSON too, so that a tuple equals the list it was saved as
@@ -57,11 +74,14 @@ def settle(
         listed = any(name == p or name.startswith(p + ".") for p in (FREE if fields is None else fields))
         return listed if fields is not None else not listed
 
-    missing = "(not set)"
+    def value(flat: dict[str, Any], name: str) -> Any:
+        """A column without a weight weighs 0, as columns did before they existed."""
+        return flat.get(name, 0.0 if name.startswith("reward.weights.") else "(not set)")
+
     lines = [
-        f"{name}: workdir has {old.get(name, missing)!r}, this run has {new.get(name, missing)!r}"
+        f"{name}: workdir has {value(old, name)!r}, this run has {value(new, name)!r}"
         for name in sorted({*old, *new})
-        if must_equal(name) and old.get(name, missing) != new.get(name, missing)
+        if must_equal(name) and value(old, name) != value(new, name)
     ]
     if lines:
         raise SettingsError(

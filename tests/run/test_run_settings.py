@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from configs import default
+from dtr1_jax import config
 from dtr1_jax.run import run_settings
 
 CONFIG = {"seed": 0, "policy": {"name": "tiny", "sizes": (1, 2)}, "train": {"steps": 60}, "empty": {}}
@@ -26,3 +28,24 @@ def test_fields_limit_the_comparison(tmp_path):
         run_settings.settle(path, other, ("policy", "seed"))
     with pytest.raises(run_settings.SettingsError, match=r"policyholder: workdir has '\(not set\)', this run has 3"):
         run_settings.settle(path, other)
+
+
+def test_a_run_of_an_earlier_version_acts_as_before(tmp_path):
+    """Its config.json lacks the settings and reward columns that came later."""
+    path, now = tmp_path / "config.json", config.to_dict(config.from_configdict(default.get_config()))
+    earlier = json.loads(json.dumps(now))
+    for group, values in run_settings.ADDED.items():
+        for name in values:
+            del earlier[group][name]
+    del earlier["reward"]["weights"]["vqa"]["blind"]
+    path.write_text(json.dumps(earlier))
+    run_settings.settle(path, now)
+    assert run_settings.with_added(earlier)["grpo"] == now["grpo"]
+    now["grpo"]["importance"] = "token_truncate"
+    with pytest.raises(run_settings.SettingsError, match=r"importance: workdir has 'off', this run has 'token_tru"):
+        run_settings.settle(path, now)
+    now["reward"]["weights"]["vqa"]["blind"] = 0.5
+    with pytest.raises(run_settings.SettingsError, match=r"vqa.blind: workdir has 0.0, this run has 0.5"):
+        run_settings.settle(path, now)
+    for value in (None, 3, [], {"grpo": 3}, {"data": None}):
+        assert run_settings.with_added(value) == value
