@@ -111,7 +111,7 @@ def evaluation_batches(
         try:
             example = source[index]
             ready.append((example, *prompt(example, style)))
-        except (ImageError, PromptError) as error:
+        except (ImageError, PromptError, OSError) as error:
             skips.add(error)
         if len(ready) == batch:
             yield batches.stack_queries(ready, style)
@@ -225,7 +225,7 @@ def _skip_unusable(load: Callable[[int], tuple], examples: int, skips: SkipCount
         nonlocal in_a_row
         try:
             row = load(index)
-        except (ImageError, PromptError) as error:
+        except (ImageError, PromptError, OSError) as error:
             skips.add(error)
             in_a_row += 1
             if in_a_row >= most:
