@@ -28,9 +28,9 @@ class ImageError(ValueError):
 def load_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, upright: bool = True) -> np.ndarray:
     """Loads a picture file as uint8[h, w, 3], sRGB, upright.
 
-    The EXIF rotation is applied unless `upright` is False, transparent pixels are blended with white, and grey, palette, CMYK and 16-bit pictures
-    are converted. An animation gives its first frame. Colour profiles are not applied. A picture of more than
-    `max_pixels` is shrunk to at most that many, keeping its shape.
+    The EXIF rotation is applied unless `upright` is False, transparent pixels are blended with white, and grey,
+    palette, CMYK and 16-bit pictures are converted. An animation gives its first frame. Colour profiles are not
+    applied. A picture of more than `max_pixels` is shrunk to at most that many, keeping its shape.
 
     Raises ImageError if the file is not a usable picture, or has more than MAX_PIXELS.
     """
@@ -105,7 +105,10 @@ def file_mode(path: str | os.PathLike) -> int:
         raise ImageError(f"{path}: no such file; check the path") from None
     except PermissionError:
         raise ImageError(f"{path}: no permission to read the file; change its mode or owner") from None
-    except (OSError, ValueError) as error:  # a name that is too long, a loop of links, a zero byte, a lost network drive
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # a name that is too long, a loop of links, a zero byte, a lost network drive
         raise _unreadable(path, error) from None
 
 

@@ -309,7 +309,7 @@ def test_errors_of_the_file_system_are_named(tmp_path, monkeypatch, code):
     for place in ((os, "stat"), (Image, "open")):
         with monkeypatch.context() as patch:
             patch.setattr(*place, fail)
-            with pytest.raises(ImageError, match="permission|cannot read this path"):
+            with pytest.raises(ImageError, match=r"permission|cannot read this path"):
                 load_image(path)
 
 
