@@ -79,15 +79,18 @@ def load_values(path: str | os.PathLike) -> tuple[np.ndarray, str]:
 
     Returns:
       (uint8[h, w] grey values or palette indices, uint8[h, w, 4] colours with transparency, or numbers of a wider kind;
-      the format of the file, such as "PNG" or "JPEG"). Palette indices are returned as colours if index 0, which should
-      be the background, is not black.
+      the format of the file, such as "PNG" or "JPEG"). Palette indices are returned as colours if another index than 0
+      is the black background.
 
     Raises ImageError.
     """
     with _opened(path, MAX_PIXELS) as image:
         kind = image.format or ""
-        if image.mode == "P" and any((image.getpalette("RGB") or [0, 0, 0])[:3]):
-            return np.asarray(image.convert("RGBA")), kind
+        if image.mode == "P":
+            palette = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
+            used = [i for _, i in image.getcolors() if i < len(palette)]
+            if palette[0].any() and not palette[used].any(axis=1).all():
+                return np.asarray(image.convert("RGBA")), kind
         if image.mode in ("L", "P"):
             return np.asarray(image), kind
         if image.mode == "1":
