@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax.data import json_files
-from dtr1_jax.data.readers.jsonl_fields import fill_box, unit_box
+from dtr1_jax.data.readers.jsonl_fields import fill_box, unit_box, whole_rle
 from dtr1_jax.twin import masks
 
 # Polygons float64[2 n] in pixels; an RLE; the id of a panoptic segment; or a box float64[4], x1, y1, x2, y2 in pixels.
@@ -80,13 +80,8 @@ def fingerprint(shape: Shape) -> Any:
 
 
 def _parse_rle(value: dict, size: tuple[int, int]) -> tuple[dict | None, str]:
-    sides, counts = value.get("size"), value.get("counts")
-    sides = [json_files.whole_number(v) for v in sides] if isinstance(sides, list) else None
-    if sides != [size[1], size[0]]:
-        return None, "RLEs of another size than their picture"
-    if isinstance(counts, list):  # some tools write 32.0
-        counts = [json_files.whole_number(v) if isinstance(v, float) else v for v in counts]
-    return {"size": sides, "counts": counts}, ""
+    rle = whole_rle(value)
+    return (rle, "") if rle["size"] == [size[1], size[0]] else (None, "RLEs of another size than their picture")
 
 
 def _parse_box(value: Any, size: tuple[int, int]) -> tuple[np.ndarray | None, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 import urllib.parse
@@ -15,6 +16,11 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")  # C:\ or \\server
 def is_url(name: str) -> bool:
     """Whether a name is the address of a file elsewhere, such as https://..., s3://... or data:..."""
     return _URL.match(name) is not None
+
+
+def is_elsewhere(name: str) -> bool:
+    """Whether a name leads to another machine: an address, or a drive of Windows on another system."""
+    return is_url(name) or (os.name != "nt" and _DRIVE.match(name) is not None)
 
 
 def stays_inside(name: str) -> bool:
@@ -41,14 +47,14 @@ def spellings(name: str) -> Iterator[str]:
                     yield spelling
 
 
-def find_file(folders: Sequence[Path], name: str) -> Path:
+def find_file(folders: Sequence[Path], name: str, or_folder: bool = False) -> Path:
     """The path of the first spelling of a name that is a file in a folder; where none is, the name in the first folder.
 
-    Only `stays_inside` tells whether the path is below the folder.
+    With `or_folder`, it may be a folder of frames. Only `stays_inside` tells whether the path is below the folder.
     """
     for spelling in spellings(name):
         for folder in folders:
-            if is_file(folder / spelling):
+            if is_file(folder / spelling) or (or_folder and is_folder(folder / spelling)):
                 return folder / spelling
     return folders[0] / name
 

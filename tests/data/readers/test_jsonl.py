@@ -208,13 +208,16 @@ def test_bad_lines_are_refused_by_place_field_and_value(data, row, message):
     assert "data.jsonl:1: " in str(refusal.value) and message in str(refusal.value), str(refusal.value)[:500]
 
 
-def test_ten_faults_are_listed_and_the_rest_counted(data):
+def test_faults_are_listed_by_kind_with_the_number_of_further_ones(data):
     with pytest.raises(DataError) as refusal:
         data(line(boxes=[]), *[line(boxes=3)] * 12)
     text = str(refusal.value)
-    assert "data.jsonl: 12 faults; correct these lines" in text
-    assert "data.jsonl:2: boxes" in text and "data.jsonl:11: boxes" in text and "data.jsonl:12" not in text
-    assert text.endswith("and 2 more")
+    assert "data.jsonl: 12 faults; correct these lines" in text and "\n" not in text
+    assert "data.jsonl:2: boxes" in text and text.endswith("(and 11 more of this kind)")
+    with pytest.raises(DataError) as refusal:
+        data(*[line(boxes=3)] * 3, *[line(boxes=[], id=3)] * 2)
+    first, second, third = str(refusal.value).splitlines()
+    assert "5 faults" in first and "data.jsonl:1: boxes" in second and "data.jsonl:4: id" in third
 
 
 def test_an_id_is_used_once(data):
