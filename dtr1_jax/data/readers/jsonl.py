@@ -25,8 +25,8 @@ Fields of a line:
 A line about a video has "video" in place of "image", and other fields for the target: see jsonl_video.py.
 
 An empty list of boxes or polygons, or an empty mask, says that nothing in the picture fits the query. Without "split",
-every fifth line is held out. If all `boxes` equal boxes of `objects`, the answer is also known as object ids, and the
-line can serve for the cold start.
+every fifth line is held out. A line can serve for the cold start (--mode=sft) if it has `objects`, and its target is in
+words or `boxes` that all equal boxes of `objects`.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ from dtr1_jax.twin import masks
 from dtr1_jax.twin.schema import show
 from dtr1_jax.types import POINTING, TASKS, Example, Instance, Target
 
+VALIDATION = ("val", "valid", "validation", "dev", "test")  # names that "heldout" finds where no line has it
 FIFTH = 5  # without "split", lines 5, 10, ... are held out
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, fra
 
     Args:
       path: the file.
-      split: value of the field "split"; "heldout" also finds "val" where no line is "heldout".
+      split: value of the field "split"; "heldout" also finds VALIDATION where no line is "heldout".
       task: the task of lines without the field "task".
       max_objects: most objects of a scene; the objects of the target are kept, then the largest.
       frames: most frames of a video, for lines without the field "frames".
@@ -143,8 +144,11 @@ def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, fra
 def _of_split(lines: Sequence[Line], split: str) -> list[Line]:
     if all(line.split is None for line in lines):
         return [line for i, line in enumerate(lines, 1) if (i % FIFTH != 0) == (split == "train")]
-    chosen = [line for line in lines if line.split == split]
-    return chosen or ([line for line in lines if line.split == "val"] if split == "heldout" else [])
+    for name in (split, *VALIDATION) if split == "heldout" else (split,):
+        chosen = [line for line in lines if line.split == name]
+        if chosen:
+            return chosen
+    return []
 
 
 def _faults_between(lines: Sequence[Line]) -> Iterator[tuple[str, str]]:
