@@ -1,7 +1,7 @@
 """The batches of the cold start (--mode=sft): demonstrations, practice, and scenes that grow with the steps.
 
-TwinWorld draws its scenes to order. Other sources give the transcripts of their annotated examples, in shuffled passes,
-without the dense loss and without a schedule; the practice, which needs no pictures, is TwinWorld's.
+TwinWorld draws its scenes to order. Other sources give the transcripts of their annotated examples in shuffled passes,
+without a schedule, the dense loss and the practice, which are about TwinWorld's labels and queries.
 """
 
 from __future__ import annotations
@@ -104,28 +104,28 @@ def _streams(c: Config, style: Style, tasks: dict[str, float], video: bool, step
       step_of: maps the number k of a batch of this kind to the step of the cold start that trains on it.
     """
     count, shard = object_schedule(c, video), (jax.process_index(), jax.process_count())
-    common = {"seed": c.data.seed, "workers": c.data.workers, "shard": shard}
-    scenes = {"task_weights": tasks, "frames": sources.max_frames(c.data) if video else 0}
+    common: dict = {"seed": c.data.seed, "workers": c.data.workers, "shard": shard}
 
     def objects_of_batch(batch: int) -> int:
         return count(step_of(batch), batch)
 
     batch, length = c.sft.batch // shard[1], c.rollout.new_tokens
-    if c.data.source == "twinworld":
-        demonstrations = pipeline.demonstration_batches(
-            style, batch, length=length, size=c.data.image_size, direct=c.sft.direct,
-            objects=lambda index: objects_of_batch(index // c.sft.batch), **scenes, **common,
-        )  # fmt: skip
-    else:
+    if c.data.source != "twinworld":
         source = sources.open_source(c.data, c.data.train_split)
         demonstrations = pipeline.annotated_demonstrations(
             source, style, batch, length=length, direct=c.sft.direct, **common
         )
+        return iter(demonstrations), None
+    common |= {"task_weights": tasks, "frames": sources.max_frames(c.data) if video else 0}
+    demonstrations = pipeline.demonstration_batches(
+        style, batch, length=length, size=c.data.image_size,
+        objects=lambda index: objects_of_batch(index // c.sft.batch), direct=c.sft.direct, **common,
+    )  # fmt: skip
     if not c.sft.practice:
         return iter(demonstrations), None
     without_practice = sum(step_of(batch) < tower_steps(c) for batch in range(tower_steps(c)))
     practice = pipeline.practice_batches(
         style, c.sft.practice // shard[1], queries=c.sft.practice_queries, drills=c.sft.practice_drills,
-        objects=lambda index: objects_of_batch(without_practice + index // c.sft.practice), **scenes, **common,
+        objects=lambda index: objects_of_batch(without_practice + index // c.sft.practice), **common,
     )  # fmt: skip
     return iter(demonstrations), iter(practice)

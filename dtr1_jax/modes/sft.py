@@ -113,13 +113,13 @@ def _check_annotated(c: config.Config, pretrained_policy: PretrainedPolicy) -> N
     else:
         raise json_files.DataError(
             "config.data: --mode=sft imitates annotated objects with an answer among them, but none of the first "
-            f"{min(TRIED, len(source))} examples of {source!r} has them. In JSON lines, write `objects`, and the target "
-            f"as `boxes` that equal boxes of `objects`. The last: {fault}"
+            f"{min(TRIED, len(source))} examples of {source!r} has them. In JSON lines, write `objects`, and give the "
+            f"target as `boxes` that equal boxes of `objects`. The last: {fault}"
         )
-    if c.sft.dense:
+    if c.sft.dense or c.sft.practice:
         log.warning(
-            "the dense loss knows TwinWorld's labels only: config.sft.dense and config.sft.tower are not used with "
-            "config.data.source=%s",
+            "the dense loss and the practice are about TwinWorld: config.sft.dense, sft.tower and sft.practice are not "
+            "used with config.data.source=%s",
             c.data.source,
         )
 

@@ -127,7 +127,7 @@ def test_own_pictures_are_demonstrations_in_their_transcripts(tmp_path):
     thoughts = []
     for _ in range(6):
         shown, practice = data.next(text=True)
-        assert shown.dense_bnf is None and shown.box_bn4 is None and practice is not None
+        assert shown.dense_bnf is None and shown.box_bn4 is None and practice is None
         for token, mask in zip(shown.token_bgs[:, 0], shown.mask_bgs[:, 0]):
             text = decode(token[mask])
             assert re.search(r'"label":"(person|dog|cat)"', text) and '<answer>{"objects":[' in text

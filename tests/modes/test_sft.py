@@ -145,11 +145,11 @@ def own_lines(folder, count=10, **fields):
 def test_own_lines_are_demonstrations(tmp_path, stop_after, caplog):
     """The loss falls on their twins; a run that is stopped goes on; the dense loss is left out and said to be."""
     own = own_lines(tmp_path / "data")
-    c = settings(**own, sft__steps=6, sft__practice=0, sft__direct=0.0)
+    c = settings(**own, sft__steps=6, sft__direct=0.0)
     whole = sft.run(c, tmp_path / "whole")
-    assert "config.sft.dense and config.sft.tower are not used with config.data.source=jsonl" in caplog.text
+    assert "config.sft.dense, sft.tower and sft.practice are not used with config.data.source=jsonl" in caplog.text
     lines = rows(tmp_path / "whole")
-    assert len(lines) == 6 and not any("sft/dense" in line for line in lines)
+    assert len(lines) == 6 and not any("sft/dense" in line or "sft/nll_practice" in line for line in lines)
     assert lines[-1]["sft/nll_twin"] < lines[0]["sft/nll_twin"]
     stop_after(2)
     with pytest.raises(interrupt.Interrupted):
