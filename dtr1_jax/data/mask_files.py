@@ -93,7 +93,10 @@ def _colours(video: tuple[Path, ...]) -> np.ndarray | None:
     """int32[n], the colours of the masks of a video in ascending order; None if all are grey. Raises ImageError."""
     present: set[int] = set()
     for path in video:
-        values, _ = image_files.load_values(path)
+        try:
+            values, _ = image_files.load_values(path)
+        except ImageError:  # it costs the examples that show this frame
+            continue
         packed = _packed(values) if values.ndim == 3 else values.astype(np.int32) * 0x010101
         present |= set(np.unique(packed).tolist())
         if len(present) > MAX_COLOURS:

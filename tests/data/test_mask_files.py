@@ -149,3 +149,12 @@ def test_thirty_objects_and_a_void_are_no_smooth_edge(tmp_path):
     owner = np.append(np.arange(31), 255).astype(np.uint8)[None].repeat(4, 0)
     Image.fromarray(owner).save(tmp_path / "m.png")
     np.testing.assert_array_equal(numbers(tmp_path / "m.png")[0], owner * (owner < 255))
+
+
+def test_a_broken_mask_costs_no_other_mask_of_its_video(tmp_path):
+    Image.fromarray(COLOURS[OWNER]).save(tmp_path / "0.png")
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    names = [tmp_path / "0.png", tmp_path / "1.png"]
+    assert set(np.unique(mask_files.load_numbers(names[0], names))) == {0, 1, 2, 3}
+    with pytest.raises(ImageError, match=r"1\.png"):
+        mask_files.load_numbers(names[1], names)

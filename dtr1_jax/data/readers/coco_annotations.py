@@ -12,7 +12,7 @@ import collections
 import dataclasses
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import coco_layout, coco_records, coco_shapes, file_names
 from dtr1_jax.data.readers.coco_records import Faults
+
+LOOKED_AT = 2000  # photos that are looked for when a file is opened
 
 log = logging.getLogger(__name__)
 
@@ -135,14 +137,24 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
         raise DataError(
             f"{path}: expected pictures with annotations, got {counts}{why}; check the file or take another split"
         )
-    folders = coco_layout.photo_folders(path)
-    if not any(file_names.is_file(file_names.find_file(folders, p.file)) for p in pictures[:20]):
-        places = ", ".join(map(str, folders))
-        raise DataError(
-            f"{path}: expected photos such as {pictures[0].file} in one of {places}, got none; put them there"
-        )
+    _check_photos(path, pictures)
     stuff = frozenset(coco_records.label_of(c) for c in categories.values() if _is_stuff(c))
     return AnnotationFile(path, tuple(pictures), labels, stuff)
+
+
+def _check_photos(path: Path, pictures: Sequence[Picture]) -> None:
+    """Looks for up to LOOKED_AT photos; warns if some are missing, and raises DataError if all are."""
+    folders = coco_layout.photo_folders(path)
+    sample = pictures[:: -(-len(pictures) // LOOKED_AT)]
+    missing = [p.file for p in sample if not file_names.is_file(file_names.find_file(folders, p.file))]
+    if len(missing) == len(sample):
+        places = ", ".join(map(str, folders))
+        raise DataError(f"{path}: expected photos such as {missing[0]} in one of {places}, got none; put them there")
+    if missing:
+        log.warning(
+            "%s: %d of %d photos are missing, such as %s; queries about them are skipped",
+            path, len(missing), len(sample), missing[0],
+        )  # fmt: skip
 
 
 def load_pixels(path: Path, picture: Picture) -> Pixels:
@@ -273,6 +285,8 @@ def _read_crowds(notes: dict[Any, list[Annotation]], path: Path) -> None:
     for number, usable in notes.items():
         notes[number] = [dataclasses.replace(n, crowd=n.crowd and n.label not in labels) for n in usable]
     kept = collections.Counter(label for _, label, crowd in rows if crowd and label not in labels)
+    if kept:
+        log.info("%s: %d crowd regions, whose pixels are ignored in queries about their labels", path, kept.total())
     alone = sorted(set(kept) - {label for _, label, crowd in rows if not crowd})
     if alone:
         log.warning(

@@ -88,6 +88,10 @@ def _annotation_files(root: Path) -> list[Path]:
         )
     elif not file_names.is_folder(root):
         fault = "no such folder"
+    elif any(root.glob("*.yaml")):
+        fault, advice = "the layout of YOLO (a .yaml file)", "export the data set in COCO's format"
+    elif any(root.glob("*/*.xml")):
+        fault, advice = "the layout of Pascal VOC (.xml files)", "export the data set in COCO's format"
     raise DataError(
         f"{root}: expected annotations/instances_*.json, panoptic_*.json or NAME/{ROBOFLOW}, got {fault}; {advice}"
     )

@@ -118,6 +118,9 @@ def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, fra
         lines.
     """
     file = Path(path)
+    if file_names.is_folder(file):
+        names = ", ".join(sorted(item.name for item in file.glob("*.json*"))[:5]) or "no such file"
+        raise DataError(f"{file}: expected a JSON lines file, got a folder with {names}; set data.root to the file")
     raw = json_files.read_bytes(file)
     foreign = foreign_formats.name_bytes(file, raw)
     if foreign:

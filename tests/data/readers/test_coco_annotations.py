@@ -103,3 +103,11 @@ def test_masks_are_those_of_pycocotools():
                 np.testing.assert_array_equal(mask, reference_mask)
                 checked += 1
     assert checked > 50
+
+
+def test_missing_photos_are_counted_at_the_start(tmp_path, caplog):
+    root = write_coco_folder(tmp_path, [note(rectangle(0, 0, 9, 9), image=i) for i in range(1, 31)], pictures=30)
+    for i in range(1, 28):
+        (root / "train2017" / f"{i}.png").unlink()
+    assert len(open_source(root)) == 120
+    assert "27 of 30 photos are missing, such as 1.png; queries about them are skipped" in caplog.text

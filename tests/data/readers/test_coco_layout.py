@@ -88,3 +88,11 @@ def test_photos_are_found_under_the_names_of_other_systems(tmp_path, name):
     (root / "train2017" / "img").mkdir()
     (root / "train2017" / "1.png").rename(root / "train2017" / "img" / "a b.png")
     assert open_source(root)[0].scene
+
+
+def test_layouts_of_other_tools_are_named(tmp_path):
+    touch(tmp_path, "yolo/data.yaml", "yolo/labels/0.txt", "voc/Annotations/0.xml")
+    with pytest.raises(DataError, match=r"got the layout of YOLO .*; export the data set in COCO's format"):
+        coco_layout.find_annotation_file(tmp_path / "yolo", "train")
+    with pytest.raises(DataError, match=r"got the layout of Pascal VOC .*; export the data set in COCO's format"):
+        coco_layout.find_annotation_file(tmp_path / "voc", "train")

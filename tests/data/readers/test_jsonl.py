@@ -142,6 +142,12 @@ def test_splits_by_field(data):
         data(*rows, line(boxes=[]))
 
 
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "test"])
+def test_names_of_the_held_out_split(data, name):
+    rows = [line(boxes=[], split=s, id=str(i)) for i, s in enumerate(("train", name))]
+    assert [e.uid for e in data(*rows, split="heldout")] == ["1"]
+
+
 def test_every_fifth_line_is_held_out(data):
     rows = [line(boxes=[]) for _ in range(11)]
     uids = {split: [e.uid for e in data(*rows, split=split)] for split in ("train", "heldout")}
@@ -230,7 +236,7 @@ def test_no_lines_and_no_file(data, tmp_path):
         data("")
     with pytest.raises(DataError, match=r"nowhere\.jsonl: cannot be read"):
         jsonl.open_jsonl_source(str(tmp_path / "nowhere.jsonl"), "train", "segmentation", max_objects=7)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"got a folder with data\.jsonl; set data\.root to the file"):
         jsonl.open_jsonl_source(str(tmp_path), "train", "segmentation", max_objects=7)
 
 
