@@ -30,7 +30,8 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     # frames of a video: twinworld draws this many, davis and jsonl sample at most this many; 0 = 4 (twinworld) or 8
     c.data.frames = 0
     c.data.max_video_objects = 3  # twinworld: max_objects for videos, whose transcripts are about twice as long
-    # twinworld: train | heldout; coco: part of the annotation file's name; jsonl: the value of a line's "split"
+    # twinworld: train | heldout | validation (to choose settings on); coco: part of the annotation file's name; jsonl:
+    # the value of a line's "split"
     c.data.train_split = "train"
     c.data.eval_split = "heldout"
     c.data.seed = 0  # seed of generated scenes and queries, and of the order of examples
@@ -38,6 +39,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data.max_objects = 7  # twinworld: most objects in a scene; other sources: most objects in an oracle twin
     c.data.image_size = 96  # twinworld: side of the drawn picture, pixels
     c.data.workers = 0  # processes that prepare batches; 0 = a thread of the main process
+    # memory of the batches that wait, MiB; one batch is made ahead even if it takes more. With data.workers, each
+    # process has at most two batches instead
+    c.data.prefetch_mb = 512
 
     c.policy = ConfigDict()
     c.policy.name = policy  # tiny, a name in dtr1_jax/models/published_sizes.py, or auto = sizes from the files
@@ -89,7 +93,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.reward = ConfigDict()
     c.reward.weights = reward_weights()
     c.reward.segmenter = "grabcut"  # box -> mask: grabcut | box
-    c.reward.mask_size = 96  # masks are compared on a grid of at most this many pixels a side
+    c.reward.mask_size = 96  # cells a side of the grid on which the pixels of masks are counted: memory, not the score
     c.reward.tolerance = 0.0  # a numeric answer may be off by this share of the right number
     c.reward.length_free = 128  # column length: completions of up to this many tokens score 1; the score falls to 0
     c.reward.length_most = 160  # at this many tokens
@@ -119,9 +123,15 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.grpo.hold_twin = 1.0
     c.grpo.clip_low = 0.2  # the ratio is clipped to [1 - clip_low, 1 + clip_high]
     c.grpo.clip_high = 0.28
-    c.grpo.dual_clip = (
-        0.0  # bound dual_clip * |advantage| of the loss where the advantage is negative; 0 = off, else > 1
-    )
+    # bound dual_clip * |advantage| of the loss where the advantage is negative; 0 = off, else above 1 + clip_high
+    c.grpo.dual_clip = 0.0
+    # weights that correct for the difference between the log-probabilities of sampler and scorer (train/mismatch; up to
+    # 0.03 in bfloat16): off | token_truncate | token_mask | sequence_truncate | sequence_mask. token, sequence: one
+    # weight for each token, or for each completion; truncate clips a weight to [importance_low, importance_high], mask
+    # sets a weight outside to 0. Costs one more pass over the completions of a step
+    c.grpo.importance = "off"
+    c.grpo.importance_low = 0.0  # 0 = no lower bound
+    c.grpo.importance_high = 3.0
     c.grpo.mask_truncated = True  # completions that reached new_tokens without ending are left out of the loss
     c.grpo.epochs = 1  # passes over each rollout
     c.grpo.minibatches = 1  # optimizer steps per pass
@@ -132,7 +142,10 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.optim = ConfigDict()
     c.optim.lr = 2e-4  # peak learning rate
     c.optim.warmup = 5  # steps of linear warm-up
-    c.optim.schedule = "constant"  # after the warm-up: constant | cosine | linear (to 0 after the last step)
+    c.optim.schedule = "constant"  # after the warm-up: constant | cosine | linear (to 0, see decay_steps)
+    # cosine, linear: steps from the start to a rate of 0; 0 = train.steps. Set it to the final length if you may raise
+    # train.steps later: otherwise the rate jumps when the run goes on, which a warning says
+    c.optim.decay_steps = 0
     c.optim.b1 = 0.9
     c.optim.b2 = 0.99
     c.optim.eps = 1e-8
@@ -180,8 +193,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
 def reward_weights() -> ConfigDict:
     """Weights of the reward columns: for each task, reward = sum of weight * column, with columns in [0, 1].
 
-    A weight of 0 leaves the column out. All weights are our own choice: the task's own metric weighs 1, columns that
-    only help weigh half of that or less.
+    A weight of 0 leaves the column out. All weights are our own choice. The twin's truth weighs about as much as the
+    answer, so that no answer pays for an untrue twin; experiments/hacking.py shows what false twins and answers earn.
+    The facts of a summary weigh more, so that they outweigh a true twin beside a false summary.
     """
     w = ConfigDict()
     for task in ("segmentation", "grounding", "vqa", "summary"):
@@ -192,20 +206,31 @@ def reward_weights() -> ConfigDict:
     w.grounding.mask_iou = 0.0
     w.grounding.box_iou = 1.0
     w.vqa.answer = 1.0  # is the answer right: a number, a choice, yes or no, or words
-    w.summary.rouge_l = 1.0  # longest common subsequence of words; the main metric of summaries
-    w.summary.bleu = 0.25  # runs of four words
-    w.summary.cider = 0.25  # n-grams, where rare words count more, see reward.idf
+    w.summary.facts = 3.0  # F1 of the facts that the summary states: objects, colours, places, actions, counts
+    w.summary.rouge_l = 0.5  # longest common subsequence of words; the main metric of summaries
     for task in ("segmentation", "grounding"):
         w[task].points = 0.0  # centres of the answer's boxes inside target boxes / the larger number of boxes
-    for name in ("rouge_l", "bleu", "cider"):
-        w.vqa[name] = 0.0
+    w.vqa.rouge_l = 0.0
+    for task in ("vqa", "summary"):
+        w[task].bleu = 0.0  # runs of four words
+        w[task].cider = 0.0  # n-grams, where rare words count more, see reward.idf
+    for task in ("segmentation", "grounding", "vqa"):
+        # the answer equals the one that the query's program gives on the completion's own twin; generated queries only
+        w[task].follows = 0.0
     for task in ("vqa", "summary"):
         w[task].token_f1 = 0.0  # words shared with a reference
         w[task].similarity = 0.0  # cosine of sentence embeddings with a reference, see reward.sentences
         w[task].judge = 0.0  # grade by a language model, see reward.judge
     for task in w:
-        # matched IoU of the twin's boxes with all annotated objects; keeps the twin complete (ours, not the paper's)
-        w[task].twin_iou = 0.0
+        # Is the twin true: its objects are matched with the annotated ones. These columns are ours, not the paper's.
+        w[task].twin_iou = 0.3  # matched IoU of the boxes, or tracks; keeps the twin complete
+        w[task].twin_labels = 0.25  # right labels, or synonyms
+        w[task].twin_attributes = 0.15  # F1 of the attributes
+        w[task].twin_depth = 0.1  # which of two objects is nearer
+        w[task].twin_relations = 0.1  # share of the stated relations that hold; 1 without any relation
+        w[task].twin_tracks = 0.1  # videos: when objects are visible, and their velocity
+        # accuracy of a second answer from the completion's own twin, without the picture; costs one more rollout a step
+        w[task].blind = 0.0
         w[task].length = 0.0  # 1 for a short completion, see reward.length_free
         w[task].repetition = 0.0  # share of the four-word sequences in thought and answer that are different
     return w

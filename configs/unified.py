@@ -13,9 +13,6 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     # The rewards of a summary lie close together: divided by the deviation of a group, their noise would count as much
     # as real differences in other tasks.
     c.grpo.advantage = "ema"
-    # Pointing needs only a part of the twin. Without a reward for the whole twin, the twins of summaries lose objects.
-    for task, weights in c.reward.weights.items():
-        weights.twin_iou = 0.5 if task == "summary" else 0.25
     if policy == "tiny":
         c.policy.prompt_tokens = 208  # 4 frames of 36 tokens, and the query
         c.rollout.new_tokens = 224  # seven objects in a twin and in a paragraph

@@ -2,6 +2,7 @@
 --help.
 """
 
+import os
 import sys
 
 from absl import app, flags
@@ -16,6 +17,7 @@ MODES = {
     "infer": "one question about a picture or video",
     "export": "a Hugging Face folder",
     "plan": "the memory it takes",
+    "check": "what is in a data set",
     "rescore": "the table of a predictions.jsonl again",
 }
 OF_RUN = ("eval", "infer", "export")  # These modes take the settings of the run in --workdir where --config is missing.
@@ -28,7 +30,7 @@ CONFIG = config_flags.DEFINE_config_file(
 )  # fmt: skip
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: metrics, checkpoints, report (default: runs/<task>)")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "sft", "eval", "infer", "export", "plan", "rescore"],
+    "mode", "train", ["train", "sft", "eval", "infer", "export", "plan", "check", "rescore"],
     "; ".join(f"{mode}: {meaning}" for mode, meaning in MODES.items()),
 )  # fmt: skip
 STEP = flags.DEFINE_string(
@@ -44,7 +46,9 @@ QUERY = flags.DEFINE_string("query", None, "infer: the query, such as 'the thing
 TASK = flags.DEFINE_string(
     "task", None, "infer: segmentation | grounding | vqa | summary, the form of the answer (default: config.data.task)"
 )
-OUT = flags.DEFINE_string("out", None, "export: the folder to write, a new or empty one")
+OUT = flags.DEFINE_string(
+    "out", None, "export: the folder to write, a new or empty one; check: the folder for check.json and sheet.png"
+)
 ADAPTER = flags.DEFINE_bool("adapter", False, "export: the LoRA alone, as PEFT reads it, instead of merged weights")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join a run on several hosts; on a TPU pod this is the default")
 
@@ -75,14 +79,32 @@ def parse(argv: list[str]) -> list[str]:
 def with_settings_of_run(argv: list[str]) -> list[str]:
     """The command line with --config=settings_of_run.py:WORKDIR, if the mode allows it and --config is missing.
 
-    Raises ValueError if the settings of that run cannot be read.
+    Raises ValueError if the settings of that run cannot be read, or if its policy would be downloaded and the command
+    line does not name it. Prints the other settings that are not taken over, see settings_of_run.py.
     """
     words = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:])]
-    workdir = value_of(words, "workdir")
-    if value_of(words, "config") is None and workdir and value_of(words, "mode") in OF_RUN:
-        settings_of_run.get_config(workdir)  # Raises here with a clear message; the flag would print a traceback.
-        return [words[0], f"--config={settings_of_run.__file__}:{workdir}", *words[1:]]
-    return argv
+    workdir, named = value_of(words, "workdir"), value_of(words, "config")
+    file = settings_of_run.__file__
+    if named is None and workdir and value_of(words, "mode") in OF_RUN:
+        words = [words[0], f"--config={file}:{workdir}", *words[1:]]
+    elif named is not None and named.partition(":")[0].endswith(os.path.basename(file)):
+        workdir = named.partition(":")[2]  # The user names the file that is otherwise put in.
+    else:
+        return argv
+    # It raises here with a clear message; the flag would print a traceback.
+    withheld = {n: v for n, v in settings_of_run.withheld(workdir).items() if value_of(words, f"config.{n}") is None}
+    if "policy.path" in withheld:
+        raise ValueError(
+            f"the policy of the run in {workdir} would be downloaded, which only the command line may ask for: add "
+            f"--config.policy.path={withheld['policy.path']}, or name a folder with these files"
+        )
+    for name in withheld:
+        print(
+            f"not taken over from {workdir}/config.json: {name}, because a workdir may come from somebody else; add "
+            f"--config.{name}=VALUE to set it",
+            file=sys.stderr,
+        )
+    return words
 
 
 def value_of(argv: list[str], name: str) -> str | None:

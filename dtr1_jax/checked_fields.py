@@ -75,6 +75,9 @@ def build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
             faults.append(f"{path}: expected names with {'numbers' if inner is float else 'groups'}, got {value!r}")
             return {}
         return {k: build(inner, v, f"{path}.{k}", faults) for k, v in value.items()}
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        faults.append(f"{path}: expected a number of at most 64 bits, got one of {value.bit_length()}")
+        return None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:

@@ -22,6 +22,7 @@ from dtr1_jax.checked_fields import (
     nearest,
     within_one,
 )
+from dtr1_jax.outside import SAFE_URL, SAFE_VARIABLE, is_safe_url, is_safe_variable, shown_url
 from dtr1_jax.types import TASKS
 
 __all__ = ["Config", "ConfigError", "from_configdict", "nearest", "to_dict"]
@@ -43,6 +44,7 @@ class Data:
     max_objects: int
     image_size: int = at_least(1)
     workers: int = at_least(0)
+    prefetch_mb: int = at_least(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +123,9 @@ class Grpo:
     clip_low: float = at_least(0)
     clip_high: float = at_least(0)
     dual_clip: float = Bound("0 (off) or above 1", lambda x: x == 0 or x > 1).field()
+    importance: Literal["off", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+    importance_low: float = within_one("a number in [0, 1]; 0 = no lower bound")
+    importance_high: float = at_least(1)
     mask_truncated: bool
     epochs: int = at_least(1)
     minibatches: int = at_least(1)
@@ -134,6 +139,7 @@ class Optim:
     lr: float = at_least(0)
     warmup: int = at_least(0)
     schedule: Literal["constant", "cosine", "linear"]
+    decay_steps: int = at_least(0)
     b1: float = within_one("a number in [0, 1)", closed=False)
     b2: float = within_one("a number in [0, 1)", closed=False)
     eps: float = at_least(0)
@@ -254,6 +260,17 @@ def _reward_rules(c: Config) -> Iterator[Rule]:
         f"more tokens than reward.length_free = {c.reward.length_free}",
         c.reward.length_most,
     )
+    for task, of_task in c.reward.weights.items():
+        weight = of_task.get("blind", 0.0)
+        yield (
+            not weight or c.policy.constructor == "policy",
+            f"reward.weights.{task}.blind",
+            "0 where the twin is given (policy.constructor): the policy answers from the twin's text anyway",
+            weight,
+        )
+    url, name = c.reward.judge.url, c.reward.judge.key_env  # Both are shown without what may be a key.
+    yield not url or is_safe_url(url), "reward.judge.url", SAFE_URL, shown_url(url)
+    yield not name or is_safe_variable(name), "reward.judge.key_env", SAFE_VARIABLE, f"{len(name)} characters"
 
 
 def _grpo_rules(c: Config) -> Iterator[Rule]:
@@ -261,6 +278,13 @@ def _grpo_rules(c: Config) -> Iterator[Rule]:
         not (c.grpo.dual_clip and c.grpo.variant == "cispo"),
         "grpo.dual_clip",
         "0 with variant cispo, which has no clipped term",
+        c.grpo.dual_clip,
+    )
+    yield (
+        not 1 < c.grpo.dual_clip <= 1 + c.grpo.clip_high,
+        "grpo.dual_clip",
+        f"0 (off) or more than 1 + grpo.clip_high = {1 + c.grpo.clip_high:g}: a lower bound would cut off the gradient"
+        " of tokens that clip_high leaves in",
         c.grpo.dual_clip,
     )
     if c.grpo.minibatches < 1:
@@ -277,6 +301,18 @@ def _grpo_rules(c: Config) -> Iterator[Rule]:
         "grpo.micro_queries",
         f"0 or a divisor of the {minibatch} queries of a minibatch",
         c.grpo.micro_queries,
+    )
+
+
+def _optim_rules(c: Config) -> Iterator[Rule]:
+    falls = c.optim.schedule != "constant"
+    yield (
+        c.optim.decay_steps == 0 or (falls and c.optim.decay_steps >= c.train.steps),
+        "optim.decay_steps",
+        f"0 or at least train.steps = {c.train.steps}, because the learning rate is 0 after optim.decay_steps"
+        if falls
+        else "0 for optim.schedule=constant, which has no decay",
+        c.optim.decay_steps,
     )
 
 
@@ -315,4 +351,4 @@ def _mesh_rules(c: Config) -> Iterator[Rule]:
     )
 
 
-RULES = (_policy_rules, _reward_rules, _grpo_rules, _data_rules, _mesh_rules)
+RULES = (_policy_rules, _reward_rules, _grpo_rules, _optim_rules, _data_rules, _mesh_rules)

@@ -7,6 +7,7 @@ mesh axis does not divide stays whole.
 
 from __future__ import annotations
 
+import collections
 import math
 import re
 from typing import Any
@@ -55,7 +56,8 @@ def axis_sizes(sizes: config.Mesh, device_count: int) -> tuple[int, int, int]:
 def make(sizes: config.Mesh, devices: list | None = None) -> Mesh:
     """Builds the mesh over `devices` (default: all devices), with the sizes that `axis_sizes` returns.
 
-    Raises ConfigError if their product is not the number of devices.
+    Devices are placed as JAX finds best for their network; if that splits a tensor group over processes, process by
+    process. Raises ConfigError if the product of the sizes is not the number of devices, and as `check_processes` does.
     """
     devices = jax.devices() if devices is None else devices
     shape = axis_sizes(sizes, len(devices))
@@ -64,7 +66,49 @@ def make(sizes: config.Mesh, devices: list | None = None) -> Mesh:
             f"config.mesh: data x fsdp x tensor = {' x '.join(map(str, shape))} = {math.prod(shape)} devices, but "
             f"there are {len(devices)} ({devices[0].platform}); set one of them to -1 to use the remaining devices"
         )
-    return jax.make_mesh(shape, AXES, devices=devices, axis_types=(AxisType.Auto,) * 3)
+    mesh = jax.make_mesh(shape, AXES, devices=devices, axis_types=(AxisType.Auto,) * 3)
+    if _spanning_group(mesh.devices) is None:
+        check_processes(mesh.devices)
+        return mesh
+    by_process = np.array(sorted(devices, key=lambda device: device.process_index)).reshape(shape)
+    check_processes(by_process)
+    return Mesh(by_process, AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def check_processes(devices: np.ndarray) -> None:
+    """Raises ConfigError if the processes cannot each prepare the queries of their own devices.
+
+    The devices of a *tensor group* compute the same queries together. If two processes held a part of it, each would
+    put its own queries there, and the group would compute with different queries as if they were the same. And all
+    processes prepare the same number of queries, so they need the same number of tensor groups.
+
+    Args:
+      devices: object[data, fsdp, tensor], devices with a `process_index`; a tensor group is devices[d, f].
+    """
+    counts = collections.Counter(device.process_index for device in devices.flat)
+    if group := _spanning_group(devices):
+        least_count = min(counts.values())
+        sizes = ", ".join(str(n) for n in range(1, least_count + 1) if all(c % n == 0 for c in counts.values()))
+        raise config.ConfigError(
+            f"config.mesh.tensor = {devices.shape[2]}: set it to a divisor of the devices of each process ({sizes}), so"
+            f" that a process holds whole tensor groups; now a group spans the processes {group}, which would train on"
+            " different queries as if they were the same. To cut the weights over processes, set config.mesh.fsdp"
+        )
+    if len(set(counts.values())) > 1:
+        described = ", ".join(f"process {process} has {count}" for process, count in sorted(counts.items()))
+        raise config.ConfigError(
+            "config.mesh: start every process with the same number of devices, because each prepares the same number of"
+            f" queries; now {described}"
+        )
+
+
+def _spanning_group(devices):
+    """The processes of the first tensor group that more than one process holds; None if there is none."""
+    for group in devices.reshape(-1, devices.shape[2]):
+        processes = sorted({device.process_index for device in group})
+        if len(processes) > 1:
+            return processes
+    return None
 
 
 def batch_shards(mesh: Mesh) -> int:

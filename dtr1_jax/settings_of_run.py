@@ -1,6 +1,9 @@
 """The settings with which the run in a workdir was begun, as a file that --config can name: FILE:WORKDIR.
 
-`--mode=eval`, `infer` and `export` take these if there is a --workdir and no --config.
+`--mode=eval`, `infer` and `export` take these if there is a --workdir and no --config. A workdir may come from somebody
+else. So settings that reach outside this machine are not taken over: with them, a config.json could send any
+environment variable to any server, or have files downloaded. They come from the command line or from a file that
+--config names.
 """
 
 import json
@@ -8,18 +11,50 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+# Settings that decide where requests go, which key goes with them, and where their results are written.
+OUTSIDE = ("reward.judge.url", "reward.judge.key_env", "reward.judge.cache")
+
 
 def get_config(workdir: str = "") -> ConfigDict:
-    """The settings in `workdir`/config.json. Raises ValueError naming the file where it cannot be read."""
+    """The settings in `workdir`/config.json, with "" for those that reach outside this machine (see `withheld`).
+
+    Raises ValueError naming the file where it cannot be read.
+    """
+    return _read(workdir)[0]
+
+
+def withheld(workdir: str) -> dict[str, str]:
+    """The settings of the run in `workdir` that get_config does not take over: dotted name -> value in the file.
+
+    Those of OUTSIDE, and policy.path where it is the name of a hub repository, which would be downloaded. Raises
+    ValueError as get_config does.
+    """
+    return _read(workdir)[1]
+
+
+def _read(workdir: str) -> tuple[ConfigDict, dict[str, str]]:
     from dtr1_jax import config  # Here, because JAX comes with it and --help need not wait for JAX.
+    from dtr1_jax.policies import policy_files
 
     path = Path(workdir).expanduser() / "config.json"
     try:
         settings = ConfigDict(json.loads(path.read_text("utf-8")))
-        config.from_configdict(settings)
-        return settings
+        names = [*OUTSIDE, *(["policy.path"] if policy_files.is_hub_id(settings.policy.path) else [])]
+        values = {name: _value(settings, name) for name in names}
+        settings.update_from_flattened_dict(dict.fromkeys(names, ""))
+        config.from_configdict(settings)  # without the settings that are left out: their faults do not matter
+        return settings, {name: value for name, value in values.items() if value}
     except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"{path}: expected a JSON object with the settings of a run, as --mode=train writes it; give --config, such"
             f" as --config=configs/seg.py, instead: {getattr(error, 'strerror', None) or error}"
         ) from error
+
+
+def _value(settings: ConfigDict, name: str) -> str:
+    """The text of a setting by its dotted name. Raises KeyError if it is missing, TypeError if it is no text."""
+    for part in name.split("."):
+        settings = settings[part]
+    if not isinstance(settings, str):
+        raise TypeError(f"{name}: expected a str, got {type(settings).__name__}")
+    return settings

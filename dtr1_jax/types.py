@@ -27,6 +27,10 @@ POINTING = ("segmentation", "grounding")  # tasks answered by objects or boxes; 
 CATEGORIES = ("semantic", "spatial", "count", "temporal")
 LEVELS = (1, 2, 3, 4)
 
+# An operation on the objects of a twin and its arguments, which are words, tuples of words, or programs of their own:
+# ("left of", ("word", ("all",), "red"), ("label", "mug")). twin/programs.py executes it. () = none.
+Program = tuple[Any, ...]
+
 
 @dataclasses.dataclass(frozen=True)
 class Instance:
@@ -37,7 +41,8 @@ class Instance:
       label: category name.
       box: x1,y1,x2,y2 of the visible part, unit frame. In a video it is that of the first frame, all 0 if the object
         is not visible there.
-      mask: bool[h, w], the visible pixels at the picture's own size. In a video it is that of the first frame.
+      mask: bool[h, w], the visible pixels at the picture's own size; smaller where a large photo is evaluated
+        (data/working_size.py). In a video it is that of the first frame.
       depth: 1 = nearest; 0 = not known.
       attributes: words such as "red", "large", "metal".
       boxes: float64[T, 4], `box` in each frame of a video, all 0 if it is not visible; None = a picture.
@@ -122,6 +127,8 @@ class Example:
       thought: the oracle's reasoning for the cold start; empty if there is none.
       category: one of CATEGORIES, or "" where not known.
       level: length of the reasoning chain, one of LEVELS, or 0 if not known.
+      program: computes the answer from the objects of a twin, see twin/programs.py; () if there is none. That of a
+        summary gives the objects that it describes.
       visuals: the pictures uint8[h, w, 3] and Videos that the policy sees, in order. Boxes refer to the first, which
         must have the size of `image`. Empty = the policy sees `image` alone.
     """
@@ -137,6 +144,7 @@ class Example:
     category: str = ""
     level: int = 0
     visuals: tuple[np.ndarray | Video, ...] = ()
+    program: Program = ()
 
     @property
     def video(self) -> Video | None:

@@ -35,11 +35,15 @@ TEXT5M = Spec(
     qkv_bias=True, unroll=6, remat=False,
 )  # fmt: skip
 TX = optim.optimizer(
-    Optim(lr=1e-4, warmup=0, schedule="constant", b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=1.0), 1
+    Optim(
+        lr=1e-4, warmup=0, schedule="constant", decay_steps=0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip=1.0
+    ),
+    1,
 )
 GRPO = Grpo(
     variant="grpo", advantage="group", ema_decay=0.0, beta=0.0, hold_twin=1.0, clip_low=0.2, clip_high=0.2,
-    dual_clip=0.0, mask_truncated=False, epochs=1, minibatches=1, micro_queries=1, micro_group=0, resample=0,
+    dual_clip=0.0, importance="off", importance_low=0.0, importance_high=3.0, mask_truncated=False, epochs=1,
+    minibatches=1, micro_queries=1, micro_group=0, resample=0,
 )  # fmt: skip
 
 

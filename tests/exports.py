@@ -49,10 +49,10 @@ def trained_logits(monkeypatch):
     """A function that gives the logits of the adapters that `pretend` puts into the newest checkpoint."""
     held = pretend(monkeypatch)
 
-    def logits(adapted=True):
-        token = jnp.asarray([[[*IDS[1:], 0]]])
+    def logits(adapted=True, ids=IDS):
+        token = jnp.asarray([[[*ids[1:], 0]]])
         first = Prompt(
-            token_bp=jnp.asarray([IDS[:1]]), mask_bp=jnp.ones((1, 1), bool), position_bp3=jnp.zeros((1, 1, 3), int),
+            token_bp=jnp.asarray([ids[:1]]), mask_bp=jnp.ones((1, 1), bool), position_bp3=jnp.zeros((1, 1, 3), int),
             slot_bp=jnp.full((1, 1), -1), next_b=jnp.ones(1, int), images=None,
         )  # fmt: skip
         base, shape, lora = held["base"], held["spec"], held["lora"] if adapted else None

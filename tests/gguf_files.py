@@ -2,11 +2,14 @@
 
 import gguf
 import jax
+import jax.numpy as jnp
 import numpy as np
 import small
 from gguf import GGMLQuantizationType as Kind
 
 from dtr1_jax.models import policy
+from dtr1_jax.models.weights import gguf as reader
+from dtr1_jax.models.weights import loading
 
 WIDTH, HEADS, KV, HIDDEN, LAYERS = 64, 4, 2, 96, 2
 WORDS = ["<|im_end|>", "<|im_start|>", *(chr(c) for c in range(33, 127)), "Ġ", "Ċ", "th", "the", "Ġthe", "12", "<tag>"]
@@ -38,9 +41,12 @@ def tensors(family, seed=0):
 
 def write(
     path, family="llama", kinds=None, arrays=None, leave_out=(), pre="smollm", template="{{ 1 }}", words=WORDS,
-    types=TYPES, merges=MERGES, **changes,
+    types=TYPES, merges=MERGES, tokens=None, **changes,
 ):  # fmt: skip
-    """Writes a GGUF file. `kinds` are dtypes of tensors by name (default F32); `changes` are other metadata."""
+    """Writes a GGUF file. `kinds` are dtypes of tensors by name (default F32); an array of bytes is written as it is.
+
+    `tokens` are ids of special tokens by their kind, and `changes` are other metadata.
+    """
     out = gguf.GGUFWriter(path, family)
     values = {
         "embedding_length": WIDTH, "block_count": LAYERS, "feed_forward_length": HIDDEN, "context_length": 512,
@@ -59,12 +65,14 @@ def write(
     out.add_token_types(types)
     out.add_token_merges(merges)
     out.add_eos_token_id(0)
+    for name, number in (tokens or {}).items():
+        out.add_uint32(f"tokenizer.ggml.{name}_token_id", number)
     if template:
         out.add_chat_template(template)
     for name, array in (arrays or tensors(family)).items():
         kind = (kinds or {}).get(name, Kind.F32)
-        if kind == Kind.F32:
-            out.add_tensor(name, array)
+        if kind == Kind.F32 or array.dtype == np.uint8:
+            out.add_tensor(name, array, raw_dtype=None if kind == Kind.F32 else kind)
         else:
             out.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
     out.write_header_to_file()
@@ -81,3 +89,21 @@ def template(family):
         qk_norm=family == "qwen3", qkv_bias=family == "qwen2",
     )  # fmt: skip
     return jax.eval_shape(lambda: policy.init(jax.random.key(0), shape))
+
+
+def load(path, family):
+    """The weights of a file that `write` wrote."""
+    tree = template(family)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return loading.load_weights(reader.open_file(path), tree, jax.tree.map(lambda _: here, tree), jnp.float32)
+
+
+def in_hf_order(array, heads):
+    """Rows of a llama file's q or k, put back by the definition: rows 2j and 2j + 1 of a head are j and j + half."""
+    size = array.shape[0] // heads
+    out = np.empty_like(array)
+    for head in range(heads):
+        for j in range(size // 2):
+            out[head * size + j] = array[head * size + 2 * j]
+            out[head * size + size // 2 + j] = array[head * size + 2 * j + 1]
+    return out

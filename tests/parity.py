@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import numpy as np
+import released_rope
 import torch
 import transformers
 
 from dtr1_jax import types
-from dtr1_jax.data import patch_layout
+from dtr1_jax.data import patch_layout, rotary_positions
 from dtr1_jax.models import decoder, policy, spec
 from dtr1_jax.models.weights import hf_names, native
 
@@ -112,6 +114,7 @@ SCENES = {
     "video and image": (("video", (2, 1, 2), 1.5), 4, ("image", (1, 3, 1)), 12),
     "odd window edge": (("image", (1, 5, 3)), 44, 27),
     "long strip": (71, 2, 3, ("image", (1, 1, 7)), 11),
+    "slow video": (3, ("video", (4, 1, 2), 40.0), 8, 14, 40, 2),
 }
 
 
@@ -131,9 +134,9 @@ class Row:
 
 
 @functools.cache
-def torch_model(family: str, size: int):
-    """A random model. No weight is 0 or 1, so a test sees it when one is left out."""
-    torch.manual_seed(size)
+def torch_model(family: str, size: int | str):
+    """A random model of sizes CONFIGS[family][size]. No weight is 0 or 1, so a test sees it when one is left out."""
+    torch.manual_seed(size if isinstance(size, int) else sum(size.encode()))
     config = transformers.AutoConfig.for_model(family, **CONFIGS[family][size])
     config.image_token_id, config.video_token_id = IMAGE, VIDEO
     config.vision_start_token_id, config.vision_end_token_id = START, END
@@ -204,8 +207,11 @@ def row(family: str, size: int, scene: tuple, seed: int = 0) -> Row:
     return Row(np.array(ids), np.array(kinds), inputs)
 
 
-def prompt(family: str, size: int, rows: list[Row]) -> types.Prompt:
-    """One batch of prompts for our code. Even rows are padded right, odd rows left, both with garbage."""
+def prompt(family: str, size: int, rows: list[Row], left: int = 1, resume: str = "grid") -> types.Prompt:
+    """One batch of prompts for our code, with our positions.
+
+    Odd rows (with left = 0 the even ones) are padded left, the others right, all with garbage.
+    """
     rng = np.random.default_rng(1)
     tower = shape(family, size).vision
     b = len(rows)
@@ -214,10 +220,9 @@ def prompt(family: str, size: int, rows: list[Row]) -> types.Prompt:
     following, pictures = np.zeros(b, int), []
     for i, r in enumerate(rows):
         length = len(r.ids)
-        at = slice(0, length) if i % 2 == 0 else slice(LENGTH - length, LENGTH)
+        at = slice(LENGTH - length, LENGTH) if i % 2 == left else slice(0, length)
         token[i, at], mask[i, at] = r.ids, True
-        position[i, at] = positions(family, size, r)
-        following[i] = position[i, at].max() + 1
+        position[i, at], following[i] = rotary_positions.positions(parts(family, size, r, resume))
         slot[i, at] = -1
         if tower is not None:
             patches, place = _pictures(tower, r)
@@ -232,17 +237,48 @@ def prompt(family: str, size: int, rows: list[Row]) -> types.Prompt:
     )  # fmt: skip
 
 
-def positions(family: str, size: int, r: Row) -> np.ndarray:
-    """int[L, 3]: rotary positions by transformers."""
+def parts(family: str, size: int, r: Row, resume: str) -> list:
+    """The parts of a prompt as our rotary_positions takes them."""
+    out, tower = [], shape(family, size).vision
+    grids, second = _grids(r), iter(r.inputs.get("second_per_grid_ts", torch.empty(0)).tolist())
+    images, videos = iter(grids[1]), iter(grids[2] if tower is None or tower.tokens_per_second else _frames(grids[2]))
+    for kind, group in itertools.groupby(r.kinds.tolist()):
+        if kind == 0:
+            out.append(len(list(group)))
+            continue
+        t, h, w = next(images if kind == 1 else videos)
+        step = tower.tokens_per_second * next(second) if kind == 2 and tower.tokens_per_second else 1.0
+        out.append(rotary_positions.Grid(t, h // tower.merge, w // tower.merge, step, resume))
+    return out
+
+
+def positions(family: str, size: int, r: Row, resume: str = "grid") -> np.ndarray:
+    """int[L, 3]: rotary positions by transformers, or with resume = "end" by the release of Qwen2.5-VL."""
     if family in TEXT:
         return np.repeat(np.arange(len(r.ids))[:, None], 3, 1)
+    if resume == "end":
+        tower, grids = shape(family, size).vision, _grids(r)
+        videos = grids[2] if tower.tokens_per_second else _frames(grids[2])
+        seconds = r.inputs.get("second_per_grid_ts", torch.zeros(len(videos))).tolist()
+        args = r.kinds.tolist(), grids[1], videos, seconds, tower.merge, tower.tokens_per_second
+        return released_rope.positions(*args)[0]
     known = {k: v for k, v in r.inputs.items() if not k.startswith("pixel")}
     return torch_model(family, size).model.get_rope_index(**known)[0][:, 0].T.numpy()
 
 
+def _grids(r):
+    """{1: grids of the images in patches, 2: those of the videos}."""
+    return {k: r.inputs.get(f"{n}_grid_thw", torch.empty(0)).tolist() for k, n in ((1, "image"), (2, "video"))}
+
+
+def _frames(grids):
+    """The grids of videos whose temporal patches have text between them (Qwen3-VL)."""
+    return [(1, h, w) for t, h, w in grids for _ in range(t)]
+
+
 def _pictures(tower, r):
     """(patches of the images and then of the videos of a row, padded to TOKENS; the slot of each vision token)."""
-    grids = [tuple(g) for n in ("image", "video") for g in r.inputs.get(f"{n}_grid_thw", torch.empty(0)).tolist()]
+    grids = [tuple(g) for kind in _grids(r).values() for g in kind]
     values = [r.inputs[n].numpy() for n in ("pixel_values", "pixel_values_videos") if n in r.inputs]
     values = np.concatenate(values) if values else np.zeros((0, tower.values), np.float32)
     n = TOKENS * tower.merge**2
@@ -262,7 +298,7 @@ def prompt_logits(params: dict, prompt: types.Prompt, *, spec: spec.Spec) -> jax
     x, deep = policy.embed(params, spec, prompt, vision_bme)
     mask = np.tril(np.ones((LENGTH, LENGTH), bool)) & prompt.mask_bp[:, None, None, :]
     deep = None if deep is None else deep[:, :, None]
-    angle = policy._angle(spec, prompt.position_bp3)[:, None]
+    angle = policy._angle(spec, prompt.position_bp3, prompt.mask_bp)[:, None]
     x, _ = decoder.scan(params["decoder"], None, spec, x[:, None], angle, mask, deep_lbgqd=deep)
     return policy.logits(params, spec, policy._norm(params, spec, x[:, 0]))
 
@@ -280,7 +316,7 @@ def torch_logits(family: str, size: int, r: Row, completion: np.ndarray | None =
     inputs, model = dict(r.inputs), torch_model(family, size)
     if completion is not None:
         position = positions(family, size, r)
-        new = position.max() + 1 + np.arange(len(completion))
+        new = position[-1].max() + 1 + np.arange(len(completion))
         position = np.concatenate([position, np.repeat(new[:, None], 3, 1)])
         inputs["input_ids"] = torch.tensor(np.concatenate([r.ids, completion])[None])
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
@@ -291,9 +327,27 @@ def torch_logits(family: str, size: int, r: Row, completion: np.ndarray | None =
     return model(**inputs).logits[0].numpy()
 
 
-def generate(family: str, size: int, r: Row, tokens: int) -> np.ndarray:
-    """int[tokens]: the greedy completion by transformers."""
+def generate(family: str, size: int, r: Row, tokens: int, resume: str = "grid") -> np.ndarray:
+    """int[tokens]: the greedy completion by transformers, for resume = "end" with the positions of the release."""
+    more = {}
+    if resume == "end" and family in VISION:
+        more["position_ids"] = torch.tensor(positions(family, size, r, resume).T[:, None])
     out = torch_model(family, size).generate(
-        **r.inputs, do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, eos_token_id=None
+        **r.inputs, **more, do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, eos_token_id=None
     )
     return out[0, len(r.ids) :].numpy()
+
+
+@torch.no_grad()
+def greedy_without_cache(family: str, size: int, r: Row, tokens: int, resume: str) -> np.ndarray:
+    """int[tokens]: the greedy completion by whole forward passes of transformers, without its `generate`."""
+    ids, position = r.ids.tolist(), positions(family, size, r, resume)
+    model, inputs = torch_model(family, size), dict(r.inputs)
+    for _ in range(tokens):
+        kinds = torch.tensor([r.kinds.tolist() + [0] * (len(ids) - len(r.kinds))])
+        inputs |= {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+        inputs |= {"position_ids": torch.tensor(position.T[:, None])} if family in VISION else {}
+        inputs |= {"mm_token_type_ids": kinds} if family in VISION else {}
+        ids.append(int(model(**inputs).logits[0, -1].argmax()))
+        position = np.concatenate([position, position[-1:] + 1])
+    return np.array(ids[len(r.ids) :])

@@ -37,11 +37,14 @@ SAMPLES = [(total, fps) for total in TOTALS for fps in (30, 23.976, 10, 2, 1)]
 
 
 def geometry(family: str, least: int = 4, most: int = 40, frames: int = 2):
-    """The family's geometry with limits of a few tokens, so that fixtures stay small."""
+    """The family's geometry with limits of a few tokens, so that fixtures stay small.
+
+    Text behind a video has the positions of transformers, with which the tests compare, and not those of the release.
+    """
     full = processor.geometry(None, family, side=processor.DEFAULTS[family].side)
     area = full.factor**2
     video = dataclasses.replace(
-        full.video, min_pixels=least * area, max_pixels=most * area * (frames if full.video.whole else 1)
+        full.video, min_pixels=least * area, max_pixels=most * area * (frames if full.video.whole else 1), resume="grid"
     )
     return dataclasses.replace(full, min_pixels=least * area, max_pixels=most * area, video=video)
 
@@ -176,7 +179,11 @@ def prompt(family: str, geometry, text: str, visuals) -> dict:
 
 
 def rope(family: str, kinds, image_grids, video_grids, seconds, merge: int = 2):
-    """(int[L, 3], next position) by transformers' get_rope_index for one prompt; kinds: 0 text, 1 picture, 2 video."""
+    """(int[L, 3], next position) by transformers for one prompt; kinds: 0 text, 1 picture, 2 video.
+
+    The positions are those of get_rope_index. The next position is the last one plus 1, as `generate` goes on (behind a
+    long video, the rope deltas that get_rope_index returns as well would give a larger one).
+    """
     import torch
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
     from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
@@ -188,8 +195,9 @@ def rope(family: str, kinds, image_grids, video_grids, seconds, merge: int = 2):
     grids = [torch.tensor(g).reshape(-1, 3) if len(g) else None for g in (image_grids, video_grids)]
     more = {"second_per_grid_ts": torch.tensor(seconds, dtype=torch.float32)} if family == "qwen2_5_vl" else {}
     kinds = torch.tensor([kinds])
-    position, delta = model.get_rope_index(fake, kinds, kinds, *grids, **more)
-    return position[:, 0].T.numpy(), int(delta[0]) + kinds.shape[1]
+    position, _ = model.get_rope_index(fake, kinds, kinds, *grids, **more)
+    position = position[:, 0].T.numpy()
+    return position, int(position[-1].max()) + 1
 
 
 def rope_summary(family: str, name: str) -> list:

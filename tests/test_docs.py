@@ -270,7 +270,7 @@ def test_rooms_are_those_that_exist():
 
 
 def test_order_of_the_rooms_is_that_of_the_architecture_test():
-    order = next(body for body in blocks("CONTRIBUTING.md", "") if body.startswith("types\n"))
+    order = next(body for body in blocks("CONTRIBUTING.md", "") if body.startswith("types "))
     assert tuple(tuple(line.split()) for line in order.splitlines()) == test_architecture.LAYERS
 
 
@@ -322,7 +322,7 @@ def test_quoted_error_is_what_is_said():
 def mine(tmp_path):
     """A function that writes JSON lines beside the pictures and videos that the pages name, and reads one split."""
     picture = np.full((240, 320, 3), 128, np.uint8)
-    for file in ("photos/1.jpg", "photos/2.jpg", *(f"videos/1/{i}.png" for i in range(4))):
+    for file in ("photos/1.jpg", "photos/2.jpg", *(f"videos/{k}/{i}.png" for k in (1, 2) for i in range(4))):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(tmp_path / file)
     (tmp_path / "masks").mkdir()
@@ -338,20 +338,21 @@ def mine(tmp_path):
 @pytest.mark.parametrize(("name", "number"), [(name, i) for name in PAGES for i in range(len(blocks(name, "json")))])
 def test_json_lines_are_read(mine, name, number):
     body = blocks(name, "json")[number]
-    assert len(mine(body, "train")) == sum(i % 5 != 0 for i in range(1, body.count("\n") + 1))
+    parts = [{example.uid for example in mine(body, split)} for split in ("train", "heldout")]
+    assert all(parts) and len(parts[0]) + len(parts[1]) == len(parts[0] | parts[1]) == body.count("\n")
 
 
 def test_example_of_json_lines(mine):
     body = blocks(DATA, "json")[0]
-    train, heldout = mine(body, "train"), mine(body, "heldout")
+    second, first = mine(body, "train"), mine(body, "heldout")  # the lines about photos 2 and 1
     assert {form for form in jsonl.FORMS if f'"{form}": ' in body} == set(jsonl.FORMS)
-    *train, asked, chosen = train
+    *second, asked, chosen = second
     assert asked.task == chosen.task == "vqa" and asked.target.references == ("2", "two")
     assert chosen.query.endswith("? (A) a lamp (B) a cup") and chosen.target.choices == ("a lamp", "a cup")
-    assert [len(e.target.boxes) for e in train] == [1, 1, 1, 1] and all(e.target.mask.any() for e in train)
-    assert train[0].answer_ids == (1,) and [o.label for o in train[0].scene] == ["thermos", "spoon"]
-    assert train[2].target.mask[:, 160:200].all() and train[2].target.mask.sum() == 40 * 240
-    assert [len(e.target.boxes) for e in heldout] == [0] and not heldout[0].target.mask.any()
+    assert [len(e.target.boxes) for e in first] == [1, 1, 1] and all(e.target.mask.any() for e in first)
+    assert first[0].answer_ids == (1,) and [o.label for o in first[0].scene] == ["thermos", "spoon"]
+    assert first[2].target.mask[:, 160:200].all() and first[2].target.mask.sum() == 40 * 240
+    assert [len(e.target.boxes) for e in second] == [1, 0] and not second[1].target.mask.any()
 
 
 def test_example_of_a_transcript():

@@ -57,3 +57,32 @@ def test_help_lists_the_flags():
     for script in (["main.py"], ["-m", "dtr1_jax"]):
         done = subprocess.run([sys.executable, *script, "--help"], cwd=tiny.ROOT, capture_output=True, text=True)
         assert all(f"--{name}" in done.stdout for name in ("workdir", "mode", "step", "predictions", "[no]adapter"))
+
+
+def attack(tmp_path, **judge):
+    values = default.get_config().to_dict()
+    values["reward"]["judge"] |= {"url": "https://collector.example.org", "key_env": "HOME"} | judge
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    return ["main.py", "--mode=eval", f"--workdir={tmp_path}"]
+
+
+def test_settings_that_reach_outside_are_named_and_can_be_given(tmp_path, capsys):
+    argv = attack(tmp_path)
+    __main__.with_settings_of_run(argv)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and "reward.judge.url" in told[0] and "--config.reward.judge.key_env=VALUE" in told[1]
+    __main__.with_settings_of_run([*argv, "--config.reward.judge.url=https://own.example.org"])
+    assert "judge.url" not in capsys.readouterr().err
+    # also where the user names the file that stands in for --config
+    __main__.with_settings_of_run(["main.py", f"--config={settings_of_run.__file__}:{tmp_path}"])
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_a_policy_that_would_be_downloaded_is_refused_until_the_command_line_names_it(tmp_path):
+    argv = attack(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    values["policy"]["path"] = "someone/policy"
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"would be downloaded.*add --config\.policy\.path=someone/policy"):
+        __main__.with_settings_of_run(argv)
+    __main__.with_settings_of_run([*argv, "--config.policy.path=someone/policy"])

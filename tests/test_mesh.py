@@ -6,6 +6,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,50 @@ def test_make_refuses_sizes_that_do_not_fit(sizes, product):
 ])  # fmt: skip
 def test_axis_sizes_need_no_devices(sizes, count, shape):
     assert mesh.axis_sizes(config.Mesh(*sizes), count) == shape
+
+
+def placed(sizes, owners):
+    """Stand-ins for devices on a mesh of `sizes`; `owners` are their processes, in order."""
+    devices = [types.SimpleNamespace(id=i, process_index=process) for i, process in enumerate(owners)]
+    return np.array(devices).reshape(sizes)
+
+
+@pytest.mark.parametrize("sizes, owners", [
+    ((8, 1, 1), [0] * 4 + [1] * 4), ((1, 2, 4), [0] * 4 + [1] * 4), ((2, 2, 2), [0, 0, 1, 1] * 2), ((1, 1, 8), [0] * 8),
+    ((1, 4, 2), [0, 0, 1, 1, 2, 2, 3, 3]),
+])  # fmt: skip
+def test_whole_tensor_groups_in_each_process_are_fine(sizes, owners):
+    mesh.check_processes(placed(sizes, owners))
+
+
+@pytest.mark.parametrize("sizes, owners, processes", [
+    ((1, 1, 8), [0] * 4 + [1] * 4, r"\(1, 2, 4\).* spans the processes \[0, 1\]"),
+    ((1, 2, 4), [0, 0, 1, 1, 2, 2, 3, 3], r"\(1, 2\).* spans the processes \[0, 1\]"),
+    ((4, 1, 2), [0, 1] * 4, r"\(1, 2, 4\).* spans the processes \[0, 1\]"),
+    ((2, 1, 3), [0, 0, 0, 0, 1, 1], r"\(1, 2\).* spans the processes \[0, 1\]"),
+])  # fmt: skip
+def test_a_tensor_group_that_spans_processes_is_refused(sizes, owners, processes):
+    with pytest.raises(
+        config.ConfigError, match=rf"config\.mesh\.tensor = {sizes[2]}: set it to a divisor .*{processes}"
+    ):
+        mesh.check_processes(placed(sizes, owners))
+
+
+def test_processes_with_different_numbers_of_devices_are_refused():
+    with pytest.raises(config.ConfigError, match="process 0 has 4, process 1 has 2"):
+        mesh.check_processes(placed((3, 1, 2), [0, 0, 0, 0, 1, 1]))
+
+
+@needs_8
+def test_devices_are_placed_process_by_process_if_the_network_order_splits_a_group(monkeypatch):
+    """As on a 4 x 4 torus of hosts with 2 x 2 chips, where the order of the network puts a column into a group."""
+    devices = jax.devices()[:8]
+    monkeypatch.setattr(mesh, "_spanning_group", lambda array: [0, 1] if array.flat[0] is devices[-1] else None)
+    network = jax.sharding.Mesh(np.array(devices[::-1]).reshape(2, 1, 4), mesh.AXES)
+    monkeypatch.setattr(jax, "make_mesh", lambda *args, **options: network)
+    made = device_mesh(2, 1, 4)
+    assert made.devices.flatten().tolist() == devices and made.axis_names == mesh.AXES
+    assert all(t == jax.sharding.AxisType.Auto for t in made.axis_types)
 
 
 @needs_8
@@ -224,6 +269,8 @@ def work(rank: int, out: str) -> None:
         assert mesh.mean({"a": 1.0 + rank, **some, "b": 4.0}) == {"a": 1.5, "b": 4.0, "c": 3.0}
         assert (mesh.least(5 - rank), mesh.most(5 - rank)) == (4, 5)
         assert mesh.total({"a": 1.0 + rank, "b": 4.0}) == {"a": 3.0, "b": 8.0}
+        with pytest.raises(config.ConfigError, match=r"config.mesh.tensor = 8: .* spans the processes \[0, 1\]"):
+            mesh.make(config.Mesh(1, 1, 8))
     weights = mesh.put({"base": small.params()}, mesh.shardings(m, {"base": small.params()}))["base"]
     sampled = mesh.local(rl_rollout.sample(
         weights, None, there, jax.random.key(0), None, spec=small.SPEC, group=2, new_tokens=6, end=-1, pad=0,

@@ -104,6 +104,12 @@ def _spread(transcripts, *args):
     return dataclasses.replace(rewards, columns=columns, total_bg=rewards.total_bg + columns["structure"]), outcomes
 
 
+def unrewarded(transcripts, *args):
+    """rewards.score.score, where nothing earns a reward."""
+    rewards, outcomes = _score(transcripts, *args)
+    return dataclasses.replace(rewards, total_bg=np.zeros_like(rewards.total_bg)), outcomes
+
+
 def after(patch, module, name: str, action) -> None:
     """Calls `action(n)` when `module.name` is called for the n-th time, before it works."""
     real, calls = getattr(module, name), []

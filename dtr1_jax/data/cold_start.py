@@ -104,7 +104,9 @@ def _streams(c: Config, style: Style, tasks: dict[str, float], video: bool, step
       step_of: maps the number k of a batch of this kind to the step of the cold start that trains on it.
     """
     count, shard = object_schedule(c, video), (jax.process_index(), jax.process_count())
-    common: dict = {"seed": c.data.seed, "workers": c.data.workers, "shard": shard}
+    common: dict = {
+        "seed": c.data.seed, "workers": c.data.workers, "shard": shard, "budget": c.data.prefetch_mb << 20,
+    }  # fmt: skip
 
     def objects_of_batch(batch: int) -> int:
         return count(step_of(batch), batch)

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not EPS, whose decoder calls another program
@@ -34,7 +34,15 @@ def load_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, upright
 
     Raises ImageError if the file is not a usable picture, or has more than MAX_PIXELS.
     """
-    with _opened(path, max_pixels, upright) as image:
+    return load_shrunk(path, max_pixels, upright)[0]
+
+
+def load_shrunk(path: str | os.PathLike, max_pixels: int, upright: bool = True) -> tuple[np.ndarray, tuple[int, int]]:
+    """Loads a picture as `load_image` does; returns it with the (height, width) that the picture has when not shrunk.
+
+    The size is that of the upright picture or, where `upright` is False, that of the picture as it is stored.
+    """
+    with _opened(path, max_pixels, upright) as (image, size):
         image = _shrunk(image, max_pixels)
         if image.mode in _WIDE:
             image = Image.fromarray(_to_uint8(np.asarray(image)))
@@ -43,7 +51,15 @@ def load_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, upright
         step = max(1, _STRIP // width)
         for top in range(0, height, step):  # in strips, so that a large picture is not held in several forms at once
             pixels[top : top + step] = _rgb(image.crop((0, top, width, min(top + step, height))))
-        return pixels
+        return pixels, size
+
+
+def shrunk_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
+    """The (height, width) of a picture after it is shrunk to at most `max_pixels`; a smaller one keeps its size."""
+    if width * height <= max_pixels:
+        return height, width
+    scale = (max_pixels / (width * height)) ** 0.5
+    return max(1, int(height * scale)), max(1, int(width * scale))
 
 
 def load_bitmap(path: str | os.PathLike) -> np.ndarray:
@@ -54,7 +70,7 @@ def load_bitmap(path: str | os.PathLike) -> np.ndarray:
 
     Raises ImageError.
     """
-    with _opened(path, MAX_PIXELS) as image:
+    with _opened(path, MAX_PIXELS) as (image, _):
         if image.mode in ("L", "P"):
             return np.asarray(image)
         if image.mode == "1" or image.mode in _WIDE:
@@ -69,7 +85,7 @@ def stored_size(path: str | os.PathLike) -> tuple[int, int, int]:
     The orientation is 1 where the file does not say it, and from 2 to 8 where the picture is mirrored or turned.
     Raises ImageError.
     """
-    with _opened(path, MAX_PIXELS, upright=False, decode=False) as image:
+    with _opened(path, MAX_PIXELS, upright=False, decode=False) as (image, _):
         orientation = image.getexif().get(_ORIENTATION, 1)
         return *image.size, orientation if orientation in range(2, 9) else 1
 
@@ -84,7 +100,7 @@ def load_values(path: str | os.PathLike) -> tuple[np.ndarray, str]:
 
     Raises ImageError.
     """
-    with _opened(path, MAX_PIXELS) as image:
+    with _opened(path, MAX_PIXELS) as (image, _):
         kind = image.format or ""
         if image.mode == "P":
             palette = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
@@ -122,7 +138,11 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> ImageError:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike, max_pixels: int, upright: bool = True, decode: bool = True):
-    """Opens and decodes a picture and turns it upright. Any exception inside the context becomes an ImageError."""
+    """Opens and decodes a picture and turns it upright. Any exception inside the context becomes an ImageError.
+
+    Yields it with the (height, width) that the file has, upright unless `upright` is False: a large JPEG is decoded at
+    a part of its size, at least `max_pixels`.
+    """
     path = Path(path)
     mode = file_mode(path)
     if stat.S_ISDIR(mode):
@@ -141,16 +161,15 @@ def _opened(path: str | os.PathLike, max_pixels: int, upright: bool = True, deco
                     f"{path}: expected at most {MAX_PIXELS:,} pixels, got {width} x {height}; shrink the picture first"
                 )
             if not decode:
-                yield image
+                yield image, (height, width)
                 return
             if width * height > max_pixels:  # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size
                 shrink = (max_pixels / (width * height)) ** 0.5
                 image.draft(None, (max(1, round(width * shrink)), max(1, round(height * shrink))))
             with _quiet() if image.format == "TIFF" else contextlib.nullcontext():  # it reads tags while decoding
                 image.load()
-            if upright:
-                _turn_upright(image)
-            yield image
+            swapped = upright and _turn_upright(image)
+            yield image, (width, height) if swapped else (height, width)
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -181,12 +200,15 @@ def _quiet():
         yield
 
 
-def _turn_upright(image: Image.Image) -> None:
+def _turn_upright(image: Image.Image) -> bool:
+    """Applies the EXIF rotation; returns whether it exchanges the sides."""
     with _quiet():
         try:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
             ImageOps.exif_transpose(image, in_place=True)
+            return turned
         except Exception:  # broken EXIF data: the rotation is not known
-            pass
+            return False
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
@@ -198,11 +220,9 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 
 def _shrunk(image: Image.Image, max_pixels: int) -> Image.Image:
-    width, height = image.size
-    if width * height <= max_pixels:
+    size = shrunk_size(*image.size[::-1], max_pixels)[::-1]
+    if size == image.size:
         return image
-    scale = (max_pixels / (width * height)) ** 0.5
-    size = (max(1, int(width * scale)), max(1, int(height * scale)))
     if image.mode in ("P", "1"):  # palette indices cannot be averaged
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     return image.resize(size, Image.Resampling.BOX, reducing_gap=2.0)

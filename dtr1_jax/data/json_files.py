@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Collection, Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +74,17 @@ def held_out(key: object) -> bool:
     return _digest(key)[0] % 5 == 0
 
 
-def held_out_part(keys: Collection[Hashable]) -> set[Hashable]:
+def held_out_part(keys: Iterable[Hashable]) -> frozenset[Hashable]:
     """The keys of the items that are held out: those of `held_out`, and more or fewer in a small data set.
 
-    Of n >= 2 items, at least max(1, n // 10) are held out and at least half are not. The hash of a key decides which.
+    Of n >= 2 different keys, at least max(1, n // 10) are held out and at least half are not. A single one is not held
+    out. The hashes of the keys decide, not their order. All readers use this rule where files name no splits.
     """
-    chosen = {key for key in keys if held_out(key)}
-    fewest, most = min(max(1, len(keys) // 10), len(keys) // 2), len(keys) // 2
-    ranking = sorted(keys, key=lambda key: (key not in chosen, _digest(key), str(key)))
-    return set(ranking[: min(max(len(chosen), fewest), most)])
+    unique = set(keys)
+    chosen = {key for key in unique if held_out(key)}
+    fewest, most = min(max(1, len(unique) // 10), len(unique) // 2), len(unique) // 2
+    ranking = sorted(unique, key=lambda key: (key not in chosen, _digest(key), str(key)))
+    return frozenset(ranking[: min(max(len(chosen), fewest), most)])
 
 
 def is_number(value: Any) -> bool:

@@ -33,8 +33,9 @@ class VideoRule:
         transformers >= 5.12 does. The release of Qwen3-VL, and vLLM, drop them.
       time_scale: positions per second on the rotary time axis (Qwen2.5-VL); 0 = one position for each temporal patch.
         Not used where `stamped`.
-      resume: rotary position of the text behind a video: "grid", after its rows and columns, as in
-        transformers >= 5.3, or "end", after its time as well, as in the release of Qwen2.5-VL.
+      resume: rotary position of the text behind a video: "end", after its time as well, as the weights of Qwen2.5-VL
+        were trained and are served, or "grid", after its rows and columns only, as in transformers >= 5.3. It makes no
+        difference where `stamped`.
     """
 
     min_pixels: int
@@ -48,7 +49,7 @@ class VideoRule:
     stamped: bool = True
     wrapped: bool = False
     time_scale: float = 0.0
-    resume: str = "grid"
+    resume: str = "end"
 
     def __post_init__(self):
         if self.fps <= 0 or not 1 <= self.min_frames <= self.max_frames:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 import grain
@@ -16,11 +16,13 @@ from dtr1_jax.data import batches, demonstrations, mixture, sources
 from dtr1_jax.data.batches import PRACTICE_QUERY, Batch
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.json_files import DataError
+from dtr1_jax.data.prefetch import BUDGET, Prefetch
 from dtr1_jax.data.prompts import PromptError, Style, prompt
 from dtr1_jax.data.twinworld import patch_targets, picture_examples, practice, tasks
+from dtr1_jax.data.working_size import fit, fit_scene, working_pixels
 from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.text import from_scene
-from dtr1_jax.types import Example
+from dtr1_jax.types import Demonstration, Example
 
 # Tokens of an exercise, at most: its twin of a picture or of a video, and a summary with its query and thought.
 PRACTICE_TWIN, PRACTICE_VIDEO, PRACTICE_SUMMARY = 160, 384, 160
@@ -61,9 +63,9 @@ class SkipCounter:
 
 def query_batches(
     source: sources.Source, style: Style, batch: int, *, seed: int, workers: int = 0, shard: tuple[int, int] = (0, 1),
-    skips: SkipCounter | None = None,
-) -> grain.IterDataset:  # fmt: skip
-    """Endless shuffled batches of queries.
+    skips: SkipCounter | None = None, budget: int = BUDGET,
+) -> Iterable[Batch]:  # fmt: skip
+    """Endless shuffled batches of queries. Large pictures and their masks are shrunk (working_size.py).
 
     Args:
       source: examples by index (data/sources.py).
@@ -73,6 +75,8 @@ def query_batches(
       workers: processes that prepare batches; 0 = a thread of this process.
       shard: (index, count) of this process among those that share the data.
       skips: counts broken pictures and prompts that cannot be built.
+      budget: bytes of the batches that a thread makes ahead, at least one (prefetch.py). Each worker process makes one
+        batch ahead instead.
 
     Raises DataError if the source is empty. The iterator raises it if none of very many examples in a row can be
     used.
@@ -80,7 +84,9 @@ def query_batches(
     if not len(source):
         raise DataError(f"no examples in {source!r}; expected at least one")
 
-    fixed = shard[1] > 1
+    fixed, pixels = shard[1] > 1, working_pixels(style.geometry)
+    if style.geometry is not None:  # without pictures in the prompt, boxes may be in pixels of the file
+        source = sources.shrunk(source, pixels)
 
     def load(index: int):
         example = source[index]
@@ -90,13 +96,13 @@ def query_batches(
                 f"{example.uid}: its pictures have {len(pictures['segment_bn'])} patches, more than the "
                 f"{batches.max_patches(style)} to which they are padded in a run of several processes; use one process"
             )
-        return example, fields, pictures, canvas
+        return fit(example, pixels), fields, pictures, canvas
 
     prepare = _skip_unusable(load, len(source), skips or SkipCounter())
     # The shuffle works on indices, so that each example is loaded once, and in a prefetch thread.
     data = _order(source, seed)[shard[0] :: shard[1]]
     stack = functools.partial(batches.stack_queries, style=style, fixed=fixed)
-    return _iterate(data.map(prepare), batch, stack, workers)
+    return _iterate(data.map(prepare), batch, stack, workers, budget)
 
 
 def evaluation_batches(
@@ -104,12 +110,12 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """The first `count` examples of a source in order, in batches of B = `batch`; the last batch may be smaller.
 
-    Examples that cannot be used are left out, and counted in `skips`.
+    Examples that cannot be used are left out, and counted in `skips`. Pictures and targets have the size of the files.
     """
     skips, ready = skips or SkipCounter(), []
     for index in range(min(count, len(source))):
         try:
-            example = source[index]
+            example = fit_scene(source[index])
             ready.append((example, *prompt(example, style)))
         except (ImageError, PromptError, OSError) as error:
             skips.add(error)
@@ -128,8 +134,8 @@ def single_batch(example: Example, style: Style) -> Batch:
 def demonstration_batches(
     style: Style, batch: int, *, seed: int, length: int, objects: Callable[[int], int], size: int,
     direct: float = 0.0, task_weights: Mapping[str, float] = SEGMENTATION, frames: int = 0, workers: int = 0,
-    shard: tuple[int, int] = (0, 1), skips: SkipCounter | None = None,
-) -> grain.IterDataset:  # fmt: skip
+    shard: tuple[int, int] = (0, 1), skips: SkipCounter | None = None, budget: int = BUDGET,
+) -> Iterable[Demonstration]:  # fmt: skip
     """Endless batches of oracle transcripts (types.Demonstration) on TwinWorld's training split, in its order.
 
     Args:
@@ -145,6 +151,7 @@ def demonstration_batches(
       workers: processes that prepare batches; 0 = a thread of this process.
       shard: (index, count): this process takes every count-th example from `index` on.
       skips: counts the examples that are left out.
+      budget: as in `query_batches`.
 
     The iterator raises DataError if none of very many examples in a row can be used.
     """
@@ -160,26 +167,28 @@ def demonstration_batches(
         return *row, *patch_targets.targets(example, style.geometry, style.frames)
 
     stack = functools.partial(batches.stack_demonstrations, style=style)
-    return _training_split(load, batch, stack, workers, shard, skips or SkipCounter())
+    return _training_split(load, batch, stack, workers, shard, skips or SkipCounter(), budget)
 
 
 def annotated_demonstrations(
     source: sources.Source, style: Style, batch: int, *, seed: int, length: int, direct: float = 0.0,
-    workers: int = 0, shard: tuple[int, int] = (0, 1), skips: SkipCounter | None = None,
-) -> grain.IterDataset:  # fmt: skip
+    workers: int = 0, shard: tuple[int, int] = (0, 1), skips: SkipCounter | None = None, budget: int = BUDGET,
+) -> Iterable[Demonstration]:  # fmt: skip
     """Endless shuffled batches of oracle transcripts (types.Demonstration) of a source whose examples have a scene.
 
     The other arguments are those of `query_batches` and `demonstration_batches`. Examples without a scene or an answer
     in it, and those that are too long, are left out. The batches have no targets for the dense loss.
     """
     skips, fixed = skips or SkipCounter(), shard[1] > 1
+    if style.geometry is not None:  # as in `query_batches`
+        source = sources.shrunk(source, working_pixels(style.geometry))
 
     def load(index: int):
         return demonstration(source[index], style, length, np.random.default_rng([seed, index]).random() >= direct)
 
     data = _order(source, seed)[shard[0] :: shard[1]]
     stack = functools.partial(batches.stack_demonstrations, style=style, fixed=fixed)
-    return _iterate(data.map(_skip_unusable(load, len(source), skips)), batch, stack, workers)
+    return _iterate(data.map(_skip_unusable(load, len(source), skips)), batch, stack, workers, budget)
 
 
 def demonstration(example: Example, style: Style, length: int, reasons: bool = True) -> tuple:
@@ -196,8 +205,8 @@ def demonstration(example: Example, style: Style, length: int, reasons: bool = T
 def practice_batches(
     style: Style, batch: int, *, seed: int, queries: int, drills: int, objects: Callable[[int], int],
     task_weights: Mapping[str, float] = SEGMENTATION, frames: int = 0, workers: int = 0,
-    shard: tuple[int, int] = (0, 1), skips: SkipCounter | None = None,
-) -> grain.IterDataset:  # fmt: skip
+    shard: tuple[int, int] = (0, 1), skips: SkipCounter | None = None, budget: int = BUDGET,
+) -> Iterable[Demonstration]:  # fmt: skip
     """Endless batches of exercises: twins in words, each with the oracle's thoughts and answers to several queries.
 
     They are types.Demonstration without pictures, G = `drills` + `queries`. The other arguments are those of
@@ -214,13 +223,16 @@ def practice_batches(
         twin = from_scene(scene, canvas)
         return demonstrations.exercise(twin, exercises, style, length, queries + drills, drills)
 
-    return _training_split(load, batch, batches.stack_practice, workers, shard, skips or SkipCounter(warnings=0))
+    skips = skips or SkipCounter(warnings=0)
+    return _training_split(load, batch, batches.stack_practice, workers, shard, skips, budget)
 
 
-def _training_split(load, batch: int, stack, workers: int, shard: tuple[int, int], skips: SkipCounter):
+def _training_split(
+    load, batch: int, stack, workers: int, shard: tuple[int, int], skips: SkipCounter, budget: int
+) -> Iterable:
     """Endless batches of TwinWorld's training split, in its order."""
     data = grain.MapDataset.range(sources.TRAIN)[shard[0] :: shard[1]]
-    return _iterate(data.map(_skip_unusable(load, sources.TRAIN, skips)), batch, stack, workers)
+    return _iterate(data.map(_skip_unusable(load, sources.TRAIN, skips)), batch, stack, workers, budget)
 
 
 def _order(source: sources.Source, seed: int) -> grain.MapDataset:
@@ -265,9 +277,10 @@ def _skip_unusable(load: Callable[[int], tuple], examples: int, skips: SkipCount
     return prepare
 
 
-def _iterate(data: grain.MapDataset, batch: int, stack: Callable, workers: int) -> grain.IterDataset:
-    reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4 * batch)
-    data = data.to_iter_dataset(reading).batch(batch, batch_fn=stack)
+def _iterate(data: grain.MapDataset, batch: int, stack: Callable, workers: int, budget: int) -> Iterable:
+    # grain's own reading ahead counts examples, whatever their size.
+    reading = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    batched = data.to_iter_dataset(reading).batch(batch, batch_fn=stack)
     if workers:
-        data = data.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=workers))
-    return data
+        return batched.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=workers))
+    return Prefetch(batched, budget)

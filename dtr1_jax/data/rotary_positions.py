@@ -15,15 +15,16 @@ class Grid:
     Attributes:
       times, rows, columns: size of the grid in tokens; the tokens stand time by time and row by row.
       step: rotary positions from one time to the next, an integer or a fraction.
-      resume: the text behind the grid is numbered from after the rows and columns ("grid"), or after the times as well
-        ("end").
+      resume: where the text behind the grid starts: "end", after the largest position of the grid on any axis, as in
+        the release of Qwen2.5-VL and in vLLM and SGLang; or "grid", after the rows and columns only, as in
+        transformers >= 5.3. They differ behind videos alone.
     """
 
     times: int
     rows: int
     columns: int
     step: float = 1.0
-    resume: str = "grid"
+    resume: str = "end"
 
     @property
     def tokens(self) -> int:
@@ -35,15 +36,17 @@ def positions(parts: Sequence[int | Grid]) -> tuple[np.ndarray, int]:
     """Computes the rotary positions of a prompt's tokens.
 
     Text counts up in all three axes at once. A vision token is at the position where its grid starts, plus its time x
-    step (in float32, rounded down, as the checkpoints' own code does), its row and its column. The text behind a grid
-    starts after the larger side of the grid. Example: for 1 token of text, a grid of 2 x 2 and 2 tokens of text, the
-    positions are 0, then (1,1,1) (1,1,2) (1,2,1) (1,2,2), then 3 and 4.
+    step (in float32, rounded down, as the checkpoints' own code does), its row and its column. `Grid.resume` says where
+    the text behind a grid starts, and the completion goes on as text of the prompt would. Example: for 1 token of text,
+    a grid of 2 x 2 and 2 tokens of text, the positions are 0, then (1,1,1) (1,1,2) (1,2,1) (1,2,2), then 3 and 4; the
+    completion starts at 5.
 
     Args:
       parts: the parts of the prompt in order: a number of text tokens, or a Grid.
 
     Returns:
-      (int32[L, 3] time, row, column; the position of the token that follows the prompt: the largest of all, plus 1).
+      (int32[L, 3] time, row, column; the position of the first token of the completion: behind text, the last position
+      plus 1).
     """
     places, start = [np.zeros((0, 3), np.int64)], 0
     for part in parts:
@@ -57,4 +60,4 @@ def positions(parts: Sequence[int | Grid]) -> tuple[np.ndarray, int]:
             start += part
         places.append(place)
     position = np.concatenate(places)
-    return position.astype(np.int32), int(position.max(initial=-1)) + 1
+    return position.astype(np.int32), start

@@ -94,6 +94,18 @@ def open_source(data: config.Data, split: str) -> Source:
     return parts[0] if len(parts) == 1 else Mixture(parts, tuple(weight for _, _, weight in weighted))
 
 
+def shrunk(source: Source, max_pixels: int) -> Source:
+    """The source, with pictures shrunk to at most `max_pixels` pixels while they are decoded, where its reader can.
+
+    The masks of its examples keep the size of the files; working_size.fit brings them to that of their pictures.
+    """
+    if isinstance(source, Mixture):
+        return dataclasses.replace(source, parts=tuple(shrunk(part, max_pixels) for part in source.parts))
+    if isinstance(source, coco.Coco | jsonl.Jsonl):
+        return dataclasses.replace(source, max_pixels=max_pixels)
+    return source
+
+
 def cells(data: config.Data) -> list[tuple[str, bool, float]]:
     """The cells that the settings name: (task, whether it is about videos, weight above 0).
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax import draw
+from dtr1_jax import draw, plain_text
 from dtr1_jax.rewards.answer_regions import SegmentFn, masks_of, pictures
 from dtr1_jax.twin import text, tracks
 from dtr1_jax.twin.coordinates import Canvas, to_unit
@@ -91,7 +91,7 @@ def write_answer(
 ) -> None:  # fmt: skip
     """Writes the files of one answer into `folder`, which must exist.
 
-        transcript.txt, answer.json   always
+        transcript.txt, answer.json   always; in .txt files, invisible characters are escaped (plain_text.py)
         twin.json                     in the coordinates and the size in which the policy wrote the twin
         twin.png                      the twin over the picture, or over the first frame of the video
         answer.txt                    for tasks that are answered in words
@@ -108,14 +108,14 @@ def write_answer(
       notes: further entries of answer.json.
     """
     video = example.video
-    (folder / "transcript.txt").write_text(transcript.text, "utf-8", errors="replace")
+    (folder / "transcript.txt").write_text(plain_text.visible(transcript.text), "utf-8")
     first, names = frames[0], [f"{o.id} {o.label}" for o in transcript.twin.objects] if transcript.twin else []
     twin = transcript.twin or Twin(canvas.size, (), frames=canvas.frames)
     _write_json(folder / "twin.json", {"frame": canvas.frame.value, **json.loads(text.dumps_twin(twin))})
     small = draw.shrink(first.image)
     (folder / "twin.png").write_bytes(draw.to_png(draw.overlay(small, boxes=first.twin_boxes_m4, names=names)))
     answer = {
-        "query": example.query, "task": example.task, "sound": transcript.sound,
+        "query": example.query, "task": example.task, "sound": transcript.sound, "transcript": transcript.text,
         "answer": json.loads(text.dumps_answer(transcript.answer)) if transcript.answer else None,
         "thought": transcript.thought,
         "boxes_pixels": _pixels(first), "segmenter_failed": any(f.failed for f in frames),
@@ -126,7 +126,7 @@ def write_answer(
         _write_json(folder / "boxes.json", _boxes(frames, video is not None))
     else:
         words = transcript.answer.text if transcript.sound else ""
-        (folder / "answer.txt").write_text(words + "\n", "utf-8", errors="replace")
+        (folder / "answer.txt").write_text(plain_text.visible(words) + "\n", "utf-8")
     if video is None:
         if first.mask is not None:
             (folder / "mask.png").write_bytes(draw.to_png(first.mask))

@@ -25,6 +25,7 @@ def compute_metrics(predictions: Sequence[Prediction], skipped: int = 0) -> dict
     - `eval/giou`, `eval/giou_low`, `eval/giou_high`, `eval/ciou`, `eval/giou/category/...` and `eval/giou/level/...`:
       short names for segmentation on pictures, with the 95 % interval of gIoU;
     - `eval/<column>`: the mean of a reward column over the queries whose task has that column, and `eval/reward`;
+    - `eval/program/<task>/<modality>/...`: perception x reasoning (twin_answers.py), for queries with a program;
     - `eval/twin/...`: the fidelity of the twins (benchmarks/twin_fidelity.py);
     - `eval/sound`, `eval/reasoned`: shares of the transcripts; `eval/examples`, `eval/examples_skipped`: numbers.
 

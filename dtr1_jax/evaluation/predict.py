@@ -12,7 +12,8 @@ from dtr1_jax import mesh
 from dtr1_jax.data import completions, json_files, pipeline
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
-from dtr1_jax.evaluation import query_metrics
+from dtr1_jax.data.working_size import DRAWN, fit, fit_masks
+from dtr1_jax.evaluation import blind, query_metrics, twin_answers
 from dtr1_jax.evaluation.benchmarks import twin_fidelity
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import answer_regions, score
@@ -34,7 +35,7 @@ class Prediction:
       transcript: the parts of the completion.
       outcome: the boxes, masks or words of the answer.
       columns: the reward columns that the query's task has, and "reward", their weighted sum.
-      measures: numbers that the query adds to the figures of its task, see evaluation/query_metrics.py.
+      measures: numbers that the query adds to the figures of its task, see query_metrics.py and twin_answers.py.
       fidelity: how true the policy's own twin is; None if the twin was given or nothing is annotated.
     """
 
@@ -61,7 +62,7 @@ def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> tuple[list[list[Trans
     prompt = jax.tree.map(lambda x: _fill_up(x, size), batch.prompt)
     rollout = rollouts.sample(
         runtime.params, runtime.lora, mesh.put_batch(runtime.mesh, prompt), key, policy.banned_v, spec=policy.spec,
-        group=1, new_tokens=c.rollout.new_tokens, end=tokenizer.end, pad=tokenizer.pad,
+        group=1, new_tokens=c.rollout.new_tokens, end=tokenizer.ends, pad=tokenizer.pad,
         temperature=c.train.eval_temperature, dtype=policy.dtype,
     )  # fmt: skip
     rollout = jax.tree.map(lambda x: x[:count], mesh.local(rollout))
@@ -72,8 +73,11 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
     """Answers a batch as `ask` does, and scores the answers."""
     c, segmenter = runtime.config, runtime.segmenter
     transcripts, tokens_bg = ask(runtime, batch, key)
+    blind_bg = blind.blind_scores(
+        runtime, batch, transcripts, jax.random.fold_in(key, 1), temperature=c.train.eval_temperature
+    )
     rewards, outcomes = score.score(
-        transcripts, batch.examples, batch.canvases, segmenter, c.reward, runtime.text_scorers, tokens_bg
+        transcripts, batch.examples, batch.canvases, segmenter, c.reward, runtime.text_scorers, tokens_bg, blind_bg
     )
     needs_mask = [e.task == "segmentation" for e in batch.examples]
     if any(needs_mask) and not c.reward.weights.get("segmentation", {}).get("mask_iou"):
@@ -88,7 +92,8 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
             transcript=transcripts[i][0],
             outcome=outcomes[i][0],
             columns={name: float(column_bg[i, 0]) for name, column_bg in columns.items() if owners[name][i]},
-            measures=query_metrics.measure(example, transcripts[i][0], outcomes[i][0], c.reward.tolerance),
+            measures=query_metrics.measure(example, transcripts[i][0], outcomes[i][0], c.reward.tolerance)
+            | twin_answers.judge(example, transcripts[i][0], canvas, c.reward.tolerance),
             fidelity=_fidelity(transcripts[i][0], example, canvas)
             if runtime.policy.style.constructor == "policy"
             else None,
@@ -116,6 +121,8 @@ def evaluate(
 ) -> list[Prediction]:
     """Predictions on the first train.eval_examples examples of `source`.
 
+    Large pictures and masks are shrunk after their numbers are computed, because all predictions are kept.
+
     Args:
       check: called before the first batch and after each; it may raise to end the evaluation.
       skipped: counts the examples that cannot be read; each is left out with a warning.
@@ -130,13 +137,25 @@ def evaluate(
     )
     check()
     for i, batch in enumerate(batches):
-        predictions += predict(runtime, batch, jax.random.fold_in(root, i))
+        predictions += map(_to_draw, predict(runtime, batch, jax.random.fold_in(root, i)))
         check()
     if skipped.count and not predictions:
         raise json_files.DataError(
             f"none of the {skipped.count} held-out examples of {source!r} could be used; the warnings say why"
         )
     return predictions
+
+
+def _to_draw(prediction: Prediction) -> Prediction:
+    """The prediction with pictures and masks that are large enough to be drawn; its numbers are computed already."""
+    example = fit(prediction.example, DRAWN)
+    if example is prediction.example:
+        return prediction
+    outcome, size = prediction.outcome, example.target.mask.shape
+    fitted = {
+        name: fit_masks(value, size) for name in ("mask", "masks") if (value := getattr(outcome, name)) is not None
+    }
+    return dataclasses.replace(prediction, example=example, outcome=dataclasses.replace(outcome, **fitted))
 
 
 def _fill_up(x: np.ndarray, size: int) -> np.ndarray:

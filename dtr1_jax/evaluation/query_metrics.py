@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dtr1_jax.evaluation.benchmarks import boxes, captions, segmentation, video_segmentation, vqa
-from dtr1_jax.rewards import answer_matching, video_overlap
+from dtr1_jax.rewards import answer_matching, open_answers, video_overlap
 from dtr1_jax.rewards.answer_regions import Outcome
 from dtr1_jax.rewards.score import answer_text
 from dtr1_jax.rewards.text_metrics import CUT, clean
@@ -43,8 +43,9 @@ def measure(example: Example, transcript: Transcript, outcome: Outcome, toleranc
             pred = outcome.tracks if transcript.sound else None
             return {"iou": boxes.matched_track_iou(pred, truth.tracks, truth.labelled)}
         pred = outcome.boxes if transcript.sound else None
-        target = example.target.boxes
-        return {"acc": float(boxes.is_correct(pred, target)), "iou": boxes.matched_iou(pred, target)}
+        target, (height, width) = example.target.boxes, example.image.shape[:2]
+        correct = boxes.is_correct(pred, target, size=(width, height))
+        return {"acc": float(correct), "iou": boxes.matched_iou(pred, target)}
     answer, references = answer_text(transcript), example.target.references
     if example.task == "vqa":
         return {"accuracy": _accuracy(answer, example.target, tolerance)}
@@ -57,11 +58,11 @@ def truncate_answer(answer: str) -> str:
 
 
 def _accuracy(answer: str | None, target: Target, tolerance: float) -> float:
-    """The VQA benchmark's accuracy if there are 4 or more references; else 1 if the answer equals a reference, else 0.
+    """The VQA benchmark's accuracy if there are 4 or more references; else 1 if the answer says a reference, else 0.
 
-    Numbers, yes or no, and choices are compared as such (`answer_matching.answer_kind`); a choice may be answered by
-    its letter. Format characters, such as marks of the writing direction, are ignored. Unlike the reward, the figure
-    gives nothing for words that the answer shares with a reference.
+    With fewer references, answers are read as the reward reads them: as numbers, yes or no, choices, or short answers
+    (`answer_matching.answer_kind`). Unlike the reward, the figure gives nothing for words that the answer shares with a
+    reference. With 4 or more, texts are compared as the benchmark's code compares them, word for word.
     """
     if answer is None or not target.references:
         return 0.0
@@ -71,7 +72,7 @@ def _accuracy(answer: str | None, target: Target, tolerance: float) -> float:
         return vqa.soft_accuracy(answer, references)
     if kind != "open":
         return answer_matching.typed_score(answer, references, kind, target.choices, tolerance)
-    return max(vqa.exact(answer, reference) for reference in references)
+    return float(any(open_answers.same_answer(answer, reference) for reference in references))
 
 
 def _picture_overlap(example: Example, outcome: Outcome) -> dict[str, float]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax.data.json_files import DataError, parse_json
+from dtr1_jax.evaluation import twin_answers
 from dtr1_jax.evaluation.benchmarks import captions, segmentation
 from dtr1_jax.evaluation.query_metrics import MODALITIES, truncate_answer
 from dtr1_jax.types import CATEGORIES, LEVELS, TASKS
@@ -118,7 +119,8 @@ def value(row: Row) -> float:
 def cell_metrics(rows: Sequence[Row]) -> dict[str, float]:
     """All figures by name: `eval/<task>/<modality>/<figure>`, the number of queries as `.../examples`, and `eval/mean`.
 
-    `eval/mean` is the mean of the main metrics of all tasks and modalities. Those without rows are left out.
+    `eval/mean` is the mean of the main metrics of all tasks and modalities. Those without rows are left out. Queries
+    with a program add the figures of twin_answers.figures.
     """
     numbers, mains = {}, []
     for (task, modality), part in _parts(rows).items():
@@ -126,7 +128,7 @@ def cell_metrics(rows: Sequence[Row]) -> dict[str, float]:
         mains.append(part_figures[main_metric(task, modality)])
         numbers |= {f"eval/{task}/{modality}/{name}": number for name, number in part_figures.items()}
         numbers[f"eval/{task}/{modality}/examples"] = len(part)
-    return numbers | ({"eval/mean": float(np.mean(mains))} if mains else {})
+    return numbers | ({"eval/mean": float(np.mean(mains))} if mains else {}) | twin_answers.figures(rows)
 
 
 def cells(rows: Sequence[Row]) -> list[Cell]:
@@ -215,6 +217,10 @@ def _fault(row: Any) -> str | None:
             return f"{name}: expected {'a number of pixels' if pixels else 'a number in [0, 1]'}, got {_short(number)}"
     if row.get("union", 0) < row.get("intersection", 0) and row["task"] == "segmentation":
         return f"union: expected at least the intersection, {row['intersection']}, got {row['union']}"
+    if ("perception" in row or "reasoning" in row) and row["task"] != "summary":
+        for name in ("perception", "reasoning"):
+            if row.get(name) not in (0, 1) or type(row[name]) is bool:
+                return f"{name}: expected 0 or 1, got {_short(row.get(name))}"
     if row["task"] == "summary":
         references, answer = row.get("references"), row.get("answer", 0)
         if not isinstance(references, list) or not all(isinstance(r, str) for r in references):

@@ -60,19 +60,19 @@ class Block(nn.Module):
         if s.qk_norm:
             query = layers.RMSNorm(s.eps, name="q_norm")(query)
             key = layers.RMSNorm(s.eps, name="k_norm")(key)
-        own = KV(layers.rotate(key, angle).swapaxes(2, 3), value.swapaxes(2, 3))
+        factor = 1.0 if s.rotary is None else s.rotary.attention
+        own = KV(layers.rotate(key, angle, factor).swapaxes(2, 3), value.swapaxes(2, 3))
         keys_values = own
         if cache is not None:
             own = KV(_write(cache.k, own.k.swapaxes(3, 4), -1, slot), _write(cache.v, own.v, -2, slot))
             keys_values = KV(*(x.reshape(b, g, s.kv_heads, *x.shape[-2:]) for x in own))
-        y = layers.attend(
-            layers.rotate(query, angle), keys_values, own_mask, prefix, prefix_mask_bp, transposed=cache is not None
-        )
-        x_bgqd = x_bgqd + linear("o", s.width, y)
+        query = layers.rotate(query, angle, factor)
+        y = layers.attend(query, keys_values, own_mask, prefix, prefix_mask_bp, transposed=cache is not None)
+        x_bgqd = x_bgqd + linear("o", s.width, y, s.out_bias)
 
         y = layers.RMSNorm(s.eps, name="mlp_norm")(x_bgqd)
-        gate, up = linear("gate", s.hidden, y), linear("up", s.hidden, y)
-        return x_bgqd + linear("down", s.width, nn.silu(gate) * up), own
+        gate, up = linear("gate", s.hidden, y, s.mlp_bias), linear("up", s.hidden, y, s.mlp_bias)
+        return x_bgqd + linear("down", s.width, nn.silu(gate) * up, s.mlp_bias), own
 
 
 def empty_cache(b: int, g: int, kv_heads: int, slots: int, head_dim: int, dtype: Any) -> KV:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from dtr1_jax.models import int8
+from dtr1_jax.models import int8, rotary_scaling
+from dtr1_jax.models.rotary_scaling import RotaryScaling
 
 MASKED = -1e30  # a finite number, so that the softmax of a row without keys is uniform and not NaN
 SCORES = 2**28  # attention scores that a device holds at once, in values; a larger number only costs memory
@@ -131,18 +132,38 @@ def rotary_axes(head_dim: int, sections: tuple[int, int, int] | None, interleave
     return axes
 
 
-def rotary_angles(position_bl3: jax.Array, head_dim: int, theta: float, axes: np.ndarray) -> jax.Array:
+def rotary_angles(
+    position_bl3: jax.Array,
+    head_dim: int,
+    theta: float,
+    axes: np.ndarray,
+    scaling: RotaryScaling | None = None,
+    length_bl: jax.Array | None = None,
+) -> jax.Array:
     """float32[B, L, head_dim / 2]: the rotary angle in radians of each frequency at each position (Su et al. 2021).
 
-    `position_bl3` holds positions on the three axes; `axes` is the result of `rotary_axes`; `theta` is the base.
+    Args:
+      position_bl3: positions on the three axes.
+      head_dim: values of a head.
+      theta: base of the frequencies.
+      axes: the result of `rotary_axes`.
+      scaling: how the frequencies are scaled, or None.
+      length_bl: int32[B, L or 1], positions of the sequence when the token was read; only "dynamic" scaling uses it.
     """
-    frequency = theta ** (-np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)
+    frequency = rotary_scaling.frequencies(head_dim, theta, scaling)
+    if scaling is not None and scaling.kind == "dynamic":
+        frequency = frequency * rotary_scaling.dynamic_stretch(length_bl, head_dim, scaling)
     return position_bl3.astype(jnp.float32)[..., axes] * frequency
 
 
-def rotate(x: jax.Array, angle: jax.Array) -> jax.Array:
-    """Rotates pairs (i, i + H / 2) of x[..., n, H] by angle[..., H / 2] in radians, as Llama and Qwen pair them."""
+def rotate(x: jax.Array, angle: jax.Array, factor: float = 1.0) -> jax.Array:
+    """Rotates pairs (i, i + H / 2) of x[..., n, H] by angle[..., H / 2] in radians, as Llama and Qwen pair them.
+
+    The result is multiplied by `factor` (YaRN's attention factor).
+    """
     cos, sin = jnp.cos(angle)[..., None, :], jnp.sin(angle)[..., None, :]
+    if factor != 1:
+        cos, sin = cos * factor, sin * factor
     x1, x2 = jnp.split(x.astype(jnp.float32), 2, -1)
     return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(x.dtype)
 

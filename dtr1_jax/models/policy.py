@@ -77,8 +77,14 @@ def init_lora(key: jax.Array, params: dict, rank: int, targets: str) -> dict:
 
     Paths are as in `decoder/q` and `vision/blocks/qkv`. a is normal / sqrt(inputs) and b is 0, so the adapters do not
     change the policy at first (Hu et al. 2021). They are stacked on the layer axis like the weights. The output
-    projection never has an adapter. Raises ValueError if nothing matches or `targets` is no regular expression.
+    projection never has an adapter. Raises ValueError if nothing matches or `targets` is no regular expression, or one
+    that might take exponential time: `targets` may come with a run of others.
     """
+    if len(targets) > 500 or len(re.findall(r"[*+{]", targets)) > 6 or re.search(r"\)\s*[*+{]", targets):
+        raise ValueError(
+            f"lora targets {targets[:80]!r}: expected at most 500 characters and 6 of the signs * + {{, and none of "
+            "them behind a closing parenthesis"
+        )
     kernels = {n.removesuffix("/kernel"): x for n, x in native.flatten(params).items() if n.endswith("/kernel")}
     kernels.pop("head", None)
     try:
@@ -149,6 +155,8 @@ def prefill(
       vision_bmd: the result of `encode`, if the caller has it already.
       key: random key of the adapters' dropout, or None for no dropout. All completions of a query share the dropout
         masks of their prompt.
+
+    Raises ValueError if the prompts are longer than a sliding window of the policy, as `hidden` and `start` do.
     """
     k_vision, k_decoder = (None, None) if key is None else jax.random.split(key)
     if vision_bmd is None and prompt.images is not None:
@@ -156,9 +164,10 @@ def prefill(
     x_bpd, deep_lbpd = embed(params, spec, prompt, vision_bmd, dtype)
     deep_lbgpd = None if deep_lbpd is None else deep_lbpd[:, :, None]
     length = prompt.mask_bp.shape[1]
+    _check_window(spec, length)
     # A token sees itself and the real tokens before it. Padding may stand anywhere.
     mask = jnp.tril(jnp.ones((length, length), bool)) & prompt.mask_bp[:, None, None, :]
-    angle = _angle(spec, prompt.position_bp3)[:, None]
+    angle = _angle(spec, prompt.position_bp3, prompt.mask_bp)[:, None]
     adapters = (lora or {}).get("decoder")
     x_bgpd, kv = decoder.scan(
         params["decoder"], adapters, spec, x_bpd[:, None], angle, mask, deep_lbgqd=deep_lbgpd, key=k_decoder
@@ -180,6 +189,7 @@ def hidden(
     first = jnp.broadcast_to(prefix.last_bd[:, None, None], (b, g, 1, spec.width))
     if s == 1:
         return first
+    _check_window(spec, prefix.mask_bp.shape[1] + s)
     x_bgsd = params["embed"]["table"].astype(first.dtype)[token_bgs[:, :, :-1]]
     position_bs = prefix.next_b[:, None] + jnp.arange(s - 1)
     angle = _angle(spec, jnp.repeat(position_bs[..., None], 3, -1))[:, None]
@@ -260,6 +270,7 @@ def start(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, group: in
       group: completions of each query (G).
       slots: completion tokens that a cache has room for.
     """
+    _check_window(spec, prefix.mask_bp.shape[1] + slots)
     split = Decoding(
         decoder.unstack(params["decoder"], spec.layers),
         decoder.unstack((lora or {}).get("decoder"), spec.layers),
@@ -302,10 +313,28 @@ def decode(
     return _norm(params, spec, x_bgqd), cache
 
 
+def _check_window(spec, tokens):
+    """Raises ValueError where a sliding window, which is not computed, would hide some of so many tokens."""
+    if spec.window and tokens > spec.window:
+        raise ValueError(
+            f"prompts and completions have up to {tokens} tokens, but some layers of the policy see only the last "
+            f"{spec.window} (sliding_window), which is not implemented; lower policy.prompt_tokens or "
+            "rollout.new_tokens"
+        )
+
+
 def _norm(params, spec, x):
     return layers.RMSNorm(spec.eps).apply({"params": params["norm"]}, x)
 
 
-def _angle(spec, position_bl3):
+def _angle(spec, position_bl3, mask_bl=None):
+    """Rotary angles of a prompt with its mask, or, without a mask, of tokens of a completion.
+
+    A prompt is read at once, so its sequence is as long as the prompt; at a token of a completion it ends at the token.
+    Sampler and scorer thus agree under the scaling "dynamic", and both agree with transformers' `generate`.
+    """
     axes = layers.rotary_axes(spec.head_dim, spec.sections, spec.interleaved)
-    return layers.rotary_angles(position_bl3, spec.head_dim, spec.theta, axes)
+    length_bl = position_bl3.max(-1) + 1
+    if mask_bl is not None:
+        length_bl = jnp.where(mask_bl, length_bl, 0).max(-1, keepdims=True)
+    return layers.rotary_angles(position_bl3, spec.head_dim, spec.theta, axes, spec.rotary, length_bl)

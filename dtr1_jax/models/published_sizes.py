@@ -117,9 +117,9 @@ def get_spec(name: str) -> Spec:
 def differences(one: Spec, other: Spec) -> list[str]:
     """Lists the fields by which the weights of two specs differ: ["layers: 28 and 36", ...].
 
-    Fields that fine-tunes of the same sizes change (rotary base, epsilons) are not compared.
+    Fields that fine-tunes of the same sizes change (rotary base and scaling, epsilons) are not compared.
     """
-    ignored = {"theta", "eps", "unroll", "remat", "lora_scale", "lora_dropout", "vision"}
+    ignored = {"theta", "rotary", "window", "eps", "unroll", "remat", "lora_scale", "lora_dropout", "vision"}
     return _compare(one, other, ignored, "") + _compare_towers(one.vision, other.vision)
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from dtr1_jax.models import rotary_scaling
+from dtr1_jax.models.config_fields import SpecError, names, number, refuse, section, size, switch
+from dtr1_jax.models.rotary_scaling import RotaryScaling
+
 
 @dataclasses.dataclass(frozen=True)
 class VisionSpec:
@@ -70,10 +74,15 @@ class Spec:
     Attributes:
       vocab, width, layers, heads, kv_heads, head_dim, hidden: sizes of the decoder.
       theta: base of the rotary frequencies.
+      rotary: how they are scaled for long sequences, or None.
+      window: tokens of the sliding window that some layers have; 0 = none. Windows are not computed, so sequences must
+        not be longer (policy.prefill and others check it).
       sections: how many of the head_dim / 2 rotary frequencies follow time, row and column; None = all follow time.
       interleaved: frequencies of the three axes alternate (Qwen3-VL) instead of forming three blocks (Qwen2.5-VL).
       qk_norm: RMS norm of each query and key head (Qwen3).
       qkv_bias: bias of the query, key and value projections (Qwen2.5).
+      out_bias: bias of the projection behind the attention (`attention_bias` of Llama and Qwen3, with qkv_bias).
+      mlp_bias: biases of the three projections of the MLP (Llama).
       tied: the embedding is also the output projection.
       eps: epsilon of the RMS norms.
       unroll: layers of the scan that are compiled in line; a larger number makes small models faster, and compilation
@@ -94,10 +103,14 @@ class Spec:
     head_dim: int
     hidden: int
     theta: float = 1e6
+    rotary: RotaryScaling | None = None
+    window: int = 0
     sections: tuple[int, int, int] | None = None
     interleaved: bool = True
     qk_norm: bool = True
     qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
     tied: bool = True
     eps: float = 1e-6
     unroll: int = 1
@@ -138,64 +151,71 @@ SPECS = {"tiny": TINY}
 LAYERS = 10_000  # limit for a decoder or a tower: looking up the names of a billion layers would never end
 
 
-class SpecError(ValueError):
-    """A config.json describes a model that this code cannot run; the message names the field."""
-
-
-_TEXT = {  # model_type -> options that config.json leaves to the family's code; theta is a default
-    "llama": {"theta": 1e4, "qk_norm": False, "qkv_bias": False},
-    "qwen2": {"theta": 1e4, "qk_norm": False, "qkv_bias": True},
-    "qwen3": {"theta": 1e4, "qk_norm": True, "qkv_bias": False},
-    "qwen2_5_vl": {"theta": 1e6, "qk_norm": False, "qkv_bias": True, "interleaved": False, "frame": "pixel"},
-    "qwen3_vl": {"theta": 5e5, "qk_norm": True, "qkv_bias": False, "interleaved": True},
+_TEXT = {  # model_type -> options that config.json leaves to the family's code
+    "llama": {"qk_norm": False, "qkv_bias": False},
+    "qwen2": {"qk_norm": False, "qkv_bias": True},
+    "qwen3": {"qk_norm": True, "qkv_bias": False},
+    "qwen2_5_vl": {"qk_norm": False, "qkv_bias": True, "interleaved": False, "frame": "pixel"},
+    "qwen3_vl": {"qk_norm": True, "qkv_bias": False, "interleaved": True},
 }
-_HEAD_DIM = {"qwen3": 128, "qwen3_vl": 128}  # defaults; the default of other families is width / heads
+# Defaults of fields that config.json may lack. The default of head_dim in other families is width / heads.
+_HEAD_DIM = {"qwen3": 128, "qwen3_vl": 128}
+_THETA = {"qwen2_5_vl": 1e6, "qwen3_vl": 5e5}  # 10,000 in other families
+_POSITIONS = {"llama": 2048, "qwen3_vl": 128_000}  # 32,768 in other families
+_WINDOW_LAYERS = {"qwen2": 28, "qwen3": 28, "qwen2_5_vl": 80}  # the first layer with a window
 
 
-def from_hf(config: dict) -> Spec:
+def from_hf(config: dict, reach: int | None = None) -> Spec:
     """The spec that the values of a Hugging Face config.json describe.
 
     Takes llama, qwen2, qwen3, qwen2_5_vl and qwen3_vl, in the forms of the hub and of transformers 4 and 5.
 
+    Args:
+      config: the values.
+      reach: most tokens of a prompt and its completion together. A sliding window that some layer uses is refused
+        unless it holds so many tokens, because it then changes nothing; None refuses every such window.
+
     Raises SpecError, which names the field, for another architecture, for a size that is missing or does not fit, and
-    for a feature that would change the logits and is not implemented (scaled rotary positions, sliding windows,
-    quantised weights, ...).
+    for a feature that would change the logits and is not implemented (sliding windows, quantised weights, ...).
     """
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in _TEXT:
         raise SpecError(f"model_type {kind!r} is not supported; expected one of {', '.join(_TEXT)}")
-    for name in _names(config, "architectures"):
+    for name in names(config, "architectures"):
         if not name.endswith(("ForCausalLM", "ForConditionalGeneration")):
             raise SpecError(f"architectures: {name} does not generate text; expected ...ForCausalLM or the like")
-    text = config
-    inner = _dict(config, "text_config")
-    if inner:
-        text = {**inner, "tie_word_embeddings": inner.get("tie_word_embeddings") or config.get("tie_word_embeddings")}
-    _refuse(config, "", {"quantization_config": (None,), "dtr1_frame": (None, "norm1000", "pixel")})
-    heads = _size(text, "num_attention_heads")
-    width = _size(text, "hidden_size")
+    text = _decoder(config)
+    refuse(config, "", {"quantization_config": (None,), "dtr1_frame": (None, "norm1000", "pixel")})
+    heads = size(text, "num_attention_heads")
+    width = size(text, "hidden_size")
     vision = _vision(config, kind, width) if kind.endswith("_vl") else None
-    rope = _dict(text, "rope_scaling") | _dict(text, "rope_parameters")
+    layers = size(text, "num_hidden_layers", most=LAYERS)
+    head_dim = size(text, "head_dim", _HEAD_DIM.get(kind, width // heads))
     fixed = dict(_TEXT[kind])
     if config.get("dtr1_frame"):  # our own field, see published_sizes.TINY
         fixed["frame"] = config["dtr1_frame"]
-    theta = _number({"rope_theta": fixed.pop("theta")} | _field(text, "rope_theta") | rope, "rope_theta")
-    _check_features(text, rope, fixed["qkv_bias"])
+    rotary = rotary_scaling.from_hf(
+        text, head_dim, _THETA.get(kind, 1e4), _POSITIONS.get(kind, 32_768), sections=vision is not None
+    )
+    refuse(text, "", {"hidden_act": (None, "silu"), "rope_interleaved": (None, False)})
+    fixed |= _biases(text, kind)
     if vision is not None:
-        fixed["sections"] = _sections(rope)
-        _refuse(rope, "rope_scaling.", {"mrope_interleaved": (None, fixed["interleaved"])})
+        fixed["sections"] = _sections(rotary.fields, rotary.where)
+        refuse(rotary.fields, rotary.where, {"mrope_interleaved": (None, fixed["interleaved"])})
     try:
         return Spec(
-            vocab=_size(text, "vocab_size"),
+            vocab=size(text, "vocab_size"),
             width=width,
-            layers=_size(text, "num_hidden_layers", most=LAYERS),
+            layers=layers,
             heads=heads,
-            kv_heads=_size(text, "num_key_value_heads", heads),
-            head_dim=_size(text, "head_dim", _HEAD_DIM.get(kind, width // heads)),
-            hidden=_size(text, "intermediate_size"),
-            theta=theta,
+            kv_heads=size(text, "num_key_value_heads", heads),
+            head_dim=head_dim,
+            hidden=size(text, "intermediate_size"),
+            theta=rotary.theta,
+            rotary=rotary.scaling,
+            window=_window(text, kind, layers, reach),
             tied=bool(text.get("tie_word_embeddings")),
-            eps=_number({"rms_norm_eps": 1e-6} | text, "rms_norm_eps"),
+            eps=number(text, "rms_norm_eps", default=1e-6),
             vision=vision,
             **fixed,
         )
@@ -205,59 +225,97 @@ def from_hf(config: dict) -> Spec:
         raise SpecError(f"the sizes do not fit: {error}") from error
 
 
-def _check_features(text, rope, qkv_bias):
-    """Refuses features of the decoder that would change the logits and are not implemented."""
-    _refuse(text, "", {
-        "hidden_act": (None, "silu"),
-        "attention_bias": (None, qkv_bias),
-        "mlp_bias": (None, False),
-        "use_sliding_window": (None, False),
-        "rope_interleaved": (None, False),
-        "partial_rotary_factor": (None, 1, 1.0),
-    })  # fmt: skip
-    layers = set(_names(text, "layer_types"))
-    if layers - {"full_attention"}:
-        raise SpecError(f"layer_types: expected full_attention everywhere, got {sorted(layers)}")
-    _refuse(rope, "rope_scaling.", {
-        "rope_type": (None, "default", "mrope"), "type": (None, "default", "mrope"),
-        "partial_rotary_factor": (None, 1, 1.0),
-    })  # fmt: skip
+def _decoder(config):
+    """The values about the decoder, which models with a tower may have in a section of their own."""
+    inner = section(config, "text_config")
+    if not inner:
+        return config
+    return inner | {"tie_word_embeddings": inner.get("tie_word_embeddings") or config.get("tie_word_embeddings")}
 
 
-def _sections(rope):
+def _biases(text, kind):
+    """Which projections have biases. Only Llama and Qwen3 leave it to config.json, and the MLP only Llama."""
+    always = _TEXT[kind]["qkv_bias"]
+    if always:
+        refuse(text, "", {"attention_bias": (None, True)})
+    if kind != "llama":
+        refuse(text, "", {"mlp_bias": (None, False)})
+    attention = switch(text, "attention_bias", always)
+    return {"qkv_bias": attention, "out_bias": attention and not always, "mlp_bias": switch(text, "mlp_bias", False)}
+
+
+def _window(text, kind, layers, reach):
+    """The sliding window in tokens, 0 if no layer uses one. Raises SpecError for one that is shorter than `reach`."""
+    kinds = names(text, "layer_types")
+    if set(kinds) - {"full_attention", "sliding_attention"}:
+        raise SpecError(f"layer_types: expected full_attention everywhere, got {sorted(set(kinds))}")
+    used = switch(text, "use_sliding_window", False)
+    by_type = [i for i, name in enumerate(kinds) if name == "sliding_attention"]
+    first = text.get("max_window_layers")
+    first = _WINDOW_LAYERS.get(kind, 0) if first is None else first
+    if isinstance(first, bool) or not isinstance(first, int):
+        raise SpecError(f"max_window_layers: expected a whole number, got {first!r:.40}")
+    by_number = list(range(max(first, 0), layers)) if used and not kinds else []
+    # Qwen's own code takes 4096 where the field is missing, and no window where it is null.
+    window = size(text, "sliding_window", 4096) if text.get("sliding_window", 0) is not None else 0
+    if by_number and window and (reach is None or reach > window):
+        raise SpecError(
+            f"use_sliding_window = True is not supported: from layer {by_number[0]} on (max_window_layers), a token "
+            f"sees {window} tokens (sliding_window), {_shorter(reach)}"
+        )
+    if by_type and not (used and window and reach is not None and reach <= window):
+        raise SpecError(
+            f"layer_types: expected full_attention everywhere, got {sorted(set(kinds))}; sliding_window = {window} is "
+            f"{_shorter(reach)}"
+        )
+    if kinds and len(kinds) != layers:
+        raise SpecError(f"layer_types: expected {layers} names (num_hidden_layers), got {len(kinds)}")
+    return window if by_number or by_type else 0
+
+
+def _shorter(reach):
+    if reach is None:
+        return "and windows are not implemented; expected full attention"
+    return (
+        f"less than the {reach} tokens of a prompt and its completion, and windows are not implemented; lower "
+        "policy.prompt_tokens or rollout.new_tokens"
+    )
+
+
+def _sections(rope, where):
     sections = rope.get("mrope_section")
     three = isinstance(sections, list | tuple) and len(sections) == 3
     if not three or not all(type(n) is int and n >= 0 for n in sections):
-        raise SpecError(f"rope_scaling.mrope_section: expected three integers from 0 on, got {sections!r}")
+        raise SpecError(f"{where}mrope_section: expected three integers from 0 on, got {sections!r}")
     return tuple(sections)
 
 
 def _vision(config, kind, width):
-    v = _dict(config, "vision_config")
+    v = section(config, "vision_config")
     if not v:
         raise SpecError(f"vision_config: expected the tower's sizes, got {config.get('vision_config')!r}")
-    out = _size(v, "out_hidden_size", width, "vision_config.")
+    out = size(v, "out_hidden_size", width, "vision_config.")
     if out != width:
         raise SpecError(f"vision_config.out_hidden_size = {out} is not the decoder's hidden_size = {width}")
     gated = kind == "qwen2_5_vl"
-    _refuse(v, "vision_config.", {
+    refuse(v, "vision_config.", {
         "hidden_act": (None, "silu") if gated else (None, "gelu_pytorch_tanh"),
         "in_channels": (None, 3), "in_chans": (None, 3),
     })  # fmt: skip
-    patch, merge = _size(v, "patch_size", None, "vision_config."), _size(v, "spatial_merge_size", 2, "vision_config.")
+    patch, merge = size(v, "patch_size", None, "vision_config."), size(v, "spatial_merge_size", 2, "vision_config.")
     common = {
-        "width": _size(v, "hidden_size", None, "vision_config."),
-        "layers": _size(v, "depth", None, "vision_config.", LAYERS),
-        "heads": _size(v, "num_heads", None, "vision_config."),
-        "hidden": _size(v, "intermediate_size", None, "vision_config."),
+        "width": size(v, "hidden_size", None, "vision_config."),
+        "layers": size(v, "depth", None, "vision_config.", LAYERS),
+        "heads": size(v, "num_heads", None, "vision_config."),
+        "hidden": size(v, "intermediate_size", None, "vision_config."),
         "patch": patch,
         "merge": merge,
-        "temporal_patch": _size(v, "temporal_patch_size", 2, "vision_config."),
-        "theta": _number({"rope_theta": 1e4} | _dict(v, "rope_parameters"), "rope_theta", "vision_config."),
+        "temporal_patch": size(v, "temporal_patch_size", 2, "vision_config."),
+        "theta": number(section(v, "rope_parameters"), "rope_theta", "vision_config.", 1e4),
     }
     try:
         if gated:
-            pixels = _size(v, "window_size", 112, "vision_config.")
+            pixels = size(v, "window_size", 112, "vision_config.")
             window = pixels // merge // patch
             if not window:
                 raise SpecError(f"vision_config.window_size = {pixels} is less than a token's {merge * patch}")
@@ -269,9 +327,9 @@ def _vision(config, kind, width):
                 patch_bias=False,
                 window=window,
                 full_layers=tuple(v.get("fullatt_block_indexes", (7, 15, 23, 31))),
-                tokens_per_second=_number({"tokens_per_second": 4} | v, "tokens_per_second", "vision_config."),
+                tokens_per_second=number(v, "tokens_per_second", "vision_config.", 4),
             )
-        rows = _size(v, "num_position_embeddings", 2304, "vision_config.")
+        rows = size(v, "num_position_embeddings", 2304, "vision_config.")
         side = math.isqrt(rows)
         if side**2 != rows:
             raise SpecError(f"vision_config.num_position_embeddings = {rows} is not a square")
@@ -280,47 +338,3 @@ def _vision(config, kind, width):
         raise
     except (TypeError, ValueError) as error:
         raise SpecError(f"vision_config: {error}") from error
-
-
-def _size(config, name, default=None, where="", most=None):
-    value = config.get(name)
-    value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise SpecError(f"{where}{name}: expected a positive integer, got {config.get(name)!r}")
-    if most is not None and value > most:
-        raise SpecError(f"{where}{name}: expected at most {most:,} layers, got {value!r:.20}")
-    return value
-
-
-def _number(config, name, where=""):
-    value = config[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
-        raise SpecError(f"{where}{name}: expected a positive number, got {value!r:.40}")
-    return float(value)
-
-
-def _dict(config, name):
-    value = config.get(name)
-    if not isinstance(value, dict | None):
-        raise SpecError(f"{name}: expected an object, got {value!r}")
-    return dict(value or {})
-
-
-def _names(config, name):
-    value = config.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list | tuple) or not all(isinstance(x, str) for x in value):
-        raise SpecError(f"{name}: expected a list of names, got {value!r}")
-    return value
-
-
-def _field(config, name):
-    return {name: config[name]} if config.get(name) is not None else {}
-
-
-def _refuse(config, where, allowed):
-    for name, values in allowed.items():
-        if config.get(name) not in values:
-            expected = " or ".join(repr(v) for v in values if v is not None) or "none"
-            raise SpecError(f"{where}{name} = {config[name]!r} is not supported; expected {expected}")

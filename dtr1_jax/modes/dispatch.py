@@ -11,17 +11,18 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from dtr1_jax import config
+from dtr1_jax import config, plain_text
 from dtr1_jax.data import image_files, json_files, prompts, tokenizer
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import evaluate, export, infer, plan, rescore, sft, train
-from dtr1_jax.run import checkpoint, interrupt
+from dtr1_jax.modes import check, evaluate, export, infer, plan, rescore, sft, train
+from dtr1_jax.run import checkpoint, interrupt, workdir_lock
 from dtr1_jax.run.worker_pool import WorkerError
 
 # Errors that the user's settings or files cause: they are printed without a traceback.
 EXPECTED = (
     config.ConfigError, checkpoint.CheckpointError, native.WeightsError, json_files.DataError, image_files.ImageError,
-    prompts.PromptError, tokenizer.TokenizerError, WorkerError, train.DivergedError, OSError,
+    prompts.PromptError, tokenizer.TokenizerError, WorkerError, train.DivergedError, workdir_lock.LockError,
+    OSError,
 )  # fmt: skip
 STOPPED = 130  # exit status of a run that a signal stopped
 
@@ -48,12 +49,15 @@ def run(mode: str, settings: ConfigDict | None, workdir: str | None, options: Op
     `settings` may be None for a mode that needs none (rescore).
     """
     try:
+        if mode == "check":
+            return _check(settings, options)
         if mode == "rescore":
-            print(rescore.run(options.predictions))  # It starts no accelerator, which another run may hold.
+            # It starts no accelerator, which another run may hold.
+            print(plain_text.for_terminal(rescore.run(options.predictions)))
         else:
             say(_result(mode, settings, workdir, options))
     except EXPECTED as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(plain_text.for_terminal(f"error: {error}"), file=sys.stderr)
         return 1
     except interrupt.Interrupted as error:
         print(f"{error} and saved; the same command goes on from there", file=sys.stderr)
@@ -62,6 +66,15 @@ def run(mode: str, settings: ConfigDict | None, workdir: str | None, options: Op
         print("stopped at once; what was saved before is untouched", file=sys.stderr)
         return STOPPED
     return 0
+
+
+def _check(settings: ConfigDict | None, options: Options) -> int:
+    """Runs the mode check, which touches no device: 0 = the data can be used, 1 = it cannot."""
+    if settings is None:
+        raise config.ConfigError("--mode=check needs --config, such as --config=configs/seg.py")
+    text, usable = check.run(config.from_configdict(settings), options.out)
+    print(text)
+    return 0 if usable else 1
 
 
 def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options: Options) -> str:
@@ -88,13 +101,13 @@ def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options
         return f"exported: {target}"
     if mode == "plan":
         return plan.run(c)
-    raise config.ConfigError(f"--mode: expected train, sft, eval, infer, export, plan or rescore, got {mode!r}")
+    raise config.ConfigError(f"--mode: expected train, sft, eval, infer, export, plan, check or rescore, got {mode!r}")
 
 
 def say(text: str) -> None:
     """Prints a result, once for all processes of a run."""
     if jax.process_index() == 0:
-        print(text)
+        print(plain_text.for_terminal(text))
 
 
 def join_processes(required: bool = False) -> None:

@@ -13,7 +13,7 @@ import jax
 
 from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline, sources
-from dtr1_jax.evaluation import metrics, predict, predictions_file, table
+from dtr1_jax.evaluation import metrics, predict, predictions_file, table, twin_answers
 from dtr1_jax.modes import results
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.runtime import Runtime, host_tools
@@ -55,25 +55,27 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
     folder = Path(workdir) / "evaluations" / header["name"]
     check_free(folder, header)
     results.open_folder(folder)
-    with host_tools(c) as (segmenter, text_scorers):
+    with results.locked(folder, "eval"), host_tools(c) as (segmenter, text_scorers):
+        check_free(folder, header)  # Again: another evaluation may have ended here since.
         log.info("masks by %s", segmenter.description)
         skipped = pipeline.SkipCounter()
         runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, segmenter, text_scorers)
         predictions = predict.evaluate(runtime, source, skipped=skipped)
-    cells = table.cells([metrics.row(p) for p in predictions])
-    numbers = metrics.compute_metrics(predictions, skipped.count)
-    if jax.process_index() == 0:
-        predictions_file.write_predictions(folder, predictions, c.train.gallery)
-        write_json(folder / "eval.json", header | numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
+        cells = table.cells([metrics.row(p) for p in predictions])
+        numbers = metrics.compute_metrics(predictions, skipped.count)
+        if jax.process_index() == 0:
+            predictions_file.write_predictions(folder, predictions, c.train.gallery)
+            write_json(folder / "eval.json", header | numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
     log.info("evaluation %s is in %s", header["name"], folder)
     warning = f"{skipped.count} more could not be used and count nowhere; the warnings say why"
-    return "\n".join([table.format_table(cells)] + [warning] * (skipped.count > 0))
+    errors = twin_answers.format_figures(numbers)
+    return "\n".join([table.format_table(cells)] + [errors] * bool(errors) + [warning] * (skipped.count > 0))
 
 
 def describe_data(c: config.Config) -> dict[str, Any]:
     """The settings that decide which queries an evaluation asks, and how answers become masks, for eval.json."""
     described = dataclasses.asdict(c.data)
-    del described["workers"], described["train_split"]
+    del described["workers"], described["prefetch_mb"], described["train_split"]
     return described | {
         "examples": c.train.eval_examples, "segmenter": c.reward.segmenter, "tolerance": c.reward.tolerance,
     }  # fmt: skip

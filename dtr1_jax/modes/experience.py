@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from dtr1_jax import mesh
+from dtr1_jax import mesh, plain_text
 from dtr1_jax.data import completions
 from dtr1_jax.data.batches import Batch, join_prompts
+from dtr1_jax.evaluation import blind
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import score
 from dtr1_jax.rl import advantages
@@ -32,7 +33,8 @@ class Experience:
       prompt: the B prompts.
       rollout: the completions.
       rewards: their reward columns and totals.
-      seconds: "rollout", the time spent sampling; "score", the time spent reading and scoring transcripts.
+      seconds: "rollout", the time spent sampling; "score", the time spent reading and scoring transcripts,
+        and asking blind.
       tokens: all tokens that were sampled, also those of groups that dynamic sampling threw away.
       segmenter_failures: completions for which the segmenter made no mask.
       text_failures: completions whose words no text scorer could score.
@@ -56,16 +58,21 @@ def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
     start = time.monotonic()
     rollout = rollouts.sample(
         runtime.params, runtime.lora, mesh.put_batch(runtime.mesh, batch.prompt), key, policy.banned_v,
-        spec=policy.spec, group=c.rollout.group, new_tokens=c.rollout.new_tokens, end=tokenizer.end, pad=tokenizer.pad,
+        spec=policy.spec, group=c.rollout.group, new_tokens=c.rollout.new_tokens, end=tokenizer.ends, pad=tokenizer.pad,
         temperature=c.rollout.temperature, top_k=c.rollout.top_k, top_p=c.rollout.top_p, dtype=policy.dtype,
     )  # fmt: skip
     rollout = mesh.local(rollout)
     sampling_end = time.monotonic()
     transcripts = completions.read_completions(rollout, batch, policy.style)
+    blind_bg = blind.blind_scores(
+        runtime, batch, transcripts, jax.random.fold_in(key, 1), temperature=c.rollout.temperature,
+        top_k=c.rollout.top_k, top_p=c.rollout.top_p,
+    )  # fmt: skip
     failures_before = text_scorers.failures if text_scorers else 0
     rewards, outcomes = score.score(
-        transcripts, batch.examples, batch.canvases, runtime.segmenter, c.reward, text_scorers, rollout.mask_bgs.sum(-1)
-    )
+        transcripts, batch.examples, batch.canvases, runtime.segmenter, c.reward, text_scorers,
+        rollout.mask_bgs.sum(-1), blind_bg,
+    )  # fmt: skip
     return Experience(
         examples=batch.examples,
         transcripts=transcripts,
@@ -213,15 +220,16 @@ def by_task(e: Experience) -> dict[str, float]:
 
 
 def samples(e: Experience, most: int = 4) -> str:
-    """Markdown with the first completion of the first `most` queries and its reward columns."""
+    """Markdown with the first completion of the first `most` queries and its reward columns.
+
+    Queries and completions are hostile text: nothing in them is rendered (plain_text.py).
+    """
     lines = []
     for i, example in enumerate(e.examples[:most]):
         own, columns = owners(e.rewards), e.rewards.columns
         worth = ", ".join(f"{name} {column[i, 0]:.2f}" for name, column in columns.items() if own[name][i])
         first = e.transcripts[i][0]
-        fault = f"\n\nfault: {first.faults[0].message}" if first.faults else ""
-        fence = "```"
-        while fence in first.text:  # The completion may hold a fence too.
-            fence += "`"
-        lines.append(f"### {example.query}\n\n{fence}\n{first.text}\n{fence}\n\n{worth}{fault}\n")
+        fault = f"\n\nfault: {plain_text.in_line(first.faults[0].message)}" if first.faults else ""
+        query, completion = plain_text.in_line(example.query), plain_text.in_fence(first.text)
+        lines.append(f"### {query}\n\n{completion}\n\n{worth}{fault}\n")
     return "\n".join(lines)

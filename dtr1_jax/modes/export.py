@@ -17,14 +17,14 @@ from dtr1_jax import config, mesh
 from dtr1_jax.data.patches import Geometry
 from dtr1_jax.models import published_sizes
 from dtr1_jax.models.weights import exporting
-from dtr1_jax.policies import policy_files, pretrained, state
+from dtr1_jax.policies import end_token_files, policy_files, pretrained, state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.run import checkpoint
 
-# The files of a checkpoint besides its weights and config.json; training does not change them.
+# The files of a checkpoint besides its weights and config.json; training changes no more than their end tokens.
 _SIDE_FILES = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template*",
-    "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json", "generation_config.json",
+    "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json",
 )  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,8 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
 
     Without `adapter` the folder holds the policy with its LoRA merged: config.json, safetensors in the dtype of the
     checkpoint that training began from, and its tokenizer and processor files. With `adapter` it holds the LoRA alone,
-    as PEFT reads it, with the tokenizer. The folder appears whole or not at all.
+    as PEFT reads it, with the tokenizer. Both end completions where training did, and where the base does. The folder
+    appears whole or not at all.
 
     Args:
       step: the checkpoint: "newest", "best" or a number, as state.trained_weights takes it.
@@ -46,11 +47,12 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     """
     target = _check(c, workdir, out, adapter, step)
     pretrained_policy = pretrained.load_policy(c)
-    if adapter and policy_files.weights_path(c).is_file():
+    if adapter and pretrained_policy.checkpoint is None:
         raise config.ConfigError(
-            f"--adapter: PEFT loads its base from a Hugging Face folder, but {policy_files.weights_path(c)} is a file;"
-            " leave --adapter out to export the merged weights"
+            f"--adapter: PEFT loads its base from a Hugging Face folder or a .gguf file, but "
+            f"{policy_files.weights_path(c)} is a file of our own; leave --adapter out to export the merged weights"
         )
+    tokenizer, base = pretrained_policy.style.tokenizer, policy_files.weights_path(c)
     values = _config_json(c, pretrained_policy)
     if adapter:  # Checked before the weights are read, because that takes long.
         lora = jax.eval_shape(lambda base: state.initial_adapters(c, base), pretrained.template(pretrained_policy))
@@ -64,11 +66,14 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
             params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
         if adapter:
             exporting.write_adapter(partial, lora, c.lora, values, *_base_model(c))
+            _say_how_to_load(base, target)
+            end_token_files.warn_of_base(tokenizer, values, base, target)
         else:
             tensors = exporting.tensors(params, lora, pretrained_policy.spec.lora_scale, values)
             exporting.write_folder(partial, tensors, _dtype(values))
-            exporting.write_json(partial / "config.json", values)
+            exporting.write_json(partial / "config.json", end_token_files.with_ends(values, tokenizer))
         _write_side_files(c, pretrained_policy, partial, tokenizer_only=adapter)
+        end_token_files.write(partial, tokenizer, values, base)
         if target.exists():
             target.rmdir()  # _check made sure that it is empty.
         os.replace(partial, target)
@@ -157,11 +162,24 @@ def _dtype(values: dict[str, Any]) -> str:
 
 
 def _base_model(c: config.Config) -> tuple[str, str | None]:
-    """The base model as an adapter's config names it: (hub id, revision or None), or (folder, None)."""
+    """The base model as an adapter's config names it: (hub id, revision or None), or (folder, None).
+
+    transformers and PEFT take the folder of a .gguf file as the model's name, and the file as the argument gguf_file.
+    """
     if not policy_files.is_hub_id(c.policy.path):
-        return str(policy_files.weights_path(c).resolve()), None
+        path = policy_files.weights_path(c).resolve()
+        return str(path.parent if path.is_file() else path), None
     name, _, revision = c.policy.path.partition("@")
     return name, revision or None
+
+
+def _say_how_to_load(base: Path, adapter: Path) -> None:
+    if base.is_file():
+        log.info(
+            "the base is a .gguf file. To load the adapter: base = transformers.AutoModelForCausalLM.from_pretrained("
+            "%r, gguf_file=%r, dtype='float32'); model = peft.PeftModel.from_pretrained(base, %r)",
+            str(base.resolve().parent), base.name, str(adapter),
+        )  # fmt: skip
 
 
 def _write_side_files(

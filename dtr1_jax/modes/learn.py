@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -15,13 +16,14 @@ from dtr1_jax.data import completions
 from dtr1_jax.modes.experience import Experience
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.policies.state import EMA
-from dtr1_jax.rl import accumulate, advantages, update
+from dtr1_jax.rl import accumulate, advantages, importance, scorer, update
 from dtr1_jax.types import TASKS
 
 # fold_in turns a step's key with this number into the key of the dropout; rollout i of the step has the number i.
 DROPOUT = 2**31
 
 _advantages = jax.jit(advantages.advantages, static_argnames=("scale",))
+_importance_weights = jax.jit(importance.importance_weights, static_argnames=("mode", "low", "high"))
 
 
 def learn(
@@ -42,25 +44,65 @@ def learn(
 
     Returns:
       The new state, and `train/...` numbers: means over the optimizer steps, but the sum of `skipped` and the maximum
-      of each `..._max`.
+      of each `..._max`; with importance sampling also its numbers.
     """
     c, policy = runtime.config, runtime.policy
     advantage_bg, state, numbers = _advantages_of(c, runtime.mesh, experience, state)
     twin_bgs = None
     if c.grpo.beta and c.grpo.hold_twin != 1:
         twin_bgs = completions.twin_tokens(experience.rollout, policy.style.tokenizer)
-    batch = update.Minibatch(experience.prompt, experience.rollout, advantage_bg, twin_bgs)
     micro = accumulate.micro_batch(c.rollout, c.grpo, runtime.mesh)
+    mask_bgs = update.loss_mask(experience.rollout, c.grpo.mask_truncated)
+    batch_tokens = mesh.total({"tokens": float(mask_bgs.sum())})["tokens"]
+    batch = update.Minibatch(experience.prompt, experience.rollout, advantage_bg, twin_bgs)
+    if c.grpo.importance != importance.OFF:
+        both = update.weights(state.trainable, frozen)
+        batch, weight_numbers = _with_importance(runtime.with_weights(*both), batch, mask_bgs, micro)
+        numbers |= weight_numbers
     key, metrics = jax.random.fold_in(key, DROPOUT), []
     for i, minibatch in enumerate(_minibatches(batch, c.grpo.minibatches) * c.grpo.epochs):
         state, step_metrics = update.update(
             state, frozen, mesh.put_batch(runtime.mesh, minibatch), jnp.asarray(policy.banned_v), spec=policy.spec,
             tx=tx, knobs=c.grpo, temperature=c.rollout.temperature, micro=micro, mesh=runtime.mesh,
             dtype=policy.dtype, max_tokens=c.rollout.new_tokens,
+            batch_tokens=jnp.float32(batch_tokens),
             key=jax.random.fold_in(key, i) if c.lora.dropout else None,
         )  # fmt: skip
         metrics.append(step_metrics)
     return state, _over_steps(jax.device_get(metrics)) | numbers
+
+
+def _with_importance(
+    runtime: Runtime, batch: update.Minibatch, mask_bgs: np.ndarray, micro: int
+) -> tuple[update.Minibatch, dict[str, float]]:
+    """The batch with importance weights and with the log-probabilities of the scorer, and `train/...` numbers.
+
+    The scorer reads the completions once, before the first update; all epochs and minibatches use the result.
+
+    Args:
+      runtime: with the weights that sampled the batch.
+      batch: rows of this process, with the log-probabilities of the sampler.
+      mask_bgs: bool[B, G, S], True at tokens that carry loss.
+      micro: queries that are scored at once, over all devices; 0 = all.
+    """
+    c, policy, rollout = runtime.config, runtime.policy, batch.rollout
+    prompt, token_bgs, sampled_bgs, sampler_bgs, loss_bgs = mesh.put_batch(
+        runtime.mesh, (batch.prompt, rollout.token_bgs, rollout.mask_bgs, rollout.logp_bgs, mask_bgs)
+    )
+    scorer_bgs = scorer.score(
+        runtime.params, runtime.lora, prompt, token_bgs, sampled_bgs, jnp.asarray(policy.banned_v), spec=policy.spec,
+        temperature=c.rollout.temperature, micro=micro, micro_group=c.grpo.micro_group, mesh=runtime.mesh,
+        dtype=policy.dtype,
+    )  # fmt: skip
+    weight_bgs, metrics = _importance_weights(
+        scorer_bgs, sampler_bgs, loss_bgs, mode=c.grpo.importance, low=c.grpo.importance_low,
+        high=c.grpo.importance_high,
+    )  # fmt: skip
+    scorer_bgs, weight_bgs = mesh.local((scorer_bgs, weight_bgs))
+    batch = dataclasses.replace(
+        batch, rollout=dataclasses.replace(rollout, logp_bgs=scorer_bgs), importance_bgs=weight_bgs
+    )
+    return batch, {f"train/{name}": float(value) for name, value in jax.device_get(metrics).items()}
 
 
 def _advantages_of(

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from dtr1_jax import config, mesh
 from dtr1_jax.data import sources
+from dtr1_jax.evaluation import blind
 from dtr1_jax.models import published_sizes, spec
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import hf_checkpoint
@@ -51,7 +52,8 @@ def policy_spec(c: config.Config) -> Spec:
     if not (folder / "config.json").is_file():
         return pretrained.load_policy(c).spec
     try:
-        sizes = spec.from_hf(hf_checkpoint.read_json(folder / "config.json", "the sizes of the model"))
+        values = hf_checkpoint.read_json(folder / "config.json", "the sizes of the model")
+        sizes = spec.from_hf(values, pretrained.reach(c))
     except ValueError as error:  # The file is not JSON, or describes a policy that we cannot run.
         raise config.ConfigError(f"config.policy.path: {folder / 'config.json'}: {error}") from error
     pretrained.check_sizes(name, folder, sizes)
@@ -62,7 +64,8 @@ def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
     """Bytes on each device: {"parameters", "resident", "update", "rollout", "evaluation", "peak", ...}.
 
     The parts of `resident` stay for the whole run. Those of `update`, `rollout` and `evaluation` (empty where
-    train.eval_examples is 0) come on top of it, never two of the three at once. Raises ConfigError if the batch
+    train.eval_examples is 0) come on top of it, never two of the three at once. Where the column `blind` has a weight,
+    `rollout` and `evaluation` are those of its second rollout if that is larger. Raises ConfigError if the batch
     cannot be cut over config.mesh.
     """
     device_mesh, sizes = abstract_mesh(c.mesh), pretrained.adjusted(c, sizes)
@@ -71,10 +74,17 @@ def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
     trained_bytes = resident["adapters"] if c.lora.rank else resident["weights"]
     layers_bytes = memory.layer_bytes(c, sizes, device_mesh)
     evaluation = evaluation_share(c, share, device_mesh)
+
+    def sampling(of_phase: DeviceShare) -> dict[str, int]:
+        shares = [of_phase] + [blind_share(of_phase)] * blind.is_on(c.reward)
+        return max(
+            (memory.rollout_parts(sizes, x, layers_bytes) for x in shares), key=lambda parts: sum(parts.values())
+        )
+
     phases = {
         "update": memory.update_parts(c, sizes, share, trained_bytes),
-        "rollout": memory.rollout_parts(sizes, share, layers_bytes),
-        "evaluation": memory.rollout_parts(sizes, evaluation, layers_bytes) if evaluation.queries else {},
+        "rollout": sampling(share),
+        "evaluation": sampling(evaluation) if evaluation.queries else {},
     }
     return {
         "policy": c.policy.name,
@@ -113,6 +123,13 @@ def device_share(c: config.Config, sizes: Spec, device_mesh: memory.Mesh) -> Dev
         item=jnp.dtype(c.policy.dtype).itemsize,
         tensor=device_mesh.shape["tensor"],
         rounded=c.policy.weights_dtype == "int8",
+    )
+
+
+def blind_share(share: DeviceShare) -> DeviceShare:
+    """The work of one device where the policy is asked blind (evaluation/blind.py): a prompt for each completion."""
+    return dataclasses.replace(
+        share, queries=share.queries * share.group, group=1, prompt=share.prompt + share.new, patches=0
     )
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from dtr1_jax import config
-from dtr1_jax.evaluation import table
+from dtr1_jax.evaluation import table, twin_answers
 
 
 def run(predictions: str | None) -> str:
@@ -18,6 +18,6 @@ def run(predictions: str | None) -> str:
     if not predictions:
         raise config.ConfigError("--mode=rescore needs --predictions=FILE, a predictions.jsonl of an evaluation")
     cells, numbers = table.recompute(Path(predictions).expanduser())
-    return (
-        table.format_table(cells) + "\n" + json.dumps(numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
-    )
+    last = json.dumps(numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
+    errors = twin_answers.format_figures(numbers)
+    return "\n".join([table.format_table(cells)] + [errors] * bool(errors) + [last])

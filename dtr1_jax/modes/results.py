@@ -1,11 +1,34 @@
-"""Folders for results: made before the work, and new ones for answers, so that no answer is overwritten."""
+"""Folders for results: locked and made before the work, and new ones for answers, so that no answer is overwritten."""
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from dtr1_jax import config
+import jax
+
+from dtr1_jax import config, mesh
+from dtr1_jax.run import workdir_lock
+
+
+@contextlib.contextmanager
+def locked(folder: str | Path, mode: str) -> Iterator[None]:
+    """Context manager that keeps other runs from writing into `folder`; the first process of a run holds the lock.
+
+    Raises workdir_lock.LockError in all processes of the run if the first one does not get it.
+    """
+    with contextlib.ExitStack() as stack:
+        fault = None
+        if jax.process_index() == 0:
+            try:
+                stack.enter_context(workdir_lock.hold(folder, mode))
+            except workdir_lock.LockError as error:
+                fault = error
+        if mesh.least(fault is None) == 0:
+            raise fault or workdir_lock.LockError(f"the first process of this run could not lock {folder}")
+        yield
 
 
 def open_folder(folder: Path) -> Path:

@@ -6,6 +6,7 @@ and an answer in it. It begins with random weights or, where config.policy.path 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import time
@@ -21,6 +22,8 @@ from dtr1_jax.data.cold_start import ColdStartBatches, dense_weight, tower_steps
 from dtr1_jax.data.twinworld import patch_targets
 from dtr1_jax.models import policy
 from dtr1_jax.models.weights import native
+from dtr1_jax.modes import diagnosis, results
+from dtr1_jax.modes.check import describe as describe_data
 from dtr1_jax.policies import pretrained
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rl import imitation
@@ -38,13 +41,17 @@ def run(c: config.Config, workdir: Path) -> Path:
     alone on the dense loss, which is cheap; the others train everything.
 
     Raises ConfigError or DataError if the settings or the data allow no cold start; interrupt.Interrupted after saving,
-    where somebody asked the run to stop; and the errors of reading the policy and the checkpoints.
+    where somebody asked the run to stop; LockError if another run writes to `workdir`; and the errors of reading the
+    policy and the checkpoints.
     """
     pretrained_policy = pretrained.load_policy(c)
     check(c, pretrained_policy)
     device_mesh = mesh.make(c.mesh)
     mesh.check_batch(device_mesh, "sft.batch", c.sft.batch)
     mesh.check_batch(device_mesh, "sft.practice", c.sft.practice)
+    if jax.process_index() == 0:
+        train, heldout = (sources.open_source(c.data, part) for part in ("train", "heldout"))
+        describe_data(c, train, heldout, pretrained_policy.style)
     tx = imitation.optimizer(c.sft)
     start = pretrained.read_weights(c, pretrained_policy, device_mesh) if c.policy.path else None
     begin = functools.partial(_initial_state, c, pretrained_policy, tx)
@@ -52,6 +59,7 @@ def run(c: config.Config, workdir: Path) -> Path:
     shardings = mesh.shardings(device_mesh, shapes)
     batches = ColdStartBatches(c, pretrained_policy.style)
     with (
+        results.locked(workdir, "sft"),
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as checkpoints,
         run_log.open_run_log(workdir, active=jax.process_index() == 0) as writer,
         interrupt.Flag() as stop,
@@ -63,6 +71,7 @@ def run(c: config.Config, workdir: Path) -> Path:
         else:
             state, position, step = restored
             batches.set_state(position)
+            _warn_of_jump(c, checkpoints, step)
             log.info("going on from step %d of %s", step, workdir)
         writer.truncate(step)
         meter = _Meter(c, writer, step)
@@ -80,6 +89,17 @@ def run(c: config.Config, workdir: Path) -> Path:
         if jax.process_index() == 0:
             native.save_native(path, weights)
     return path
+
+
+def _warn_of_jump(c: config.Config, checkpoints: checkpoint.Checkpoints, step: int) -> None:
+    """Warns where the learning rate jumps because sft.steps is not what the run began with."""
+
+    def rate(steps: int, update: int) -> Any:
+        return imitation.schedule(dataclasses.replace(c.sft, steps=steps), c.sft.lr)(update)
+
+    earlier = checkpoints.settings.get("sft.steps", c.sft.steps)
+    for finding in diagnosis.of_schedule(rate, earlier, c.sft.steps, step, "sft.steps"):
+        log.warning("step %d: %s", step, finding.message)
 
 
 def check(c: config.Config, pretrained_policy: PretrainedPolicy) -> None:

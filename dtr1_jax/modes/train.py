@@ -6,7 +6,9 @@ One step reads: batches -> rollout -> transcripts -> rewards (experience.py) -> 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,8 @@ import optax
 
 from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline, sources
-from dtr1_jax.evaluation import metrics, predict, predictions_file, query_metrics, table
-from dtr1_jax.modes import experience
+from dtr1_jax.evaluation import metrics, predict, predictions_file, query_metrics, table, wrong_pictures
+from dtr1_jax.modes import check, diagnosis, experience, results
 from dtr1_jax.modes.learn import learn
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.runtime import Runtime, host_tools
@@ -48,6 +50,7 @@ class Run:
       skipped: counts training examples that could not be used.
       heldout: the examples of the evaluations.
       checkpoints, run_log: where the run is saved and logged.
+      watch: warns where the run goes nowhere.
       stop: is set where somebody asked the run to stop.
     """
 
@@ -60,6 +63,7 @@ class Run:
     heldout: sources.Source
     checkpoints: checkpoint.Checkpoints
     run_log: Any
+    watch: diagnosis.Watch
     stop: interrupt.Flag
 
     @property
@@ -94,10 +98,12 @@ def run(c: config.Config, workdir: Path) -> Path:
 
     Before the first step it raises ConfigError for bad settings, and the errors of reading the policy, the data and the
     checkpoints. If a signal asks the run to stop, it saves a checkpoint and raises interrupt.Interrupted. It raises
-    DivergedError if the loss or a gradient was not finite in PATIENCE updates in a row.
+    DivergedError if the loss or a gradient was not finite in PATIENCE updates in a row, and LockError if another run
+    writes to `workdir`.
     """
     workdir = Path(workdir)
-    with interrupt.Flag() as stop:  # First, so that a signal during the start is kept until a save is possible.
+    # The flag is first, so that a signal during the start is kept until a save is possible.
+    with interrupt.Flag() as stop, results.locked(workdir, "train"):
         _train(c, workdir, stop)
         return page.build(workdir) if jax.process_index() == 0 else workdir / "report.html"
 
@@ -109,12 +115,15 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         mesh.check_batch(device_mesh, name, size)
     accumulate.micro_batch(c.rollout, c.grpo, device_mesh)  # Checked here, so that its error comes before any work.
     source, heldout = (sources.open_source(c.data, split) for split in (c.data.train_split, c.data.eval_split))
+    if jax.process_index() == 0:
+        check.describe(c, source, heldout, pretrained_policy.style)
     skipped = pipeline.SkipCounter()
     batches = pipeline.query_batches(
         source, pretrained_policy.style, c.rollout.queries // jax.process_count(), seed=c.data.seed + c.seed,
         workers=c.data.workers, shard=(jax.process_index(), jax.process_count()), skips=skipped,
+        budget=c.data.prefetch_mb << 20,
     )  # fmt: skip
-    tx = optim.optimizer(c.optim, c.train.steps * updates_per_step(c))
+    tx = optim.optimizer(c.optim, schedule_updates(c))
     trainable, frozen = state.initial_weights(c, pretrained_policy, device_mesh)
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as checkpoints,
@@ -123,9 +132,11 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     ):
         log.info("masks by %s", segmenter.description)
         runtime = Runtime(c, pretrained_policy, device_mesh, segmenter=segmenter, text_scorers=text_scorers)
-        this = Run(runtime, workdir, frozen, tx, iter(batches), skipped, heldout, checkpoints, log_writer, stop)
         ema = c.grpo.advantage == state.EMA
-        position = _resumed(this, Position(state.initial_state(tx, trainable, device_mesh, ema)))
+        position = Position(state.initial_state(tx, trainable, device_mesh, ema))
+        watch = diagnosis.Watch(workdir, active=jax.process_index() == 0)
+        this = Run(runtime, workdir, frozen, tx, iter(batches), skipped, heldout, checkpoints, log_writer, watch, stop)
+        position = _resumed(this, position)
         del trainable  # If a checkpoint was restored, nothing else may hold the initial weights and moments.
         _steps(this, position)
 
@@ -135,17 +146,29 @@ def updates_per_step(c: config.Config) -> int:
     return c.grpo.epochs * c.grpo.minibatches
 
 
+def schedule_updates(c: config.Config) -> int:
+    """Length of the learning rate's schedule in optimizer steps."""
+    return (c.optim.decay_steps or c.train.steps) * updates_per_step(c)
+
+
 def _resumed(this: Run, position: Position) -> Position:
     """Sets data and run log back to the newest checkpoint; returns its position, or `position` if there is none."""
     restored = this.checkpoints.restore(state.state_template(position.state))
     if restored is None:
         this.run_log.truncate(-1)
+        this.watch.forget(-1)
         return position
     restored_state, document, step = restored
     counts = document["counts"]
     this.batches.set_state(document["data"])
     this.skipped.count = counts["examples"]
     this.run_log.truncate(step)
+    this.watch.forget(step)
+    c = this.config
+    earlier = counts.get("schedule", this.checkpoints.settings.get("train.steps", c.train.steps) * updates_per_step(c))
+    rate, update_count = functools.partial(optim.lr_at, c.optim), step * updates_per_step(c)
+    setting = "train.steps or optim.decay_steps"
+    this.watch.give(step, diagnosis.of_schedule(rate, earlier, schedule_updates(c), update_count, setting))
     log.info("going on from step %d of %s", step, this.workdir)
     return Position(restored_state, step, step, counts["skipped"], counts["in_a_row"])
 
@@ -155,16 +178,21 @@ def _steps(this: Run, position: Position) -> None:
     c, progress = this.config, run_log.Progress(this.config.train.steps, position.step)
     while True:
         last = position.step >= c.train.steps
-        if evaluation_due(c, position.step) and not _evaluated(this.workdir, position.step):
-            metric = _evaluate(this, position)
+        if evaluation_due(c, position.step):
+            metric = _logged_metric(this.workdir, position.step)
+            if metric is None:
+                metric = _evaluate(this, position)
             position = _save(this, position, metric, wait=last)
         elif last or (c.checkpoint.every and position.step and position.step % c.checkpoint.every == 0):
             position = _save(this, position, wait=last)
         if last:
             return
         _leave_if_asked(this, position)
+        earlier = position.skipped_updates
         position, numbers, collected = _step(this, position)
         _log_step(this, position.step, numbers, collected, progress)
+        own = {"train/skipped": position.skipped_updates - earlier}  # The log has the sum so far.
+        this.watch.note_step(position.step, numbers | own, c)
         _leave_if_diverged(this, position)
 
 
@@ -185,7 +213,7 @@ def _step(this: Run, position: Position) -> tuple[Position, dict[str, float], ex
     numbers |= mesh.mean(experience.describe(collected)) | experience.by_task(collected) | {
         "train/update_s": end - update_start, "train/step_s": end - start,
         "train/update_tokens_per_s": c.grpo.epochs * collected.rollout.mask_bgs.sum() / (end - update_start),
-        "train/lr": float(optim.lr_at(c.optim, c.train.steps * updates, step * updates - 1)),
+        "train/lr": float(optim.lr_at(c.optim, schedule_updates(c), step * updates - 1)),
         "train/skipped": position.skipped_updates, "train/examples_skipped": this.skipped.count,
         **run_log.peak_memory(jax.local_devices()[0].memory_stats()),
     }  # fmt: skip
@@ -207,13 +235,19 @@ def _log_step(
 
 
 def _save(this: Run, position: Position, metric: float | None = None, wait: bool = False) -> Position:
-    """Saves a checkpoint, if this step has none yet. `metric` is the step's held-out figure, higher is better."""
+    """Saves a checkpoint, if this step has none yet. `metric` is the step's held-out figure, higher is better.
+
+    A step that was saved before its evaluation, because a signal came, gets its metric afterwards.
+    """
     if position.step != position.saved:
         counts = {
             "skipped": position.skipped_updates, "in_a_row": position.skipped_in_a_row, "examples": this.skipped.count,
+            "schedule": schedule_updates(this.config),
         }  # fmt: skip
         document = {"data": this.batches.get_state(), "counts": counts}
         this.checkpoints.save(position.step, position.state, document, metric)
+    elif metric is not None:
+        this.checkpoints.add_metric(position.step, metric)
     if wait:
         this.checkpoints.wait()
     return dataclasses.replace(position, saved=position.step)
@@ -243,11 +277,18 @@ def _evaluate(this: Run, position: Position) -> float:
     name = "before" if step == 0 else "after" if step >= c.train.steps else "latest"
     log.info("evaluating on %d held-out queries", min(c.train.eval_examples, len(this.heldout)))
     skipped = pipeline.SkipCounter()
+    runtime = this.runtime.with_weights(*update.weights(position.state.trainable, this.frozen))
     predictions = predict.evaluate(
-        this.runtime.with_weights(*update.weights(position.state.trainable, this.frozen)), this.heldout,
-        check=lambda: _leave_if_asked(this, position), skipped=skipped,
-    )  # fmt: skip
+        runtime, this.heldout, check=lambda: _leave_if_asked(this, position), skipped=skipped
+    )
     numbers = metrics.compute_metrics(predictions, skipped.count)
+    if name != "latest":
+        same, queries = wrong_pictures.same_answers(runtime, this.heldout, predictions)
+        numbers |= {"eval/same_with_wrong_pictures": same} if queries else {}
+        this.watch.give(step, diagnosis.of_pictures(same, queries))
+    if step and jax.process_index() == 0:
+        rows = [metrics.row(p) for p in predictions]
+        this.watch.give(step, diagnosis.of_evaluation(diagnosis.rows_before(this.workdir), rows))
     if jax.process_index() == 0:
         predictions_file.write_predictions(this.workdir / "gallery" / name, predictions, c.train.gallery)
     mean = numbers["eval/mean"]  # With one task and modality this is its main metric, such as gIoU.
@@ -264,10 +305,13 @@ def evaluation_due(c: config.Config, step: int) -> bool:
     return c.train.eval_examples > 0 and (ends or bool(c.train.eval_every and step % c.train.eval_every == 0))
 
 
-def _evaluated(workdir: Path, step: int) -> bool:
-    """Whether the run log has the evaluation of this step already, from before the run was stopped.
+def _logged_metric(workdir: Path, step: int) -> float | None:
+    """What `_evaluate` returned for this step before the run was stopped, from the run log; None if it did not.
 
     The first process writes the log and may be ahead of the others, so all of them must find the evaluation there.
     """
-    logged = any(row["step"] == step and "eval/examples" in row for row in run_log.read_run_log(workdir))
-    return mesh.least(logged) == 1
+    logged = [row for row in run_log.read_run_log(workdir) if row["step"] == step and "eval/examples" in row]
+    if mesh.least(bool(logged)) == 0:
+        return None
+    metric = logged[-1].get("eval/mean")
+    return float(metric) if isinstance(metric, (int, float)) else math.nan

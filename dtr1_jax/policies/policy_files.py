@@ -42,6 +42,11 @@ def weights_path(config: Config) -> Path:
             f"config.policy.path = {setting!r}: no such file or folder; expected a folder with config.json and "
             "safetensors, a .gguf file, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
         )
+    if path.suffix.lower() in hf_checkpoint.PICKLED and not path.is_dir():
+        raise ConfigError(
+            f"config.policy.path = {setting!r}: {hf_checkpoint.PICKLE_ADVICE}; then set config.policy.path "
+            "to its folder"
+        )
     if path.name == hf_checkpoint.SINGLE and (path.parent / "config.json").is_file():
         return path.parent
     ours = name != AUTO and name not in published_sizes.CONFIGS

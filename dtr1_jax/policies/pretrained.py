@@ -11,7 +11,7 @@ import numpy as np
 
 from dtr1_jax import mesh
 from dtr1_jax.config import Config, ConfigError, Policy
-from dtr1_jax.data import patches, processor, prompts, sources
+from dtr1_jax.data import end_tokens, patches, processor, prompts, sources
 from dtr1_jax.data import tokenizer as tokenizers
 from dtr1_jax.models import int8, policy, published_sizes, spec
 from dtr1_jax.models.weights import gguf, hf_checkpoint, loading, native
@@ -140,11 +140,16 @@ def _spec(config: Config, where: Path, opened) -> spec.Spec:
             )
         return published_sizes.get_spec(name)
     try:
-        file_spec = spec.from_hf(opened.config)
+        file_spec = spec.from_hf(opened.config, reach(config))
     except spec.SpecError as error:
         raise native.WeightsError(f"{where / 'config.json' if where.is_dir() else where}: {error}") from error
     check_sizes(name, where, file_spec)
     return file_spec
+
+
+def reach(config: Config) -> int:
+    """Most tokens of a prompt and its completion together."""
+    return config.policy.prompt_tokens + config.rollout.new_tokens
 
 
 def check_sizes(name: str, where: Path, file_spec: spec.Spec) -> None:
@@ -164,7 +169,9 @@ def check_sizes(name: str, where: Path, file_spec: spec.Spec) -> None:
 
 def _tokenizer(config: Config, where: Path, opened) -> tokenizers.Tokenizer:
     if opened is not None:
-        return tokenizers.load_tokenizer(where) if where.is_dir() else tokenizers.wrap(gguf.tokenizer(where), where)
+        if where.is_dir():
+            return tokenizers.load_tokenizer(where)
+        return tokenizers.wrap(gguf.tokenizer(where), where, end_tokens.listed({}, opened.config))
     beside, shipped = where.parent, policy_files.ASSETS / config.policy.name
     return tokenizers.load_tokenizer(
         beside if (beside / "tokenizer.json").is_file() or not shipped.is_dir() else shipped
@@ -192,7 +199,6 @@ def _videos(c: Policy) -> patches.VideoRule:
         max_frames=most,
         repeats=repeats,
         stamped=False,
-        resume="end",
     )
 
 

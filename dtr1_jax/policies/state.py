@@ -98,7 +98,7 @@ def trained_weights(
     trainable, frozen = initial_weights(c, pretrained_policy, device_mesh)
     if (Path(workdir) / "checkpoints").is_dir():
         with checkpoint.Checkpoints(
-            workdir, config.to_dict(c), keep=c.checkpoint.keep, fields=POLICY_SETTINGS
+            workdir, config.to_dict(c), keep=c.checkpoint.keep, fields=POLICY_SETTINGS, read_only=True
         ) as checkpoints:
             # From the run's config.json, not from `c`: it decides which arrays the checkpoint has.
             ema = checkpoints.settings.get("grpo.advantage") == EMA

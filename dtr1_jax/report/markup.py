@@ -10,16 +10,20 @@ import json
 import math
 from typing import Any
 
+from dtr1_jax import plain_text
+
 MAX_TEXT = 20_000  # characters of one value
 
 
 def to_text(value: Any) -> str:
-    """Escapes any value for HTML; all but strings are written as JSON. Cuts it after MAX_TEXT characters."""
+    """Escapes any value for HTML, and invisible characters; all but strings are written as JSON. Cuts it after MAX_TEXT
+    characters.
+    """
     try:
         text = value if isinstance(value, str) else json.dumps(value)
-    except RecursionError:  # the value is nested too deeply to be written again
-        text = "(too deep)"
-    return html.escape(text[:MAX_TEXT] + (" [cut]" if len(text) > MAX_TEXT else ""))
+    except (RecursionError, ValueError):  # too deeply nested, or an integer of thousands of digits
+        text = "(too large)"
+    return html.escape(plain_text.visible(text[:MAX_TEXT]) + (" [cut]" if len(text) > MAX_TEXT else ""))
 
 
 def to_number(value: Any) -> float | None:

@@ -11,14 +11,14 @@ import os
 import pathlib
 
 from dtr1_jax.report import curves, gallery, stylesheet, tables
-from dtr1_jax.run import atomic, run_log
+from dtr1_jax.run import atomic, run_log, warnings_file
 
 
 def build(workdir: str | os.PathLike) -> pathlib.Path:
     """Writes `workdir/report.html` and returns its path.
 
-    It shows metrics.jsonl, config.json and gallery/{before,after} of `workdir`, and says which of them are missing or
-    broken. Raises OSError if the page cannot be written.
+    It shows metrics.jsonl, warnings.jsonl, config.json and gallery/{before,after} of `workdir`, and says which of them
+    are missing or broken. Raises OSError if the page cannot be written.
     """
     workdir = pathlib.Path(workdir)
     rows, config = run_log.read_run_log(workdir), _read_config(workdir / "config.json")
@@ -26,7 +26,9 @@ def build(workdir: str | os.PathLike) -> pathlib.Path:
         [
             stylesheet.HEAD,
             tables.title_section(config, rows),
+            tables.warnings_section(warnings_file.read_warnings(workdir)),
             tables.headline_section(rows),
+            tables.error_section(rows),
             curves.curve_section(rows, config),
             gallery.gallery_section(workdir / "gallery"),
             tables.settings_section(config),
@@ -35,7 +37,7 @@ def build(workdir: str | os.PathLike) -> pathlib.Path:
     )
     path = workdir / "report.html"
     with atomic.replacing(path) as partial:
-        partial.write_bytes(page.encode("utf-8", "replace"))  # a completion may hold lone surrogates
+        partial.write_bytes(page.encode("utf-8", "replace"))
     return path
 
 

@@ -17,6 +17,7 @@ main { max-width: 1120px; margin: 0 auto; padding: 32px 20px 64px; }
 h1 { font-size: 26px; line-height: 1.25; margin: 0 0 12px; } h2 { font-size: 19px; margin: 40px 0 12px; }
 h3 { font-size: 15px; margin: 0; overflow-wrap: anywhere; } h4 { font-size: 13px; margin: 0 0 8px; color: var(--soft); }
 small, .note, .none, figcaption { color: var(--soft); font-size: 13px; font-weight: 400; } p { margin: 0; }
+.warnings { border-left: 4px solid var(--down); margin: 0; padding: 4px 4px 4px 28px; overflow-wrap: anywhere; }
 .none { font-style: italic; } .up { color: var(--up); } .down { color: var(--down); }
 .chips { display: flex; flex-wrap: wrap; gap: 6px; font-size: 12px; color: var(--soft); }
 .chips span { border: 1px solid var(--line); border-radius: 99px; padding: 1px 9px; overflow-wrap: anywhere; }

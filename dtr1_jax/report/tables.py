@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dtr1_jax.evaluation import table
+from typing import Any
+
+from dtr1_jax import plain_text
+from dtr1_jax.evaluation import table, twin_answers
 from dtr1_jax.report.markup import series, setting, to_text
 
 HEADLINES = {"eval/giou": "gIoU", "eval/ciou": "cIoU", "eval/structure": "structure", "eval/reward": "reward"}
@@ -34,7 +37,8 @@ def title_section(config: dict, rows: list[dict]) -> str:
         "seed": setting(config, "seed"),
         "last step": rows[-1]["step"] if rows else None,
     }
-    chips = "".join(f"<span><b>{name}</b> {to_text(v)}</span>" for name, v in facts.items() if v is not None)
+    shown = {name: plain_text.without_keys(to_text(value)) for name, value in facts.items() if value is not None}
+    chips = "".join(f"<span><b>{name}</b> {value}</span>" for name, value in shown.items())
     return (
         f'<header><h1>DT-R1: a policy learns to build a digital twin</h1><p class="chips">'
         f"{chips or 'no config.json in this folder'}</p></header>"
@@ -58,11 +62,46 @@ def headline_section(rows: list[dict]) -> str:
     return f'<section><h2>Before and after</h2><div class="tiles">{tiles}</div></section>'
 
 
+def warnings_section(warnings: list[dict]) -> str:
+    """The warnings that the run gave about itself (run/warnings_file.py); "" where there are none."""
+    if not warnings:
+        return ""
+    lines = "".join(f"<li>step {to_text(w['step'])}: {to_text(w['message'])}</li>" for w in warnings)
+    return f'<section><h2>Warnings</h2><ul class="warnings">{lines}</ul></section>'
+
+
+def error_section(rows: list[dict]) -> str:
+    """Perception x reasoning of the last and the first evaluation in the run log `rows`; "" if there are none."""
+    logged = [lines for row in rows if (lines := twin_answers.lines(row))]
+    if not logged:
+        return ""
+    header, *last = logged[-1]
+    earlier = {tuple(line[:2]): line for line in logged[0][1:]} if len(logged) > 1 else {}
+    body = ""
+    for line in last:
+        before = earlier.get(tuple(line[:2]))
+        body += "<tr>" + "".join(f"<td>{to_text(word)}</td>" for word in line) + "</tr>"
+        if before:
+            words = ["", "before training", *before[2:]]
+            body += "<tr>" + "".join(f'<td class="note">{to_text(word)}</td>' for word in words) + "</tr>"
+    head = "".join(f"<th>{to_text(word)}</th>" for word in header)
+    return (
+        "<section><h2>Where errors come from</h2><p>Perception is right if the answer that the policy's own twin"
+        " implies is right; reasoning is right if the policy states the answer that its twin implies.</p>"
+        f"<table><tr>{head}</tr>{body}</table></section>"
+    )
+
+
 def settings_section(config: dict) -> str:
-    """All settings as nested tables behind a click; "" where there are none."""
+    """All settings as nested tables behind a click, without what may be a password or key; "" where there are none."""
+
+    def value(name: str, value: Any) -> str:
+        if plain_text.is_secret(name) and value:
+            return plain_text.HIDDEN
+        return plain_text.without_keys(to_text(value))
 
     def nested(values: dict, depth: int = 3) -> str:
-        cells = {k: nested(v, depth - 1) if isinstance(v, dict) and depth else to_text(v) for k, v in values.items()}
+        cells = {k: nested(v, depth - 1) if isinstance(v, dict) and depth else value(k, v) for k, v in values.items()}
         rows = "".join(f"<tr><th>{to_text(k)}</th><td>{cell}</td></tr>" for k, cell in cells.items())
         return f"<table>{rows}</table>"
 

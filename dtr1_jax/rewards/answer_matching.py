@@ -1,14 +1,14 @@
 """Compares answers to questions with their references.
 
 Open answers are matched by their words: text becomes integers on the host (`word_ids`), after the VQA benchmark's
-normalisation, and exact match and token F1 are jnp functions of one pair of texts, which callers vmap over queries,
-rollouts and references. Numbers, choices and yes or no (*typed* answers) are matched on the host.
+normalisation and in American spelling, and exact match and token F1 are jnp functions of one pair of texts, which
+callers vmap over queries, rollouts and references. Numbers, choices and yes or no (*typed* answers) are matched on the
+host. How a text is read stands in number_answers.py, yes_no_answers.py, choice_answers.py and open_answers.py.
 """
 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Sequence
 
 import jax
@@ -16,7 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtr1_jax.evaluation.benchmarks import vqa as benchmark
-from dtr1_jax.rewards.text_metrics import clean
+from dtr1_jax.rewards.choice_answers import choice_index
+from dtr1_jax.rewards.number_answers import is_number, the_number
+from dtr1_jax.rewards.open_answers import answer_words, core
+from dtr1_jax.rewards.yes_no_answers import yes_or_no
 
 KINDS = ("number", "choice", "yesno", "open")
 WORDS = 32  # the most words of a text
@@ -25,13 +28,6 @@ REFERENCES = 16  # the most references of a query; later ones do not count
 # degree that people agree with it. With fewer references, each of them is right.
 PEOPLE = 4
 PARTIAL = 0.5  # an open answer that is not right earns PARTIAL times its token F1
-
-_YESNO = {"yes": "yes", "yeah": "yes", "yep": "yes", "true": "yes", "no": "no", "nope": "no", "false": "no"}
-_NUMBER = re.compile(r"(?<![\w.,])[+-]?\d+(?:,\d+)*(?:\.\d+)?(?![\w]|[.,]\d)", re.ASCII)
-# "B", "(b)", "B.", "b) the cat", "B: the cat"; not "A cat".
-_LETTER = re.compile(r"\s*[(\[]?([A-Za-z])(?:[)\].:,]|\s*$)")
-# "the answer is B", "option (b)"; not "the answer is a cat".
-_ANSWER_IS = re.compile(r"\b(?i:answer|option|choice)\s*(?i:is|:)?\s*[(\[]?([A-Z](?![\w'])|[a-z](?![\w'])(?!\s+\w))")
 
 
 def exact_match(a_n: jax.Array, a_valid_n: jax.Array, b_n: jax.Array, b_valid_n: jax.Array) -> jax.Array:
@@ -61,14 +57,14 @@ def token_f1(a_n: jax.Array, a_valid_n: jax.Array, b_m: jax.Array, b_valid_m: ja
 
 
 def word_ids(texts: Sequence[str], vocabulary: dict[str, int], size: int = WORDS) -> tuple[np.ndarray, np.ndarray]:
-    """int32[n, size] ids of the words of each text after `benchmark.normalise`, and bool[n, size], True at words.
+    """int32[n, size] ids of the words of each text (`open_answers.answer_words`), and bool[n, size], True at words.
 
     In a text of more than `size` words, all words after the first size - 1 become one word. New words are added to
     `vocabulary`; texts that are compared must share it.
     """
     ids, valid = np.zeros((len(texts), size), np.int32), np.zeros((len(texts), size), bool)
     for row, text in enumerate(texts):
-        words = benchmark.normalise(clean(text)).split()
+        words = answer_words(text)
         words[size - 1 :] = [" ".join(words[size - 1 :])] if len(words) >= size else words[size - 1 :]
         ids[row, : len(words)] = [vocabulary.setdefault(word, len(vocabulary)) for word in words]
         valid[row, : len(words)] = True
@@ -82,7 +78,7 @@ def answer_kind(references: Sequence[str], choices: Sequence[str] = ()) -> str:
     words = [benchmark.normalise(reference) for reference in references]
     if words and all(word in ("yes", "no") for word in words):
         return "yesno"
-    if words and all(benchmark.number(word) is not None for word in words):
+    if references and all(map(is_number, references)):
         return "number"
     return "open"
 
@@ -95,10 +91,10 @@ def typed_score(
     With fewer than PEOPLE references, 1 where the answer agrees with one of them; with more, the VQA benchmark's
     accuracy. By kind, these parts of a text are compared:
 
-    number  its only number, in digits or else as a word up to ten; two numbers agree where they differ by at most
-            `tolerance` times the size of the reference
-    yesno   its first word that means yes or no
-    choice  its letter ("B", "(b)", "B. the cat", "the answer is B") or the words of a choice
+    number  the number that it states (number_answers.py); two numbers agree where they differ by at most `tolerance`
+            times the size of the reference
+    yesno   whether it says yes or no (yes_no_answers.py)
+    choice  the choice that it names (choice_answers.py)
 
     Raises ValueError for another kind; no answer makes it raise.
     """
@@ -115,39 +111,6 @@ def typed_score(
     return benchmark.agreement(same, len(targets)) if len(targets) >= PEOPLE else float(same > 0)
 
 
-def the_number(text: str) -> float | None:
-    """The only number in a text; None if there is none, or more than one value."""
-    text = clean(text)
-    whole = benchmark.number(text)
-    if whole is not None:
-        return whole
-    matches = _NUMBER.findall(text) or [w for w in re.findall(r"[a-z]+", text.lower()) if w in benchmark.NUMBERS]
-    values = {benchmark.number(match) for match in matches}
-    return values.pop() if len(values) == 1 else None
-
-
-def yes_or_no(text: str) -> str | None:
-    """The first word of a text that means yes or no, as "yes" or "no"; None if there is none."""
-    return next((_YESNO[w] for w in re.findall(r"\w+", clean(text).lower()) if w in _YESNO), None)
-
-
-def choice_index(text: str, choices: Sequence[str] = ()) -> int | None:
-    """Index of the choice that a text names, by its letter or its words; None if it names none.
-
-    Without `choices` any letter is a choice.
-    """
-    text = clean(text)
-    words = benchmark.normalise(text)
-    same = [i for i, choice in enumerate(choices) if benchmark.normalise(clean(choice)) == words]
-    if len(same) == 1:
-        return same[0]
-    letter = _LETTER.match(text) or _ANSWER_IS.search(text)
-    if not letter:
-        return None
-    index = ord(letter[1].lower()) - ord("a")
-    return index if index < (len(choices) or 26) else None
-
-
 def answer_scores(
     answers: Sequence[Sequence[str | None]],
     references: Sequence[Sequence[str]],
@@ -157,7 +120,8 @@ def answer_scores(
     """float32[B, G], each in [0, 1]: the VQA reward of B groups of G answers.
 
     Answers to a question of another kind than "open" (`answer_kind`) earn their `typed_score`. An open answer earns the
-    larger of PARTIAL times its best token F1 and its match after normalisation: with PEOPLE references or more the VQA
+    larger of PARTIAL times its best token F1 and its match, both without the sentence around it (open_answers.py): with
+    PEOPLE references or more the VQA
     benchmark's accuracy, with fewer 1 where it equals one of them.
 
     Args:
@@ -204,7 +168,7 @@ def f1_scores(answers: Sequence[str | None], references: Sequence[Sequence[str]]
 
 def _open_scores(answers: list[str], references: list[Sequence[str]]) -> np.ndarray:
     """float32[n]: rewards of open answers, each with its references."""
-    same_nt, f1_nt = _compared(answers, references)
+    same_nt, f1_nt = _compared([core(text) for text in answers], [[core(text) for text in r] for r in references])
     same_n, f1_n = same_nt.sum(1), f1_nt.max(1)
     count_n = np.array([min(len(right), REFERENCES) for right in references])
     agreement_n = [benchmark.agreement(same, count) for same, count in zip(same_n, count_n)]

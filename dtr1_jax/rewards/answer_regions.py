@@ -72,12 +72,6 @@ def tracks_of(transcript: Transcript, canvas: Canvas) -> np.ndarray:
     return _over_time([tracks.boxes(item_of[i], canvas.frames) for i in answer.objects or () if i in item_of], canvas)
 
 
-def twin_tracks(transcript: Transcript, canvas: Canvas) -> np.ndarray:
-    """float32[n, T, 4], unit frame: the tracks of all objects of the twin of a video."""
-    objects = transcript.twin.objects if transcript.twin else ()
-    return _over_time([tracks.boxes(item, canvas.frames) for item in objects], canvas)
-
-
 def twin_boxes(transcript: Transcript, canvas: Canvas) -> np.ndarray:
     """float32[n, 4], unit frame: the boxes of all objects of the twin; for a video, those in its first frame.
 

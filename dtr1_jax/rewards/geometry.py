@@ -58,9 +58,14 @@ def matched_track_iou(
       target_nt4: float[N, T, 4], padded; N need not be M.
       target_valid_nt: bool[N, T].
     """
-    pair = jax.vmap(jax.vmap(_track_iou, in_axes=(None, None, 0, 0)), in_axes=(0, 0, None, None))
-    score_mn = pair(pred_mt4, pred_valid_mt, target_nt4, target_valid_nt)
+    score_mn = track_iou_matrix(pred_mt4, pred_valid_mt, target_nt4, target_valid_nt)
     return _matched(score_mn, pred_valid_mt.any(1), target_valid_nt.any(1))
+
+
+def track_iou_matrix(a_mt4: jax.Array, a_valid_mt: jax.Array, b_nt4: jax.Array, b_valid_nt: jax.Array) -> jax.Array:
+    """float[M, N]: vIoU of every track of `a` with every track of `b` (see `matched_track_iou`); 0 without any box."""
+    pair = jax.vmap(jax.vmap(_track_iou, in_axes=(None, None, 0, 0)), in_axes=(0, 0, None, None))
+    return pair(a_mt4, a_valid_mt, b_nt4, b_valid_nt)
 
 
 def matched_points(
@@ -94,12 +99,13 @@ def matched_points(
 def mask_iou(pred_hw: jax.Array, target_hw: jax.Array, valid_hw: jax.Array) -> jax.Array:
     """float[]: intersection over union of two masks, in [0, 1]: sum of min(pred, target) / sum of max(pred, target).
 
-    For 0/1 masks this is the plain IoU; for shares of coverage in [0, 1] it is the weighted Jaccard index (Ruzicka
-    similarity). Two empty masks score 1, one empty mask 0.
+    For 0/1 masks this is the plain IoU. Two empty masks score 1, one empty mask 0. The reward passes the pixels of the
+    intersection and of the union that mask_cells.py counted in each cell; an intersection is never larger than the
+    union around it, so the result is the sum of the one over the sum of the other: the IoU in pixels.
 
     Args:
-      pred_hw: bool or float[h, w], share of each cell that the answer covers.
-      target_hw: likewise, the target.
+      pred_hw: bool[h, w], the answer, or int[h, w], pixels of the intersection in each cell.
+      target_hw: bool[h, w], the target, or int[h, w], pixels of the union in each cell.
       valid_hw: bool[h, w], False at cells that count neither way (padding, ignored regions).
     """
     pred_hw, target_hw = (jnp.where(valid_hw, x.astype(jnp.float32), 0.0) for x in (pred_hw, target_hw))
@@ -115,8 +121,8 @@ def video_mask_iou(pred_thw: jax.Array, target_thw: jax.Array, valid_thw: jax.Ar
     Without any annotated frame the score is 0.
 
     Args:
-      pred_thw: bool or float[T, h, w], share of each cell that the answer covers, padded in time.
-      target_thw: likewise, the target; all 0 in frames where it is absent.
+      pred_thw: bool or int[T, h, w], as pred_hw of `mask_iou`, padded in time.
+      target_thw: bool or int[T, h, w], as target_hw of `mask_iou`.
       valid_thw: bool[T, h, w], False at cells that count neither way.
       frame_t: bool[T], True at annotated frames. Example: [1 1 1 0].
     """

@@ -15,11 +15,11 @@ import json
 import os
 import re
 import threading
-import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from dtr1_jax import outside
 from dtr1_jax.rewards.text_metrics import clean
 from dtr1_jax.run.worker_pool import Failure, Pool, WorkerError
 
@@ -65,11 +65,13 @@ class Judge:
           budget: the most requests that this object sends. Grades from the cache cost none.
           workers: questions that are sent at the same time.
 
-        Raises ValueError for a url that is not http or https or a negative budget, and the errors of worker_pool.Pool.
+        Raises ValueError for a url or a key_env that is not allowed (outside.py) or a negative budget, and the errors
+        of worker_pool.Pool.
         """
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"url: expected http://... or https://... of a server, got {url!r}")
+        if not outside.is_safe_url(url):
+            raise ValueError(f"url: expected {outside.SAFE_URL}, got {outside.shown_url(url)}")
+        if key_env and not outside.is_safe_variable(key_env):
+            raise ValueError(f"key_env: expected {outside.SAFE_VARIABLE}, got {len(key_env)} characters")
         if budget < 0:
             raise ValueError(f"budget: expected at least 0 requests, got {budget}")
         self.calls = 0
@@ -177,7 +179,9 @@ def ask(item: dict) -> str:
     if item["key_env"]:
         headers["Authorization"] = f"Bearer {os.environ[item['key_env']]}"
     request = urllib.request.Request(item["url"], json.dumps(body).encode(), headers)
-    opener = urllib.request.build_opener(_NoRedirect)
+    # What goes to this machine does not go through a proxy, which could read the key on the way.
+    proxies = [urllib.request.ProxyHandler({})] if item["url"].lower().startswith("http:") else []
+    opener = urllib.request.build_opener(_NoRedirect, *proxies)
     with opener.open(request, timeout=item["seconds"]) as response:
         reply = response.read(_LIMIT + 1)
     if len(reply) > _LIMIT:

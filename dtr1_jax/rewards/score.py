@@ -10,6 +10,7 @@ fixed shapes, so that a run compiles it once; those of videos are computed query
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -17,24 +18,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtr1_jax import config
-from dtr1_jax.rewards import answer_matching, video_overlap
-from dtr1_jax.rewards.answer_regions import Outcome, SegmentFn, outcomes, twin_boxes, twin_tracks
+from dtr1_jax.rewards import answer_matching, facts, twin_facts, twin_truth, video_overlap
+from dtr1_jax.rewards.answer_regions import Outcome, SegmentFn, outcomes
 from dtr1_jax.rewards.columns import COLUMNS, TEXT_COLUMNS, batch_weights, check_weights
+from dtr1_jax.rewards.follows import follows
 from dtr1_jax.rewards.geometry import mask_iou, matched_box_iou, matched_points
+from dtr1_jax.rewards.mask_cells import overlap_cells, resize_mask
 from dtr1_jax.rewards.structure import structure
 from dtr1_jax.rewards.style import length, repetition
 from dtr1_jax.rewards.text_scorers import TextScorers
-from dtr1_jax.rewards.video_overlap import coverage, resize_mask
 from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import POINTING, Example, Rewards
 
-__all__ = ["COLUMNS", "MAX_BOXES", "check_weights", "coverage", "score"]
+__all__ = ["COLUMNS", "MAX_BOXES", "check_weights", "score"]
 
 # An answer may have hundreds of boxes, and matching is cubic in their number: 64 completions with 64 boxes each take
 # 0.06 s on a CPU, with 128 boxes 0.4 s.
 MAX_BOXES = video_overlap.MAX_TRACKS
-OVERLAPS = ("mask_iou", "box_iou", "twin_iou")
+OVERLAPS = ("mask_iou", "box_iou")
 
 
 def score(
@@ -45,6 +47,7 @@ def score(
     reward: config.Reward,
     text_scorers: TextScorers | None = None,
     tokens_bg: np.ndarray | None = None,
+    blind_bg: np.ndarray | None = None,
 ) -> tuple[Rewards, list[list[Outcome]]]:
     """The rewards of B x G completions, and the boxes and masks of their answers.
 
@@ -58,29 +61,45 @@ def score(
       reward: mask_size, tolerance, length_*, and weights that passed `check_weights`; a column of weight 0 is left out.
       text_scorers: compare answers in words; needed where one of columns.TEXT_COLUMNS has a weight.
       tokens_bg: int[B, G], tokens of each completion; needed where the column length has a weight.
+      blind_bg: float[B, G], the column blind, which takes a rollout of its own; needed where it has a weight.
 
     Returns:
       Rewards of numpy float32[B, G], all finite, and the Outcome of each completion.
 
     Raises:
-      ValueError: groups differ in size, or text_scorers or tokens_bg are missing.
+      ValueError: groups differ in size, or text_scorers, tokens_bg or blind_bg are missing.
     """
     sizes = sorted({len(group) for group in transcripts})
     if len(sizes) != 1:
         raise ValueError(f"groups must have one size G and there must be at least one; got sizes {sizes}")
     weights = batch_weights(reward.weights, examples)
     own = {name: weight_b != 0 for name, weight_b in weights.items()}
+    truths = [twin_facts.of_example(e, len(canvas.frames)) for e, canvas in zip(examples, canvases)]
+    for name in twin_truth.COLUMNS:
+        if name in own:
+            own[name] &= [name in twin_facts.known(d, canvas.frames != ()) for d, canvas in zip(truths, canvases)]
+    if "follows" in own:
+        own["follows"] &= [bool(e.program) for e in examples]
+    if "facts" in own:
+        own["facts"] &= [facts.known(e.target.references) for e in examples]
     masked_b = own.get("mask_iou", np.zeros(len(examples), bool))
     results = outcomes(transcripts, examples, canvases, segment_fn if masked_b.any() else None, masked_b)
 
     columns = _picture_columns(own, transcripts, examples, canvases, results, reward.mask_size)
     if "structure" in own:
         columns["structure"] = np.array([[structure(t) for t in group] for group in transcripts], np.float32)
+    if "blind" in own:
+        if blind_bg is None:
+            raise ValueError("the column blind needs blind_bg, the accuracy of answers without the picture, got None")
+        columns["blind"] = blind_bg * [[t.sound for t in group] for group in transcripts]
+    if "follows" in own:
+        columns["follows"] = follows(transcripts, examples, canvases, reward.tolerance)
     for b in np.flatnonzero([canvas.frames != () for canvas in canvases]):
         names = {name for name in OVERLAPS if name in own and own[name][b]}
         video_columns = _video_columns(names, transcripts[b], examples[b], canvases[b], results[b], reward.mask_size)
         for name, score_g in video_columns.items():
             columns[name][b] = score_g
+    columns |= _twin_columns(own, transcripts, truths, canvases)
     columns |= _text_columns(own, transcripts, examples, reward, text_scorers)
     columns |= _style_columns(own, transcripts, reward, tokens_bg)
     columns = {name: np.where(own[name][:, None], columns[name], 0.0).astype(np.float32) for name in own}
@@ -90,34 +109,29 @@ def score(
 
 
 def _picture_columns(own, transcripts, examples, canvases, results, mask_size) -> dict[str, np.ndarray]:
-    """float32[B, G] for each of mask_iou, box_iou, twin_iou and points that is in `own`; for videos only points is set.
+    """float32[B, G] for each of mask_iou, box_iou and points that is in `own`; for videos only points is set.
 
     Queries that lack a column may have any number in it.
     """
     picture_b = np.array([not canvas.frames for canvas in canvases])
     pointing_bg = np.array([[t.sound and e.task in POINTING for t in g] for g, e in zip(transcripts, examples)])
     overlaps = {name for name in OVERLAPS if name in own and (own[name] & picture_b).any()}
-    masks = boxes = twins = annotated_bg = None
+    masks = boxes = None
     if "mask_iou" in overlaps:
         masks = _mask_arrays(results, examples, mask_size)
     if "box_iou" in overlaps or "points" in own:
         boxes = _box_arrays([[o.boxes for o in group] for group in results], [e.target.boxes for e in examples])
-    if "twin_iou" in overlaps:
-        described = [[twin_boxes(t, canvas) for t in group] for group, canvas in zip(transcripts, canvases)]
-        annotated = [_with_area([thing.box for thing in e.scene]) for e in examples]
-        twins = _box_arrays(described, annotated)
-        annotated_bg = np.array([[t.sound and len(things) > 0 for t in g] for g, things in zip(transcripts, annotated)])
     columns = {name: np.zeros(pointing_bg.shape, np.float32) for name in OVERLAPS if name in own}
     if overlaps:
         answered_bg = pointing_bg & picture_b[:, None]
-        columns |= _accuracy(masks, boxes if "box_iou" in overlaps else None, twins, answered_bg, annotated_bg)
+        columns |= _accuracy(masks, boxes if "box_iou" in overlaps else None, answered_bg)
     if "points" in own:
         columns["points"] = _points(boxes, pointing_bg)
     return {name: np.array(column_bg) for name, column_bg in jax.device_get(columns).items()}
 
 
 def _video_columns(names, group, example, canvas, results, mask_size) -> dict[str, np.ndarray]:
-    """float32[G] for each of mask_iou, box_iou and twin_iou that is in `names`, for one query on a video."""
+    """float32[G] for each of mask_iou and box_iou that is in `names`, for one query on a video."""
     frames = len(canvas.frames)
     sound_g = np.array([t.sound for t in group])
     columns = {}
@@ -127,11 +141,35 @@ def _video_columns(names, group, example, canvas, results, mask_size) -> dict[st
         truth = video_overlap.truth(example.target, frames)
         iou_g = video_overlap.track_scores([o.tracks for o in results], truth.tracks, truth.labelled)
         columns["box_iou"] = np.where(sound_g, iou_g, 0.0)
-    if "twin_iou" in names:
-        annotated = video_overlap.scene_tracks(example, frames)
-        iou_g = video_overlap.track_scores([twin_tracks(t, canvas) for t in group], annotated, np.ones(frames, bool))
-        columns["twin_iou"] = np.where(sound_g & (len(annotated) > 0), iou_g, 0.0)
     return columns
+
+
+def _twin_columns(own, transcripts, truths, canvases) -> dict[str, np.ndarray]:
+    """float32[B, G] for each column of rewards/twin_truth.py that is in `own`; 0 if the transcript is unsound.
+
+    All pictures are one call; videos are one call each, so that memory holds one group only.
+    """
+    names = [name for name in twin_truth.COLUMNS if name in own]
+    columns = {name: np.zeros((len(transcripts), len(transcripts[0])), np.float32) for name in names}
+    rows = [b for b in range(len(transcripts)) if any(own[name][b] for name in names)]
+    pictures = [b for b in rows if not canvases[b].frames]
+    for batch in ([pictures] if pictures else []) + [[b] for b in rows if canvases[b].frames]:
+        frames = max(1, *(video_overlap.next_power(len(canvases[b].frames)) for b in batch))
+        vocabulary: dict[str, int] = {}
+        twins = [[twin_facts.of_twin(t.twin if t.sound else None, canvases[b]) for t in transcripts[b]] for b in batch]
+        twin = twin_facts.pack([d for group in twins for d in group], frames, vocabulary)
+        truth = twin_facts.pack([truths[b] for b in batch], frames, vocabulary)
+        twin = jax.tree.map(functools.partial(_grouped, groups=len(batch)), twin)
+        sound_bg = np.array([[t.sound for t in transcripts[b]] for b in batch])
+        scores = jax.device_get(_true_twins(twin, truth))
+        for name in names:
+            columns[name][batch] = np.where(sound_bg, scores[name], 0.0)
+    return columns
+
+
+def _grouped(x, groups):
+    """[B*G, ...] as [B, G, ...]."""
+    return x.reshape(groups, -1, *x.shape[1:])
 
 
 def answer_text(transcript: Transcript) -> str | None:
@@ -142,7 +180,7 @@ def answer_text(transcript: Transcript) -> str | None:
 def _text_columns(own, transcripts, examples, reward, text_scorers) -> dict[str, np.ndarray]:
     """float32[B, G] for each column about answers in words that is in `own`."""
     shape = len(transcripts), len(transcripts[0])
-    columns = {name: np.zeros(shape, np.float32) for name in ("answer", *TEXT_COLUMNS) if name in own}
+    columns = {name: np.zeros(shape, np.float32) for name in ("answer", "facts", *TEXT_COLUMNS) if name in own}
     if "answer" in own:
         rows = np.flatnonzero(own["answer"])
         answers = [[answer_text(t) for t in transcripts[b]] for b in rows]
@@ -150,6 +188,8 @@ def _text_columns(own, transcripts, examples, reward, text_scorers) -> dict[str,
         columns["answer"][rows] = answer_matching.answer_scores(
             answers, [t.references for t in targets], [t.choices for t in targets], reward.tolerance
         )
+    for b in np.flatnonzero(own["facts"]) if "facts" in own else ():
+        columns["facts"][b] = [facts.fact_score(answer_text(t), examples[b].target.references) for t in transcripts[b]]
     names = [[name for name in TEXT_COLUMNS if name in own and own[name][b]] for b in range(shape[0])]
     cells = [(b, g) for b, e in enumerate(examples) if names[b] and e.target.references for g in range(shape[1])]
     if not cells:
@@ -188,22 +228,27 @@ def _style_columns(own, transcripts, reward, tokens_bg) -> dict[str, np.ndarray]
 
 
 @jax.jit
-def _accuracy(masks, boxes, twins, answered_bg, annotated_bg):
-    """float32[B, G] of mask_iou, box_iou and twin_iou, each where its arrays (`_mask_arrays`, `_box_arrays`) are given.
+def _true_twins(twin, truth):
+    """float32[B, G] of each of twin_truth.COLUMNS, from the Facts of B x G twins and of B annotations."""
+    return jax.vmap(jax.vmap(twin_truth.twin_columns, in_axes=(0, None)))(twin, truth)
 
-    mask_iou and box_iou are 0 where `answered_bg` is False; twin_iou is 0 where `annotated_bg` is False.
+
+@jax.jit
+def _accuracy(masks, boxes, answered_bg):
+    """float32[B, G] of mask_iou and box_iou, each where its arrays (`_mask_arrays`, `_box_arrays`) are given.
+
+    Both are 0 where `answered_bg` is False.
     """
     columns = {}
     if masks is not None:
-        pred_bghw, has_mask_bg, target_bhw, valid_bhw = masks
-        group_iou = jax.vmap(mask_iou, in_axes=(0, None, None))
-        masked_bg = answered_bg & has_mask_bg
-        columns["mask_iou"] = jnp.where(masked_bg, jax.vmap(group_iou)(pred_bghw, target_bhw, valid_bhw), 0.0)
-    group_iou = jax.vmap(matched_box_iou, in_axes=(0, 0, None, None))
-    for name, boxes_of_name, counted_bg in (("box_iou", boxes, answered_bg), ("twin_iou", twins, annotated_bg)):
-        if boxes_of_name is not None:
-            *arrays, share_bg = boxes_of_name
-            columns[name] = jnp.where(counted_bg, share_bg * jax.vmap(group_iou)(*arrays), 0.0)
+        cells_bgchw, has_mask_bg = masks
+        inter_bghw, union_bghw = cells_bgchw[:, :, 0], cells_bgchw[:, :, 1]
+        iou_bg = jax.vmap(jax.vmap(mask_iou))(inter_bghw, union_bghw, union_bghw > 0)
+        columns["mask_iou"] = jnp.where(answered_bg & has_mask_bg, iou_bg, 0.0)
+    if boxes is not None:
+        *arrays, share_bg = boxes
+        group_iou = jax.vmap(matched_box_iou, in_axes=(0, 0, None, None))
+        columns["box_iou"] = jnp.where(answered_bg, share_bg * jax.vmap(group_iou)(*arrays), 0.0)
     return columns
 
 
@@ -218,30 +263,23 @@ def _points(boxes, pointing_bg):
 
 
 def _mask_arrays(results, examples, size):
-    """The masks of answers and targets on a grid of `size` x `size` cells.
+    """The overlap of answers and targets on a grid of `size` x `size` cells (mask_cells.py).
 
-    An answer's mask of another size than its target is resized to the target's. Ignored pixels are taken out before the
-    masks shrink: afterwards a cell may be ignored in part.
+    An answer's mask of another size than its target is resized to the target's.
 
     Returns:
-      Shares of each cell that the answers cover float32[B, G, size, size], whether there is a mask bool[B, G], shares
-      that the targets cover float32[B, size, size], and cells that count bool[B, size, size].
+      Pixels of intersection and union in each cell int32[B, G, 2, size, size], and whether there is a mask bool[B, G].
     """
-    sizes = [e.target.mask.shape for e in examples]
     counted = [
-        np.ones(shape, bool) if e.target.ignore is None else ~resize_mask(e.target.ignore, shape)
-        for e, shape in zip(examples, sizes)
+        None if e.target.ignore is None else ~resize_mask(e.target.ignore, e.target.mask.shape) for e in examples
     ]
-    empty = np.zeros((size, size), np.float32)
-
-    def cells(mask, keep):
-        return empty if mask is None else coverage(resize_mask(mask, keep.shape) & keep, size)
-
-    pred_bghw = np.stack([np.stack([cells(o.mask, keep) for o in group]) for group, keep in zip(results, counted)])
-    has_mask_bg = np.array([[o.mask is not None for o in group] for group in results])
-    target_bhw = np.stack([coverage(e.target.mask & keep, size) for e, keep in zip(examples, counted)])
-    valid_bhw = np.stack([coverage(keep, size) > 0 for keep in counted])
-    return pred_bghw, has_mask_bg, target_bhw, valid_bhw
+    cells_bgchw = np.stack(
+        [
+            np.stack([overlap_cells(o.mask, e.target.mask, keep, size) for o in group])
+            for group, e, keep in zip(results, examples, counted)
+        ]
+    )
+    return cells_bgchw, np.array([[o.mask is not None for o in group] for group in results])
 
 
 def _box_arrays(pred, target):
@@ -268,11 +306,6 @@ def _box_arrays(pred, target):
     pred_bgm4, pred_valid_bgm = (np.array([[p[i] for p in group] for group in pred]) for i in (0, 1))
     target_bm4, target_valid_bm = (np.array([t[i] for t in target]) for i in (0, 1))
     return pred_bgm4, pred_valid_bgm, target_bm4, target_valid_bm, share_bg.astype(np.float32)
-
-
-def _with_area(boxes):
-    """float32[n, 4]: the boxes with an area; objects that are absent from the first frame of a video have none."""
-    return np.array([b for b in boxes if b[2] > b[0] and b[3] > b[1]], np.float32).reshape(-1, 4)
 
 
 def _pad(boxes, m):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import cv2
 import jax
 import numpy as np
 
 from dtr1_jax.rewards.geometry import matched_track_iou, video_mask_iou
-from dtr1_jax.types import Example, Target
+from dtr1_jax.rewards.mask_cells import overlap_cells, resize_mask
+from dtr1_jax.types import Target
 
 MAX_TRACKS = 64  # at most so many tracks are matched, the largest first, because matching is cubic in their number
 
@@ -60,47 +60,23 @@ def first_frames(x: np.ndarray, frames: int, axis: int = 0) -> np.ndarray:
     return np.pad(x, [(0, frames - n if i == axis else 0) for i, n in enumerate(x.shape)])
 
 
-def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask bool[h, w] at the size (height, width), by nearest pixels; the same array where it has that size."""
-    if mask.shape == tuple(size):
-        return mask
-    if not mask.size or not all(size):
-        return np.zeros(size, bool)
-    return cv2.resize(mask.astype(np.uint8), tuple(size)[::-1], interpolation=cv2.INTER_NEAREST_EXACT) > 0
-
-
-def coverage(mask: np.ndarray, size: int) -> np.ndarray:
-    """A mask bool[h, w] on a fixed grid: float32[size, size], the share of each cell that it covers.
-
-    A side longer than `size` is shrunk to it, each side by itself (IoU does not mind an unequal stretch); a shorter one
-    keeps its pixels and is padded at right or below, so that small pictures are compared exactly. Shares rather than
-    nearest pixels, so that a thin or tiny object never vanishes: a target that became empty would reward empty answers.
-    """
-    h, w = mask.shape
-    cells = cv2.resize(mask.astype(np.float32), (min(w, size), min(h, size)), interpolation=cv2.INTER_AREA)
-    return np.pad(cells, [(0, size - n) for n in cells.shape])
-
-
 def mask_scores(answers: Sequence[np.ndarray | None], target: Target, size: int, frames: int) -> np.ndarray:
-    """float32[G]: mean IoU of the masks over the labelled frames, on a grid of at most `size` pixels a side.
+    """float32[G]: mean IoU of the masks over the labelled frames, in pixels of the target's frames.
 
     Args:
       answers: G times bool[T, h, w] of any size; None if there is no answer, which scores 0.
       target: the target of the query.
-      size: pixels.
+      size: cells a side of the grid of each frame, see mask_cells.py; the scores do not depend on it.
       frames: number of frames that the policy saw.
     """
-    right = truth(target, frames)
-    shape, count = right.masks.shape[1:], _next_power(frames)
-    pred_gthw = np.zeros((len(answers), count, size, size), np.float32)
-    target_thw, valid_thw = np.zeros((count, size, size), np.float32), np.zeros((count, size, size), bool)
+    right, count = truth(target, frames), next_power(frames)
+    cells_gtchw = np.zeros((len(answers), count, 2, size, size), np.int32)
     for t in np.flatnonzero(right.labelled):
-        keep = right.counted[t]
-        target_thw[t], valid_thw[t] = coverage(right.masks[t] & keep, size), coverage(keep, size) > 0
         for g, masks in enumerate(answers):
-            if masks is not None and t < len(masks):
-                pred_gthw[g, t] = coverage(resize_mask(masks[t], shape) & keep, size)
-    iou_g = jax.device_get(_mask_iou(pred_gthw, target_thw, valid_thw, first_frames(right.labelled, count)))
+            if masks is not None:
+                mask = masks[t] if t < len(masks) else None
+                cells_gtchw[g, t] = overlap_cells(mask, right.masks[t], right.counted[t], size)
+    iou_g = jax.device_get(_mask_iou(cells_gtchw, first_frames(right.labelled, count)))
     return np.where([masks is not None for masks in answers], iou_g, 0.0).astype(np.float32)
 
 
@@ -112,10 +88,10 @@ def track_scores(answers: Sequence[np.ndarray], target: np.ndarray, labelled: np
       target: float32[n, T, 4], the same for the target.
       labelled: bool[T].
     """
-    frames, count = len(labelled), _next_power(len(labelled))
+    frames, count = len(labelled), next_power(len(labelled))
     sides = [np.where(labelled[:, None], first_frames(x, frames, 1), 0.0) for x in (*answers, target)]
     sides = [first_frames(x, count, 1) for x in sides]
-    m = min(MAX_TRACKS, max(8, _next_power(max(map(len, sides)))))
+    m = min(MAX_TRACKS, max(8, next_power(max(map(len, sides)))))
     *pred_gmt4, target_nt4 = (first_frames(_largest(x, m), m).astype(np.float32) for x in sides)
     pred_gmt4 = np.stack(pred_gmt4)
     iou_g = jax.device_get(_track_iou(pred_gmt4, _has_area(pred_gmt4), target_nt4, _has_area(target_nt4)))
@@ -129,16 +105,13 @@ def matched_share(answers: int, targets: int, limit: int) -> float:
     return min(more, limit) / more if more else 1.0
 
 
-def scene_tracks(example: Example, frames: int) -> np.ndarray:
-    """float32[n, T, 4], unit frame: the tracks of all annotated objects that are visible in some frame."""
-    boxes = [np.tile(x.box, (frames, 1)) if x.boxes is None else first_frames(x.boxes, frames) for x in example.scene]
-    tracks = np.array(boxes, np.float32).reshape(-1, frames, 4)
-    return tracks[_has_area(tracks).any(1)]
-
-
 @jax.jit
-def _mask_iou(pred_gthw, target_thw, valid_thw, frame_t):
-    return jax.vmap(video_mask_iou, in_axes=(0, None, None, None))(pred_gthw, target_thw, valid_thw, frame_t)
+def _mask_iou(cells_gtchw, frame_t):
+    def of_answer(cells_tchw):
+        inter_thw, union_thw = cells_tchw[:, 0], cells_tchw[:, 1]
+        return video_mask_iou(inter_thw, union_thw, union_thw > 0, frame_t)
+
+    return jax.vmap(of_answer)(cells_gtchw)
 
 
 @jax.jit
@@ -160,6 +133,6 @@ def _largest(tracks: np.ndarray, limit: int) -> np.ndarray:
     return tracks[np.argsort(-area, kind="stable")[:limit]]
 
 
-def _next_power(count: int) -> int:
+def next_power(count: int) -> int:
     """The smallest power of two that is at least `count`."""
     return 1 << max(count - 1, 0).bit_length()

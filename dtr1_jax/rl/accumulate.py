@@ -71,6 +71,20 @@ def scan_parts(
     return jax.lax.scan(function, carry, (jax.tree.map(lambda x: _split(x, count, axis), tree), keys))
 
 
+def join_parts(x: jax.Array, count: int, *, axis: int) -> jax.Array:
+    """The rows of the `count` parts of `scan_parts` in the order of its `tree`.
+
+    Args:
+      x: the outputs of `scan_parts`: stacked on a new first axis, or those of a single part.
+      count: number of parts.
+      axis: the axis that was cut.
+    """
+    if count == 1:
+        return x
+    x = jnp.moveaxis(x, 0, axis + 1)
+    return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+
+
 def _split(x, count, axis):
     """[.., n, ..] -> [count, .., n / count, ..], with the rows of each part as `scan_parts` says."""
     return jnp.moveaxis(x.reshape(*x.shape[:axis], -1, count, *x.shape[axis + 1 :]), axis + 1, 0)

@@ -54,15 +54,14 @@ def advantages(reward_bg: jax.Array, *, scale: Literal["group", "batch", "none"]
       ValueError: unknown scale.
     """
     reward_bg, scored_bg = _scored(reward_bg)
-    mean_b1, deviation_b1 = _moments(reward_bg, scored_bg, axis=1)
-    centred_bg = reward_bg - mean_b1
+    centred_bg, deviation_b1 = _moments(reward_bg, scored_bg, axis=1)
     if scale == "group":
         centred_bg = centred_bg / (deviation_b1 + eps)
     elif scale == "batch":
         centred_bg = centred_bg / (_moments(reward_bg, scored_bg, axis=(0, 1))[1] + eps)
     elif scale != "none":
         raise ValueError(f"scale: expected group, batch or none, got {scale!r}")
-    return jnp.where(scored_bg & informative_b(reward_bg, scored_bg)[:, None], centred_bg, 0.0)
+    return jnp.where(informative_b(reward_bg, scored_bg)[:, None], centred_bg, 0.0)
 
 
 def initial_ema() -> Ema:
@@ -89,7 +88,9 @@ def update_ema(ema: Ema, reward_bg: jax.Array, task_b: jax.Array, *, decay: floa
     scored_kbg = (task_b == jnp.arange(len(TASKS))[:, None])[:, :, None] & scored_bg
     count_k = jnp.sum(scored_kbg, axis=(1, 2))
     share_kbg = scored_kbg / jnp.maximum(count_k, 1)[:, None, None]
-    mean_k = jnp.sum(share_kbg * reward_bg, axis=(1, 2))
+    lowest_k = jnp.min(jnp.broadcast_to(reward_bg, scored_kbg.shape), axis=(1, 2), where=scored_kbg, initial=_LARGEST)
+    # As in `_moments`: from the distances to the lowest reward, so that equal rewards have a variance of exactly 0.
+    mean_k = lowest_k + jnp.sum(share_kbg * (reward_bg - lowest_k[:, None, None]), axis=(1, 2))
     variance_k = jnp.sum(share_kbg * jnp.square(reward_bg - mean_k[:, None, None]), axis=(1, 2))
     weight_k = decay * ema.weight_k + (1 - decay)
     rate_k, change_k = (1 - decay) / weight_k, mean_k - ema.mean_k
@@ -128,8 +129,8 @@ def ema_advantages(
     """
     ema = update_ema(ema, reward_bg, task_b, decay=decay)
     reward_bg, scored_bg = _scored(reward_bg)
-    mean_b1, deviation_b1 = _moments(reward_bg, scored_bg, axis=1)
-    centred_bg = jnp.where(scored_bg & informative_b(reward_bg, scored_bg)[:, None], reward_bg - mean_b1, 0.0)
+    centred_bg, deviation_b1 = _moments(reward_bg, scored_bg, axis=1)
+    centred_bg = jnp.where(informative_b(reward_bg, scored_bg)[:, None], centred_bg, 0.0)
     advantage_bg = centred_bg / (jnp.sqrt(ema.variance_k)[task_b][:, None] + eps)
     beyond_b1 = jnp.max(jnp.abs(advantage_bg), axis=1, keepdims=True) > LIMIT
     return jnp.where(beyond_b1, centred_bg / (deviation_b1 + eps), advantage_bg), ema
@@ -154,8 +155,15 @@ def _scored(reward_bg):
 
 
 def _moments(reward_bg, scored_bg, axis):
-    """Mean and unbiased deviation of the scored rewards over `axis` (kept, with size 1); 0 if there are none."""
+    """(reward - mean, float32[B, G]; unbiased deviation, `axis` kept with size 1) of the scored rewards over `axis`.
+
+    Both are 0 if there are none. They are computed from the distances to the lowest reward, so for equal rewards both
+    are exactly 0: the plain float32 mean of eight times 0.9 is 0.90000004.
+    """
     count = jnp.sum(scored_bg, axis=axis, keepdims=True)
-    mean = jnp.sum(reward_bg, axis=axis, keepdims=True) / jnp.maximum(count, 1)
-    squares = jnp.sum(jnp.square(reward_bg - mean), axis=axis, keepdims=True, where=scored_bg)
-    return mean, jnp.sqrt(squares / jnp.maximum(count - 1, 1))
+    lowest = jnp.min(reward_bg, axis=axis, keepdims=True, where=scored_bg, initial=_LARGEST)
+    distance_bg = jnp.where(scored_bg, reward_bg - lowest, 0.0)
+    mean_distance = jnp.sum(distance_bg, axis=axis, keepdims=True) / jnp.maximum(count, 1)
+    centred_bg = jnp.where(scored_bg, distance_bg - mean_distance, 0.0)
+    squares = jnp.sum(jnp.square(centred_bg), axis=axis, keepdims=True)
+    return centred_bg, jnp.sqrt(squares / jnp.maximum(count - 1, 1))

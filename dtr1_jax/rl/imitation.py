@@ -29,10 +29,6 @@ def optimizer(settings: config.Sft) -> optax.GradientTransformation:
     took 1.2 times as long.
     """
 
-    def rate(peak):
-        warmup = min(settings.warmup, settings.steps // 2)
-        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(settings.steps, 1))
-
     # Axes of each array that Muon trains, None for Adam. Kernels are stacked on layer axes, so the last two are the
     # matrix.
     def matrices(params):
@@ -44,9 +40,17 @@ def optimizer(settings: config.Sft) -> optax.GradientTransformation:
         return jax.tree_util.tree_map_with_path(axes, params)
 
     muon = optax.contrib.muon(
-        rate(settings.lr), adam_learning_rate=rate(settings.lr / 10), muon_weight_dimension_numbers=matrices
+        schedule(settings, settings.lr),
+        adam_learning_rate=schedule(settings, settings.lr / 10),
+        muon_weight_dimension_numbers=matrices,
     )
     return optax.chain(optax.clip_by_global_norm(1.0), muon)
+
+
+def schedule(settings: config.Sft, peak: float) -> optax.Schedule:
+    """Step -> learning rate: from 0 to `peak` over settings.warmup steps, then a cosine to 0 at step settings.steps."""
+    warmup = min(settings.warmup, settings.steps // 2)
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(settings.steps, 1))
 
 
 def init_head(key: jax.Array, spec: Spec, counts: tuple[int, ...]) -> dict:

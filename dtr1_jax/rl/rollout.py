@@ -32,7 +32,7 @@ class Session:
       mask_bgs: bool[B, G, S], True at their *sampled* tokens, False at inserted ones. Example: [1 1 0 0 1 1 0 0].
       logp_bgs: float32[B, G, S], log-probability of each sampled token, 0 elsewhere.
       length_bg: int32[B, G], tokens in token_bgs.
-      ended_bg: bool[B, G], True if the end token was sampled.
+      ended_bg: bool[B, G], True if an end token was sampled.
     """
 
     prefix: policy.Prefix
@@ -70,19 +70,19 @@ def begin(
 
 
 def extend(
-    params: dict, lora: dict | None, spec: Spec, session: Session, key: jax.Array, *, end: int,
+    params: dict, lora: dict | None, spec: Spec, session: Session, key: jax.Array, *, end: int | tuple[int, ...],
     stop: tuple[int, ...] = (), temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
     banned_v: jax.Array | None = None,
 ) -> Session:  # fmt: skip
     """Samples tokens for every row that has not ended; returns the session with them.
 
-    A row halts when it samples the token `end` (it has then ended for good), when it samples a token of `stop` (a later
-    call continues it), or when its completion has as many tokens as the session has room for. Halted rows wait for the
-    others. Rows that had ended before the call do not change.
+    A row halts when it samples a token of `end` (it has then ended for good), when it samples a token of `stop` (a
+    later call continues it), or when its completion has as many tokens as the session has room for. Halted rows wait
+    for the others. Rows that had ended before the call do not change.
 
     Args:
       key: the token in cache slot t is drawn with fold_in(key, t).
-      end: id of the end token; -1 = rows never end.
+      end: ids of the end tokens, or one id; () or -1 = rows never end.
       stop: ids of tokens after which a row halts.
       temperature, top_k, top_p, banned_v: as in `sampling.sample`.
     """
@@ -90,6 +90,7 @@ def extend(
     b, g, room = session.token_bgs.shape
     slots = session.occupied_bgt.shape[-1]
     place = jnp.arange(room)
+    end_n, stop_n = (jnp.array(ids, jnp.int32) for ids in (end, stop))
 
     def active(s, halted_bg):
         return ~halted_bg & ~s.ended_bg & (s.length_bg < room)
@@ -123,9 +124,9 @@ def extend(
             mask_bgs=s.mask_bgs | write_bgs,
             logp_bgs=jnp.where(write_bgs, logp_bg[..., None], s.logp_bgs),
             length_bg=s.length_bg + live_bg,
-            ended_bg=s.ended_bg | (live_bg & (token_bg == end)),
+            ended_bg=s.ended_bg | (live_bg & jnp.isin(token_bg, end_n)),
         )
-        return new, halted_bg | (live_bg & jnp.isin(token_bg, jnp.array(stop, jnp.int32)))
+        return new, halted_bg | (live_bg & jnp.isin(token_bg, stop_n))
 
     return jax.lax.while_loop(more, step, (session, jnp.zeros((b, g), bool)))[0]
 
@@ -192,10 +193,13 @@ def result(session: Session) -> Rollout:
 )
 def sample(
     params: dict, lora: dict | None, prompt: Prompt, key: jax.Array, banned_v: jax.Array | None, *, spec: Spec,
-    group: int, new_tokens: int, end: int, pad: int, temperature: float, top_k: int = 0, top_p: float = 1.0,
-    dtype: jnp.dtype = jnp.float32,
+    group: int, new_tokens: int, end: int | tuple[int, ...], pad: int, temperature: float, top_k: int = 0,
+    top_p: float = 1.0, dtype: jnp.dtype = jnp.float32,
 ) -> Rollout:  # fmt: skip
-    """Samples G completions of up to `new_tokens` tokens for each prompt; compiled once for each shape."""
+    """Samples G completions of up to `new_tokens` tokens for each prompt; compiled once for each shape.
+
+    A completion ends with the first token of `end` (ids or one id; () or -1 = never).
+    """
     session = begin(
         params, lora, spec, prompt, group=group, new_tokens=new_tokens, slots=new_tokens, pad=pad, dtype=dtype
     )

@@ -34,16 +34,19 @@ class Minibatch:
 
     Attributes:
       prompt: the prompts of B queries.
-      rollout: their completions; its log-probabilities are those of the policy that sampled them.
+      rollout: their completions; its log-probabilities are those of the policy before the first update: the sampler's,
+        or with `importance_bgs` the scorer's.
       advantage_bg: float32[B, G].
       twin_bgs: bool[B, G, S], True at the tokens of the twin. There the KL weighs beta * hold_twin, elsewhere beta.
         None = it weighs beta everywhere.
+      importance_bgs: float32[B, G, S], weights between sampler and scorer (rl/importance.py); None = 1.
     """
 
     prompt: Prompt
     rollout: Rollout
     advantage_bg: Any
     twin_bgs: Any = None
+    importance_bgs: Any = None
 
 
 @pytree
@@ -72,6 +75,7 @@ class _Completions:
     beta_bgs: jax.Array
     weight_bgs: jax.Array
     mask_bgs: jax.Array
+    importance_bgs: jax.Array | None
 
 
 def weights(trainable: dict, frozen: dict) -> tuple[dict, dict | None]:
@@ -88,7 +92,8 @@ def weights(trainable: dict, frozen: dict) -> tuple[dict, dict | None]:
 def update(
     state: State, frozen: dict, batch: Minibatch, banned_v: jax.Array | None, *, spec: Spec,
     tx: optax.GradientTransformation, knobs: Grpo, temperature: float, micro: int = 0, mesh: Mesh | None = None,
-    dtype: jnp.dtype = jnp.float32, max_tokens: int = 0, key: jax.Array | None = None,
+    dtype: jnp.dtype = jnp.float32, max_tokens: int = 0, batch_tokens: jax.Array | None = None,
+    key: jax.Array | None = None,
 ) -> tuple[State, dict[str, jax.Array]]:  # fmt: skip
     """One optimizer step on a minibatch; where the loss or a gradient is not finite, the state does not change.
 
@@ -105,6 +110,8 @@ def update(
       mesh: the mesh over which the arrays are cut, or None.
       dtype: compute dtype.
       max_tokens: the most tokens that a completion may have, by which dr_grpo divides; 0 = S.
+      batch_tokens: float32[], tokens that carry loss in the generation batch, by which dapo and cispo divide; None =
+        those of the minibatch.
       key: for the dropout of the adapters (spec.lora_dropout); None = no dropout. The completions of a query in one
         micro-batch share the dropout masks over their prompt.
 
@@ -112,7 +119,7 @@ def update(
       The new state, and metrics as float32 scalars: loss, grad_norm, skipped (1 where the state did not change),
       tokens, and the metrics of `loss.grpo_loss`, reduced over the minibatch.
     """
-    completions = _completions(batch, knobs, max_tokens)
+    completions = _completions(batch, knobs, max_tokens, batch_tokens)
     add_micro_batch = functools.partial(
         _add_micro_batch, trainable=state.trainable, frozen=frozen, spec=spec, knobs=knobs, mesh=mesh, dtype=dtype,
         temper=functools.partial(sampling.temper, temperature=temperature, banned_v=banned_v),
@@ -131,17 +138,26 @@ def update(
     return state, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
 
 
-def _completions(batch, knobs, max_tokens):
+def loss_mask(rollout: Rollout, mask_truncated: bool) -> Any:
+    """bool[B, G, S], True at the tokens that carry loss: the sampled ones, and if `mask_truncated` only those of
+    completions that have their end token. numpy or jax, as the rollout.
+    """
+    return rollout.mask_bgs & rollout.stopped_bg[..., None] if mask_truncated else rollout.mask_bgs
+
+
+def _completions(batch, knobs, max_tokens, batch_tokens):
     """The completions of a whole minibatch, with the weight of each token in the loss."""
     rollout = batch.rollout
-    mask_bgs = rollout.mask_bgs
-    if knobs.mask_truncated:
-        mask_bgs = mask_bgs & rollout.stopped_bg[..., None]
-    weight_bgs = loss_lib.loss_weights(mask_bgs, variant=knobs.variant, max_tokens=max_tokens or mask_bgs.shape[-1])
+    mask_bgs = loss_mask(rollout, knobs.mask_truncated)
+    weight_bgs = loss_lib.loss_weights(
+        mask_bgs, variant=knobs.variant, max_tokens=max_tokens or mask_bgs.shape[-1], batch_tokens=batch_tokens
+    )
     beta_bgs = jnp.full(mask_bgs.shape, knobs.beta, jnp.float32)
     if batch.twin_bgs is not None:
         beta_bgs = jnp.where(batch.twin_bgs, knobs.hold_twin * beta_bgs, beta_bgs)
-    return _Completions(rollout.token_bgs, rollout.logp_bgs, batch.advantage_bg, beta_bgs, weight_bgs, mask_bgs)
+    return _Completions(
+        rollout.token_bgs, rollout.logp_bgs, batch.advantage_bg, beta_bgs, weight_bgs, mask_bgs, batch.importance_bgs
+    )
 
 
 def _add_micro_batch(total, part, *, trainable, frozen, spec, knobs, mesh, dtype, temper):
@@ -177,8 +193,8 @@ def _add_micro_batch(total, part, *, trainable, frozen, spec, knobs, mesh, dtype
             reference_logp_bgs = logprobs(reference, None, spec, reference_prefix, rows.token_bgs)
         return loss_lib.grpo_loss(
             logp_bgs, rows.old_logp_bgs, reference_logp_bgs, rows.advantage_bg, rows.weight_bgs, rows.mask_bgs,
-            variant=knobs.variant, beta=rows.beta_bgs if knobs.beta else 0.0, clip_low=knobs.clip_low,
-            clip_high=knobs.clip_high, dual_clip=knobs.dual_clip,
+            rows.importance_bgs, variant=knobs.variant, beta=rows.beta_bgs if knobs.beta else 0.0,
+            clip_low=knobs.clip_low, clip_high=knobs.clip_high, dual_clip=knobs.dual_clip,
         )  # fmt: skip
 
     def add_micro_group(total, part):

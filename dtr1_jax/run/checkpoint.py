@@ -4,6 +4,9 @@ A workdir holds `config.json`, the settings of the run that made it, and a folde
 step. Such a folder has the arrays of the state and a small JSON document: the position in the data, the metric, and the
 shape, dtype and checksum of every array. A checkpoint is written under a temporary name and renamed when it is
 complete, so a killed process does not harm the earlier ones.
+
+A run that is asked to stop saves a step before its evaluation. The metric then comes later, and stands beside the
+folder, in `checkpoints/metric-<step>.json`.
 """
 
 from __future__ import annotations
@@ -21,11 +24,14 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from dtr1_jax.run import run_settings
+from dtr1_jax.run import atomic, run_settings
 from dtr1_jax.run.array_summary import array_differences, summarize_arrays
 
 NEWEST, BEST = "newest", "best"  # names of a step, beside its number
 Step = int | Literal["newest", "best"]
+# Causes that say nothing about the files of a checkpoint: reading it may succeed another time.
+_PASSING = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "out of memory")
+_PROVES_DAMAGE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, UnicodeError)
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +84,7 @@ class Checkpoints:
 
     def __init__(
         self, workdir: str | pathlib.Path, config_dict: dict[str, Any], *, keep: int,
-        fields: tuple[str, ...] | None = None,
+        fields: tuple[str, ...] | None = None, read_only: bool = False,
     ):  # fmt: skip
         """Opens the folder, and makes it if it is missing.
 
@@ -88,20 +94,23 @@ class Checkpoints:
           keep: number of newest checkpoints to keep, besides the best.
           fields: dotted names of the settings (or sections) that must equal those in config.json; None = all but
             run_settings.FREE.
+          read_only: change nothing in the workdir: make no folder and no config.json. `save` then raises.
 
         Raises CheckpointError if the workdir cannot be written, or if its run started with other settings.
         """
         self.workdir = pathlib.Path(workdir).absolute()
         folder = self.workdir / "checkpoints"
+        self._read_only = read_only
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self.settings = run_settings.settle(self.workdir / "config.json", config_dict, fields)
+            if not read_only:
+                folder.mkdir(parents=True, exist_ok=True)
+            self.settings = run_settings.settle(self.workdir / "config.json", config_dict, fields, write=not read_only)
         except run_settings.SettingsError as e:
             raise CheckpointError(str(e)) from e
         except OSError as e:
             raise CheckpointError(
-                f"cannot write to workdir {self.workdir}: {e.strerror or e}; expected a folder that this user may"
-                " create and write; choose another --workdir"
+                f"cannot {'read' if read_only else 'write to'} workdir {self.workdir}: {e.strerror or e}; expected a"
+                f" folder that this user may {'read' if read_only else 'create and write'}; choose another --workdir"
             ) from e
         for path in sorted(folder.glob("*.orbax-checkpoint-tmp*")):
             _log.warning("ignoring the half-written checkpoint %s", path)
@@ -110,12 +119,15 @@ class Checkpoints:
         self._without_metadata: set[int] = set()
         self._manager = ocp.CheckpointManager(
             folder,
-            options=ocp.CheckpointManagerOptions(preservation_policy=_KeepNewestAndBest(keep, self._metrics)),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=_KeepNewestAndBest(keep, self._metrics), create=not read_only, read_only=read_only
+            ),
             item_handlers={"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()},
         )
         for step in self.steps:
             try:
                 self._note_metric(step, self._read_metadata(step)["metric"])
+                self._note_metric(step, self._read_later_metric(step))
             except Exception:
                 # A step with a broken JSON document cannot be the best; `restore` reports what is wrong with it.
                 self._without_metadata.add(step)
@@ -136,13 +148,33 @@ class Checkpoints:
         """The complete step with the highest metric (of equal ones the latest), or None if no step has a metric."""
         return _best_step(self.steps, self._metrics)
 
+    def metric(self, step: int) -> float | None:
+        """The metric of a complete step; None if it has none."""
+        return self._metrics.get(step)
+
+    def add_metric(self, step: int, metric: float) -> None:
+        """Gives a step that is saved, or is being saved, the metric of an evaluation that came later.
+
+        Does nothing if the step has a metric or `metric` is not finite. Raises CheckpointError if it cannot be written.
+        """
+        if step in self._metrics or not math.isfinite(metric):
+            return
+        try:
+            if jax.process_index() == 0:
+                with atomic.replacing(self._later_metric(step)) as partial:
+                    partial.write_text(json.dumps({"step": step, "metric": float(metric)}) + "\n", "utf-8")
+        except OSError as e:
+            raise self._save_error(f"the metric of checkpoint {step}", e) from e
+        self._note_metric(step, metric)
+
     def save(self, step: int, state: Any, data_state: dict, metric: float | None = None, *, wait: bool = False) -> None:
         """Saves the state of training after `step` steps.
 
         The state is copied, and the copy written to disk in the background: the caller may donate the state at once.
 
         Args:
-          step: number of training steps before this state. If it is saved already, nothing is written.
+          step: number of training steps before this state. If it is saved already, only its metric is added, where it
+            has none.
           state: pytree of arrays, not of typed PRNG keys.
           data_state: position in the data, a dict that JSON can hold.
           metric: higher is better; a step with None or NaN cannot be the best.
@@ -150,6 +182,8 @@ class Checkpoints:
 
         Raises CheckpointError if this save, or the one before it, failed; TypeError if JSON cannot hold data_state.
         """
+        if self._read_only:
+            raise CheckpointError(f"{self._manager.directory} was opened to be read; step {step} is not saved")
         state = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else jnp.array(x), state)
         meta = {
             "data": data_state,
@@ -161,7 +195,10 @@ class Checkpoints:
             self._move_damaged()
             if step in self.steps:
                 _log.info("checkpoint %d exists already", step)
+                if meta["metric"] is not None:
+                    self.add_metric(step, meta["metric"])
             else:
+                self._remove_later_metrics()
                 self._note_metric(step, meta["metric"])
                 args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
                 self._manager.save(step, args=args, force=True)
@@ -191,8 +228,8 @@ class Checkpoints:
 
         Returns (state, data_state, step), or None if `step` is "newest" and nothing is saved.
         Raises CheckpointError, with the steps that are there, if the step does not exist, is half-written or damaged;
-        if no step has a metric, for "best"; if no step can be read, for "newest"; and if the checkpoint does not have
-        the arrays of the template.
+        if no step has a metric, for "best"; if no step can be read, for "newest"; if the checkpoint does not have the
+        arrays of the template; and if memory or access rights are missing, which says nothing about the checkpoint.
         """
         self.wait()
         if step != NEWEST:
@@ -263,6 +300,12 @@ class Checkpoints:
             if not differences:
                 return self._read_state(step, template, meta["arrays"]), meta["data"], step
         except Exception as e:  # for some broken files the libraries below raise a bare Exception
+            if (cause := _passing_cause(e)) is not None:
+                raise CheckpointError(
+                    f"the checkpoint of step {step} in {self._manager.directory} could not be read now"
+                    f" ({type(cause).__name__}: {str(cause)[:200]}); it stays as it is. Free memory, or see to it that"
+                    " this user may read the files, and try again"
+                ) from e
             raise _DamagedError(f"{type(e).__name__}: {str(e)[:200]}") from e
         raise CheckpointError(
             f"checkpoint {step} in {self._manager.directory} does not fit this model and optimizer:\n  "
@@ -288,6 +331,23 @@ class Checkpoints:
             raise CheckpointError(f"checksum differs for {', '.join(broken[:5])} ({len(broken)} arrays)")
         return state
 
+    def _later_metric(self, step: int) -> pathlib.Path:
+        return self.workdir / "checkpoints" / f"metric-{step}.json"
+
+    def _read_later_metric(self, step: int) -> float | None:
+        """The metric that `add_metric` wrote; None if there is none or the file is broken."""
+        try:
+            return json.loads(self._later_metric(step).read_text("utf-8"))["metric"]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+
+    def _remove_later_metrics(self) -> None:
+        """Removes the metrics of steps that are gone: a step that is made anew gets a metric of its own."""
+        if jax.process_index() == 0:
+            for path in (self.workdir / "checkpoints").glob("metric-*.json"):
+                if path not in map(self._later_metric, self.steps):
+                    path.unlink(missing_ok=True)
+
     def _note_metric(self, step: int, metric) -> None:
         if isinstance(metric, (int, float)) and math.isfinite(metric):
             self._metrics[step] = float(metric)
@@ -311,6 +371,20 @@ class Checkpoints:
             f"could not save {name} to {self._manager.directory}: {type(error).__name__}: {error};"
             " earlier checkpoints are untouched; check disk space and permissions"
         )
+
+
+def _passing_cause(error: BaseException) -> BaseException | None:
+    """The cause of a failed reading that does not lie in the files, such as too little memory; None if it may."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        if isinstance(cause, MemoryError) or any(word in str(cause) for word in _PASSING):
+            return cause
+        if isinstance(cause, OSError) and not isinstance(cause, _PROVES_DAMAGE):
+            return cause
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _best_step(steps: Iterable[int], metrics: Mapping[int, float]) -> int | None:

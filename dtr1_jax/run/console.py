@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from pathlib import Path
 
-import jax
+from dtr1_jax import plain_text
+from dtr1_jax.run import compile_cache
 
 
 def set_up_logging() -> None:
     """Prints our log messages as plain lines on stderr, and the warnings of libraries with the library's name.
 
-    Also makes JAX keep compiled programs on disk, in the user's cache or where JAX_COMPILATION_CACHE_DIR says.
+    Also makes JAX keep compiled programs on disk (run/compile_cache.py).
     """
     handler = logging.StreamHandler()
     handler.setFormatter(_Plain())
@@ -23,14 +23,13 @@ def set_up_logging() -> None:
     # Transformers would advise the user to install PyTorch.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    if not jax.config.jax_compilation_cache_dir:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dtr1_jax" / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+    compile_cache.set_up()
 
 
 class _Plain(logging.Formatter):
-    """Our messages without a prefix. On a terminal a message replaces the progress line, which is printed anew
-    later.
+    """Our messages without a prefix, without passwords and keys, and with nothing that steers a terminal.
+
+    On a terminal a message replaces the progress line, which is printed anew later.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -40,4 +39,4 @@ class _Plain(logging.Formatter):
             text = f"{record.levelname.lower()}: " + (text if ours else f"{record.name}: {text}")
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
-        return ("\r\x1b[K" if sys.stderr.isatty() else "") + text
+        return ("\r\x1b[K" if sys.stderr.isatty() else "") + plain_text.for_terminal(text)

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 import tensorboardX
 
+from dtr1_jax import plain_text
 from dtr1_jax.run import atomic
 
 
@@ -55,11 +56,13 @@ class RunLog:
                 self._board.add_scalar(name, value, step)
 
     def write_text(self, step: int, name: str, markdown: str) -> None:
-        """Writes a text, such as a table of samples, to `workdir/<name>/step_000020.md` and to TensorBoard."""
+        """Writes a text, such as a table of samples, to `workdir/<name>/step_000020.md` and to TensorBoard.
+
+        Invisible characters are escaped, so that the text can be written and does nothing to a terminal.
+        """
         folder = self.workdir / name
         folder.mkdir(parents=True, exist_ok=True)
-        # Completions may hold lone surrogates, which UTF-8 cannot encode.
-        clean = markdown.encode("utf-8", "replace").decode()
+        clean = plain_text.visible(markdown.encode("utf-8", "replace").decode())
         (folder / f"step_{step:06d}.md").write_text(clean, "utf-8")
         if self._board:
             self._board.add_text(name, clean, step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pathlib
 from typing import Any
 
@@ -11,27 +12,38 @@ import jax
 from dtr1_jax.run import atomic
 
 # Settings (or sections) that may change when a run continues: they affect neither the state nor the order of the data.
-FREE = ("train", "sft.steps", "checkpoint", "mesh", "policy.remat", "reward.workers", "reward.deadline")
+FREE = (
+    "train", "optim.decay_steps", "sft.steps", "checkpoint", "mesh", "policy.remat", "reward.workers",
+    "reward.deadline", "data.prefetch_mb",
+)  # fmt: skip
+
+
+_log = logging.getLogger(__name__)
 
 
 class SettingsError(ValueError):
     """A config.json that is broken, or that differs from the settings of this run."""
 
 
-def settle(path: pathlib.Path, config_dict: dict[str, Any], fields: tuple[str, ...] | None = None) -> dict[str, Any]:
+def settle(
+    path: pathlib.Path, config_dict: dict[str, Any], fields: tuple[str, ...] | None = None, *, write: bool = True
+) -> dict[str, Any]:
     """Writes config.json if there is none, else compares the settings with it.
 
     Args:
       path: of config.json.
       config_dict: the settings as a nested dict that JSON can hold.
       fields: dotted names of the settings (or sections) that must equal those in the file; None = all but FREE.
+      write: whether the file may be written; if not, a missing one is only warned about.
 
     Returns the settings in the file, dotted name -> value. Raises SettingsError with the settings that differ, or if
     the file does not hold settings; OSError if it cannot be read or written.
     """
     text = json.dumps(config_dict, indent=2, sort_keys=True) + "\n"
     if not path.exists():
-        if jax.process_index() == 0:
+        if not write:
+            _log.warning("%s is missing, so nobody can check that its run had the settings of now", path)
+        elif jax.process_index() == 0:
             with atomic.replacing(path) as partial:
                 partial.write_text(text, "utf-8")
         return _flatten(json.loads(text))

@@ -12,27 +12,47 @@ from __future__ import annotations
 
 import json
 import math
+import select
 import socket
 import time
 from typing import Any
 
 import numpy as np
 
-_MAX_BYTES = 1 << 30  # a message that claims a longer body is refused as broken
+MAX_MEMORY = 2 << 30  # bytes of address space that a worker may take for its items; a picture's patch takes few MB
+OUT_OF_MEMORY = 70  # exit code of a worker that needed more
+MAX_BYTES = 1 << 28  # of a body; a message that claims a longer one is refused as broken
+MAX_JSON = 1 << 24  # bytes of the JSON text of a body: as Python values it takes ten times the memory
+_MAX_AXES = 32  # of an array
+_MAX_SIDE = 1 << 40  # of an array; the product of 32 sides is computed in no time
+_CHUNK = 1 << 20  # bytes for which memory is taken at a time, so that a claimed length costs nothing
+
+
+class MessageTooLongError(ValueError):
+    """A value that is too large for a message."""
 
 
 def encode(value: Any) -> bytes:
-    """The body of a message that holds `value`. Raises TypeError for a value that a message cannot hold."""
+    """The body of a message that holds `value`.
+
+    Raises TypeError for a value that a message cannot hold, MessageTooLongError for one that is too large.
+    """
     arrays: list[np.ndarray] = []
     text = json.dumps(_pack(value, arrays)).encode()
+    size = 8 + len(text) + sum(a.nbytes for a in arrays)
+    if size > MAX_BYTES or len(text) > MAX_JSON:
+        raise MessageTooLongError(
+            f"expected a message of at most {MAX_BYTES} bytes with at most {MAX_JSON} bytes of JSON, got {size} with "
+            f"{len(text)}"
+        )
     return b"".join([len(text).to_bytes(8, "little"), text, *(a.tobytes() for a in arrays)])
 
 
 def decode(body: bytes | bytearray) -> Any:
     """The value that `encode` put into a body. Raises ValueError for bytes that are not such a body."""
     start = 8 + int.from_bytes(body[:8], "little")
-    if not 8 < start <= len(body):
-        raise ValueError(f"expected JSON of {start - 8} bytes, got {len(body) - 8}")
+    if not 8 < start <= len(body) or start > 8 + MAX_JSON:
+        raise ValueError(f"expected JSON of {start - 8} bytes, at most {MAX_JSON}, got {len(body) - 8}")
     try:
         value, end = _unpack(json.loads(body[8:start]), memoryview(body), start)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -63,23 +83,29 @@ def receive(connection: socket.socket, end: float | None) -> bytearray:
     longer than a worker may send.
     """
     size = int.from_bytes(_receive_bytes(connection, 8, end), "little")
-    if size > _MAX_BYTES:
-        raise ValueError(f"expected a message of at most {_MAX_BYTES} bytes, got {size}")
+    if size > MAX_BYTES:
+        raise ValueError(f"expected a message of at most {MAX_BYTES} bytes, got {size}")
     return _receive_bytes(connection, size, end)
 
 
+def has_bytes(connection: socket.socket) -> bool:
+    """Whether bytes of the other process wait to be read, or it has closed the connection."""
+    poll = select.poll()  # select() refuses the high numbers that sockets of a large process can have
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def _receive_bytes(connection: socket.socket, size: int, end: float | None) -> bytearray:
-    data = bytearray(size)
-    rest = memoryview(data)
-    while rest:
+    data = bytearray()
+    while len(data) < size:
         seconds = None if end is None else end - time.monotonic()
         if seconds is not None and seconds <= 0:
             raise TimeoutError
         connection.settimeout(seconds)
-        count = connection.recv_into(rest)
-        if not count:
+        part = connection.recv(min(size - len(data), _CHUNK))
+        if not part:
             raise EOFError
-        rest = rest[count:]
+        data += part
     return data
 
 
@@ -122,8 +148,10 @@ def _unpack(form: Any, body: memoryview, position: int) -> tuple[Any, int]:
         return items, position
     name, shape = form["array"]
     dtype = np.dtype(name)
-    if dtype.kind not in "biuf" or any(type(n) is not int or n < 0 for n in shape):
-        raise ValueError(f"not a numeric array: {name} {shape}")
+    if dtype.kind not in "biuf" or len(shape) > _MAX_AXES:
+        raise ValueError(f"not a numeric array: {str(name)[:80]} with {len(shape)} axes")
+    if any(type(n) is not int or not 0 <= n < _MAX_SIDE for n in shape):
+        raise ValueError(f"not the shape of an array: {name}")
     end = position + math.prod(shape) * dtype.itemsize
     if end > len(body):
         raise ValueError(f"array {name} {shape} is cut off")

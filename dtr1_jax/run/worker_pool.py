@@ -5,6 +5,8 @@ deadline; a child that passes it is killed and replaced, and the item's result i
 process (run/worker_process.py) and never a fork, because a fork would copy the locks that JAX's threads hold.
 
 Items and results go over a socket pair as messages; run/worker_messages.py lists the types that a message can hold.
+Each item has a random number that its answer must repeat, so that a function that answers twice, or writes to the
+connection, cannot give its answer to another item: such a child is killed. The memory of a child is limited.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -22,7 +25,16 @@ import weakref
 from concurrent import futures
 from typing import Any
 
-from dtr1_jax.run.worker_messages import decode, encode, receive, send
+from dtr1_jax.run.worker_messages import (
+    MAX_MEMORY,
+    OUT_OF_MEMORY,
+    MessageTooLongError,
+    decode,
+    encode,
+    has_bytes,
+    receive,
+    send,
+)
 
 _START_SECONDS = 60.0  # time that a child has for its imports
 _MAX_FAILED_STARTS = 3  # in a row, after which the pool gives up
@@ -38,7 +50,8 @@ class Failure:
     """Takes the place of an item's result when the call did not return one.
 
     Attributes:
-      kind: "timeout" (passed the deadline), "crash" (the process died) or "error" (the function raised).
+      kind: "timeout" (passed the deadline), "crash" (the process died, or sent what is no answer) or "error" (the
+        function raised, or the item or its result is too large for a message).
       message: the cause, in words.
     """
 
@@ -132,9 +145,13 @@ class Pool:
         """The result of one item on child i; a new child is started first if the old one is gone."""
         if not self._finalizer.alive:
             return Failure("crash", "the pool was closed")
-        body = encode(item)
+        number = secrets.randbits(62)
+        try:
+            body = encode([number, item])
+        except MessageTooLongError as error:
+            return Failure("error", f"{self._function}: {error}")
         child = self._children[i]
-        if child is None or not child.is_alive():
+        if child is None or not child.is_usable():
             try:
                 child = self._restart(i)
             except WorkerError as error:
@@ -143,7 +160,7 @@ class Pool:
                     raise
                 return Failure("crash", str(error))
             self._failed_starts = 0
-        result, usable = child.call(body, self._deadline)
+        result, usable = child.call(number, body, self._deadline)
         if not usable:
             child.kill()
             self._children[i] = None
@@ -195,15 +212,28 @@ class _Child:
                 f" {sys.executable} can import and a function that takes one item"
             )
 
-    def is_alive(self) -> bool:
-        return self.process.poll() is None
+    def is_usable(self) -> bool:
+        """Whether the process is alive and has sent nothing that nobody asked for.
 
-    def call(self, body: bytes, deadline: float) -> tuple[Any, bool]:
-        """The result or a Failure, and whether the child can take another item."""
+        The process is not waited for: its number stays taken, so that `kill` reaches its group and no other.
+        """
+        try:
+            if hasattr(os, "waitid"):
+                ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            else:
+                ended = self.process.poll() is not None
+        except ChildProcessError:
+            return False
+        return not ended and not has_bytes(self.socket)
+
+    def call(self, number: int, body: bytes, deadline: float) -> tuple[Any, bool]:
+        """The result or a Failure, and whether the child can take another item. `body` holds [number, item]."""
         end = time.monotonic() + deadline
         try:
             send(self.socket, body, end)
-            returned, value = decode(receive(self.socket, end))
+            answered, returned, value = decode(receive(self.socket, end))
+            if answered != number:
+                return Failure("crash", f"{self.function}: the worker answered another item, or answered twice"), False
             return (value if returned else Failure("error", str(value))), True
         except TimeoutError:
             return Failure("timeout", f"{self.function} took more than {deadline:g} s"), False
@@ -218,13 +248,20 @@ class _Child:
             code = self.process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:
             return "the worker closed its connection"
+        if code == OUT_OF_MEMORY:
+            return f"the worker needed more than {MAX_MEMORY >> 20} MiB of memory"
         if code >= 0:
             return f"the worker left with exit code {code}"
         return f"the worker was killed by signal {-code} ({signal.strsignal(-code)})"
 
     def kill(self) -> None:
-        """Ends the process at once."""
-        self.process.kill()
+        """Ends the process at once, and all that it started and that are still in its group."""
+        if self.socket.fileno() < 0:  # It is killed already, and another process may have its number.
+            return
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # PermissionError: macOS, for a group of dead processes
+            self.process.kill()
         self.socket.close()
         try:
             self.process.wait(timeout=5.0)

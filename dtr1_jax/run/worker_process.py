@@ -13,13 +13,14 @@ import signal
 import socket
 import sys
 
-from dtr1_jax.run.worker_messages import decode, encode, receive, send
+from dtr1_jax.run.worker_messages import MAX_MEMORY, OUT_OF_MEMORY, decode, encode, receive, send
 
 
 def main(function: str, deadline: float, *argument: str) -> None:
     """Imports the function, reports None or the error, then answers items until the parent closes the connection.
 
-    The answer to an item is [True, result] or [False, error message]. `argument` is that of `worker_pool.Pool`.
+    An item arrives as [number, item]. The answer is [number, True, result] or [number, False, error message], so that
+    the pool notices an answer to another item. `argument` is that of `worker_pool.Pool`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -34,24 +35,42 @@ def main(function: str, deadline: float, *argument: str) -> None:
     except BaseException as error:
         send(connection, encode(f"{type(error).__name__}: {error}"), None)
         return
+    _limit_memory()
     send(connection, encode(None), None)
     while True:
         try:
-            item = decode(receive(connection, None))
+            number, item = decode(receive(connection, None))
         except (EOFError, OSError):
+            if os.getpgrp() == os.getpid():  # as the pool starts it
+                os.killpg(0, signal.SIGKILL)  # with this process end those that the function started
             return
         # SIGALRM is left at its default effect, which ends the process even inside C code. So a child that hangs ends
         # by itself when its parent was killed and cannot kill it.
         signal.setitimer(signal.ITIMER_REAL, deadline + 1.0)
         try:
-            body = encode([True, call(item)])
+            body = encode([number, True, call(item)])
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)  # a new process begins without what this one still holds
         except Exception as error:
-            body = encode([False, f"{type(error).__name__}: {error}"[:500]])
+            body = encode([number, False, f"{type(error).__name__}: {error}"[:500]])
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         try:
             send(connection, body, None)
         except OSError:
             return
+
+
+def _limit_memory() -> None:
+    """Lets this process, and each that it starts, take MAX_MEMORY bytes more than it has now.
+
+    Where the system does not say how much that is (macOS), or does not limit it, there is no limit.
+    """
+    try:
+        with open("/proc/self/statm") as file:
+            now = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + MAX_MEMORY, now + MAX_MEMORY))
+    except (OSError, ValueError):
+        pass
 
 
 if __name__ == "__main__":

@@ -88,12 +88,12 @@ def union(masks: Sequence[np.ndarray], h: int, w: int) -> np.ndarray:
     Raises:
       ValueError: a mask has another shape.
     """
-    total = np.zeros((h, w), bool)
+    total = None
     for i, mask in enumerate(masks):
         if mask.shape != (h, w):
             raise ValueError(f"masks[{i}]: expected bool[{h}, {w}], got shape {mask.shape}")
-        total |= mask
-    return total
+        total = mask.astype(bool) if total is None else np.logical_or(total, mask, out=total)
+    return np.zeros((h, w), bool) if total is None else total
 
 
 def area(mask: np.ndarray) -> int:

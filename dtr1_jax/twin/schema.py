@@ -1,7 +1,8 @@
 """The dataclasses of digital twins and answers, and the checks that make them sound.
 
 `read_twin` and `read_answer` turn decoded JSON into the dataclasses below. They accept any value without raising, and
-list every fault with its place. They return a dataclass only where there is no fault, so a dataclass is always sound.
+list the faults with their places, at most MAX_FAULTS of them. They return a dataclass only where there is no fault, so
+a dataclass is always sound.
 Boxes here are integers x1,y1,x2,y2 in the frame of the text (twin/coordinates.py), x right and y down, x2 and y2
 exclusive.
 The boxes between the keyframes of a track are defined in twin/tracks.py.
@@ -23,6 +24,7 @@ MAX_ATTRIBUTES = 16
 MAX_NAME = 64  # characters of a label, an attribute or a relation
 MAX_KEYFRAMES = 128  # of one track
 MAX_INT = (1 << 31) - 1  # ids and depths fit in int32
+MAX_FAULTS = 50  # of one part of a transcript: hostile text can hold tens of thousands, and each message takes time
 
 FORMS = {  # task -> the keys that an answer may have; it has exactly one of them
     "segmentation": ("objects",),
@@ -123,9 +125,19 @@ def read_twin(
         neither frames nor tracks.
 
     Returns:
-      (the twin, or None if it has faults; its faults).
+      (the twin, or None if it has faults; its faults, at most MAX_FAULTS and one that says that there are more).
     """
-    faults: list[Fault] = []
+    faults = _Faults("twin")
+    try:
+        twin = _twin(value, faults, size, limit, frames)
+    except _TooManyError:
+        twin = None
+    return (None if faults else twin), tuple(faults)
+
+
+def _twin(
+    value: Any, faults: list[Fault], size: tuple[int, int], limit: tuple[int, int], frames: tuple[int, ...]
+) -> Twin:
     required = ("size", "frames", "objects") if frames else ("size", "objects")
     fields = _fields(value, "twin", faults, required=required, optional=("relations", "more"))
     for key, expected in (("size", size), ("frames", frames)):
@@ -146,7 +158,7 @@ def read_twin(
     for i, relation in enumerate(relations):
         for j in (0, 2):
             _refer(relation[j], f"twin.relations[{i}][{j}]", faults, owner)
-    return (None if faults else Twin(size, objects, relations, frames, more)), tuple(faults)
+    return Twin(size, objects, relations, frames, more)
 
 
 def read_answer(
@@ -162,10 +174,19 @@ def read_answer(
         checked.
 
     Returns:
-      (the answer, or None if it has faults; its faults).
+      (the answer, or None if it has faults; its faults, at most MAX_FAULTS and one that says that there are more).
     """
-    faults: list[Fault] = []
-    forms = FORMS[task]
+    faults = _Faults("answer")
+    try:
+        answer = _answer(value, faults, FORMS[task], limit, ids)
+    except _TooManyError:
+        answer = None
+    return (None if faults else answer), tuple(faults)
+
+
+def _answer(
+    value: Any, faults: list[Fault], forms: tuple[str, ...], limit: tuple[int, int], ids: Collection[int] | None
+) -> Answer:
     fields = _fields(value, "answer", faults, optional=forms)
     if isinstance(value, dict) and len(fields) != 1:
         faults.append(Fault("answer", f"expected exactly one of the keys {' or '.join(forms)}, got {len(fields)}"))
@@ -191,7 +212,25 @@ def read_answer(
         )
     if "text" in fields:
         text = _string(fields["text"], "answer.text", faults, strict_json.MAX_LENGTH)
-    return (None if faults else Answer(objects, boxes, text)), tuple(faults)
+    return Answer(objects, boxes, text)
+
+
+class _TooManyError(Exception):
+    """A part of a transcript has more than MAX_FAULTS faults; the reader stops there."""
+
+
+class _Faults(list):
+    """The faults of one part. After MAX_FAULTS of them it notes that there are more, and raises _TooManyError."""
+
+    def __init__(self, part: str):
+        super().__init__()
+        self._part = part
+
+    def append(self, fault: Fault) -> None:
+        if len(self) == MAX_FAULTS:
+            super().append(Fault(self._part, f"expected no faults, got more than {MAX_FAULTS}; the rest was not read"))
+            raise _TooManyError
+        super().append(fault)
 
 
 def show(value: Any) -> str:
@@ -225,7 +264,9 @@ def _fields(value: Any, where: str, faults: list[Fault], required: tuple = (), o
     for key in value:
         if key not in known:
             faults.append(Fault(where, f"expected only the keys {', '.join(known)}, got {show(key)}"))
-    faults += [Fault(f"{where}.{key}", "expected this key, got none") for key in required if key not in value]
+    for key in required:
+        if key not in value:
+            faults.append(Fault(f"{where}.{key}", "expected this key, got none"))
     return {key: value[key] for key in known if key in value}
 
 

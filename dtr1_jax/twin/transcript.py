@@ -39,7 +39,8 @@ class Transcript:
       twin: the twin, None if it is missing or has faults.
       thought: the unchanged text of <think>; None if it is missing.
       answer: the answer, None if it is missing or has faults.
-      faults: every fault; its place starts with "transcript" or the name of a part.
+      faults: the faults of the layout and of each part (schema.MAX_FAULTS of them at most); the place of a fault starts
+        with "transcript" or the name of a part.
     """
 
     text: str
@@ -63,7 +64,7 @@ class Transcript:
 def parse(
     text: str, *, task: str, canvas: Canvas, constructor: str = "policy", given_twin: Twin | None = None
 ) -> Transcript:
-    """Splits a completion into its parts and finds every fault, in time linear in its length.
+    """Splits a completion into its parts and lists their faults, in time linear in its length.
 
     Args:
       text: any string.

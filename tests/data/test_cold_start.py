@@ -138,3 +138,9 @@ def test_own_pictures_are_demonstrations_in_their_transcripts(tmp_path):
     other = cold_start.ColdStartBatches(c, made.style)
     other.set_state(position)
     jax.tree.map(np.testing.assert_array_equal, [other.next(text=True) for _ in range(2)], expected)
+
+
+def test_the_memory_of_waiting_batches_is_a_setting():
+    c = settings(data__prefetch_mb=3, sft__practice=2)
+    data = cold_start.ColdStartBatches(c, pretrained.load_policy(c).style)
+    assert {stream._budget for stream in data._streams[0]} == {3 << 20}

@@ -88,5 +88,6 @@ def test_a_small_data_set_has_a_held_out_part():
             chosen = {key for key in keys if held_out(key)}
             assert part == chosen or not max(1, n // 10) <= len(chosen) <= n // 2
             assert part >= chosen or part <= chosen
-    assert held_out_part([5]) == set()
+            assert part == held_out_part(reversed(keys)) == held_out_part([*keys, *keys])
+    assert held_out_part([5]) == held_out_part([5, 5]) == held_out_part([]) == set()
     assert held_out_part(range(3000)) == {i for i in range(3000) if held_out(i)}

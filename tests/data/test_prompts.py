@@ -7,11 +7,12 @@ import pathlib
 import numpy as np
 import processors
 import pytest
+import released_rope
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtr1_jax import types
-from dtr1_jax.data import demonstrations, patches, prompts, rotary_positions, tokenizer
+from dtr1_jax.data import demonstrations, patches, processor, prompts, rotary_positions, tokenizer
 from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.policies import policy_files
 from dtr1_jax.twin import text as twin_text
@@ -118,9 +119,8 @@ def test_a_blank_query(query):
 
 
 def test_a_template_without_a_place_for_the_picture():
-    hf = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny").hf
-    hf.chat_template = "{% for m in messages %}hello{% endfor %}"
-    style = dataclasses.replace(STYLE, tokenizer=dataclasses.replace(T, hf=hf))
+    blind = dataclasses.replace(T, template="{% for m in messages %}hello{% endfor %}")
+    style = dataclasses.replace(STYLE, tokenizer=blind)
     with pytest.raises(tokenizer.TokenizerError, match=r"no <\|image_pad\|> where a picture stands: 'hello'"):
         prompts.prompt(picture(96, 96), style)
 
@@ -159,6 +159,25 @@ def test_prompts_as_transformers(family, name):
     assert pictures["segment_bn"].max() == grids[:, 0].sum()
     cut = patches.cut_video if isinstance(visuals[0], types.Video) else patches.cut_picture
     assert canvas.size == cut(visuals[0], style.geometry).size
+
+
+def test_text_behind_a_video_starts_after_its_last_time_as_released():
+    """Qwen2.5-VL's own geometry; 10 frames at 0.2 frames a second: the last temporal patch is 80 positions on."""
+    video = processors.video(10, 80, 60, fps=2.0, step=10)
+    style, example = style_and_example("qwen2_5_vl", processors.picture(90, 90), video)
+    rule = processor.DEFAULTS["qwen2_5_vl"].video
+    geometry = dataclasses.replace(
+        style.geometry,
+        video=dataclasses.replace(rule, min_pixels=style.geometry.min_pixels, max_pixels=style.geometry.max_pixels),
+    )
+    fields, _, _ = prompts.prompt(example, dataclasses.replace(style, geometry=geometry, length=192))
+    ids, pieces = fields["token_bp"][fields["mask_bp"]], [patches.cut_picture(example.visuals[0], geometry).grid]
+    kinds = (ids == T.image) + 2 * (ids == T.video)
+    grids = [patches.cut_video(video, geometry).grid]
+    expected, following = released_rope.positions(kinds.tolist(), pieces, grids, [2 / video.sampled_fps], 2, 2)
+    assert video.sampled_fps == 0.2 and expected[-1, 0] > expected[kinds == 2].max() > 80
+    np.testing.assert_array_equal(fields["position_bp3"][fields["mask_bp"]], expected)
+    assert fields["next_b"] == following == expected[-1, 0] + 1
 
 
 def test_stamped_frames_by_hand():
@@ -262,7 +281,7 @@ def test_a_tokenizer_without_places_for_pictures():
     hf = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = "{{ raise_exception('only text') }}"
     broken = dataclasses.replace(style, tokenizer=tokenizer.wrap(hf, "some/folder"))
-    with pytest.raises(tokenizer.TokenizerError, match="some/folder: its chat template fails: only text"):
+    with pytest.raises(tokenizer.TokenizerError, match=r"some/folder: its chat template fails: .*: only text"):
         prompts.prompt(example, broken)
     hf = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny").hf
     hf.chat_template = processors.TEMPLATES["qwen2_5_vl"].replace("<|video_pad|>", "")

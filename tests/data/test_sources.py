@@ -32,8 +32,8 @@ def folders(root):
     for t, folder in itertools.product("01", ("JPEGImages", "Annotations")):
         (root / "davis" / folder / "dog").mkdir(parents=True, exist_ok=True)
         Image.new("L", (32, 24), 1).save(root / "davis" / folder / "dog" / f"{t}.png")
-    row = json.dumps({"image": "train/1.png", "query": "it", "polygons": box})
-    (root / "data.jsonl").write_text("\n".join([row] * 5))
+    rows = [json.dumps({"image": f"{name}/1.png", "query": "it", "polygons": box}) for name in ("train", "val")]
+    (root / "data.jsonl").write_text("\n".join(rows))
     return {"coco": str(root), "jsonl": str(root / "data.jsonl"), "twinworld": "", "davis": str(root / "davis")}
 
 

@@ -152,15 +152,49 @@ def test_the_template_of_an_older_checkpoint(tmp_path):
     """chat_template.json counts where there is no chat_template.jinja, before that of tokenizer_config.json."""
     folder = copy(tmp_path)
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": "older"}))
-    assert tokenizer.load_tokenizer(folder).hf.chat_template == T.hf.chat_template
+    assert tokenizer.load_tokenizer(folder).template == T.hf.chat_template
     (folder / "chat_template.jinja").unlink()
-    assert tokenizer.load_tokenizer(folder).hf.chat_template == "older"
-    for content in ("{", "[]", '{"template": "x"}'):
+    assert tokenizer.load_tokenizer(folder).template == "older"
+    for content in (
+        "{",
+        "[]",
+        '{"template": "x"}',
+        '{"chat_template": ["x"]}',
+        '{"chat_template": [{"name": "default"}]}',
+    ):
         (folder / "chat_template.json").write_text(content)
         with pytest.raises(tokenizer.TokenizerError, match=r"chat_template.json: expected JSON with the key"):
             tokenizer.load_tokenizer(folder)
     (folder / "chat_template.json").write_text('{"chat_template": " "}')
     with pytest.raises(tokenizer.TokenizerError, match=r"no chat template; expected one in chat_template.jinja"):
+        tokenizer.load_tokenizer(folder)
+
+
+NAMED = [{"name": "default", "template": "DEFAULT"}, {"name": "tool_use", "template": "TOOLS"}]
+
+
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "chat_template.json", "additional_chat_templates"])
+def test_named_templates(tmp_path, place):
+    folder = copy(tmp_path)
+    if place == "additional_chat_templates":  # the form of today; the default is chat_template.jinja
+        (folder / place).mkdir()
+        (folder / place / "tool_use.jinja").write_text("TOOLS")
+        (folder / "chat_template.jinja").write_text("DEFAULT")
+    else:
+        (folder / "chat_template.jinja").unlink()
+        values = json.loads((folder / place).read_text()) if (folder / place).is_file() else {}
+        (folder / place).write_text(json.dumps(values | {"chat_template": NAMED}))
+    loaded = tokenizer.load_tokenizer(folder)
+    assert loaded.template == loaded.render([{"role": "user", "content": "x"}]) == "DEFAULT"
+
+
+def test_named_templates_without_a_default(tmp_path):
+    folder = copy(tmp_path)
+    (folder / "chat_template.jinja").unlink()
+    (folder / "chat_template.json").write_text(
+        json.dumps({"chat_template": [{"name": "rag", "template": "x"}, NAMED[1]]})
+    )
+    with pytest.raises(tokenizer.TokenizerError, match="with the name default, got those with the names rag, tool_use"):
         tokenizer.load_tokenizer(folder)
 
 

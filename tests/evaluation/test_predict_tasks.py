@@ -125,9 +125,13 @@ def test_a_policy_on_a_source_of_all_tasks(path, small):
     predictions = heldout(c, source)
     assert [p.transcript.sound for p in predictions] == [True] * 4
     assert [list(p.measures) for p in predictions] == [
-        ["intersection", "union", "iou"], ["acc", "iou"], ["accuracy"], ["rouge_l"]
+        ["intersection", "union", "iou", "perception", "reasoning"], ["acc", "iou", "perception", "reasoning"],
+        ["accuracy", "perception", "reasoning"], ["rouge_l"],
     ]  # fmt: skip
     assert [p.outcome.mask is None for p in predictions] == [False, True, True, True]
     numbers = metrics.compute_metrics(predictions)
     assert numbers["eval/vqa/picture/accuracy"] == numbers["eval/summary/picture/rouge_l"] == 1.0
     assert numbers["eval/twin/label"] == 1.0
+    assert all(
+        numbers[f"eval/program/{task}/picture/both_right"] == 1.0 for task in ("segmentation", "grounding", "vqa")
+    )

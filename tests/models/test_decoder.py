@@ -37,6 +37,10 @@ def rope(spec, x, position_3):
     return out
 
 
+def linear(p, x):
+    return x @ p["kernel"] + p.get("bias", 0)
+
+
 def reference_logits(params, spec, x, position):
     """float64[L, V] of one sequence without padding, from its embeddings x [L, D] and positions [L, 3]."""
     params = jax.tree.map(lambda w: np.asarray(w, np.float64), params)
@@ -64,10 +68,10 @@ def reference_logits(params, spec, x, position):
                     [math.exp(queries[l][n] @ keys[t][kv] / math.sqrt(spec.head_dim)) for t in range(l + 1)]
                 )
                 out.append(sum(w * values[t][kv] for t, w in enumerate(weight / weight.sum())))
-            x[l] = x[l] + np.concatenate(out) @ p["o"]["kernel"]
+            x[l] = x[l] + linear(p["o"], np.concatenate(out))
             y = rms_norm(x[l], p["mlp_norm"]["scale"], spec.eps)
-            gate = y @ p["gate"]["kernel"]
-            x[l] = x[l] + (gate / (1 + np.exp(-gate)) * (y @ p["up"]["kernel"])) @ p["down"]["kernel"]
+            gate = linear(p["gate"], y)
+            x[l] = x[l] + linear(p["down"], gate / (1 + np.exp(-gate)) * linear(p["up"], y))
     head = params["embed"]["table"].T if spec.tied else params["head"]["kernel"]
     return np.stack([rms_norm(row, params["norm"]["scale"], spec.eps) @ head for row in x])
 
@@ -93,7 +97,7 @@ def reference_completion_logits(params, spec, prompt, vision_bmd, token_bgs):
         {},
         {"qk_norm": False, "qkv_bias": True, "tied": False, "interleaved": False},
         {"sections": None, "kv_heads": 1, "layers": 1, "vision": None},
-        {"kv_heads": 4, "qkv_bias": True, "eps": 0.1, "theta": 3.0},
+        {"kv_heads": 4, "qkv_bias": True, "eps": 0.1, "theta": 3.0, "out_bias": True, "mlp_bias": True},
     ],
     ids=["qwen3-vl", "qwen2.5-vl", "text", "all-heads"],
 )

@@ -15,7 +15,7 @@ from dtr1_jax.models.weights import native
 PARAMS = tiny_policy.params()
 PROMPT = tiny_policy.prompt()
 TOKENS = tiny_policy.completions()
-UNTIED = dataclasses.replace(SPEC, tied=False, qkv_bias=True)
+UNTIED = dataclasses.replace(SPEC, tied=False, qkv_bias=True, out_bias=True, mlp_bias=True)
 
 
 def leaves(tree):
@@ -214,6 +214,9 @@ def test_targets_that_match_nothing_are_refused_with_a_list_of_the_projections()
     ) as error:
         policy.init_lora(jax.random.key(0), PARAMS, 2, "decoder/query")
     assert "norm" not in str(error.value)
+    for slow in ("(a+)+$", "(.|d)*x", ".*" * 7, "decoder/q" * 100, "(decoder){5}"):
+        with pytest.raises(ValueError, match=r"expected at most 500 characters and 6 of the signs \* \+ {"):
+            policy.init_lora(jax.random.key(0), PARAMS, 2, slow)
     with pytest.raises(ValueError, match="not a regular expression"):
         policy.init_lora(jax.random.key(0), PARAMS, 2, "decoder/(q")
     with pytest.raises(ValueError, match="match no projection"):
@@ -285,3 +288,22 @@ def test_init_depends_on_the_key_and_layers_differ():
         if name.endswith("kernel") and x.ndim == 3:
             assert not np.allclose(x[0], x[1]), name
             assert x.std() == pytest.approx(x.shape[1] ** -0.5, rel=0.2), name
+
+
+def test_a_sequence_longer_than_a_window_is_refused():
+    """Windows are not computed. The prompts have 10 tokens, the completions as many as TOKENS."""
+    new = TOKENS.shape[-1]
+
+    def score(window):
+        shape = dataclasses.replace(SPEC, window=window)
+        prefix = policy.prefill(PARAMS, None, shape, PROMPT)
+        return policy.logprobs(PARAMS, None, shape, prefix, TOKENS)
+
+    length = PROMPT.mask_bp.shape[1]
+    assert jax.eval_shape(lambda: score(length + new)).shape == TOKENS.shape
+    for window in (length + new - 1, length - 1):
+        with pytest.raises(ValueError, match=rf"layers of the policy see only the last {window} \(sliding_window\)"):
+            jax.eval_shape(lambda window=window: score(window))
+    prefix = jax.eval_shape(lambda: policy.prefill(PARAMS, None, SPEC, PROMPT))
+    with pytest.raises(ValueError, match=rf"up to {length + 7} tokens"):
+        jax.eval_shape(lambda p: policy.start(PARAMS, None, dataclasses.replace(SPEC, window=length), p, 2, 7), prefix)

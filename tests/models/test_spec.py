@@ -135,16 +135,30 @@ def test_spec_of_qwen3_vl():
         (SMOLLM2, "architectures", 5, "architectures: expected a list of names, got 5"),
         (SMOLLM2, "architectures", [None], r"architectures: expected a list of names, got \[None\]"),
         (SMOLLM2, "architectures", ["LlamaForSequenceClassification"], "does not generate text"),
-        (SMOLLM2, "rope_scaling", {"rope_type": "llama3", "factor": 8.0}, "rope_type = 'llama3' is not supported"),
-        (SMOLLM2, "rope_scaling", {"type": "yarn"}, r"rope_scaling\.type = 'yarn'"),
+        (
+            SMOLLM2,
+            "rope_scaling",
+            {"rope_type": "longrope"},
+            "rope_scaling.rope_type = 'longrope' is not supported; exp",
+        ),
+        (SMOLLM2, "rope_scaling", {"type": "su"}, r"rope_scaling\.type = 'su' is not supported"),
+        (SMOLLM2, "rope_scaling", {"type": "mrope"}, r"rope_scaling\.type = 'mrope' is not supported"),
         (SMOLLM2, "rope_scaling", "linear", "rope_scaling: expected an object, got 'linear'"),
         (SMOLLM2, "rope_theta", -1, "rope_theta: expected a positive number, got -1"),
         (SMOLLM2, "rms_norm_eps", "small", "rms_norm_eps: expected a positive number, got 'small'"),
         (SMOLLM2, "rms_norm_eps", 10**400, "rms_norm_eps: expected a positive number, got 1000"),
         (SMOLLM2, "hidden_act", "gelu", "hidden_act = 'gelu' is not supported; expected 'silu'"),
-        (SMOLLM2, "attention_bias", True, "attention_bias = True is not supported; expected False"),
-        (SMOLLM2, "mlp_bias", True, "mlp_bias = True"),
+        (SMOLLM2, "attention_bias", "yes", "attention_bias: expected true or false, got 'yes'"),
+        (SMOLLM2, "mlp_bias", 1, "mlp_bias: expected true or false, got 1"),
+        (FLAT, "attention_bias", False, "attention_bias = False is not supported; expected True"),
+        (FLAT, "mlp_bias", True, "mlp_bias = True is not supported; expected False"),
+        (NESTED, "text_config.mlp_bias", True, "mlp_bias = True is not supported; expected False"),
         (SMOLLM2, "use_sliding_window", True, "use_sliding_window = True"),
+        (SMOLLM2, "use_sliding_window", "no", "use_sliding_window: expected true or false, got 'no'"),
+        (SMOLLM2, "max_window_layers", 1.5, "max_window_layers: expected a whole number, got 1.5"),
+        (SMOLLM2, "sliding_window", "all", "sliding_window: expected a positive integer, got 'all'"),
+        (SMOLLM2, "layer_types", ["full_attention"], r"layer_types: expected 30 names \(num_hidden_layers\), got 1"),
+        (SMOLLM2, "layer_types", ["mamba"] * 30, r"expected full_attention everywhere, got \['mamba'\]"),
         (SMOLLM2, "layer_types", ["full_attention", "sliding_attention"], "expected full_attention everywhere"),
         (SMOLLM2, "layer_types", 7, "layer_types: expected a list of names, got 7"),
         (NESTED, "text_config.layer_types", [["full_attention"]], r"layer_types: expected a list of names, got \[\["),
@@ -185,3 +199,53 @@ def test_config_that_can_not_be_run(config, path, value, message):
     inner[last] = value
     with pytest.raises(spec.SpecError, match=message):
         spec.from_hf(config)
+
+
+QWEN2 = SMOLLM2 | {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "num_hidden_layers": 4}
+del QWEN2["attention_bias"]
+WINDOW = {"use_sliding_window": True, "sliding_window": 100, "max_window_layers": 2}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sliding_window": 100, "max_window_layers": 0},  # use_sliding_window is false by default
+        {"sliding_window": 100, "use_sliding_window": False},
+        WINDOW | {"max_window_layers": 4},
+        WINDOW | {"max_window_layers": 70},
+        WINDOW | {"max_window_layers": None},  # 28 by default
+        WINDOW | {"sliding_window": None},
+        WINDOW | {"layer_types": ["full_attention"] * 4},
+    ],
+)
+def test_a_window_that_no_layer_uses(changes):
+    assert spec.from_hf(QWEN2 | changes) == spec.from_hf(QWEN2)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"layer_types": ["full_attention", "sliding_attention"] * 2}, {"max_window_layers": -1}]
+)
+def test_a_window_that_a_layer_uses_must_hold_the_whole_sequence(changes):
+    values = QWEN2 | WINDOW | changes
+    field = "layer_types" if "layer_types" in changes else "use_sliding_window"
+    for reach, words in ((None, "windows are not implemented"), (101, "less than the 101 tokens of a prompt")):
+        with pytest.raises(spec.SpecError, match=f"{field}.*{words}"):
+            spec.from_hf(values, reach)
+    assert spec.from_hf(values, 100) == dataclasses.replace(spec.from_hf(QWEN2), window=100)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (SMOLLM2, (False, False, False)),
+        (SMOLLM2 | {"attention_bias": True}, (True, True, False)),
+        (SMOLLM2 | {"mlp_bias": True}, (False, False, True)),
+        (QWEN2, (True, False, False)),
+        (QWEN2 | {"model_type": "qwen3", "attention_bias": True}, (True, True, False)),
+        (FLAT, (True, False, False)),
+        (NESTED | {"text_config": NESTED["text_config"] | {"attention_bias": True}}, (True, True, False)),
+    ],
+)
+def test_biases(values, expected):
+    shape = spec.from_hf(values)
+    assert (shape.qkv_bias, shape.out_bias, shape.mlp_bias) == expected

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax.modes import experience
+from dtr1_jax.run import run_log
 from dtr1_jax.twin.schema import Fault
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import Example, Prompt, Rewards, Rollout, Target
@@ -150,6 +151,27 @@ def test_table():
     assert "````\na ``` b\n````\n\nstructure 1.00" in shown  # a longer fence than the policy's own
     assert shown.count("fault:") == 1 and "four" not in shown
     assert "query 1" not in experience.samples(e, most=1)
+
+
+def test_hostile_completions_and_queries_are_shown_harmlessly(tmp_path):
+    evil = "\x1b]0;x\x07\r\u202e\ud800 <img src=x onerror=alert(1)> [a](javascript:x) # `b` **c**\n```\n# d"
+    e = example()
+    examples = [dataclasses.replace(x, query=evil) for x in e.examples]
+    transcripts = [
+        [dataclasses.replace(t, text=evil, faults=(Fault("a", evil),)) for t in group] for group in e.transcripts
+    ]
+    shown = experience.samples(dataclasses.replace(e, examples=examples, transcripts=transcripts))
+    with run_log.RunLog(tmp_path) as log:
+        log.write_text(1, "samples", shown)
+        log.write_text(2, "samples", evil)  # also what is no table
+    text = (tmp_path / "samples" / "step_000001.md").read_text("utf-8")
+    assert text == shown and r"\x1b]0;x\x07\x0d\u202e\ud800" in text
+    for name in ("step_000001.md", "step_000002.md"):
+        assert not set("\x1b\x07\r\u202e\ud800") & set((tmp_path / "samples" / name).read_text("utf-8"))
+    blocks = text.split("````\n")
+    assert len(blocks) == 2 * len(examples) + 1  # each completion is in one code block
+    for outside in blocks[::2]:
+        assert "<img" not in outside and "[a]" not in outside and "\n#" not in outside.replace("\n### ", "\n")
 
 
 def mix(e, *tasks):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from checkpoints import write
 from exports import IDS, adapters, auto, pretend, run, settings
+from gguf import GGMLQuantizationType as Kind
 from gguf_files import write as write_gguf
 from safetensors.numpy import load_file
 
@@ -18,11 +19,11 @@ from dtr1_jax.modes import dispatch, export
 from dtr1_jax.policies import pretrained
 
 
-def theirs(model):
+def theirs(model, ids=IDS):
     import torch
 
     with torch.no_grad():
-        return model.eval()(torch.tensor([IDS])).logits[0].float().numpy()
+        return model.eval()(torch.tensor([ids])).logits[0].float().numpy()
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "qwen2_5_vl", "qwen3_vl"])
@@ -73,7 +74,8 @@ def test_what_is_written_is_read_back_with_the_adapters_in_it(tmp_path, trained)
     np.testing.assert_array_equal(got["embed"]["table"], base["embed"]["table"])
     assert len({p.stat().st_mode for p in merged.iterdir()}) == 1  # who may read the config may read the weights
     assert sorted(p.name for p in merged.iterdir()) == [
-        "chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json",
     ]  # fmt: skip
 
 
@@ -139,19 +141,34 @@ def test_an_adapter_names_the_hub_id_and_revision_of_its_base(tmp_path, trained,
     assert (made["base_model_name_or_path"], made["revision"]) == ("org/base", revision)
 
 
-@pytest.mark.parametrize("kind", ["gguf", "tiny"])
-def test_no_adapter_of_a_base_that_peft_can_not_load(tmp_path, trained, kind):
-    if kind == "gguf":
-        values = settings(write_gguf(tmp_path / "m.gguf", template="{{ messages[0].content }}<|im_end|>"))
-    else:
-        values = default.get_config()
-        values.lora.rank = 2
+def test_no_adapter_of_a_base_that_peft_can_not_load(tmp_path, trained):
+    values = default.get_config()
+    values.lora.rank = 2
     with pytest.raises(
         config.ConfigError,
-        match=r"--adapter: PEFT loads its base from a Hugging Face folder, .* export the merged weights",
+        match=r"--adapter: PEFT loads its base from a Hugging Face folder or a \.gguf file, .* the merged weights",
     ):
         run(tmp_path, values, adapter=True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])  # of qwen3, transformers opens heads of 128 values only
+def test_an_adapter_of_a_gguf_file_opens_in_peft(tmp_path, trained, caplog, family):
+    kind = auto(family)
+    peft = pytest.importorskip("peft")
+    (tmp_path / "base").mkdir()
+    names = {f"blk.{i}.{part}.weight": Kind.Q5_0 for i in range(2) for part in ("attn_q", "attn_k", "ffn_down")}
+    file = write_gguf(tmp_path / "base" / "m.gguf", family, names, template="{{ messages[0].content }}<|im_end|>")
+    with caplog.at_level("INFO"):
+        alone = run(tmp_path, settings(file), adapter=True)
+    made = json.loads((alone / "adapter_config.json").read_text())
+    assert made["base_model_name_or_path"] == str(tmp_path / "base") and made["revision"] is None
+    assert f"from_pretrained('{tmp_path}/base', gguf_file='m.gguf', dtype='float32')" in caplog.text
+    base = kind.from_pretrained(made["base_model_name_or_path"], gguf_file="m.gguf", dtype="float32")
+    ids = [i for i in IDS if i < base.config.vocab_size]
+    model = peft.PeftModel.from_pretrained(base, alone)
+    np.testing.assert_allclose(theirs(model, ids), trained(ids=ids), atol=1e-4)
+    assert np.abs(trained(adapted=False, ids=ids) - trained(ids=ids)).max() > 0.05
 
 
 def test_a_gguf_file_becomes_a_folder(tmp_path):

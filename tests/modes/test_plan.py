@@ -31,6 +31,20 @@ def test_evaluation_by_hand():
     assert none["evaluation"] == {} and none["peak"] == stays + sum(none["update"].values())
 
 
+def test_the_rollout_without_pictures_by_hand():
+    """A prompt for each of the B x G completions, with room for the twin, and no tokens that they share."""
+
+    def found(weight):
+        c = settings("qwen2_5_vl_3b", rollout_queries=4, rollout_group=8)
+        c.reward.weights["vqa"]["blind"] = weight
+        return plan.plan(c, plan.policy_spec(c))
+
+    off, on = found(0.0), found(0.5)
+    assert on["rollout"]["kv_cache"] == 2 * 36 * 2 * 128 * 2 * (4 * 8) * (1024 + 512 + 512)
+    assert on["rollout"]["kv_cache"] > off["rollout"]["kv_cache"] and on["peak"] >= off["peak"]
+    assert on["update"] == off["update"]
+
+
 def test_more_work_takes_more():
     def update_of(**changes):
         c = settings("qwen2_5_vl_3b", **changes)

@@ -26,6 +26,19 @@ def test_the_table_and_the_figures_by_hand(tmp_path):
     assert [cell["count"] for cell in numbers["table"]] == [2] * len(numbers["table"])
 
 
+def test_perception_and_reasoning_are_counted_again(tmp_path):
+    path = tmp_path / "predictions.jsonl"
+    pairs = ((1.0, 1.0), (1.0, 0.0), (0.0, 0.0), (0.0, 0.0))
+    path.write_text("".join(json.dumps(ROW | {"perception": p, "reasoning": r}) + "\n" for p, r in pairs))
+    text = rescore.run(str(path))
+    assert "segmentation  picture   25.0 % (1)  25.0 % (1)" in text
+    assert json.loads(text.splitlines()[-1])["eval/program/segmentation/picture/both_wrong"] == 0.5
+    for wrong in ({"perception": 2, "reasoning": 0}, {"perception": 1}, {"perception": True, "reasoning": True}):
+        path.write_text(json.dumps(ROW | wrong) + "\n")
+        with pytest.raises(DataError, match="expected 0 or 1"):
+            rescore.run(str(path))
+
+
 @pytest.mark.parametrize("predictions", [None, ""])
 def test_without_a_file_it_says_what_is_missing(predictions):
     with pytest.raises(config.ConfigError, match="--mode=rescore needs --predictions=FILE"):

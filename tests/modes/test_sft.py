@@ -2,6 +2,7 @@
 
 import json
 import signal
+import types
 
 import jax
 import numpy as np
@@ -163,3 +164,10 @@ def test_lines_without_an_answer_among_objects_are_refused(tmp_path):
         with pytest.raises(DataError, match=r"none of the first 8 examples .* `boxes` that equal boxes of `objects`"):
             sft.run(settings(**own), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("began_with, warned", [(4000, False), (2000, True)])
+def test_a_rate_that_jumps_on_resume_is_warned_of(began_with, warned, caplog):
+    c = settings(sft__steps=4000, sft__warmup=100)
+    sft._warn_of_jump(c, types.SimpleNamespace(settings={"sft.steps": began_with}), step=2000)
+    assert ("because sft.steps was changed: the schedule is now 4000 updates long" in caplog.text) == warned

@@ -16,7 +16,7 @@ from dtr1_jax import config, mesh
 from dtr1_jax.models.weights import native
 from dtr1_jax.modes import learn, train
 from dtr1_jax.policies import pretrained, state
-from dtr1_jax.run import checkpoint, interrupt, run_log
+from dtr1_jax.run import checkpoint, interrupt, run_log, warnings_file
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,7 @@ def test_a_run_leaves_what_it_should(whole, small):
     rows = run_log.read_run_log(workdir)
     evaluations = [row for row in rows if "eval/giou" in row]
     assert [row["step"] for row in evaluations] == [0, 4]
+    assert all(0 <= row["eval/same_with_wrong_pictures"] <= 1 for row in evaluations)
     assert [row["step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4]
     names = {
         "train/reward", "train/reward_std", "train/structure", "train/structure_std", "train/mask_iou",
@@ -113,6 +114,29 @@ def test_evaluations_on_the_way_survive_a_stop(path, small, tmp_path):
     assert [row["step"] for row in run_log.read_run_log(tmp_path) if "eval/giou" in row] == [0, 2, 4]
 
 
+def test_a_signal_during_an_evaluation_loses_no_metric(path, small, tmp_path):
+    """The signal comes in each evaluation in turn; the metrics are those of a run that nothing disturbs."""
+    c = tiny.settings(path, train__eval_every=2, train__eval_examples=4, checkpoint__keep=9)
+
+    def metrics(workdir):
+        with checkpoint.Checkpoints(workdir, config.to_dict(c), keep=9, read_only=True) as saved:
+            return {step: saved.metric(step) for step in saved.steps}, saved.best()
+
+    train.run(c, tmp_path / "whole")
+    # An evaluation has two batches: in the second one of step 0, and after it is made again in the first one of step 2,
+    # and then of step 4.
+    for step, call in ((0, 2), (2, 3), (4, 3)):
+        with pytest.MonkeyPatch.context() as patch:
+            tiny.signals(patch, f"TERM@predict:{call}")
+            with pytest.raises(interrupt.Interrupted) as stopped:
+                train.run(c, tmp_path / "stopped")
+        assert stopped.value.step == step
+        assert metrics(tmp_path / "stopped")[0][step] is None  # saved before its evaluation was over
+    train.run(c, tmp_path / "stopped")
+    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole")
+    assert all(value is not None for value in metrics(tmp_path / "whole")[0].values())
+
+
 def test_another_workdir_of_other_settings_is_refused(whole, path, small):
     with pytest.raises(checkpoint.CheckpointError, match=r"optim\.lr: workdir has 0\.01, this run has 0\.5"):
         train.run(tiny.settings(path, optim__lr=0.5), whole[0])
@@ -175,22 +199,54 @@ def test_eight_devices_do_what_one_does_and_hand_over(whole, path, monkeypatch, 
 def test_adapters_epochs_minibatches_kl_and_resampling(path, small, tmp_path):
     changes = {
         "lora__rank": 2, "grpo__beta": 0.1, "grpo__hold_twin": 2.0, "grpo__epochs": 2, "grpo__minibatches": 2,
-        "grpo__resample": 2, "train__steps": 2, "train__log_every": 2, "optim__schedule": "linear",
+        "grpo__resample": 2, "grpo__importance": "token_truncate", "train__steps": 2, "train__log_every": 2,
+        "optim__schedule": "linear",
         "train__eval_examples": 0,
     }  # fmt: skip
     c = tiny.settings(path, **changes)
-    rounds = []
+    rounds, scored = [], []
     tiny.after(small, train.experience, "gather", rounds.append)
+    tiny.after(small, learn.scorer, "score", scored.append)
     small.setattr(train.experience.advantages, "informative_b", lambda r: np.arange(len(r)) == 1)
     train.run(c, tmp_path)
     assert len(rounds) == 6  # 1 of 4 groups has spread, so all further rounds are drawn
     rows = [row for row in run_log.read_run_log(tmp_path) if "train/loss" in row]
     assert [row["step"] for row in rows] == [2]
     assert rows[0]["train/kl"] > 0 and rows[0]["train/ratio_max"] > 1
+    assert scored == [1, 2]  # once in each step, whatever the number of updates
+    assert rows[0]["train/importance"] == pytest.approx(1, abs=1e-4) and rows[0]["train/mismatch_max"] < 1e-4
     assert rows[0]["train/lr"] == pytest.approx(0.01 * (1 - 7 / 8))  # the eighth of eight updates
     base, lora, _ = state.trained_weights(c, pretrained.load_policy(c), mesh.make(c.mesh), tmp_path)
     assert any(np.asarray(x).any() for name, x in native.flatten(lora).items() if name.endswith("/b"))
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(base), jax.tree.leaves(initial_weights(c))))
+
+
+def test_a_run_that_goes_nowhere_says_so_and_the_report_shows_it(path, small, tmp_path, caplog):
+    small.setattr(train.experience.score, "score", tiny.unrewarded)
+    c = tiny.settings(path, train__steps=6, train__eval_examples=0, rollout__new_tokens=4, checkpoint__every=0)
+    train.run(c, tmp_path)
+    given = [(w["step"], w["name"]) for w in warnings_file.read_warnings(tmp_path)]
+    assert given == [(5, "all_truncated"), (5, "no_reward")]
+    assert "step 5: every reward of the last 5 steps is 0" in caplog.text
+    assert "every reward of the last 5 steps is 0" in (tmp_path / "report.html").read_text()
+
+
+def test_a_schedule_that_jumps_on_resume_is_warned_of(path, small, tmp_path, caplog):
+    changes = {"optim__schedule": "linear", "train__eval_examples": 0, "checkpoint__every": 0}
+    train.run(tiny.settings(path, train__steps=1, **changes), tmp_path)
+    train.run(tiny.settings(path, train__steps=2, **changes), tmp_path)
+    assert "the learning rate jumps: the last update had 0.01, and the next has 0.005 instead of 0" in caplog.text
+    assert [w["name"] for w in warnings_file.read_warnings(tmp_path)] == ["schedule_jump_1_2"]
+    train.run(tiny.settings(path, train__steps=3, **changes), tmp_path)
+    assert [w["name"] for w in warnings_file.read_warnings(tmp_path)] == ["schedule_jump_1_2", "schedule_jump_2_3"]
+
+
+def test_a_schedule_of_its_own_length_does_not_jump(path, small, tmp_path):
+    changes = {"optim__schedule": "linear", "optim__decay_steps": 4, "train__eval_examples": 0, "checkpoint__every": 0}
+    for steps in (1, 2):
+        train.run(tiny.settings(path, train__steps=steps, **changes), tmp_path)
+    rates = [row["train/lr"] for row in run_log.read_run_log(tmp_path)]
+    assert rates == pytest.approx([0.01, 0.0075]) and warnings_file.read_warnings(tmp_path) == []
 
 
 def test_the_reference_stays_where_it_was(path, small, tmp_path):

@@ -70,3 +70,10 @@ def test_no_network_says_how_to_fetch(tmp_path, monkeypatch):
     assert "set config.policy.path=DIR" in str(e.value)
     with pytest.raises(config.ConfigError, match=r"`hf download Qwen/Qwen3-4B --revision v2 --local-dir DIR`"):
         pretrained.load_policy(of_files("Qwen/Qwen3-4B@v2"))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "policy.PTH", "last.ckpt"])
+def test_a_pickle_is_refused_by_name(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(config.ConfigError, match=rf"{name}': a pickle can run code, so it is never loaded; convert it"):
+        policy_files.weights_path(settings(path=str(tmp_path / name)))

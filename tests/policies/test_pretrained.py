@@ -191,7 +191,11 @@ def test_config_and_weights_that_disagree(tmp_path):
     [
         ({"model_type": "gemma3"}, r"config\.json: model_type 'gemma3' is not supported; expected one of llama"),
         ({"hidden_size": None}, r"config\.json: hidden_size: expected a positive integer, got None"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, r"config\.json: rope_scaling\.rope_type = 'yarn'"),
+        ({"rope_scaling": {"rope_type": "longrope"}}, r"config\.json: rope_scaling\.rope_type = 'longrope' is not sup"),
+        (
+            {"use_sliding_window": True, "sliding_window": 255, "max_window_layers": 1},
+            r"config\.json: use_sliding_window = True .* from layer 1 on .* 255 tokens .* less than the 256 tokens of",
+        ),
     ],
 )
 def test_bad_configs_name_file_and_field(tmp_path, changes, fault):
@@ -199,6 +203,12 @@ def test_bad_configs_name_file_and_field(tmp_path, changes, fault):
     edit(tmp_path / "config.json", **changes)
     with pytest.raises(native.WeightsError, match=fault):
         pretrained.load_policy(of_files(tmp_path))
+
+
+def test_a_window_that_holds_the_whole_sequence(tmp_path):
+    """policy.prompt_tokens + rollout.new_tokens = 96 + 160."""
+    write(tmp_path, use_sliding_window=True, sliding_window=256, max_window_layers=1)
+    assert pretrained.load_policy(of_files(tmp_path)).spec.window == 256
 
 
 def test_a_null_for_the_quantisation(tmp_path):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from report_pages import EVIL, ParsedPage, record, write_gallery, write_log
 
 from dtr1_jax.report import page
+from dtr1_jax.run import warnings_file
 
 
 def test_whole_run(tmp_path):
@@ -56,6 +57,16 @@ def test_page_is_self_contained_and_forbids_scripts(tmp_path):
     assert any("default-src 'none'" in a.get("content", "") for t, a in parsed.elements if t == "meta")
 
 
+def test_warnings_of_the_run_come_first(tmp_path):
+    assert "Warnings" not in ParsedPage(page.build(tmp_path)).text
+    warnings_file.append_warning(tmp_path, 5, "no_reward", f"every reward is 0 {EVIL}")
+    warnings_file.append_warning(tmp_path, 7, "mismatch", "\ud800 set grpo.importance")
+    parsed = ParsedPage(page.build(tmp_path))
+    assert "Warnings step 5: every reward is 0" in parsed.text and "step 7: ? set grpo.importance" in parsed.text
+    assert parsed.text.index("step 5:") < parsed.text.index("Before and after")
+    assert not {tag for tag, _ in parsed.elements} & {"script", "iframe"}
+
+
 def test_hostile_text_stays_text(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"policy": {"name": EVIL}, EVIL: EVIL}))
     write_log(tmp_path, [{"step": s, EVIL: 1.0, "train/reward": 1.0, f"train/reward/{EVIL}": 0.5} for s in (1, 2)])
@@ -77,6 +88,40 @@ def test_hostile_text_stays_text(tmp_path):
     parsed = ParsedPage(page.build(tmp_path))
     assert parsed.count("script") == 0 and parsed.count("img") == 0 and parsed.count("article") == 1
     assert all("onerror" not in a for _, a in parsed.elements) and 'alert("x")' in parsed.text
+
+
+SECRET = "S3cret-value-of-a-variable"
+
+
+def test_what_steers_a_terminal_or_turns_a_line_is_written_out(tmp_path):
+    evil = "\x1b[31m\u202eabc\u2066\x00\x9b \ud800"
+    (tmp_path / "config.json").write_text(json.dumps({"policy": {"name": evil}}))
+    write_gallery(tmp_path, "before", [record(evil, query=evil, transcript=evil, answer=evil)])
+    source = page.build(tmp_path).read_text("utf-8")
+    assert not set("\x1b\u202e\u2066\x00\x9b") & set(source)
+    assert source.count(r"\x1b[31m\u202eabc\u2066\x00\x9b \ud800") == 6
+
+
+def test_keys_and_passwords_are_not_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    judge = {"url": f"https://me:{SECRET}x@host/v1?api_key={SECRET}y", "key_env": "JUDGE_KEY", "api_key": "abc"}
+    values = {"policy": {"name": SECRET, "path": "hf_abcdefghijklmnopqrst"}, "reward": {"judge": judge}, "token": "def"}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    source = page.build(tmp_path).read_text("utf-8")
+    for word in (SECRET, "hf_abc", "abc", "def<"):
+        assert word not in source.partition("</head>")[2]
+    assert "JUDGE_KEY" in source and "https://[hidden]@host/v1?api_key=[hidden]" in source
+
+
+def test_numbers_and_keys_of_thousands_of_digits(tmp_path):
+    digits = "9" * 5000
+    (tmp_path / "config.json").write_text(f'{{"seed": {digits}}}')
+    write_gallery(tmp_path, "before", [f'{{"uid": "a", "giou": {digits}}}', f'{{"uid": "b", "{digits}": 1}}'])
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": {digits}}}\n{{"step": 1, "{digits}": 1, "train/reward": 1}}\n')
+    parsed = ParsedPage(page.build(tmp_path))
+    assert parsed.count("article") == 1  # the broken line is left out
+    (tmp_path / "config.json").write_text(f'{{"{digits}": {digits[:4000]}}}')
+    assert digits[:4000] in ParsedPage(page.build(tmp_path)).text
 
 
 json_values = st.recursive(

@@ -2,6 +2,7 @@
 
 from report_pages import ParsedPage, record, write_gallery, write_log
 
+from dtr1_jax.evaluation import twin_answers
 from dtr1_jax.report import page
 
 
@@ -17,3 +18,17 @@ def test_a_run_of_other_tasks(tmp_path):
     ):  # fmt: skip
         assert phrase in parsed.text, phrase
     assert "gIoU" not in parsed.text and "IoU 0" not in parsed.text
+
+
+def test_perception_and_reasoning_of_the_first_and_the_last_evaluation(tmp_path):
+    def logged(step, *shares):
+        cells = dict(zip(twin_answers.CELLS, shares)) | {"examples": 8}
+        return {"step": step} | {f"eval/program/vqa/picture/{name}": share for name, share in cells.items()}
+
+    write_log(tmp_path, [logged(0, 0.25, 0.5, 0.25, 0.0), {"step": 1}, logged(2, 0.75, 0.125, 0.125, 0.0)])
+    text = ParsedPage(page.build(tmp_path)).text
+    assert "Where errors come from" in text
+    assert "vqa picture 75.0 % (6) 12.5 % (1) 12.5 % (1) 0.0 % (0) 8" in text
+    assert "before training 25.0 % (2) 50.0 % (4) 25.0 % (2) 0.0 % (0) 8" in text
+    write_log(tmp_path, [{"step": 0, "eval/program/vqa/picture/examples": "many"}])
+    assert "Where errors come from" not in ParsedPage(page.build(tmp_path)).text

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scored import CANVAS, LEFT, TWIN, WANT_LEFT, Segmenter, example, fill, say, say_boxes, settings
 
+from dtr1_jax.evaluation.benchmarks import segmentation
 from dtr1_jax.rewards import score
 from dtr1_jax.run.worker_pool import Failure
 from dtr1_jax.twin.schema import Answer, Twin
@@ -137,32 +138,9 @@ def test_many_boxes_stay_bounded():
     np.testing.assert_allclose(rewards.columns["box_iou"], [[1 / 32 / 256, 1 / 256]], rtol=1e-5)
 
 
-def test_coverage_keeps_small_masks_exactly_and_pads():
-    mask = np.random.default_rng(0).random((3, 5)) < 0.5
-    grid = score.coverage(mask, 6)
-    np.testing.assert_array_equal(grid[:3, :5], mask)
-    assert grid.shape == (6, 6) and grid[3:].sum() == 0 and grid[:, 5:].sum() == 0
-
-
-@pytest.mark.parametrize("shape", [(12, 20), (13, 7), (4, 31)])
-def test_coverage_is_the_share_of_each_cell(shape):
-    mask = np.random.default_rng(1).random(shape) < 0.5
-    rows, columns = (shares(n, min(n, 5)) for n in shape)
-    grid = score.coverage(mask, 5)
-    np.testing.assert_allclose(grid[: len(rows), : len(columns)], rows @ mask @ columns.T, atol=1e-5)
-
-
-def shares(long, short):
-    """float[short, long]: which share of each of `short` equal cells each of `long` pixels is."""
-    edges = np.arange(short + 1) * long / short
-    low, high = np.maximum(edges[:-1, None], np.arange(long)), np.minimum(edges[1:, None], np.arange(long) + 1)
-    return np.clip(high - low, 0, None) * short / long
-
-
 def test_a_tiny_target_never_becomes_empty():
     target = np.zeros((1000, 1000), bool)
     target[503, 711] = True
-    assert 0 < score.coverage(target, 8).sum() < 1
     small = Example(
         "u",
         np.zeros((1000, 1000, 3), np.uint8),
@@ -172,6 +150,28 @@ def test_a_tiny_target_never_becomes_empty():
     )
     rewards, _ = score.score([[say()]], [small], [CANVAS], Segmenter(), settings(mask_size=8))
     assert rewards.columns["mask_iou"][0, 0] == 0
+
+
+@pytest.mark.parametrize("mask_size", [1, 7, 96])
+def test_masks_side_by_side_score_0_and_the_score_is_that_of_the_metric(mask_size):
+    """One-pixel stripes and their gaps share every cell of a grid, but no pixel."""
+    stripes = np.zeros((480, 640), bool)
+    stripes[:, ::2] = True
+    rng = np.random.default_rng(0)
+    masks = [stripes, ~stripes, rng.random((480, 640)) < 0.3, np.zeros((480, 640), bool)]
+    image, box = np.zeros((480, 640, 3), np.uint8), np.array([[0, 0, 1, 1]], np.float32)
+    examples = [Example("u", image, "?", "segmentation", Target(mask, box)) for mask in masks]
+    answers = iter([*masks] * 4)
+    groups = [[say_boxes((x, 0, x + 1, 1)) for x in range(4)]] * 4
+
+    def segment(images, boxes):
+        return [next(answers) for _ in images]
+
+    rewards, _ = score.score(groups, examples, [CANVAS] * 4, segment, settings(mask_size=mask_size))
+    want = [[segmentation.overlap(answer, target).iou for answer in masks] for target in masks]
+    np.testing.assert_allclose(rewards.columns["mask_iou"], want, rtol=1e-6)
+    assert rewards.columns["mask_iou"][0, 1] == rewards.columns["mask_iou"][1, 0] == 0
+    assert want[3][3] == 1.0
 
 
 def test_one_compilation_for_batches_of_one_shape():
@@ -200,3 +200,25 @@ def test_twin_iou_counts_objects_that_the_answer_does_not_need():
     )  # fmt: skip
     assert list(rewards.columns) == ["twin_iou"]
     np.testing.assert_allclose(rewards.total_bg, [[1, 0.5, 1, 0], [0.5, 1, 0.5, 0], [1, 0.5, 1, 0], [0, 0, 0, 0]])
+
+
+def test_columns_of_the_twin_need_annotation_and_a_sound_transcript():
+    right = (0.5, 0, 1, 1)
+    things = tuple(
+        dataclasses.replace(thing, label=label, attributes=("red",), depth=depth)
+        for thing, label, depth in zip(scene(WANT_LEFT, right), ("mug", "key"), (1, 2))
+    )
+    known = dataclasses.replace(example(WANT_LEFT), scene=things)
+    true = (dataclasses.replace(LEFT, attributes=("red",), depth=1), dataclasses.replace(TWIN.objects[1], depth=2))
+    swapped = (dataclasses.replace(true[0], label="key", depth=2), dataclasses.replace(true[1], depth=1))
+    related = ((1, "left of", 7), (1, "behind", 7))
+    group = [say(1, twin=Twin((8, 4), true)), say(1, twin=Twin((8, 4), swapped, related)), BROKEN]
+    weights = dict.fromkeys(("twin_labels", "twin_attributes", "twin_depth", "twin_relations", "twin_tracks"), 1.0)
+    rewards, _ = score.score([group] * 2, [known, example(WANT_LEFT)], [CANVAS] * 2, Segmenter(), settings(**weights))
+    np.testing.assert_allclose(rewards.columns["twin_labels"], [[1, 0.5, 0], [0, 0, 0]])
+    np.testing.assert_allclose(rewards.columns["twin_attributes"], [[2 / 3, 2 / 3, 0], [0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(rewards.columns["twin_depth"], [[1, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(rewards.columns["twin_relations"], [[1, 0.5, 0], [0, 0, 0]])
+    assert {name: list(own_b) for name, own_b in rewards.own.items()} == {
+        **{name: [True, False] for name in weights}, "twin_tracks": [False, False],
+    }  # fmt: skip

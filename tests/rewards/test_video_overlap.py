@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax.rewards import video_overlap
-from dtr1_jax.types import Example, Instance, Target
+from dtr1_jax.types import Target
 
 T, H, W = 3, 4, 8
 LEFT, RIGHT = (0, 0, 0.5, 1), (0.5, 0, 1, 1)
@@ -94,22 +94,21 @@ def test_a_video_without_masks_on_either_side():
     ).tolist() == pytest.approx([1, 2 / 3])
 
 
-def test_tracks_of_a_scene():
-    blank = np.zeros((H, W), bool)
-    scene = (
-        Instance(1, "mug", LEFT, blank, boxes=np.array([LEFT, ABSENT, ABSENT])),
-        Instance(2, "key", ABSENT, blank, boxes=np.zeros((T, 4))),
-        Instance(3, "pen", RIGHT, blank),
-    )
-    example = Example("u", np.zeros((H, W, 3), np.uint8), "?", "segmentation", TARGET, scene)
-    np.testing.assert_allclose(video_overlap.scene_tracks(example, T), [[LEFT, ABSENT, ABSENT], [RIGHT] * T])
-    assert video_overlap.scene_tracks(dataclasses.replace(example, scene=()), T).shape == (0, T, 4)
-
-
 def test_many_tracks_stay_bounded():
     many = np.tile(np.array([[LEFT, LEFT, LEFT]], np.float32), (200, 1, 1))
     got = video_overlap.track_scores([many], many[:1], np.ones(T, bool))
     np.testing.assert_allclose(got, [1 / 200], rtol=1e-6)  # tracks that are left out of the match count too
+
+
+@pytest.mark.parametrize("size", [1, 16, 300])
+def test_masks_side_by_side_score_0_in_every_frame(size):
+    stripes = np.zeros((2, 200, 260), bool)
+    stripes[:, :, ::2] = True
+    both = Target(stripes[0], np.zeros((0, 4), np.float32), masks=stripes, tracks=np.zeros((0, 2, 4), np.float32))
+    half = np.stack([stripes[0], ~stripes[1]])
+    got = video_overlap.mask_scores([~stripes, stripes, half], both, size, 2)
+    np.testing.assert_allclose(got, [0, 1, 0.5], rtol=1e-6)
+    assert got[0] == 0
 
 
 def test_few_programs_are_compiled():

@@ -54,6 +54,14 @@ def test_a_part_takes_every_count_th_row(axis, shape):
         np.testing.assert_array_equal(part, x.take(range(i, 8, 4), axis))
 
 
+@pytest.mark.parametrize("axis, shape", [(0, (8, 3)), (1, (3, 8))])
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_joined_parts_are_in_the_order_of_the_rows(axis, shape, count):
+    x = jnp.arange(24).reshape(shape)
+    _, parts = accumulate.scan_parts(lambda carry, part: (carry, part[0]), 0, x, count, axis=axis, key=None)
+    np.testing.assert_array_equal(accumulate.join_parts(parts, count, axis=axis), x)
+
+
 def test_each_part_has_a_key_of_its_own():
     def note(total, part):
         rows, key = part

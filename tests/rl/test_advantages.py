@@ -66,6 +66,30 @@ def test_unscored_reward_touches_nobody_else(scale, bad):
     np.testing.assert_allclose(got, trl(np.array([[np.nan, 0.0, 1.0], [1.0, 2.0, 4.0]]), scale), rtol=1e-5)
 
 
+@pytest.mark.parametrize("reward", [0.9, 1.65, 1 / 3, 1e-3, 1.195, -0.7, 1e17])
+@pytest.mark.parametrize("size", [2, 3, 7, 8, 16])
+def test_equal_rewards_are_their_own_mean_and_have_no_deviation(reward, size):
+    """The plain float32 mean of eight times 0.9 is 0.90000004, and the deviation 6e-8."""
+    reward_bg = np.full((3, size), reward, np.float32)
+    for moments in (adv._moments, jax.jit(adv._moments, static_argnames="axis")):
+        assert not any(np.asarray(x).any() for x in moments(*adv._scored(reward_bg), axis=1))
+    for scale in SCALES:
+        assert (np.asarray(advantages_jit(reward_bg, scale=scale)) == 0).all()
+    task_b = np.zeros(3, np.int32)
+    for _ in range(2):
+        got, ema = adv.ema_advantages(reward_bg, task_b, adv.initial_ema(), decay=0.9)
+        assert (np.asarray(got) == 0).all() and ema.variance_k[0] == 0
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_tiny_spread_is_not_blown_up(scale):
+    """A spread of 1e-6 is real, but far below eps = 1e-4: its advantages stay small, as in TRL."""
+    reward_bg = (0.9 + np.array([[0, 1e-6, 2e-6, 3e-6]])).astype(np.float32)
+    got = np.asarray(adv.advantages(reward_bg, scale=scale))
+    np.testing.assert_allclose(got, trl(reward_bg, scale), atol=1e-6)
+    assert 0 < np.abs(got).max() < 0.02
+
+
 def deviation(reward_bg):
     """float32[B], the deviation of each group that divides its advantages."""
     return adv._moments(*adv._scored(reward_bg), axis=1)[1][:, 0]

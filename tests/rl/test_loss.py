@@ -269,6 +269,9 @@ def test_refuses():
         run(logp, old, None, advantage, mask, "dapo", beta=0.1)
     with pytest.raises(ValueError, match="dual_clip"):
         run(logp, old, None, advantage, mask, "cispo", dual_clip=3.0)
+    for too_low in (1.1, 1.28):
+        with pytest.raises(ValueError, match=r"more than 1 \+ clip_high = 1.28, got 1"):
+            run(logp, old, None, advantage, mask, "dapo", dual_clip=too_low)
     with pytest.raises(ValueError, match="got 'ppo'"):
         run(logp, old, None, advantage, mask, "ppo", weight=mask)
     with pytest.raises(ValueError, match="got 'ppo'"):

@@ -11,7 +11,9 @@ import pytest
 from dtr1_jax import config
 from dtr1_jax.rl import optim
 
-BASE = config.Optim(lr=0.1, warmup=4, schedule="constant", b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.0, clip=1.0)
+BASE = config.Optim(
+    lr=0.1, warmup=4, schedule="constant", decay_steps=0, b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.0, clip=1.0
+)
 
 
 def with_(**values):

@@ -152,6 +152,21 @@ def test_end(whole):
     assert session.slot == S and session.occupied_bgt.sum() == G * length.sum()
 
 
+def test_a_row_ends_at_the_first_of_several_end_tokens(whole):
+    one = some_token(whole)
+    other = next(int(t) for t in whole[:, : S - 1].ravel() if t != one)
+    at = np.minimum(first_at(whole, one), first_at(whole, other))
+    got = jax.tree.map(np.asarray, rollout.result(greedy(start(), end=(one, NEVER, other))))
+    np.testing.assert_array_equal(got.mask_bgs[:, 0], np.arange(S) < np.minimum(at + 1, S)[:, None])
+    np.testing.assert_array_equal(got.stopped_bg, np.broadcast_to((at < S)[:, None], (B, G)))
+    assert (at != first_at(whole, one)).any()
+    sampled = sample(temperature=0.0, banned=np.zeros(small.VOCAB, bool), lora=None, end=(one, other))
+    for name in ("token_bgs", "mask_bgs", "stopped_bg"):
+        np.testing.assert_array_equal(getattr(sampled, name), getattr(got, name))
+    for never in ((), NEVER):
+        assert not sample(end=never).stopped_bg.any()
+
+
 def test_returns_when_all_rows_are_done(whole):
     end = int(whole[0, 2])
     few = jax.tree.map(lambda x: np.repeat(x[:1], B, 0), PROMPT)  # all rows end at the same place

@@ -248,6 +248,33 @@ def test_a_mesh_agrees_on_the_stretch():
     close(state.trainable, want.trainable)
 
 
+@pytest.mark.parametrize("variant, parts_add_up", [("dapo", True), ("grpo", False)])
+def test_the_losses_of_the_minibatches_add_up_to_that_of_the_generation_batch(variant, parts_add_up):
+    """So a token weighs the same in each minibatch; variants that take a mean over rows have the mean of the losses."""
+    knobs, order = dataclasses.replace(KNOBS, variant=variant), np.argsort(batch().rollout.mask_bgs.sum((1, 2)))
+    data = jax.tree.map(lambda x: x[order], batch())  # The second half has more tokens.
+    tokens = jnp.float32(data.rollout.mask_bgs.sum())
+    whole = step(*ADAPTERS, knobs, batch_tokens=tokens)[1]["loss"]
+    halves = []
+    for rows in (slice(0, B // 2), slice(B // 2, B)):
+        half = jax.tree.map(lambda x, rows=rows: x[rows], data)
+        assert half.rollout.mask_bgs.sum() != tokens / 2
+        halves.append(float(step(*ADAPTERS, knobs, half, batch_tokens=tokens)[1]["loss"]))
+    np.testing.assert_allclose(whole, sum(halves) if parts_add_up else np.mean(halves), rtol=1e-5)
+
+
+def test_the_weight_of_a_completion_multiplies_its_advantage():
+    """As importance weights of whole completions do, in every micro-group, and not the KL."""
+    weight = np.random.default_rng(2).uniform(0.2, 3, (B, G)).astype(np.float32)
+    knobs = dataclasses.replace(KNOBS, beta=0.1, micro_group=1)
+    data = dataclasses.replace(batch(), importance_bgs=np.repeat(weight[..., None], S, -1))
+    want, numbers = step(*ADAPTERS, knobs, dataclasses.replace(batch(), advantage_bg=batch().advantage_bg * weight))
+    state, metrics = step(*ADAPTERS, knobs, data, micro=2)
+    close(state.trainable, want.trainable)
+    np.testing.assert_allclose(metrics["loss"], numbers["loss"], rtol=1e-5)
+    assert metrics["loss"] != pytest.approx(float(whole_lora_step()[1]["loss"]))
+
+
 def test_minibatches_use_the_state_of_the_one_before():
     other = dataclasses.replace(batch(), advantage_bg=batch().advantage_bg[::-1].copy())
     first, _ = step(*ADAPTERS, KNOBS)

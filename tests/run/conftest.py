@@ -8,8 +8,19 @@ from dtr1_jax.run.worker_pool import Pool
 
 HOSTILE = '''
 """A function that does what its item names."""
-import ctypes, os, signal, sys, time
+import ctypes, os, signal, socket, subprocess, sys, time
 import numpy as np
+
+def connections():
+    """The sockets that this process has open, found as a hostile function finds them."""
+    for fd in range(3, 64):
+        try:
+            yield socket.socket(fileno=os.dup(fd))
+        except OSError:
+            pass
+
+def frame(body):
+    return len(body).to_bytes(8, "little") + body
 
 def act(item):
     name, value = item
@@ -35,6 +46,30 @@ def act(item):
                 os.write(fd, b"\\x10" + b"\\x00" * 7 + b"x" * 16)
             except OSError:
                 pass
+    if name == "twice":  # sends the same answer again when it is asked for the next one
+        from dtr1_jax.run import worker_messages, worker_process
+        send = worker_process.send
+        def again(connection, body, end):
+            send(connection, body, end)
+            send(connection, body, end)
+        worker_process.send = sys.modules["__main__"].send = again
+        return value
+    if name in ("forge", "claim"):  # an answer to no item, or the beginning of one that is said to be huge
+        from dtr1_jax.run import worker_messages
+        forged = frame(worker_messages.encode([value, True, "forged"]))
+        for connection in connections():
+            connection.sendall(forged if name == "forge" else b"\\xff" * 5 + bytes(3))
+    if name == "grandchild":
+        return subprocess.Popen(["sleep", "600"]).pid
+    if name == "grandchild and hang":
+        open(value, "w").write(str(subprocess.Popen(["sleep", "600"]).pid))
+        time.sleep(3600)
+    if name == "memory":
+        return len(np.ones(value << 20, np.uint8))
+    if name == "large":
+        return np.zeros(value << 20, np.uint8)
+    if name == "text":
+        return "a" * value
     if name == "pid":
         return os.getpid()
     if name == "modules":

@@ -18,7 +18,7 @@ import numpy as np
 from dtr1_jax.data.queries import phrases, uses
 from dtr1_jax.data.queries.attributes import COLOUR, MATERIAL, SIZE, SIZES, VALUES
 from dtr1_jax.data.queries.chance import Item, pick
-from dtr1_jax.types import Instance
+from dtr1_jax.types import Instance, Program
 
 GAP = 0.05  # unit frame: along an axis, two centres closer than this have no order
 RATIO = 1.3  # two visible boxes whose areas differ by less than this factor have no order
@@ -35,6 +35,7 @@ class Draft:
       text: a noun phrase for the objects, or the whole query if `whole`.
       whole: whether `text` is a whole query.
       selectivity: number of filters that removed objects, minus the number of filters that removed none.
+      program: the filters as operations that can be executed on any twin, see twin/programs.py.
     """
 
     ids: tuple[int, ...]
@@ -42,6 +43,7 @@ class Draft:
     text: str = ""
     whole: bool = False
     selectivity: int = 0
+    program: Program = ("all",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Context:
 
     Attributes:
       rng: the source of all random choices.
-      split: "train" or "heldout", which selects the phrases.
+      split: "train", "heldout" or "validation", which selects the phrases.
       scene: the objects by id.
       answer_count: "none", "one" or "many", the number of objects that the answer should have, if possible.
     """
@@ -130,21 +132,28 @@ def objects_with_use(context: Context, use: uses.Use) -> Draft:
     ids_by_label = {label: [i for i, instance in scene.items() if instance.label == label] for label in use.labels}
     parts = [label + ids_text(ids) for label, ids in ids_by_label.items() if ids] or [use.labels[0] + ids_text(())]
     ids = tuple(i for i, instance in scene.items() if instance.label in use.labels)
-    return Draft(ids, (f"{use.name}: {', '.join(parts)}.",))
+    return Draft(ids, (f"{use.name}: {', '.join(parts)}.",), program=("label", *use.labels))
 
 
-def filter_draft(draft: Draft, name: str, ids: Iterable[int], *steps_before: str) -> Draft | None:
+def object_named(instance: Instance) -> Draft:
+    """Returns the object as the only one of its category, named by its label."""
+    return Draft((instance.id,), (f"{instance.label} {instance.id}.",), program=("label", instance.label))
+
+
+def filter_draft(draft: Draft, name: str, ids: Iterable[int], *steps_before: str, program: Program) -> Draft | None:
     """Keeps the objects of a draft that are in `ids`; None if the draft is empty already.
 
     Args:
       name: name of the filter, with which its step begins.
       steps_before: steps that come before the filter's own step.
+      program: the program of the filtered draft.
     """
     if not draft.ids:
         return None
     ids = tuple(i for i in draft.ids if i in set(ids))
     selectivity = draft.selectivity + (1 if len(ids) < len(draft.ids) else -1)
-    return Draft(ids, (*draft.steps, *steps_before, f"{name}{ids_text(ids)}."), selectivity=selectivity)
+    steps = (*draft.steps, *steps_before, f"{name}{ids_text(ids)}.")
+    return Draft(ids, steps, selectivity=selectivity, program=program)
 
 
 def ids_with_attribute(context: Context, draft: Draft, place: int, word: str) -> list[int]:
@@ -169,19 +178,21 @@ def filter_by_attribute(
     present = [context.scene[i].attributes[place] for i in draft.ids]
     absent = [value for value in VALUES[place] if value not in present]
     word = context.pick(absent if is_last and context.answer_count == "none" and absent else present)
-    return filter_draft(draft, word, ids_with_attribute(context, draft, place, word)), word
+    ids = ids_with_attribute(context, draft, place, word)
+    return filter_draft(draft, word, ids, program=("word", draft.program, word)), word
 
 
-def filter_by_relation(context: Context, draft: Draft, name: str, anchor: int, *steps_before: str) -> Draft | None:
-    """Keeps the objects in relation `name` (a key of OFFSETS) to the object with id `anchor`; None if one is doubtful.
+def filter_by_relation(context: Context, draft: Draft, name: str, anchor: Draft) -> Draft | None:
+    """Keeps the objects in relation `name` (a key of OFFSETS) to the one object of `anchor`; None if one is doubtful.
 
-    `steps_before` are steps that come before the filter's own step.
+    The steps of the anchor come before the filter's own step.
     """
-    scene = context.scene
-    offsets = {i: OFFSETS[name](scene[i], scene[anchor]) for i in draft.ids if i != anchor}
+    scene, (number,) = context.scene, anchor.ids
+    offsets = {i: OFFSETS[name](scene[i], scene[number]) for i in draft.ids if i != number}
     if any(abs(offset) < 1 for offset in offsets.values()):
         return None
-    return filter_draft(draft, f"{name} {anchor} is", [i for i, o in offsets.items() if o > 0], *steps_before)
+    ids, program = [i for i, o in offsets.items() if o > 0], (name, draft.program, anchor.program)
+    return filter_draft(draft, f"{name} {number} is", ids, *anchor.steps, program=program)
 
 
 def filter_by_extreme(context: Context, draft: Draft, name: str) -> Draft | None:
@@ -191,7 +202,7 @@ def filter_by_extreme(context: Context, draft: Draft, name: str) -> Draft | None
     offset = OFFSETS[EXTREMES[name]]
     for best in draft.ids:
         if all(offset(context.scene[best], context.scene[i]) >= 1 for i in draft.ids if i != best):
-            return filter_draft(draft, name, [best])
+            return filter_draft(draft, name, [best], program=(name, draft.program))
     return None
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dtr1_jax.data.queries import phrases, spatial
-from dtr1_jax.data.queries.attributes import COLOUR, COUNTABLE, MATERIAL, SIZE
+from dtr1_jax.data.queries.attributes import COLOUR, COUNTABLE, MATERIAL, SIZE, VALUES
 from dtr1_jax.data.queries.chains import (
     Context,
     Draft,
@@ -48,7 +48,7 @@ def _pair(context: Context) -> Draft | None:
         return None
     ids = tuple(i for i, instance in context.scene.items() if instance.label in labels)
     name = f"twice: {labels[0]}" if labels else "twice"
-    return Draft(ids, (f"{name}{ids_text(ids)}.",))
+    return Draft(ids, (f"{name}{ids_text(ids)}.",), program=("twice",))
 
 
 def by_pair(context: Context) -> Draft | None:
@@ -76,7 +76,7 @@ def _most_common(context: Context) -> tuple[Draft, str, int] | None:
         return None
     word = ranking[0][0]
     ids = tuple(ids_with_attribute(context, all_objects(context), place, word))
-    draft = Draft(ids, (f"most {attribute}: {word}{ids_text(ids)}.",))
+    draft = Draft(ids, (f"most {attribute}: {word}{ids_text(ids)}.",), program=("most common", *VALUES[place]))
     return draft, context.pick_phrase(phrases.MOST_COMMON[attribute]), place
 
 
@@ -93,7 +93,7 @@ def by_unshared_attribute(context: Context) -> Draft | None:
     ids = tuple(i for i, instance in context.scene.items() if counts[instance.attributes[place]] == 1)
     if len(context.scene) < 2:
         return None
-    draft = Draft(ids, (f"single {attribute}{ids_text(ids)}.",))
+    draft = Draft(ids, (f"single {attribute}{ids_text(ids)}.",), program=("unshared", *VALUES[place]))
     return with_noun_phrase(context, draft, NOUN, context.pick_phrase(phrases.UNSHARED[attribute]))
 
 
@@ -146,6 +146,6 @@ def by_pair_and_relation(context: Context) -> Draft | None:
     if pair is None or anchor_phrase is None:
         return None
     anchor, noun = anchor_phrase
-    draft = filter_by_relation(context, pair, name, anchor.ids[0], *anchor.steps)
+    draft = filter_by_relation(context, pair, name, anchor)
     pair_clause = context.pick_phrase(phrases.PAIR) + ","
     return with_noun_phrase(context, draft, NOUN, pair_clause, context.pick_phrase(phrases.RELATIONS[name], noun))

@@ -16,7 +16,7 @@ import numpy as np
 
 from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.coco_uses import FAMILIES, SINGLES, STUFF
-from dtr1_jax.types import Instance
+from dtr1_jax.types import Instance, Program
 
 MARGIN = 0.03  # unit frame: two centres closer than this have no order
 RATIO = 1.3  # two areas that differ by less than this factor have no order
@@ -34,6 +34,7 @@ EXTREMES = {
     "topmost": (1, -1, ("Find the top-most {}.", "Which {} is highest up in the picture?")),
     "bottommost": (1, 1, ("Find the bottom-most {}.", "Which {} is lowest in the picture?")),
 }
+_PLACES = {"topmost": "highest", "bottommost": "lowest"}  # names in programs that differ from those of EXTREMES
 # The anchor stands first: a clause at the end ("the glass with a stem below ...") could belong to either object.
 RELATIONS = {
     "left of": (0, -1, ("To the left of the {}, find every {}.", "Left of the {}, is there any {}?")),
@@ -52,6 +53,7 @@ class PhotoQuery:
       labels: the labels that the query is about; pixels of crowds with these labels are ignored in a comparison.
       ids: ids of the target objects of the scene, ascending; empty if no object fits.
       thought, level, category: as in types.Example; a thought has steps `filter: ids.`, similar to those of chains.py.
+      program: as in types.Example.
     """
 
     text: str
@@ -60,6 +62,7 @@ class PhotoQuery:
     thought: str
     level: int
     category: str = ""
+    program: Program = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +105,11 @@ class _Kind:
     objects: tuple[Instance, ...]
     complete: bool
     sized: bool
+
+    @property
+    def program(self) -> Program:
+        """The program of the objects with these labels."""
+        return ("label", *self.labels)
 
 
 def photo_query(facts: Facts, *, seed: int, picture: int | str, k: int) -> PhotoQuery:
@@ -168,13 +176,13 @@ def _comparable_kinds(facts: Facts, rng: np.random.Generator) -> list[_Kind]:
 def _semantic(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
     for kind in _kinds(facts, rng):
         if kind.objects and kind.complete:
-            yield _query(pick(rng, FIND).format(kind.phrase), kind, kind.objects, [_use_step(kind)], 1)
+            yield _query(pick(rng, FIND).format(kind.phrase), kind, kind.objects, [_use_step(kind)], 1, kind.program)
 
 
 def _none(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
     for kind in _kinds(facts, rng):
         if facts.counts.keys().isdisjoint(kind.labels):
-            yield _query(pick(rng, FIND).format(kind.phrase), kind, (), [_use_step(kind)], 1)
+            yield _query(pick(rng, FIND).format(kind.phrase), kind, (), [_use_step(kind)], 1, kind.program)
 
 
 def _spatial(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
@@ -184,7 +192,8 @@ def _spatial(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
             best = _farthest_along(kind.objects, axis, sign)
             if best:
                 text = pick(rng, texts).format(kind.phrase)
-                yield _query(text, kind, [best], [_use_step(kind), f"{name}: {best.id}"], 2)
+                program = (_PLACES.get(name, name), kind.program)
+                yield _query(text, kind, [best], [_use_step(kind), f"{name}: {best.id}"], 2, program)
     for anchor in kinds:
         if len(anchor.objects) == 1:
             for kind in kinds:
@@ -201,11 +210,12 @@ def _related_to_anchor(kind: _Kind, anchor: _Kind, rng: np.random.Generator) -> 
         related = [o for o, gap in zip(kind.objects, gaps) if gap > 0]
         steps = [_use_step(anchor), _use_step(kind), f"{name} {anchor_object.id}: {_ids_text(related)}"]
         text = pick(rng, texts).format(anchor.phrase, kind.phrase)
-        yield _query(text, kind, related, steps, 3)
+        program = (name, kind.program, anchor.program)
+        yield _query(text, kind, related, steps, 3, program)
         best = _extreme_in_size(related, "largest") if kind.sized else None
         if best:
             text = f"Of all that is {name} the {anchor.phrase}, which is the largest {kind.phrase}?"
-            yield _query(text, kind, [best], [*steps, f"largest: {best.id}"], 4)
+            yield _query(text, kind, [best], [*steps, f"largest: {best.id}"], 4, ("most pixels", program))
 
 
 def _count(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
@@ -217,7 +227,8 @@ def _count(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
             best = _extreme_in_size(kind.objects, size) if known else None
             if best:
                 text = pick(rng, texts).format(kind.phrase)
-                yield _query(text, kind, [best], [_use_step(kind), f"{size}: {best.id}"], 2)
+                program = ("most pixels" if size == "largest" else "fewest pixels", kind.program)
+                yield _query(text, kind, [best], [_use_step(kind), f"{size}: {best.id}"], 2, program)
     yield from _most_frequent(facts, rng)
 
 
@@ -230,7 +241,8 @@ def _most_frequent(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuer
     kind = _kind((ranking[0],), ranking[0], facts)
     if kind.complete:
         step = f"most kind: {ranking[0]} {_ids_text(kind.objects)}"
-        yield _query(pick(rng, MOST), kind, kind.objects, [step], 2)
+        program = ("most common label", *sorted(facts.stuff))
+        yield _query(pick(rng, MOST), kind, kind.objects, [step], 2, program)
 
 
 def _fallback_query(facts: Facts) -> PhotoQuery:
@@ -246,7 +258,8 @@ def _fallback_query(facts: Facts) -> PhotoQuery:
     label = (present or absent)[0]
     kind = _kind((label,), label, facts)
     best = sorted(kind.objects, key=_area)[-1:]
-    return _query(SIZES["largest"][0].format(label), kind, best, [_use_step(kind), f"largest: {_ids_text(best)}"], 2)
+    steps = [_use_step(kind), f"largest: {_ids_text(best)}"]
+    return _query(SIZES["largest"][0].format(label), kind, best, steps, 2, ("most pixels", kind.program))
 
 
 _GENERATORS: dict[str, Callable[[Facts, np.random.Generator], Iterator[PhotoQuery]]] = {
@@ -257,9 +270,11 @@ _GENERATORS: dict[str, Callable[[Facts, np.random.Generator], Iterator[PhotoQuer
 }
 
 
-def _query(text: str, kind: _Kind, targets: Iterable[Instance], steps: Sequence[str], level: int) -> PhotoQuery:
-    thought = ". ".join(steps) + "."
-    return PhotoQuery(text, frozenset(kind.labels), tuple(sorted(o.id for o in targets)), thought, level)
+def _query(
+    text: str, kind: _Kind, targets: Iterable[Instance], steps: Sequence[str], level: int, program: Program
+) -> PhotoQuery:
+    ids, thought = tuple(sorted(o.id for o in targets)), ". ".join(steps) + "."
+    return PhotoQuery(text, frozenset(kind.labels), ids, thought, level, program=program)
 
 
 def _use_step(kind: _Kind) -> str:

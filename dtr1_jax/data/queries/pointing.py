@@ -15,7 +15,7 @@ import numpy as np
 from dtr1_jax.data.queries import counting, phrases, semantic, spatial
 from dtr1_jax.data.queries.chains import Context, QueryKind, best_draft
 from dtr1_jax.data.queries.chance import pick
-from dtr1_jax.types import Instance
+from dtr1_jax.types import Instance, Program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Query:
       text: the user's words.
       thought: steps "filter ids."; the ids of the last step are the answer.
       ids: ids of the target objects, ascending; empty if no object fits.
-      category, level: as in types.Example.
+      category, level, program: as in types.Example.
     """
 
     text: str
@@ -34,6 +34,7 @@ class Query:
     ids: tuple[int, ...]
     category: str
     level: int
+    program: Program = ()
 
 
 # (category, level) -> kinds of queries.
@@ -88,7 +89,7 @@ def sample_query(
     """Draws a query of one category and level; None if the scene allows none.
 
     Args:
-      split: "train" or "heldout", which selects the phrases.
+      split: "train", "heldout" or "validation", which selects the phrases.
       scene: the objects, with the attributes of attributes.py and labels that uses.BY_LABEL knows.
       category, level: a key of KINDS.
       answer_count: "none", "one" or "many", the number of objects that the answer should have, if possible.
@@ -99,4 +100,4 @@ def sample_query(
     if draft is None:
         return None
     text = draft.text if draft.whole else pick(rng, getattr(phrases.SENTENCES, split)).format(draft.text)
-    return Query(text, " ".join(draft.steps), draft.ids, category, level)
+    return Query(text, " ".join(draft.steps), draft.ids, category, level, draft.program)

@@ -15,12 +15,13 @@ from typing import cast
 import numpy as np
 
 from dtr1_jax.data.queries import pointing, temporal
+from dtr1_jax.data.queries.attributes import VALUES
 from dtr1_jax.data.queries.chains import Context, Draft, all_objects, best_draft
 from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.motion import DIRECTIONS
 from dtr1_jax.data.queries.phrases import ADJECTIVES, Phrases
 from dtr1_jax.data.queries.temporal_chains import VideoContext, video_context
-from dtr1_jax.types import LEVELS, Instance
+from dtr1_jax.types import LEVELS, Instance, Program
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _ATTEMPTS = 6  # failed attempts after which the question asks for the number of all objects
@@ -29,9 +30,14 @@ _TEMPORAL = 0.75  # share of the questions about a video that are about time
 COUNT = Phrases(
     ("count every {}.", "what do you get if you count every {}?", "how many do you get if you count every {}?"),
     ("if you count every {}, what do you get?",),
+    ("say how many you get if you count every {}.",),
 )
 # These avoid the word "any", because in held-out queries "any" means "every".
-ANY = Phrases(("is there some {}?", "can you see some {} here?", "say if there is some {}."), ("do you see some {}?",))
+ANY = Phrases(
+    ("is there some {}?", "can you see some {} here?", "say if there is some {}."),
+    ("do you see some {}?",),
+    ("say if you see some {}.",),
+)
 LOOKS = {  # name of the last step: sentences; the first three are in the order of Instance.attributes
     "colour": Phrases(
         (
@@ -42,10 +48,12 @@ LOOKS = {  # name of the last step: sentences; the first three are in the order 
             "what colour does {} have?",
         ),
         ("which colour does {} have?",),
+        ("say what colour {} has.",),
     ),
     "size": Phrases(
         ("is {} small or large?", "say if {} is small or large.", "say if {} is large or small."),
         ("is {} large or small?",),
+        ("which is {}, small or large?",),
     ),
     "material": Phrases(
         (
@@ -56,6 +64,7 @@ LOOKS = {  # name of the last step: sentences; the first three are in the order 
             "what material is {} made of?",
         ),
         ("which material is {} made of?",),
+        ("say what material {} is made of.",),
     ),
     "kind": Phrases(
         (
@@ -69,6 +78,7 @@ LOOKS = {  # name of the last step: sentences; the first three are in the order 
             "which kind is {}?",
         ),
         ("which kind of thing is {}?",),
+        ("say what kind of thing {} is.",),
     ),
 }
 DIRECTION = Phrases(
@@ -81,6 +91,7 @@ DIRECTION = Phrases(
         "which way is {} going?",
     ),
     ("which way is {} moving?",),
+    ("say which way {} moves.",),
 )
 MOVES = Phrases(
     (
@@ -92,6 +103,7 @@ MOVES = Phrases(
         "is {} on the move?",
     ),
     ("is {} moving?",),
+    ("does {} go from where it is?",),
 )
 
 
@@ -103,7 +115,7 @@ class Question:
       text: the user's words.
       answers: all right answers, the oracle's first.
       thought: steps "filter ids.", and at last "name: answer.".
-      category, level: as in types.Example.
+      category, level, program: as in types.Example.
     """
 
     text: str
@@ -111,6 +123,7 @@ class Question:
     thought: str
     category: str
     level: int
+    program: Program = ()
 
 
 def sample_question(
@@ -124,7 +137,7 @@ def sample_question(
     """Draws a question of a random kind about a scene; always succeeds.
 
     Args:
-      split: "train" or "heldout", which selects the phrases.
+      split: "train", "heldout" or "validation", which selects the phrases.
       scene: the objects; those of a video have boxes over time.
       video: whether the scene is a video.
       prefer: ids of objects of which the question should be about one, if possible.
@@ -146,12 +159,15 @@ def sample_question(
         parts = draft and (_number_question if counted else _object_question)(context, draft, kind)
         if parts:
             text, answers, name = parts
+            program = _answer_program(draft.program, kind, name)
             category = "temporal" if kind in ("way", "moves") else category
-            return Question(text, answers, " ".join((*draft.steps, f"{name}: {answers[0]}.")), category, level)
+            thought = " ".join((*draft.steps, f"{name}: {answers[0]}."))
+            return Question(text, answers, thought, category, level, program)
     context = Context(rng, split, by_id, "many")
     draft = dataclasses.replace(all_objects(context), text="every thing")
     text, answers, name = _number_question(context, draft, "count")
-    return Question(text, answers, f"{name}: {answers[0]}.", "count", 1)
+    program = _answer_program(draft.program, "count", name)
+    return Question(text, answers, f"{name}: {answers[0]}.", "count", 1, program)
 
 
 def choose_objects(
@@ -203,6 +219,19 @@ def _number_question(context: Context, draft: Draft, kind: str) -> tuple[str, tu
     if kind == "any":
         return context.pick_phrase(ANY, noun), ("yes" if draft.ids else "no",), "found"
     return context.pick_phrase(COUNT, noun), (str(len(draft.ids)), NUMBERS[len(draft.ids)]), "count"
+
+
+def _answer_program(program: Program, kind: str, name: str) -> Program:
+    """Returns the program of a question of a kind of `sample_question` about the objects of `program`.
+
+    `name` is that of the question's last step. A word that may be written in two ways stands as (word, adjective).
+    """
+    if kind != "look":
+        return ({"count": "number", "any": "any", "moves": "whether it moves", "way": "direction"}[kind], program)
+    if name == "kind":
+        return ("name", program)
+    words = VALUES[tuple(LOOKS).index(name)]
+    return ("which word", program, *((word, ADJECTIVES[word]) if word in ADJECTIVES else (word,) for word in words))
 
 
 def _object_question(context: Context, draft: Draft, kind: str) -> tuple[str, tuple[str, ...], str] | None:

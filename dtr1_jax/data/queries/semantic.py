@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from dtr1_jax.data.queries import phrases, uses
-from dtr1_jax.data.queries.attributes import COLOUR, COUNTABLE, MATERIAL, SIZE
+from dtr1_jax.data.queries.attributes import COLOUR, COUNTABLE, MATERIAL, SIZE, VALUES
 from dtr1_jax.data.queries.chains import (
     Context,
     Draft,
@@ -42,7 +42,8 @@ def by_use_without_attribute(context: Context) -> Draft | None:
     use, place = pick_use(context), context.pick((COLOUR, SIZE, MATERIAL))
     served = objects_with_use(context, use)
     word = context.scene[context.pick(served.ids)].attributes[place]
-    draft = filter_draft(served, f"not {word}", set(served.ids) - set(ids_with_attribute(context, served, place, word)))
+    ids = set(served.ids) - set(ids_with_attribute(context, served, place, word))
+    draft = filter_draft(served, f"not {word}", ids, program=("without", served.program, word))
     clause, negation = context.pick_phrase(use.clauses), context.pick_phrase(phrases.NEGATIONS, adjective(word))
     return with_noun_phrase(context, draft, NOUN, clause, negation)
 
@@ -68,7 +69,8 @@ def _sharing_with_anchor(context: Context) -> tuple[Draft, str, int] | None:
     (anchor, noun), (attribute, place) = anchor_phrase, context.pick(tuple(COUNTABLE.items()))
     word = context.scene[anchor.ids[0]].attributes[place]
     others = set(ids_with_attribute(context, all_objects(context), place, word)) - set(anchor.ids)
-    draft = filter_draft(all_objects(context), f"other {word}", others, *anchor.steps)
+    program = ("sharing", anchor.program, *VALUES[place])
+    draft = filter_draft(all_objects(context), f"other {word}", others, *anchor.steps, program=program)
     return draft, context.pick_phrase(phrases.SAME[attribute], noun), place
 
 
@@ -98,5 +100,6 @@ def by_shared_attribute_and_use(context: Context) -> Draft | None:
     served = objects_with_use(context, use)
     if served.steps[0] == others.steps[0]:  # the anchor is the only object of this use: no other one can serve it
         return None
-    draft = filter_draft(others, "both", served.ids, *served.steps)
+    program = ("both", others.program, served.program)
+    draft = filter_draft(others, "both", served.ids, *served.steps, program=program)
     return with_noun_phrase(context, draft, "other", NOUN, context.pick_phrase(use.clauses), clause)

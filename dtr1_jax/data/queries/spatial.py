@@ -14,6 +14,7 @@ from dtr1_jax.data.queries.chains import (
     filter_by_attribute,
     filter_by_relation,
     filter_draft,
+    object_named,
     pick_unique_object,
 )
 from dtr1_jax.data.queries.wording import NOUN, adjective, anchor_by_use, superlative, with_noun_phrase
@@ -34,7 +35,8 @@ def by_half(context: Context) -> Draft | None:
     offsets = {i: sign * (centre(instance)[axis] - 0.5) for i, instance in context.scene.items()}
     if any(abs(offset) < GAP for offset in offsets.values()):
         return None
-    draft = filter_draft(all_objects(context), name, [i for i, offset in offsets.items() if offset > 0])
+    everything, ids = all_objects(context), [i for i, offset in offsets.items() if offset > 0]
+    draft = filter_draft(everything, name, ids, program=(name, everything.program))
     return with_noun_phrase(context, draft, NOUN, context.pick_phrase(pool))
 
 
@@ -43,7 +45,7 @@ def by_relation_to_label(context: Context) -> Draft | None:
     anchor, name = pick_unique_object(context), context.pick(PLACE_RELATIONS)
     if anchor is None:
         return None
-    draft = filter_by_relation(context, all_objects(context), name, anchor.id, f"{anchor.label} {anchor.id}.")
+    draft = filter_by_relation(context, all_objects(context), name, object_named(anchor))
     clause = context.pick_phrase(phrases.RELATIONS[name], f"the {anchor.label}")
     return with_noun_phrase(context, draft, NOUN, clause)
 
@@ -63,7 +65,7 @@ def _related_to_anchor(context: Context, names: Sequence[str]) -> tuple[Draft, s
     if anchor_phrase is None:
         return None
     (anchor, noun), name = anchor_phrase, context.pick(names)
-    draft = filter_by_relation(context, all_objects(context), name, anchor.ids[0], *anchor.steps)
+    draft = filter_by_relation(context, all_objects(context), name, anchor)
     return (draft, context.pick_phrase(phrases.RELATIONS[name], noun)) if draft and draft.ids else None
 
 
@@ -95,5 +97,6 @@ def by_two_relations(context: Context) -> Draft | None:
     one, two = _related_to_anchor(context, PLACE_RELATIONS), _related_to_anchor(context, PLACE_RELATIONS)
     if one is None or two is None or one[0].steps[0] == two[0].steps[0]:
         return None
-    draft = filter_draft(one[0], "both", two[0].ids, *two[0].steps)
+    program = ("both", one[0].program, two[0].program)
+    draft = filter_draft(one[0], "both", two[0].ids, *two[0].steps, program=program)
     return with_noun_phrase(context, draft, NOUN, one[1], "and", two[1])

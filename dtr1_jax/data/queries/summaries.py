@@ -30,6 +30,7 @@ REQUESTS = {  # for a summary of all objects
             "describe what is here.",
         ),
         ("please describe what is in the picture.", "say what can be seen in the picture."),
+        ("tell us what is in the picture.", "say what is here in the picture."),
     ),
     "video": Phrases(
         (
@@ -41,6 +42,7 @@ REQUESTS = {  # for a summary of all objects
             "describe what happens here.",
         ),
         ("please describe what happens in the video.", "say what can be seen in the video."),
+        ("tell us what happens in the video.", "say what happens here in the video."),
     ),
 }
 REQUESTS_FOR_SOME = {  # for a summary of some objects
@@ -53,6 +55,7 @@ REQUESTS_FOR_SOME = {  # for a summary of some objects
             "what can be seen of {}?",
         ),
         ("please describe {}.", "say what can be seen of {}."),
+        ("tell us how {} looks.", "say what {} looks like."),
     ),
     "video": Phrases(
         (
@@ -63,6 +66,7 @@ REQUESTS_FOR_SOME = {  # for a summary of some objects
             "what happens to {}?",
         ),
         ("please describe {}.", "say what happens to {}."),
+        ("tell us what {} does.", "say in a few words what happens to {}."),
     ),
 }
 _WHOLE_SHARE = 0.25  # share of the requests that mean all objects
@@ -71,12 +75,12 @@ _ATTEMPTS = 6  # requests for some objects that are tried before all objects are
 _ANSWER_COUNTS = ("none", "one", "one", "one", "many", "many", "many", "many")
 _NOTHING = ("there is no such thing.", "we see no such thing.", "no such thing can be seen.")  # one for each wording
 _MIDDLE = 0.4, 0.6  # share of the width: centres between these two are in the middle
-_PLACES = {  # one phrase for each wording
+PLACES = {  # one phrase for each wording
     "left": ("on the left", "at the left side", "to the left"),
     "middle": ("in the middle", "near the middle", "in the centre"),
     "right": ("on the right", "at the right side", "to the right"),
 }
-_ACTIONS = {  # one phrase for each wording
+ACTIONS = {  # one phrase for each wording
     "still": ("stays where it is", "does not move", "stands still"),
     "left": ("moves to the left", "goes left", "moves left"),
     "right": ("moves to the right", "goes right", "moves right"),
@@ -88,6 +92,12 @@ _ACTIONS = {  # one phrase for each wording
     "enters": ("comes in", "comes into the picture", "enters"),
     "leaves": ("leaves", "goes out of the picture", "is gone at the end"),
 }
+NEAREST_AND_FARTHEST = (  # clauses for the nearest and the farthest object; one pair for each wording
+    ("{} is nearest", "{} is farthest away"),
+    ("nearest to us is {}", "farthest from us is {}"),
+    ("{} is in front of all", "{} is behind all"),
+)
+_LINKS = (" and ", ", ", " and ")  # between these clauses; one for each wording
 WORDINGS = 3  # reference texts of a summary
 
 
@@ -102,7 +112,7 @@ def sample_summary(
     """Draws a request for a summary, with WORDINGS reference texts as its answers, the oracle's first.
 
     Args:
-      split: "train" or "heldout", which selects the phrases of the request.
+      split: "train", "heldout" or "validation", which selects the phrases of the request.
       scene: the objects, at least one; those of a video have boxes over time, and each is visible in some frame.
       video: whether the scene is a video.
       prefer: ids of objects of which one should be described, if possible.
@@ -132,12 +142,12 @@ def _summary_of_some(
     instances = [context.scene[i] for i in draft.ids]
     text = context.pick_phrase(REQUESTS_FOR_SOME["video" if video else "picture"], draft.text)
     if not instances:
-        return Question(text, _NOTHING, " ".join(draft.steps), category, level)
+        return Question(text, _NOTHING, " ".join(draft.steps), category, level, draft.program)
     steps = draft.steps
     if len(instances) > 1 and not video:
         nearest, farthest = _depth_extremes(instances)
         steps = (*steps, f"nearest {nearest.id}.", f"farthest {farthest.id}.")
-    return Question(text, _reference_texts(instances, video), " ".join(steps), category, level)
+    return Question(text, _reference_texts(instances, video), " ".join(steps), category, level, draft.program)
 
 
 def _is_describable(draft: Draft) -> bool:
@@ -156,12 +166,12 @@ def _summary_of_all(rng: np.random.Generator, split: str, ordered: Sequence[Inst
             ("leaves", lambda m: m.last < len(m.visible) - 1),
         ):  # fmt: skip
             steps.append(f"{name}{ids_text([i.id for i, m in zip(ordered, motions) if holds(m)])}.")
-        return Question(text, references, " ".join(steps), "temporal", 4)
+        return Question(text, references, " ".join(steps), "temporal", 4, ("all",))
     nearest, farthest = _depth_extremes(ordered)
     steps = [f"left to right{ids_text([instance.id for instance in ordered])}."]
     if len(ordered) > 1:
         steps += [f"nearest {nearest.id}.", f"farthest {farthest.id}."]
-    return Question(text, references, " ".join(steps), "spatial", len(steps))
+    return Question(text, references, " ".join(steps), "spatial", len(steps), ("all",))
 
 
 def _reference_texts(instances: Sequence[Instance], video: bool) -> tuple[str, ...]:
@@ -173,15 +183,12 @@ def _reference_texts(instances: Sequence[Instance], video: bool) -> tuple[str, .
 
 
 def _picture_text(instances: Sequence[Instance], wording: int) -> str:
-    parts = [f"{_description(instance, wording)} {_PLACES[_place(instance)][wording]}" for instance in instances]
+    parts = [f"{_description(instance, wording)} {PLACES[_place(instance)][wording]}" for instance in instances]
     text = f"{_opening(len(instances), wording)} {_joined(parts)}."
     if len(instances) > 1:
-        near, far = (_shortest_name(instance, instances) for instance in _depth_extremes(instances))
-        text += (
-            f" {near} is nearest and {far} is farthest away.",
-            f" nearest to us is {near}, farthest from us is {far}.",
-            f" {near} is in front of all and {far} is behind all.",
-        )[wording]
+        names = [_shortest_name(instance, instances) for instance in _depth_extremes(instances)]
+        clauses = [clause.format(name) for clause, name in zip(NEAREST_AND_FARTHEST[wording], names)]
+        text += f" {_LINKS[wording].join(clauses)}."
     return text
 
 
@@ -236,7 +243,7 @@ def _actions(motion: Motion, wording: int) -> str:
     names = ["enters"] * (motion.first > 0)
     names.append(motion.direction or ("turns" if motion.turns else "still" if motion.moves is False else "moves"))
     names += ["hidden"] * bool(motion.hidden) + ["leaves"] * (motion.last < len(motion.visible) - 1)
-    return _joined([_ACTIONS[name][wording] for name in names])
+    return _joined([ACTIONS[name][wording] for name in names])
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from dtr1_jax.data.queries import phrases, uses
-from dtr1_jax.data.queries.chains import Draft, all_objects, best_draft, filter_by_attribute, pick_unique_object
+from dtr1_jax.data.queries.chains import (
+    Draft,
+    all_objects,
+    best_draft,
+    filter_by_attribute,
+    object_named,
+    pick_unique_object,
+)
 from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.pointing import Query
 from dtr1_jax.data.queries.temporal_chains import (
@@ -98,7 +105,7 @@ def _pick_anchor(context: VideoContext) -> tuple[Draft, str] | None:
     if all(instance.label in uses.BY_LABEL for instance in context.scene.values()):
         return anchor_by_use(context)
     anchor = pick_unique_object(context)
-    return anchor and (Draft((anchor.id,), (f"{anchor.label} {anchor.id}.",)), f"the {anchor.label}")
+    return anchor and (object_named(anchor), f"the {anchor.label}")
 
 
 def _related_to_anchor(context: VideoContext, names: Sequence[str]) -> tuple[Draft, str] | None:
@@ -112,13 +119,11 @@ def _related_to_anchor(context: VideoContext, names: Sequence[str]) -> tuple[Dra
     (anchor, noun), name = anchor_phrase, context.pick(names)
     if name in TIMES:
         event, anchor_event = context.pick(tuple(EVENTS)), context.pick(tuple(EVENTS))
-        draft = filter_by_event_time(
-            context, all_objects(context), event, name, anchor.ids[0], anchor_event, *anchor.steps
-        )
+        draft = filter_by_event_time(context, all_objects(context), event, name, anchor, anchor_event)
         anchor_clause = context.pick_phrase(EVENTS[anchor_event][1], noun)
         clause = context.pick_phrase(EVENTS[event][0], name, anchor_clause)
     else:
-        draft = filter_by_motion_relation(context, all_objects(context), name, anchor.ids[0], *anchor.steps)
+        draft = filter_by_motion_relation(context, all_objects(context), name, anchor)
         clause = context.pick_phrase(RELATIONS[name], noun)
     return draft and (draft, clause)
 
@@ -225,4 +230,4 @@ def sample_temporal_query(
     if draft is None:
         return None
     text = pick(rng, getattr(phrases.SENTENCES, split)).format(draft.text)
-    return Query(text, " ".join(draft.steps), draft.ids, "temporal", level)
+    return Query(text, " ".join(draft.steps), draft.ids, "temporal", level, draft.program)

@@ -63,7 +63,8 @@ def filter_by_state(context: VideoContext, draft: Draft | None, name: str) -> Dr
     answers = {i: is_in_state(context.motions[i], name) for i in draft.ids}
     if any(answer is None for answer in answers.values()):
         return None
-    return filter_draft(draft, name, [i for i, answer in answers.items() if answer])
+    ids = [i for i, answer in answers.items() if answer]
+    return filter_draft(draft, name, ids, program=(name, draft.program))
 
 
 def filter_by_speed(context: VideoContext, draft: Draft | None, name: str) -> Draft | None:
@@ -78,7 +79,7 @@ def filter_by_speed(context: VideoContext, draft: Draft | None, name: str) -> Dr
     one, two = (context.motions[i].speed for i in ranking[:2])
     if max(one, two) < RATIO * min(one, two):
         return None
-    return filter_draft(draft, name, ranking[:1])
+    return filter_draft(draft, name, ranking[:1], program=(name, draft.program))
 
 
 def filter_by_order(context: VideoContext, draft: Draft | None, name: str) -> Draft | None:
@@ -95,7 +96,7 @@ def filter_by_order(context: VideoContext, draft: Draft | None, name: str) -> Dr
     ranking = sorted(draft.ids, key=times.get, reverse=rank == "last")
     if times[ranking[0]] == times[ranking[1]]:
         return None
-    return filter_draft(draft, name, ranking[:1])
+    return filter_draft(draft, name, ranking[:1], program=(name, draft.program))
 
 
 def _event_time(motion: Motion, event: str) -> int:
@@ -103,21 +104,20 @@ def _event_time(motion: Motion, event: str) -> int:
     return motion.first if event == "enters" else motion.last + 1
 
 
-def filter_by_motion_relation(
-    context: VideoContext, draft: Draft | None, name: str, anchor: int, *steps_before: str
-) -> Draft | None:
-    """Keeps the objects in relation `name`, one of temporal_phrases.RELATIONS, to the object with id `anchor`.
+def filter_by_motion_relation(context: VideoContext, draft: Draft | None, name: str, anchor: Draft) -> Draft | None:
+    """Keeps the objects in relation `name`, one of temporal_phrases.RELATIONS, to the one object of `anchor`.
 
-    The anchor must move, or, for "towards" and "away from", stand still; None otherwise. `steps_before` are steps that
-    come before the filter's own step.
+    The anchor must move, or, for "towards" and "away from", stand still; None otherwise. The steps of the anchor come
+    before the filter's own step.
     """
     if draft is None:
         return None
-    motions = context.motions
-    answers = {i: _is_in_relation(motions[i], motions[anchor], name) for i in draft.ids if i != anchor}
+    motions, (number,) = context.motions, anchor.ids
+    answers = {i: _is_in_relation(motions[i], motions[number], name) for i in draft.ids if i != number}
     if any(answer is None for answer in answers.values()):
         return None
-    return filter_draft(draft, f"{name} {anchor} is", [i for i, answer in answers.items() if answer], *steps_before)
+    ids, program = [i for i, answer in answers.items() if answer], (name, draft.program, anchor.program)
+    return filter_draft(draft, f"{name} {number} is", ids, *anchor.steps, program=program)
 
 
 def _is_in_relation(motion: Motion, anchor: Motion, name: str) -> bool | None:
@@ -151,26 +151,27 @@ def _approaches_or_departs(motion: Motion, anchor: Motion, name: str) -> bool | 
 
 
 def filter_by_event_time(
-    context: VideoContext, draft: Draft | None, event: str, when: str, anchor: int, anchor_event: str,
-    *steps_before: str,
-) -> Draft | None:  # fmt: skip
-    """Keeps the objects whose event comes before or after an event of the object with id `anchor`.
+    context: VideoContext, draft: Draft | None, event: str, when: str, anchor: Draft, anchor_event: str
+) -> Draft | None:
+    """Keeps the objects whose event comes before or after an event of the one object of `anchor`.
 
-    None if the anchor has no such event, or if an event comes at the same time as the anchor's.
+    None if the anchor has no such event, or if an event comes at the same time as the anchor's. The steps of the anchor
+    come before the filter's own step.
 
     Args:
       event, anchor_event: keys of temporal_phrases.EVENTS.
       when: "before" or "after".
-      steps_before: steps that come before the filter's own step.
     """
-    if not is_in_state(context.motions[anchor], anchor_event):
+    (number,) = anchor.ids
+    if not is_in_state(context.motions[number], anchor_event):
         return None
     draft = filter_by_state(context, draft, event)
     if draft is None:
         return None
-    anchor_time = _event_time(context.motions[anchor], anchor_event)
-    times = {i: _event_time(context.motions[i], event) for i in draft.ids if i != anchor}
+    anchor_time = _event_time(context.motions[number], anchor_event)
+    times = {i: _event_time(context.motions[i], event) for i in draft.ids if i != number}
     if any(time == anchor_time for time in times.values()):
         return None
     ids = [i for i, time in times.items() if (time < anchor_time) == (when == "before")]
-    return filter_draft(draft, f"{when} {anchor} {anchor_event}", ids, *steps_before)
+    program = (when, draft.program, event, anchor.program, anchor_event)
+    return filter_draft(draft, f"{when} {number} {anchor_event}", ids, *anchor.steps, program=program)

@@ -21,7 +21,7 @@ from dtr1_jax.data import image_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import photos
 from dtr1_jax.data.readers import coco_annotations, coco_layout
-from dtr1_jax.twin import masks
+from dtr1_jax.twin import masks, things
 from dtr1_jax.types import Example, Instance, Target
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class Coco:
     task: str
     seed: int
     max_objects: int
+    max_pixels: int = image_files.MAX_PIXELS  # a larger photo is shrunk while it is decoded; the masks are not
 
     def __repr__(self) -> str:
         path, pictures = self.annotations.path.as_posix(), len(self.annotations.pictures)
@@ -54,7 +55,7 @@ class Coco:
         """Example `index`. Raises ImageError if its photo, segments or a mask cannot be read; IndexError."""
         number, k = divmod(range(len(self))[index], PER_PICTURE)
         picture = self.annotations.pictures[number]
-        pixels = coco_annotations.load_pixels(self.annotations.path, picture)
+        pixels = coco_annotations.load_pixels(self.annotations.path, picture, self.max_pixels)
         scene = _scene(pixels, self.max_objects)
         try:
             query = photos.photo_query(self._facts(scene, pixels), seed=self.seed, picture=picture.id, k=k)
@@ -62,7 +63,7 @@ class Coco:
             raise image_files.ImageError(f"{self.annotations.path}: picture {picture.id}: {error}") from None
         answer = [instance for instance in scene if instance.id in query.ids]
         boxes = np.array([instance.box for instance in answer], np.float32).reshape(-1, 4)
-        h, w = pixels.image.shape[:2]
+        w, h = picture.size  # of the masks; the image may be shrunk
         mask = masks.union([instance.mask for instance in answer], h, w)
         ignore = masks.union([crowd for label, crowd in pixels.crowds if label in query.labels], h, w)
         if pixels.void is not None:
@@ -72,7 +73,13 @@ class Coco:
             uid=f"coco/{picture.id}/{k}", image=pixels.image, query=query.text, task=self.task,
             target=Target(mask, boxes, ignore if ignore.any() else None), scene=scene, answer_ids=query.ids,
             thought=query.thought, category=query.category, level=query.level,
+            program=query.program if self._one_label_each(scene) else (),
         )  # fmt: skip
+
+    def _one_label_each(self, scene: Sequence[Instance]) -> bool:
+        """Whether programs can tell the labels apart: to them, "Mug" and "mug" are the same (twin/things.py)."""
+        labels = self.annotations.labels | {instance.label for instance in scene}
+        return len({things.plain(label) for label in labels}) == len(labels)
 
     def _facts(self, scene: Sequence[Instance], pixels: coco_annotations.Pixels) -> photos.Facts:
         crowds = {label for label, _ in pixels.crowds}

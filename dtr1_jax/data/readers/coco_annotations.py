@@ -79,7 +79,7 @@ class Pixels:
     """One picture in pixels, all masks bool[h, w].
 
     Attributes:
-      image: uint8[h, w, 3].
+      image: uint8[h, w, 3]; smaller than the masks where it was shrunk.
       objects, crowds: (label, mask) of each object or crowd region.
       boxes: the box of each object of which only the box is known, unit frame; None for the others.
       partial: Picture.partial, and the labels of objects that are thinner than a pixel.
@@ -126,11 +126,7 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
         log.warning("%s: left out %s", path, faults)
     if str(remarks):
         log.warning("%s: kept %s", path, remarks)
-    if share is not None and len(pictures) == 1:
-        raise DataError(f"{path}: expected at least 2 pictures to hold one out, got 1 of use; add pictures")
-    if share is not None:
-        part = json_files.held_out_part([p.id for p in pictures])
-        pictures = [p for p in pictures if (p.id in part) == share]
+    pictures = _part(pictures, share, path)
     if not pictures or not labels:
         counts = f"{len(value['images'])} pictures and {len(value['annotations'])} annotations, but none to use"
         why = f"; left out were {faults}" if str(faults) else ""
@@ -157,15 +153,32 @@ def _check_photos(path: Path, pictures: Sequence[Picture]) -> None:
         )  # fmt: skip
 
 
-def load_pixels(path: Path, picture: Picture) -> Pixels:
+def _part(pictures: list[Picture], share: bool | None, path: Path) -> list[Picture]:
+    """The pictures of a part (see `read_annotations`). A single picture is not held out: DataError if it is wanted."""
+    if share is None:
+        return pictures
+    if len(pictures) == 1 and share:
+        raise DataError(
+            f"{path}: expected at least 2 usable pictures to hold one out for evaluation, got 1; add pictures, or an "
+            "annotation file for validation"
+        )
+    held = json_files.held_out_part(picture.id for picture in pictures)
+    part = [picture for picture in pictures if (picture.id in held) == share]
+    if share:
+        log.info("%s: %d of its %d pictures are held out for evaluation", path, len(part), len(pictures))
+    return part
+
+
+def load_pixels(path: Path, picture: Picture, max_pixels: int = image_files.MAX_PIXELS) -> Pixels:
     """Reads a photo and draws the masks of its annotations. Raises ImageError, which names the faulty file.
 
     Args:
       path: the annotation file, from which the folders of the photos follow.
       picture: one of its pictures.
+      max_pixels: the photo is shrunk to at most this many; the masks are not.
     """
     file = file_names.find_file(coco_layout.photo_folders(path), picture.file)
-    image = _load_sized(file, picture.size, path.name)
+    image = _load_sized(file, picture.size, path.name, max_pixels)
     segment_ids = None
     if picture.segments:
         segments = file_names.find_file(coco_layout.segment_folders(path), picture.segments)
@@ -189,17 +202,19 @@ def load_pixels(path: Path, picture: Picture) -> Pixels:
     return Pixels(image, objects, crowds, void, boxes, frozenset(partial))
 
 
-def _load_sized(file: Path, size: tuple[int, int], annotations: str) -> np.ndarray:
+def _load_sized(
+    file: Path, size: tuple[int, int], annotations: str, max_pixels: int = image_files.MAX_PIXELS
+) -> np.ndarray:
     """The image in a file, upright or as it is stored, whichever has `size`, that of the annotation file.
 
-    Raises ImageError if neither has.
+    It is shrunk to at most `max_pixels`; `size` is that before. Raises ImageError if neither has.
     """
     *stored, orientation = image_files.stored_size(file)
     upright = tuple(stored[::-1] if orientation >= 5 else stored)  # 5 to 8 swap the sides
     if size in (upright, tuple(stored)):
         if orientation > 1 and stored == list(upright):
             _warn_of_rotation(annotations)
-        return image_files.load_image(file, upright=size == upright)
+        return image_files.load_image(file, max_pixels=max_pixels, upright=size == upright)
     turned = f" (its EXIF rotation {orientation} is applied)" if orientation > 1 else ""
     raise image_files.ImageError(
         f"{file}: expected {size[0]} x {size[1]} pixels, the size in {annotations}, got {upright[0]} x {upright[1]}"

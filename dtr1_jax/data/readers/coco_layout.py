@@ -26,18 +26,18 @@ def find_annotation_file(root: Path, split: str) -> tuple[Path, bool | None]:
 
     A split is the beginning of a word of NAME ("train" finds train2017). "heldout" also finds val, valid, validation
     and dev, or else test; "val", "valid" and "validation" find one another. In a folder with a single file, "train" and
-    "heldout" divide it, so that they never share a picture; its name does not matter. Instances come before panoptic
-    where both fit. Raises DataError.
+    "heldout" divide it, so that they never share a picture; its name does not matter. They also divide the first file
+    of a folder in which all files are of "train". Instances come before panoptic where both fit. Raises DataError.
     """
     files = _annotation_files(root)
-    if len(files) == 1 and split in ("train", "heldout"):
+    if split in ("train", "heldout") and (len(files) == 1 or all(_is_of(path, "train") for path in files)):
         return files[0], split == "heldout"
     names = [split]
     if split == "heldout" or split.startswith("val"):
         names += _VALIDATION + ("test",) * (split == "heldout")
     for name in names:
         for path in files:
-            if re.search(rf"(?<![a-zA-Z]){re.escape(name)}", _split_name(path)):
+            if _is_of(path, name):
                 return path, None
     if len(files) == 1:
         return files[0], True
@@ -97,8 +97,9 @@ def _annotation_files(root: Path) -> list[Path]:
     )
 
 
-def _split_name(path: Path) -> str:
-    return path.parent.name if path.name == ROBOFLOW else path.stem
+def _is_of(path: Path, split: str) -> bool:
+    name = path.parent.name if path.name == ROBOFLOW else path.stem
+    return re.search(rf"(?<![a-zA-Z]){re.escape(split)}", name) is not None
 
 
 def _listed(root: Path, files: list[Path]) -> str:

@@ -16,7 +16,10 @@ lacks that object are not scored.
 
 An example shows at most `frames` frames, of the whole video or of a part of it. A mask whose sides differ from those of
 its frame by at most MISFIT pixels is resized to its frame. All frames and masks are resized to the size of the first
-frame. Every fifth video is held out; with fewer than 5 videos, every fifth query is held out instead.
+frame.
+
+A fifth of the videos is held out, as their names decide (json_files.held_out_part); of 2 to 4 videos the last one. A
+single video is cut in time: its last fifth is held out, or a larger part if the last fifth has no mask.
 """
 
 from __future__ import annotations
@@ -47,7 +50,8 @@ FOLDERS = (("JPEGImages", "Annotations"), ("images", "masks"))
 MASKS = (".png", ".bmp", ".tif", ".tiff")  # suffixes of masks without loss
 FRAMES = 8  # frames of an example, if the settings give no number
 QUERIES = 10  # queries about each video
-FIFTH = 5
+FIFTH = 5  # the last fifth of a single video is held out
+FEW = 4  # of up to so many videos, the last one is held out
 MISFIT = 2  # pixels
 _ANSWER_SIZES = ("none", "one", "one", "one", "many")  # how many objects answer a query about time, drawn evenly
 
@@ -117,10 +121,44 @@ def open_davis_source(path: str, split: str, task: str, *, seed: int, max_object
     videos = _video_folders(frame_root, mask_root, labels)
     if split not in ("train", "heldout"):
         raise DataError(f'{root}: expected data.*_split "train" or "heldout", got {split!r}; set it to one of them')
-    items = [(video, k) for video in videos for k in range(QUERIES)]
-    unit = QUERIES if len(videos) >= FIFTH else 1  # items that are held out together
-    chosen = [item for i, item in enumerate(items) if (i // unit % FIFTH == FIFTH - 1) == (split == "heldout")]
-    return Davis(root, split, task, seed, max_objects, tuple(chosen), frames)
+    items = tuple((video, k) for video in _part(videos, split == "heldout", root) for k in range(QUERIES))
+    return Davis(root, split, task, seed, max_objects, items, frames)
+
+
+def _part(videos: Sequence[VideoFolder], held_out: bool, root: Path) -> list[VideoFolder]:
+    """The videos of a part; at least one, and no frame is in both parts.
+
+    Raises DataError if no part of a single video can be held out.
+    """
+    if len(videos) == 1:
+        return [_cut(videos[0], held_out, root)]
+    names = [video.name for video in videos]
+    held = json_files.held_out_part(names) if len(names) > FEW else {names[-1]}
+    part = [video for video in videos if (video.name in held) == held_out]
+    if held_out:
+        log.info("%s: %d of its %d videos are held out for evaluation", root, len(part), len(videos))
+    return part
+
+
+def _cut(video: VideoFolder, held_out: bool, root: Path) -> VideoFolder:
+    """The last fifth of a video, or the frames before it. The cut moves until both parts have a mask.
+
+    A video with one mask has no last part. Raises DataError if it is wanted.
+    """
+    total = len(video.frames)
+    annotated = [i for i, file in enumerate(video.masks) if file is not None]
+    if len(annotated) < 2 and not held_out:
+        return video
+    if len(annotated) < 2:
+        raise DataError(
+            f"{root}: expected 2 frames with a mask or more, to hold one out for evaluation, got 1 in the only video "
+            f"{video.name}; add masks or videos"
+        )
+    cut = min(max(total * (FIFTH - 1) // FIFTH, annotated[0] + 1), annotated[-1])
+    if held_out:
+        log.info("%s: the last %d of %d frames of its only video are held out", root, total - cut, total)
+    part = slice(cut, None) if held_out else slice(cut)
+    return dataclasses.replace(video, frames=video.frames[part], masks=video.masks[part])
 
 
 def _resolution_folder(folder: Path) -> Path:
@@ -305,7 +343,9 @@ def _label_example(
     name = first.label if len(scene) == 1 or complete else f"{first.label} {first.id}"
     text = pick(rng, getattr(SENTENCES, source.split)).format(f"the {name}")
     thought = f"{first.label}: {','.join(str(instance.id) for instance in answer)}."
-    query = Query(text, thought, tuple(instance.id for instance in answer), "semantic", 1)
+    # An object that is named by its number, such as "the dog 2", has no program: a policy numbers its own twin.
+    program = ("label", first.label) if name == first.label else ()
+    query = Query(text, thought, tuple(instance.id for instance in answer), "semantic", 1, program)
     return _example(folder, k, query, scene, video, None if labelled.all() else labelled, source)
 
 
@@ -320,5 +360,5 @@ def _example(
     target = Target(union[0], first[first[:, 2] > first[:, 0]], masks=union, tracks=tracks, labelled=labelled)
     return Example(
         f"davis/{folder.name}/{k}", video.frames[0], query.text, source.task, target, scene, query.ids, query.thought,
-        query.category, query.level, (video,),
+        query.category, query.level, (video,), query.program,
     )  # fmt: skip

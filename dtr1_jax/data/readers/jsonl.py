@@ -25,8 +25,9 @@ Fields of a line:
 A line about a video has "video" in place of "image", and other fields for the target: see jsonl_video.py.
 
 An empty list of boxes or polygons, or an empty mask, says that nothing in the picture fits the query. Without "split",
-every fifth line is held out. A line can serve for the cold start (--mode=sft) if it has `objects`, and its target is in
-words or `boxes` that all equal boxes of `objects`.
+a fifth of the pictures and videos is held out, with all lines about them (json_files.held_out_part). A line can serve
+for the cold start (--mode=sft) if it has `objects`, and its target is in words or `boxes` that all equal boxes of
+`objects`.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
     is_object,
     is_text,
     keep_objects,
+    picture_keys,
     unit_box,
     whole_rle,
 )
@@ -72,7 +74,6 @@ from dtr1_jax.twin.schema import show
 from dtr1_jax.types import POINTING, TASKS, Example, Instance, Target
 
 VALIDATION = ("val", "valid", "validation", "dev", "test")  # names that "heldout" finds where no line has it
-FIFTH = 5  # without "split", lines 5, 10, ... are held out
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class Jsonl:
     max_objects: int
     lines: tuple[Line, ...]
     frames: int = FRAMES
+    max_pixels: int = image_files.MAX_PIXELS  # a larger picture is shrunk while it is decoded; its masks are not
 
     def __repr__(self) -> str:
         name = self.path.as_posix()
@@ -100,7 +102,7 @@ class Jsonl:
         line = self.lines[index]
         if line.video is not None:
             return jsonl_video.video_example(line, self.max_objects, self.frames)
-        return _picture_example(line, self.max_objects)
+        return _picture_example(line, self.max_objects, self.max_pixels)
 
 
 def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, frames: int = FRAMES) -> Jsonl:
@@ -135,18 +137,25 @@ def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, fra
     if faults:
         raise DataError(jsonl_faults.message(file, faults))
     reading.warn(lines)
-    chosen = _of_split(lines, split)
+    chosen = _of_split(lines, split, file.parent)
     if not chosen:
         known = ", ".join(sorted({line.split for line in lines if line.split}))
-        known = f"of split {known}" if known else f'without "split" ({FIFTH} needed to hold one out)'
+        known = f"of split {known}" if known else 'without "split" about one picture, and 2 are needed to hold one out'
         count = f"{len(lines)} lines {known}"
         raise DataError(f"{file}: expected lines of split {split!r}, got {count}; change the lines or data.*_split")
     return Jsonl(file, split, max_objects, tuple(chosen), frames)
 
 
-def _of_split(lines: Sequence[Line], split: str) -> list[Line]:
+def _of_split(lines: Sequence[Line], split: str, folder: Path) -> list[Line]:
     if all(line.split is None for line in lines):
-        return [line for i, line in enumerate(lines, 1) if (i % FIFTH != 0) == (split == "train")]
+        keys = picture_keys(lines, folder)
+        held = json_files.held_out_part(keys)
+        chosen = [line for line, key in zip(lines, keys) if (key in held) == (split != "train")]
+        if split != "train":
+            log.info(
+                "%d of the %d lines are held out, by picture; a field split chooses others", len(chosen), len(lines)
+            )
+        return chosen
     for name in (split, *VALIDATION) if split == "heldout" else (split,):
         chosen = [line for line in lines if line.split == name]
         if chosen:
@@ -296,10 +305,9 @@ def _known(row: dict) -> tuple[str, ...]:
     )
 
 
-def _picture_example(line: Line, max_objects: int) -> Example:
+def _picture_example(line: Line, max_objects: int, max_pixels: int) -> Example:
     """The example of a line about pictures. Raises ImageError."""
-    image = image_files.load_image(line.image, upright=not _is_stored_frame(line))
-    h, w = image.shape[:2]
+    image, (h, w) = image_files.load_shrunk(line.image, max_pixels, upright=not _is_stored_frame(line))
     try:
         boxes, object_masks = _target_objects(line, h, w)
         boxes = np.array(boxes, np.float32).reshape(-1, 4)
@@ -310,7 +318,8 @@ def _picture_example(line: Line, max_objects: int) -> Example:
     references = tuple(line.target) if in_words else ()
     target = Target(masks.union(object_masks, h, w), boxes, references=references, choices=line.choices)
     ids = None if in_words else answer_ids(boxes, scene)
-    visuals = (image, *map(image_files.load_image, line.others)) if line.others else ()
+    others = [image_files.load_image(path, max_pixels=max_pixels) for path in line.others]
+    visuals = (image, *others) if others else ()
     return Example(line.uid, image, line.query, line.task, target, scene, ids, visuals=visuals)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -207,3 +208,21 @@ def answer_ids(target_boxes: np.ndarray, scene: Sequence[Instance]) -> tuple[int
             return None
         ids.append(equal[0])
     return tuple(sorted(ids))
+
+
+def picture_keys(lines: Sequence[Line], folder: Path) -> list[str]:
+    """The name of a file in `folder` for each line; it is the same for lines that share a picture or video."""
+    parent: dict[str, str] = {}
+
+    def first(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            parent[name] = name = parent[parent[name]]
+        return name
+
+    # Relative names, so that a copy of the data elsewhere is divided in the same way.
+    files = [[os.path.relpath(path, folder) for path in (line.image, *line.others)] for line in lines]
+    for names in files:
+        for name in names:
+            low, high = sorted((first(names[0]), first(name)))
+            parent[high] = low
+    return [first(names[0]) for names in files]

@@ -226,7 +226,15 @@ def _drawing(parts: list[tuple[int, list[tuple[float, float]]]]) -> Drawing:
 DRAWINGS = {label: _drawing(parts) for label, parts in _PARTS.items()}
 
 # Training never shows these (category, colour) combinations. They are a fifth of all: 4 categories of each colour, and
-# 1 or 2 colours of each category.
-UNSEEN = frozenset(
-    (label, colour) for i, label in enumerate(LABELS) for j, colour in enumerate(COLOURS) if (3 * i + j) % 5 == 0
-)
+# 1 or 2 colours of each category. One half of them appears in held-out scenes alone, the other in validation scenes
+# alone: settings that are chosen on the one are not chosen on the other.
+UNSEEN_IN = {
+    split: frozenset(
+        (label, colour)
+        for i, label in enumerate(LABELS)
+        for j, colour in enumerate(COLOURS)
+        if (3 * i + j) % 10 == remainder
+    )
+    for split, remainder in (("heldout", 0), ("validation", 5))
+}
+UNSEEN = frozenset().union(*UNSEEN_IN.values())

@@ -47,7 +47,7 @@ def _picture_step(context: chains.Context) -> str:
     kind = context.rng.random()
     if kind < 0.2:
         anchor, name = context.pick(everything.ids), context.pick(tuple(chains.OFFSETS))
-        draft = chains.filter_by_relation(context, everything, name, anchor)
+        draft = chains.filter_by_relation(context, everything, name, chains.Draft((anchor,)))
     elif kind < 0.35:
         draft = chains.filter_by_extreme(context, everything, context.pick(tuple(chains.EXTREMES)))
     else:
@@ -71,4 +71,4 @@ def _filter_by_word(context: chains.Context) -> chains.Draft:
     instance = pick(context.rng, tuple(context.scene.values()))
     word = instance.label if context.chance(0.5) else pick(context.rng, instance.attributes)
     ids = [i for i, other in context.scene.items() if word == other.label or word in other.attributes]
-    return chains.filter_draft(chains.all_objects(context), word, ids)
+    return chains.filter_draft(chains.all_objects(context), word, ids, program=())

@@ -8,13 +8,13 @@ import numpy as np
 
 from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.pointing import KINDS, Query, sample_query
-from dtr1_jax.data.twinworld.categories import UNSEEN
+from dtr1_jax.data.twinworld.categories import UNSEEN_IN
 from dtr1_jax.data.twinworld.drawing import paint_picture
 from dtr1_jax.data.twinworld.drills import sample_drill
 from dtr1_jax.data.twinworld.scenes import MOST_OBJECTS, PictureScene, picture_instances, sample_picture_scene
 from dtr1_jax.types import Example, Instance, Target
 
-SPLITS = ("train", "heldout")
+SPLITS = ("train", "heldout", "validation")
 SMALLEST = 96  # side of a picture, pixels; the details of smaller drawings would vanish
 _CELLS = tuple(KINDS)
 _SCENE_ATTEMPTS = 6  # scenes that are tried for one kind of query before another kind is taken
@@ -29,7 +29,8 @@ def example(
 
     Args:
       seed: of the whole data set, >= 0.
-      split: "train", or "heldout", with phrases and combinations of category and colour that training never has.
+      split: "train", or "heldout" or "validation", each with phrases and combinations of category and colour that no
+        other split has.
       index: number of the example, >= 0.
       size: side of the picture, pixels, >= 96.
       min_objects, max_objects: 1 <= min_objects <= max_objects <= 9.
@@ -60,6 +61,7 @@ def example(
         thought=query.thought,
         category=query.category,
         level=query.level,
+        program=query.program,
     )
 
 
@@ -105,11 +107,10 @@ def sample_answer_count(rng: np.random.Generator) -> str:
 def unseen_ids(split: str, instances: Sequence[Instance]) -> frozenset[int]:
     """Returns the ids of the objects that a query should be about, if possible.
 
-    In the held-out split these are the objects with an unseen combination of category and colour; in training, none.
+    These are the objects with one of the split's unseen combinations of category and colour; in training, none.
     """
-    if split != "heldout":
-        return frozenset()
-    return frozenset(i.id for i in instances if (i.label, i.attributes[0]) in UNSEEN)
+    own = UNSEEN_IN.get(split, frozenset())
+    return frozenset(i.id for i in instances if (i.label, i.attributes[0]) in own)
 
 
 def _sample_scene_and_query(

@@ -12,7 +12,7 @@ import numpy as np
 
 from dtr1_jax.data.queries.attributes import COLOURS, MATERIALS
 from dtr1_jax.data.queries.chance import pick
-from dtr1_jax.data.twinworld.categories import DRAWINGS, EDGE, LABELS, UNSEEN
+from dtr1_jax.data.twinworld.categories import DRAWINGS, EDGE, LABELS, UNSEEN, UNSEEN_IN
 from dtr1_jax.types import Instance
 
 MOST_OBJECTS = 9  # capacity of the fallback grid
@@ -69,21 +69,26 @@ class PictureScene:
 def sample_kinds(rng: np.random.Generator, split: str, count: int) -> list[Kind]:
     """Draws the kinds of the objects of a scene.
 
-    Some categories are repeated, and objects share colours and materials, so that queries can count them. A "train"
-    scene has no unseen combination of category and colour (categories.UNSEEN); the first object of a "heldout" scene is
-    such a combination.
+    Some categories are repeated, and objects share colours and materials, so that queries can count them. The first
+    object of a "heldout" or "validation" scene is one of the split's combinations of category and colour
+    (categories.UNSEEN_IN). No scene has a combination of another split.
     """
+    own = UNSEEN_IN.get(split, frozenset())
+    foreign = UNSEEN - own
     palette = [pick(rng, COLOURS) for _ in range(2 + int(rng.integers(3)))]
     materials = [pick(rng, MATERIALS) for _ in range(1 + int(rng.integers(4)))]
     large_probability = 0.5 if count < 5 else 0.35
     labels, result = [], []
     for index in range(count):
         repeatable = [label for label in labels if labels.count(label) < MOST_ALIKE]
-        label = pick(rng, repeatable if repeatable and rng.random() < 0.35 else LABELS)
+        unseen = bool(own) and index == 0
+        everywhere = [name for name in LABELS if any((name, c) in own for c in COLOURS)] if unseen else LABELS
+        label = pick(rng, repeatable if repeatable and rng.random() < 0.35 else everywhere)
         colour = pick(rng, palette if rng.random() < 0.85 else COLOURS)
-        unseen = split == "heldout" and index == 0
-        if unseen or (split == "train" and (label, colour) in UNSEEN):
-            colour = pick(rng, [c for c in COLOURS if ((label, c) in UNSEEN) == unseen])
+        if unseen:
+            colour = pick(rng, [c for c in COLOURS if (label, c) in own])
+        elif (label, colour) in foreign:
+            colour = pick(rng, [c for c in COLOURS if (label, c) not in UNSEEN])
         labels.append(label)
         size = "large" if rng.random() < large_probability else "small"
         result.append(Kind(label, colour, size, pick(rng, materials)))

@@ -15,11 +15,12 @@ from dtr1_jax.data.twinworld.scenes import picture_instances, sample_picture_sce
 from dtr1_jax.types import TASKS, Example, Instance, Target
 
 _STREAMS = {"vqa": 11, "summary": 13}  # separate the random numbers of the tasks
+_MAX_OBJECTS = {False: 7, True: 5}  # of a picture and of a video, where the caller does not choose
 
 
 def example(
-    task: str, seed: int, split: str, index: int, *, video: bool = False, size: int = picture_examples.SMALLEST,
-    frames: int = 8, min_objects: int = 2, max_objects: int = 7,
+    task: str, seed: int = 0, split: str = "train", index: int = 0, *, video: bool = False,
+    size: int = picture_examples.SMALLEST, frames: int = 8, min_objects: int = 2, max_objects: int | None = None,
 ) -> Example:  # fmt: skip
     """Returns one example of a task, the same in every call.
 
@@ -28,8 +29,10 @@ def example(
 
     Args:
       task: one of types.TASKS.
-      seed, split, index, size, min_objects, max_objects: as in picture_examples.example; a video has at most 6 objects.
+      seed, split, index, size, min_objects: as in picture_examples.example.
       video: whether the example is a video.
+      max_objects: at most 9 for a picture and 6 for a video; None = 7 for a picture and 5 for a video, or min_objects
+        if that is larger.
       frames: number of frames of a video, 4 .. 64.
 
     Raises:
@@ -37,6 +40,8 @@ def example(
     """
     if task not in TASKS:
         raise ValueError(f"twinworld task: expected one of {', '.join(TASKS)}, got {task!r}")
+    if max_objects is None:
+        max_objects = max(min_objects, _MAX_OBJECTS[video])
     bounds = {"size": size, "min_objects": min_objects, "max_objects": max_objects}
     if task not in _STREAMS:
         if video:
@@ -73,5 +78,5 @@ def _with_answer(example: Example, task: str, question: Question) -> Example:
     """Returns the example with the answers of a question as its target."""
     return dataclasses.replace(
         example, task=task, target=dataclasses.replace(example.target, references=question.answers),
-        thought=question.thought, category=question.category, level=question.level,
+        thought=question.thought, category=question.category, level=question.level, program=question.program,
     )  # fmt: skip

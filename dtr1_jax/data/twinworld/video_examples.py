@@ -56,7 +56,7 @@ def example(
     untargeted = paint_example(rng, scene, instances, f"twinworld-video/{split}/{seed}/{index}", query.text)
     return dataclasses.replace(
         untargeted, target=_target(instances, query.ids, scene.owner.shape), answer_ids=query.ids,
-        thought=query.thought, category=query.category, level=query.level,
+        thought=query.thought, category=query.category, level=query.level, program=query.program,
     )  # fmt: skip
 
 

@@ -6,7 +6,9 @@ boxes and targets can be paired one to one with IoU >= 0.5 and none is left over
 no box. With one target both definitions agree.
 
 Pairs are taken greedily from the highest IoU down, as in GREC's code. The IoU is the plain one, as in both papers; the
-code of GREC and of MDETR uses the generalised IoU of boxes, which is never larger and so a little stricter.
+code of GREC and of MDETR uses the generalised IoU of boxes, which is never larger and so a little stricter. An IoU of
+exactly 0.5 counts as correct, as in the code of both (`>= thresh_iou`). Whether it is reached is decided in rational
+numbers (exact_boxes.py), because floats put a third of the exact ties below it.
 
 `matched_iou` and `matched_track_iou` are our own figures for several objects: the sum over the best one-to-one pairs,
 divided by the larger number of boxes. For one box and one target this is the IoU; for one track and one target track it
@@ -18,6 +20,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from dtr1_jax.evaluation.benchmarks import exact_boxes
+
 
 def iou_matrix(a_m4: np.ndarray, b_n4: np.ndarray) -> np.ndarray:
     """float64[m, n], IoU of every pair of boxes x1,y1,x2,y2 in one coordinate frame; 0 for a box without area."""
@@ -28,23 +32,31 @@ def iou_matrix(a_m4: np.ndarray, b_n4: np.ndarray) -> np.ndarray:
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
-def is_correct(pred_m4: np.ndarray | None, target_n4: np.ndarray, threshold: float = 0.5) -> bool:
+def is_correct(
+    pred_m4: np.ndarray | None, target_n4: np.ndarray, threshold: float = 0.5, size: tuple[int, int] | None = None
+) -> bool:
     """Whether the answered boxes and the targets pair off one to one, as acc@0.5 demands.
 
     Args:
       pred_m4: float[m, 4] answered boxes x1,y1,x2,y2, m may be 0; None for a failed sample, which is never correct.
       target_n4: float[n, 4] target boxes in the same coordinate frame, n may be 0.
       threshold: lowest IoU of a pair.
+      size: width and height of the picture in pixels, where the boxes are in the unit frame; with it, targets are put
+        back to whole pixels or hundredths of a pixel.
     """
     if pred_m4 is None or len(pred_m4) != len(target_n4):
         return False
-    iou = iou_matrix(pred_m4, target_n4) if len(pred_m4) else np.ones((0, 0))
-    for _ in range(len(iou)):
-        row, column = np.unravel_index(iou.argmax(), iou.shape)
-        if not iou[row, column] >= threshold:
-            return False
-        iou[row], iou[:, column] = -1.0, -1.0
-    return True
+    if not len(pred_m4):
+        return True
+    pred_m4, target_n4 = np.asarray(pred_m4), np.asarray(target_n4)
+    pairs = exact_boxes.pairs_above(iou_matrix(pred_m4, target_n4), pred_m4, target_n4, threshold, size)
+    rows: set[int] = set()
+    columns: set[int] = set()
+    for row, column in sorted(pairs, key=lambda pair: (-pairs[pair], pair)):
+        if row not in rows and column not in columns:
+            rows.add(row)
+            columns.add(column)
+    return len(rows) == len(pred_m4)
 
 
 def matched_iou(pred_m4: np.ndarray | None, target_n4: np.ndarray) -> float:

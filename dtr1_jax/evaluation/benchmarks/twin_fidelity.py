@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from dtr1_jax.evaluation.benchmarks import exact_boxes
 from dtr1_jax.evaluation.benchmarks.boxes import iou_matrix
 
 MATCH_IOU = 0.5
@@ -54,7 +55,8 @@ def fidelity(objects: Sequence[DescribedObject], targets: Sequence[DescribedObje
     iou = iou_matrix(*boxes)
     pairs = list(zip(*linear_sum_assignment(-iou)))
     most = max(len(objects), len(targets))
-    matches = [(objects[i], targets[j]) for i, j in pairs if iou[i, j] >= MATCH_IOU]
+    reached = exact_boxes.pairs_above(iou, boxes[0], boxes[1], MATCH_IOU)
+    matches = [(objects[i], targets[j]) for i, j in pairs if (i, j) in reached]
     words = [({w.lower() for w in a.attributes}, {w.lower() for w in b.attributes}) for a, b in matches]
     return Fidelity(
         excess=len(objects) - len(targets),

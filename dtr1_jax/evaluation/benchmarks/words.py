@@ -1,30 +1,27 @@
 """The words of a caption, their n-grams, and the longest common subsequence of two lists of words.
 
 COCO's caption evaluation splits text by Stanford's PTBTokenizer (CoreNLP 3.4.1, Java) and drops punctuation.
-`ptb_words` does the same for captions, in Python. Its tests compare it with stored results of the tokenizer itself. It
-does not have the tokenizer's longer lists of abbreviations, nor its rules for e-mail and web addresses.
+`ptb_words` does the same in Python, by the rules of ptb_rules.py. Its tests compare it with stored results of the
+tokenizer itself.
 """
 
 from __future__ import annotations
 
 import collections
+import functools
 import re
 from collections.abc import Sequence
 
-# Endings that are split off as words of their own, and words that are split into two.
-_CLITIC = re.compile(r"(?<=\w)(n't|'(?:s|m|d|re|ve|ll))(?!\w)")
-_TWO = {"cannot": ("can", "not"), "gonna": ("gon", "na"), "gotta": ("got", "ta"), "wanna": ("wan", "na"),
-        "gimme": ("gim", "me"), "lemme": ("lem", "me")}  # fmt: skip
-_KEEP_PERIOD = {"mr.", "mrs.", "ms.", "dr.", "st.", "jr.", "sr.", "vs.", "etc.", "no.", "inc.", "ltd.", "co."}
-_DROPPED = set("'`\".?!,:;-\u2026\u2013\u2014\u2018\u201c\u201d")
-_BRACKET = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
-_TOKEN = re.compile(
-    r"(?:[^\W\d_]\.){2,}"  # u.s.a. and e.g.
-    r"|n't|'(?:s|m|d|re|ve|ll)(?!\w)|'\d\ds?(?!\w)|#\w+"  # clitics, '90s, #fun
-    r"|\d+(?:[.,:/]\d+)+"  # 3.5 and 1,000 and 10:30
-    r"|\w+(?:[-'/]\w+)*\.?"  # well-known, o'clock; ptb_words decides whether the period stays
-    r"|[^\w\s]"
-)
+from dtr1_jax.evaluation.benchmarks.ptb_rules import ABBREVIATION, WINDOW, rules_of
+
+# What COCO's code drops. Its brackets are in upper case and the words in lower case, so brackets stay.
+_DROPPED = frozenset(("''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"))
+# Short cuts for most of a text: blanks and loose commas, and plain words before a blank, no rule but theirs can match.
+_LOOSE = re.compile(r" +|[,;:](?=[ \n])|\.(?=\n)")
+_PLAIN = re.compile(r"""[a-zA-Z]+(?=[,;:!?)"]?[ \n])|[a-zA-Z]{2,}(?=\.[ \n])""")
+_SPLIT = frozenset(("cannot", "gonna", "gotta", "lemme", "gimme", "wanna"))
+# The text behind a caption is the next line of the tokenizer's file.
+_NEXT_LINE = "\nx"
 
 
 def ptb_words(text: str) -> list[str]:
@@ -33,19 +30,40 @@ def ptb_words(text: str) -> list[str]:
     "A man's dog isn't here." -> [a, man, 's, dog, is, n't, here]. Brackets stay, as -lrb- and so on, because COCO's
     list of punctuation has them in upper case and is compared with words in lower case.
     """
-    text = _CLITIC.sub(r" \1 ", text.lower().replace("\u2019", "'"))
-    words = []
-    for token in _TOKEN.findall(text):
-        if token[0] in _BRACKET:
-            words.append(_BRACKET[token])
-        elif not any(c.isalnum() for c in token):
-            if token not in _DROPPED:
-                words.append(token)
+    text = " ".join(text.splitlines()) + _NEXT_LINE
+    words, place, end = [], 0, len(text) - len(_NEXT_LINE)
+    while place < end:
+        loose, plain = _LOOSE.match(text, place), _PLAIN.match(text, place)
+        if loose:
+            place = loose.end()
+        elif plain and _is_plain(plain[0], text[plain.end()]):
+            words.append(plain[0])
+            place = plain.end()
         else:
-            keeps_period = token in _KEEP_PERIOD or token.count(".") > 1 or not token.endswith(".")
-            token = token if keeps_period else token[:-1]
-            words += _TWO.get(token, (token,))
-    return words
+            word, used = _longest(text, place)
+            words += [word] if word else []
+            place += used
+    return [word for word in map(str.lower, words) if word not in _DROPPED]
+
+
+@functools.lru_cache(1 << 14)
+def _is_plain(word: str, mark: str) -> bool:
+    """Whether a word of letters before `mark` is neither split into two nor an abbreviation."""
+    return word.lower() not in _SPLIT and (mark != "." or not ABBREVIATION.fullmatch(word))
+
+
+def _longest(text: str, place: int) -> tuple[str, int]:
+    """The word at a place by the rule that reaches farthest, and how many characters it uses up."""
+    best, farthest, end = ("", 1), place, place + WINDOW
+    for rule in rules_of(text[place]):
+        if rule.needs and text.find(rule.needs, place, end) < 0:
+            continue
+        match = rule.pattern.match(text, place, end)
+        if match:
+            reach = match.end("before") if "before" in rule.pattern.groupindex else match.end()
+            if reach > farthest:
+                best, farthest = rule.words(match["word"]), reach
+    return best
 
 
 def ngrams(words: Sequence[str], order: int = 4) -> collections.Counter[tuple[str, ...]]:

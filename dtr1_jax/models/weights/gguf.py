@@ -19,7 +19,11 @@ from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint, Tensor
 from dtr1_jax.models.weights.native import WeightsError, shortened
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
-DTYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
+# Everything that gguf.quants turns into floats; a test compares this list with the package.
+DTYPES = (
+    "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_S",
+    "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4",
+)  # fmt: skip
 # name in a GGUF block -> name in a Hugging Face layer
 _BLOCK = {
     "attn_norm": "input_layernorm",
@@ -200,6 +204,12 @@ def _reader(path: Path):
         with np.errstate(all="ignore"):
             return Reader(path)
     except Exception as error:  # in a broken file the parser may raise any exception
+        unknown = re.search(r"(\d+)\)? is not a valid GGMLQuantizationType", str(error))
+        if unknown:
+            raise WeightsError(
+                f"{path}: a tensor has the dtype number {unknown[1]}, which the gguf package does not know; expected "
+                f"one of {', '.join(DTYPES)}. Take a file with another quantisation, or the Hugging Face folder"
+            ) from None
         raise WeightsError(
             f"{path}: cannot be read as GGUF ({type(error).__name__}: {error}); check that the file is complete"
         ) from error
@@ -242,8 +252,15 @@ def _config(path: Path, reader) -> dict[str, Any]:
         "tie_word_embeddings": "output.weight" not in shapes,
         "use_sliding_window": False,
         "bos_token_id": data.get("tokenizer.ggml.bos_token_id", int, None),
-        "eos_token_id": data.get("tokenizer.ggml.eos_token_id", int, None),
+        "eos_token_id": _ends(data),
     }
+
+
+def _ends(data: _Metadata) -> int | list[int] | None:
+    """The end tokens: of a text, of a turn and of a message."""
+    names = (f"tokenizer.ggml.{kind}_token_id" for kind in ("eos", "eot", "eom"))
+    ids = [i for i in dict.fromkeys(data.get(name, int, None) for name in names) if i is not None]
+    return ids[0] if len(ids) == 1 else ids or None
 
 
 def _hf_name(name: str) -> str:

@@ -18,7 +18,11 @@ from safetensors import SafetensorError, safe_open
 from dtr1_jax.models.weights.native import WeightsError, shortened
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
-_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # suffixes
+PICKLE_ADVICE = (
+    "a pickle can run code, so it is never loaded; convert it where you trust it, by "
+    "transformers.AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), which writes safetensors"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +81,8 @@ def open_folder(folder: str | Path) -> HfCheckpoint:
     elif (folder / SINGLE).is_file():
         tensors = _header(folder / SINGLE)
     else:
-        pickles = sorted(p.name for pattern in _PICKLED for p in folder.glob(pattern))
-        advice = f"; {pickles[0]} is a pickle, which is never loaded: convert it to safetensors" if pickles else ""
+        pickles = sorted(p.name for suffix in PICKLED for p in folder.glob(f"*{suffix}"))
+        advice = f" but {pickles[0]}: {PICKLE_ADVICE}" if pickles else ""
         raise WeightsError(f"{folder}: expected {SINGLE} or {INDEX}, found neither{advice}")
     return HfCheckpoint(folder, config, tensors, _reading)
 

@@ -8,6 +8,7 @@ Qwen2.5-VL they differ from the names of transformers' modules, which name the a
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 
 SAME, TRANSPOSED, PATCH = (
@@ -115,14 +116,33 @@ def module(path: str, family: str) -> str:
     return decoder + name.removeprefix(disk_decoder) if name.startswith(disk_decoder) else name
 
 
+# Prefixes under which checkpoints of others hold the same tensors: of wrappers, of the decoder and of the tower.
+_WRAPPED = re.compile(r"((module|_orig_mod|base_model\.model)\.)*")
+_OTHER_DECODERS = re.compile(r"(model\.)?(language_model\.)?(model\.)?(?=(layers|embed_tokens|norm)\.)")
+_OTHER_HEADS = re.compile(rf"(model\.)?(language_model\.)?(?={HEAD}\.)")
+_OTHER_TOWERS = re.compile(r"(model\.)?visual\.")
+# Tables that older versions of transformers saved. They follow from config.json, and transformers leaves them out too.
+_BUFFER = re.compile(r"(.+\.)?rotary(_pos)?_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)")
+
+
 def canonical(name: str, family: str) -> str:
-    """Renames a tensor that was saved under its module's name to its name in the published checkpoints."""
-    disk_decoder, disk_tower, decoder, tower = _prefixes(family)
-    if tower != disk_tower and name.startswith(tower):
-        return disk_tower + name.removeprefix(tower)
-    if decoder != disk_decoder and name.startswith(decoder):
-        return disk_decoder + name.removeprefix(decoder)
-    return name
+    """Renames a tensor of a checkpoint to its name in the published checkpoints of the family.
+
+    Other checkpoints have the names of modules ("model.language_model.layers..."), no prefix at all ("layers..."),
+    the prefix of older vision-language models ("language_model.model.layers...") or that of a wrapper ("module.").
+    """
+    decoder, tower, _, _ = _prefixes(family)
+    bare = name[_WRAPPED.match(name).end() :]
+    for pattern, prefix in ((_OTHER_DECODERS, decoder), (_OTHER_HEADS, ""), (_OTHER_TOWERS, tower)):
+        match = pattern.match(bare)
+        if match and prefix is not None:
+            return prefix + bare[match.end() :]
+    return bare
+
+
+def is_buffer(name: str) -> bool:
+    """Whether the tensor is a table of rotary frequencies, which follows from config.json, and no weight."""
+    return bool(_BUFFER.fullmatch(name))
 
 
 def _prefixes(family):

@@ -15,12 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtr1_jax.models import int8
-from dtr1_jax.models.weights import hf_names, native
+from dtr1_jax.models.weights import gguf, hf_names, native
 from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint, Tensor
 from dtr1_jax.models.weights.native import FLOATS, WeightsError, shortened
 
 PART = 2**25  # bytes read at once
-QUANTISED = ("Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")  # GGUF dtypes that models/weights/gguf.py turns into floats
 
 
 def load_weights(checkpoint: HfCheckpoint, template: dict, places: dict, dtype: Any = jnp.float32) -> dict:
@@ -92,7 +91,8 @@ def _match_tensors(checkpoint: HfCheckpoint, shapes: dict) -> tuple[dict, tuple[
         shape = shape if leaf.kind == hf_names.SAME else shape[::-1]
         for layer, name in enumerate(leaf.names):
             if name not in name_of:
-                faults.append(f"missing {name} {list(shape)}")
+                untied = ", since config.json does not set tie_word_embeddings" * (leaf.path == "head/kernel")
+                faults.append(f"missing {name} {list(shape)}{untied}")
                 continue
             tensor = checkpoint.tensors[name_of[name]]
             targets[name_of[name]] = (leaf, layer)
@@ -101,9 +101,9 @@ def _match_tensors(checkpoint: HfCheckpoint, shapes: dict) -> tuple[dict, tuple[
                 matrix = (matrix[0], int(np.prod(matrix[1:])))
             if matrix != shape:
                 faults.append(f"{_label(tensor)}: expected shape {list(shape)}, got {list(tensor.shape)}")
-            elif tensor.dtype not in FLOATS + QUANTISED:
+            elif tensor.dtype not in FLOATS + gguf.DTYPES:
                 faults.append(f"{_label(tensor)}: expected floats ({', '.join(FLOATS)}), got {tensor.dtype}")
-    left_over = set(checkpoint.tensors) - set(targets)
+    left_over = {name for name in checkpoint.tensors if name not in targets and not hf_names.is_buffer(name)}
     # Some checkpoints with tied embeddings hold the output projection too. It must then be equal to the embedding.
     head, table = name_of.get(f"{hf_names.HEAD}.weight"), _embedding(leaves, name_of)
     tied = (head, table) if head in left_over and table and "head/kernel" not in shapes else None

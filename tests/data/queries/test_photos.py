@@ -2,25 +2,10 @@ import re
 
 import numpy as np
 import pytest
+from photo_facts import facts, thing
 
 from dtr1_jax.data.queries import photos
 from dtr1_jax.data.queries.coco_uses import FAMILIES, SINGLES
-from dtr1_jax.types import Instance
-
-NAMES = ("person", "dog", "cat", "car", "boat")
-
-
-def thing(number, label, x, y, side=0.1):
-    """An object with its centre at (x, y) of a 100 x 100 picture."""
-    mask = np.zeros((100, 100), bool)
-    mask[: round(100 * side), : round(100 * side)] = True  # only its area is compared
-    return Instance(number, label, (x - side / 2, y - side / 2, x + side / 2, y + side / 2), mask)
-
-
-def facts(scene, vocabulary=NAMES, counts=None, **more):
-    labels = [o.label for o in scene]
-    return photos.Facts(scene, vocabulary, counts or {label: labels.count(label) for label in labels}, **more)
-
 
 SCENE = (
     thing(1, "dog", 0.1, 0.5, 0.1), thing(2, "person", 0.3, 0.5, 0.2), thing(3, "dog", 0.5, 0.3, 0.2),

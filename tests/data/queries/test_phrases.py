@@ -1,4 +1,6 @@
-"""Phrases of the two splits."""
+"""Phrases of the splits."""
+
+import itertools
 
 import pytest
 
@@ -8,7 +10,8 @@ from dtr1_jax.data.queries import phrases, questions, summaries, temporal_phrase
 @pytest.mark.parametrize("module", [phrases, uses, temporal_phrases, questions, summaries])
 def test_phrases_of_the_splits_are_disjoint(module):
     for pool in module.pools():
-        assert pool.train and pool.heldout and not set(pool.train) & set(pool.heldout)
+        assert all(pool)
+        assert not any(set(a) & set(b) for a, b in itertools.combinations(pool, 2)), pool
 
 
 def test_training_words_do_not_tell_what_form_of_answer_is_wanted():

@@ -3,7 +3,7 @@
 import numpy as np
 from moving_squares import BACK, GONE, LATE, RIGHT, SLOW, STILL, instances_along
 
-from dtr1_jax.data.queries.chains import all_objects
+from dtr1_jax.data.queries.chains import Draft, all_objects
 from dtr1_jax.data.queries.temporal_chains import (
     filter_by_event_time,
     filter_by_motion_relation,
@@ -49,26 +49,26 @@ def test_relations_by_hand():
         (RIGHT, 0.1), ([0.9, 0.8, 0.7, 0.6], 0.1), (STILL, 0.1), (SLOW, 0.7), (LATE, 0.9), (GONE, 0.3)
     )
     everything = all_objects(context)
-    assert filter_by_motion_relation(context, everything, "same way as", 1).ids == (4,)
-    assert filter_by_motion_relation(context, everything, "faster than", 4).ids == (1, 2)
-    assert filter_by_motion_relation(context, everything, "slower than", 1).ids == (2, 4), (
+    assert filter_by_motion_relation(context, everything, "same way as", Draft((1,))).ids == (4,)
+    assert filter_by_motion_relation(context, everything, "faster than", Draft((4,))).ids == (1, 2)
+    assert filter_by_motion_relation(context, everything, "slower than", Draft((1,))).ids == (2, 4), (
         "an object that stands still is not slower"
     )
-    assert filter_by_motion_relation(context, everything, "towards", 1) is None, "the anchor moves"
+    assert filter_by_motion_relation(context, everything, "towards", Draft((1,))) is None, "the anchor moves"
     b = scene_context((RIGHT, 0.1), (STILL, 0.1), ([0.6, 0.4, 0.2, 0.1], 0.1))
-    assert filter_by_motion_relation(b, all_objects(b), "towards", 2).ids == (1,)
-    assert filter_by_motion_relation(b, all_objects(b), "away from", 2).ids == (3,)
+    assert filter_by_motion_relation(b, all_objects(b), "towards", Draft((2,))).ids == (1,)
+    assert filter_by_motion_relation(b, all_objects(b), "away from", Draft((2,))).ids == (3,)
     past = scene_context(([0.2, 0.5, 0.8], 0.1), ([0.5] * 3, 0.3))
-    assert filter_by_motion_relation(past, all_objects(past), "towards", 2) is None, "it passes the anchor"
-    assert filter_by_event_time(context, everything, "leaves", "before", 5, "enters") is None, (
+    assert filter_by_motion_relation(past, all_objects(past), "towards", Draft((2,))) is None, "it passes the anchor"
+    assert filter_by_event_time(context, everything, "leaves", "before", Draft((5,)), "enters") is None, (
         "both events are between frames 1 and 2"
     )
-    assert filter_by_event_time(context, everything, "enters", "after", 6, "leaves") is None
-    assert filter_by_event_time(context, everything, "enters", "after", 1, "leaves") is None, (
+    assert filter_by_event_time(context, everything, "enters", "after", Draft((6,)), "leaves") is None
+    assert filter_by_event_time(context, everything, "enters", "after", Draft((1,)), "leaves") is None, (
         "the anchor does not leave"
     )
     # 2 leaves before 1 enters, 3 leaves after it
     c = scene_context((LATE, 0.1), ([0.5, None, None, None], 0.3), ([0.5, 0.5, 0.5, None], 0.5))
-    assert filter_by_event_time(c, all_objects(c), "leaves", "before", 1, "enters").ids == (2,)
-    assert filter_by_event_time(c, all_objects(c), "leaves", "after", 1, "enters").ids == (3,)
-    assert filter_by_event_time(c, all_objects(c), "enters", "before", 3, "leaves").ids == (1,)
+    assert filter_by_event_time(c, all_objects(c), "leaves", "before", Draft((1,)), "enters").ids == (2,)
+    assert filter_by_event_time(c, all_objects(c), "leaves", "after", Draft((1,)), "enters").ids == (3,)
+    assert filter_by_event_time(c, all_objects(c), "enters", "before", Draft((3,)), "leaves").ids == (1,)

@@ -111,3 +111,34 @@ def test_missing_photos_are_counted_at_the_start(tmp_path, caplog):
         (root / "train2017" / f"{i}.png").unlink()
     assert len(open_source(root)) == 120
     assert "27 of 30 photos are missing, such as 1.png; queries about them are skipped" in caplog.text
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 12])
+def test_both_parts_of_a_small_folder_have_a_picture(tmp_path, count):
+    root = write_coco_folder(
+        tmp_path, [note(rectangle(1, 1, 9, 9), image=i) for i in range(1, count + 1)], pictures=count
+    )
+    (root / "annotations" / "instances_other.json").unlink()
+    ids = {split: {p.id for p in open_source(root, split).annotations.pictures} for split in ("train", "heldout")}
+    assert ids["train"] and ids["heldout"] and not ids["train"] & ids["heldout"]
+    assert ids["train"] | ids["heldout"] == set(range(1, count + 1))
+
+
+def test_a_single_picture_cannot_be_divided(tmp_path):
+    root = write_coco_folder(tmp_path, [note(rectangle(1, 1, 9, 9))])
+    (root / "annotations" / "instances_other.json").unlink()
+    assert len(open_source(root).annotations.pictures) == 1
+    with pytest.raises(DataError, match="expected at least 2 usable pictures to hold one out"):
+        open_source(root, "heldout")
+
+
+def test_records_of_one_photo_are_in_the_same_part(tmp_path):
+    root = write_coco_folder(tmp_path, [note(rectangle(1, 1, 9, 9), image=i) for i in range(1, 41)], pictures=40)
+    (root / "annotations" / "instances_other.json").unlink()
+    file = root / "annotations" / "instances_train2017.json"
+    value = json.loads(file.read_text())
+    for record in value["images"]:
+        record["file_name"] = f"{(record['id'] + 1) // 2}.png"  # records 1 and 2 are of 1.png, ...
+    file.write_text(json.dumps(value))
+    files = {split: {p.file for p in open_source(root, split).annotations.pictures} for split in ("train", "heldout")}
+    assert files["train"] and files["heldout"] and not files["train"] & files["heldout"]

@@ -62,8 +62,21 @@ def test_the_root_may_be_the_file(tmp_path):
 
 def test_one_picture_cannot_be_divided(tmp_path):
     root = write_coco_folder(tmp_path, [note(rectangle(0, 0, 9, 9))])
-    with pytest.raises(DataError, match="expected at least 2 pictures to hold one out, got 1"):
-        open_source(root / "annotations" / "instances_train2017.json")
+    with pytest.raises(DataError, match=r"expected at least 2 usable pictures to hold one out .* got 1"):
+        open_source(root / "annotations" / "instances_train2017.json", "heldout")
+
+
+@pytest.mark.parametrize(
+    "files", [("annotations/instances_train2017.json", "annotations/panoptic_train2017.json"),
+              ("train/_annotations.coco.json", "train_b/_annotations.coco.json")]
+)  # fmt: skip
+def test_a_folder_of_training_files_alone_is_divided(tmp_path, files):
+    touch(tmp_path, *files)
+    assert coco_layout.find_annotation_file(tmp_path, "train") == (tmp_path / files[0], False)
+    assert coco_layout.find_annotation_file(tmp_path, "heldout") == (tmp_path / files[0], True)
+    touch(tmp_path, files[0].replace("train", "test"))
+    assert coco_layout.find_annotation_file(tmp_path, "train") == (tmp_path / files[0], None)
+    assert coco_layout.find_annotation_file(tmp_path, "heldout")[1] is None
 
 
 def test_a_refusal_names_the_files_that_are_there(tmp_path):

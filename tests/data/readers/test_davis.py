@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtr1_jax.data import image_files
+from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import motion
 from dtr1_jax.data.readers import davis
+from dtr1_jax.twin import programs, things
 from dtr1_jax.types import Example
 
 W, H = 40, 30
@@ -41,6 +42,11 @@ GONE = [20] * 6 + [None] * 6
 STILL = [30] * 12
 
 
+def write_held_out(root, folders=("JPEGImages", "Annotations")):
+    """Writes a second video, the last by name, which is held out, so that the first is not cut in time."""
+    write_video(root, "zebra", STILL, folders=folders)
+
+
 def open_source(root, split="train", **more):
     """The examples of a split, for segmentation."""
     return davis.open_davis_source(str(root), split, "segmentation", **({"seed": 0, "max_objects": 7} | more))
@@ -53,10 +59,11 @@ def several(tmp_path):
     return tmp_path
 
 
-def test_every_fifth_video_is_held_out(several):
+def test_a_part_of_the_videos_is_held_out_by_name(several):
     train, heldout = open_source(several), open_source(several, "heldout")
-    assert len(train) == 5 * davis.QUERIES and len(heldout) == davis.QUERIES
-    assert {heldout[i].uid for i in range(3)} == {f"davis/camel-4/{i}" for i in range(3)}
+    held = json_files.held_out_part(f"camel-{k}" for k in range(6))
+    assert len(train) + len(heldout) == 6 * davis.QUERIES and len(heldout) == davis.QUERIES * len(held)
+    assert {heldout[i].uid for i in range(len(heldout))} == {f"davis/{n}/{i}" for n in held for i in range(10)}
     assert repr(train) == repr(open_source(several)) != repr(heldout) and len(repr(train)) < 500
     with pytest.raises(IndexError):
         heldout[len(heldout)]
@@ -110,16 +117,18 @@ def test_thoughts_about_time_are_true(several):
     assert checked > 10
 
 
-def test_few_videos_share_their_queries(tmp_path):
+def test_a_label_is_the_first_word_of_the_name(tmp_path):
     write_video(tmp_path, "goat", RIGHT, values=[255])
+    write_held_out(tmp_path)
     train, heldout = open_source(tmp_path), open_source(tmp_path, "heldout")
-    assert (len(train), len(heldout)) == (8, 2)
-    assert {train[i].scene[0].label for i in range(8)} == {"goat"}
+    assert (len(train), len(heldout)) == (10, 10)
+    assert {train[i].scene[0].label for i in range(10)} == {"goat"}
     assert train[0].visuals[0].index.tolist() == [0, 2, 3, 5, 6, 8, 9, 11], "query 0 is about the whole video"
 
 
 def test_sparse_masks_ask_for_one_object_and_count_frames_that_have_it(tmp_path):
     write_video(tmp_path, "judo", RIGHT, [5] * 3 + [None] * 9, every=5, folders=("images", "masks"))
+    write_held_out(tmp_path, ("images", "masks"))
     data = open_source(tmp_path)
     for i in range(len(data)):
         example = data[i]
@@ -135,6 +144,7 @@ def test_sparse_masks_ask_for_one_object_and_count_frames_that_have_it(tmp_path)
 def test_labels_and_the_480p_folders(tmp_path):
     for k in range(2):
         write_video(tmp_path, f"480p/x{k}", RIGHT, STILL)
+    write_held_out(tmp_path, ("JPEGImages/480p", "Annotations/480p"))
     (tmp_path / "labels.json").write_text(json.dumps({"x0": {"1": "dog", "2": "ball"}, "x1": {"1": "cat"}}))
     names = {tuple(thing.label for thing in e.scene) for e in map(open_source(tmp_path).__getitem__, (0, 12))}
     assert names == {("dog", "ball"), ("cat", "object")}
@@ -148,6 +158,7 @@ def test_max_objects_keeps_the_largest_and_asks_by_name(tmp_path):
 
 def test_masks_that_nearly_fit_are_fitted_and_others_refused(tmp_path):
     write_video(tmp_path, "a", RIGHT, frames=4)
+    write_held_out(tmp_path)
     write_picture(tmp_path / "Annotations" / "a" / "00000.png", np.ones((H, W - 1), np.uint8))
     data = open_source(tmp_path)
     assert data[0].target.masks.shape == (4, H, W)
@@ -163,6 +174,7 @@ def test_masks_that_nearly_fit_are_fitted_and_others_refused(tmp_path):
 
 def test_frames_of_different_sizes_are_brought_to_the_first_with_their_masks(tmp_path):
     write_video(tmp_path, "a", RIGHT, frames=4)
+    write_held_out(tmp_path)
     data = open_source(tmp_path)
     before = data[0]
     owner = np.asarray(Image.open(tmp_path / "Annotations" / "a" / "00001.png"))
@@ -181,6 +193,7 @@ def test_frames_of_different_sizes_are_brought_to_the_first_with_their_masks(tmp
 
 def test_empty_masks_and_one_frame(tmp_path):
     write_video(tmp_path, "none", [None] * 4, frames=4)
+    write_held_out(tmp_path)
     with pytest.raises(
         image_files.ImageError, match=r"none: expected an object in the mask of a frame among .* got only empty"
     ):
@@ -268,7 +281,7 @@ def test_a_folder_that_cannot_be_read_costs_its_video(tmp_path, monkeypatch, cap
         return listing(folder)
 
     monkeypatch.setattr(pathlib.Path, "iterdir", fail)
-    assert len(open_source(tmp_path)) == 2 * davis.QUERIES - 4
+    assert len(open_source(tmp_path)) == len(open_source(tmp_path, "heldout")) == davis.QUERIES
     assert "left out 1 videos" in caplog.text and "Stale file handle" in caplog.text
 
 
@@ -276,10 +289,55 @@ def test_a_folder_that_cannot_be_read_costs_its_video(tmp_path, monkeypatch, cap
 def test_real_videos(name, videos):
     root = assets.path(name)
     train, heldout = open_source(root), open_source(root, "heldout")
-    assert len(train) + len(heldout) == videos * davis.QUERIES
+    assert len(train) + len(heldout) == max(videos, 2) * davis.QUERIES
     for data in (train, heldout):
         example = data[len(data) - 1]
         h, w = example.image.shape[:2]
         assert (w, h) == (854, 480) or videos == 5
-        assert example.target.masks.shape == (davis.FRAMES, h, w) and example.scene
+        frames = min(davis.FRAMES, len(data.items[0][0].frames))
+        assert example.target.masks.shape == (frames, h, w) and example.scene
         assert all(thing.boxes.any() for thing in example.scene)
+
+
+def test_programs_give_the_answers(several):
+    """All queries but those about an object named by its number."""
+    source, checked = open_source(several), 0
+    for i in range(len(source)):
+        example = source[i]
+        if example.program:
+            assert set(programs.execute(example.program, things.things_of_scene(example.scene)).ids) == set(
+                example.answer_ids
+            )
+            checked += example.category == "temporal"
+    assert checked > 10
+
+
+def frames_of(source):
+    """(name of the video, name of the frame) of all frames that the examples of a source may show."""
+    return {(folder.name, file.name) for folder, _ in source.items for file in folder.frames}
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_the_last_of_a_few_videos_is_held_out(tmp_path, count):
+    for k in range(count):
+        write_video(tmp_path, f"camel-{k}", RIGHT)
+    train, heldout = (frames_of(open_source(tmp_path, split)) for split in ("train", "heldout"))
+    assert {name for name, _ in heldout} == {f"camel-{count - 1}"} and not train & heldout
+    assert len(train | heldout) == 12 * count
+
+
+@pytest.mark.parametrize("every, last", [(1, 3), (6, 6), (11, 3)])
+def test_a_single_video_is_cut_in_time(tmp_path, every, last):
+    write_video(tmp_path, "camel", RIGHT, every=every)
+    train, heldout = open_source(tmp_path), open_source(tmp_path, "heldout")
+    assert not frames_of(train) & frames_of(heldout) and len(frames_of(heldout)) == last
+    assert len(frames_of(train)) == 12 - last
+    for source in (train, heldout):
+        assert all(isinstance(source[i], Example) for i in range(len(source)))
+
+
+def test_a_single_mask_cannot_be_in_both_parts(tmp_path):
+    write_video(tmp_path, "camel", RIGHT, every=12)
+    assert len(frames_of(open_source(tmp_path))) == 12
+    with pytest.raises(DataError, match="expected 2 frames with a mask or more, to hold one out"):
+        open_source(tmp_path, "heldout")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dtr1_jax.data import image_files
+from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import jsonl
 from dtr1_jax.twin import masks
@@ -148,12 +148,43 @@ def test_names_of_the_held_out_split(data, name):
     assert [e.uid for e in data(*rows, split="heldout")] == ["1"]
 
 
-def test_every_fifth_line_is_held_out(data):
+def files_of(source):
+    return [str(item.image.name) for item in source.lines]
+
+
+def parts(data, rows):
+    return {split: files_of(data(*rows, split=split)) for split in ("train", "heldout")}
+
+
+def test_a_fifth_of_the_pictures_is_held_out_whatever_their_order(data):
+    names = [f"{k}.png" for k in range(200)]
+    rows = [line(boxes=[], image=name) for name in names]
+    found = parts(data, rows)
+    assert set(found["heldout"]) == json_files.held_out_part(names) and 20 < len(found["heldout"]) < 60
+    assert found["train"] == [name for name in names if name not in found["heldout"]]
+    assert set(parts(data, rows[::-1])["heldout"]) == set(found["heldout"])
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_of_a_few_pictures_one_is_held_out_and_half_are_not(data, count):
+    names = [f"{k}.png" for k in range(count)]
+    found = parts(data, [line(boxes=[], image=name) for name in names])
+    assert 1 <= len(found["heldout"]) <= count // 2 and sorted(found["train"] + found["heldout"]) == names
+
+
+def test_no_picture_is_in_both_parts(data):
+    found = parts(data, [line(boxes=[], image=f"{k % 6}.png") for k in range(30)])
+    assert not set(found["train"]) & set(found["heldout"]) and len(found["train"]) + len(found["heldout"]) == 30
+    assert len(found["heldout"]) == 5 * len(set(found["heldout"]))
+    rows = [line(boxes=[], image=name) for name in (["a.png", "b.png"], "c.png", ["c.png", "./b.png"], "d.png")]
+    assert sorted(parts(data, rows).values()) == [["a.png", "c.png", "c.png"], ["d.png"]]
+
+
+def test_one_picture_cannot_be_divided(data):
     rows = [line(boxes=[]) for _ in range(11)]
-    uids = {split: [e.uid for e in data(*rows, split=split)] for split in ("train", "heldout")}
-    assert uids["heldout"] == ["data.jsonl:5", "data.jsonl:10"] and len(uids["train"]) == 9
-    with pytest.raises(DataError, match="4 lines without"):
-        data(*rows[:4], split="heldout")
+    assert len(data(*rows)) == 11
+    with pytest.raises(DataError, match='11 lines without "split" about one picture'):
+        data(*rows, split="heldout")
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,8 @@ def test_files_of_windows_are_read(data):
     (data.folder / "my photos").mkdir()
     Image.new("RGB", (W, H), "red").save(data.folder / "my photos" / "b.JPG")
     text = "\r\n".join(
-        json.dumps(line(image=name, boxes=[])) for name in ("my photos\\b.jpg", "my%20photos/b.JPG", ".\\a.png")
+        json.dumps(line(image=name, boxes=[], split="train"))
+        for name in ("my photos\\b.jpg", "my%20photos/b.JPG", ".\\a.png")
     )
     for encoding in ("utf-8-sig", "utf-16"):
         source = data(raw=text.encode(encoding))
@@ -154,7 +155,7 @@ def test_a_jpeg_mask_is_warned_about_at_the_start(data, caplog):
 
 def test_paths_that_the_system_cannot_open_cost_their_example(data):
     names = ["a.png", "x" * 300 + ".png", "a.png/b.png", "."]
-    source = data(*({"image": name, "boxes": []} for name in names))
+    source = data(*({"image": name, "boxes": [], "split": "train"} for name in names))
     assert source[0].image.shape == (H, W, 3)
     for i in (1, 2, 3):
         with pytest.raises(ImageError):

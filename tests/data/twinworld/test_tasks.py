@@ -100,7 +100,7 @@ def test_what_the_oracle_cannot_say_is_refused():
         ({"task": "caption"}, "task"),
         ({"split": "test"}, "split"),
         ({"max_objects": 10}, "max_objects"),
-        ({"video": True}, "max_objects"),
+        ({"video": True, "max_objects": 7}, "max_objects"),
         ({"video": True, "max_objects": 5, "frames": 2}, "frames"),
         ({"size": 5}, "size"),
     ],
@@ -115,3 +115,18 @@ def test_queries_of_the_splits_are_disjoint(worded):
     for task, video in CELLS:
         queries = [{e.query for e in worded[task, video, split]} for split in picture_examples.SPLITS]
         assert not queries[0] & queries[1]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("video", [False, True])
+def test_the_defaults_of_a_task_fit_pictures_and_videos(task, video):
+    counts = set()
+    for index in range(12 if video else 30):
+        example = tasks.example(task, 0, "train", index, video=video)
+        counts.add(len(example.scene))
+        assert bool(example.visuals) == video
+    assert max(counts) <= (5 if video else 7) and len(counts) > 2
+    assert tasks.example(task, video=video).uid == tasks.example(task, 0, "train", 0, video=video).uid
+    assert len(tasks.example(task, video=video, min_objects=6).scene) >= 6
+    with pytest.raises(ValueError, match="max_objects"):
+        tasks.example(task, video=video, max_objects=7 if video else 10)

@@ -1,35 +1,15 @@
-"""GGUF files: dequantised numbers, the order of rows, the tokenizer, and broken files."""
+"""GGUF files: the order of rows, metadata, the tokenizer, and broken files."""
 
 import struct
 
 import gguf
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType as Kind
-from gguf_files import HEADS, HIDDEN, KV, LAYERS, TYPES, VOCAB, WIDTH, WORDS, template, tensors, write
+from gguf_files import HEADS, HIDDEN, KV, LAYERS, TYPES, VOCAB, WIDTH, WORDS, in_hf_order, load, tensors, write
 
 from dtr1_jax.models.weights import gguf as reader
 from dtr1_jax.models.weights import loading, native
 from dtr1_jax.models.weights.native import WeightsError
-
-
-def load(path, family):
-    tree = template(family)
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return loading.load_weights(reader.open_file(path), tree, jax.tree.map(lambda _: here, tree), jnp.float32)
-
-
-def in_hf_order(array, heads):
-    """Rows of a llama file's q or k, put back by the definition: rows 2j and 2j + 1 of a head are j and j + half."""
-    size = array.shape[0] // heads
-    out = np.empty_like(array)
-    for head in range(heads):
-        for j in range(size // 2):
-            out[head * size + j] = array[head * size + 2 * j]
-            out[head * size + size // 2 + j] = array[head * size + 2 * j + 1]
-    return out
 
 
 @pytest.mark.parametrize("family", reader.ARCHITECTURES)
@@ -58,89 +38,6 @@ def test_every_tensor_comes_to_its_place(tmp_path, family, monkeypatch):
     assert len(native.flatten(got)) == {"llama": 11, "qwen2": 14, "qwen3": 13}[family]
 
 
-def half(value):
-    return np.float16(value).tobytes()
-
-
-def f16(data):
-    return np.frombuffer(data, np.float16)[0].astype(np.float32)
-
-
-def q8_0(b):
-    return [f16(b[:2]) * q for q in struct.unpack("32b", b[2:])]
-
-
-def q4_0(b):
-    return [f16(b[:2]) * ((b[2 + i % 16] >> (4 * (i // 16)) & 15) - 8) for i in range(32)]
-
-
-def q4_1(b):
-    return [f16(b[:2]) * (b[4 + i % 16] >> (4 * (i // 16)) & 15) + f16(b[2:4]) for i in range(32)]
-
-
-def q4_k(b):
-    """256 values: 8 groups of 32 with 6-bit scales and minima in 12 bytes, then 4 bits a value."""
-    d, low, s = f16(b[:2]), f16(b[2:4]), b[4:16]
-    out = []
-    for i in range(256):
-        group = i // 32
-        if group < 4:
-            scale, minimum = s[group] & 63, s[group + 4] & 63
-        else:
-            scale = s[group + 4] & 15 | (s[group - 4] >> 6) << 4
-            minimum = s[group + 4] >> 4 | (s[group] >> 6) << 4
-        q = b[16 + 32 * (group // 2) + i % 32] >> (4 * (group % 2)) & 15
-        out.append(d * scale * q - low * minimum)
-    return out
-
-
-def q6_k(b):
-    """256 values: 4 low bits each in 128 bytes, 2 high bits in 64, 16 scales of 8 bits, one factor."""
-    low, high, scales, d = b[:128], b[128:192], struct.unpack("16b", b[192:208]), f16(b[208:210])
-    out = []
-    for i in range(256):
-        part, quarter, column = i // 128, i % 128 // 32, i % 32
-        four = low[64 * part + 32 * (quarter % 2) + column] >> (4 * (quarter // 2)) & 15
-        two = high[32 * part + column] >> (2 * quarter) & 3
-        out.append(d * scales[8 * part + 2 * quarter + column // 16] * ((four | two << 4) - 32))
-    return out
-
-
-@pytest.mark.parametrize(
-    ("kind", "by_hand", "values", "size", "factors"),
-    [
-        (Kind.Q8_0, q8_0, 32, 34, (0,)),
-        (Kind.Q4_0, q4_0, 32, 18, (0,)),
-        (Kind.Q4_1, q4_1, 32, 20, (0, 2)),
-        (Kind.Q4_K, q4_k, 256, 144, (0, 2)),
-        (Kind.Q6_K, q6_k, 256, 210, (208,)),
-    ],
-)
-def test_quantised_blocks_by_hand(kind, by_hand, values, size, factors):
-    """Random bits with sane factors, two rows of two blocks, decoded one value at a time."""
-    rng = np.random.default_rng(1)
-    data = rng.integers(0, 256, (2, 2 * size), np.uint8)
-    for block in (0, size):
-        for factor in factors:
-            data[:, block + factor : block + factor + 2] = np.frombuffer(half(rng.normal()), np.uint8)
-    got = reader._read(data, kind, np.array([1, 0]), slice(0, 1), slice(1, 2 * values))
-    wanted = [v for block in (0, size) for v in by_hand(data[1, block : block + size].tobytes())]
-    np.testing.assert_allclose(got, [wanted[1:]], rtol=2e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", [Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q4_0, Kind.Q4_1])
-def test_quantised_files(tmp_path, kind):
-    source = tensors("llama")
-    names = [name for name in source if "norm" not in name and "down" not in name]
-    got = load(write(tmp_path / "m.gguf", kinds=dict.fromkeys(names, kind)), "llama")
-    for ours, theirs in (("q", "attn_q"), ("up", "ffn_up")):
-        wanted = source[f"blk.1.{theirs}.weight"]
-        wanted = in_hf_order(wanted, HEADS) if ours == "q" else wanted
-        step = {Kind.F16: 2e-3, Kind.BF16: 1e-2, Kind.Q8_0: 0.02}.get(kind, 0.4)
-        error = np.abs(got["decoder"][ours]["kernel"][1] - wanted.T).max()
-        assert 0 < error < step
-
-
 def test_metadata_become_the_values_of_config_json(tmp_path):
     got = reader.open_file(write(tmp_path / "m.gguf", "qwen3")).config
     assert got | {"bos_token_id": None} == {
@@ -152,6 +49,13 @@ def test_metadata_become_the_values_of_config_json(tmp_path):
     }  # fmt: skip
     arrays = tensors("qwen3") | {"output.weight": np.zeros((VOCAB, WIDTH), np.float32)}
     assert not reader.open_file(write(tmp_path / "u.gguf", "qwen3", arrays=arrays)).config["tie_word_embeddings"]
+
+
+def test_several_end_tokens(tmp_path):
+    """Llama-3 ends a text, a turn and a message by different tokens."""
+    path = tmp_path / "m.gguf"
+    path = write(path, tokens={"eot": 5, "eom": 0})
+    assert reader.open_file(path).config["eos_token_id"] == [0, 5]
 
 
 def test_tokenizer(tmp_path):
@@ -211,10 +115,6 @@ def test_tokens_that_do_not_fit(tmp_path, changes, fault):
         ({"vocab_size": 5}, rf"token_embd\.weight: expected shape \[5, 64\] by the metadata, got \[{VOCAB}, 64\]"),
         ({"rope__scaling__type": "yarn"}, "rotary scaling 'yarn' is not supported"),
         ({"attention__head_count": 48}, r"blk\.0\.attn_q\.weight: 64 rows cannot be cut into 48 heads"),
-        (
-            {"kinds": {"blk.1.ffn_up.weight": Kind.Q5_0}},
-            r"blk\.1\.ffn_up\.weight: the dtype Q5_0 is not supported; expected",
-        ),
     ],
 )
 def test_files_that_do_not_fit(tmp_path, changes, fault):
@@ -261,6 +161,17 @@ def test_truncated_and_foreign_files(tmp_path):
         reader.open_file(tmp_path / "none.gguf")
     with pytest.raises(WeightsError, match="a folder"):
         reader.tokenizer(tmp_path)
+
+
+def test_a_dtype_of_a_later_gguf_is_named(tmp_path):
+    path = write(tmp_path / "m.gguf")
+    whole = bytearray(path.read_bytes())
+    name = b"blk.1.ffn_up.weight"
+    dtype = whole.index(name) + len(name) + 4 + 2 * 8  # behind the number of axes and two axes
+    whole[dtype : dtype + 4] = struct.pack("<I", 99)
+    path.write_bytes(whole)
+    with pytest.raises(WeightsError, match=r"m\.gguf: a tensor has the dtype number 99, .* expected one of F32, F16"):
+        reader.open_file(path)
 
 
 def test_counts_beyond_the_file(tmp_path):

@@ -116,4 +116,4 @@ def test_pickles_are_never_loaded(folder):
     for file in folder.glob("model*"):
         file.unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Boom()))
-    refused(folder, r"pytorch_model\.bin is a pickle, which is never loaded: convert it to safetensors")
+    refused(folder, r"neither but pytorch_model\.bin: a pickle can run code, so it is never loaded; convert it")

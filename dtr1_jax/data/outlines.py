@@ -1,0 +1,89 @@
+"""What a source knows about its examples before a picture is decoded: tasks, labels and picture files."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator
+from pathlib import Path
+
+from dtr1_jax.data import video_files
+from dtr1_jax.data.image_files import ImageError
+from dtr1_jax.data.mixture import Mixture
+from dtr1_jax.data.readers import coco_layout, file_names
+from dtr1_jax.data.readers.coco import Coco
+from dtr1_jax.data.readers.davis import Davis
+from dtr1_jax.data.readers.easy_vqa import EasyVqa
+from dtr1_jax.data.readers.jsonl import Jsonl
+from dtr1_jax.data.sources import Source, TwinWorld
+
+
+def task_counts(source: Source) -> dict[str, int]:
+    """Number of examples by task; " (video)" is added to the task of examples about videos."""
+    if isinstance(source, Mixture):
+        return _mixed_counts(source)
+    if isinstance(source, Jsonl):
+        return dict(collections.Counter(_key(line.task, line.video is not None) for line in source.lines))
+    if isinstance(source, EasyVqa):
+        return {"vqa": len(source)}
+    video = isinstance(source, Davis) or (isinstance(source, TwinWorld) and source.frames > 0)
+    return {_key(getattr(source, "task", "examples"), video): len(source)}
+
+
+def label_counts(source: Source) -> dict[str, int] | None:
+    """Annotated objects by label, the most frequent first; None if only the decoded examples know them."""
+    if isinstance(source, Coco):
+        notes = (note for picture in source.annotations.pictures for note in picture.annotations if not note.crowd)
+        return dict(collections.Counter(note.label for note in notes).most_common())
+    if isinstance(source, Jsonl):
+        scenes = {(line.image, str(line.objects)): line.objects for line in source.lines}  # several queries, one scene
+        labels = collections.Counter(item["label"] for objects in scenes.values() for item in objects)
+        return dict(labels.most_common())
+    return None
+
+
+def picture_files(source: Source) -> list[Path]:
+    """The files of all pictures, frames and videos, each once, in the order of the examples; [] if it is generated."""
+    return list(dict.fromkeys(_files(source)))
+
+
+def _files(source: Source) -> Iterator[Path]:
+    if isinstance(source, Mixture):
+        for part in source.parts:
+            yield from _files(part)
+    elif isinstance(source, Coco):
+        folders = coco_layout.photo_folders(source.annotations.path)
+        for picture in source.annotations.pictures:
+            yield file_names.find_file(folders, picture.file)
+    elif isinstance(source, Jsonl):
+        for line in source.lines:
+            for path in (line.image, *line.others):
+                yield from _frames(path) if file_names.is_folder(path) else (path,)
+    elif isinstance(source, Davis):
+        for folder, _ in source.items:
+            yield from folder.frames
+    elif isinstance(source, EasyVqa):
+        for _, _, number, _ in source.items:
+            yield source.folder / "images" / f"{number}.png"
+
+
+def _frames(folder: Path) -> list[Path]:
+    try:
+        return video_files.list_frames(folder)
+    except (ImageError, OSError):  # the example itself reports it
+        return []
+
+
+def _key(task: str, video: bool) -> str:
+    return f"{task} (video)" if video else task
+
+
+def _mixed_counts(source: Mixture) -> dict[str, int]:
+    """Each part has its slots of all whole cycles, and those of the cycle that is cut off at the end."""
+    places, length = source.places, len(source)
+    cycles, rest = divmod(length, len(places.part))
+    last = collections.Counter(places.at(place)[0] for place in range(length - rest, length))
+    counts: collections.Counter[str] = collections.Counter()
+    for i, part in enumerate(source.parts):
+        (task,) = task_counts(part)
+        counts[task] += cycles * len(places.slots[i]) + last[i]
+    return dict(counts)

@@ -1,0 +1,48 @@
+"""`warnings.jsonl` of a workdir: the warnings that a run gave about itself, for the report and for a resumed run."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from dtr1_jax.run import atomic
+
+NAME = "warnings.jsonl"
+
+
+def append_warning(workdir: str | pathlib.Path, step: int, name: str, message: str) -> None:
+    """Appends a line `{"step": 5, "name": "no_spread", "message": "..."}`. Raises OSError if it cannot be written."""
+    path = pathlib.Path(workdir) / NAME
+    cut_off = path.exists() and path.stat().st_size and path.read_bytes()[-1:] != b"\n"
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("\n" * bool(cut_off) + json.dumps({"step": step, "name": name, "message": message}) + "\n")
+
+
+def read_warnings(workdir: str | pathlib.Path) -> list[dict]:
+    """The lines with an int "step" and a "name" and a "message" that are texts, in order; [] if there is no file."""
+    try:
+        text = (pathlib.Path(workdir) / NAME).read_text("utf-8", "replace")
+    except OSError:
+        return []
+    rows = []
+    for line in text.split("\n"):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue  # a killed run can leave a last line that is cut off
+        if isinstance(row, dict) and type(row.get("step")) is int and _has_texts(row):
+            rows.append(row)
+    return rows
+
+
+def truncate_warnings(workdir: str | pathlib.Path, step: int) -> None:
+    """Removes the lines after `step`, in one move; -1 removes all lines."""
+    path = pathlib.Path(workdir) / NAME
+    if path.exists():
+        kept = [row for row in read_warnings(workdir) if row["step"] <= step]
+        with atomic.replacing(path) as partial:
+            partial.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
+
+
+def _has_texts(row: dict) -> bool:
+    return all(isinstance(row.get(name), str) for name in ("name", "message"))
