@@ -62,6 +62,7 @@ MAX_LINES = 400
 MAX_FUNCTION = 60  # lines; a longer function has a comment "long because ..." right above it or in it
 # The tests of dtr1_jax/ROOM/NAME.py are in tests/ROOM/test_NAME.py or test_NAME_ASPECT.py, except these modules.
 TESTED_IN = {
+    "data/sandbox_process": "data/test_sandbox.py",
     "__main__": "test_main.py",
     "checked_fields": "test_config.py",
     "data/queries/attributes": "data/twinworld/test_picture_examples.py",
