@@ -159,7 +159,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.sft.warmup = 100  # steps
     c.sft.direct = 0.6  # share of the demonstrations with an empty thought; GRPO finds out whether thinking pays
     c.sft.reasoning = 3.0  # weight of a token of the thought or the answer; a token of the twin weighs 1
-    c.sft.practice = 8  # twins per step that are given as text, to practise reasoning; 0 = off
+    c.sft.practice = 8  # twins per step that are given as text, to practise reasoning (twinworld); 0 = off
     c.sft.practice_queries = 4  # queries about each of these twins; all answers have a thought
     c.sft.practice_drills = 4  # thoughts about each of these twins that only look objects up
     c.sft.dense = 1.0  # weight of the dense loss: each vision token names the object it shows (twinworld)

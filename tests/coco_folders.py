@@ -25,7 +25,7 @@ def write_coco_folder(
 ):
     """Writes a COCO folder with grey photos 1.png, 2.png, ...; and a second split, so that the first is not divided."""
     photos = root / name.removesuffix(".json").partition("_")[2]
-    (root / "annotations").mkdir(exist_ok=True)
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
     photos.mkdir(exist_ok=True)
     records = [{"id": i, "file_name": f"{i}.png", "width": size[0], "height": size[1]} for i in range(1, pictures + 1)]
     for record in records:

@@ -344,15 +344,15 @@ def test_json_lines_are_read(mine, name, number):
 
 def test_example_of_json_lines(mine):
     body = blocks(DATA, "json")[0]
-    train, heldout = mine(body, "train"), mine(body, "heldout")
+    second, first = mine(body, "train"), mine(body, "heldout")  # the lines about photos 2 and 1
     assert {form for form in jsonl.FORMS if f'"{form}": ' in body} == set(jsonl.FORMS)
-    *heldout, asked, chosen = heldout
+    *second, asked, chosen = second
     assert asked.task == chosen.task == "vqa" and asked.target.references == ("2", "two")
     assert chosen.query.endswith("? (A) a lamp (B) a cup") and chosen.target.choices == ("a lamp", "a cup")
-    assert [len(e.target.boxes) for e in train] == [1, 1, 1] and all(e.target.mask.any() for e in train)
-    assert train[0].answer_ids == (1,) and [o.label for o in train[0].scene] == ["thermos", "spoon"]
-    assert train[2].target.mask[:, 160:200].all() and train[2].target.mask.sum() == 40 * 240
-    assert [len(e.target.boxes) for e in heldout] == [1, 0] and not heldout[1].target.mask.any()
+    assert [len(e.target.boxes) for e in first] == [1, 1, 1] and all(e.target.mask.any() for e in first)
+    assert first[0].answer_ids == (1,) and [o.label for o in first[0].scene] == ["thermos", "spoon"]
+    assert first[2].target.mask[:, 160:200].all() and first[2].target.mask.sum() == 40 * 240
+    assert [len(e.target.boxes) for e in second] == [1, 0] and not second[1].target.mask.any()
 
 
 def test_example_of_a_transcript():

@@ -107,10 +107,14 @@ def stack_queries(
     return Batch(list(examples), list(canvases), _stack_prompt(list(zip(fields, pictures)), style, fixed))
 
 
-def stack_demonstrations(rows: Sequence[tuple], style: Style) -> types.Demonstration:
-    """Stacks B rows (fields of the prompt, fields of its pictures, token, mask, reason, classes, boxes)."""
-    prompt = _cut_prompt(_stack_prompt([row[:2] for row in rows], style, fixed=True))
-    token, mask, reason, classes, boxes = (np.stack(x) for x in list(zip(*rows))[2:])
+def stack_demonstrations(rows: Sequence[tuple], style: Style, fixed: bool = True) -> types.Demonstration:
+    """Stacks B rows (fields of the prompt, fields of its pictures, token, mask, reason[, classes, boxes]).
+
+    `fixed` as in `stack_queries`. Rows without classes and boxes cannot serve the dense loss.
+    """
+    prompt = _cut_prompt(_stack_prompt([row[:2] for row in rows], style, fixed))
+    token, mask, reason, *dense = (np.stack(x) for x in list(zip(*rows))[2:])
+    classes, boxes = dense or (None, None)
     length = _bucket(mask)
     return types.Demonstration(prompt, token[..., :length], mask[..., :length], reason[..., :length], classes, boxes)
 

@@ -1,4 +1,8 @@
-"""The batches of the cold start (--mode=sft): demonstrations, practice, and scenes that grow with the steps."""
+"""The batches of the cold start (--mode=sft): demonstrations, practice, and scenes that grow with the steps.
+
+TwinWorld draws its scenes to order. Other sources give the transcripts of their annotated examples in shuffled passes,
+without a schedule, the dense loss and the practice, which are about TwinWorld's labels and queries.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +36,14 @@ def object_schedule(c: Config, video: bool = False) -> Callable[[int, int], int]
     return count
 
 
+def dense_weight(c: Config) -> float:
+    """Weight of the dense loss: 0 for sources other than TwinWorld, whose labels are the classes of the dense loss."""
+    return c.sft.dense if c.data.source == "twinworld" else 0.0
+
+
 def tower_steps(c: Config) -> int:
     """Number of steps at the start that train the vision tower alone; 0 without the dense loss, which trains it."""
-    return round(c.sft.tower * c.sft.steps) if c.sft.dense else 0
+    return round(c.sft.tower * c.sft.steps) if dense_weight(c) else 0
 
 
 class ColdStartBatches:
@@ -42,6 +51,7 @@ class ColdStartBatches:
 
     Each step is about pictures or about videos, in the proportion of data.video, and summaries have steps of their own.
     In a mixed batch every prompt would be padded to the length of a video, and every transcript to that of a summary.
+    The examples of other sources than TwinWorld are not sorted in this way.
 
     Args:
       c: the settings.
@@ -52,7 +62,8 @@ class ColdStartBatches:
         # (about videos, summaries) -> the tasks of such a step with their weights
         kinds: dict[tuple[bool, bool], dict[str, float]] = {}
         for task, video, weight in sources.cells(c.data):
-            kinds.setdefault((video, task == "summary"), {})[task] = weight
+            kind = (video, task == "summary") if c.data.source == "twinworld" else (False, False)
+            kinds.setdefault(kind, {})[task] = weight
         self._steps = mixture.interleave(tuple(sum(tasks.values()) for tasks in kinds.values()))
         self._step = 0
         self._streams = [
@@ -93,17 +104,23 @@ def _streams(c: Config, style: Style, tasks: dict[str, float], video: bool, step
       step_of: maps the number k of a batch of this kind to the step of the cold start that trains on it.
     """
     count, shard = object_schedule(c, video), (jax.process_index(), jax.process_count())
-    common = {
-        "seed": c.data.seed, "workers": c.data.workers, "shard": shard, "task_weights": tasks,
-        "budget": c.data.prefetch_mb << 20,
-        "frames": sources.max_frames(c.data) if video else 0,
+    common: dict = {
+        "seed": c.data.seed, "workers": c.data.workers, "shard": shard, "budget": c.data.prefetch_mb << 20,
     }  # fmt: skip
 
     def objects_of_batch(batch: int) -> int:
         return count(step_of(batch), batch)
 
+    batch, length = c.sft.batch // shard[1], c.rollout.new_tokens
+    if c.data.source != "twinworld":
+        source = sources.open_source(c.data, c.data.train_split)
+        demonstrations = pipeline.annotated_demonstrations(
+            source, style, batch, length=length, direct=c.sft.direct, **common
+        )
+        return iter(demonstrations), None
+    common |= {"task_weights": tasks, "frames": sources.max_frames(c.data) if video else 0}
     demonstrations = pipeline.demonstration_batches(
-        style, c.sft.batch // shard[1], length=c.rollout.new_tokens, size=c.data.image_size,
+        style, batch, length=length, size=c.data.image_size,
         objects=lambda index: objects_of_batch(index // c.sft.batch), direct=c.sft.direct, **common,
     )  # fmt: skip
     if not c.sft.practice:

@@ -27,6 +27,7 @@ def oracle(example: types.Example, canvas: Canvas, reasons: bool = True, by_id: 
       reasons: whether the thought is written; else it is empty.
       by_id: grounding in a picture is answered by ids instead of boxes.
 
+    An example that points at objects and brings no thought gets the simplest one: the labels and ids of its answer.
     The answer is text for vqa and summary (the first of the target's references), boxes for grounding in a picture
     unless `by_id`, and ids elsewhere. Grounding in a video has ids, since a box would be about one frame only.
 
@@ -35,7 +36,17 @@ def oracle(example: types.Example, canvas: Canvas, reasons: bool = True, by_id: 
     if not example.scene or (example.answer_ids is None and not example.target.references):
         raise PromptError(f"{example.uid}: no annotated scene with an answer, so there is nothing to imitate")
     twin = from_scene(example.scene, canvas)
-    return transcript.compose(twin, example.thought if reasons else "", _answer(example, twin, by_id))
+    return transcript.compose(twin, _thought(example) if reasons else "", _answer(example, twin, by_id))
+
+
+def _thought(example: types.Example) -> str:
+    if example.thought or example.answer_ids is None:
+        return example.thought
+    by_label: dict[str, list[str]] = {}
+    for instance in example.scene:
+        if instance.id in example.answer_ids:
+            by_label.setdefault(instance.label, []).append(str(instance.id))
+    return ", ".join(f"{label} {','.join(ids)}" for label, ids in by_label.items()) + "." if by_label else "none."
 
 
 def _answer(example: types.Example, twin: Twin, by_id: bool) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not EPS, whos
 Image.init()  # a format can only be named once its plugin is loaded
 _STRIP = 1 << 20  # pixels that are converted at one time
 _QUIET = threading.Lock()  # warning filters are global to the process, so one thread at a time may change them
+_ORIENTATION = 274  # the EXIF tag of the rotation
 _WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # modes with more than 8 bits a channel
 
 
@@ -23,21 +25,24 @@ class ImageError(ValueError):
     """A file that is not a usable picture; the message names the file, the fault and a next step."""
 
 
-def load_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def load_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, upright: bool = True) -> np.ndarray:
     """Loads a picture file as uint8[h, w, 3], sRGB, upright.
 
-    The EXIF rotation is applied, transparent pixels are blended with white, and grey, palette, CMYK and 16-bit pictures
-    are converted. An animation gives its first frame. Colour profiles are not applied. A picture of more than
-    `max_pixels` is shrunk to at most that many, keeping its shape.
+    The EXIF rotation is applied unless `upright` is False, transparent pixels are blended with white, and grey,
+    palette, CMYK and 16-bit pictures are converted. An animation gives its first frame. Colour profiles are not
+    applied. A picture of more than `max_pixels` is shrunk to at most that many, keeping its shape.
 
     Raises ImageError if the file is not a usable picture, or has more than MAX_PIXELS.
     """
-    return load_shrunk(path, max_pixels)[0]
+    return load_shrunk(path, max_pixels, upright)[0]
 
 
-def load_shrunk(path: str | os.PathLike, max_pixels: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Loads a picture as `load_image` does; returns it with the (height, width) of the upright file, not shrunk."""
-    with _opened(path, max_pixels) as (image, size):
+def load_shrunk(path: str | os.PathLike, max_pixels: int, upright: bool = True) -> tuple[np.ndarray, tuple[int, int]]:
+    """Loads a picture as `load_image` does; returns it with the (height, width) that the picture has when not shrunk.
+
+    The size is that of the upright picture or, where `upright` is False, that of the picture as it is stored.
+    """
+    with _opened(path, max_pixels, upright) as (image, size):
         image = _shrunk(image, max_pixels)
         if image.mode in _WIDE:
             image = Image.fromarray(_to_uint8(np.asarray(image)))
@@ -74,19 +79,75 @@ def load_bitmap(path: str | os.PathLike) -> np.ndarray:
         return values[..., :3].any(axis=-1) & (values[..., 3] > 0)
 
 
+def stored_size(path: str | os.PathLike) -> tuple[int, int, int]:
+    """Reads (width, height, EXIF orientation) from the head of a picture file; the size is that before the rotation.
+
+    The orientation is 1 where the file does not say it, and from 2 to 8 where the picture is mirrored or turned.
+    Raises ImageError.
+    """
+    with _opened(path, MAX_PIXELS, upright=False, decode=False) as (image, _):
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        return *image.size, orientation if orientation in range(2, 9) else 1
+
+
+def load_values(path: str | os.PathLike) -> tuple[np.ndarray, str]:
+    """Loads a mask file with the values that the file holds.
+
+    Returns:
+      (uint8[h, w] grey values or palette indices, uint8[h, w, 4] colours with transparency, or numbers of a wider kind;
+      the format of the file, such as "PNG" or "JPEG"). Palette indices are returned as colours if another index than 0
+      is the black background.
+
+    Raises ImageError.
+    """
+    with _opened(path, MAX_PIXELS) as (image, _):
+        kind = image.format or ""
+        if image.mode == "P":
+            palette = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
+            used = [i for _, i in image.getcolors() if i < len(palette)]
+            if palette[0].any() and not palette[used].any(axis=1).all():
+                return np.asarray(image.convert("RGBA")), kind
+        if image.mode in ("L", "P"):
+            return np.asarray(image), kind
+        if image.mode == "1":
+            return np.asarray(image).astype(np.uint8), kind
+        if image.mode in _WIDE:
+            return np.asarray(image), kind
+        return np.asarray(image.convert("RGBA")), kind
+
+
+def file_mode(path: str | os.PathLike) -> int:
+    """The mode of a file or folder (os.stat_result.st_mode). Raises ImageError if the system cannot find or read it."""
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageError(f"{path}: no such file; check the path") from None
+    except PermissionError:
+        raise ImageError(f"{path}: no permission to read the file; change its mode or owner") from None
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # a name that is too long, a loop of links, a zero byte, a lost network drive
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | os.PathLike, error: Exception) -> ImageError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return ImageError(f"{str(path)[:300]!r}: the system cannot read this path ({reason}); check the path")
+
+
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike, max_pixels: int):
+def _opened(path: str | os.PathLike, max_pixels: int, upright: bool = True, decode: bool = True):
     """Opens and decodes a picture and turns it upright. Any exception inside the context becomes an ImageError.
 
-    Yields it with the (height, width) that the file has when it is upright: a large JPEG is decoded at a part of its
-    size, at least `max_pixels`.
+    Yields it with the (height, width) that the file has, upright unless `upright` is False: a large JPEG is decoded at
+    a part of its size, at least `max_pixels`.
     """
     path = Path(path)
-    if path.is_dir():
+    mode = file_mode(path)
+    if stat.S_ISDIR(mode):
         raise ImageError(f"{path}: expected a picture file, got a folder; name a file in it")
-    if not path.exists():
-        raise ImageError(f"{path}: no such file; check the path")
-    if not path.is_file():
+    if not stat.S_ISREG(mode):
         raise ImageError(f"{path}: expected a regular file, got a device or pipe; save the picture to a file first")
     try:
         if path.stat().st_size == 0:
@@ -99,17 +160,16 @@ def _opened(path: str | os.PathLike, max_pixels: int):
                 raise ImageError(
                     f"{path}: expected at most {MAX_PIXELS:,} pixels, got {width} x {height}; shrink the picture first"
                 )
+            if not decode:
+                yield image, (height, width)
+                return
             if width * height > max_pixels:  # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size
                 shrink = (max_pixels / (width * height)) ** 0.5
                 image.draft(None, (max(1, round(width * shrink)), max(1, round(height * shrink))))
             with _quiet() if image.format == "TIFF" else contextlib.nullcontext():  # it reads tags while decoding
                 image.load()
-            decoded = image.size
-            turned = _turn_upright(image)
-            if decoded == (width, height):
-                yield image, image.size[::-1]
-            else:
-                yield image, (width, height) if turned else (height, width)
+            swapped = upright and _turn_upright(image)
+            yield image, (width, height) if swapped else (height, width)
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -120,6 +180,12 @@ def _opened(path: str | os.PathLike, max_pixels: int):
         raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels ({error}); shrink the picture first") from None
     except PermissionError:
         raise ImageError(f"{path}: no permission to read the file; change its mode or owner") from None
+    except OSError as error:
+        if error.errno is None:  # Pillow raises it for a file that breaks off
+            raise ImageError(
+                f"{path}: the picture is corrupt or cut off ({type(error).__name__}: {error}); fetch or export it again"
+            ) from error
+        raise _unreadable(path, error) from None
     except Exception as error:  # a decoder may raise anything on a broken file
         raise ImageError(
             f"{path}: the picture is corrupt or cut off ({type(error).__name__}: {error}); fetch or export it again"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
+import collections
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +20,48 @@ class DataError(ValueError):
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Decodes a JSON text. Raises ValueError, also for NaN and Infinity, which JSON does not have."""
+    """Decodes a JSON text.
+
+    Raises ValueError, also for NaN and Infinity, which JSON does not have, and for a key that stands twice in one
+    object: the second value would replace the first one without a word.
+    """
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_object)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except json.JSONDecodeError as error:
+        before, bracket = error.doc[max(0, error.pos - 200) : error.pos].rstrip(), error.doc[error.pos : error.pos + 1]
+        if before.endswith(",") and bracket and bracket in "}]":
+            raise ValueError(f'a comma stands before "{bracket}" in line {error.lineno}; remove it') from None
+        raise
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8; save the file as UTF-8") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """Reads a text file as UTF-8 without a byte order mark; UTF-16, which Windows writes, is converted.
+
+    Raises DataError with the path.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    except ValueError as error:  # a zero byte in the path
+        raise DataError(f"{str(path)!r}: cannot be read ({error}); check the path") from None
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return raw.decode("utf-16").encode()
+        except UnicodeError:
+            raise DataError(f"{path}: expected text, got UTF-16 that breaks off; save the file as UTF-8") from None
+    return raw.removeprefix(codecs.BOM_UTF8)
 
 
 def read_json(path: Path) -> Any:
     """Reads a JSON file. Raises DataError with the path."""
+    raw = read_bytes(path)
     try:
-        return parse_json(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+        return parse_json(raw)
     except ValueError as error:
         raise DataError(f"{path}: expected JSON, got a file that breaks off or is malformed: {error}") from None
 
@@ -42,21 +74,17 @@ def held_out(key: object) -> bool:
     return _digest(key)[0] % 5 == 0
 
 
-def held_out_keys(keys: Iterable) -> frozenset:
-    """The keys that `held_out` holds out; but at least one key is held out, and at least one is not.
+def held_out_part(keys: Iterable[Hashable]) -> frozenset[Hashable]:
+    """The keys of the items that are held out: those of `held_out`, and more or fewer in a small data set.
 
-    So a small data set has both parts: the key with the smallest hash, or the largest, changes its side. A single key
-    is not held out.
+    Of n >= 2 different keys, at least max(1, n // 10) are held out and at least half are not. A single one is not held
+    out. The hashes of the keys decide, not their order. All readers use this rule where files name no splits.
     """
-    ordered = sorted(set(keys), key=lambda key: (_digest(key), str(key)))
-    chosen = [key for key in ordered if held_out(key)]
-    if len(ordered) > 1 and len(chosen) in (0, len(ordered)):
-        chosen = chosen[:-1] or ordered[:1]
-    return frozenset(chosen)
-
-
-def _digest(key: object) -> bytes:
-    return hashlib.blake2b(str(key).encode("utf-8", "surrogatepass"), digest_size=4).digest()
+    unique = set(keys)
+    chosen = {key for key in unique if held_out(key)}
+    fewest, most = min(max(1, len(unique) // 10), len(unique) // 2), len(unique) // 2
+    ranking = sorted(unique, key=lambda key: (key not in chosen, _digest(key), str(key)))
+    return frozenset(ranking[: min(max(len(chosen), fewest), most)])
 
 
 def is_number(value: Any) -> bool:
@@ -65,11 +93,34 @@ def is_number(value: Any) -> bool:
     return number and abs(value) <= MAX_COORDINATE and math.isfinite(value)
 
 
+def whole_number(value: Any) -> int | None:
+    """The integer that a JSON value stands for: 240, 240.0 or "240"; None for any other value."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, str):
+        return int(value) if re.fullmatch("-?[0-9]{1,18}", value) else None
+    return value if isinstance(value, int) else None
+
+
 def is_name(value: Any) -> bool:
     """Whether a JSON value can be a label: 1 to 64 printable characters without "<", which opens a transcript's tag."""
     if not isinstance(value, str) or not value.strip() or len(value) > 64:
         return False
     return value.isprintable() and "<" not in value
+
+
+def _digest(key: object) -> bytes:
+    return hashlib.blake2b(str(key).encode("utf-8", "surrogatepass"), digest_size=4).digest()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        ((key, _),) = collections.Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {key[:64]!r} stands twice in one object; keep one of them")
+    return value
 
 
 def _refuse(constant: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from dtr1_jax.data import video_files
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.mixture import Mixture
-from dtr1_jax.data.readers import coco_annotations
+from dtr1_jax.data.readers import coco_layout, file_names
 from dtr1_jax.data.readers.coco import Coco
 from dtr1_jax.data.readers.davis import Davis
 from dtr1_jax.data.readers.easy_vqa import EasyVqa
@@ -51,13 +51,13 @@ def _files(source: Source) -> Iterator[Path]:
         for part in source.parts:
             yield from _files(part)
     elif isinstance(source, Coco):
-        folders = coco_annotations.photo_folders(source.annotations.path)
+        folders = coco_layout.photo_folders(source.annotations.path)
         for picture in source.annotations.pictures:
-            yield coco_annotations.find_file(folders, picture.file)
+            yield file_names.find_file(folders, picture.file)
     elif isinstance(source, Jsonl):
         for line in source.lines:
             for path in (line.image, *line.others):
-                yield from _frames(path) if path.is_dir() else (path,)
+                yield from _frames(path) if file_names.is_folder(path) else (path,)
     elif isinstance(source, Davis):
         for folder, _ in source.items:
             yield from folder.frames

@@ -117,7 +117,7 @@ def evaluation_batches(
         try:
             example = fit_scene(source[index])
             ready.append((example, *prompt(example, style)))
-        except (ImageError, PromptError) as error:
+        except (ImageError, PromptError, OSError) as error:
             skips.add(error)
         if len(ready) == batch:
             yield batches.stack_queries(ready, style)
@@ -163,15 +163,43 @@ def demonstration_batches(
         example = tasks.example(
             task, seed, "train", index, video=frames > 0, size=size, frames=frames, min_objects=count, max_objects=count
         )
-        fields, pictures, canvas = prompt(example, style)
-        reasons = np.random.default_rng([seed, index]).random() >= direct
-        # A brief prompt does not say whether ids or boxes are wanted, and ids are right for every task that points.
-        text = demonstrations.oracle(example, canvas, reasons, by_id=style.words == "brief")
-        tokens = demonstrations.encode_transcript(text, style, length)
-        return fields, pictures, *tokens, *patch_targets.targets(example, style.geometry, style.frames)
+        row = demonstration(example, style, length, np.random.default_rng([seed, index]).random() >= direct)
+        return *row, *patch_targets.targets(example, style.geometry, style.frames)
 
     stack = functools.partial(batches.stack_demonstrations, style=style)
     return _training_split(load, batch, stack, workers, shard, skips or SkipCounter(), budget)
+
+
+def annotated_demonstrations(
+    source: sources.Source, style: Style, batch: int, *, seed: int, length: int, direct: float = 0.0,
+    workers: int = 0, shard: tuple[int, int] = (0, 1), skips: SkipCounter | None = None, budget: int = BUDGET,
+) -> Iterable[Demonstration]:  # fmt: skip
+    """Endless shuffled batches of oracle transcripts (types.Demonstration) of a source whose examples have a scene.
+
+    The other arguments are those of `query_batches` and `demonstration_batches`. Examples without a scene or an answer
+    in it, and those that are too long, are left out. The batches have no targets for the dense loss.
+    """
+    skips, fixed = skips or SkipCounter(), shard[1] > 1
+    if style.geometry is not None:  # as in `query_batches`
+        source = sources.shrunk(source, working_pixels(style.geometry))
+
+    def load(index: int):
+        return demonstration(source[index], style, length, np.random.default_rng([seed, index]).random() >= direct)
+
+    data = _order(source, seed)[shard[0] :: shard[1]]
+    stack = functools.partial(batches.stack_demonstrations, style=style, fixed=fixed)
+    return _iterate(data.map(_skip_unusable(load, len(source), skips)), batch, stack, workers, budget)
+
+
+def demonstration(example: Example, style: Style, length: int, reasons: bool = True) -> tuple:
+    """(fields of the prompt, fields of its pictures, token, mask, reason) of the oracle's transcript of an example.
+
+    A brief prompt does not say whether ids or boxes are wanted, and ids are right for every task that points. Raises
+    PromptError if there is nothing to imitate, or the transcript has more than `length` tokens.
+    """
+    fields, pictures, canvas = prompt(example, style)
+    text = demonstrations.oracle(example, canvas, reasons, by_id=style.words == "brief")
+    return fields, pictures, *demonstrations.encode_transcript(text, style, length)
 
 
 def practice_batches(
@@ -235,7 +263,7 @@ def _skip_unusable(load: Callable[[int], tuple], examples: int, skips: SkipCount
         nonlocal in_a_row
         try:
             row = load(index)
-        except (ImageError, PromptError) as error:
+        except (ImageError, PromptError, OSError) as error:
             skips.add(error)
             in_a_row += 1
             if in_a_row >= most:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,7 +24,7 @@ _WHOLE = 0.9
 
 
 def load_video(path: str | os.PathLike, rule: VideoRule, temporal_patch: int, *, fps: float = RATE) -> Video:
-    """Loads the frames that a policy samples from a video file, or from a folder of frames in the order of their names.
+    """Loads the frames that a policy samples from a video file, or from a folder of frames (`list_frames`).
 
     All frames are brought to the size of the first (`stack_frames`).
 
@@ -73,9 +75,22 @@ def stack_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([frame if frame.shape[:2] == (h, w) else _scaled(frame, w, h) for frame in frames])
 
 
+def frame_order(name: str) -> tuple:
+    """A key that sorts the names of frames by the numbers in them: f2.jpg before f10.jpg, f_007.jpg before f_8.jpg."""
+    parts = re.split("([0-9]+)", name.casefold())
+    return tuple(int(part) if i % 2 else part for i, part in enumerate(parts)), name
+
+
 def list_frames(folder: Path) -> list[Path]:
-    """The paths of the pictures in a folder of frames, in the order of their names. Raises ImageError without any."""
-    names = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES and file.is_file())
+    """The paths of the pictures in a folder of frames, in the order of the numbers in their names.
+
+    Hidden files are not frames: macOS adds one, "._1.jpg", to each file in an archive. Raises ImageError without any.
+    """
+    try:
+        files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES and file.name[0] != "."]
+    except OSError as error:
+        raise ImageError(f"{folder}: the folder cannot be read ({error.strerror}); check its permissions") from None
+    names = sorted((file for file in files if not file.is_dir()), key=lambda file: frame_order(file.name))
     if not names:
         raise ImageError(f"{folder}: a video with 0 frames: expected pictures ({', '.join(PICTURES)}) in the folder")
     return names
@@ -84,11 +99,10 @@ def list_frames(folder: Path) -> list[Path]:
 def _load(path: str | os.PathLike, choose: Callable[[int, float], np.ndarray], fps: float) -> Video:
     """Loads the frames whose numbers `choose` returns for (number of frames, frames per second)."""
     path = Path(path)
-    if path.is_dir():
+    mode = image_files.file_mode(path)
+    if stat.S_ISDIR(mode):
         return _load_folder(path, choose, fps)
-    if not path.exists():
-        raise ImageError(f"{path}: no such file; check the path")
-    if not path.is_file():
+    if not stat.S_ISREG(mode):
         raise ImageError(f"{path}: expected a video file or a folder of frames, got a device or pipe")
     if not path.stat().st_size:
         raise ImageError(f"{path}: the file is empty; fetch or export it again")

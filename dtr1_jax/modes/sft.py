@@ -1,6 +1,7 @@
-"""`--mode=sft`: the cold start, which makes a policy that can write twins by imitating TwinWorld's oracle transcripts.
+"""`--mode=sft`: the cold start, which makes a policy that can write twins by imitating oracle transcripts.
 
-It begins with random weights or, where config.policy.path is set, with the weights there.
+The transcripts are those of TwinWorld, or of your own annotated pictures: of every source whose examples have a scene
+and an answer in it. It begins with random weights or, where config.policy.path is set, with the weights there.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import jax
 import optax
 
 from dtr1_jax import config, mesh
-from dtr1_jax.data import patches, sources
-from dtr1_jax.data.cold_start import ColdStartBatches, tower_steps
+from dtr1_jax.data import image_files, json_files, patches, pipeline, prompts, sources
+from dtr1_jax.data.cold_start import ColdStartBatches, dense_weight, tower_steps
 from dtr1_jax.data.twinworld import patch_targets
 from dtr1_jax.models import policy
 from dtr1_jax.models.weights import native
@@ -28,6 +29,8 @@ from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rl import imitation
 from dtr1_jax.run import checkpoint, interrupt, run_log
 
+TRIED = 64  # examples that are read at the start, to find one that can be imitated
+
 log = logging.getLogger(__name__)
 
 
@@ -37,9 +40,9 @@ def run(c: config.Config, workdir: Path) -> Path:
     A run that was stopped goes on from its newest checkpoint. The first sft.tower of the steps train the vision tower
     alone on the dense loss, which is cheap; the others train everything.
 
-    Raises ConfigError or DataError if the settings do not fit TwinWorld; interrupt.Interrupted after saving, where
-    somebody asked the run to stop; LockError if another run writes to `workdir`; and the errors of reading the policy
-    and the checkpoints.
+    Raises ConfigError or DataError if the settings or the data allow no cold start; interrupt.Interrupted after saving,
+    where somebody asked the run to stop; LockError if another run writes to `workdir`; and the errors of reading the
+    policy and the checkpoints.
     """
     pretrained_policy = pretrained.load_policy(c)
     check(c, pretrained_policy)
@@ -102,10 +105,8 @@ def _warn_of_jump(c: config.Config, checkpoints: checkpoint.Checkpoints, step: i
 def check(c: config.Config, pretrained_policy: PretrainedPolicy) -> None:
     """Raises ConfigError or DataError if no cold start can be made with these settings."""
     if c.data.source != "twinworld":
-        raise config.ConfigError(
-            f"config.data.source: expected twinworld, whose scenes have oracle transcripts, got {c.data.source!r}; "
-            "make the cold start without it, then train on it with --mode=train"
-        )
+        _check_annotated(c, pretrained_policy)
+        return
     size, geometry = (c.data.image_size, c.data.image_size), pretrained_policy.style.geometry
     resized = patches.picture_size(*size, geometry)
     if c.data.video and resized == size:
@@ -116,6 +117,31 @@ def check(c: config.Config, pretrained_policy: PretrainedPolicy) -> None:
             f"{c.policy.max_pixels} turns {size[0]} x {size[1]} into {resized[0]} x {resized[1]} pixels"
         )
     sources.open_source(c.data, "train")
+
+
+def _check_annotated(c: config.Config, pretrained_policy: PretrainedPolicy) -> None:
+    """Raises DataError if none of the first TRIED examples of the source can be imitated."""
+    source = sources.open_source(c.data, c.data.train_split)
+    style, fault = pretrained_policy.style, ValueError("there are no examples")
+    for index in range(min(TRIED, len(source))):
+        try:
+            pipeline.demonstration(source[index], style, c.rollout.new_tokens)
+        except (image_files.ImageError, prompts.PromptError, OSError) as error:
+            fault = error
+        else:
+            break
+    else:
+        raise json_files.DataError(
+            "config.data: --mode=sft imitates annotated objects with an answer among them, but none of the first "
+            f"{min(TRIED, len(source))} examples of {source!r} has them. In JSON lines, write `objects`, and give the "
+            f"target as `boxes` that equal boxes of `objects`. The last: {fault}"
+        )
+    if c.sft.dense or c.sft.practice:
+        log.warning(
+            "the dense loss and the practice are about TwinWorld: config.sft.dense, sft.tower and sft.practice are not "
+            "used with config.data.source=%s",
+            c.data.source,
+        )
 
 
 def _initial_state(
@@ -144,7 +170,7 @@ def _step(
     trainable, opt, numbers = imitation.update(
         state["trainable"], state["opt"], mesh.put_batch(device_mesh, demonstrations),
         mesh.put_batch(device_mesh, practice), tx=tx, spec=pretrained_policy.spec, reasoning=c.sft.reasoning,
-        dense=c.sft.dense, counts=patch_targets.COUNTS, text=text,
+        dense=dense_weight(c), counts=patch_targets.COUNTS, text=text,
     )  # fmt: skip
     return {"trainable": trainable, "opt": opt}, numbers
 

@@ -30,7 +30,7 @@ import weights
 from configs import seg
 from dtr1_jax import config
 from dtr1_jax.data import json_files
-from dtr1_jax.data.readers import coco, coco_annotations
+from dtr1_jax.data.readers import coco, coco_annotations, coco_layout, file_names
 from dtr1_jax.modes import dispatch, evaluate, train
 from dtr1_jax.run import console, interrupt, run_log
 from dtr1_jax.twin import masks
@@ -48,7 +48,7 @@ def lines(part: Path, max_objects: int) -> list[dict]:
     """The queries about the photos of the annotation file `part`, as lines of data/readers/jsonl.py."""
     annotations, rows = coco_annotations.read_annotations(part), []
     source = coco.Coco(annotations, "all", "segmentation", seed=0, max_objects=max_objects)
-    folders = coco_annotations.photo_folders(part)
+    folders = coco_layout.photo_folders(part)
     for i in range(len(source)):
         picture, example = annotations.pictures[i // coco.PER_PICTURE], source[i]
         if not example.scene:
@@ -63,7 +63,7 @@ def lines(part: Path, max_objects: int) -> list[dict]:
         ]  # fmt: skip
         rows.append({
             "id": f"{part.stem}/{picture.id}/{i % coco.PER_PICTURE}",
-            "image": str(coco_annotations.find_file(folders, picture.file).resolve()), "query": example.query,
+            "image": str(file_names.find_file(folders, picture.file).resolve()), "query": example.query,
             "split": "heldout" if json_files.held_out(picture.id) else "train",
             "rle": [rle(o.mask) for o in example.scene if o.id in example.answer_ids], "objects": objects,
         })  # fmt: skip

@@ -3,6 +3,7 @@
 import json
 import re
 
+import coco_folders
 import jax
 import numpy as np
 import pytest
@@ -112,6 +113,31 @@ def test_summaries_have_steps_of_their_own():
 def test_videos_have_fewer_objects():
     at = cold_start.object_schedule(unified(data__max_objects=7), video=True)
     assert {at(100, turn) for turn in range(9)} == {2, 3}
+
+
+def test_own_pictures_are_demonstrations_in_their_transcripts(tmp_path):
+    """A COCO folder: every transcript has the twin of its picture, a thought and the ids of its answer."""
+    notes = [coco_folders.note(coco_folders.rectangle(12 * k, 3, 12 * k + 9, 20), 1 + (i + k) % 3, i, number=3 * i + k)
+             for i in range(1, 9) for k in range(2)]  # fmt: skip
+    root = coco_folders.write_coco_folder(tmp_path, notes, pictures=8)
+    c = settings(data__source="coco", data__root=str(root), sft__practice=2, sft__direct=0.5)
+    made = pretrained.load_policy(c)
+    assert cold_start.tower_steps(c) == 0 and cold_start.dense_weight(c) == 0.0 < c.sft.dense
+    data, decode = cold_start.ColdStartBatches(c, made.style), made.style.tokenizer.hf.decode
+    thoughts = []
+    for _ in range(6):
+        shown, practice = data.next(text=True)
+        assert shown.dense_bnf is None and shown.box_bn4 is None and practice is None
+        for token, mask in zip(shown.token_bgs[:, 0], shown.mask_bgs[:, 0]):
+            text = decode(token[mask])
+            assert re.search(r'"label":"(person|dog|cat)"', text) and '<answer>{"objects":[' in text
+            thoughts.append(re.search("<think>(.*)</think>", text).group(1))
+    assert 0.2 < np.mean([not thought for thought in thoughts]) < 0.8 and len(set(thoughts)) > 4
+    position = json.loads(json.dumps(data.get_state()))
+    expected = [data.next(text=True) for _ in range(2)]
+    other = cold_start.ColdStartBatches(c, made.style)
+    other.set_state(position)
+    jax.tree.map(np.testing.assert_array_equal, [other.next(text=True) for _ in range(2)], expected)
 
 
 def test_the_memory_of_waiting_batches_is_a_setting():

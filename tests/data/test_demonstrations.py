@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from dtr1_jax import types
 from dtr1_jax.data import demonstrations, patches, prompts, tokenizer
 from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.policies import policy_files
@@ -93,3 +94,15 @@ def test_demonstration():
     demonstrations.encode_transcript(text, STYLE, count)
     with pytest.raises(prompts.PromptError, match=f"has {count} tokens, more than the {count - 1} it may have"):
         demonstrations.encode_transcript(text, STYLE, count - 1)
+
+
+@pytest.mark.parametrize(
+    "ids, thought", [((1,), "mug 1."), ((1, 3), "mug 1,3."), ((2, 3), "lamp 2, mug 3."), ((), "none.")]
+)
+def test_an_example_without_a_thought_names_its_answer(ids, thought):
+    box, mask = (0.1, 0.1, 0.5, 0.5), np.zeros((96, 96), bool)
+    scene = tuple(types.Instance(i, label, box, mask) for i, label in enumerate(("mug", "lamp", "mug"), 1))
+    example = dataclasses.replace(SCENE, scene=scene, answer_ids=ids, thought="")
+    text = demonstrations.oracle(example, Canvas(Frame.PIXEL, (96, 96)))
+    assert f"<think>{thought}</think>" in text
+    assert "<think></think>" in demonstrations.oracle(example, Canvas(Frame.PIXEL, (96, 96)), reasons=False)

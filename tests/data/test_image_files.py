@@ -1,5 +1,6 @@
 """Every kind of picture file comes out as uint8[h, w, 3], and every broken one as an ImageError with its path."""
 
+import errno
 import os
 import struct
 import sys
@@ -274,3 +275,52 @@ def test_bitmaps(tmp_path):
 
 def test_limit_is_stated_once():
     assert image_files.MAX_PIXELS == 10_000 * 10_000
+
+
+def unreadable_paths(folder):
+    """Paths that the system cannot open, by the reason."""
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    (folder / "folder.png").mkdir()
+    (folder / "file").touch()
+    return {
+        "File name too long": folder / ("x" * 300 + ".png"),
+        "levels of symbolic links": folder / "loop.png",
+        "got a folder": folder / "folder.png",
+        "null": folder / "a\0b.png",
+        "no such file": folder / "file" / "a.png",
+    }
+
+
+@pytest.mark.parametrize("reader", [load_image, load_bitmap, image_files.load_values, image_files.stored_size])
+def test_a_path_that_the_system_cannot_open_is_an_image_error(tmp_path, reader):
+    for reason, path in unreadable_paths(tmp_path).items():
+        with pytest.raises(ImageError, match=reason):
+            reader(path)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.ESTALE, errno.EIO])
+def test_errors_of_the_file_system_are_named(tmp_path, monkeypatch, code):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (3, 2)).save(path)
+
+    def fail(*_, **__):
+        raise OSError(code, os.strerror(code), str(path))
+
+    for place in ((os, "stat"), (Image, "open")):
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, fail)
+            with pytest.raises(ImageError, match=r"permission|cannot read this path"):
+                load_image(path)
+
+
+def test_the_stored_picture_and_its_rotation(tmp_path):
+    stored = np.zeros((2, 3, 3), np.uint8)
+    stored[0, 0] = 255
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    assert image_files.stored_size(tmp_path / "a.png") == (3, 2, 6)
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png", upright=False), stored)
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png"), np.rot90(stored, -1))
+    Image.fromarray(stored).save(tmp_path / "b.png")
+    assert image_files.stored_size(tmp_path / "b.png") == (3, 2, 1)

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from dtr1_jax.data.json_files import DataError, held_out, held_out_keys, is_name, is_number, parse_json, read_json
+from dtr1_jax.data.json_files import (
+    DataError,
+    held_out,
+    held_out_part,
+    is_name,
+    is_number,
+    parse_json,
+    read_json,
+    whole_number,
+)
 
 
 def test_a_file_is_read_or_refused_with_its_path(tmp_path):
@@ -15,6 +24,40 @@ def test_a_file_is_read_or_refused_with_its_path(tmp_path):
         read_json(file)
     file.write_text('{"a": [1]}')
     assert read_json(file) == {"a": [1]}
+
+
+def test_files_of_other_systems_are_read(tmp_path):
+    file = tmp_path / "a.json"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le"):
+        file.write_bytes(("\ufeff" * (encoding == "utf-16-le") + '{"a":\r\n ["é"]}\r\n').encode(encoding))
+        assert read_json(file) == {"a": ["é"]}
+    file.write_bytes('{"a": "é"}'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"a\.json: .* byte 7 is not UTF-8; save the file as UTF-8"):
+        read_json(file)
+    for path in (tmp_path / "a\0b", tmp_path / ("x" * 300), tmp_path):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_json(path)
+
+
+@pytest.mark.parametrize(
+    "text, fault",
+    [
+        ('{"a": 1, "b": 2, "a": 3}', "the key 'a' stands twice"),
+        ('[{"x": [{"boxes": [], "boxes": 1}]}]', "the key 'boxes' stands twice"),
+        ('{"a": [1, 2,\n ]}', 'a comma stands before "]" in line 2; remove it'),
+        ('{"a": 1,}', 'a comma stands before "}" in line 1; remove it'),
+    ],
+)
+def test_faults_of_json_are_named(text, fault):
+    with pytest.raises(ValueError) as refusal:
+        parse_json(text)
+    assert fault in str(refusal.value) or "trailing comma" in str(refusal.value)  # Python 3.13 says the latter
+
+
+def test_whole_numbers():
+    assert [whole_number(v) for v in (240, 240.0, "240", "-3", "007")] == [240, 240, 240, -3, 7]
+    others = (240.5, "240.5", "", "x", None, True, [1], float("inf"), float("nan"), "٣", "1e3", "9" * 5000)
+    assert [whole_number(v) for v in others] == [None] * len(others)
 
 
 @pytest.mark.parametrize("text", ["NaN", "[Infinity]", "[" * 100_000, "{", ""])
@@ -36,15 +79,15 @@ def test_the_held_out_fifth():
     assert [i for i in range(20) if held_out(i)] == [i for i in range(20) if held_out(str(i))]
 
 
-@pytest.mark.parametrize("count", range(2, 30))
-def test_both_parts_of_a_small_data_set_have_an_item(count):
-    for first in range(0, 300, 17):
-        keys = range(first, first + count)
-        held = held_out_keys(keys)
-        assert 0 < len(held) < count and held == held_out_keys(reversed(keys))
-        by_hash = {key for key in keys if held_out(key)}
-        assert held == by_hash or (len(held) in (1, count - 1) and len(by_hash) in (0, count))
-
-
-def test_a_single_item_is_not_held_out():
-    assert held_out_keys(["a"]) == held_out_keys([]) == frozenset()
+def test_a_small_data_set_has_a_held_out_part():
+    for n in range(2, 60):
+        for start in range(0, 4000, 100):
+            keys = range(start, start + n)
+            part = held_out_part(keys)
+            assert max(1, n // 10) <= len(part) <= n // 2
+            chosen = {key for key in keys if held_out(key)}
+            assert part == chosen or not max(1, n // 10) <= len(chosen) <= n // 2
+            assert part >= chosen or part <= chosen
+            assert part == held_out_part(reversed(keys)) == held_out_part([*keys, *keys])
+    assert held_out_part([5]) == held_out_part([5, 5]) == held_out_part([]) == set()
+    assert held_out_part(range(3000)) == {i for i in range(3000) if held_out(i)}

@@ -27,13 +27,14 @@ class Source:
     size: int
     broken: tuple[int, ...] = ()
     long: tuple[int, ...] = ()
+    error: type[Exception] = image_files.ImageError
 
     def __len__(self):
         return self.size
 
     def __getitem__(self, index):
         if index in self.broken:
-            raise image_files.ImageError(f"photo{index}.jpg: the picture is corrupt")
+            raise self.error(f"photo{index}.jpg: the picture is corrupt")
         target = types.Target(np.zeros((20, 30), bool), np.zeros((0, 4), np.float32))
         query = "very " * 200 * (index in self.long) + f"number {index}"
         return types.Example(str(index), np.full((20, 30, 3), index, np.uint8), query, "segmentation", target)
@@ -128,7 +129,7 @@ def parsed_flags():
 
 @pytest.mark.slow
 def test_a_worker_process_gives_the_same_and_resumes(parsed_flags):
-    source = Source(9, broken=(2,))
+    source = Source(9, broken=(2,), error=OSError)
     expected = uids(take(pipeline.query_batches(source, STYLE, 2, seed=0), 5))
     data = iter(pipeline.query_batches(source, STYLE, 2, seed=0, workers=1))
     assert uids(take(data, 3)) == expected[:3]
@@ -159,6 +160,13 @@ def test_broken_examples_are_skipped_and_counted(caplog):
     assert warnings[-1].endswith("; more will only be counted")
     assert any("photo1.jpg: the picture is corrupt" in w for w in warnings)
     assert any("4: the prompt has" in w for w in warnings)
+
+
+def test_an_error_of_the_file_system_costs_one_example(caplog):
+    source, skips = Source(4, broken=(2,), error=OSError), pipeline.SkipCounter()
+    assert sorted(flat(take(pipeline.query_batches(source, STYLE, 3, seed=0, skips=skips), 2))) == [0, 0, 1, 1, 3, 3]
+    assert skips.count >= 1 and "photo2.jpg" in caplog.text
+    assert flat(pipeline.evaluation_batches(source, STYLE, 2, 4)) == [0, 1, 3]
 
 
 def test_skipped_travels_to_processes():

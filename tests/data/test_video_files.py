@@ -240,3 +240,35 @@ def test_upright():
     assert video_files._upright(frame, 90)[..., 0].tolist() == [[2, 5], [1, 4], [0, 3]]
     assert video_files._upright(frame, -90)[..., 0].tolist() == [[3, 0], [4, 1], [5, 2]]
     assert video_files._upright(frame, 180)[..., 0].tolist() == [[5, 4, 3], [2, 1, 0]]
+
+
+def test_frames_are_sorted_by_the_numbers_in_their_names(tmp_path):
+    cases = (
+        ["frame_1.jpg", "frame_2.png", "frame_10.jpg", "frame_11.JPG", "frame_100.jpg"],
+        ["f_007.png", "f_8.png", "f_0009.png", "f_10.png"],
+        ["1.png", "2.jpg", "3.png", "10.jpg", "400.png"],
+        ["cam1_2.png", "cam1_10.png", "cam2_1.png"],
+        ["IMG_9.png", "img_10.png", "IMG_11.png"],
+    )
+    for i, names in enumerate(cases):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        for k, name in sorted(enumerate(names), key=lambda pair: pair[1]):
+            Image.new("RGB", (4, 4), (k, 0, 0)).save(folder / name, format="PNG")
+        (folder / f"._{names[0]}").write_bytes(b"the file of another system")
+        assert [file.name for file in video_files.list_frames(folder)] == names
+        assert video_files.load_evenly(folder, 9).frames[:, 0, 0, 0].tolist() == list(range(len(names)))
+
+
+def test_a_path_that_the_system_cannot_open_is_an_image_error(tmp_path, monkeypatch):
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
+    for name in ("x" * 300 + ".mp4", "loop.mp4", "a\0.mp4"):
+        with pytest.raises(image_files.ImageError):
+            video_files.load_evenly(tmp_path / name, 2)
+
+    def fail(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", fail)
+    with pytest.raises(image_files.ImageError, match="Permission denied"):
+        video_files.load_evenly(tmp_path, 2)

@@ -14,6 +14,7 @@ from dtr1_jax.data import image_files, patches, pipeline, prompts, sources, toke
 from dtr1_jax.data.mixture import Mixture
 from dtr1_jax.data.readers import coco, jsonl
 from dtr1_jax.policies import policy_files
+from dtr1_jax.twin import masks
 from dtr1_jax.twin.coordinates import Frame
 
 SQUARE = patches.Geometry(8, 1, 2, 12, 96 * 96)
@@ -126,6 +127,45 @@ def test_a_shrunk_photo_reports_the_size_of_its_file(tmp_path, orientation, upri
     assert size == upright and image.shape[0] * image.shape[1] <= 90_000
     assert abs(image.shape[0] / image.shape[1] - upright[0] / upright[1]) < 0.01
     assert image_files.load_shrunk(tmp_path / "a.jpg", 10**8)[1] == upright
+    image, size = image_files.load_shrunk(tmp_path / "a.jpg", 90_000, upright=False)
+    assert size == (1200, 1800) and image.shape[0] < image.shape[1] and image.shape[0] * image.shape[1] <= 90_000
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_turned_photo_is_shrunk_in_the_direction_of_its_annotation(photos, stored):
+    """The left half of the stored photo is black: the object lies there, in the frame of the annotation."""
+    pixels = np.full((1200, 1600, 3), 255, np.uint8)
+    pixels[:, :800] = 0
+    exif = Image.Exif()
+    exif[274] = 6  # a quarter turn clockwise: the stored left half is the upper half upright
+    file, lines = photos / "annotations" / "instances_train.json", photos / "a.jsonl"
+    w, h = (1600, 1200) if stored else (1200, 1600)
+    x2, y2 = (800, 1200) if stored else (1200, 800)
+    value = json.loads(file.read_text())
+    value["images"] = [record | {"width": w, "height": h} for record in value["images"]]
+    value["annotations"] = [note(rectangle(0, 0, x2, y2), image=i) for i in (1, 2)]
+    file.write_text(json.dumps(value))
+    mask = np.zeros((h, w), bool)
+    mask[:y2, :x2] = True
+    rle = masks.encode(mask) | {"counts": masks.encode(mask)["counts"].decode()}
+    rows = []
+    for i in (1, 2):
+        Image.fromarray(pixels).save(photos / f"{i}.jpg", exif=exif)
+        rows.append({"image": f"{i}.jpg", "query": "x", "rle": rle})
+    lines.write_text("\n".join(map(json.dumps, rows)))
+    sources_ = (
+        coco.open_coco_source(str(photos), "train", "segmentation", seed=0, max_objects=7),
+        jsonl.open_jsonl_source(str(lines), "train", "segmentation", max_objects=7),
+    )
+    for source in sources_:
+        example = sources.shrunk(source, 50_000)[0]
+        assert example.target.mask.shape == (h, w), "masks keep the size of the annotation"
+        if example.target.mask.any():
+            np.testing.assert_array_equal(example.target.mask, mask)
+        small = working_size.fit(example, 50_000)
+        assert small.image.shape[:2] == small.target.mask.shape and small.image[..., 0].size <= 50_000
+        fitted = working_size.shrink_mask(mask, small.image.shape[:2])
+        assert np.mean((small.image[..., 0] < 128) != fitted) < 0.02
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import thin
+from PIL import Image
 from thin import settings
 
 from dtr1_jax import config
@@ -98,9 +99,8 @@ def test_it_goes_on_from_the_weights_that_are_given(tmp_path):
 @pytest.mark.parametrize(
     "changes, error, message",
     [
-        ({"data__source": "coco", "data__root": "photos"}, config.ConfigError,
-         r"config\.data\.source: expected twinworld, .* got 'coco'"),
-        ({"data__source": "jsonl", "data__root": "x.jsonl"}, config.ConfigError, r"got 'jsonl'"),
+        ({"data__source": "coco", "data__root": "photos"}, DataError, r"photos: expected .* got no such folder"),
+        ({"data__source": "jsonl", "data__root": "x.jsonl"}, DataError, r"x\.jsonl: cannot be read"),
         ({"data__image_size": 128}, config.ConfigError,
          r"config\.data\.image_size: .* config\.policy\.max_pixels = 9216 turns 128 x 128 into 96 x 96 pixels"),
         ({"data__max_objects": 12}, DataError, r"twinworld objects: .* got 2 and 12"),
@@ -126,6 +126,44 @@ def unified(**changes):
 def test_a_cold_start_of_all_tasks_runs(tmp_path):
     sft.run(unified(), tmp_path)
     assert all(np.isfinite(list(line.values())).all() for line in rows(tmp_path))
+
+
+def own_lines(folder, count=10, **fields):
+    """A JSON lines file with its pictures: a red square that is asked for, and a blue one."""
+    folder.mkdir(exist_ok=True)
+    lines = []
+    for i in range(count):
+        pixels = np.full((60, 80, 3), 200, np.uint8)
+        pixels[10:30, 5 + i : 25 + i], pixels[35:55, 50:70] = (200, 0, 0), (0, 0, 200)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        red, blue = [5 + i, 10, 25 + i, 30], [50, 35, 70, 55]
+        objects = [{"label": "mug", "box": red}, {"label": "lamp", "box": blue}]
+        lines.append({"image": f"{i}.png", "query": "what is red", "boxes": [red], "objects": objects} | fields)
+    (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return {"data__source": "jsonl", "data__root": str(folder / "mine.jsonl")}
+
+
+def test_own_lines_are_demonstrations(tmp_path, stop_after, caplog):
+    """The loss falls on their twins; a run that is stopped goes on; the dense loss is left out and said to be."""
+    own = own_lines(tmp_path / "data")
+    c = settings(**own, sft__steps=6, sft__direct=0.0)
+    whole = sft.run(c, tmp_path / "whole")
+    assert "config.sft.dense, sft.tower and sft.practice are not used with config.data.source=jsonl" in caplog.text
+    lines = rows(tmp_path / "whole")
+    assert len(lines) == 6 and not any("sft/dense" in line or "sft/nll_practice" in line for line in lines)
+    assert lines[-1]["sft/nll_twin"] < lines[0]["sft/nll_twin"]
+    stop_after(2)
+    with pytest.raises(interrupt.Interrupted):
+        sft.run(c, tmp_path / "parts")
+    assert sft.run(c, tmp_path / "parts").read_bytes() == whole.read_bytes()
+
+
+def test_lines_without_an_answer_among_objects_are_refused(tmp_path):
+    for fields in ({"objects": []}, {"boxes": [[1, 2, 30, 40]]}):
+        own = own_lines(tmp_path / "data", **fields)
+        with pytest.raises(DataError, match=r"none of the first 8 examples .* `boxes` that equal boxes of `objects`"):
+            sft.run(settings(**own), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("began_with, warned", [(4000, False), (2000, True)])

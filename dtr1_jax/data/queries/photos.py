@@ -75,6 +75,8 @@ class Facts:
       counts: label -> number of objects, including those left out of the scene; 0 if the label has crowds only.
       crowds: labels with crowd regions, whose single objects are not all known.
       stuff: labels of regions without a definite place (sky, grass); their places and sizes are not compared.
+      partial: labels of which the photo may have objects that are not annotated; they are not asked about.
+      unsized: labels with objects of which only the box is known; their sizes are not compared.
     """
 
     scene: Sequence[Instance]
@@ -82,6 +84,8 @@ class Facts:
     counts: Mapping[str, int]
     crowds: Collection[str] = frozenset()
     stuff: Collection[str] = frozenset()
+    partial: Collection[str] = frozenset()
+    unsized: Collection[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,12 +97,14 @@ class _Kind:
       phrase: one phrase for the use.
       objects: the objects of the scene with these labels.
       complete: whether these are all objects of the photo with these labels.
+      sized: whether the sizes of the objects are known.
     """
 
     labels: tuple[str, ...]
     phrase: str
     objects: tuple[Instance, ...]
     complete: bool
+    sized: bool
 
     @property
     def program(self) -> Program:
@@ -116,7 +122,7 @@ def photo_query(facts: Facts, *, seed: int, picture: int | str, k: int) -> Photo
       picture: a name of the photo that is unique in its data set.
 
     Raises:
-      ValueError: `facts.vocabulary` is empty.
+      ValueError: `facts.vocabulary` is empty, or the annotation settles no query about this photo.
     """
     if not facts.vocabulary:
         raise ValueError("expected at least one label in Facts.vocabulary, got none")
@@ -142,11 +148,12 @@ def _rng(*key: int | str) -> np.random.Generator:
 
 def _kind(labels: tuple[str, ...], phrase: str, facts: Facts) -> _Kind:
     objects = tuple(o for o in facts.scene if o.label in labels)
-    return _Kind(labels, phrase, objects, len(objects) == sum(facts.counts.get(label, 0) for label in labels))
+    complete = len(objects) == sum(facts.counts.get(label, 0) for label in labels)
+    return _Kind(labels, phrase, objects, complete, not set(facts.unsized) & set(labels))
 
 
 def _kinds(facts: Facts, rng: np.random.Generator) -> list[_Kind]:
-    """Returns the uses whose labels are all annotated, each in one random phrase.
+    """Returns the uses whose labels are all annotated and not `partial`, each in one random phrase.
 
     Families are left out if some label is not one of COCO's: a category of the user's own might belong to a family too.
     """
@@ -156,7 +163,8 @@ def _kinds(facts: Facts, rng: np.random.Generator) -> list[_Kind]:
     covered = {label for labels in families for label in labels}
     single_labels = sorted(label for label in vocabulary if label in SINGLES or label not in covered)
     singles = {(label,): SINGLES.get(label, (label,)) for label in single_labels}
-    return [_kind(labels, pick(rng, pool), facts) for labels, pool in (singles | families).items()]
+    kinds = [_kind(labels, pick(rng, pool), facts) for labels, pool in (singles | families).items()]
+    return [kind for kind in kinds if not set(facts.partial) & set(kind.labels)]
 
 
 def _comparable_kinds(facts: Facts, rng: np.random.Generator) -> list[_Kind]:
@@ -204,7 +212,7 @@ def _related_to_anchor(kind: _Kind, anchor: _Kind, rng: np.random.Generator) -> 
         text = pick(rng, texts).format(anchor.phrase, kind.phrase)
         program = (name, kind.program, anchor.program)
         yield _query(text, kind, related, steps, 3, program)
-        best = _extreme_in_size(related, "largest")
+        best = _extreme_in_size(related, "largest") if kind.sized else None
         if best:
             text = f"Of all that is {name} the {anchor.phrase}, which is the largest {kind.phrase}?"
             yield _query(text, kind, [best], [*steps, f"largest: {best.id}"], 4, ("most pixels", program))
@@ -215,7 +223,8 @@ def _count(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
         for size, texts in SIZES.items():
             # The scene keeps the largest objects: the largest of a kind is always known, the smallest only if the scene
             # has all objects of the kind.
-            best = _extreme_in_size(kind.objects, size) if kind.complete or size == "largest" else None
+            known = kind.sized and (kind.complete or size == "largest")
+            best = _extreme_in_size(kind.objects, size) if known else None
             if best:
                 text = pick(rng, texts).format(kind.phrase)
                 program = ("most pixels" if size == "largest" else "fewest pixels", kind.program)
@@ -224,10 +233,10 @@ def _count(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
 
 
 def _most_frequent(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
-    """Asks for the objects of the most frequent label, if there are no crowds and no other label is as frequent."""
+    """Asks for the objects of the most frequent label, if all objects are known and no other label is as frequent."""
     counts = {label: n for label, n in facts.counts.items() if label not in facts.stuff}
     ranking = sorted(counts, key=counts.get, reverse=True)
-    if facts.crowds or len(ranking) < 2 or counts[ranking[0]] == counts[ranking[1]]:
+    if facts.crowds or facts.partial or len(ranking) < 2 or counts[ranking[0]] == counts[ranking[1]]:
         return
     kind = _kind((ranking[0],), ranking[0], facts)
     if kind.complete:
@@ -237,8 +246,16 @@ def _most_frequent(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuer
 
 
 def _fallback_query(facts: Facts) -> PhotoQuery:
-    """Asks for the largest object of the scene's first label, for a photo that allows none of the other queries."""
-    label = facts.scene[0].label if facts.scene else sorted(facts.vocabulary)[0]
+    """Asks for the largest object of the first label that is known, for a photo that allows none of the other queries.
+
+    Raises ValueError if each label of the vocabulary may have objects that are not in the scene.
+    """
+    unknown = {*facts.partial, *facts.unsized}
+    present = [o.label for o in facts.scene if o.label in facts.vocabulary and o.label not in unknown]
+    absent = sorted(set(facts.vocabulary) - set(facts.counts) - unknown)
+    if not present and not absent:
+        raise ValueError("its annotation settles no query; annotate all objects of some label, or remove the picture")
+    label = (present or absent)[0]
     kind = _kind((label,), label, facts)
     best = sorted(kind.objects, key=_area)[-1:]
     steps = [_use_step(kind), f"largest: {_ids_text(best)}"]

@@ -2,22 +2,29 @@
 
 Objects are listed from left to right. Crowd regions are not objects: their pixels are ignored in queries about their
 label. So are the pixels without a label in panoptic files, in all queries. COCO's own evaluation does the same.
+
+An object of which the file has only the box is an object of the scene. Grounding asks for it as for any other. For
+segmentation its pixels are not known: in its picture, no query asks for its label.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dtr1_jax.data import image_files
+from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import photos
-from dtr1_jax.data.readers import coco_annotations
-from dtr1_jax.twin import masks
+from dtr1_jax.data.readers import coco_annotations, coco_layout
+from dtr1_jax.twin import masks, things
 from dtr1_jax.types import Example, Instance, Target
+
+log = logging.getLogger(__name__)
 
 PER_PICTURE = 4  # queries
 SMALL, LARGE = 0.01, 0.1  # shares of the picture's area: an object below SMALL is "small", one from LARGE on is "large"
@@ -49,11 +56,14 @@ class Coco:
         number, k = divmod(range(len(self))[index], PER_PICTURE)
         picture = self.annotations.pictures[number]
         pixels = coco_annotations.load_pixels(self.annotations.path, picture, self.max_pixels)
-        scene = _scene(pixels.objects, self.max_objects)
-        query = photos.photo_query(self._facts(scene, pixels), seed=self.seed, picture=picture.id, k=k)
+        scene = _scene(pixels, self.max_objects)
+        try:
+            query = photos.photo_query(self._facts(scene, pixels), seed=self.seed, picture=picture.id, k=k)
+        except ValueError as error:
+            raise image_files.ImageError(f"{self.annotations.path}: picture {picture.id}: {error}") from None
         answer = [instance for instance in scene if instance.id in query.ids]
         boxes = np.array([instance.box for instance in answer], np.float32).reshape(-1, 4)
-        h, w = next((m.shape for _, m in pixels.objects + pixels.crowds), pixels.image.shape[:2])
+        w, h = picture.size  # of the masks; the image may be shrunk
         mask = masks.union([instance.mask for instance in answer], h, w)
         ignore = masks.union([crowd for label, crowd in pixels.crowds if label in query.labels], h, w)
         if pixels.void is not None:
@@ -62,14 +72,24 @@ class Coco:
         return Example(
             uid=f"coco/{picture.id}/{k}", image=pixels.image, query=query.text, task=self.task,
             target=Target(mask, boxes, ignore if ignore.any() else None), scene=scene, answer_ids=query.ids,
-            thought=query.thought, category=query.category, level=query.level, program=query.program,
+            thought=query.thought, category=query.category, level=query.level,
+            program=query.program if self._one_label_each(scene) else (),
         )  # fmt: skip
+
+    def _one_label_each(self, scene: Sequence[Instance]) -> bool:
+        """Whether programs can tell the labels apart: to them, "Mug" and "mug" are the same (twin/things.py)."""
+        labels = self.annotations.labels | {instance.label for instance in scene}
+        return len({things.plain(label) for label in labels}) == len(labels)
 
     def _facts(self, scene: Sequence[Instance], pixels: coco_annotations.Pixels) -> photos.Facts:
         crowds = {label for label, _ in pixels.crowds}
-        counts = collections.Counter(dict.fromkeys(sorted(crowds), 0))
+        counts = collections.Counter(dict.fromkeys(sorted(crowds | pixels.partial), 0))
         counts.update(label for label, _ in pixels.objects)
-        return photos.Facts(scene, self.annotations.labels, counts, crowds, self.annotations.stuff)
+        boxed = {label for (label, _), box in zip(pixels.objects, pixels.boxes) if box is not None}
+        partial = pixels.partial | (boxed if self.task == "segmentation" else set())
+        labels = self.annotations.labels
+        partial |= counts.keys() - labels
+        return photos.Facts(scene, labels, counts, crowds, self.annotations.stuff, partial, boxed)
 
 
 def open_coco_source(root: str, split: str, task: str, *, seed: int, max_objects: int) -> Coco:
@@ -77,27 +97,53 @@ def open_coco_source(root: str, split: str, task: str, *, seed: int, max_objects
 
     Args:
       root: the folder.
-      split: beginning of the name of an annotation file, such as "train"; see coco_annotations.find_annotation_file.
+      split: beginning of the name of an annotation file, such as "train"; see coco_layout.find_annotation_file.
       task: segmentation or grounding.
       seed: of the queries.
       max_objects: most objects of a scene; the largest are kept.
 
     Raises DataError: there is no such annotation file, or none of its pictures can be used.
     """
-    file, share = coco_annotations.find_annotation_file(Path(root), split)
-    return Coco(coco_annotations.read_annotations(file, share), split, task, seed, max_objects)
+    file, share = coco_layout.find_annotation_file(Path(root), split)
+    annotations = coco_annotations.read_annotations(file, share)
+    notes = [note for picture in annotations.pictures for note in picture.annotations]
+    boxed = sum(note.boxed for note in notes)
+    if boxed and task == "segmentation":
+        annotations = _with_masks(annotations, boxed)
+    elif boxed:
+        log.warning("%s: %d of %d annotations have no outline: their boxes are used", file, boxed, len(notes))
+    return Coco(annotations, split, task, seed, max_objects)
 
 
-def _scene(objects: Sequence[tuple[str, np.ndarray]], max_objects: int) -> tuple[Instance, ...]:
+def _with_masks(file: coco_annotations.AnnotationFile, boxed: int) -> coco_annotations.AnnotationFile:
+    """The pictures that have an outline. Raises DataError if none has."""
+    pictures = tuple(p for p in file.pictures if not all(note.boxed or note.crowd for note in p.annotations))
+    if not pictures:
+        raise DataError(
+            f"{file.path}: expected polygons or RLE for segmentation, got {boxed} annotations with a box only; set "
+            "config.data.task=grounding, or write JSON lines, where the masks of `boxes` are filled boxes"
+        )
+    alone = len(file.pictures) - len(pictures)
+    log.warning(
+        "%s: %d annotations have a box and no outline: segmentation does not ask for their labels in their pictures%s; "
+        "config.data.task=grounding uses the boxes",
+        file.path, boxed, f", and {alone} pictures with boxes alone are left out" if alone else "",
+    )  # fmt: skip
+    return dataclasses.replace(file, pictures=pictures)
+
+
+def _scene(pixels: coco_annotations.Pixels, max_objects: int) -> tuple[Instance, ...]:
     """The objects with the largest masks, from left to right by the centre of their box, numbered 1, 2, ..."""
-    largest = sorted(objects, key=lambda item: -masks.area(item[1]))[:max_objects]
-    boxed = [(masks.bbox(mask), label, mask) for label, mask in largest]
+    rows = [(label, mask, box) for (label, mask), box in zip(pixels.objects, pixels.boxes)]
+    largest = sorted(rows, key=lambda row: -masks.area(row[1]))[:max_objects]
+    boxed = [(box or masks.bbox(mask), label, mask, _attributes(mask, box)) for label, mask, box in largest]
     boxed.sort(key=lambda row: (row[0][0] + row[0][2], row[0][1] + row[0][3]))
     return tuple(
-        Instance(i, label, box, mask, attributes=_attributes(mask)) for i, (box, label, mask) in enumerate(boxed, 1)
+        Instance(i, label, box, mask, attributes=words) for i, (box, label, mask, words) in enumerate(boxed, 1)
     )
 
 
-def _attributes(mask: np.ndarray) -> tuple[str, ...]:
+def _attributes(mask: np.ndarray, box: tuple | None) -> tuple[str, ...]:
+    """ "small" or "large"; an object of which only the box is known may be smaller than its box."""
     share = masks.area(mask) / mask.size
-    return ("small",) if share < SMALL else ("large",) if share >= LARGE else ()
+    return ("small",) if share < SMALL else ("large",) if share >= LARGE and box is None else ()

@@ -1,11 +1,8 @@
-"""The annotation files of COCO and of data sets in its format.
+"""The annotation files of COCO and of data sets in its format: pictures with their objects, crowds and labels.
 
-The start of a name says which kind a file is; files may be in the folder itself or in its subfolder annotations/:
-
-    instances_NAME.json    polygons, and RLE for crowds
-    panoptic_NAME.json     segments; their PNGs in panoptic/, panoptic_NAME/ or annotations/panoptic_NAME/
-
-Photos may be in NAME/, images/NAME/, images/ or the folder itself. Faulty records are skipped and counted.
+coco_layout.py says where the files are, coco_shapes.py which shapes an annotation may have, and coco_records.py how
+records are matched. Faulty records are skipped, and counted in one warning. An annotation that is skipped is an object
+all the same: its label counts as `partial` in its picture, and queries about that picture do not ask for it.
 Sources: cocodataset.org/#format-data; Kirillov et al. 2019, arXiv 1801.00868, for panoptic segments.
 """
 
@@ -13,9 +10,9 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import logging
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,37 +20,53 @@ import numpy as np
 
 from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.queries.coco_uses import STUFF
-from dtr1_jax.twin import masks
-from dtr1_jax.twin.schema import encodable
+from dtr1_jax.data.readers import coco_layout, coco_records, coco_shapes, file_names
+from dtr1_jax.data.readers.coco_records import Faults
+
+LOOKED_AT = 2000  # photos that are looked for when a file is opened
 
 log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Annotation:
-    """One object or crowd region: its shape is polygons in pixels, an RLE, or the id of a panoptic segment."""
+    """One object or crowd region; its shape is one of coco_shapes.Shape."""
 
     id: Any
     label: str
     crowd: bool
-    shape: tuple[np.ndarray, ...] | dict | int
+    shape: coco_shapes.Shape
+
+    @property
+    def boxed(self) -> bool:
+        """Whether only the box of the object is known."""
+        return isinstance(self.shape, np.ndarray)
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A photo with its annotations; size = (w, h) in pixels, `segments` is the name of the panoptic PNG or None."""
+    """A photo with its annotations.
+
+    Attributes:
+      id: its id in the file.
+      file: its path, relative to one of coco_layout.photo_folders.
+      size: (w, h) in pixels, of the photo upright or as it is stored.
+      annotations: its usable annotations.
+      segments: the name of its panoptic PNG, or None.
+      partial: labels of which the photo may have objects that are not among the annotations.
+    """
 
     id: int | str
     file: str
     size: tuple[int, int]
     annotations: tuple[Annotation, ...]
     segments: str | None
+    partial: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
 class AnnotationFile:
-    """An annotation file: its usable annotated pictures, all its labels, and which of the labels are stuff."""
+    """An annotation file: its usable annotated pictures, the labels to ask for, and which of its labels are stuff."""
 
     path: Path
     pictures: tuple[Picture, ...]
@@ -68,6 +81,8 @@ class Pixels:
     Attributes:
       image: uint8[h, w, 3]; smaller than the masks where it was shrunk.
       objects, crowds: (label, mask) of each object or crowd region.
+      boxes: the box of each object of which only the box is known, unit frame; None for the others.
+      partial: Picture.partial, and the labels of objects that are thinner than a pixel.
       void: pixels to which a panoptic file gives no label; None in other files.
     """
 
@@ -75,44 +90,8 @@ class Pixels:
     objects: list[tuple[str, np.ndarray]]
     crowds: list[tuple[str, np.ndarray]]
     void: np.ndarray | None
-
-
-def find_annotation_file(root: Path, split: str) -> tuple[Path, bool | None]:
-    """Finds the annotation file of a split, and the share of its pictures: None = all, False = 80 %, True = 20 %.
-
-    A split is the beginning of a word of NAME ("train" finds train2017); "heldout" finds val as well. In a folder with
-    a single file, "train" and "heldout" divide it, so that they never share a picture; its name does not matter. They
-    also divide the first file of a folder in which all files are of "train". Instances come before panoptic where both
-    fit. Raises DataError.
-    """
-    folders = (root / "annotations", root)
-    files = [path for kind in ("instances", "panoptic") for d in folders for path in sorted(d.glob(f"{kind}*.json"))]
-    if not files:
-        fault = "no such file" if root.is_dir() else "no such folder"
-        raise DataError(
-            f"{root}: expected annotations/instances_*.json or panoptic_*.json, got {fault}; set data.root to the "
-            "folder that holds them"
-        )
-    if split in ("train", "heldout") and (len(files) == 1 or all(_named([file], "train") for file in files)):
-        return files[0], split == "heldout"
-    if found := _named(files, split):
-        return found, None
-    if len(files) == 1:
-        return files[0], True
-    names = ", ".join(path.name for path in files)
-    raise DataError(
-        f"{root}: expected an annotation file for split {split!r}, got {names}; set data.*_split to a word of one of "
-        'these names, such as "train"'
-    )
-
-
-def _named(files: Sequence[Path], split: str) -> Path | None:
-    """The first file of a split; None if there is none."""
-    for name in (split, "val") if split == "heldout" else (split,):
-        for path in files:
-            if re.search(rf"(?<![a-zA-Z]){re.escape(name)}", path.stem):
-                return path
-    return None
+    boxes: list[tuple[float, float, float, float] | None]
+    partial: frozenset[str]
 
 
 def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
@@ -120,12 +99,12 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
 
     Args:
       path: the file.
-      share: True = only the fifth of the pictures that is held out (json_files.held_out), False = only the others,
+      share: True = only the fifth of the pictures that is held out (json_files.held_out_part), False = only the others,
         None = all.
 
     Raises:
-      DataError: the file is not in COCO's format, no picture with a usable annotation is left, or its photos are
-        missing.
+      DataError: the file is not in COCO's format, an id stands for two categories, no picture with a usable annotation
+        is left, or its photos are missing.
     """
     value = json_files.read_json(path)
     for name in ("images", "annotations", "categories"):
@@ -134,46 +113,57 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
                 f'{path}: expected the lists "images", "annotations" and "categories", got no list "{name}"; take a '
                 "file in COCO's format"
             )
-    faults = collections.Counter()
-    categories = {c["id"]: c for c in value["categories"] if _is_category(c)}
-    faults["categories without an id or a usable name"] += len(value["categories"]) - len(categories)
-    names = {i: STUFF.get(c["name"], c["name"]) for i, c in categories.items()}
-    pictures = tuple(_pictures(value, names, faults))
-    if +faults:
-        log.warning("%s: left out %s", path, ", ".join(f"{n} {fault}" for fault, n in (+faults).items()))
+    faults = Faults()
+    try:
+        categories = coco_records.categories(value["categories"], faults)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    remarks = Faults()
+    pictures = _pictures(value, categories, faults, remarks, path)
+    used = {note.label for p in pictures for note in p.annotations}.union(*(p.partial for p in pictures))
+    labels = coco_records.labels_to_ask(categories, used, faults)
+    if str(faults):
+        log.warning("%s: left out %s", path, faults)
+    if str(remarks):
+        log.warning("%s: kept %s", path, remarks)
     pictures = _part(pictures, share, path)
-    if not pictures:
+    if not pictures or not labels:
         counts = f"{len(value['images'])} pictures and {len(value['annotations'])} annotations, but none to use"
+        why = f"; left out were {faults}" if str(faults) else ""
         raise DataError(
-            f"{path}: expected pictures with annotations, got {counts}; check the file or take another split"
+            f"{path}: expected pictures with annotations, got {counts}{why}; check the file or take another split"
         )
-    folders = photo_folders(path)
-    if not any(find_file(folders, p.file).is_file() for p in pictures[:20]):
+    _check_photos(path, pictures)
+    stuff = frozenset(coco_records.label_of(c) for c in categories.values() if _is_stuff(c))
+    return AnnotationFile(path, tuple(pictures), labels, stuff)
+
+
+def _check_photos(path: Path, pictures: Sequence[Picture]) -> None:
+    """Looks for up to LOOKED_AT photos; warns if some are missing, and raises DataError if all are."""
+    folders = coco_layout.photo_folders(path)
+    sample = pictures[:: -(-len(pictures) // LOOKED_AT)]
+    missing = [p.file for p in sample if not file_names.is_file(file_names.find_file(folders, p.file))]
+    if len(missing) == len(sample):
         places = ", ".join(map(str, folders))
-        raise DataError(
-            f"{path}: expected photos such as {pictures[0].file} in one of {places}, got none; put them there"
-        )
-    stuff = frozenset(names[i] for i, c in categories.items() if c.get("isthing", 1) == 0)
-    return AnnotationFile(path, pictures, frozenset(names.values()), stuff)
+        raise DataError(f"{path}: expected photos such as {missing[0]} in one of {places}, got none; put them there")
+    if missing:
+        log.warning(
+            "%s: %d of %d photos are missing, such as %s; queries about them are skipped",
+            path, len(missing), len(sample), missing[0],
+        )  # fmt: skip
 
 
-def _part(pictures: tuple[Picture, ...], share: bool | None, path: Path) -> tuple[Picture, ...]:
-    """The pictures of a part (see `read_annotations`). Records of one photo file are always in the same part.
-
-    A single photo is never held out. Raises DataError if it is wanted.
-    """
+def _part(pictures: list[Picture], share: bool | None, path: Path) -> list[Picture]:
+    """The pictures of a part (see `read_annotations`). A single picture is not held out: DataError if it is wanted."""
     if share is None:
         return pictures
-    keys: dict[str, int | str] = {}  # photo file -> the id of its first record, which decides
-    for picture in pictures:
-        keys.setdefault(picture.file, picture.id)
-    if len(keys) == 1 and share:
+    if len(pictures) == 1 and share:
         raise DataError(
             f"{path}: expected at least 2 usable pictures to hold one out for evaluation, got 1; add pictures, or an "
             "annotation file for validation"
         )
-    held = json_files.held_out_keys(keys.values())
-    part = tuple(picture for picture in pictures if (keys[picture.file] in held) == share)
+    held = json_files.held_out_part(picture.id for picture in pictures)
+    part = [picture for picture in pictures if (picture.id in held) == share]
     if share:
         log.info("%s: %d of its %d pictures are held out for evaluation", path, len(part), len(pictures))
     return part
@@ -187,153 +177,173 @@ def load_pixels(path: Path, picture: Picture, max_pixels: int = image_files.MAX_
       picture: one of its pictures.
       max_pixels: the photo is shrunk to at most this many; the masks are not.
     """
-    file = find_file(photo_folders(path), picture.file)
+    file = file_names.find_file(coco_layout.photo_folders(path), picture.file)
     image = _load_sized(file, picture.size, path.name, max_pixels)
     segment_ids = None
     if picture.segments:
-        folders = [_root(path) / "panoptic", _root(path) / path.stem, path.parent / path.stem]
-        colours = _load_sized(find_file(folders, picture.segments), picture.size, path.name)
+        segments = file_names.find_file(coco_layout.segment_folders(path), picture.segments)
+        colours = _load_sized(segments, picture.size, path.name)
         segment_ids = colours.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
-    objects, crowds = [], []
+    objects, crowds, boxes, partial = [], [], [], set(picture.partial)
     for annotation in picture.annotations:
         try:
-            mask = _draw(annotation.shape, segment_ids, picture.size)
+            mask = coco_shapes.draw(annotation.shape, segment_ids, picture.size)
         except ValueError as error:
             place = f"{path}: annotation {annotation.id} of picture {picture.id}"
             raise image_files.ImageError(f"{place}: {error}; correct or remove this annotation") from None
-        if mask.any():  # it is empty where a polygon is thinner than a pixel
-            (crowds if annotation.crowd else objects).append((annotation.label, mask))
-    return Pixels(image, objects, crowds, None if segment_ids is None else segment_ids == 0)
-
-
-def photo_folders(path: Path) -> list[Path]:
-    """The folders in which the photos of an annotation file may be, in the order in which they are searched."""
-    root, name = _root(path), path.stem.partition("_")[2] or path.stem
-    return [root / name, root / "images" / name, root / "images", root]
-
-
-def find_file(folders: Sequence[Path], name: str) -> Path:
-    """The path folder/name in the first folder that has such a file; if none has, the path in the first folder."""
-    return next((folder / name for folder in folders if (folder / name).is_file()), folders[0] / name)
-
-
-def _root(path: Path) -> Path:
-    return path.parent.parent if path.parent.name == "annotations" else path.parent
+        if not mask.any():  # a polygon is thinner than a pixel
+            partial.add(annotation.label)
+        elif annotation.crowd:
+            crowds.append((annotation.label, mask))
+        else:
+            objects.append((annotation.label, mask))
+            boxes.append(coco_shapes.unit_box_of(annotation.shape, picture.size))
+    void = None if segment_ids is None else segment_ids == 0
+    return Pixels(image, objects, crowds, void, boxes, frozenset(partial))
 
 
 def _load_sized(
     file: Path, size: tuple[int, int], annotations: str, max_pixels: int = image_files.MAX_PIXELS
 ) -> np.ndarray:
-    """The image in a file, shrunk to `max_pixels`. Raises ImageError if the file's size is not that annotated."""
-    image, (h, w) = image_files.load_shrunk(file, max_pixels)
-    if (w, h) != size:
-        raise image_files.ImageError(
-            f"{file}: expected {size[0]} x {size[1]} pixels, the size in {annotations}, got {w} x {h}; take the file "
-            "that was annotated"
-        )
-    return image
+    """The image in a file, upright or as it is stored, whichever has `size`, that of the annotation file.
+
+    It is shrunk to at most `max_pixels`; `size` is that before. Raises ImageError if neither has.
+    """
+    *stored, orientation = image_files.stored_size(file)
+    upright = tuple(stored[::-1] if orientation >= 5 else stored)  # 5 to 8 swap the sides
+    if size in (upright, tuple(stored)):
+        if orientation > 1 and stored == list(upright):
+            _warn_of_rotation(annotations)
+        return image_files.load_image(file, max_pixels=max_pixels, upright=size == upright)
+    turned = f" (its EXIF rotation {orientation} is applied)" if orientation > 1 else ""
+    raise image_files.ImageError(
+        f"{file}: expected {size[0]} x {size[1]} pixels, the size in {annotations}, got {upright[0]} x {upright[1]}"
+        f"{turned}; take the file that was annotated"
+    )
 
 
-def _draw(shape: tuple | dict | int, segment_ids: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
-    if isinstance(shape, dict):
-        return masks.decode(shape)
-    if isinstance(shape, tuple):
-        return masks.from_polygons(shape, size[1], size[0])
-    return segment_ids == shape
+@functools.cache  # once for each annotation file
+def _warn_of_rotation(annotations: str) -> None:
+    log.warning(
+        "%s: some photos have an EXIF rotation that their size does not show (square, or turned by half), and are read "
+        "upright; if their annotations do not fit, save the photos again without the rotation",
+        annotations,
+    )
 
 
-def _pictures(value: dict, names: Mapping, faults: collections.Counter) -> Iterator[Picture]:
-    """The pictures that have usable annotations; counts the faulty records in `faults`."""
-    records = {}
-    for record in value["images"]:
-        if _is_picture(record):
-            records[record["id"]] = record
-        else:
-            faults["pictures without id, file_name, width or height"] += 1
-    annotations, segments = collections.defaultdict(list), {}
+def _pictures(value: dict, categories: Mapping, faults: Faults, remarks: Faults, path: Path) -> list[Picture]:
+    """The pictures that have usable annotations; counts records left out in `faults`, odd ones in `remarks`."""
+    records = coco_records.pictures(value["images"], faults)
+    same = coco_records.same_file(records, remarks)
+    notes: dict[Any, list[Annotation]] = collections.defaultdict(list)
+    partial: dict[Any, set[str]] = collections.defaultdict(set)
+    segments, seen, ids = {}, set(), set()
     for note in value["annotations"]:
-        image_id = note.get("image_id") if isinstance(note, dict) else None
-        if not _is_id(image_id) or image_id not in records:
-            faults["annotations that refer to no image"] += 1
+        number = coco_records.find_id(records, note.get("image_id")) if isinstance(note, dict) else None
+        if number is None:
+            faults.add("annotations that refer to no image", note.get("id") if isinstance(note, dict) else "")
             continue
-        parts, panoptic = [note], "segments_info" in note
+        if number not in same:  # its id stands for two files
+            continue
+        number, parts, panoptic = same[number], [note], "segments_info" in note
         if panoptic:
             parts = note["segments_info"]
-            if not isinstance(parts, list) or not _is_file(note.get("file_name")):
-                faults["panoptic annotations without file_name or segments"] += 1
+            if not isinstance(parts, list) or not _is_path(note.get("file_name")):
+                faults.add("panoptic annotations without file_name or segments")
                 continue
-            segments[image_id] = note["file_name"]
-        size = records[image_id]["width"], records[image_id]["height"]
-        parsed = [_parse_annotation(part, names, size, panoptic, faults) for part in parts]
-        annotations[image_id] += [annotation for annotation in parsed if annotation]
-    for image_id, usable in annotations.items():
+            segments[number] = note["file_name"]
+        size = records[number]["width"], records[number]["height"]
+        for part in parts:
+            label, annotation = _parse_annotation(part, categories, size, panoptic, faults)
+            if annotation is None:
+                partial[number].update(label)
+                continue
+            key = (number, annotation.label, annotation.crowd, coco_shapes.fingerprint(annotation.shape))
+            if key in seen and not panoptic:
+                faults.add("annotations that stand twice", annotation.id)
+                continue
+            seen.add(key)
+            if annotation.id in ids and annotation.id is not None and not panoptic:
+                remarks.add("annotations with the id of another one", annotation.id)
+            ids.add(annotation.id)
+            notes[number].append(annotation)
+    if not segments:
+        _read_crowds(notes, path)
+    _complete_partial(notes, partial, categories)
+    empty = len(set(same.values())) - sum(map(bool, notes.values()))
+    if empty:
+        faults.add("pictures without a usable annotation", count=empty)
+    found = []
+    for number, usable in notes.items():
         if usable:
-            record = records[image_id]
+            record = records[number]
             size = record["width"], record["height"]
-            yield Picture(image_id, record["file_name"], size, tuple(usable), segments.get(image_id))
+            found.append(
+                Picture(
+                    number, record["file_name"], size, tuple(usable), segments.get(number), frozenset(partial[number])
+                )
+            )
+    return found
+
+
+def _read_crowds(notes: dict[Any, list[Annotation]], path: Path) -> None:
+    """Makes objects of the crowd regions that are single objects (coco_records.crowds_are_objects), and says so."""
+    rows = [(number, note.label, note.crowd) for number, usable in notes.items() for note in usable]
+    labels = coco_records.crowds_are_objects(rows)
+    count = sum(crowd for _, label, crowd in rows if label in labels)
+    if count:
+        log.warning(
+            "%s: %d annotations with iscrowd 1 are read as single objects, since tools such as CVAT write brush masks "
+            "so (labels: %s); if they are crowds, add the single objects or remove them",
+            path, count, ", ".join(sorted(labels)[:8]),
+        )  # fmt: skip
+    for number, usable in notes.items():
+        notes[number] = [dataclasses.replace(n, crowd=n.crowd and n.label not in labels) for n in usable]
+    kept = collections.Counter(label for _, label, crowd in rows if crowd and label not in labels)
+    if kept:
+        log.info("%s: %d crowd regions, whose pixels are ignored in queries about their labels", path, kept.total())
+    alone = sorted(set(kept) - {label for _, label, crowd in rows if not crowd})
+    if alone:
+        log.warning(
+            "%s: labels with crowd regions and no single object, such as %s: they are ignored and not asked about; "
+            "set iscrowd to 0 if they are objects",
+            path, ", ".join(alone[:8]),
+        )  # fmt: skip
+
+
+def _complete_partial(notes: Mapping, partial: dict[Any, set[str]], categories: Mapping) -> None:
+    """Adds the labels below a label to `partial` where it stands for them: who draws a "kitchen" draws no mug."""
+    below = coco_records.children(categories)
+    for number, usable in notes.items():
+        for note in usable:
+            partial[number] |= below.get(note.label, set()) | ({note.label} if note.label in below else set())
 
 
 def _parse_annotation(
-    note: Any, names: Mapping, size: tuple[int, int], panoptic: bool, faults: collections.Counter
-) -> Annotation | None:
-    """An annotation, or None after counting its fault."""
-    if not isinstance(note, dict) or not _is_id(note.get("category_id")) or note["category_id"] not in names:
-        faults["annotations of no known category"] += 1
-        return None
+    note: Any, categories: Mapping, size: tuple[int, int], panoptic: bool, faults: Faults
+) -> tuple[set[str], Annotation | None]:
+    """(its label, if it is known, as a set; the annotation, or None after counting its fault)."""
+    category = coco_records.find_id(categories, note.get("category_id")) if isinstance(note, dict) else None
+    if category is None:
+        faults.add("annotations of no known category", note.get("category_id") if isinstance(note, dict) else "")
+        return set(), None
+    label = coco_records.label_of(categories[category])
+    number = coco_records.parse_id(note.get("id"))
     if panoptic:
-        sound = type(note.get("id")) is int and 0 < note["id"] < 1 << 24
-        shape, fault = (note["id"] if sound else None), "segments without an id from 1 to 2^24 - 1"
+        sound = type(number) is int and 0 < number < 1 << 24
+        shape, fault = (number if sound else None), "segments without an id from 1 to 2^24 - 1"
     else:
-        shape, fault = _parse_shape(note.get("segmentation"), size)
+        shape, fault = coco_shapes.parse_shape(note, size)
     if shape is None:
-        faults[fault] += 1
-        return None
-    return Annotation(note.get("id"), names[note["category_id"]], note.get("iscrowd") == 1, shape)
+        faults.add(fault, number if number is not None else "")
+        return {label}, None
+    crowd = note.get("iscrowd") is True or json_files.whole_number(note.get("iscrowd")) == 1
+    return {label}, Annotation(number, label, crowd, shape)
 
 
-def _parse_shape(value: Any, size: tuple[int, int]) -> tuple[tuple | dict | None, str]:
-    """(polygons or an RLE, ""), or (None, the fault)."""
-    if isinstance(value, dict):
-        fits = value.get("size") == [size[1], size[0]]
-        return value if fits else None, "RLEs of another size than their picture"
-    polygons = [_parse_polygon(p) for p in value] if isinstance(value, list) else []
-    if not polygons or any(p is None for p in polygons):
-        return None, "annotations without polygons or RLE"
-    polygons = [p for p in polygons if len(p) >= 6]
-    if not polygons:
-        return None, "polygons of fewer than 3 points"
-    spans = [np.ptp(np.clip(p.reshape(-1, 2), 0, size), axis=0) for p in polygons]
-    if not any((span > 0).all() for span in spans):
-        return None, "polygons without area in the picture"
-    return tuple(polygons), ""
+def _is_path(name: Any) -> bool:
+    return isinstance(name, str) and file_names.stays_inside(name)
 
 
-def _parse_polygon(value: Any) -> np.ndarray | None:
-    """float64[2 n] of n points x, y in pixels; None if the value is no such list."""
-    try:
-        points = np.asarray(value)
-    except (ValueError, OverflowError):  # ragged
-        return None
-    sound = points.dtype.kind in "iuf" and points.ndim == 1 and points.size % 2 == 0
-    return points.astype(float) if sound and (np.abs(points) <= json_files.MAX_COORDINATE).all() else None
-
-
-def _is_picture(value: Any) -> bool:
-    if not isinstance(value, dict) or not _is_id(value.get("id")) or not _is_file(value.get("file_name")):
-        return False
-    sides = value.get("width"), value.get("height")
-    return all(type(side) is int and 0 < side <= image_files.MAX_PIXELS for side in sides)
-
-
-def _is_category(value: Any) -> bool:
-    return isinstance(value, dict) and _is_id(value.get("id")) and json_files.is_name(value.get("name"))
-
-
-def _is_id(value: Any) -> bool:
-    return encodable(value) if isinstance(value, str) else type(value) is int
-
-
-def _is_file(value: Any) -> bool:
-    """Whether the value is a relative path that stays below its folder."""
-    path = Path(value) if isinstance(value, str) and value and value.isprintable() else Path("..")
-    return not path.is_absolute() and ".." not in path.parts
+def _is_stuff(category: Mapping) -> bool:
+    return category.get("isthing") is False or json_files.whole_number(category.get("isthing", 1)) == 0

@@ -1,12 +1,14 @@
 """Videos with a mask for each frame, in folders as DAVIS has them, with generated queries.
 
     ROOT/JPEGImages/NAME/00000.jpg ...     frames (or ROOT/JPEGImages/480p/NAME, or ROOT/images/NAME)
-    ROOT/Annotations/NAME/00000.png ...    masks of the same names (or Annotations/480p, or masks): the value of a
-                                           pixel is the number of its object, 0 is background; 255 is background too,
-                                           or object 1 if it is the only value above 0
+    ROOT/Annotations/NAME/00000.png ...    masks of the same names or numbers (or Annotations/480p, or masks): the
+                                           value of a pixel is the number of its object, 0 is background; 255 is
+                                           background too, or object 1 if it is the only value above 0; in masks with
+                                           colours, each colour but black is an object
     ROOT/labels.json, optional             {"NAME": {"1": "camel", ...}, ...}: the labels of the objects by number
 
-Without labels, the label of an object is the first word of NAME, or "object" where a video has several objects.
+Frames are in the order of the numbers in their names. Without labels, the label of an object is the first word of NAME,
+or "object" where a video has several objects.
 
 Videos that have a mask for every frame get queries about time, as TwinWorld's videos do (queries/temporal.py). In the
 other videos, a frame without a mask may show any object. Their queries name one object each, and frames whose mask
@@ -14,8 +16,10 @@ lacks that object are not scored.
 
 An example shows at most `frames` frames, of the whole video or of a part of it. A mask whose sides differ from those of
 its frame by at most MISFIT pixels is resized to its frame. All frames and masks are resized to the size of the first
-frame. Every fifth video is held out; of 2 to 4 videos the last one. A single video is cut in time: its last fifth is
-held out, or a larger part if the last fifth has no mask.
+frame.
+
+A fifth of the videos is held out, as their names decide (json_files.held_out_part); of 2 to 4 videos the last one. A
+single video is cut in time: its last fifth is held out, or a larger part if the last fifth has no mask.
 """
 
 from __future__ import annotations
@@ -25,29 +29,33 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from dtr1_jax.data import image_files, json_files, video_files
+from dtr1_jax.data import image_files, json_files, mask_files, video_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import temporal
 from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.phrases import SENTENCES
 from dtr1_jax.data.queries.pointing import Query
+from dtr1_jax.data.readers import file_names
 from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target, Video
 
 FOLDERS = (("JPEGImages", "Annotations"), ("images", "masks"))
+MASKS = (".png", ".bmp", ".tif", ".tiff")  # suffixes of masks without loss
 FRAMES = 8  # frames of an example, if the settings give no number
 QUERIES = 10  # queries about each video
-FIFTH = 5
+FIFTH = 5  # the last fifth of a single video is held out
+FEW = 4  # of up to so many videos, the last one is held out
 MISFIT = 2  # pixels
-log = logging.getLogger(__name__)
-
 _ANSWER_SIZES = ("none", "one", "one", "one", "many")  # how many objects answer a query about time, drawn evenly
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,23 +112,13 @@ def open_davis_source(path: str, split: str, task: str, *, seed: int, max_object
     """
     root = Path(path)
     pairs = [tuple(_resolution_folder(root / name) for name in pair) for pair in FOLDERS]
-    pair = next((pair for pair in pairs if all(folder.is_dir() for folder in pair)), None)
+    pair = next((pair for pair in pairs if all(map(file_names.is_folder, pair))), None)
     if pair is None:
         known = " or ".join(f"{a} and {b}" for a, b in FOLDERS)
         raise DataError(f"{root}: expected folders {known}, got none of these pairs; set data.root to their parent")
     frame_root, mask_root = pair
     labels = _read_labels(root / "labels.json")
-    videos = [
-        _video_folder(folder, mask_root / folder.name, labels)
-        for folder in sorted(frame_root.iterdir())
-        if folder.is_dir()
-    ]
-    videos = [video for video in videos if any(video.masks)]
-    if not videos:
-        raise DataError(
-            f"{mask_root}: expected a video with a mask, NAME/00000.png for the frame {frame_root}/NAME/00000.jpg, got "
-            "none; give each mask the name of its frame"
-        )
+    videos = _video_folders(frame_root, mask_root, labels)
     if split not in ("train", "heldout"):
         raise DataError(f'{root}: expected data.*_split "train" or "heldout", got {split!r}; set it to one of them')
     items = tuple((video, k) for video in _part(videos, split == "heldout", root) for k in range(QUERIES))
@@ -134,8 +132,9 @@ def _part(videos: Sequence[VideoFolder], held_out: bool, root: Path) -> list[Vid
     """
     if len(videos) == 1:
         return [_cut(videos[0], held_out, root)]
-    held = [i for i in range(len(videos)) if i % FIFTH == FIFTH - 1] or [len(videos) - 1]
-    part = [video for i, video in enumerate(videos) if (i in held) == held_out]
+    names = [video.name for video in videos]
+    held = json_files.held_out_part(names) if len(names) > FEW else {names[-1]}
+    part = [video for video in videos if (video.name in held) == held_out]
     if held_out:
         log.info("%s: %d of its %d videos are held out for evaluation", root, len(part), len(videos))
     return part
@@ -163,12 +162,12 @@ def _cut(video: VideoFolder, held_out: bool, root: Path) -> VideoFolder:
 
 
 def _resolution_folder(folder: Path) -> Path:
-    return folder / "480p" if (folder / "480p").is_dir() else folder
+    return folder / "480p" if file_names.is_folder(folder / "480p") else folder
 
 
 def _read_labels(file: Path) -> dict[str, dict[int, str]]:
     """Name of a video -> number of an object -> label; {} where there is no file."""
-    if not file.is_file():
+    if not file_names.is_file(file):
         return {}
     value = json_files.read_json(file)
     good = isinstance(value, dict) and all(
@@ -182,11 +181,64 @@ def _read_labels(file: Path) -> dict[str, dict[int, str]]:
     return {name: {int(key): label for key, label in names.items()} for name, names in value.items()}
 
 
+def _video_folders(frame_root: Path, mask_root: Path, labels: Mapping) -> list[VideoFolder]:
+    """The videos with a mask; the others are counted in one warning. Raises DataError if there are none."""
+    try:
+        folders = sorted(folder for folder in frame_root.iterdir() if file_names.is_folder(folder))
+    except OSError as error:
+        raise DataError(f"{frame_root}: cannot be read ({error.strerror}); check its permissions") from None
+    videos, others = [], []
+    for folder in folders:
+        try:
+            video = _video_folder(folder, mask_root / folder.name, labels)
+        except (OSError, image_files.ImageError) as error:
+            others.append(f"{folder.name}: {error}")
+            continue
+        if any(video.masks):
+            videos.append(video)
+        else:
+            others.append(f"{folder.name}: {_missing_masks(mask_root / folder.name)}")
+    if not videos:
+        fault = f" ({others[0]})" if others else ""
+        raise DataError(
+            f"{mask_root}: expected a video with a mask, NAME/00000.png for the frame {frame_root}/NAME/00000.jpg, got "
+            f"none{fault}; give each mask the name of its frame"
+        )
+    if others:
+        log.warning("%s: left out %d videos without frames or masks, such as %s", frame_root, len(others), others[0])
+    return videos
+
+
+def _missing_masks(folder: Path) -> str:
+    if not file_names.is_folder(folder):
+        return f"no folder {folder}"
+    names = sorted(file.name for file in folder.iterdir())
+    if any(name.lower().endswith(mask_files.LOSSY) for name in names):
+        return f"its masks are JPEG, such as {names[0]}; save them as palette or grey PNG"
+    return f"no mask with the name of a frame, but {', '.join(names[:3]) or 'no file'}"
+
+
 def _video_folder(folder: Path, annotations: Path, labels: Mapping) -> VideoFolder:
-    frames = sorted(file for file in folder.iterdir() if file.suffix.lower() in video_files.PICTURES and file.is_file())
-    mask_files = [annotations / f"{frame.stem}.png" for frame in frames]
-    present = tuple(file if file.is_file() else None for file in mask_files)
+    """The files of one video. Raises ImageError or OSError if a folder cannot be read."""
+    frames = video_files.list_frames(folder)
+    files = []
+    if file_names.is_folder(annotations):
+        files = [file for file in annotations.iterdir() if file.suffix.lower() in MASKS and file.name[0] != "."]
+    present: tuple[Path | None, ...] = (None,) * len(frames)
+    # The same name, the same name with another padding of its number, or the same number behind another word.
+    for key in (str, lambda stem: video_files.frame_order(stem)[0], lambda stem: re.findall("[0-9]+", stem)):
+        if not any(present):
+            present = _by_key(frames, files, key)
     return VideoFolder(folder.name, tuple(frames), present, labels.get(folder.name, {}))
+
+
+def _by_key(frames: Sequence[Path], files: Sequence[Path], key: Callable[[str], Any]) -> tuple[Path | None, ...]:
+    """The mask file of each frame whose stem has the same key, or None; all None where two frames share a key."""
+    by_key = {str(key(file.stem)): file for file in files}
+    keys = [str(key(frame.stem)) for frame in frames]
+    if len(set(keys)) < len(keys) or len(by_key) < len(files):
+        keys = []
+    return tuple(by_key.get(k) for k in keys) or (None,) * len(frames)
 
 
 def _rng(*key: str | int) -> np.random.Generator:
@@ -202,7 +254,7 @@ def _load_frames(folder: VideoFolder, numbers: Sequence[int]) -> tuple[Video, np
     owner = np.zeros(stacked.shape[:3], np.uint8)
     for k, i in enumerate(numbers):
         if folder.masks[i] is not None:
-            frame_owner = _load_owner(folder.masks[i], *frames[k].shape[:2])
+            frame_owner = _load_owner(folder, folder.masks[i], *frames[k].shape[:2])
             owner[k] = _resize_owner(frame_owner, height, width)
     return Video(stacked, np.asarray(numbers, np.int64), video_files.RATE, len(folder.frames)), owner
 
@@ -211,9 +263,9 @@ def _resize_owner(owner: np.ndarray, h: int, w: int) -> np.ndarray:
     return owner if owner.shape == (h, w) else cv2.resize(owner, (w, h), interpolation=cv2.INTER_NEAREST)
 
 
-def _load_owner(file: Path, h: int, w: int) -> np.ndarray:
+def _load_owner(folder: VideoFolder, file: Path, h: int, w: int) -> np.ndarray:
     """uint8[h, w], the number of the object at each pixel. Raises ImageError."""
-    owner = image_files.load_bitmap(file).astype(np.uint8)
+    owner = mask_files.load_numbers(file, [path for path in folder.masks if path is not None])
     if owner.shape != (h, w):
         if max(abs(owner.shape[0] - h), abs(owner.shape[1] - w)) > MISFIT:
             size = f"{owner.shape[1]} x {owner.shape[0]}"
@@ -221,10 +273,7 @@ def _load_owner(file: Path, h: int, w: int) -> np.ndarray:
                 f"{file}: expected a mask of the frame's size, {w} x {h} pixels, got {size}; resize one of the two"
             )
         owner = _resize_owner(owner, h, w)
-    values = np.unique(owner[owner > 0])
-    if values.tolist() == [255]:
-        return (owner > 0).astype(np.uint8)
-    return np.where(owner == 255, np.uint8(0), owner)
+    return owner
 
 
 def _instances(folder: VideoFolder, owner: np.ndarray, max_objects: int) -> tuple[tuple[Instance, ...], bool]:

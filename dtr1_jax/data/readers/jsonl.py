@@ -4,13 +4,15 @@
     {"image": "photos/1.jpg", "query": "how many cups?", "task": "vqa", "answers": ["2", "two"]}
 
 Fields of a line:
-    image     path, relative to the file or absolute, or a list of paths; the target is in the first picture
+    image     path, relative to the file or absolute, or a list of paths; the target is in the first picture. A
+              backslash may stand for a slash and %20 for a space, but an address (https://...) is refused
     query     the user's words
-    The target, in pixels of the upright picture, is exactly one of these fields:
+    The target, in pixels of the upright picture, is exactly one of these fields (RLE and masks may have the size of the
+    picture as it is stored, before its EXIF rotation):
     boxes     [[x1, y1, x2, y2], ...]; the target mask is the filled boxes
     polygons  [[x, y, x, y, ...], ...], each the outline of one object
     rle       {"size": [h, w], "counts": ...} of COCO, or a list with one RLE for each object
-    mask      path of a PNG of the picture's size; all pixels above 0 are one object
+    mask      path of a PNG of the picture's size; all pixels above 0 are one object (data/mask_files.py)
     answers   ["2", "two"], for vqa and summary only: any of them is right (vqa), or the summary is compared with all
     These fields are optional:
     task      segmentation, grounding, vqa or summary. Default: data.task; required if data.task is unified
@@ -23,24 +25,27 @@ Fields of a line:
 A line about a video has "video" in place of "image", and other fields for the target: see jsonl_video.py.
 
 An empty list of boxes or polygons, or an empty mask, says that nothing in the picture fits the query. Without "split",
-every fifth picture or video is held out, with all its lines; of 2 to 4 the last one. If all `boxes` equal boxes of
-`objects`, the answer is also known as object ids, and the line can serve for the cold start.
+a fifth of the pictures and videos is held out, with all lines about them (json_files.held_out_part). A line can serve
+for the cold start (--mode=sft) if it has `objects`, and its target is in words or `boxes` that all equal boxes of
+`objects`.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import functools
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dtr1_jax.data import image_files, json_files
+from dtr1_jax.data import image_files, json_files, mask_files
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers import jsonl_video
+from dtr1_jax.data.readers import file_names, foreign_formats, jsonl_faults, jsonl_video
+from dtr1_jax.data.readers.jsonl_faults import fault
 from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
     ANSWERS,
     CHOICES,
@@ -54,19 +59,21 @@ from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
     are_paths,
     are_polygons,
     are_rles,
+    check_outside,
     fill_box,
     is_object,
     is_text,
     keep_objects,
+    picture_keys,
     unit_box,
+    whole_rle,
 )
 from dtr1_jax.data.readers.jsonl_video import FRAMES
 from dtr1_jax.twin import masks
 from dtr1_jax.twin.schema import show
 from dtr1_jax.types import POINTING, TASKS, Example, Instance, Target
 
-FIFTH = 5  # without "split", the pictures 5, 10, ... are held out, in the order in which the lines name them
-MAX_FAULTS = 10  # faults that an error message lists
+VALIDATION = ("val", "valid", "validation", "dev", "test")  # names that "heldout" finds where no line has it
 
 log = logging.getLogger(__name__)
 
@@ -103,31 +110,34 @@ def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, fra
 
     Args:
       path: the file.
-      split: value of the field "split"; "heldout" also finds "val" where no line is "heldout".
+      split: value of the field "split"; "heldout" also finds VALIDATION where no line is "heldout".
       task: the task of lines without the field "task".
       max_objects: most objects of a scene; the objects of the target are kept, then the largest.
       frames: most frames of a video, for lines without the field "frames".
 
     Raises:
-      DataError: the file cannot be read, lines have faults (the first MAX_FAULTS are listed), or the split has no
+      DataError: the file cannot be read or has another format, lines have faults (listed by kind), or the split has no
         lines.
     """
-    file, faults = Path(path), []
-    try:
-        rows = file.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); set data.root to the JSON lines file") from None
-    lines = [
-        _parse_line(row, f"{file.name}:{i}", file.parent, task, faults) for i, row in enumerate(rows, 1) if row.strip()
-    ]
+    file = Path(path)
+    if file_names.is_folder(file):
+        names = ", ".join(sorted(item.name for item in file.glob("*.json*"))[:5]) or "no such file"
+        raise DataError(f"{file}: expected a JSON lines file, got a folder with {names}; set data.root to the file")
+    raw = json_files.read_bytes(file)
+    foreign = foreign_formats.name_bytes(file, raw)
+    if foreign:
+        raise DataError(foreign)
+    reading = _Reading(file, task)
+    lines = [reading.parse(row, i) for i, row in enumerate(raw.splitlines(), 1) if row.strip()]
     lines = [line for line in lines if line]
-    faults += _faults_between(lines)
+    foreign = foreign_formats.name_rows(file, reading.faulty)
+    if foreign:
+        raise DataError(foreign)
+    faults = reading.faults + list(_faults_between(lines))
     if faults:
-        more = f"\n  and {len(faults) - MAX_FAULTS} more" if len(faults) > MAX_FAULTS else ""
-        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        advice = "correct these lines; dtr1_jax/data/readers/jsonl.py explains the fields"
-        raise DataError(f"{file}: {count}; {advice}:\n  " + "\n  ".join(faults[:MAX_FAULTS]) + more)
-    chosen = _of_split(lines, split)
+        raise DataError(jsonl_faults.message(file, faults))
+    reading.warn(lines)
+    chosen = _of_split(lines, split, file.parent)
     if not chosen:
         known = ", ".join(sorted({line.split for line in lines if line.split}))
         known = f"of split {known}" if known else 'without "split" about one picture, and 2 are needed to hold one out'
@@ -136,83 +146,95 @@ def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, fra
     return Jsonl(file, split, max_objects, tuple(chosen), frames)
 
 
-def _of_split(lines: Sequence[Line], split: str) -> list[Line]:
+def _of_split(lines: Sequence[Line], split: str, folder: Path) -> list[Line]:
     if all(line.split is None for line in lines):
-        groups = _by_picture(lines)
-        count = max(groups, default=-1) + 1
-        held = {i for i in range(count) if i % FIFTH == FIFTH - 1} or {count - 1} - {0}
-        chosen = [line for line, group in zip(lines, groups) if (group in held) == (split != "train")]
+        keys = picture_keys(lines, folder)
+        held = json_files.held_out_part(keys)
+        chosen = [line for line, key in zip(lines, keys) if (key in held) == (split != "train")]
         if split != "train":
             log.info(
-                "%d of the %d lines are held out, by picture; a field split says otherwise", len(chosen), len(lines)
+                "%d of the %d lines are held out, by picture; a field split chooses others", len(chosen), len(lines)
             )
         return chosen
-    chosen = [line for line in lines if line.split == split]
-    return chosen or ([line for line in lines if line.split == "val"] if split == "heldout" else [])
+    for name in (split, *VALIDATION) if split == "heldout" else (split,):
+        chosen = [line for line in lines if line.split == name]
+        if chosen:
+            return chosen
+    return []
 
 
-def _by_picture(lines: Sequence[Line]) -> list[int]:
-    """The number of the group of each line, from 0 on, as they come first. Lines that share a file are in one group."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while parent.setdefault(name, name) != name:
-            parent[name] = name = parent[parent[name]]
-        return name
-
-    files = [[os.path.normpath(path) for path in (line.image, *line.others)] for line in lines]
-    for first, *others in files:
-        for other in others:
-            parent[root(other)] = root(first)
-    numbers: dict[str, int] = {}
-    return [numbers.setdefault(root(first), len(numbers)) for first, *_ in files]
-
-
-def _faults_between(lines: Sequence[Line]) -> Iterator[str]:
+def _faults_between(lines: Sequence[Line]) -> Iterator[tuple[str, str]]:
     """Ids that two lines share, and a "split" that only some lines have."""
     by_uid = {}
     for line in lines:
         first = by_uid.setdefault(line.uid, line)
         if first is not line:
-            yield f"{line.location}: id: expected a name that no other line has, got the id of {first.location}"
+            yield line.location, f"id: expected a name that no other line has, got the id of {first.location}"
     missing = [line.location for line in lines if line.split is None]
     if missing and len(missing) < len(lines):
-        yield f"{missing[0]}: split: expected it in every line or in none, got {len(missing)} lines without it"
+        yield missing[0], f"split: expected it in every line or in none, got {len(missing)} lines without it"
 
 
-def _parse_line(raw: bytes, location: str, folder: Path, task: str, faults: list[str]) -> Line | None:
-    """A line, or None after adding its faults. `task` is the default."""
-    try:
-        row = json_files.parse_json(raw)
-    except ValueError as error:
-        faults.append(f"{location}: expected JSON, got a malformed line: {error}")
-        return None
-    if not isinstance(row, dict):
-        faults.append(f"{location}: expected a JSON object, got {show(row)}")
-        return None
-    task = row.get("task", task)
-    line_faults = [*_field_faults(row, task), *_target_faults(row, task), *_object_faults(row)]
-    if line_faults:
-        faults += [f"{location}: {fault}" for fault in line_faults]
-        return None
-    uid, split = row.get("id", location), row.get("split")
-    (form,) = [form for form in _forms(row) if form in row]
-    target, objects, choices = row[form], tuple(row.get("objects", ())), tuple(row.get("choices", ()))
-    query = append_choices(row["query"], choices)
-    if "video" in row:
-        target = jsonl_video.parse_target(form, target, folder)
-        path, frames = folder / row["video"], tuple(row.get("frames", ()))
-        return Line(location, uid, path, query, task, split, form, target, objects, path, frames, choices)
-    target = folder / target if form == "mask" else target
-    names = [row["image"]] if isinstance(row["image"], str) else row["image"]
-    image, *others = (folder / name for name in names)
-    return Line(
-        location, uid, image, query, task, split, form, target, objects, choices=choices, others=tuple(others)
-    )  # fmt: skip
+class _Reading:
+    """Parses the lines of one file; collects faults, rows with faults, and fields that no line has."""
 
+    def __init__(self, file: Path, task: str):
+        self._file, self._task = file, task
+        self.faults: list[tuple[str, str]] = []  # (location, fault)
+        self.faulty: list[Any] = []
+        self._unknown: collections.Counter[str] = collections.Counter()
+        self._path = functools.cache(lambda name: file_names.find_file([file.parent], name))
 
-def _fault(field: str, expected: str, value: Any) -> str:
-    return f"{field}: expected {expected}, got {show(value)}"
+    def parse(self, raw: bytes, number: int) -> Line | None:
+        """A line, or None after adding its faults."""
+        location = f"{self._file.name}:{number}"
+        try:
+            row = json_files.parse_json(raw)
+        except ValueError as error:
+            self.faults.append((location, f"expected JSON, got a malformed line: {error}"))
+            return None
+        if not isinstance(row, dict):
+            self.faults.append((location, f"expected a JSON object, got {show(row)}"))
+            return None
+        task, known = row.get("task", self._task), _known(row)
+        misnamed, others = jsonl_faults.unknown_fields(row, known, tuple(_forms(row)))
+        self._unknown.update(others)
+        faults = misnamed or [*_field_faults(row, task), *_target_faults(row, task), *_object_faults(row)]
+        if faults:
+            self.faults += [(location, fault) for fault in faults]
+            self.faulty.append(row)
+            return None
+        return self._line(row, location, task)
+
+    def _line(self, row: dict, location: str, task: str) -> Line:
+        uid, split = row.get("id", location), row.get("split")
+        (form,) = [form for form in _forms(row) if form in row]
+        target, objects, choices = row[form], tuple(row.get("objects", ())), tuple(row.get("choices", ()))
+        query = append_choices(row["query"], choices)
+        if "video" in row:
+            target = jsonl_video.parse_target(form, target, self._path)
+            path = file_names.find_file([self._file.parent], row["video"], or_folder=True)
+            frames = tuple(row.get("frames", ()))
+            return Line(location, uid, path, query, task, split, form, target, objects, path, frames, choices)
+        target = self._path(target) if form == "mask" else target
+        names = [row["image"]] if isinstance(row["image"], str) else row["image"]
+        image, *others = map(self._path, names)
+        return Line(
+            location, uid, image, query, task, split, form, target, objects, choices=choices, others=tuple(others)
+        )  # fmt: skip
+
+    def warn(self, lines: Sequence[Line]) -> None:
+        """Warns of fields that are not used, and of masks in lossy files."""
+        if self._unknown:
+            names = ", ".join(f"{name[:40]!r} ({n} lines)" for name, n in self._unknown.most_common(5))
+            log.warning("%s: %d unknown fields are not used: %s", self._file, len(self._unknown), names)
+        lossy = [line for line in lines if line.form == "mask" and line.target.suffix.lower() in mask_files.LOSSY]
+        if lossy:
+            log.warning(
+                "%s: %d masks are JPEG, such as %s, which blurs edges: they are cut at half of their largest value; "
+                "save masks as PNG",
+                self._file, len(lossy), lossy[0].target.name,
+            )  # fmt: skip
 
 
 def _field_faults(row: dict, task: Any) -> Iterator[str]:
@@ -221,14 +243,16 @@ def _field_faults(row: dict, task: Any) -> Iterator[str]:
         yield "image, video: expected one of them, got both"
     for field in ("video", "query") if "video" in row else ("query",):
         if not is_text(row.get(field)):
-            yield _fault(field, TEXT, row.get(field))
+            yield fault(field, TEXT, row.get(field))
     if "video" not in row and not are_paths(row.get("image")):
-        yield _fault("image", "a path or a list of 1 to 16 paths", row.get("image"))
+        yield fault("image", "a path or a list of 1 to 16 paths", row.get("image"))
+    for field in ("video", "image", "mask"):
+        yield from jsonl_faults.place_fault(field, row.get(field))
     for field in ("id", "split"):
         if field in row and not is_text(row[field]):
-            yield _fault(field, TEXT, row[field])
+            yield fault(field, TEXT, row[field])
     if task not in TASKS:
-        yield _fault("task", f"one of {', '.join(TASKS)}", task)
+        yield fault("task", f"one of {', '.join(TASKS)}", task)
 
 
 def _target_faults(row: dict, task: Any) -> Iterator[str]:
@@ -239,37 +263,51 @@ def _target_faults(row: dict, task: Any) -> Iterator[str]:
     for form in forms:
         sound, expected = known[form][:2]
         if not sound(row[form]):
-            yield _fault(form, expected, row[form])
+            yield fault(form, expected, row[form])
+        elif form in ("boxes", "polygons", "tracks"):
+            boxes = jsonl_video.track_boxes(row[form]) if form == "tracks" else row[form]
+            yield from jsonl_faults.small_shapes(form, boxes)
         if task in TASKS and (form == "answers") != (task not in POINTING):
             others = ", ".join(other for other in known if other != "answers")
             expected = f"answers for vqa and summary, one of {others} for other tasks"
             yield f"target: expected {expected}, got {form} for {task}"
     if "video" in row and not jsonl_video.are_frames(row.get("frames", [])):
-        yield _fault("frames", "a list of ascending frame numbers from 0 on", row["frames"])
+        yield fault("frames", "a list of ascending frame numbers from 0 on", row["frames"])
     if "choices" in row and not are_choices(row["choices"], row.get("answers"), task):
-        yield _fault("choices", CHOICES, row["choices"])
+        yield fault("choices", CHOICES, row["choices"])
 
 
 def _object_faults(row: dict) -> Iterator[str]:
     objects = row.get("objects", [])
     if not isinstance(objects, list):
-        yield _fault("objects", "a list", objects)
+        yield fault("objects", "a list", objects)
         return
     sound, expected = is_object, "a label, a box and, if any, attributes"
     if "video" in row:
         sound, expected = jsonl_video.is_object, "a label, a box or track and, if any, attributes"
     for i, item in enumerate(objects):
-        if not sound(item):
-            yield _fault(f"objects[{i}]", expected, item)
+        misnamed = list(jsonl_faults.object_fields(f"objects[{i}]", item)) if isinstance(item, dict) else []
+        if misnamed or not sound(item):
+            yield from misnamed or [fault(f"objects[{i}]", expected, item)]
+        else:
+            boxes = [item["box"]] if "box" in item else jsonl_video.track_boxes([item["track"]])
+            yield from jsonl_faults.small_shapes(f"objects[{i}]", boxes)
 
 
 def _forms(row: dict) -> dict:
     return jsonl_video.FORMS if "video" in row else FORMS
 
 
+def _known(row: dict) -> tuple[str, ...]:
+    """The fields of a line of this sort."""
+    return ("query", "task", "id", "split", "choices", "objects", *_forms(row)) + (
+        ("video", "frames") if "video" in row else ("image",)
+    )
+
+
 def _picture_example(line: Line, max_objects: int, max_pixels: int) -> Example:
     """The example of a line about pictures. Raises ImageError."""
-    image, (h, w) = image_files.load_shrunk(line.image, max_pixels)
+    image, (h, w) = image_files.load_shrunk(line.image, max_pixels, upright=not _is_stored_frame(line))
     try:
         boxes, object_masks = _target_objects(line, h, w)
         boxes = np.array(boxes, np.float32).reshape(-1, 4)
@@ -285,11 +323,25 @@ def _picture_example(line: Line, max_objects: int, max_pixels: int) -> Example:
     return Example(line.uid, image, line.query, line.task, target, scene, ids, visuals=visuals)
 
 
+def _is_stored_frame(line: Line) -> bool:
+    """Whether the masks of a line have the size of its picture before the EXIF rotation, and not after it."""
+    if line.form not in ("rle", "mask"):
+        return False
+    w, h, orientation = image_files.stored_size(line.image)
+    if orientation < 5 or w == h:  # the rotation does not change the size
+        return False
+    if line.form == "mask":
+        return image_files.stored_size(line.target)[:2] == (w, h)
+    rles = line.target if isinstance(line.target, list) else [line.target]
+    return any(whole_rle(rle)["size"] == [h, w] for rle in rles)
+
+
 def _target_objects(line: Line, h: int, w: int) -> tuple[list, list[np.ndarray]]:
     """Unit boxes and masks bool[h, w] of the objects of the target. Raises ValueError."""
     if line.form == "answers":
         return [], []
     if line.form == "boxes":
+        check_outside(line.location, line.target, h, w)
         return [unit_box(box, h, w) for box in line.target], [fill_box(box, h, w) for box in line.target]
     object_masks = FORMS[line.form][2](line.target, h, w)
     for mask in object_masks:
@@ -308,11 +360,11 @@ def _polygon_masks(polygons: list, h: int, w: int) -> list[np.ndarray]:
 
 
 def _rle_masks(rles: Any, h: int, w: int) -> list[np.ndarray]:
-    return [masks.decode(rle) for rle in (rles if isinstance(rles, list) else [rles])]
+    return [masks.decode(whole_rle(rle)) for rle in (rles if isinstance(rles, list) else [rles])]
 
 
 def _bitmap_masks(path: Path, h: int, w: int) -> list[np.ndarray]:
-    return [image_files.load_bitmap(path) != 0]
+    return [mask_files.load_mask(path)]
 
 
 # Field of the target: (its check, the expected value for messages, reader of its masks).

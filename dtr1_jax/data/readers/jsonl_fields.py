@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,10 @@ class Line:
     others: tuple[Path, ...] = ()
 
 
+log = logging.getLogger(__name__)
+
+BEYOND = 0.1  # share of a side
+_WARNED: set[str] = set()  # files with a box that reaches beyond its picture
 TEXT = "a string that is not blank"
 ANSWERS = "a list of 1 to 64 strings that are not blank"
 CHOICES = "a list of 2 to 26 different strings that are not blank, among them the answers, for vqa alone"
@@ -106,6 +112,16 @@ def are_rles(value: Any) -> bool:
     return all(isinstance(rle, dict) and "size" in rle and "counts" in rle for rle in rles)
 
 
+def whole_rle(rle: dict) -> dict:
+    """An RLE whose size and counts are integers where they stand for integers: 240.0 and "240" are 240."""
+    size, counts = rle.get("size"), rle.get("counts")
+    if isinstance(size, list):
+        size = [v if number is None else number for v, number in zip(size, map(json_files.whole_number, size))]
+    if isinstance(counts, list):  # some tools write 32.0
+        counts = [int(v) if isinstance(v, float) and v.is_integer() else v for v in counts]
+    return {"size": size, "counts": counts}
+
+
 def is_object(value: Any) -> bool:
     """Whether the value is an object of a picture: a label, a box and, if any, attributes."""
     return has_label(value) and is_box(value.get("box"))
@@ -129,6 +145,27 @@ def unit_box(box: Sequence[float], h: int, w: int) -> tuple[float, float, float,
             "picture"
         )
     return x1 / w, y1 / h, x2 / w, y2 / h
+
+
+def check_outside(location: str, boxes: Sequence[Sequence[float]], h: int, w: int) -> None:
+    """Warns once for each file of a box that reaches beyond its picture by more than BEYOND of a side.
+
+    Args:
+      location: FILE:LINE.
+      boxes: x1, y1, x2, y2 in pixels.
+      h, w: size of the picture, pixels.
+    """
+    file = location.rpartition(":")[0]
+    for box in boxes:
+        if max(-box[0], box[2] - w) > BEYOND * w or max(-box[1], box[3] - h) > BEYOND * h:
+            if file not in _WARNED:
+                _WARNED.add(file)
+                log.warning(
+                    "%s: box %s reaches far beyond its picture of %d x %d pixels and is clipped, as all such boxes; "
+                    "are the coordinates pixels of this picture, not 0 to 1000 or pixels of a larger copy?",
+                    location, list(box), w, h,
+                )  # fmt: skip
+            return
 
 
 def fill_box(box: Sequence[float], h: int, w: int) -> np.ndarray:
@@ -171,3 +208,21 @@ def answer_ids(target_boxes: np.ndarray, scene: Sequence[Instance]) -> tuple[int
             return None
         ids.append(equal[0])
     return tuple(sorted(ids))
+
+
+def picture_keys(lines: Sequence[Line], folder: Path) -> list[str]:
+    """The name of a file in `folder` for each line; it is the same for lines that share a picture or video."""
+    parent: dict[str, str] = {}
+
+    def first(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            parent[name] = name = parent[parent[name]]
+        return name
+
+    # Relative names, so that a copy of the data elsewhere is divided in the same way.
+    files = [[os.path.relpath(path, folder) for path in (line.image, *line.others)] for line in lines]
+    for names in files:
+        for name in names:
+            low, high = sorted((first(names[0]), first(name)))
+            parent[high] = low
+    return [first(names[0]) for names in files]

@@ -28,18 +28,20 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax.data import image_files, video_files
+from dtr1_jax.data import image_files, mask_files, video_files
 from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
     ANSWERS,
     Line,
     answer_ids,
     are_answers,
     are_rles,
+    check_outside,
     fill_box,
     has_label,
     is_box,
     keep_objects,
     unit_box,
+    whole_rle,
 )
 from dtr1_jax.data.readers.jsonl_fields import is_text as is_path
 from dtr1_jax.twin import masks, tracks
@@ -99,13 +101,18 @@ FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def parse_target(form: str, value: Any, folder: Path) -> Any:
+def track_boxes(tracks_: list[dict]) -> list[Sequence[float]]:
+    """The boxes of all keyframes of checked tracks."""
+    return [box for track in tracks_ for box in track.values() if box is not None]
+
+
+def parse_target(form: str, value: Any, path: Callable[[str], Path]) -> Any:
     """The checked value of a target's field, as `video_example` takes it in Line.target.
 
     Args:
       form: the field, a key of FORMS.
       value: its value.
-      folder: the folder to which the paths of masks are relative.
+      path: finds the file that a name in the line stands for.
 
     Returns a tuple of answers; a tuple of Keyframes; or a dict of frame number -> path or RLEs.
     """
@@ -113,7 +120,7 @@ def parse_target(form: str, value: Any, folder: Path) -> Any:
         return tuple(value)
     if form == "tracks":
         return tuple(_keyframes(track) for track in value)
-    return {int(key): folder / item if form == "masks" else item for key, item in value.items()}
+    return {int(key): path(item) if form == "masks" else item for key, item in value.items()}
 
 
 def _keyframes(value: dict) -> Keyframes:
@@ -137,6 +144,7 @@ def video_example(line: Line, max_objects: int, frames: int = FRAMES) -> Example
         if line.form in ("tracks", "answers"):
             tracked = line.target if line.form == "tracks" else ()
             _check_time(tracked, video.total)
+            check_outside(line.location, [box for track in tracked for _, box in track if box], h, w)
             objects, labelled = [_fill_track(track, numbers, h, w) for track in tracked], None
         else:
             objects, labelled = _load_masks(line, numbers, h, w)
@@ -209,9 +217,11 @@ def _load_masks(line: Line, numbers: Sequence[int], h: int, w: int) -> tuple[lis
     for k in np.flatnonzero(labelled):
         value = line.target[numbers[k]]
         if line.form == "masks":
-            by_frame[k] = [image_files.load_bitmap(value) != 0]
+            by_frame[k] = [mask_files.load_mask(value)]
         else:
-            by_frame[k] = [rle and masks.decode(rle) for rle in (value if isinstance(value, list) else [value])]
+            by_frame[k] = [
+                rle and masks.decode(whole_rle(rle)) for rle in (value if isinstance(value, list) else [value])
+            ]
     objects = []
     for i in range(max(map(len, by_frame.values()))):
         boxes, mask_thw = np.zeros((len(numbers), 4)), np.zeros((len(numbers), h, w), bool)

@@ -89,7 +89,8 @@ def test_objects_near_each_other_are_not_compared():
 def test_a_photo_without_a_clear_answer_still_has_a_query():
     crowded = facts((thing(1, "dog", 0.5, 0.5),), ("dog",), {"dog": 5}, crowds={"dog"})
     assert photos.photo_query(crowded, seed=0, picture=1, k=0).ids == (1,)
-    assert photos.photo_query(facts((), ("dog",), {"dog": 0}, crowds={"dog"}), seed=0, picture=1, k=0).ids == ()
+    with pytest.raises(ValueError, match="settles no query"):
+        photos.photo_query(facts((), ("dog",), {"dog": 0}, crowds={"dog"}), seed=0, picture=1, k=0)
     with pytest.raises(ValueError, match="vocabulary"):
         photos.photo_query(facts((), ()), seed=0, picture=1, k=0)
 
@@ -103,3 +104,21 @@ def test_queries_with_and_without_an_answer_use_the_same_sentences():
         return {re.sub("|".join(map(re.escape, phrases)), "X", text) for text in texts}
 
     assert sentences(True) == sentences(False) and len(sentences(True)) == len(photos.FIND)
+
+
+def test_partial_labels_are_not_asked_about():
+    """Three dogs, a person and a cat; further dogs are known to be there, and nobody knows whether there are birds."""
+    picture = facts(SCENE, partial={"dog", "bird"})
+    queries = queries_about(picture)
+    assert queries and not any({"dog", "bird"} & query.labels for query in queries)
+    everything = facts(SCENE, vocabulary=("dog", "cat", "person"), partial={"dog", "cat", "person"})
+    with pytest.raises(ValueError, match="settles no query"):
+        photos.photo_query(everything, seed=0, picture=1, k=0)
+
+
+def test_sizes_of_objects_with_a_box_only_are_not_compared():
+    queries = queries_about(facts(SCENE, unsized={"dog"}))
+    steps = [query.thought for query in queries if "dog" in query.labels]
+    assert any("leftmost" in step for step in steps)
+    assert not any("largest" in step or "smallest" in step for step in steps)
+    assert any("largest" in query.thought for query in queries_about(facts(SCENE)) if "dog" in query.labels)

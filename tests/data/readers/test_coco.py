@@ -12,7 +12,7 @@ from PIL import Image
 
 from dtr1_jax.data import image_files
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers import coco_annotations
+from dtr1_jax.data.readers import coco, coco_annotations
 from dtr1_jax.twin import masks, programs, things
 
 
@@ -69,6 +69,37 @@ def test_programs_give_the_answers(tmp_path):
     for example in open_source(write_coco_folder(tmp_path, notes, pictures=2, categories=capitals)):
         result = programs.execute(example.program, things.things_of_scene(example.scene))
         assert set(result.ids) == set(example.answer_ids) and result.executable, example.query
+
+
+@pytest.mark.parametrize("task", ["segmentation", "grounding"])
+def test_programs_give_the_answers_where_boxes_crowds_and_faults_are_mixed(tmp_path, task):
+    rng, notes = np.random.default_rng(0), []
+    for image in range(1, 31):
+        for _ in range(6):
+            x, y, w, h = rng.integers([0, 0, 2, 2], [25, 20, 15, 10])
+            item = note(rectangle(*map(float, (x, y, x + w, y + h))), int(rng.integers(1, 6)), image, number=len(notes))
+            kind = rng.random()
+            if kind < 0.2:
+                item |= {"segmentation": [], "bbox": [float(x), float(y), float(w), float(h)]}
+            elif kind < 0.25:
+                item |= {"segmentation": [[1, 2]]}
+            notes.append(item)
+        if image % 5 == 0:
+            rle = masks.encode(np.eye(30, 40, dtype=bool))
+            notes.append(note(rle | {"counts": rle["counts"].decode()}, 1 + image % 4, image, 1, len(notes)))
+    root, checked = write_coco_folder(tmp_path, notes, pictures=30), set()
+    for example in coco.open_coco_source(str(root), "train", task, seed=0, max_objects=4):
+        result = programs.execute(example.program, things.things_of_scene(example.scene))
+        assert set(result.ids) == set(example.answer_ids) and result.executable, example.query
+        checked.add(example.program[0])
+    assert len(checked) > 8
+
+
+def test_labels_that_are_one_to_a_program_have_no_program(tmp_path):
+    names = [{"id": i, "name": name} for i, name in enumerate(("Mug", "mug", "lamp"), 1)]
+    notes = [note(rectangle(9 * i, 5, 9 * i + 6, 12 + 3 * i), 1 + i % 3, 1, number=i) for i in range(4)]
+    examples = list(open_source(write_coco_folder(tmp_path, notes, categories=names)))
+    assert examples and all(example.program == () for example in examples)
 
 
 def test_polygons_are_cut_at_the_border(tmp_path):

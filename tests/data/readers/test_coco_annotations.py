@@ -27,6 +27,8 @@ def test_faults_are_left_out_and_counted_in_one_warning(tmp_path, caplog):
         note(None),
         "no annotation at all",
     ]
+    for number, record in enumerate(notes[:-1]):
+        record["id"] = number
     with caplog.at_level(logging.WARNING):
         source = open_source(write_coco_folder(tmp_path, notes))
     assert len(source[0].scene) == 1
@@ -35,7 +37,7 @@ def test_faults_are_left_out_and_counted_in_one_warning(tmp_path, caplog):
     for fault in (
         "instances_train2017.json", "3 annotations that refer to no image", "1 annotations of no known category",
         "1 polygons of fewer than 3 points", "2 polygons without area", "1 RLEs of another size",
-        "3 annotations without polygons or RLE",
+        "3 annotations without polygons, RLE or box",
     ):  # fmt: skip
         assert fault in text, fault
 
@@ -86,17 +88,6 @@ def test_one_file_is_divided_without_overlap(tmp_path):
     assert ids["mine"] == ids["heldout"]
 
 
-def test_heldout_is_val_where_there_is_one(tmp_path):
-    (tmp_path / "annotations").mkdir()
-    for name in ("instances_train2017.json", "instances_val2017.json", "panoptic_val2017.json"):
-        (tmp_path / "annotations" / name).touch()
-    assert coco_annotations.find_annotation_file(tmp_path, "heldout")[0].name == "instances_val2017.json"
-    assert coco_annotations.find_annotation_file(tmp_path, "train") == (
-        tmp_path / "annotations" / "instances_train2017.json",
-        None,
-    )
-
-
 def test_masks_are_those_of_pycocotools():
     api = pytest.importorskip("pycocotools.coco", reason="pycocotools, the reference, is in the test extra")
     file = assets.path("coco_mini") / "annotations" / "instances_train2017.json"
@@ -112,6 +103,14 @@ def test_masks_are_those_of_pycocotools():
                 np.testing.assert_array_equal(mask, reference_mask)
                 checked += 1
     assert checked > 50
+
+
+def test_missing_photos_are_counted_at_the_start(tmp_path, caplog):
+    root = write_coco_folder(tmp_path, [note(rectangle(0, 0, 9, 9), image=i) for i in range(1, 31)], pictures=30)
+    for i in range(1, 28):
+        (root / "train2017" / f"{i}.png").unlink()
+    assert len(open_source(root)) == 120
+    assert "27 of 30 photos are missing, such as 1.png; queries about them are skipped" in caplog.text
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 12])
@@ -143,14 +142,3 @@ def test_records_of_one_photo_are_in_the_same_part(tmp_path):
     file.write_text(json.dumps(value))
     files = {split: {p.file for p in open_source(root, split).annotations.pictures} for split in ("train", "heldout")}
     assert files["train"] and files["heldout"] and not files["train"] & files["heldout"]
-
-
-def test_a_folder_of_training_files_alone_is_divided(tmp_path):
-    (tmp_path / "annotations").mkdir()
-    for name in ("instances_train2017.json", "panoptic_train2017.json"):
-        (tmp_path / "annotations" / name).touch()
-    first = tmp_path / "annotations" / "instances_train2017.json"
-    assert coco_annotations.find_annotation_file(tmp_path, "train") == (first, False)
-    assert coco_annotations.find_annotation_file(tmp_path, "heldout") == (first, True)
-    (tmp_path / "annotations" / "instances_test2017.json").touch()
-    assert coco_annotations.find_annotation_file(tmp_path, "train") == (first, None)

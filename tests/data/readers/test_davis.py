@@ -1,6 +1,7 @@
 """Folders of videos with masks: splits, queries, sizes, labels and faulty files."""
 
 import json
+import pathlib
 import re
 
 import assets
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtr1_jax.data import image_files
+from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import motion
 from dtr1_jax.data.readers import davis
@@ -58,10 +59,11 @@ def several(tmp_path):
     return tmp_path
 
 
-def test_every_fifth_video_is_held_out(several):
+def test_a_part_of_the_videos_is_held_out_by_name(several):
     train, heldout = open_source(several), open_source(several, "heldout")
-    assert len(train) == 5 * davis.QUERIES and len(heldout) == davis.QUERIES
-    assert {heldout[i].uid for i in range(3)} == {f"davis/camel-4/{i}" for i in range(3)}
+    held = json_files.held_out_part(f"camel-{k}" for k in range(6))
+    assert len(train) + len(heldout) == 6 * davis.QUERIES and len(heldout) == davis.QUERIES * len(held)
+    assert {heldout[i].uid for i in range(len(heldout))} == {f"davis/{n}/{i}" for n in held for i in range(10)}
     assert repr(train) == repr(open_source(several)) != repr(heldout) and len(repr(train)) < 500
     with pytest.raises(IndexError):
         heldout[len(heldout)]
@@ -216,6 +218,71 @@ def test_folders_without_videos_are_refused(tmp_path):
     (tmp_path / "Annotations").mkdir()
     with pytest.raises(DataError, match="expected a video with a mask"):
         open_source(tmp_path)
+
+
+def test_masks_of_colours_are_the_objects_of_a_palette(tmp_path):
+    """The same videos with numbers and with colours have the same objects, queries and answers."""
+    colours = np.array([[0, 0, 0], [0, 128, 0], [128, 0, 0]], np.uint8)
+    for k in range(2):
+        write_video(tmp_path / "numbers", f"x{k}", RIGHT, STILL, frames=6)
+        for file in sorted((tmp_path / "numbers" / "Annotations" / f"x{k}").iterdir()):
+            write_picture(
+                tmp_path / "colours" / "Annotations" / f"x{k}" / file.name, colours[np.asarray(Image.open(file))]
+            )
+        (tmp_path / "colours" / "JPEGImages").mkdir(exist_ok=True)
+        (tmp_path / "numbers" / "JPEGImages" / f"x{k}").rename(tmp_path / "colours" / "JPEGImages" / f"x{k}")
+    (tmp_path / "numbers" / "JPEGImages").rmdir()
+    (tmp_path / "numbers" / "JPEGImages").symlink_to(tmp_path / "colours" / "JPEGImages")
+    examples = [open_source(tmp_path / kind) for kind in ("numbers", "colours")]
+    for i in range(len(examples[0])):
+        one, other = examples[0][i], examples[1][i]
+        assert (one.query, one.answer_ids, len(one.scene)) == (other.query, other.answer_ids, 2)
+        np.testing.assert_array_equal(one.target.masks, other.target.masks)
+
+
+@pytest.mark.parametrize(
+    "frame, mask", [("f_{}.jpg", "f_{}.png"), ("{}.jpg", "{:05}.png"), ("frame_{:03}.jpg", "mask_{:03}.PNG")]
+)
+def test_frames_are_in_the_order_of_their_numbers_with_their_masks(tmp_path, frame, mask):
+    write_video(tmp_path, "x", RIGHT)
+    expected = open_source(tmp_path)[0]
+    for folder, name in (("JPEGImages", frame), ("Annotations", mask)):
+        files = sorted((tmp_path / folder / "x").iterdir())
+        for t in range(len(files))[::-1]:
+            files[t].rename(files[t].parent / name.format(t + 1))
+    (tmp_path / "Annotations" / "x" / "._1.png").touch()
+    example = open_source(tmp_path)[0]
+    np.testing.assert_array_equal(example.target.masks, expected.target.masks)
+    np.testing.assert_array_equal(example.visuals[0].frames, expected.visuals[0].frames)
+
+
+def test_videos_without_masks_are_counted_and_jpeg_masks_are_named(tmp_path, caplog):
+    for k in range(3):
+        write_video(tmp_path, f"x{k}", RIGHT, frames=3)
+    for file in sorted((tmp_path / "Annotations" / "x1").iterdir()):
+        file.rename(file.with_suffix(".jpg"))
+    assert len(open_source(tmp_path)) + len(open_source(tmp_path, "heldout")) == 2 * davis.QUERIES
+    assert "left out 1 videos without frames or masks, such as x1: its masks are JPEG" in caplog.text
+    for k in (0, 2):
+        for file in (tmp_path / "Annotations" / f"x{k}").iterdir():
+            file.unlink()
+    with pytest.raises(DataError, match=r"got none \(x0: no mask with the name of a frame, but no file\)"):
+        open_source(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_costs_its_video(tmp_path, monkeypatch, caplog):
+    for k in range(3):
+        write_video(tmp_path, f"x{k}", RIGHT, frames=3)
+    listing = pathlib.Path.iterdir
+
+    def fail(folder):
+        if folder.name == "x1":
+            raise OSError(116, "Stale file handle")
+        return listing(folder)
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", fail)
+    assert len(open_source(tmp_path)) == len(open_source(tmp_path, "heldout")) == davis.QUERIES
+    assert "left out 1 videos" in caplog.text and "Stale file handle" in caplog.text
 
 
 @pytest.mark.parametrize(("name", "videos"), [("davis2016_subset", 5), ("cutie_judo/examples", 1)])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dtr1_jax.data import image_files
+from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import jsonl
 from dtr1_jax.twin import masks
@@ -142,6 +142,12 @@ def test_splits_by_field(data):
         data(*rows, line(boxes=[]))
 
 
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "test"])
+def test_names_of_the_held_out_split(data, name):
+    rows = [line(boxes=[], split=s, id=str(i)) for i, s in enumerate(("train", name))]
+    assert [e.uid for e in data(*rows, split="heldout")] == ["1"]
+
+
 def files_of(source):
     return [str(item.image.name) for item in source.lines]
 
@@ -150,24 +156,28 @@ def parts(data, rows):
     return {split: files_of(data(*rows, split=split)) for split in ("train", "heldout")}
 
 
-def test_every_fifth_picture_is_held_out(data):
-    names = [f"{k}.png" for k in range(11)]
-    found = parts(data, [line(boxes=[], image=name) for name in names])
-    assert found["heldout"] == [names[4], names[9]] and len(found["train"]) == 9
+def test_a_fifth_of_the_pictures_is_held_out_whatever_their_order(data):
+    names = [f"{k}.png" for k in range(200)]
+    rows = [line(boxes=[], image=name) for name in names]
+    found = parts(data, rows)
+    assert set(found["heldout"]) == json_files.held_out_part(names) and 20 < len(found["heldout"]) < 60
+    assert found["train"] == [name for name in names if name not in found["heldout"]]
+    assert set(parts(data, rows[::-1])["heldout"]) == set(found["heldout"])
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
-def test_the_last_of_a_few_pictures_is_held_out(data, count):
+def test_of_a_few_pictures_one_is_held_out_and_half_are_not(data, count):
     names = [f"{k}.png" for k in range(count)]
-    assert parts(data, [line(boxes=[], image=name) for name in names]) == {"train": names[:-1], "heldout": names[-1:]}
+    found = parts(data, [line(boxes=[], image=name) for name in names])
+    assert 1 <= len(found["heldout"]) <= count // 2 and sorted(found["train"] + found["heldout"]) == names
 
 
 def test_no_picture_is_in_both_parts(data):
-    rows = [line(boxes=[], image=f"{k % 6}.png") for k in range(30)]
-    found = parts(data, rows)
-    assert found["heldout"] == ["4.png"] * 5 and len(found["train"]) == 25
+    found = parts(data, [line(boxes=[], image=f"{k % 6}.png") for k in range(30)])
+    assert not set(found["train"]) & set(found["heldout"]) and len(found["train"]) + len(found["heldout"]) == 30
+    assert len(found["heldout"]) == 5 * len(set(found["heldout"]))
     rows = [line(boxes=[], image=name) for name in (["a.png", "b.png"], "c.png", ["c.png", "./b.png"], "d.png")]
-    assert parts(data, rows) == {"train": ["a.png", "c.png", "c.png"], "heldout": ["d.png"]}
+    assert sorted(parts(data, rows).values()) == [["a.png", "c.png", "c.png"], ["d.png"]]
 
 
 def test_one_picture_cannot_be_divided(data):
@@ -235,13 +245,16 @@ def test_bad_lines_are_refused_by_place_field_and_value(data, row, message):
     assert "data.jsonl:1: " in str(refusal.value) and message in str(refusal.value), str(refusal.value)[:500]
 
 
-def test_ten_faults_are_listed_and_the_rest_counted(data):
+def test_faults_are_listed_by_kind_with_the_number_of_further_ones(data):
     with pytest.raises(DataError) as refusal:
         data(line(boxes=[]), *[line(boxes=3)] * 12)
     text = str(refusal.value)
-    assert "data.jsonl: 12 faults; correct these lines" in text
-    assert "data.jsonl:2: boxes" in text and "data.jsonl:11: boxes" in text and "data.jsonl:12" not in text
-    assert text.endswith("and 2 more")
+    assert "data.jsonl: 12 faults; correct these lines" in text and "\n" not in text
+    assert "data.jsonl:2: boxes" in text and text.endswith("(and 11 more of this kind)")
+    with pytest.raises(DataError) as refusal:
+        data(*[line(boxes=3)] * 3, *[line(boxes=[], id=3)] * 2)
+    first, second, third = str(refusal.value).splitlines()
+    assert "5 faults" in first and "data.jsonl:1: boxes" in second and "data.jsonl:4: id" in third
 
 
 def test_an_id_is_used_once(data):
@@ -254,7 +267,7 @@ def test_no_lines_and_no_file(data, tmp_path):
         data("")
     with pytest.raises(DataError, match=r"nowhere\.jsonl: cannot be read"):
         jsonl.open_jsonl_source(str(tmp_path / "nowhere.jsonl"), "train", "segmentation", max_objects=7)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"got a folder with data\.jsonl; set data\.root to the file"):
         jsonl.open_jsonl_source(str(tmp_path), "train", "segmentation", max_objects=7)
 
 

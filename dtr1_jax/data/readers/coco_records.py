@@ -1,0 +1,197 @@
+"""The records of a file in COCO's format: ids are matched, records that stand twice are found, faults are counted.
+
+Tools write the same thing in several ways: an id as 1, 1.0 or "1"; a region of a crowd and a brush mask of one object
+both as an RLE with iscrowd 1.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from dtr1_jax.data import image_files, json_files
+from dtr1_jax.data.json_files import DataError
+from dtr1_jax.data.queries.coco_uses import SINGLES, STUFF
+from dtr1_jax.data.readers import file_names
+from dtr1_jax.twin.schema import encodable
+
+SHOWN = 3  # examples of a fault in a warning
+TOOL_CROWDS, TOOL_SHARE = 3, 0.25  # see `crowds_are_objects`
+NO_LABELS = {"none", "null", "nan", "n/a", "background", "unlabeled", "unlabelled", "unknown", "void", "ignore"}
+
+
+class Faults:
+    """Counts faults by kind, and keeps the first SHOWN examples of each."""
+
+    def __init__(self) -> None:
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._examples: dict[str, list[str]] = {}
+
+    def add(self, kind: str, example: Any = "", count: int = 1) -> None:
+        """Counts `count` faults of a kind, a text that fits after a number; `example` is an id or a name."""
+        self._counts[kind] += count
+        examples = self._examples.setdefault(kind, [])
+        text = str(example)[:60] if isinstance(example, (str, int)) else ""
+        if text and text.isprintable() and text not in examples and len(examples) < SHOWN:
+            examples.append(text)
+
+    def __str__(self) -> str:
+        parts = []
+        for kind, count in self._counts.items():
+            examples = ", ".join(self._examples[kind])
+            parts.append(f"{count} {kind}" + (f" (such as {examples})" if examples else ""))
+        return ", ".join(parts)
+
+
+def find_id(table: Mapping, value: Any) -> Any:
+    """The key of `table` that an id stands for, or None: the id itself, or the same number written as text or float."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    number = json_files.whole_number(value)
+    keys = (value,) if number is None else (value, number, str(number))
+    return next((key for key in keys if key in table), None)
+
+
+def parse_id(value: Any) -> int | str | None:
+    """The id of a record: an integer, or text that can stand in UTF-8; None for anything else."""
+    if isinstance(value, str):
+        return value if value and encodable(value) else None
+    return json_files.whole_number(value)
+
+
+def categories(records: list, faults: Faults) -> dict[int | str, dict]:
+    """The sound categories by id. Raises DataError if an id stands for two names."""
+    table: dict[int | str, dict] = {}
+    clashes = []
+    for record in records:
+        number = parse_id(record.get("id")) if isinstance(record, dict) else None
+        if number is None or not json_files.is_name(record.get("name")):
+            faults.add("categories without an id or a usable name", record.get("name") if number is not None else "")
+        elif table.setdefault(number, record)["name"] != record["name"]:
+            clashes.append(f"{number} ({table[number]['name']} and {record['name']})")
+    if clashes:
+        raise DataError(
+            f"category ids that stand for two names: {', '.join(clashes[:SHOWN])}; give each category an id of its "
+            "own in the annotations too (were two exports merged?)"
+        )
+    return table
+
+
+def pictures(records: list, faults: Faults) -> dict[int | str, dict]:
+    """The sound records of pictures by id, with "width" and "height" as integers, and "file_name" a safe path.
+
+    A picture whose id stands for another file too is left out: nobody knows which of them its annotations describe.
+    """
+    table: dict[int | str, dict] = {}
+    clashes: dict[int | str, str] = {}
+    for record in records:
+        fault = _picture_fault(record)
+        if fault:
+            faults.add(fault, record.get("file_name") if isinstance(record, dict) else "")
+            continue
+        number = parse_id(record["id"])
+        sides = {side: json_files.whole_number(record[side]) for side in ("width", "height")}
+        kept = table.setdefault(number, record | sides | {"id": number})
+        if kept["file_name"] != record["file_name"]:
+            clashes[number] = f"{number}: {kept['file_name']} and {record['file_name']}"
+    for number, text in clashes.items():
+        faults.add("picture ids that stand for two files, with their annotations", text)
+        table[number] = {}  # falsy, so that its annotations are recognised
+    return table
+
+
+def _picture_fault(record: Any) -> str:
+    if not isinstance(record, dict) or parse_id(record.get("id")) is None:
+        return "pictures without id, file_name, width or height"
+    name = record.get("file_name")
+    if not isinstance(name, str) or not name:
+        return "pictures without id, file_name, width or height"
+    if file_names.is_url(name):
+        return "pictures with an address for a file name (download them)"
+    if not file_names.stays_inside(name):
+        return "pictures whose file name leaves the folder of the data (write it relative to the folder)"
+    sides = [json_files.whole_number(record.get(side)) for side in ("width", "height")]
+    if any(side is None or not 0 < side <= image_files.MAX_PIXELS for side in sides):
+        return "pictures without id, file_name, width or height"
+    return ""
+
+
+def same_file(table: Mapping[int | str, dict], remarks: Faults) -> dict[int | str, int | str]:
+    """Maps the id of each picture to the first id with the same file, whose annotations it shares."""
+    first: dict[str, int | str] = {}
+    ids = {}
+    for number, record in table.items():
+        if record:
+            ids[number] = first.setdefault(record["file_name"], number)
+            if ids[number] != number:
+                remarks.add("pictures that stand under several ids, as one picture each", record["file_name"])
+    return ids
+
+
+def crowds_are_objects(rows: Iterable[tuple[Any, str, bool]]) -> set[str]:
+    """The labels whose regions with iscrowd 1 are single objects.
+
+    COCO has at most one crowd region of a label in a picture, beside far more single objects: 1 of 80 annotations.
+    Tools such as CVAT set iscrowd to 1 in every brush mask. So all labels are returned if nothing in the file is a
+    single object, if a picture has two crowd regions of one label, or if TOOL_SHARE of at least TOOL_CROWDS annotations
+    are crowds; else the labels with at least TOOL_CROWDS crowds and no more single objects than crowds.
+
+    Args:
+      rows: (id of the picture, label, whether iscrowd is 1) of each annotation.
+    """
+    crowds: collections.Counter[str] = collections.Counter()
+    singles: collections.Counter[str] = collections.Counter()
+    regions: collections.Counter[tuple[Any, str]] = collections.Counter()
+    for picture, label, crowd in rows:
+        (crowds if crowd else singles)[label] += 1
+        regions[picture, label] += crowd
+    total, all_rows = crowds.total(), crowds.total() + singles.total()
+    twice = max(regions.values(), default=0) > 1
+    if total and (total == all_rows or twice or (total >= TOOL_CROWDS and total >= TOOL_SHARE * all_rows)):
+        return set(crowds)
+    return {label for label, n in crowds.items() if n >= TOOL_CROWDS and n >= singles[label]}
+
+
+def labels_to_ask(table: Mapping[int | str, dict], used: Collection[str], faults: Faults) -> frozenset[str]:
+    """The labels that queries may ask for.
+
+    Left out are labels that name nothing (digits, "background"), labels above others (Roboflow's root category), and
+    labels of the user's own without a single annotation, which nobody may have looked for. In a file that has COCO's
+    labels only, a label without annotations is absent from its pictures.
+
+    Args:
+      table: the categories by id.
+      used: the labels that some annotation has.
+      faults: counts the labels that are left out.
+    """
+    labels = {label_of(record) for record in table.values()}
+    coco = labels <= set(SINGLES) | set(STUFF.values())
+    above = set(children(table))
+    kinds = {
+        "labels that name nothing": {v for v in labels if v.casefold() in NO_LABELS or not any(map(str.isalpha, v))},
+        "labels above others, their supercategory": above & labels,
+        "labels without an annotation": set() if coco else labels - set(used),
+    }
+    for kind, names in kinds.items():
+        names &= labels
+        for name in sorted(names):
+            faults.add(f"{kind} (not asked about)", name)
+        labels -= names
+    return frozenset(labels)
+
+
+def children(table: Mapping[int | str, dict]) -> dict[str, set[str]]:
+    """Label -> the labels whose supercategory it is, itself left out."""
+    below: dict[str, set[str]] = {}
+    names = {record["name"] for record in table.values()}
+    for record in table.values():
+        parent = record.get("supercategory")
+        if isinstance(parent, str) and parent in names and parent != record["name"]:
+            below.setdefault(STUFF.get(parent, parent), set()).add(label_of(record))
+    return below
+
+
+def label_of(category: dict) -> str:
+    """The label of a category in a twin."""
+    return STUFF.get(category["name"], category["name"])

@@ -1,0 +1,162 @@
+"""What is wrong with a line of a JSON lines file, in words: values, units, unknown fields; faults grouped by kind."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dtr1_jax.data import json_files
+from dtr1_jax.data.readers import file_names
+from dtr1_jax.twin.schema import show
+
+MAX_FAULTS = 10  # kinds of faults that an error message lists
+_NEAR = 0.85  # a field as similar as this to a known one is a typing error
+# Names that others give to fields of a line.
+_SYNONYMS = {
+    "img": "image", "images": "image", "image_path": "image", "img_path": "image", "image_file": "image",
+    "file_name": "image", "filename": "image", "video_path": "video", "videos": "video",
+    "question": "query", "prompt": "query", "text": "query", "expression": "query", "sentence": "query",
+    "caption": "query", "problem": "query", "instruction": "query",
+    "bbox": "boxes", "bboxes": "boxes", "box": "boxes", "bbox_2d": "boxes", "gt_boxes": "boxes",
+    "polygon": "polygons", "segmentation": "polygons", "points": "polygons", "mask_path": "mask", "track": "tracks",
+    "answer": "answers", "solution": "answers", "options": "choices",
+}  # fmt: skip
+_OBJECT_FIELDS = ("label", "box", "track", "attributes")
+_OBJECT_SYNONYMS = {"bbox": "box", "bbox_2d": "box", "name": "label", "category": "label", "class": "label"}
+
+
+def fault(field: str, expected: str, value: Any) -> str:
+    """The fault of a field: the value expected, and a description of the value there."""
+    return f"{field}: expected {expected}, got {_describe(field, value)}"
+
+
+def group(faults: Sequence[tuple[str, str]]) -> list[str]:
+    """One line for each kind of fault, with the first place and the number of further ones.
+
+    Args:
+      faults: (location, fault); two faults are of one kind if they differ only in the value and in numbers.
+    """
+    kinds: dict[str, list] = {}
+    for location, text in faults:
+        key = re.sub(r"[0-9]+", "0", text.split(", got ")[0])
+        kinds.setdefault(key, [f"{location}: {text}", 0])[1] += 1
+    return [text + (f" (and {count - 1} more of this kind)" if count > 1 else "") for text, count in kinds.values()]
+
+
+def small_shapes(field: str, shapes: Sequence[Sequence[float]]) -> Iterator[str]:
+    """Yields the fault of a box or polygon in pixels that is smaller than a pixel, once for a field.
+
+    Args:
+      field: its name.
+      shapes: lists x, y, x, y, ... that are sound otherwise.
+    """
+    for shape in shapes:
+        x, y = shape[::2], shape[1::2]
+        normalised = min(shape) >= 0 and max(shape) <= 1
+        if normalised or (max(x) - min(x) < 1 and max(y) - min(y) < 1):
+            kind = "polygon" if len(shape) > 4 else "box"
+            advice = "looks normalised; multiply x by the width and y by the height of the picture"
+            yield (
+                f"{field}: expected coordinates in pixels, got a {kind} smaller than a pixel, {list(shape)[:8]}, which "
+                f"{advice if normalised else 'covers nothing; correct it'}"
+            )
+            return
+
+
+def place_fault(field: str, names: Any) -> Iterator[str]:
+    """Yields the fault of a path, or of one in a list, that leads to another machine."""
+    for name in names if isinstance(names, list) else [names]:
+        if isinstance(name, str) and file_names.is_elsewhere(name):
+            yield f"{fault(field, 'a path on this machine', name)}; download the file first"
+            return
+
+
+def unknown_fields(row: Mapping, known: Sequence[str], forms: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(the faults of fields that are known ones with another name, the other unknown fields).
+
+    A field is such a name only if the known field is missing; all targets (`forms`) count as one field.
+
+    Args:
+      row: the line.
+      known: all fields of a line of its sort.
+      forms: those of them that are targets.
+    """
+    faults, others = [], []
+    for name in row:
+        if name in known:
+            continue
+        near = _nearest(name, known, _SYNONYMS)
+        taken = any(form in row for form in forms) if near in forms else near in row
+        if near and not taken and (near in forms or near in ("image", "video", "query") or name not in _SYNONYMS):
+            faults.append(f'{name[:40]!r}: expected known fields, got this one; write "{near}"')
+        else:
+            others.append(name)
+    return faults, others
+
+
+def object_fields(field: str, item: Mapping) -> Iterator[str]:
+    """Yields the faults of fields of an object of the scene that are known ones with another name."""
+    for name in item:
+        near = _nearest(name, _OBJECT_FIELDS, _OBJECT_SYNONYMS) if name not in _OBJECT_FIELDS else None
+        if near and near not in item and not (near in ("box", "track") and {"box", "track"} & item.keys()):
+            yield f'{field}.{name[:40]}: expected known fields, got this one; write "{near}"'
+
+
+def _nearest(name: str, known: Sequence[str], synonyms: Mapping[str, str]) -> str | None:
+    plain = name.casefold().strip().replace("-", "_")
+    if synonyms.get(plain) in known:
+        return synonyms[plain]
+    close = difflib.get_close_matches(plain[:40], known, 1, _NEAR)
+    return close[0] if close else None
+
+
+def _describe(field: str, value: Any) -> str:
+    """A value in a few words; of a list of boxes, the first that is none."""
+    if not isinstance(value, list) or not re.match("boxes|polygons|tracks", field):
+        return _describe_object(value) if field.startswith("objects[") else show(value)
+    if value and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value):
+        return f"one list of {len(value)} numbers; put it into a list of its own, [[...]]"
+    for i, item in enumerate(value):
+        text = _describe_box(item) if field == "boxes" else None
+        if text:
+            return f"{text} as item {i}"
+    return show(value)
+
+
+def _describe_box(item: Any) -> str | None:
+    """What is wrong with a box; None if it is one."""
+    if isinstance(item, dict):
+        names = ", ".join(str(name)[:20] for name in list(item)[:6])
+        return f"an object with {names} in place of [x1, y1, x2, y2]"
+    if not isinstance(item, list) or len(item) != 4 or not all(map(json_files.is_number, item)):
+        if isinstance(item, list) and len(item) <= 6:
+            return f"[{', '.join(map(show, item))}]"
+        return show(item)
+    x, y, w, h = item
+    if x < w and y < h:
+        return None
+    if min(item) >= 0 and w > 0 and h > 0:
+        return f"{item}, which looks like [x, y, width, height] (write [x, y, x + width, y + height])"
+    return str(item)
+
+
+def _describe_object(value: Any) -> str:
+    if not isinstance(value, dict):
+        return show(value)
+    box = _describe_box(value["box"]) if "box" in value else None
+    names = ", ".join(str(name)[:20] for name in list(value)[:6]) or "nothing"
+    return f"an object with {names}" + (f"; box: {box}" if box else "")
+
+
+def message(file: Path, faults: Sequence[tuple[str, str]]) -> str:
+    """The error of a file with faulty lines: one line for each of the first MAX_FAULTS kinds."""
+    kinds = group(faults)
+    count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+    advice = "correct these lines; dtr1_jax/data/readers/jsonl.py explains the fields"
+    if len(kinds) == 1:
+        return f"{file}: {count}; {advice}: {kinds[0]}"
+    more = f"\n  and {len(kinds) - MAX_FAULTS} more kinds" if len(kinds) > MAX_FAULTS else ""
+    return f"{file}: {count}; {advice}:\n  " + "\n  ".join(kinds[:MAX_FAULTS]) + more
