@@ -75,7 +75,7 @@ def ask_blind(
     prompt = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], size - count, 0)]), prompt)
     rollout = rollouts.sample(
         runtime.params, runtime.lora, mesh.put_batch(runtime.mesh, prompt), key, policy.banned_v, spec=policy.spec,
-        group=1, new_tokens=new_tokens, end=tokenizer.end, pad=tokenizer.pad, temperature=temperature, top_k=top_k,
+        group=1, new_tokens=new_tokens, end=tokenizer.ends, pad=tokenizer.pad, temperature=temperature, top_k=top_k,
         top_p=top_p, dtype=policy.dtype,
     )  # fmt: skip
     rollout = mesh.local(rollout)
