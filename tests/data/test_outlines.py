@@ -42,7 +42,7 @@ def test_generated_data_has_tasks_and_no_files():
 
 
 def test_coco(tmp_path):
-    notes = [note(rectangle(0, 0, 9, 9), image=i, category=c) for i, c in ((1, 2), (1, 2), (2, 3))]
+    notes = [note(rectangle(0, 0, 9, 9 + k), c, i) for k, (i, c) in enumerate(((1, 2), (1, 2), (2, 3)))]
     notes.append(note({"size": [30, 40], "counts": [0, 1200]}, crowd=1))
     source = open_source(write_coco_folder(tmp_path, notes, pictures=2))
     assert outlines.task_counts(source) == {"segmentation": 8}
