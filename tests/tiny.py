@@ -128,7 +128,7 @@ def speak(patch, c: config.Config, texts: list[str]) -> None:
     queue = iter(texts)
 
     def sample(params, lora, prompt, key, banned_v, *, group, pad, end, **_):
-        rows = [[*tokenizer.encode(next(queue, "")), end] for _ in range(len(prompt.token_bp))]
+        rows = [[*tokenizer.encode(next(queue, "")), end[0]] for _ in range(len(prompt.token_bp))]
         longest = max(map(len, rows))
         token_bs = np.array([row + [pad] * (longest - len(row)) for row in rows], np.int32)
         mask_bs = np.arange(longest) < np.array([len(row) for row in rows])[:, None]

@@ -68,9 +68,10 @@ def _call(task: str, arguments: dict) -> Any:
         return result
     if result.kind == "timeout" or f"by signal {int(signal.SIGPROF)} " in result.message:
         raise LimitError(f"it takes more than {seconds:g} s")
-    if result.kind == "error" and not result.message.startswith(("MemoryError", "OverflowError", "RecursionError")):
+    name, _, cause = result.message.partition(":")
+    if result.kind == "error" and name != "LimitPassedError":
         raise SandboxError(result.message)
-    cause = result.message.removeprefix("MemoryError:").strip()
+    cause = cause.strip() if result.kind == "error" else ""
     raise LimitError(cause or f"it takes more than {memory // 2**20} MB of memory")
 
 

@@ -30,6 +30,10 @@ PROBES = (
 )
 
 
+class LimitPassedError(Exception):
+    """A bound on size, memory or depth is passed; the message says which. data/sandbox.py knows it by its name."""
+
+
 def start(_: str) -> Callable[[dict], Any]:
     """Imports what the items need, and returns the function that serves an item."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -51,6 +55,9 @@ def serve(item: dict) -> Any:
     signal.setitimer(signal.ITIMER_PROF, item["seconds"])
     try:
         return tasks[item["task"]](**item["arguments"])
+    except (MemoryError, OverflowError, RecursionError) as error:
+        # The worker process itself would take a MemoryError for its own limit.
+        raise LimitPassedError(str(error)) from None
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 

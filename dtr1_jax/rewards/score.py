@@ -74,7 +74,7 @@ def score(
         raise ValueError(f"groups must have one size G and there must be at least one; got sizes {sizes}")
     weights = batch_weights(reward.weights, examples)
     truths = [twin_facts.of_example(e, len(canvas.frames)) for e, canvas in zip(examples, canvases)]
-    own = _owners(weights, examples, truths, canvases)
+    own = _owners(weights, transcripts, examples, truths, canvases)
     masked_b = own.get("mask_iou", np.zeros(len(examples), bool))
     results = outcomes(transcripts, examples, canvases, segment_fn if masked_b.any() else None, masked_b)
 
@@ -101,12 +101,20 @@ def score(
     return Rewards(columns=columns, total_bg=total_bg, own=own), results
 
 
-def _owners(weights, examples, truths, canvases) -> dict[str, np.ndarray]:
-    """name -> bool[B]: the queries that have each column: it has a weight, and the data has what it compares with."""
+def _owners(weights, transcripts, examples, truths, canvases) -> dict[str, np.ndarray]:
+    """name -> bool[B]: the queries that have each column: it has a weight, and the data has what it compares with.
+
+    A twin that was given, so that the policy did not write it, has no columns of its truth.
+    """
     own = {name: weight_b != 0 for name, weight_b in weights.items()}
+    given_b = [any(t.twin is not None and "twin" not in t.parts for t in group) for group in transcripts]
+    known = [
+        set() if given else twin_facts.known(d, canvas.frames != ())
+        for given, d, canvas in zip(given_b, truths, canvases)
+    ]
     for name in twin_truth.COLUMNS:
         if name in own:
-            own[name] &= [name in twin_facts.known(d, canvas.frames != ()) for d, canvas in zip(truths, canvases)]
+            own[name] &= [name in names for names in known]
     if "follows" in own:
         own["follows"] &= [bool(e.program) for e in examples]
     if "facts" in own:

@@ -44,7 +44,7 @@ def test_what_templates_use():
     [
         (LOOPS, "it takes more than 1 s"),
         ("{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(40) }}", "than 1 s"),
-        ("{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(0) }}", "RecursionError"),
+        ("{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(0) }}", "maximum recursion depth"),
         ("{{ (messages | length + 8) ** 99999999 }}", "than 1 s"),
         ("{{ lipsum(n=10**7) }}", "than 1 s"),
         ("{% for i in range(10**9) %}x{% endfor %}", "Range too big"),

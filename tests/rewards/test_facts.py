@@ -1,5 +1,6 @@
 """Facts of summaries as a score: by hand, and the bounds that false summaries stay below."""
 
+import itertools
 import re
 
 import numpy as np
@@ -48,8 +49,10 @@ def test_texts_without_facts():
 
 @pytest.fixture(scope="module", params=[False, True], ids=["pictures", "videos"])
 def references(request):
-    return [tasks.example("summary", 0, "heldout", i, video=request.param, max_objects=6).target.references
-            for i in range(100)]  # fmt: skip
+    """Those of 100 summaries of at least one object: "no such thing" is right elsewhere, whatever the colours."""
+    drawn = (tasks.example("summary", 0, "heldout", i, video=request.param, max_objects=6) for i in itertools.count())
+    texts = (example.target.references for example in drawn if "no such" not in example.target.references[0])
+    return list(itertools.islice(texts, 100))
 
 
 def mean(answers, references):
@@ -63,7 +66,7 @@ def test_bounds_of_false_summaries(references):
     directions = {"left": "right", "right": "left", "up": "down", "down": "up"}
     flipped = [re.sub(r"\b(left|right|up|down)\b", lambda match: directions[match[0]], text) for text in right]
     assert mean(right, references) == 1 == mean([texts[2] for texts in references], references)
-    assert mean(recoloured, references) < 0.35
+    assert mean(recoloured, references) < 0.2
     assert mean(flipped, references) < 0.95
     assert mean(right[1:] + right[:1], references) < 0.15
     for constant in ("there is no such thing.", "there is one thing: a small red metal mug on the left."):

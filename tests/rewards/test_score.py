@@ -222,3 +222,15 @@ def test_columns_of_the_twin_need_annotation_and_a_sound_transcript():
     assert {name: list(own_b) for name, own_b in rewards.own.items()} == {
         **{name: [True, False] for name in weights}, "twin_tracks": [False, False],
     }  # fmt: skip
+
+
+def test_a_given_twin_has_no_columns_of_its_truth():
+    known = dataclasses.replace(example(WANT_LEFT), scene=scene(WANT_LEFT, (0.5, 0, 1, 1)))
+    text = '<think>x</think><answer>{"objects":[1]}</answer>'
+    given = parse(text, task="segmentation", canvas=CANVAS, constructor="given", given_twin=TWIN)
+    assert given.sound
+    rewards, _ = score.score(
+        [[given], [say(1)]], [known, known], [CANVAS] * 2, Segmenter(), settings(twin_iou=1.0, twin_labels=1.0)
+    )
+    assert [list(own_b) for own_b in rewards.own.values()] == [[False, True]] * 2
+    np.testing.assert_allclose(rewards.total_bg[0], 0)
