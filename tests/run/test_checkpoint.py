@@ -230,7 +230,7 @@ def test_other_settings_are_refused_by_name(tmp_path):
     for line in (
         "seed: workdir has 0, this run has 1",
         "policy.name: workdir has 'tiny', this run has 'big'",
-        "reward.weights.b: workdir has '(not set)', this run has 2.0",
+        "reward.weights.b: workdir has 0.0, this run has 2.0",
         "--workdir",
     ):
         assert line in str(e.value)
