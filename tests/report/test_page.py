@@ -62,7 +62,7 @@ def test_warnings_of_the_run_come_first(tmp_path):
     warnings_file.append_warning(tmp_path, 5, "no_reward", f"every reward is 0 {EVIL}")
     warnings_file.append_warning(tmp_path, 7, "mismatch", "\ud800 set grpo.importance")
     parsed = ParsedPage(page.build(tmp_path))
-    assert "Warnings step 5: every reward is 0" in parsed.text and "step 7: ? set grpo.importance" in parsed.text
+    assert "Warnings step 5: every reward is 0" in parsed.text and "step 7: \\ud800 set grpo.importance" in parsed.text
     assert parsed.text.index("step 5:") < parsed.text.index("Before and after")
     assert not {tag for tag, _ in parsed.elements} & {"script", "iframe"}
 
