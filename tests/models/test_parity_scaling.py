@@ -94,10 +94,13 @@ def test_greedy_tokens_with_scaled_positions(family, kind, model):
     drawn = rollout.sample(
         params, None, prompt, jax.random.key(0), None, spec=spec, group=2, new_tokens=48, end=-1, pad=0, temperature=0.0
     )
+    different = set()
     for i, row in enumerate(rows):
+        parity.torch_model.cache_clear()  # With "dynamic", a model keeps the frequencies of its longest text so far.
         wanted = parity.generate(family, name, row, 48, "end")
-        assert len(set(wanted.tolist())) > 3
+        different |= set(wanted.tolist())
         np.testing.assert_array_equal(drawn.token_bgs[i, 1], wanted, err_msg=list(scenes(family))[i])
+    assert len(different) > 6
     score = jax.jit(
         lambda params, prompt, token: policy.logprobs(
             params, None, spec, policy.prefill(params, None, spec, prompt), token

@@ -156,7 +156,7 @@ def adapters(targets, rank=2, filled=True):
 def test_new_adapters_leave_the_policy_as_it_was():
     lora = adapters(".*", filled=False)
     reference = logprobs(PARAMS, None, PROMPT, TOKENS)
-    np.testing.assert_allclose(logprobs(PARAMS, lora, PROMPT, TOKENS), reference, atol=1e-6)
+    np.testing.assert_allclose(logprobs(PARAMS, lora, PROMPT, TOKENS), reference, atol=1e-5)
     for name, leaf in leaves(lora).items():
         assert (leaf == 0).all() == name.endswith("/b")
     a = lora["vision"]["merger"]["fc1"]["a"]
