@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from dtr1_jax.evaluation.benchmarks import boxes
 from dtr1_jax.evaluation.query_metrics import MODALITIES
 from dtr1_jax.rewards import answer_matching, answer_regions, video_overlap
-from dtr1_jax.rewards.follows import Implied, implied, track_overlaps
+from dtr1_jax.rewards.follows import Implied, implied
 from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import POINTING, TASKS, Example
@@ -127,7 +128,7 @@ def _pair_off(a_mt4: np.ndarray, b_nt4: np.ndarray) -> bool:
     a_mt4, b_nt4 = (x[(x[..., 2] > x[..., 0]).any(1)] for x in (a_mt4, b_nt4))
     if len(a_mt4) != len(b_nt4):
         return False
-    matched_mn = track_overlaps(a_mt4, b_nt4) >= MATCH
+    matched_mn = boxes.track_iou_matrix(a_mt4, b_nt4) >= MATCH
     return bool(matched_mn[linear_sum_assignment(~matched_mn)].all())
 
 

@@ -128,7 +128,7 @@ def support(
     """
     if not scene or not things:
         return float(not scene and not things)
-    score_mn = track_overlaps(_tracks(scene, canvas), _tracks(things, canvas))
+    score_mn = benchmark.track_iou_matrix(_tracks(scene, canvas), _tracks(things, canvas))
     for m, n in np.argwhere(score_mn):
         score_mn[m, n] *= _agreement(scene[m], things[n], fields)
     rows, columns = linear_sum_assignment(-score_mn)
@@ -168,12 +168,3 @@ def _tracks(things: Sequence[Thing], canvas: Canvas) -> np.ndarray:
         for t, box in enumerate(boxes[:frames]):
             row[t] = box or 0.0
     return out
-
-
-def track_overlaps(a_mt4: np.ndarray, b_nt4: np.ndarray) -> np.ndarray:
-    """float64[m, n]: IoU of each pair of tracks, over the frames in which either is visible."""
-    total_mn, either_mn = np.zeros((2, len(a_mt4), len(b_nt4)))
-    for a_m4, b_n4 in zip(a_mt4.swapaxes(0, 1), b_nt4.swapaxes(0, 1)):
-        total_mn += benchmark.iou_matrix(a_m4, b_n4)
-        either_mn += (a_m4[:, 2] > 0)[:, None] | (b_n4[:, 2] > 0)[None]
-    return total_mn / np.maximum(either_mn, 1)

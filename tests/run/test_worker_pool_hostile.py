@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+from live_processes import has_ended
 
 from dtr1_jax.run import worker_messages
 from dtr1_jax.run.worker_pool import Failure, Pool
@@ -55,14 +56,6 @@ def test_memory_is_limited(one):
     before, small, large, after = one.map([("pid", None), ("memory", 64), ("memory", size), ("pid", None)])
     assert small == 64 << 20 and large.kind == "crash" and f"more than {size} MiB" in large.message
     assert isinstance(after, int) and after != before
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads /proc")

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from live_processes import has_ended
 
 from dtr1_jax.run.worker_pool import Failure, Pool, WorkerError
 
@@ -34,14 +35,6 @@ def test_each_process_calls_the_argument_once_without_a_deadline(tmp_path):
     assert isinstance(results.pop(1), Failure) and results == [1, 2, 2]
     with pytest.raises(WorkerError, match="FileNotFoundError"):
         Pool("hostile:make_counter", workers=1, argument=str(tmp_path / "nowhere"))
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads /proc")

@@ -80,11 +80,16 @@ def matched_track_iou(pred_mt4: np.ndarray | None, target_nt4: np.ndarray, count
         return 0.0
     pred_mt4, target_nt4 = (np.asarray(x, np.float64)[:, counted_t] for x in (pred_mt4, target_nt4))
     pred_mt4, target_nt4 = (x[_has_area(x).any(1)] for x in (pred_mt4, target_nt4))
-    total_mn, either_mn = np.zeros((2, len(pred_mt4), len(target_nt4)))
-    for t in range(pred_mt4.shape[1]):
-        total_mn += iou_matrix(pred_mt4[:, t], target_nt4[:, t])
-        either_mn += _has_area(pred_mt4[:, t])[:, None] | _has_area(target_nt4[:, t])[None]
-    return _best_sum(total_mn / np.maximum(either_mn, 1))
+    return _best_sum(track_iou_matrix(pred_mt4, target_nt4))
+
+
+def track_iou_matrix(a_mt4: np.ndarray, b_nt4: np.ndarray) -> np.ndarray:
+    """float64[m, n]: IoU of each pair of tracks float[m, T, 4] and float[n, T, 4], see `matched_track_iou`."""
+    total_mn, either_mn = np.zeros((2, len(a_mt4), len(b_nt4)))
+    for a_m4, b_n4 in zip(a_mt4.swapaxes(0, 1), b_nt4.swapaxes(0, 1)):
+        total_mn += iou_matrix(a_m4, b_n4)
+        either_mn += _has_area(a_m4)[:, None] | _has_area(b_n4)[None]
+    return total_mn / np.maximum(either_mn, 1)
 
 
 def _has_area(boxes: np.ndarray) -> np.ndarray:
