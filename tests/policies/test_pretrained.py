@@ -194,7 +194,7 @@ def test_config_and_weights_that_disagree(tmp_path):
         ({"rope_scaling": {"rope_type": "longrope"}}, r"config\.json: rope_scaling\.rope_type = 'longrope' is not sup"),
         (
             {"use_sliding_window": True, "sliding_window": 255, "max_window_layers": 1},
-            r"config\.json: use_sliding_window = True .* from layer 1 on .* 255 tokens .* less than the 256 tokens of",
+            r"config\.json: use_sliding_window = True .* from layer 1 on .* 255 tokens .* less than the 1536 tokens of",
         ),
     ],
 )
@@ -206,9 +206,11 @@ def test_bad_configs_name_file_and_field(tmp_path, changes, fault):
 
 
 def test_a_window_that_holds_the_whole_sequence(tmp_path):
-    """policy.prompt_tokens + rollout.new_tokens = 96 + 160."""
-    write(tmp_path, use_sliding_window=True, sliding_window=256, max_window_layers=1)
-    assert pretrained.load_policy(of_files(tmp_path)).spec.window == 256
+    """policy.prompt_tokens + rollout.new_tokens = 1536 for a published policy."""
+    assert pretrained.reach(of_files(tmp_path)) == 1536
+    write(tmp_path)
+    edit(tmp_path / "config.json", use_sliding_window=True, sliding_window=1536, max_window_layers=1)
+    assert pretrained.load_policy(of_files(tmp_path)).spec.window == 1536
 
 
 def test_a_null_for_the_quantisation(tmp_path):
