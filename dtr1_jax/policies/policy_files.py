@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from dtr1_jax.config import Config, ConfigError
 from dtr1_jax.models import published_sizes
-from dtr1_jax.models.weights import hf_checkpoint
+from dtr1_jax.models.weights import hf_checkpoint, hub
 
 ASSETS = Path(__file__).parents[1] / "assets"
 OURS = "policy.safetensors"  # the weights of a policy of our own
 AUTO = "auto"  # the name of a policy that takes its sizes from its files
 _FILES = (".safetensors", ".gguf")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
-# Only numbers and text are taken from the hub: no pickles and no code.
-_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt")
 
 
 def weights_path(config: Config) -> Path:
@@ -57,25 +53,15 @@ def weights_path(config: Config) -> Path:
 
 def is_hub_id(path: str) -> bool:
     """Whether config.policy.path can only be the name of a hub repository: "org/name" or "org/name@revision"."""
-    return bool(_HUB_ID.fullmatch(path)) and not Path(path).exists() and Path(path).suffix not in _FILES
+    return hub.is_hub_id(path)
 
 
-def download(hub_id: str, patterns: Sequence[str] = _PATTERNS) -> Path:
-    """Downloads a snapshot of a hub repository and returns its folder. Raises ConfigError if that fails.
+def download(hub_id: str, patterns: Sequence[str] = hub.PATTERNS) -> Path:
+    """Downloads a snapshot of a hub repository and returns its folder, as `hub.download` does.
 
-    Args:
-      hub_id: "org/name" or "org/name@revision".
-      patterns: patterns of the file names to download.
+    Raises ConfigError if that fails.
     """
-    import huggingface_hub
-
-    name, _, revision = hub_id.partition("@")
     try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=[*patterns]))
-    except Exception as error:  # The network, the hub or the disk may fail.
-        reason, option = " ".join(str(error).split())[:300], f" --revision {revision}" if revision else ""
-        raise ConfigError(
-            f"config.policy.path = {hub_id!r} is no file or folder here, and as a hub id it could not be downloaded "
-            f"({type(error).__name__}: {reason}). On a machine with network: `hf download {name}{option} --local-dir"
-            " DIR`; then copy DIR here and set config.policy.path=DIR"
-        ) from error
+        return hub.download(hub_id, patterns)
+    except hub.HubError as error:
+        raise ConfigError(f"config.policy.path = {error} and set config.policy.path=DIR") from error

@@ -1,1 +1,13 @@
-"""Specialists: models that can fill a part of a twin (detect, segment, depth, track)."""
+"""Specialists: vision models that fill a part of a twin (segment, detect, estimate depth, track).
+
+    from dtr1_jax import specialists
+    sam = specialists.load("facebook/sam2.1-hiera-tiny")
+    masks = sam.segment(images, boxes=boxes)
+
+`load` takes a hub id, a folder or a file, and finds out which model it is.
+"""
+
+from dtr1_jax.specialists.loading import load
+from dtr1_jax.specialists.results import DepthMap, Detections, Masks
+
+__all__ = ["DepthMap", "Detections", "Masks", "load"]

@@ -1,0 +1,107 @@
+"""Opens a specialist by its hub id, folder or file: finds out which model it is and calls that model's predictor."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dtr1_jax.models.weights import hf_checkpoint, hub
+from dtr1_jax.models.weights.native import WeightsError
+from dtr1_jax.specialists import batching
+
+log = logging.getLogger(__name__)
+
+# model_type in config.json -> the module whose `open_checkpoint(checkpoint, device_mesh, dtype, **options)` returns the
+# specialist. It is imported only when it is asked for.
+BY_TYPE = {
+    "sam2": "sam2.predictor",
+    "sam2_video": "sam2.predictor",
+    "sam": "sam.predictor",
+    "owlv2": "owlv2.predictor",
+    "depth_anything": "depth_anything.predictor",
+}
+# A file by its suffix, or a folder by a file in it -> the module whose `open_path(path, device_mesh, dtype, **options)`
+# returns the specialist.
+BY_SUFFIX = {".pt": "sam.mobile_sam", ".pth": "sam.mobile_sam", ".onnx": "onnx.predictor"}
+BY_FILE = {
+    "specialist.json": "onnx.predictor",
+    "model.json": "ssd.predictor",
+    "mobile_sam.safetensors": "sam.mobile_sam",
+}
+# Licences that forbid some uses, by a part of the hub id; said when the model is loaded.
+LIMITED_LICENCES = {
+    "depth-anything-v2-base": "CC-BY-NC-4.0 (no commercial use)",
+    "depth-anything-v2-large": "CC-BY-NC-4.0 (no commercial use)",
+}
+
+
+def load(path: str | Path, *, mesh: jax.sharding.Mesh | None = None, dtype: str = "float32", **options: Any) -> Any:
+    """Loads a specialist onto the devices.
+
+    Args:
+      path: a hub id such as "facebook/sam2.1-hiera-tiny" (also "org/name@revision"), a folder with config.json and
+        safetensors, or a file: mobile_sam.pt, a detector's model.json of TensorFlow.js, or a .onnx file with its
+        description beside it.
+      mesh: the devices over which batches are cut; None = the first device of this process.
+      dtype: "float32" or "bfloat16", in which the model computes.
+      **options: as the model's predictor documents them.
+
+    Returns the predictor, whose methods say what the model can do: `segment`, `track`, `detect`, `estimate`.
+
+    Raises WeightsError: no such files, files of a model that is not supported, or files that do not fit it. Raises
+    HubError if a download fails, and ValueError for an unknown dtype.
+    """
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype: expected 'float32' or 'bfloat16', got {dtype!r}")
+    device_mesh = batching.single_device_mesh() if mesh is None else mesh
+    where = _local(str(path))
+    for part, licence in LIMITED_LICENCES.items():
+        if part in str(path).lower():
+            log.warning("%s: the licence of these weights is %s", path, licence)
+    module = _module_of_files(where)
+    if module is not None:
+        return _predictor(module).open_path(where, device_mesh, jnp.dtype(dtype), **options)
+    checkpoint = hf_checkpoint.open_folder(where)
+    kind = checkpoint.config.get("model_type")
+    if kind not in BY_TYPE:
+        raise WeightsError(
+            f"{where / 'config.json'}: model_type {kind!r} is no specialist; expected one of {', '.join(BY_TYPE)}"
+        )
+    return _predictor(BY_TYPE[kind]).open_checkpoint(checkpoint, device_mesh, jnp.dtype(dtype), **options)
+
+
+def _local(path: str) -> Path:
+    if hub.is_hub_id(path):
+        try:
+            return hub.download(path)
+        except hub.HubError as error:
+            raise hub.HubError(f"{error} and load DIR") from error
+    where = Path(path).expanduser()
+    if not where.exists():
+        raise WeightsError(
+            f"{path}: no such file or folder; expected a folder with config.json and safetensors, a file of a model "
+            f"({', '.join(sorted(set(BY_SUFFIX)))}, model.json), or a hub id such as facebook/sam2.1-hiera-tiny"
+        )
+    return where
+
+
+def _module_of_files(where: Path) -> str | None:
+    if where.is_file():
+        module = BY_SUFFIX.get(where.suffix.lower()) or BY_FILE.get(where.name)
+        if module is None:
+            raise WeightsError(
+                f"{where}: expected one of {', '.join([*BY_SUFFIX, *BY_FILE])}, or a folder with config.json"
+            )
+        return module
+    if (where / "config.json").is_file():
+        return None
+    return next((module for name, module in BY_FILE.items() if (where / name).is_file()), None)
+
+
+def _predictor(module: str) -> Any:
+    return importlib.import_module(f"dtr1_jax.specialists.{module}")

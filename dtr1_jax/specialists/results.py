@@ -1,0 +1,81 @@
+"""What specialists return about one picture: masks, detections, depth. All are numpy arrays on the host.
+
+Boxes are x1,y1,x2,y2 in the unit frame of the picture at its own size; masks and depth have its height and width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from dtr1_jax.twin import masks as mask_codes
+
+
+@dataclasses.dataclass(frozen=True)
+class Masks:
+    """The masks of n objects on one picture.
+
+    Attributes:
+      masks: bool[n, h, w] at the picture's own size.
+      scores: float32[n], the IoU with the truth that the model expects of each mask.
+    """
+
+    masks: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """float32[n, 4], unit frame: the tight box of each mask; all 0 where a mask is empty."""
+        height, width = self.masks.shape[1:]
+        boxes = np.zeros((len(self.masks), 4), np.float32)
+        for i, mask in enumerate(self.masks):
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            if len(rows):
+                boxes[i] = columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height
+        return boxes
+
+    def rle(self) -> list[dict[str, Any]]:
+        """The masks as packed RLEs of COCO (twin/masks.py)."""
+        return [mask_codes.encode(mask) for mask in self.masks]
+
+
+@dataclasses.dataclass(frozen=True)
+class Detections:
+    """The objects that a detector found in one picture, best score first.
+
+    Attributes:
+      boxes: float32[n, 4], unit frame.
+      scores: float32[n] in [0, 1].
+      labels: n names: a class of the detector, or the phrase that was asked for.
+      masks: bool[n, h, w] of an instance segmenter; None if the model has no masks.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: tuple[str, ...]
+    masks: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthMap:
+    """The depth of one picture.
+
+    Attributes:
+      nearness: float32[h, w], finite, larger = nearer. Only its order is comparable between models: it is disparity
+        where the model gives disparity, and minus the depth where it gives depth.
+      metres: float32[h, w], the distance from the camera; None if the model's depth has no unit.
+    """
+
+    nearness: np.ndarray
+    metres: np.ndarray | None = None
+
+    def ranks(self, masks: np.ndarray) -> list[int]:
+        """Depth ranks of n objects, 1 = nearest, by the median nearness inside each mask bool[n, h, w].
+
+        Objects with equal medians share a rank. An object with an empty mask ranks last.
+        """
+        medians = [float(np.median(self.nearness[mask])) if mask.any() else -np.inf for mask in masks]
+        order = sorted(set(medians), reverse=True)
+        return [order.index(median) + 1 for median in medians]
