@@ -52,7 +52,7 @@ class HfCheckpoint:
       tensors: every tensor by its Hugging Face name.
       reading: reading(file) is a context manager that yields a function read(name, rows, columns). That function takes
         the tensor as a matrix [first axis, all other axes] and returns the part [rows, columns] as floats; of a vector
-        it returns [rows].
+        it returns [rows], and of a single number the number.
     """
 
     where: Path
@@ -151,6 +151,8 @@ def _reading(path: Path):
 
         def read(name: str, rows: slice, columns: slice) -> np.ndarray:
             part = file.get_slice(name)
+            if not part.get_shape():  # one number, which has no slices
+                return file.get_tensor(name)
             if len(part.get_shape()) == 2:
                 return part[rows, columns]
             whole = part[rows]
