@@ -71,6 +71,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     # start; needs constructor "given")
     c.policy.prompt = "brief"
     c.policy.constructor = "policy"  # who fills the twin: policy; given = the example brings it and the prompt shows it
+    # ids of objects in the text: number (1, 2; the tiny policy was trained with them) or named ("mug_1", "cat_2"): a
+    # pretrained language model copies a name more reliably than it looks up a number
+    c.policy.ids = "number" if policy == "tiny" else "named"
 
     c.lora = ConfigDict()
     c.lora.rank = 0  # 0 = train all weights

@@ -61,6 +61,7 @@ class Policy:
     prompt_tokens: int = at_least(1)
     prompt: Literal["brief", "full", "example"]
     constructor: Literal["policy", "given"]
+    ids: Literal["number", "named"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ def read_completions(rollout: Rollout, batch: Batch, style: Style) -> list[list[
     for example, canvas, token_gs, mask_gs in zip(
         batch.examples, batch.canvases, np.asarray(rollout.token_bgs), np.asarray(rollout.mask_bgs)
     ):
-        twin = prompts.given_twin(example, canvas) if style.constructor == "given" else None
+        twin = prompts.given_twin(example, canvas, style.named) if style.constructor == "given" else None
         parse = functools.partial(
             transcript.parse, task=example.task, canvas=canvas, constructor=style.constructor, given_twin=twin
         )

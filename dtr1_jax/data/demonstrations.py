@@ -15,10 +15,12 @@ from dtr1_jax.data.prompts import PromptError, Style, prompt_fields
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.schema import Answer, Twin
-from dtr1_jax.twin.text import dumps_answer, from_scene
+from dtr1_jax.twin.text import from_scene
 
 
-def oracle(example: types.Example, canvas: Canvas, reasons: bool = True, by_id: bool = False) -> str:
+def oracle(
+    example: types.Example, canvas: Canvas, reasons: bool = True, by_id: bool = False, named: bool = False
+) -> str:
     """Writes the transcript of a flawless policy: the scene's twin, the reasoning and the answer.
 
     Args:
@@ -26,6 +28,7 @@ def oracle(example: types.Example, canvas: Canvas, reasons: bool = True, by_id: 
       canvas: the picture or video as the policy sees it.
       reasons: whether the thought is written; else it is empty.
       by_id: grounding in a picture is answered by ids instead of boxes.
+      named: whether ids are names.
 
     An example that points at objects and brings no thought gets the simplest one: the labels and ids of its answer.
     The answer is text for vqa and summary (the first of the target's references), boxes for grounding in a picture
@@ -35,18 +38,19 @@ def oracle(example: types.Example, canvas: Canvas, reasons: bool = True, by_id: 
     """
     if not example.scene or (example.answer_ids is None and not example.target.references):
         raise PromptError(f"{example.uid}: no annotated scene with an answer, so there is nothing to imitate")
-    twin = from_scene(example.scene, canvas)
-    return transcript.compose(twin, _thought(example) if reasons else "", _answer(example, twin, by_id))
+    twin = from_scene(example.scene, canvas, named)
+    return transcript.compose(twin, _thought(example, twin) if reasons else "", _answer(example, twin, by_id))
 
 
-def _thought(example: types.Example) -> str:
-    if example.thought or example.answer_ids is None:
-        return example.thought
+def _thought(example: types.Example, twin: Twin) -> str:
+    if example.thought or example.answer_ids is None:  # a person's own thought stays as it is
+        return transcript.thought_about(twin, example.thought) if example.program else example.thought
     by_label: dict[str, list[str]] = {}
     for instance in example.scene:
         if instance.id in example.answer_ids:
             by_label.setdefault(instance.label, []).append(str(instance.id))
-    return ", ".join(f"{label} {','.join(ids)}" for label, ids in by_label.items()) + "." if by_label else "none."
+    steps = ", ".join(f"{label} {','.join(ids)}" for label, ids in by_label.items()) + "." if by_label else "none."
+    return transcript.thought_about(twin, steps)
 
 
 def _answer(example: types.Example, twin: Twin, by_id: bool) -> Answer:
@@ -100,7 +104,7 @@ def exercise(
     rows = []
     for query, thought, answer in queries:
         line = query_line(query, style.words, answer.text is not None)
-        text = f"{line}{after}<think>{thought}</think><answer>{dumps_answer(answer)}</answer>"
+        text = f"{line}{after}{transcript.dumps_reply(twin, transcript.thought_about(twin, thought), answer)}"
         with contextlib.suppress(PromptError):  # too long: the next query takes its place
             rows.append(encode_transcript(text, style, length))
         if len(rows) == count:

@@ -24,12 +24,19 @@ _TRACKS = (
     '"{last}":[x1,y1,x2,y2]}} with the frames where its motion begins, changes or ends, null for a frame from which on '
     'it is out of sight, and "velocity":[dx,dy] from one frame to the next. '
 )
+_COUNTING = "Ids count from 1"
 # A brief prompt starts with one of these: a question may want objects or words, and its own words do not always tell.
 _POINT, _SPEAK = "point: ", "in words: "
 
 
 def instruction(
-    query: str, task: str, canvas: Canvas, words: str, twin: Twin | None = None, several: bool = False
+    query: str,
+    task: str,
+    canvas: Canvas,
+    words: str,
+    twin: Twin | None = None,
+    several: bool = False,
+    named: bool = False,
 ) -> str:
     """Writes the user's text: the query, the instructions that `words` asks for, and the twin if there is one.
 
@@ -42,6 +49,7 @@ def instruction(
       words: as in prompts.Style.
       twin: the twin that the example brings, or None if the policy has to write it.
       several: the prompt has several pictures, and the twin is about the first.
+      named: whether the ids of a twin that the policy writes are names.
     """
     query = query.replace("<|", "< |").strip()
     block = "" if twin is None else twin_block(twin)
@@ -56,11 +64,12 @@ def instruction(
         scene, numbers, answers = "video", f'"frames":{list(canvas.frames)},'.replace(" ", ""), _VIDEO_ANSWERS
         tracks = _TRACKS.format(first=canvas.frames[0], last=canvas.frames[-1])
     if twin is None:
+        first_id, counting = ('"mug_1"', "Ids are the label and a number from 1 on") if named else ("1", _COUNTING)
         return (
             f"First describe the {scene} as a digital twin, then reason over it, then answer.\n"
-            f'<twin>{{"size":[{w},{h}],{numbers}"objects":[{{"id":1,"label":"mug","box":[x1,y1,x2,y2],"depth":1,'
+            f'<twin>{{"size":[{w},{h}],{numbers}"objects":[{{"id":{first_id},"label":"mug","box":[x1,y1,x2,y2],"depth":1,'
             f'"attributes":["red"]}}]}}</twin>{form}\n'
-            f"Boxes are integers {frame}. Ids count from 1, depth 1 is nearest. {tracks}"
+            f"Boxes are integers {frame}. {counting}, depth 1 is nearest. {tracks}"
             f"Write compact JSON. The answer is {answers[task]}.\nQuery: {query}"
         )
     return (

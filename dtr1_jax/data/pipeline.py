@@ -198,7 +198,7 @@ def demonstration(example: Example, style: Style, length: int, reasons: bool = T
     PromptError if there is nothing to imitate, or the transcript has more than `length` tokens.
     """
     fields, pictures, canvas = prompt(example, style)
-    text = demonstrations.oracle(example, canvas, reasons, by_id=style.words == "brief")
+    text = demonstrations.oracle(example, canvas, reasons, style.words == "brief", style.named)
     return fields, pictures, *demonstrations.encode_transcript(text, style, length)
 
 
@@ -220,7 +220,7 @@ def practice_batches(
     def load(index: int):
         kinds = [names[places.at(index * queries + k)[0]] for k in range(queries + SPARE)]
         scene, exercises = practice.practice(seed, index, objects(index), kinds, drills, frames)
-        twin = from_scene(scene, canvas)
+        twin = from_scene(scene, canvas, style.named)
         return demonstrations.exercise(twin, exercises, style, length, queries + drills, drills)
 
     skips = skips or SkipCounter(warnings=0)

@@ -41,6 +41,7 @@ class Style:
       constructor: who fills the twin: "policy", or "given" where the example brings it and the prompt shows it.
       frames: largest number of pictures, or of video frames, in one prompt; read where all prompts are padded to one
         size.
+      named: whether twins have names such as "mug_1" as ids, or numbers (twin/ids.py).
     """
 
     tokenizer: Tokenizer
@@ -50,10 +51,13 @@ class Style:
     length: int
     constructor: str = "policy"
     frames: int = 1
+    named: bool = False
 
 
-def given_twin(example: types.Example, canvas: Canvas) -> Twin:
+def given_twin(example: types.Example, canvas: Canvas, named: bool = False) -> Twin:
     """The twin that an example brings: all its annotated objects, although a prompt may have room for some only.
+
+    `named` is the form of its ids in the text.
 
     Raises PromptError if the example has no annotated objects.
     """
@@ -62,7 +66,7 @@ def given_twin(example: types.Example, canvas: Canvas) -> Twin:
             f'{example.uid}: no annotated objects, but the constructor is "given"; use data with a scene, or '
             'the constructor "policy"'
         )
-    return from_scene(example.scene, canvas)
+    return from_scene(example.scene, canvas, named)
 
 
 def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, Canvas]:
@@ -91,13 +95,13 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, Can
     if style.words == "brief" and style.constructor == "policy":
         frames = tuple(range(len(frames)))
     canvas = Canvas(style.frame, pieces[0].size if pieces else example.image.shape[1::-1], frames)
-    twin = given_twin(example, canvas) if style.constructor == "given" else None
+    twin = given_twin(example, canvas, style.named) if style.constructor == "given" else None
     turns = ()
     if style.words == "example":
-        turns = worked_examples.turns(example.task, lambda twin, query: twin_block(twin) + query)
+        turns = worked_examples.turns(example.task, lambda twin, query: twin_block(twin) + query, style.named)
 
     def encode(twin: Twin | None) -> tuple[list[int], list[int | Grid]]:
-        text = instruction(example.query, example.task, canvas, style.words, twin, several=len(visuals) > 1)
+        text = instruction(example.query, example.task, canvas, style.words, twin, len(visuals) > 1, style.named)
         chat = apply_template(text, visuals, style.tokenizer, turns)
         return encode_chat(*expand_placeholders(chat, visuals, pieces, style.geometry), style.tokenizer)
 

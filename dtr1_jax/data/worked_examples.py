@@ -6,10 +6,11 @@ them.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from dtr1_jax.twin.schema import Answer, Object, Twin
-from dtr1_jax.twin.text import dumps_answer
+from dtr1_jax.twin.transcript import dumps_reply, thought_about
 
 PETS = Twin((80, 60), (Object(1, "dog", (0, 5, 4, 9)), Object(2, "cat", (6, 1, 9, 9))))
 STREET = Twin((60, 80), (Object(1, "car", (1, 4, 4, 7)), Object(2, "tree", (5, 0, 9, 8))))
@@ -25,15 +26,17 @@ _SUMMARY = ((STREET, "What is there to see?", "car 1, tree 2. right of 1: 2.", A
 EXAMPLES = {"segmentation": _POINTING, "grounding": _POINTING, "vqa": _QUESTION, "summary": _SUMMARY}
 
 
-def turns(task: str, user_text: Callable[[Twin, str], str]) -> list[dict[str, str]]:
+def turns(task: str, user_text: Callable[[Twin, str], str], named: bool = False) -> list[dict[str, str]]:
     """The chat messages before the query: for each worked example a user's and an assistant's.
 
     Args:
       task: one of types.TASKS.
       user_text: (twin, query) -> the user's text, in the form that the real query has.
+      named: whether ids are names.
     """
     messages = []
     for twin, query, thought, answer in EXAMPLES[task]:
-        reply = f"<think>{thought}</think><answer>{dumps_answer(answer)}</answer>"
+        twin = dataclasses.replace(twin, named=named)
+        reply = dumps_reply(twin, thought_about(twin, thought), answer)
         messages += [{"role": "user", "content": user_text(twin, query)}, {"role": "assistant", "content": reply}]
     return messages

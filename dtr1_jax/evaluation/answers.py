@@ -116,7 +116,7 @@ def write_answer(
     (folder / "twin.png").write_bytes(draw.to_png(draw.overlay(small, boxes=first.twin_boxes_m4, names=names)))
     answer = {
         "query": example.query, "task": example.task, "sound": transcript.sound, "transcript": transcript.text,
-        "answer": json.loads(text.dumps_answer(transcript.answer)) if transcript.answer else None,
+        "answer": json.loads(text.dumps_answer(transcript.answer, transcript.twin)) if transcript.answer else None,
         "thought": transcript.thought,
         "boxes_pixels": _pixels(first), "segmenter_failed": any(f.failed for f in frames),
         "faults": [dataclasses.asdict(f) for f in transcript.faults],

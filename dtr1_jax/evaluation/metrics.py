@@ -80,7 +80,7 @@ def row(prediction: Prediction) -> dict[str, Any]:
         "category": example.category, "level": example.level, "transcript": transcript.text,
         "sound": transcript.sound, "faults": [dataclasses.asdict(f) for f in transcript.faults],
         "thought": transcript.thought, "columns": prediction.columns, **prediction.measures,
-        "answer": json.loads(text.dumps_answer(transcript.answer)) if transcript.answer else None,
+        "answer": json.loads(text.dumps_answer(transcript.answer, transcript.twin)) if transcript.answer else None,
         "twin": json.loads(text.dumps_twin(transcript.twin)) if transcript.twin else None,
         "references": list(example.target.references),
     }  # fmt: skip

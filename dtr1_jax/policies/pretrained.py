@@ -77,6 +77,7 @@ def load_policy(config: Config) -> PretrainedPolicy:
         c.prompt_tokens,
         c.constructor,
         sources.max_frames(config.data),
+        c.ids == "named",
     )
     return PretrainedPolicy(shape, style, tokenizer.banned_v(shape.vocab), jnp.dtype(c.dtype), opened)
 

@@ -22,6 +22,7 @@ ADDED = {
     "data": {"prefetch_mb": 512},
     "grpo": {"importance": "off", "importance_low": 0.0, "importance_high": 3.0},
     "optim": {"decay_steps": 0},
+    "policy": {"ids": "number"},
 }
 
 _log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from dtr1_jax.twin import strict_json
+from dtr1_jax.twin.ids import IdReader
 
 MAX_OBJECTS = 256
 MAX_RELATIONS = 1024
@@ -75,6 +76,7 @@ class Twin:
       relations: (id, words, id), such as (1, "left of", 2).
       frames: numbers of the video frames that the twin describes, ascending; empty = a picture.
       more: number of further objects that were left out (twin/budget.py).
+      named: whether the text has names such as "mug_1" as ids (twin/ids.py), or else numbers.
     """
 
     size: tuple[int, int]
@@ -82,6 +84,7 @@ class Twin:
     relations: tuple[tuple[int, str, int], ...] = ()
     frames: tuple[int, ...] = ()
     more: int = 0
+    named: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +116,12 @@ class Fault:
 
 
 def read_twin(
-    value: Any, *, size: tuple[int, int], limit: tuple[int, int], frames: tuple[int, ...] = ()
+    value: Any,
+    *,
+    size: tuple[int, int],
+    limit: tuple[int, int],
+    frames: tuple[int, ...] = (),
+    ids: IdReader | None = None,
 ) -> tuple[Twin | None, tuple[Fault, ...]]:
     """Checks a decoded twin.
 
@@ -123,21 +131,25 @@ def read_twin(
       limit: (w, h), the largest x and y of a box.
       frames: numbers of the frames that the twin of a video has to state, ascending; empty = a picture, whose twin has
         neither frames nor tracks.
+      ids: reads the ids of the transcript; afterwards it knows their form and, if there are no faults, the labels.
 
     Returns:
       (the twin, or None if it has faults; its faults, at most MAX_FAULTS and one that says that there are more).
     """
     faults = _Faults("twin")
+    ids = IdReader() if ids is None else ids
     try:
-        twin = _twin(value, faults, size, limit, frames)
+        twin = _twin(value, faults, size, limit, frames, ids)
     except _TooManyError:
         twin = None
+    ids.labels = None if faults else ids.labels
     return (None if faults else twin), tuple(faults)
 
 
 def _twin(
-    value: Any, faults: list[Fault], size: tuple[int, int], limit: tuple[int, int], frames: tuple[int, ...]
-) -> Twin:
+    value: Any, faults: list[Fault], size: tuple[int, int], limit: tuple[int, int], frames: tuple[int, ...],
+    ids: IdReader,
+) -> Twin:  # fmt: skip
     required = ("size", "frames", "objects") if frames else ("size", "objects")
     fields = _fields(value, "twin", faults, required=required, optional=("relations", "more"))
     for key, expected in (("size", size), ("frames", frames)):
@@ -146,7 +158,7 @@ def _twin(
             faults.append(Fault(f"twin.{key}", f"expected {list(expected)}, got {show(actual)}"))
     more = _integer(fields["more"], "twin.more", faults, low=1) if "more" in fields else 0
 
-    read = functools.partial(_object, limit=limit, frames=frames)
+    read = functools.partial(_object, limit=limit, frames=frames, ids=ids)
     objects = _list(fields.get("objects", []), "twin.objects", faults, read, MAX_OBJECTS)
     owner: dict[int, int] = {}
     for i, item in enumerate(objects):
@@ -154,15 +166,17 @@ def _twin(
             message = f"expected ids that differ, got {item.id}, the id of objects[{owner[item.id]}]"
             faults.append(Fault(f"twin.objects[{i}].id", message))
 
-    relations = _list(fields.get("relations", []), "twin.relations", faults, _relation, MAX_RELATIONS)
+    ids.labels = {item.id: item.label for item in objects if item.id is not None}
+    read_relation = functools.partial(_relation, ids=ids)
+    relations = _list(fields.get("relations", []), "twin.relations", faults, read_relation, MAX_RELATIONS)
     for i, relation in enumerate(relations):
         for j in (0, 2):
             _refer(relation[j], f"twin.relations[{i}][{j}]", faults, owner)
-    return Twin(size, objects, relations, frames, more)
+    return Twin(size, objects, relations, frames, more, bool(ids.named))
 
 
 def read_answer(
-    value: Any, *, task: str, limit: tuple[int, int], ids: Collection[int] | None
+    value: Any, *, task: str, limit: tuple[int, int], ids: IdReader
 ) -> tuple[Answer | None, tuple[Fault, ...]]:
     """Checks a decoded answer.
 
@@ -170,8 +184,8 @@ def read_answer(
       value: any value, as `strict_json.loads` returns it.
       task: a key of FORMS.
       limit: (w, h), the largest x and y of a box.
-      ids: ids of the twin's objects. None = not known, because the twin has faults; then ids in the answer are not
-        checked.
+      ids: reads the ids of the transcript. Where it does not know the labels of the twin's objects, because the twin
+        has faults, ids in the answer are not looked up.
 
     Returns:
       (the answer, or None if it has faults; its faults, at most MAX_FAULTS and one that says that there are more).
@@ -184,24 +198,23 @@ def read_answer(
     return (None if faults else answer), tuple(faults)
 
 
-def _answer(
-    value: Any, faults: list[Fault], forms: tuple[str, ...], limit: tuple[int, int], ids: Collection[int] | None
-) -> Answer:
+def _answer(value: Any, faults: list[Fault], forms: tuple[str, ...], limit: tuple[int, int], ids: IdReader) -> Answer:
     fields = _fields(value, "answer", faults, optional=forms)
     if isinstance(value, dict) and len(fields) != 1:
         faults.append(Fault("answer", f"expected exactly one of the keys {' or '.join(forms)}, got {len(fields)}"))
 
     objects = boxes = text = None
     if "objects" in fields:
-        objects = _list(fields["objects"], "answer.objects", faults, _id, MAX_OBJECTS)
+        read = functools.partial(_id, ids=ids)
+        objects = _list(fields["objects"], "answer.objects", faults, read, MAX_OBJECTS)
         earlier: set[int] = set()
         for i, number in enumerate(objects):
             where = f"answer.objects[{i}]"
             if number is not None and number in earlier:
                 faults.append(Fault(where, f"expected ids that differ, got {number} again"))
             earlier.add(number)
-            if ids is not None:
-                _refer(number, where, faults, ids)
+            if ids.labels is not None:
+                _refer(number, where, faults, ids.labels)
     if "boxes" in fields:
         boxes = _list(
             fields["boxes"],
@@ -286,8 +299,11 @@ def _integer(value: Any, where: str, faults: list[Fault], low: int = 0, high: in
     return None
 
 
-def _id(value: Any, where: str, faults: list[Fault]) -> int | None:
-    return _integer(value, where, faults, low=1)
+def _id(value: Any, where: str, faults: list[Fault], ids: IdReader, label: str | None = None) -> int | None:
+    number, fault = ids.read(value, MAX_INT, label)
+    if fault:
+        faults.append(Fault(where, f"{fault}, got {show(value)}"))
+    return number
 
 
 def _string(value: Any, where: str, faults: list[Fault], most: int = MAX_NAME) -> str:
@@ -319,7 +335,9 @@ def _box(value: Any, where: str, faults: list[Fault], limit: tuple[int, int]) ->
     return tuple(corners)
 
 
-def _object(value: Any, where: str, faults: list[Fault], limit: tuple[int, int], frames: tuple[int, ...]) -> Object:
+def _object(
+    value: Any, where: str, faults: list[Fault], limit: tuple[int, int], frames: tuple[int, ...], ids: IdReader
+) -> Object:
     required, optional = ("id", "label", "box"), ("depth", "attributes")
     if frames:
         optional += ("track", "velocity")
@@ -327,9 +345,10 @@ def _object(value: Any, where: str, faults: list[Fault], limit: tuple[int, int],
             required = ("id", "label", "track")
     fields = _fields(value, where, faults, required=required, optional=optional)
     # An absent key has its fault already, so its reader is not called.
+    label = _string(fields["label"], f"{where}.label", faults) if "label" in fields else ""
     return Object(
-        id=_id(fields["id"], f"{where}.id", faults) if "id" in fields else None,
-        label=_string(fields["label"], f"{where}.label", faults) if "label" in fields else "",
+        id=_id(fields["id"], f"{where}.id", faults, ids, label) if "id" in fields else None,
+        label=label,
         box=_box(fields["box"], f"{where}.box", faults, limit) if "box" in fields else None,
         depth=_integer(fields["depth"], f"{where}.depth", faults, low=1) if "depth" in fields else None,
         attributes=_list(fields.get("attributes", []), f"{where}.attributes", faults, _string, MAX_ATTRIBUTES),
@@ -372,15 +391,15 @@ def _velocity(fields: dict, where: str, faults: list[Fault], limit: tuple[int, i
     return tuple(_integer(v, f"{where}[{i}]", faults, -limit[i], limit[i]) for i, v in enumerate(value))
 
 
-def _relation(value: Any, where: str, faults: list[Fault]) -> tuple[int | None, str, int | None]:
+def _relation(value: Any, where: str, faults: list[Fault], ids: IdReader) -> tuple[int | None, str, int | None]:
     if not isinstance(value, list) or len(value) != 3:
         faults.append(Fault(where, f"expected a list of id, words, id, got {show(value)}"))
         return None, "", None
     first, words, second = value
     return (
-        _id(first, f"{where}[0]", faults),
+        _id(first, f"{where}[0]", faults, ids),
         _string(words, f"{where}[1]", faults),
-        _id(second, f"{where}[2]", faults),
+        _id(second, f"{where}[2]", faults, ids),
     )
 
 

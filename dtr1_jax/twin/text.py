@@ -6,10 +6,10 @@ In the twin of a video, an object that stands still has a box; an object that mo
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from dtr1_jax.twin import tracks
+from dtr1_jax.twin import ids, tracks
 from dtr1_jax.twin.coordinates import Canvas, from_unit
 from dtr1_jax.twin.schema import MAX_KEYFRAMES, Answer, Object, Twin
 from dtr1_jax.types import Instance
@@ -17,18 +17,19 @@ from dtr1_jax.types import Instance
 TOLERANCE = 0.015  # unit frame: largest distance between a track that `from_scene` writes and the annotated boxes
 
 
-def from_scene(instances: Sequence[Instance], canvas: Canvas) -> Twin:
+def from_scene(instances: Sequence[Instance], canvas: Canvas, named: bool = False) -> Twin:
     """Builds the oracle twin: the annotated objects in their order, as a flawless policy would write them.
 
     In a video, objects that are never visible are left out. An object counts as standing still where its box moves by
     at most TOLERANCE over the whole video, and where the instance has no `boxes`. The track of any other object is
     within TOLERANCE of its boxes, up to rounding. The velocity is that of the instance, or else that of its boxes.
+    `named` is the form of the ids in the text.
 
     Raises ValueError if an instance has boxes for another number of frames than the canvas.
     """
     items = (_moving(item, canvas) if canvas.frames and item.boxes is not None else _standing(item, canvas)
              for item in instances)  # fmt: skip
-    return Twin(canvas.size, tuple(item for item in items if item is not None), frames=canvas.frames)
+    return Twin(canvas.size, tuple(item for item in items if item is not None), frames=canvas.frames, named=named)
 
 
 def _standing(item: Instance, canvas: Canvas) -> Object:
@@ -65,16 +66,17 @@ def dumps_twin(twin: Twin) -> str:
     value: dict[str, Any] = {"size": twin.size}
     if twin.frames:
         value["frames"] = twin.frames
-    value["objects"] = [_object(item) for item in twin.objects]
+    write = _writer(twin)
+    value["objects"] = [_object(item, write(item.id)) for item in twin.objects]
     if twin.relations:
-        value["relations"] = twin.relations
+        value["relations"] = [(write(one), words, write(other)) for one, words, other in twin.relations]
     if twin.more:
         value["more"] = twin.more
     return _dumps(value)
 
 
-def dumps_answer(answer: Answer) -> str:
-    """Writes an answer as JSON without spaces.
+def dumps_answer(answer: Answer, twin: Twin | None = None) -> str:
+    """Writes an answer as JSON without spaces, with ids in the form of the twin, or as numbers without one.
 
     Raises:
       ValueError: not exactly one of its fields is set.
@@ -82,11 +84,19 @@ def dumps_answer(answer: Answer) -> str:
     value = {k: v for k, v in vars(answer).items() if v is not None}
     if len(value) != 1:
         raise ValueError(f"expected an Answer with exactly one of objects, boxes, text, got {sorted(value) or 'none'}")
+    if twin is not None and answer.objects is not None:
+        value["objects"] = [_writer(twin)(number) for number in answer.objects]
     return _dumps(value)
 
 
-def _object(item: Object) -> dict[str, Any]:
-    value: dict[str, Any] = {"id": item.id, "label": item.label}
+def _writer(twin: Twin) -> Callable[[int], int | str]:
+    """A function that gives an id the form of the twin's ids. An id that no object has stays a number."""
+    labels = {item.id: item.label for item in twin.objects} if twin.named else {}
+    return lambda number: ids.name(number, labels[number]) if number in labels else number
+
+
+def _object(item: Object, written_id: int | str) -> dict[str, Any]:
+    value: dict[str, Any] = {"id": written_id, "label": item.label}
     if item.track:
         value["track"] = {str(frame): box for frame, box in item.track}
     else:

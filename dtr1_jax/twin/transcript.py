@@ -16,6 +16,7 @@ from typing import Any
 
 from dtr1_jax.twin import schema, strict_json
 from dtr1_jax.twin.coordinates import Canvas
+from dtr1_jax.twin.ids import IdReader, named_thought
 from dtr1_jax.twin.schema import Answer, Fault, Twin
 from dtr1_jax.twin.text import dumps_answer, dumps_twin
 
@@ -88,18 +89,19 @@ def parse(
     if construct is not _ABSENT and not isinstance(construct, dict):
         faults.append(Fault("construct", f"expected an object, got {schema.show(construct)}"))
 
-    twin = given_twin if constructor == "given" else None
+    twin, ids = (given_twin if constructor == "given" else None), IdReader()
     if constructor == "given" and given_twin is None:
         faults.append(Fault("twin", "expected the example to bring a twin, got none"))
     value = _decode(parts, "twin", faults)
     if value is not _ABSENT:
-        twin, twin_faults = schema.read_twin(value, size=canvas.size, limit=canvas.limit, frames=canvas.frames)
+        twin, twin_faults = schema.read_twin(value, size=canvas.size, limit=canvas.limit, frames=canvas.frames, ids=ids)
         faults += twin_faults
 
     answer = None
     value = _decode(parts, "answer", faults)
     if value is not _ABSENT:
-        ids = None if twin is None else {item.id for item in twin.objects}
+        if constructor == "given" and twin is not None:  # the prompt shows it, so the answer may have either form
+            ids.labels = {item.id: item.label for item in twin.objects}
         answer, answer_faults = schema.read_answer(value, task=task, limit=canvas.limit, ids=ids)
         faults += answer_faults
     return Transcript(text, parts, twin, parts.get("think"), answer, tuple(faults))
@@ -108,13 +110,25 @@ def parse(
 def compose(twin: Twin, thought: str, answer: Answer) -> str:
     """Writes a transcript of the constructor "policy". `parse` returns the same values where they are sound.
 
+    If the twin has names as ids, so has the answer.
+
     Raises:
       ValueError: the thought contains a tag of the transcript, or the answer does not have exactly one field set.
     """
     tag = _TAG.search(thought)
     if tag:
         raise ValueError(f"thought: expected words without the tags of a transcript, got {tag[0]} in {thought[:80]!r}")
-    return f"<twin>{dumps_twin(twin)}</twin><think>{thought}</think><answer>{dumps_answer(answer)}</answer>"
+    return f"<twin>{dumps_twin(twin)}</twin>{dumps_reply(twin, thought, answer)}"
+
+
+def thought_about(twin: Twin, thought: str) -> str:
+    """A thought of the generated queries with ids in the form of the twin's (ids.named_thought)."""
+    return named_thought(thought, {item.id: item.label for item in twin.objects}) if twin.named else thought
+
+
+def dumps_reply(twin: Twin, thought: str, answer: Answer) -> str:
+    """Writes the thought, and the answer with ids in the form of the twin's."""
+    return f"<think>{thought}</think><answer>{dumps_answer(answer, twin)}</answer>"
 
 
 _ABSENT = object()

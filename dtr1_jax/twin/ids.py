@@ -1,0 +1,100 @@
+"""Ids of objects in the text: a number, or a name that carries the label, such as "mug_1" for object 1, a mug.
+
+A pretrained language model copies a name from the twin far more reliably than it looks up a number. In Python every id
+is its number. A transcript has one form of ids: if the twin says "mug_1", the answer does too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_NAME = re.compile(r"(.+)_([1-9][0-9]{0,9})", re.DOTALL)
+_BREAKS = re.compile(r"[\W_]+")
+_STEPS = re.compile(r"(?<=\.) ")
+_SEPARATORS = re.compile(r"[ ,:]")
+_NUMBER = re.compile(r"\d+")
+
+
+def slug(label: str) -> str:
+    """The label as a name carries it: lower case, with "_" for all that is neither letter nor digit; never empty."""
+    return _BREAKS.sub("_", label.casefold()).strip("_") or "object"
+
+
+def name(number: int, label: str) -> str:
+    """The name of an object: "wine_glass_3" for object 3 with the label "wine glass"."""
+    return f"{slug(label)}_{number}"
+
+
+@dataclasses.dataclass
+class IdReader:
+    """Reads the ids of one transcript, in whichever form the first of them has.
+
+    Attributes:
+      labels: number -> label of the twin's objects; None = not known, and then labels in names are not compared.
+      named: the form of the ids read so far: True = names, False = numbers, None = there was no id yet.
+    """
+
+    labels: Mapping[int, str] | None = None
+    named: bool | None = None
+
+    def read(self, value: Any, most: int, label: str | None = None) -> tuple[int | None, str]:
+        """Reads one id.
+
+        Args:
+          value: any decoded JSON value.
+          most: the largest number that an id may have.
+          label: the label of the object that has this id; None = the one that `labels` knows.
+
+        Returns (its number, ""), or (its number or None, the fault as "expected ..., got" without the value). A number
+        that no object has is no fault here.
+        """
+        number, words, is_name = None, "", isinstance(value, str)
+        if type(value) is int:  # a bool is an int to isinstance
+            number = value
+        elif isinstance(value, str) and (match := _NAME.fullmatch(value)):
+            words, number = match[1], int(match[2])
+        if number is None or not 1 <= number <= most:
+            example = 'a name such as "mug_1"' if self.named else f"an integer from 1 to {most}"
+            return None, f"expected {example}"
+        if self.named is not None and self.named != is_name:
+            forms = ("a number", 'a name such as "mug_1"')
+            return number, f"expected {forms[self.named]}, as the ids before it"
+        self.named = is_name
+        label = (self.labels or {}).get(number) if label is None else label
+        if is_name and label is not None and slug(words) != slug(label):
+            return number, f'expected the name "{name(number, label)[:80]}" of object {number}'
+        return number, ""
+
+
+def named_thought(thought: str, labels: Mapping[int, str]) -> str:
+    """A thought of the generated queries with names in place of numbers: "cat 2. left of 2 is 1." becomes "cat_2. left
+    of cat_2 is dog_1."
+
+    A label directly before its number becomes a part of the name. The answer in "count: 2." keeps its number. A thought
+    with a step of another form, or with a number that no object has, is returned unchanged.
+
+    Args:
+      thought: steps "words ids." (data/queries/chains.py).
+      labels: number -> label of the twin's objects.
+    """
+    return (
+        " ".join(steps) if None not in (steps := [_named_step(s, labels) for s in _STEPS.split(thought)]) else thought
+    )
+
+
+def _named_step(step: str, labels: Mapping[int, str]) -> str | None:
+    """One step with names; None if it is not in the form of the generated thoughts."""
+    words = [word for word in _SEPARATORS.split(step.rstrip(".")) if word]
+    numbers = [int(word) for word in words if word.isdecimal() and len(word) < 11]
+    if not any(c.isdecimal() for c in step) or words[0] == "count":
+        return step
+    is_form = all(word.isdecimal() or not any(c.isdecimal() for c in word) for word in words)
+    if not is_form or not set(numbers) <= set(labels) or not (words[-1].isdecimal() or words[-1] == "none"):
+        return None
+    step = _NUMBER.sub(lambda match: name(int(match[0]), labels[int(match[0])]), step)
+    for number in set(numbers):
+        step = step.replace(f"{labels[number]} {name(number, labels[number])}", name(number, labels[number]))
+    return step
