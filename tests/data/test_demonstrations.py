@@ -1,6 +1,7 @@
 """The oracle's transcripts and exercises, and their tokens."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -32,6 +33,21 @@ def test_the_oracle_is_sound_and_right(frame, index):
     assert direct.sound and direct.thought == ""
     assert (direct.twin, direct.answer) == (parsed.twin, parsed.answer)
     assert [o.label for o in parsed.twin.objects] == [i.label for i in example.scene]
+
+
+@pytest.mark.parametrize("index", range(8))
+def test_the_oracle_with_names_as_ids(index):
+    example, canvas = picture_examples.example(3, "train", index), Canvas(Frame.NORM1000, (96, 96))
+    numbers = transcript.parse(demonstrations.oracle(example, canvas), task=example.task, canvas=canvas)
+    named = transcript.parse(demonstrations.oracle(example, canvas, named=True), task=example.task, canvas=canvas)
+    assert named.sound and named.twin.named and not numbers.twin.named
+    assert (named.twin.objects, named.answer) == (numbers.twin.objects, numbers.answer)
+    names = {f"{o.label}_{o.id}" for o in named.twin.objects}
+    words = {word.strip(".,") for word in named.thought.split() if "_" in word}
+    assert words <= names and (words or not re.search(r"\d", numbers.thought))
+    assert not re.search(r"(?<![_\d])\d", named.thought)
+    own = dataclasses.replace(example, thought="I see 2 of 3.", program=None)
+    assert "<think>I see 2 of 3.</think>" in demonstrations.oracle(own, canvas, named=True)
 
 
 def test_an_exercise_shares_the_twin_among_its_queries():

@@ -30,6 +30,13 @@ def test_full_words_explain_the_format(task):
     assert instructions.instruction(" find it\n", task, Canvas(Frame.PIXEL, (128, 64)), "brief") == brief
 
 
+def test_full_words_explain_names():
+    canvas = Canvas(Frame.PIXEL, (128, 64))
+    number, named = (instructions.instruction("find it", "vqa", canvas, "full", named=x) for x in (False, True))
+    assert '"id":1,' in number and "Ids count from 1, depth" in number
+    assert '"id":"mug_1",' in named and "Ids are the label and a number from 1 on, depth" in named
+
+
 @pytest.mark.parametrize("task", types.TASKS)
 def test_full_words_explain_tracks_of_videos_alone(task):
     video, picture = Canvas(Frame.NORM1000, (96, 64), (0, 4, 8)), Canvas(Frame.NORM1000, (96, 64))

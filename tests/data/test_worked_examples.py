@@ -29,6 +29,27 @@ def test_each_example_is_sound(task):
         assert parsed.sound and query.strip()
 
 
+@pytest.mark.parametrize("task", types.TASKS)
+def test_each_example_with_names_as_ids(task):
+    shown = []
+    messages = worked_examples.turns(task, lambda twin, query: shown.append(twin) or query, named=True)
+    replies = [m["content"] for m in messages if m["role"] == "assistant"]
+    for (twin, _, _, answer), reply in zip(worked_examples.EXAMPLES[task], replies, strict=True):
+        canvas = Canvas(Frame.NORM1000, twin.size)
+        parsed = transcript.parse(reply, task=task, canvas=canvas, constructor="given", given_twin=twin)
+        assert parsed.sound and parsed.answer == answer
+        assert all(f"{o.label} {o.id}" not in reply for o in twin.objects)
+        assert any(f"{o.label}_{o.id}" in parsed.thought for o in twin.objects)
+    assert all(twin.named for twin in shown)
+
+
+def test_a_prompt_shows_names():
+    fields, _, _ = prompts.prompt(SCENE, dataclasses.replace(STYLE, named=True))
+    text = T.hf.decode(fields["token_bp"][fields["mask_bp"]])
+    assert '"id":"dog_1"' in text and '"cat_2"' in text and '"id":1' not in text
+    assert all(f'"id":"{o.label}_{o.id}"' in text for o in SCENE.scene)
+
+
 def test_answers_of_the_examples_are_right():
     (pets, _, _, largest), (street, _, _, wheels) = worked_examples.EXAMPLES["segmentation"]
     areas = {o.id: (o.box[2] - o.box[0]) * (o.box[3] - o.box[1]) for o in pets.objects}

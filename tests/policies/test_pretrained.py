@@ -39,6 +39,13 @@ def test_the_tiny_policy():
     assert made.checkpoint is None
 
 
+def test_names_are_the_ids_of_published_policies(tmp_path):
+    assert not pretrained.load_policy(settings()).style.named
+    write(tmp_path)
+    assert pretrained.load_policy(of_files(tmp_path)).style.named
+    assert not pretrained.load_policy(of_files(tmp_path, ids="number")).style.named
+
+
 def test_whether_layers_are_computed_again():
     assert [pretrained.load_policy(settings(remat=x)).spec.remat for x in ("auto", "on", "off")] == [False, True, False]
     large = published_sizes.get_spec("qwen3_4b")

@@ -8,14 +8,21 @@ from configs import default
 from dtr1_jax import config
 from dtr1_jax.run import run_settings
 
-CONFIG = {"seed": 0, "policy": {"name": "tiny", "sizes": (1, 2)}, "train": {"steps": 60}, "empty": {}}
+CONFIG = {"seed": 0, "policy": {"name": "tiny", "sizes": (1, 2), "ids": "number"}, "train": {"steps": 60}, "empty": {}}
 
 
 def test_the_settings_of_the_first_start_are_written_and_returned(tmp_path):
     path = tmp_path / "config.json"
     first = run_settings.settle(path, CONFIG)
-    assert first == {"seed": 0, "policy.name": "tiny", "policy.sizes": [1, 2], "train.steps": 60, "empty": {}}
-    assert json.loads(path.read_text()) == {**CONFIG, "policy": {"name": "tiny", "sizes": [1, 2]}}
+    assert first == {
+        "seed": 0,
+        "policy.name": "tiny",
+        "policy.sizes": [1, 2],
+        "policy.ids": "number",
+        "train.steps": 60,
+        "empty": {},
+    }
+    assert json.loads(path.read_text()) == {**CONFIG, "policy": {"name": "tiny", "sizes": [1, 2], "ids": "number"}}
     assert run_settings.settle(path, {**CONFIG, "train": {"steps": 90}}) == first
 
 
