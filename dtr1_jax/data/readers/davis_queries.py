@@ -1,7 +1,7 @@
 """What is asked about a video with masks: about time, where all frames have a mask, or about objects by their label.
 
-Nouns are labels that the data set gives. Without labels, the objects of a video are its "main objects": these are what
-such data sets annotate. Whether and where an object moves is judged against the background, not against the picture's
+Nouns are labels that the data set gives. Without a label, an annotated object is a "main object": such data sets
+annotate the objects that a video is about, while others may do the same things in the background. Whether and where an object moves is judged against the background, not against the picture's
 edges, because the camera moves too (camera_motion.py). Every sentence asks to point at objects.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from dtr1_jax.data import image_files, mask_files
 from dtr1_jax.data.queries import temporal
 from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.motion import STILL
-from dtr1_jax.data.queries.phrases import POINTING
+from dtr1_jax.data.queries.phrases import NOUNS, POINTING
 from dtr1_jax.data.queries.pointing import Query
 from dtr1_jax.types import Instance
 
@@ -28,6 +29,8 @@ RATIO = 1.3  # two objects whose numbers of pixels differ by less than this fact
 _ANSWER_SIZES = ("none", "one", "one", "one", "many")  # how many objects answer a query about time, drawn evenly
 _FOLLOWED = 240  # frames of a video over which the camera is followed, at most
 _PIXELS = 320 * 240  # of the pictures on which it is followed
+_FARTHEST = 3.0  # unit frame: a camera that moves farther is not followed, since the errors of all steps add up
+_NOUNS = re.compile(rf"\b({'|'.join(NOUNS)})\b")
 
 
 def temporal_query(
@@ -52,7 +55,8 @@ def temporal_query(
             rng, split, world, level, pick(rng, _ANSWER_SIZES), bare=True, sentences=POINTING
         )
         if query is not None:  # a program measures motion in the picture, where the camera's motion is added to it
-            return query if is_still else dataclasses.replace(query, program=())
+            text = _NOUNS.sub("main object", query.text)
+            return dataclasses.replace(query, text=text, program=query.program if is_still else ())
     return None
 
 
@@ -110,7 +114,8 @@ def sampled_path(
     if any(path[place] is None for place in places):
         return None
     to_first = np.linalg.inv(path[places[0]])
-    return [to_first @ path[place] for place in places]
+    sampled = [to_first @ path[place] for place in places]
+    return sampled if camera_motion.moved_share(sampled) <= _FARTHEST else None
 
 
 @functools.lru_cache(maxsize=256)

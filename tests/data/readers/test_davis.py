@@ -161,6 +161,7 @@ def test_sentences_ask_for_objects(several):
         data = open_source(several, split)
         for i in range(len(data)):
             assert any(re.fullmatch(text.replace("{}", ".+"), data[i].query) for text in getattr(POINTING, split))
+            assert "main object" in data[i].query and not re.search(r"thing|(?<!main )object", data[i].query)
 
 
 PAN = [
