@@ -1,8 +1,9 @@
 """What is asked about a video with masks: about time, where all frames have a mask, or about objects by their label.
 
 Nouns are labels that the data set gives. Without a label, an annotated object is a "main object": such data sets
-annotate the objects that a video is about, while others may do the same things in the background. Whether and where an object moves is judged against the background, not against the picture's
-edges, because the camera moves too (camera_motion.py). Every sentence asks to point at objects.
+annotate the objects that a video is about, while others may do the same things in the background. Whether and where an
+object moves is judged against the background, not against the picture's edges, because the camera moves too
+(camera_motion.py). Every sentence asks to point at objects.
 """
 
 from __future__ import annotations
