@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # that fits. A room may import itself and the rooms of the lines before its own.
 LAYERS = (
     ("types", "checked_fields", "outside", "plain_text"),
-    ("config", "mesh", "draw", "run", "run.atomic", "run.worker_pool", "evaluation.benchmarks"),
+    ("config", "mesh", "draw", "camera_motion", "run", "run.atomic", "run.worker_pool", "evaluation.benchmarks"),
     ("twin",),
     ("data", "data.queries", "models", "specialists"),
     ("rewards", "rl"),
@@ -66,6 +66,7 @@ TESTED_IN = {
     "data/sandbox_process": "data/test_sandbox.py",
     "__main__": "test_main.py",
     "checked_fields": "test_config.py",
+    "data/readers/davis_queries": "data/readers/test_davis.py",
     "data/queries/attributes": "data/twinworld/test_picture_examples.py",
     "data/queries/temporal_phrases": "data/queries/test_phrases.py",
     "evaluation/predictions_file": "evaluation/test_metrics.py",

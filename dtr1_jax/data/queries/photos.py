@@ -2,8 +2,9 @@
 
 A query names objects by their use (coco_uses.py), or by their label if the table has no use for it. It is only asked if
 the annotation settles its answer: not about labels with objects that were left out of the scene, and with a margin
-where sizes or places are compared. Queries with an answer and queries without one use the same sentences, so that a
-sentence does not reveal that its answer is empty.
+where sizes or places are compared. An object is to the side of another only if the two are apart along that axis: a tie
+is not left of its wearer, and a dog on a couch is not right of it. Queries without an answer use the sentences of those
+with an answer, so that a sentence does not reveal that its answer is empty.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from dtr1_jax.types import Instance, Program
 MARGIN = 0.03  # unit frame: two centres closer than this have no order
 RATIO = 1.3  # two areas that differ by less than this factor have no order
 
-FIND = ("Find every {}.", "Show me any {}.", "Mark each {}.", "Where in the picture is the {}?", "Which is the {}?")
+TOUCH = 0.01  # unit frame: objects that overlap by at most this along an axis are apart
+
+FIND = ("Find every {}.", "Show me any {}.", "Mark each {}.")  # for any number of objects
+FIND_ONE = (*FIND, "Where in the picture is the {}?", "Which is the {}?")  # for at most one
 MOST = ("Mark everything of the kind that is here most often.", "Of which kind are there the most? Show them all.")
 SIZES = {
     "largest": ("Which {} takes up the most of the picture?", "Judging by the picture alone, find the largest {}."),
@@ -176,13 +180,14 @@ def _comparable_kinds(facts: Facts, rng: np.random.Generator) -> list[_Kind]:
 def _semantic(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
     for kind in _kinds(facts, rng):
         if kind.objects and kind.complete:
-            yield _query(pick(rng, FIND).format(kind.phrase), kind, kind.objects, [_use_step(kind)], 1, kind.program)
+            texts = FIND_ONE if len(kind.objects) == 1 else FIND
+            yield _query(pick(rng, texts).format(kind.phrase), kind, kind.objects, [_use_step(kind)], 1, kind.program)
 
 
 def _none(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
     for kind in _kinds(facts, rng):
         if facts.counts.keys().isdisjoint(kind.labels):
-            yield _query(pick(rng, FIND).format(kind.phrase), kind, (), [_use_step(kind)], 1, kind.program)
+            yield _query(pick(rng, FIND_ONE).format(kind.phrase), kind, (), [_use_step(kind)], 1, kind.program)
 
 
 def _spatial(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
@@ -206,6 +211,8 @@ def _related_to_anchor(kind: _Kind, anchor: _Kind, rng: np.random.Generator) -> 
     for name, (axis, sign, texts) in RELATIONS.items():
         gaps = [sign * (_centre(o, axis) - _centre(anchor_object, axis)) for o in kind.objects]
         if max(gaps) < MARGIN or min(map(abs, gaps)) < MARGIN:
+            continue
+        if not all(_are_apart(o, anchor_object, axis) for o in kind.objects):
             continue
         related = [o for o, gap in zip(kind.objects, gaps) if gap > 0]
         steps = [_use_step(anchor), _use_step(kind), f"{name} {anchor_object.id}: {_ids_text(related)}"]
@@ -296,11 +303,21 @@ def _centre(instance: Instance, axis: int) -> float:
     return (instance.box[axis] + instance.box[axis + 2]) / 2
 
 
+def _are_apart(one: Instance, other: Instance, axis: int) -> bool:
+    """Whether the visible parts of two objects share no place along the axis, up to TOUCH."""
+    return min(one.box[axis + 2], other.box[axis + 2]) - max(one.box[axis], other.box[axis]) <= TOUCH
+
+
 def _farthest_along(objects: Sequence[Instance], axis: int, sign: int) -> Instance | None:
-    """Returns the object whose centre is farthest in a direction; None if a second one is within MARGIN."""
+    """Returns the object that is farthest in a direction, by its centre and by its outer edge.
+
+    None if the centre of a second one is within MARGIN, or another object reaches as far.
+    """
     ranking = sorted(objects, key=lambda o: -sign * _centre(o, axis))
-    clear = len(ranking) > 1 and abs(_centre(ranking[0], axis) - _centre(ranking[1], axis)) >= MARGIN
-    return ranking[0] if clear else None
+    if len(ranking) < 2 or abs(_centre(ranking[0], axis) - _centre(ranking[1], axis)) < MARGIN:
+        return None
+    reach = [sign * o.box[axis + 2 * (sign > 0)] for o in ranking]
+    return ranking[0] if reach[0] > max(reach[1:]) else None
 
 
 def _extreme_in_size(objects: Sequence[Instance], size: str) -> Instance | None:

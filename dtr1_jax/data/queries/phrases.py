@@ -28,6 +28,11 @@ SENTENCES = Phrases(
     ("spot {}.", "please show {}.", "which thing is {}?",
      "point at {}, please."),
 )  # fmt: skip
+POINTING = Phrases(  # the sentences that ask for objects, and neither for words nor for yes or no
+    ("{}.", "find {}.", "show me {}.", "point to {}.", "select {}.", "look at {}.", "which pixels show {}?"),
+    ("where is {}?", "please point at {}.", "mark {}.", "look for {}."),
+    ("spot {}.", "please show {}.", "point at {}, please."),
+)
 DETERMINERS = Phrases(("every",), ("any",), ("each",))  # for any number of objects
 NOUNS = ("thing", "object")
 ADJECTIVES = {"wood": "wooden"}  # adjectives of attribute words that are no adjectives themselves

@@ -216,6 +216,7 @@ def sample_temporal_query(
     prefer: frozenset[int] = frozenset(),
     *,
     bare: bool = False,
+    sentences: phrases.Phrases = phrases.SENTENCES,
 ) -> Query | None:
     """Draws a query about time of one level; None if the video allows none.
 
@@ -224,10 +225,11 @@ def sample_temporal_query(
       scene: objects with `boxes` for each frame.
       level: a key of KINDS.
       bare: whether the attributes of the objects are unknown, so that only queries without attributes are drawn.
+      sentences: the sentences around the noun phrase.
     """
     context = video_context(rng, split, scene, answer_count)
     draft = best_draft(context, (BARE_KINDS if bare else KINDS)[level], prefer) if context.scene else None
     if draft is None:
         return None
-    text = pick(rng, getattr(phrases.SENTENCES, split)).format(draft.text)
+    text = pick(rng, getattr(sentences, split)).format(draft.text)
     return Query(text, " ".join(draft.steps), draft.ids, "temporal", level, draft.program)

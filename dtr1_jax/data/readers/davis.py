@@ -7,12 +7,12 @@
                                            colours, each colour but black is an object
     ROOT/labels.json, optional             {"NAME": {"1": "camel", ...}, ...}: the labels of the objects by number
 
-Frames are in the order of the numbers in their names. Without labels, the label of an object is the first word of NAME,
-or "object" where a video has several objects.
+Frames are in the order of the numbers in their names. Without labels, the label of an object is "object": the name of a
+video may say what happens in it ("breakdance"), and is no label.
 
-Videos that have a mask for every frame get queries about time, as TwinWorld's videos do (queries/temporal.py). In the
-other videos, a frame without a mask may show any object. Their queries name one object each, and frames whose mask
-lacks that object are not scored.
+Videos that have a mask for every frame get queries about time, as TwinWorld's videos do (queries/temporal.py), if the
+background shows how the camera moves. In the other videos, a frame without a mask may show any object. Their queries
+name objects by their label, and frames whose mask lacks these objects are not scored (davis_queries.py).
 
 An example shows at most `frames` frames, of the whole video or of a part of it. A mask whose sides differ from those of
 its frame by at most MISFIT pixels is resized to its frame. All frames and masks are resized to the size of the first
@@ -38,11 +38,9 @@ import numpy as np
 
 from dtr1_jax.data import image_files, json_files, mask_files, video_files
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.queries import temporal
-from dtr1_jax.data.queries.chance import pick
-from dtr1_jax.data.queries.phrases import SENTENCES
 from dtr1_jax.data.queries.pointing import Query
-from dtr1_jax.data.readers import file_names
+from dtr1_jax.data.readers import davis_queries, file_names
+from dtr1_jax.data.readers.davis_queries import UNNAMED
 from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target, Video
 
@@ -53,7 +51,6 @@ QUERIES = 10  # queries about each video
 FIFTH = 5  # the last fifth of a single video is held out
 FEW = 4  # of up to so many videos, the last one is held out
 MISFIT = 2  # pixels
-_ANSWER_SIZES = ("none", "one", "one", "one", "many")  # how many objects answer a query about time, drawn evenly
 
 log = logging.getLogger(__name__)
 
@@ -276,22 +273,17 @@ def _load_owner(folder: VideoFolder, file: Path, h: int, w: int) -> np.ndarray:
     return owner
 
 
-def _instances(folder: VideoFolder, owner: np.ndarray, max_objects: int) -> tuple[tuple[Instance, ...], bool]:
-    """(the objects of uint8[T, h, w] in the order of their numbers, whether these are all objects)."""
+def _instances(folder: VideoFolder, owner: np.ndarray, max_objects: int) -> tuple[tuple[Instance, ...], frozenset[str]]:
+    """(the objects of uint8[T, h, w] in the order of their numbers, the labels of those that were left out)."""
     sizes = {int(n): int(count) for n, count in zip(*np.unique(owner, return_counts=True)) if n}
-    numbers = sorted(sorted(sizes, key=lambda n: -sizes[n])[:max_objects])
+    ranking = sorted(sizes, key=lambda n: -sizes[n])
     scene = []
-    for i, number in enumerate(numbers, 1):
+    for i, number in enumerate(sorted(ranking[:max_objects]), 1):
         mask_thw = owner == number
         boxes = np.array([masks.bbox(mask) or (0.0,) * 4 for mask in mask_thw])
-        label = _label(folder, number, len(sizes))
+        label = folder.labels.get(number, UNNAMED)
         scene.append(Instance(i, label, tuple(boxes[0].tolist()), mask_thw[0], boxes=boxes, masks=mask_thw))
-    return tuple(scene), len(numbers) == len(sizes)
-
-
-def _label(folder: VideoFolder, number: int, count: int) -> str:
-    word = re.split(r"[\W_\d]", folder.name)[0].lower()
-    return folder.labels.get(number) or (word if word and count == 1 else "object")
+    return tuple(scene), frozenset(folder.labels.get(number, UNNAMED) for number in ranking[max_objects:])
 
 
 def _dense_example(folder: VideoFolder, k: int, rng: np.random.Generator, source: Davis) -> Example:
@@ -301,15 +293,15 @@ def _dense_example(folder: VideoFolder, k: int, rng: np.random.Generator, source
     start = int(rng.integers(total - length + 1))
     numbers = (start + video_files.even_indices(length, source.frames)).tolist()
     video, owner = _load_frames(folder, numbers)
-    scene, complete = _instances(folder, owner, source.max_objects)
+    scene, cut = _instances(folder, owner, source.max_objects)
     query = None
     # Try a level that changes with k, then a low level. If the scene allows neither, ask for objects by their label.
-    for level in (1 + k % 4, 1 + (k + 1) % 2) if complete and len(numbers) > 1 else ():
-        query = query or temporal.sample_temporal_query(
-            rng, source.split, scene, level, pick(rng, _ANSWER_SIZES), bare=True
-        )
+    if scene and not cut and len(numbers) > 1:
+        levels = (1 + k % 4, 1 + (k + 1) % 2)
+        path = davis_queries.sampled_path(folder.frames, folder.masks, numbers)
+        query = davis_queries.temporal_query(rng, source.split, scene, levels, path)
     if query is None:
-        return _label_example(folder, k, scene, video, np.ones(len(numbers), bool), complete, rng, source)
+        return _label_example(folder, k, scene, video, np.ones(len(numbers), bool), cut, rng, source)
     return _example(folder, k, query, scene, video, None, source)
 
 
@@ -320,32 +312,30 @@ def _sparse_example(folder: VideoFolder, k: int, rng: np.random.Generator, sourc
     others = [i for i in video_files.even_indices(len(folder.frames), source.frames).tolist() if i not in numbers]
     numbers = sorted(numbers + others[: source.frames - len(numbers)])
     video, owner = _load_frames(folder, numbers)
-    scene, _ = _instances(folder, owner, source.max_objects)
+    scene, cut = _instances(folder, owner, source.max_objects)
     labelled = np.array([folder.masks[i] is not None for i in numbers])
-    return _label_example(folder, k, scene, video, labelled, False, rng, source)
+    return _label_example(folder, k, scene, video, labelled, cut, rng, source)
 
 
 def _label_example(
-    folder: VideoFolder, k: int, scene: tuple[Instance, ...], video: Video, labelled: np.ndarray, complete: bool,
+    folder: VideoFolder, k: int, scene: tuple[Instance, ...], video: Video, labelled: np.ndarray, cut: frozenset[str],
     rng: np.random.Generator, source: Davis,
 ) -> Example:  # fmt: skip
-    """A query by label. It asks for all objects of one label if the scene is `complete`, else for one object."""
+    """A query by label. Of a video with few masks, only frames are scored whose mask has the objects of the answer."""
     if not scene:
         raise image_files.ImageError(
             f"{folder.frames[0].parent}: expected an object in the mask of a frame among {video.index.tolist()}, got "
             "only empty masks; add masks, or remove the video"
         )
-    first = scene[k % len(scene)]
-    answer = tuple(instance for instance in scene if instance.label == first.label)
-    if not complete:
-        answer = (first,)
-        labelled = labelled & (first.boxes[:, 2] > 0)
-    name = first.label if len(scene) == 1 or complete else f"{first.label} {first.id}"
-    text = pick(rng, getattr(SENTENCES, source.split)).format(f"the {name}")
-    thought = f"{first.label}: {','.join(str(instance.id) for instance in answer)}."
-    # An object that is named by its number, such as "the dog 2", has no program: a policy numbers its own twin.
-    program = ("label", first.label) if name == first.label else ()
-    query = Query(text, thought, tuple(instance.id for instance in answer), "semantic", 1, program)
+    query = davis_queries.label_query(rng, source.split, scene, k, cut)
+    if query is None:
+        raise image_files.ImageError(
+            f"{folder.frames[0].parent}: the video has more objects of each label than data.max_objects ="
+            f" {source.max_objects}, of about the same size, so no query names some of them; raise data.max_objects"
+        )
+    if not all(folder.masks):
+        present = np.array([instance.boxes[:, 2] > 0 for instance in scene if instance.id in query.ids])
+        labelled = labelled & (present.all(0) if (labelled & present.all(0)).any() else present.any(0))
     return _example(folder, k, query, scene, video, None if labelled.all() else labelled, source)
 
 

@@ -103,7 +103,36 @@ def test_queries_with_and_without_an_answer_use_the_same_sentences():
         ]
         return {re.sub("|".join(map(re.escape, phrases)), "X", text) for text in texts}
 
-    assert sentences(True) == sentences(False) and len(sentences(True)) == len(photos.FIND)
+    assert sentences(True) == sentences(False) and sentences(True) == {t.format("X") for t in photos.FIND_ONE}
+
+
+def test_a_sentence_in_the_singular_has_one_target_or_none():
+    for query in queries_about(facts(SCENE), 80):
+        if re.match("Where in the picture is the|Which is the", query.text):
+            assert len(query.ids) <= 1, query
+
+
+def sides_asked(*scene):
+    """(direction, label that is asked for, answer) of the queries about the side of an anchor."""
+    queries = [q for q in queries_about(facts(scene), 150) if q.level >= 3]
+    return {(*re.findall(r"(left of|right of|above|below) \d", q.thought), *q.labels, q.ids) for q in queries}
+
+
+def test_sides_are_asked_of_objects_that_are_apart():
+    wearer, tie = thing(1, "person", 0.5, 0.5, 0.4), thing(2, "cat", 0.55, 0.6, 0.1)
+    assert not sides_asked(wearer, tie), "one is inside the other"
+    beside = thing(2, "cat", 0.76, 0.5, 0.1)  # right of 0.7 on one axis, inside on the other
+    assert {side for side, *_ in sides_asked(wearer, beside)} == {"left of", "right of"}
+    overlapping = thing(2, "cat", 0.72, 0.5, 0.1)
+    assert not sides_asked(wearer, overlapping)
+    mixed = sides_asked(wearer, beside, thing(3, "cat", 0.5, 0.5, 0.1))  # one cat beside, one in the person's arms
+    assert ("right of", "cat", (2,)) not in mixed and not {s for s, label, _ in mixed if label == "cat"}
+
+
+def test_the_farthest_object_is_farthest_by_its_edge_too():
+    wide, narrow = thing(1, "dog", 0.5, 0.3, 0.6), thing(2, "dog", 0.35, 0.8, 0.1)  # 0.2 to 0.8, and 0.3 to 0.4
+    thoughts = {q.thought.split(". ")[-1] for q in queries_about(facts((wide, narrow)), 150)}
+    assert "rightmost: 1." in thoughts and not any("leftmost" in t for t in thoughts)
 
 
 def test_partial_labels_are_not_asked_about():

@@ -5,6 +5,7 @@ import pathlib
 import re
 
 import assets
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from PIL import Image
 from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import motion
+from dtr1_jax.data.queries.phrases import POINTING
 from dtr1_jax.data.readers import davis
 from dtr1_jax.twin import programs, things
 from dtr1_jax.types import Example
@@ -117,28 +119,95 @@ def test_thoughts_about_time_are_true(several):
     assert checked > 10
 
 
-def test_a_label_is_the_first_word_of_the_name(tmp_path):
-    write_video(tmp_path, "goat", RIGHT, values=[255])
+def test_the_name_of_a_video_is_no_label(tmp_path):
+    write_video(tmp_path, "breakdance", RIGHT, values=[255])
     write_held_out(tmp_path)
     train, heldout = open_source(tmp_path), open_source(tmp_path, "heldout")
     assert (len(train), len(heldout)) == (10, 10)
-    assert {train[i].scene[0].label for i in range(10)} == {"goat"}
+    assert {train[i].scene[0].label for i in range(10)} == {"object"}
+    assert not any("breakdance" in train[i].query for i in range(10))
     assert train[0].visuals[0].index.tolist() == [0, 2, 3, 5, 6, 8, 9, 11], "query 0 is about the whole video"
 
 
-def test_sparse_masks_ask_for_one_object_and_count_frames_that_have_it(tmp_path):
+def test_sparse_masks_ask_by_label_and_count_frames_that_have_the_objects(tmp_path):
     write_video(tmp_path, "judo", RIGHT, [5] * 3 + [None] * 9, every=5, folders=("images", "masks"))
     write_held_out(tmp_path, ("images", "masks"))
+    (tmp_path / "labels.json").write_text(json.dumps({"judo": {"1": "dog", "2": "ball"}}))
     data = open_source(tmp_path)
     for i in range(len(data)):
         example = data[i]
         numbers = example.visuals[0].index
         assert {0, 5, 10} <= set(numbers.tolist()) and len(numbers) == davis.FRAMES
         (number,) = example.answer_ids
-        assert example.query.find(f"object {number}") > 0
+        assert f"the {('dog', 'ball')[number - 1]}" in example.query
         expected = np.isin(numbers, [0, 5, 10] if number == 1 else [0])
         np.testing.assert_array_equal(example.target.labelled, expected)
         assert (example.target.masks.any((1, 2)) == expected).all()
+
+
+def test_objects_without_labels_are_the_main_objects(tmp_path):
+    write_video(tmp_path, "judo", RIGHT, [5] * 3 + [None] * 9, every=5, folders=("images", "masks"))
+    write_held_out(tmp_path, ("images", "masks"))
+    data = open_source(tmp_path)
+    for i in range(len(data)):
+        assert "every main object" in data[i].query and data[i].answer_ids == (1, 2) and not data[i].program
+        np.testing.assert_array_equal(data[i].target.labelled, data[i].visuals[0].index == 0)
+    heldout = open_source(tmp_path, "heldout")
+    assert all("the main object" in heldout[i].query for i in range(10) if heldout[i].category == "semantic")
+
+
+def test_sentences_ask_for_objects(several):
+    for split in ("train", "heldout"):
+        data = open_source(several, split)
+        for i in range(len(data)):
+            assert any(re.fullmatch(text.replace("{}", ".+"), data[i].query) for text in getattr(POINTING, split))
+            assert "main object" in data[i].query and not re.search(r"thing|(?<!main )object", data[i].query)
+
+
+PAN = [
+    10 - t for t in range(12)
+]  # left edge in the picture of an object that stands still, while the camera pans right
+
+
+def write_pan(root, name, xs, texture=True):
+    """A video of a square of 8 pixels before a world that moves left by a pixel a frame."""
+    world = np.random.default_rng(0).integers(0, 256, (30, 60), np.uint8) if texture else np.zeros((30, 60), np.uint8)
+    world = cv2.resize(cv2.resize(world, (20, 10)), (600, 300), interpolation=cv2.INTER_CUBIC)
+    for t in range(12):
+        picture, mask = world[:, 10 * t : 10 * t + 400].copy(), np.zeros((300, 400), np.uint8)
+        mask[100:180, 10 * xs[t] : 10 * xs[t] + 80] = 1
+        picture[mask > 0] = 255
+        write_picture(root / "JPEGImages" / name / f"{t:05}.jpg", np.repeat(picture[..., None], 3, -1))
+        write_picture(root / "Annotations" / name / f"{t:05}.png", mask)
+
+
+def test_motion_is_judged_against_the_background(tmp_path):
+    write_pan(tmp_path, "stands", PAN)
+    write_pan(tmp_path, "followed", [16] * 12)
+    (tmp_path / "labels.json").write_text(json.dumps({"stands": {"1": "tree"}, "followed": {"1": "dog"}}))
+    for folder, moves in (("stands", False), ("followed", True)):
+        checked = 0
+        for split in ("train", "heldout"):
+            data = open_source(tmp_path, split)
+            for i in range(len(data)):
+                if f"/{folder}/" not in data[i].uid or data[i].category != "temporal":
+                    continue
+                how = data[i].thought.partition(".")[0]
+                assert not data[i].program, "a program would measure motion in the picture"
+                if how in ("still 1", "still none", "moves 1", "moves none", "moves right 1", "moves right none"):
+                    assert (how.split()[0] == "moves") == (how.endswith("1") == moves), (folder, data[i].thought)
+                    checked += 1
+        assert checked, folder
+
+
+def test_a_camera_that_cannot_be_followed_allows_no_queries_about_time(tmp_path):
+    write_video(tmp_path, "camel", RIGHT)
+    for t in range(12):  # another background in each frame
+        file = tmp_path / f"JPEGImages/camel/{t:05}.jpg"
+        write_picture(file, np.random.default_rng(t).integers(0, 256, (H, W, 3), np.uint8))
+    write_held_out(tmp_path)
+    data = open_source(tmp_path)
+    assert {data[i].category for i in range(len(data))} == {"semantic"}
 
 
 def test_labels_and_the_480p_folders(tmp_path):
@@ -150,10 +219,15 @@ def test_labels_and_the_480p_folders(tmp_path):
     assert names == {("dog", "ball"), ("cat", "object")}
 
 
-def test_max_objects_keeps_the_largest_and_asks_by_name(tmp_path):
+def test_max_objects_keeps_the_largest_and_asks_for_it(tmp_path):
     write_video(tmp_path, "x", RIGHT, GONE)
     example = open_source(tmp_path, max_objects=1)[0]
     assert len(example.scene) == 1 and example.category == "semantic" and example.answer_ids == (1,)
+    assert "the largest main object" in example.query
+    write_video(tmp_path, "y", RIGHT, [20] * 12, [30] * 12)  # three of one size, all with one label
+    (tmp_path / "labels.json").write_text(json.dumps({"y": {"1": "dog", "2": "dog", "3": "dog"}}))
+    with pytest.raises(image_files.ImageError, match=r"more objects of each label than data\.max_objects = 2"):
+        list(open_source(tmp_path, "heldout", max_objects=2))
 
 
 def test_masks_that_nearly_fit_are_fitted_and_others_refused(tmp_path):
