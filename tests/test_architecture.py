@@ -66,6 +66,7 @@ TESTED_IN = {
     "data/sandbox_process": "data/test_sandbox.py",
     "__main__": "test_main.py",
     "checked_fields": "test_config.py",
+    "specialists/perceived": "specialists/test_perceiver.py",
     "data/readers/davis_queries": "data/readers/test_davis.py",
     "data/queries/attributes": "data/twinworld/test_picture_examples.py",
     "data/queries/temporal_phrases": "data/queries/test_phrases.py",
