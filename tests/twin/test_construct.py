@@ -25,9 +25,9 @@ def test_right_requests():
 @pytest.mark.parametrize(
     ("value", "frames", "place", "message"),
     [
-        ([], (), "construct", "expected an object, got a list of 0"),
+        ([], (), "construct", "expected an object, got []"),
         ({}, (), "construct.ops", "expected a list of 1 to 4 operations, got null"),
-        ({"ops": []}, (), "construct.ops", "got a list of 0"),
+        ({"ops": []}, (), "construct.ops", "got []"),
         ({"ops": ops("segment")}, (), "construct.ops", "expected the operation detect, which finds the objects"),
         ({"ops": ops("detect", "track")}, (), "construct.ops[1]", "one of detect, segment, depth}"),
         ({"ops": ops("detect", "fly")}, (), "construct.ops[1]", "one of detect, segment, depth}"),
