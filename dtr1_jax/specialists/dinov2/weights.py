@@ -12,23 +12,13 @@ from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint
 from dtr1_jax.specialists import tensors
 from dtr1_jax.specialists.dinov2.spec import Dinov2Spec
 
-# Newer files of transformers -> the names of the published files. A gated MLP has two spellings; `fused` joins the
-# newer one.
-_RENAMED = (
-    (r"\.attention\.([qkv])_proj\.", lambda m: f".attention.attention.{ {'q': 'query', 'k': 'key', 'v': 'value'}[m[1]] }."),
-    (r"\.attention\.o_proj\.", ".attention.output.dense."),
-    (r"\.mlp\.down_proj\.", ".mlp.weights_out."),
-)
-
-
-def shapes(spec: Dinov2Spec, prefix: str = "", layers: int | None = None, halves: bool = False) -> dict:
+def shapes(spec: Dinov2Spec, prefix: str = "", layers: int | None = None) -> dict[str, tuple[int, ...]]:
     """The shape of every weight that the model uses, by its name in a file.
 
     Args:
       spec: the sizes.
       prefix: goes before every name, such as "backbone.".
       layers: number of layers that are used; None = all.
-      halves: a gated MLP has gate_proj and up_proj in place of weights_in.
     """
     width, hidden = spec.width, spec.hidden
     result = {
@@ -49,11 +39,7 @@ def shapes(spec: Dinov2Spec, prefix: str = "", layers: int | None = None, halves
         if not spec.gated:
             result |= dense(f"{at}.mlp.fc1", hidden, width) | dense(f"{at}.mlp.fc2", width, hidden)
             continue
-        if halves:
-            result |= dense(f"{at}.mlp.gate_proj", hidden, width) | dense(f"{at}.mlp.up_proj", hidden, width)
-        else:
-            result |= dense(f"{at}.mlp.weights_in", 2 * hidden, width)
-        result |= dense(f"{at}.mlp.weights_out", width, hidden)
+        result |= dense(f"{at}.mlp.weights_in", 2 * hidden, width) | dense(f"{at}.mlp.weights_out", width, hidden)
     return {prefix + name: shape for name, shape in result.items()}
 
 
@@ -68,30 +54,15 @@ def norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 
-def published_name(name: str) -> str:
-    """The name in a published file for a name in a file that transformers 5 writes."""
-    for pattern, new in _RENAMED:
-        name = re.sub(pattern, new, name)
-    return name
-
-
-def has_halves(checkpoint: HfCheckpoint) -> bool:
-    """Whether a file stores the two halves of gated MLPs apart."""
-    return any(".mlp.gate_proj." in name for name in checkpoint.tensors)
-
-
 def fused(params: tensors.Params) -> tensors.Params:
-    """Joins the weights that one product can use: queries, keys and values as `attention.qkv`, and the halves of a
-    gated MLP as `mlp.weights_in`. Other weights keep their names."""
+    """Joins the weights of queries, keys and values as `attention.qkv`, so that one product serves them; other weights
+    keep their names."""
     result: tensors.Params = {}
     for name, array in params.items():
         if ".attention.attention.query." in name:
             parts = [params[name.replace(".query.", f".{part}.")] for part in ("query", "key", "value")]
             result[name.replace(".attention.attention.query.", ".attention.qkv.")] = jnp.concatenate(parts)
-        elif ".mlp.gate_proj." in name:
-            parts = [array, params[name.replace(".gate_proj.", ".up_proj.")]]
-            result[name.replace(".gate_proj.", ".weights_in.")] = jnp.concatenate(parts)
-        elif not re.search(r"\.attention\.attention\.(key|value)\.|\.mlp\.up_proj\.", name):
+        elif not re.search(r"\.attention\.attention\.(key|value)\.", name):
             result[name] = array
     return result
 
@@ -102,8 +73,8 @@ def load(checkpoint: HfCheckpoint, spec: Dinov2Spec, place: jax.sharding.Shardin
     The names may begin with "dinov2." or "dinov2_with_registers.", as in files with a classifier, which is ignored.
     """
     params = tensors.load_params(
-        checkpoint, shapes(spec, halves=has_halves(checkpoint)), place, dtype,
-        rename=lambda name: published_name(re.sub(r"^dinov2(_with_registers)?\.", "", name)),
+        checkpoint, shapes(spec), place, dtype,
+        rename=lambda name: re.sub(r"^dinov2(_with_registers)?\.", "", name),
         ignored=r"embeddings\.mask_token|classifier\..*",
     )  # fmt: skip
     return fused(params)

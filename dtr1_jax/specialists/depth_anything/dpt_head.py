@@ -1,0 +1,99 @@
+"""The dense head of DPT (arXiv 2103.13413, section 3.2) as Depth Anything has it: tokens of several layers -> a map.
+
+Each stage becomes a feature map at its own scale; from the coarsest on, a map is refined, enlarged to the size of the
+next one and added to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from dtr1_jax.specialists import operations
+from dtr1_jax.specialists.depth_anything.spec import DptSpec
+from dtr1_jax.specialists.dinov2.weights import dense
+from dtr1_jax.specialists.operations import Weights
+
+
+def shapes(spec: DptSpec, width: int) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight that the head uses, of tokens with `width` channels."""
+    result: dict[str, tuple[int, ...]] = {}
+    for i, (channels, factor) in enumerate(zip(spec.channels, spec.factors)):
+        at, size = f"neck.reassemble_stage.layers.{i}", int(factor)
+        result |= dense(f"{at}.projection", channels, width, 1, 1)
+        if factor > 1:
+            result |= dense(f"{at}.resize", channels, channels, size, size)
+        elif factor < 1:
+            result |= dense(f"{at}.resize", channels, channels, 3, 3)
+        result[f"neck.convs.{i}.weight"] = (spec.fusion, channels, 3, 3)
+    for i in range(len(spec.channels) + spec.index + 1):  # later stages are fused after the one that is used
+        at = f"neck.fusion_stage.layers.{i}"
+        result |= dense(f"{at}.projection", spec.fusion, spec.fusion, 1, 1)
+        for unit in ("residual_layer1", "residual_layer2")[i == 0 :]:
+            for part in ("convolution1", "convolution2"):
+                result |= dense(f"{at}.{unit}.{part}", spec.fusion, spec.fusion, 3, 3)
+    half = spec.fusion // 2
+    result |= dense("head.conv1", half, spec.fusion, 3, 3) | dense("head.conv2", spec.hidden, half, 3, 3)
+    return result | dense("head.conv3", 1, spec.hidden, 1, 1)
+
+
+def features(
+    w: Weights, spec: DptSpec, states: Sequence[jax.Array], height: int, width: int, patch: int
+) -> jax.Array:
+    """The map that the last convolutions take.
+
+    Args:
+      w: the weights.
+      spec: the sizes of the head.
+      states: for each stage [B, height * width, D], the tokens of the patches.
+      height, width: grid of patches.
+      patch: side of a patch, pixels.
+
+    Returns [B, height * patch, width * patch, fusion / 2].
+    """
+    maps = []
+    for i, (tokens, factor) in enumerate(zip(states, spec.factors)):
+        x = tokens.reshape(tokens.shape[0], height, width, -1)
+        x = _resized(w, f"neck.reassemble_stage.layers.{i}", x, factor)
+        maps.append(operations.conv(w, f"neck.convs.{i}", x, padding=1))
+    x = _fused(w, maps[::-1], len(maps) + spec.index + 1)
+    x = operations.conv(w, "head.conv1", x, padding=1)
+    return operations.resize_bilinear(x, height * patch, width * patch, align_corners=True)
+
+
+def last_convolutions(w: Weights, first: str, second: str, x: jax.Array) -> jax.Array:
+    """[B, h, w, fusion / 2] -> float32[B, h, w]: convolution, ReLU, 1 x 1 convolution; the last in float32, because
+    bfloat16 would leave 8 bits of depth."""
+    x = jax.nn.relu(operations.conv(w, first, x, padding=1)).astype(jnp.float32)
+    last = {f"{second}.{part}": w[f"{second}.{part}"].astype(jnp.float32) for part in ("weight", "bias")}
+    return operations.conv(last, second, x)[..., 0]
+
+
+def _resized(w: Weights, at: str, x: jax.Array, factor: float) -> jax.Array:
+    x = operations.conv(w, f"{at}.projection", x)
+    if factor > 1:
+        return operations.conv_transpose(w, f"{at}.resize", x)
+    return operations.conv(w, f"{at}.resize", x, stride=int(1 / factor), padding=1) if factor < 1 else x
+
+
+def _fused(w: Weights, maps: Sequence[jax.Array], count: int) -> jax.Array:
+    """Fuses `count` of the maps, which are ordered from the coarsest to the finest."""
+    x = maps[0]
+    for i in range(count):
+        at = f"neck.fusion_stage.layers.{i}"
+        if i:
+            x = x + _residual_unit(w, f"{at}.residual_layer1", maps[i])
+        x = _residual_unit(w, f"{at}.residual_layer2", x)
+        height, width = maps[i + 1].shape[1:3] if i + 1 < len(maps) else (2 * x.shape[1], 2 * x.shape[2])
+        # The 1 x 1 convolution and the resizing, whose shares add up to 1, may change places: the smaller map is
+        # convolved, which is 4 times less work.
+        x = operations.conv(w, f"{at}.projection", x)
+        x = operations.resize_bilinear(x, height, width, align_corners=True)
+    return x
+
+
+def _residual_unit(w: Weights, at: str, x: jax.Array) -> jax.Array:
+    y = operations.conv(w, f"{at}.convolution1", jax.nn.relu(x), padding=1)
+    return x + operations.conv(w, f"{at}.convolution2", jax.nn.relu(y), padding=1)
