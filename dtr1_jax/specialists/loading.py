@@ -24,6 +24,9 @@ BY_TYPE = {
     "sam": "sam.predictor",
     "owlv2": "owlv2.predictor",
     "depth_anything": "depth_anything.predictor",
+    "depth_anything_3": "depth_anything_3.predictor",
+    "dinov2": "dinov2.predictor",
+    "dinov2_with_registers": "dinov2.predictor",
 }
 # A file by its suffix, or a folder by a file in it -> the module whose `open_path(path, device_mesh, dtype, **options)`
 # returns the specialist.
@@ -68,6 +71,8 @@ def load(path: str | Path, *, mesh: jax.sharding.Mesh | None = None, dtype: str 
         return _predictor(module).open_path(where, device_mesh, jnp.dtype(dtype), **options)
     checkpoint = hf_checkpoint.open_folder(where)
     kind = checkpoint.config.get("model_type")
+    if kind is None and str(checkpoint.config.get("model_name")).startswith("da3"):
+        kind = "depth_anything_3"  # its config.json has a model_name and no model_type
     if kind not in BY_TYPE:
         raise WeightsError(
             f"{where / 'config.json'}: model_type {kind!r} is no specialist; expected one of {', '.join(BY_TYPE)}"

@@ -66,7 +66,9 @@ def from_processor(config: Mapping[str, Any], mean: tuple[float, ...], std: tupl
 def resampling(config: Mapping[str, Any], default: str = "BICUBIC") -> str:
     """The name of Pillow's filter in the field `resample`, a code or a name. Raises SpecError."""
     value = config.get("resample")
-    name = default if value is None else RESAMPLING.get(value, str(value).upper()) if not isinstance(value, bool) else ""
+    name = (
+        default if value is None else RESAMPLING.get(value, str(value).upper()) if not isinstance(value, bool) else ""
+    )
     if name not in RESAMPLING.values():
         raise SpecError(f"resample: expected one of {RESAMPLING}, got {value!r:.40}")
     return name

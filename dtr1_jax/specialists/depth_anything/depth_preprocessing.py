@@ -53,7 +53,9 @@ class DepthPreprocessing:
         tall, wide = self.height / height, self.width / width
         if self.keep_ratio:
             tall = wide = wide if abs(1 - wide) < abs(1 - tall) else tall
-        sides = (round(factor * side / self.multiple) * self.multiple for factor, side in ((tall, height), (wide, width)))
+        sides = (
+            round(factor * side / self.multiple) * self.multiple for factor, side in ((tall, height), (wide, width))
+        )
         new_height, new_width = (max(side, self.multiple) for side in sides)
         return new_height, new_width
 
@@ -97,9 +99,17 @@ def checked_size(size: tuple[int, int], picture: np.ndarray, patch: int, i: int)
             f"{was}: the model would get {width} x {height} pixels, {height * width // patch**2:,} patches, and takes"
             f" at most {MOST_PATCHES:,}; cut the long picture into parts"
         )
-    if max(picture.shape[:2]) > LONGEST:
-        raise ValueError(f"{was}: a side has more than {LONGEST:,} pixels; make the picture smaller")
+    check_length(picture, i)
     return size
+
+
+def check_length(picture: np.ndarray, i: int) -> None:
+    """Raises ValueError if picture `i` has a side that OpenCV cannot resize."""
+    if max(picture.shape[:2]) > LONGEST:
+        raise ValueError(
+            f"picture {i} of {picture.shape[1]} x {picture.shape[0]} pixels: a side has more than {LONGEST:,} pixels;"
+            " cut the picture into parts"
+        )
 
 
 def at_own_size(depth: np.ndarray, height: int, width: int) -> np.ndarray:

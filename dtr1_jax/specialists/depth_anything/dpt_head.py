@@ -39,9 +39,7 @@ def shapes(spec: DptSpec, width: int) -> dict[str, tuple[int, ...]]:
     return result | dense("head.conv3", 1, spec.hidden, 1, 1)
 
 
-def features(
-    w: Weights, spec: DptSpec, states: Sequence[jax.Array], height: int, width: int, patch: int
-) -> jax.Array:
+def features(w: Weights, spec: DptSpec, states: Sequence[jax.Array], height: int, width: int, patch: int) -> jax.Array:
     """The map that the last convolutions take.
 
     Args:

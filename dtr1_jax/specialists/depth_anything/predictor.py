@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ from dtr1_jax.models.weights.native import WeightsError
 from dtr1_jax.specialists import batching, pictures, tensors
 from dtr1_jax.specialists.depth_anything import depth_preprocessing, model, spec, weights
 from dtr1_jax.specialists.depth_anything.depth_preprocessing import DepthPreprocessing
-from dtr1_jax.specialists.depth_anything.programs_by_shape import ProgramsByShape
+from dtr1_jax.specialists.depth_anything.programs_by_shape import ProgramsByShape, indices_by_shape
 from dtr1_jax.specialists.depth_anything.spec import DepthSpec
 from dtr1_jax.specialists.results import DepthMap
 
@@ -86,20 +85,16 @@ class DepthAnything:
             depth_preprocessing.checked_size(preprocessing.size(*image.shape[:2]), image, patch, i)
             for i, image in enumerate(checked)
         ]
-        results: list[DepthMap | None] = [None] * len(checked)
-        for size in dict.fromkeys(sizes):
+        results: dict[int, DepthMap] = {}
+        for size, indices in indices_by_shape(sizes, self._batch):
             program = self.programs.get(size)
-            indices = [i for i, other in enumerate(sizes) if other == size]
-            for start in range(0, len(indices), self._batch):
-                part = indices[start : start + self._batch]
-                pixels = [depth_preprocessing.prepared(checked[i], size, preprocessing.resample) for i in part]
-                depths = self._run(program, np.stack(pixels))
-                for i, depth in zip(part, depths):
-                    results[i] = self._result(depth_preprocessing.at_own_size(depth, *checked[i].shape[:2]))
-        return [result for result in results if result is not None]
-
-    def _run(self, program: Callable[..., Any], pixels: np.ndarray) -> np.ndarray:
-        return batching.run(lambda rows: program(self._params, rows), (pixels,), self._mesh, self._batch)
+            pixels = np.stack([depth_preprocessing.prepared(checked[i], size, preprocessing.resample) for i in indices])
+            depths = batching.run(
+                lambda rows, program=program: program(self._params, rows), (pixels,), self._mesh, self._batch
+            )
+            for i, depth in zip(indices, depths):
+                results[i] = self._result(depth_preprocessing.at_own_size(depth, *checked[i].shape[:2]))
+        return [results[i] for i in range(len(checked))]
 
     def _result(self, depth: np.ndarray) -> DepthMap:
         return DepthMap(-depth, depth) if self.spec.metric else DepthMap(depth)

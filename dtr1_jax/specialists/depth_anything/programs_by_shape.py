@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -37,3 +37,11 @@ class ProgramsByShape:
 
     def __len__(self) -> int:
         return len(self._programs)
+
+
+def indices_by_shape(shapes: Sequence[Hashable], most: int) -> Iterator[tuple[Any, list[int]]]:
+    """(shape, indices of at most `most` members with it), in the order in which the shapes first appear."""
+    for shape in dict.fromkeys(shapes):
+        indices = [i for i, other in enumerate(shapes) if other == shape]
+        for start in range(0, len(indices), most):
+            yield shape, indices[start : start + most]

@@ -62,6 +62,8 @@ def from_config(config: Mapping[str, Any]) -> DepthSpec:
     backbone = dinov2_spec.from_config(section, "backbone_config.")
     if backbone.registers:
         raise SpecError("backbone_config.model_type: expected dinov2; a backbone with registers is not supported")
+    if backbone.channels != 3:
+        raise SpecError(f"backbone_config.num_channels: expected 3, got {backbone.channels}")
     patch = config_fields.size(config, "patch_size", 14)
     if patch != backbone.patch:
         raise SpecError(f"patch_size: expected that of the backbone, {backbone.patch}, got {patch}")
@@ -101,7 +103,9 @@ def _head(config: Mapping[str, Any], stages: int) -> DptSpec:
     factors = config.get("reassemble_factors") or [4, 2, 1, 0.5]
     for name, values in (("neck_hidden_sizes", channels), ("reassemble_factors", factors)):
         if not isinstance(values, list | tuple) or len(values) != stages:
-            raise SpecError(f"{name}: expected {stages} values, one for each output of the backbone, got {values!r:.80}")
+            raise SpecError(
+                f"{name}: expected {stages} values, one for each output of the backbone, got {values!r:.80}"
+            )
         for value in values:
             config_fields.number({name: value}, name)
     for value in channels:

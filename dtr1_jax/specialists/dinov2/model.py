@@ -81,9 +81,7 @@ def layer(w: Weights, spec: Dinov2Spec, x: jax.Array, at: str) -> jax.Array:
     return x + y * w[f"{at}.layer_scale2.lambda1"]
 
 
-def attention_in_parts(
-    q_bqnh: jax.Array, k_bknh: jax.Array, v_bknh: jax.Array, most: int = MOST_SCORES
-) -> jax.Array:
+def attention_in_parts(q_bqnh: jax.Array, k_bknh: jax.Array, v_bknh: jax.Array, most: int = MOST_SCORES) -> jax.Array:
     """`operations.attention` over a part of the queries at a time where there would be more than `most` scores, so
     that memory grows with the number of tokens and not with its square."""
     b, q, n, h = q_bqnh.shape

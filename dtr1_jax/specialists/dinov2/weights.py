@@ -12,6 +12,7 @@ from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint
 from dtr1_jax.specialists import tensors
 from dtr1_jax.specialists.dinov2.spec import Dinov2Spec
 
+
 def shapes(spec: Dinov2Spec, prefix: str = "", layers: int | None = None) -> dict[str, tuple[int, ...]]:
     """The shape of every weight that the model uses, by its name in a file.
 
