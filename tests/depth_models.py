@@ -41,7 +41,7 @@ def randomised(model: torch.nn.Module, seed: int) -> torch.nn.Module:
         for name, weight in model.named_parameters():
             inputs = weight[0].numel() if weight.ndim > 1 and "token" not in name and "position" not in name else 25
             weight.normal_(0, inputs**-0.5, generator=generator)
-            if "norm" in name and name.endswith("weight") or "lambda1" in name or "gamma" in name:
+            if ("norm" in name and name.endswith("weight")) or "lambda1" in name or "gamma" in name:
                 weight.add_(1)
     return model.eval()
 

@@ -20,7 +20,10 @@ from dtr1_jax.specialists.operations import Weights
 def shapes(spec: DptSpec, width: int) -> dict[str, tuple[int, ...]]:
     """The shape of every weight that the head uses, of tokens with `width` channels."""
     result: dict[str, tuple[int, ...]] = {}
+    used = len(spec.channels) + spec.index + 1  # of the stages, from the coarsest on
     for i, (channels, factor) in enumerate(zip(spec.channels, spec.factors)):
+        if i < len(spec.channels) - used:
+            continue
         at, size = f"neck.reassemble_stage.layers.{i}", int(factor)
         result |= dense(f"{at}.projection", channels, width, 1, 1)
         if factor > 1:
@@ -28,7 +31,7 @@ def shapes(spec: DptSpec, width: int) -> dict[str, tuple[int, ...]]:
         elif factor < 1:
             result |= dense(f"{at}.resize", channels, channels, 3, 3)
         result[f"neck.convs.{i}.weight"] = (spec.fusion, channels, 3, 3)
-    for i in range(len(spec.channels) + spec.index + 1):  # later stages are fused after the one that is used
+    for i in range(used):
         at = f"neck.fusion_stage.layers.{i}"
         result |= dense(f"{at}.projection", spec.fusion, spec.fusion, 1, 1)
         for unit in ("residual_layer1", "residual_layer2")[i == 0 :]:
@@ -51,12 +54,17 @@ def features(w: Weights, spec: DptSpec, states: Sequence[jax.Array], height: int
 
     Returns [B, height * patch, width * patch, fusion / 2].
     """
-    maps = []
-    for i, (tokens, factor) in enumerate(zip(states, spec.factors)):
-        x = tokens.reshape(tokens.shape[0], height, width, -1)
-        x = _resized(w, f"neck.reassemble_stage.layers.{i}", x, factor)
-        maps.append(operations.conv(w, f"neck.convs.{i}", x, padding=1))
-    x = _fused(w, maps[::-1], len(maps) + spec.index + 1)
+    stages = len(spec.factors)
+    x = None
+    for i, fusion in zip(range(stages - 1, -spec.index - 2, -1), range(stages)):  # from the coarsest on
+        y = states[i].reshape(states[i].shape[0], height, width, -1)
+        y = _resized(w, f"neck.reassemble_stage.layers.{i}", y, spec.factors[i])
+        y = operations.conv(w, f"neck.convs.{i}", y, padding=1)
+        if i:
+            new_height, new_width = (_resized_side(side, spec.factors[i - 1]) for side in (height, width))
+        else:
+            new_height, new_width = 2 * y.shape[1], 2 * y.shape[2]
+        x = _fused(w, f"neck.fusion_stage.layers.{fusion}", x, y, new_height, new_width)
     x = operations.conv(w, "head.conv1", x, padding=1)
     return operations.resize_bilinear(x, height * patch, width * patch, align_corners=True)
 
@@ -76,20 +84,20 @@ def _resized(w: Weights, at: str, x: jax.Array, factor: float) -> jax.Array:
     return operations.conv(w, f"{at}.resize", x, stride=int(1 / factor), padding=1) if factor < 1 else x
 
 
-def _fused(w: Weights, maps: Sequence[jax.Array], count: int) -> jax.Array:
-    """Fuses `count` of the maps, which are ordered from the coarsest to the finest."""
-    x = maps[0]
-    for i in range(count):
-        at = f"neck.fusion_stage.layers.{i}"
-        if i:
-            x = x + _residual_unit(w, f"{at}.residual_layer1", maps[i])
-        x = _residual_unit(w, f"{at}.residual_layer2", x)
-        height, width = maps[i + 1].shape[1:3] if i + 1 < len(maps) else (2 * x.shape[1], 2 * x.shape[2])
-        # The 1 x 1 convolution and the resizing, whose shares add up to 1, may change places: the smaller map is
-        # convolved, which is 4 times less work.
-        x = operations.conv(w, f"{at}.projection", x)
-        x = operations.resize_bilinear(x, height, width, align_corners=True)
-    return x
+def _resized_side(side: int, factor: float) -> int:
+    """The number of rows or columns that `_resized` makes of `side`."""
+    return side * int(factor) if factor >= 1 else (side - 1) // int(1 / factor) + 1
+
+
+def _fused(w: Weights, at: str, coarse: jax.Array | None, x: jax.Array, height: int, width: int) -> jax.Array:
+    """Adds a map to what the coarser maps gave (None = there is none yet), and enlarges the sum."""
+    if coarse is not None:
+        x = coarse + _residual_unit(w, f"{at}.residual_layer1", x)
+    x = _residual_unit(w, f"{at}.residual_layer2", x)
+    # The 1 x 1 convolution and the resizing, whose shares add up to 1, may change places: the smaller map is convolved,
+    # which is 4 times less work.
+    x = operations.conv(w, f"{at}.projection", x)
+    return operations.resize_bilinear(x, height, width, align_corners=True)
 
 
 def _residual_unit(w: Weights, at: str, x: jax.Array) -> jax.Array:

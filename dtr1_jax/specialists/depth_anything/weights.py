@@ -25,14 +25,16 @@ def shapes(spec: DepthSpec) -> dict[str, tuple[int, ...]]:
 
 def ignored(spec: DepthSpec) -> str:
     """Expression for the tensors of a file that no output depends on: the mask token of pre-training, layers after the
-    last one that is used, and the part of the coarsest fusion that would add a coarser map."""
+    last one that is used, stages finer than the one that the output is made from, and the part of the coarsest fusion
+    that would add a coarser map."""
     layers = "|".join(str(i) for i in range(max(spec.taps), spec.backbone.layers)) or "-"
-    stages = range(len(spec.head.channels) + spec.head.index + 1, len(spec.head.channels))
-    unused = "|".join(["0\\.residual_layer1", *(str(i) for i in stages)])
+    count, finest = len(spec.head.channels), -spec.head.index - 1  # stages, and the index of the finest one used
+    fusions = "|".join(["0\\.residual_layer1", *(str(i) for i in range(count - finest, count))])
+    finer = "|".join(str(i) for i in range(finest)) or "-"
     layernorm = "" if spec.normed else rf"|{BACKBONE}layernorm\..*"
     return (
-        rf"{BACKBONE}embeddings\.mask_token|{BACKBONE}encoder\.layer\.({layers})\..*"
-        rf"|neck\.fusion_stage\.layers\.({unused})\..*{layernorm}"
+        rf"{BACKBONE}embeddings\.mask_token|{BACKBONE}encoder\.layer\.({layers})\..*{layernorm}"
+        rf"|neck\.fusion_stage\.layers\.({fusions})\..*|neck\.(reassemble_stage\.layers|convs)\.({finer})\..*"
     )
 
 
