@@ -12,8 +12,7 @@ HEAD = {"dim_in": WIDTH, "features": 12, "out_channels": [6, 8, 10, 12], "output
 
 
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """float32 values for the tensor `name` of the file: normal, with values near 1 for scales; the sky's last bias makes
-    about half of a picture sky."""
+    """float32 values for the tensor `name` of the file: normal, and near 1 for scales."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     inputs = np.prod(shape[1:]) if len(shape) > 1 and "token" not in name and "pos_embed" not in name else 25
     values = rng.normal(0, inputs**-0.5, shape)

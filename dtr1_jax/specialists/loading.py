@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from dtr1_jax.models.weights import hf_checkpoint, hub
 from dtr1_jax.models.weights.native import WeightsError
-from dtr1_jax.specialists import batching
+from dtr1_jax.specialists import batching, licences
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +36,6 @@ BY_FILE = {
     "model.json": "ssd.predictor",
     "mobile_sam.safetensors": "sam.mobile_sam",
 }
-# Licences that forbid some uses, by a part of the hub id; said when the model is loaded.
-LIMITED_LICENCES = {
-    "depth-anything-v2-base": "CC-BY-NC-4.0 (no commercial use)",
-    "depth-anything-v2-large": "CC-BY-NC-4.0 (no commercial use)",
-}
 
 
 def load(path: str | Path, *, mesh: jax.sharding.Mesh | None = None, dtype: str = "float32", **options: Any) -> Any:
@@ -63,9 +58,9 @@ def load(path: str | Path, *, mesh: jax.sharding.Mesh | None = None, dtype: str 
         raise ValueError(f"dtype: expected 'float32' or 'bfloat16', got {dtype!r}")
     device_mesh = batching.single_device_mesh() if mesh is None else mesh
     where = _local(str(path))
-    for part, licence in LIMITED_LICENCES.items():
-        if part in str(path).lower():
-            log.warning("%s: the licence of these weights is %s", path, licence)
+    licence = licences.limits(str(path), where)
+    if licence is not None:
+        log.warning("%s: the licence of these weights is %s", path, licence)
     module = _module_of_files(where)
     if module is not None:
         return _predictor(module).open_path(where, device_mesh, jnp.dtype(dtype), **options)

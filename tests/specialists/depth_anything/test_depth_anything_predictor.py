@@ -100,7 +100,7 @@ def test_ranks(folder):
     assert result.ranks(np.stack([far, near])) == [2, 1]
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 600), (10_000, 9)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 10_000)])
 def test_odd_pictures(folder, shape):
     (result,) = specialists.load(folder).estimate(np.full((*shape, 3), 200, np.uint8))
     assert result.nearness.shape == shape and np.isfinite(result.nearness).all()
@@ -114,8 +114,6 @@ def test_bad_pictures(folder):
     np.testing.assert_array_equal(one.nearness, other.nearness)
     with pytest.raises(ValueError, match="picture 1: expected an array"):
         predictor.estimate([grey, np.zeros((3, 0, 3), np.uint8)])
-    with pytest.raises(ValueError, match=r"picture 0 of 60000 x 60 pixels: .* 17,144 patches"):
-        predictor.estimate([np.zeros((60, 60_000, 3), np.uint8)])
     with pytest.raises(ValueError, match=r"picture 0 of 33000 x 1 pixels: .* more than 32,000"):
         predictor.estimate([np.zeros((1, 33_000, 3), np.uint8)])
     for option in ("batch", "programs"):

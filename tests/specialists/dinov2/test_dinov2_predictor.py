@@ -56,7 +56,7 @@ def test_bad_input(case, tmp_path):
     assert dino.embed([]) == []
     grey = depth_models.pictures((60, 60))[0][..., 0]
     np.testing.assert_array_equal(dino.embed(grey)[0].whole, dino.embed(np.stack([grey] * 3, -1))[0].whole)
-    with pytest.raises(ValueError, match="picture 1 of 10000 x 1 pixels: .* 640,000 pixels"):
+    with pytest.raises(ValueError, match=r"picture 1 of 10000 x 1 pixels: .* 640,000 pixels"):
         dino.embed([grey, np.zeros((1, 10_000, 3), np.uint8)])
     with pytest.raises(ValueError, match="batch: expected at least 1"):
         specialists.load(folder, batch=0)
