@@ -81,7 +81,7 @@ TESTED_IN = {
     "specialists/depth_anything/spec": "specialists/depth_anything/test_depth_anything_predictor.py",
     "specialists/depth_anything/weights": "specialists/depth_anything/test_depth_anything_predictor.py",
     "specialists/depth_anything_3/model": "specialists/depth_anything_3/test_depth_anything_3_predictor.py",
-    "specialists/depth_anything_3/side_preprocessing": "specialists/depth_anything_3/test_depth_anything_3_predictor.py",
+    "specialists/depth_anything_3/da3_preprocessing": "specialists/depth_anything_3/test_depth_anything_3_predictor.py",
     "specialists/depth_anything_3/sky_filling": "specialists/depth_anything_3/test_depth_anything_3_predictor.py",
     "specialists/depth_anything_3/spec": "specialists/depth_anything_3/test_depth_anything_3_predictor.py",
     "specialists/depth_anything_3/weights": "specialists/depth_anything_3/test_depth_anything_3_predictor.py",

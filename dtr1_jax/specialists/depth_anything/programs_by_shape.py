@@ -22,7 +22,7 @@ class ProgramsByShape:
         if most < 1:
             raise ValueError(f"programs: expected at least 1, got {most}")
         self._function, self._most = function, most
-        self._programs: collections.OrderedDict[Hashable, Callable[..., Any]] = collections.OrderedDict()
+        self._programs: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
         self.made = 0
 
     def get(self, shape: Hashable) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ from dtr1_jax.models.weights.native import WeightsError
 from dtr1_jax.specialists import batching, pictures, tensors
 from dtr1_jax.specialists.depth_anything.depth_preprocessing import check_length
 from dtr1_jax.specialists.depth_anything.programs_by_shape import ProgramsByShape, indices_by_shape
-from dtr1_jax.specialists.depth_anything_3 import model, side_preprocessing, sky_filling, spec, weights
+from dtr1_jax.specialists.depth_anything_3 import da3_preprocessing, model, sky_filling, spec, weights
 from dtr1_jax.specialists.depth_anything_3.spec import MonoSpec
 from dtr1_jax.specialists.results import DepthMap
 
@@ -41,7 +41,7 @@ class DepthAnything3:
         *,
         batch: int = 8,
         programs: int = 16,
-        longest: int = side_preprocessing.LONGEST,
+        longest: int = da3_preprocessing.LONGEST,
     ):
         """Takes weights that are on the devices.
 
@@ -65,7 +65,7 @@ class DepthAnything3:
 
     def _forward(self, params: tensors.Params, pixels: jax.Array) -> tuple[jax.Array, jax.Array]:
         dtype = params[f"{weights.BACKBONE}embeddings.cls_token"].dtype
-        return model.forward(params, self.spec, side_preprocessing.SCALE(pixels).astype(dtype))
+        return model.forward(params, self.spec, da3_preprocessing.SCALE(pixels).astype(dtype))
 
     def estimate(self, images: Any) -> list[DepthMap]:
         """Estimates the depth of pictures, each at its own size.
@@ -84,10 +84,10 @@ class DepthAnything3:
         for i, image in enumerate(checked):
             check_length(image, i)
         patch, results = self.spec.backbone.patch, dict[int, DepthMap]()
-        sizes = [side_preprocessing.sizes(*image.shape[:2], self._longest, patch)[1] for image in checked]
+        sizes = [da3_preprocessing.sizes(image.shape[0], image.shape[1], self._longest, patch)[1] for image in checked]
         for size, indices in indices_by_shape(sizes, self._batch):
             program = self.programs.get(size)
-            pixels = np.stack([side_preprocessing.prepared(checked[i], self._longest, patch) for i in indices])
+            pixels = np.stack([da3_preprocessing.prepared(checked[i], self._longest, patch) for i in indices])
             depths, skies = batching.run(
                 lambda rows, program=program: program(self._params, rows), (pixels,), self._mesh, self._batch
             )

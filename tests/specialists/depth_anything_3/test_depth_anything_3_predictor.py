@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from dtr1_jax import config, mesh, specialists
 from dtr1_jax.models.weights.native import WeightsError
-from dtr1_jax.specialists.depth_anything_3 import side_preprocessing, sky_filling, spec, weights
+from dtr1_jax.specialists.depth_anything_3 import da3_preprocessing, sky_filling, spec, weights
 
 FIXTURE = json.loads(
     (pathlib.Path(__file__).parents[2] / "fixtures" / "specialists" / "depth_anything_3.json").read_text()
@@ -48,9 +48,9 @@ def test_names_are_those_of_the_authors(folder):
 @pytest.mark.parametrize("i", range(3))
 def test_equals_the_authors_code(predictor, i):
     image, expected = da3_weights.pictures()[i], FIXTURE["pictures"][i]
-    pixels = side_preprocessing.prepared(image, LONGEST, 14)
+    pixels = da3_preprocessing.prepared(image, LONGEST, 14)
     assert list(pixels.shape[:2]) == expected["size"]
-    values = np.asarray(side_preprocessing.SCALE(pixels))
+    values = np.asarray(da3_preprocessing.SCALE(pixels))
     np.testing.assert_allclose(values[::STEP, ::STEP].transpose(2, 0, 1)[0], expected["pixels"], atol=1e-5)
     parts = predictor.programs.get(pixels.shape[:2])(predictor._params, pixels[None])
     depth, sky = (np.asarray(part[0]) for part in parts)
@@ -67,7 +67,7 @@ def test_equals_the_authors_code(predictor, i):
 def test_each_weight_matters(predictor):
     """Each weight, and each third of the joined queries, keys and values, moves an output; but the bias of the keys,
     which adds the same to all scores of a query, moves none."""
-    pixels = side_preprocessing.prepared(da3_weights.pictures()[0], LONGEST, 14)[None]
+    pixels = da3_preprocessing.prepared(da3_weights.pictures()[0], LONGEST, 14)[None]
 
     def forward(w):
         return jnp.stack(predictor.programs.get(pixels.shape[1:3])(w, pixels))
@@ -88,7 +88,7 @@ def test_sharded_and_rounded(folder, predictor):
     sharded = specialists.load(folder, longest=LONGEST, mesh=mesh.make(config.Mesh(data=4, fsdp=2, tensor=1)))
     for a, b in zip(predictor.estimate(images), sharded.estimate(images), strict=True):
         np.testing.assert_allclose(a.nearness, b.nearness, atol=1e-5)
-    pixels = side_preprocessing.prepared(images[0], LONGEST, 14)[None]
+    pixels = da3_preprocessing.prepared(images[0], LONGEST, 14)[None]
     rounded = specialists.load(folder, longest=LONGEST, dtype="bfloat16")
     exact, near = (p.programs.get("")(p._params, pixels)[0] for p in (predictor, rounded))
     assert near.dtype == jnp.float32

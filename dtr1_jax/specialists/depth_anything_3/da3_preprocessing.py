@@ -25,7 +25,7 @@ def sizes(height: int, width: int, longest: int, patch: int) -> tuple[tuple[int,
 
 def prepared(image: np.ndarray, longest: int, patch: int) -> np.ndarray:
     """uint8[h, w, 3] at the size for the model."""
-    first, second = sizes(*image.shape[:2], longest, patch)
+    first, second = sizes(image.shape[0], image.shape[1], longest, patch)
     if max(image.shape[:2]) != longest:
         grows = max(image.shape[:2]) < longest
         image = cv2.resize(image, first[::-1], interpolation=cv2.INTER_CUBIC if grows else cv2.INTER_AREA)
