@@ -90,7 +90,7 @@ def test_sharded_and_rounded(folder, predictor):
         np.testing.assert_allclose(a.nearness, b.nearness, atol=1e-5)
     pixels = da3_preprocessing.prepared(images[0], LONGEST, 14)[None]
     rounded = specialists.load(folder, longest=LONGEST, dtype="bfloat16")
-    exact, near = (p.programs.get("")(p._params, pixels)[0] for p in (predictor, rounded))
+    exact, near = (p.programs.get(pixels.shape[1:3])(p._params, pixels)[0] for p in (predictor, rounded))
     assert near.dtype == jnp.float32
     assert float(jnp.abs(jnp.log(near / exact)).max()) < 0.1
 
