@@ -76,6 +76,19 @@ TESTED_IN = {
     "policies/runtime": "evaluation/test_predict.py",
     "settings_of_run": "modes/test_export_run.py",
     "report/stylesheet": "report/test_page.py",
+    "specialists/depth_anything/dpt_head": "specialists/depth_anything/test_depth_anything_predictor.py",
+    "specialists/depth_anything/model": "specialists/depth_anything/test_depth_anything_predictor.py",
+    "specialists/depth_anything/programs_by_shape": "specialists/depth_anything/test_depth_anything_predictor.py",
+    "specialists/depth_anything/spec": "specialists/depth_anything/test_depth_anything_predictor.py",
+    "specialists/depth_anything/weights": "specialists/depth_anything/test_depth_anything_predictor.py",
+    "specialists/depth_anything_3/model": "specialists/depth_anything_3/test_depth_anything_3_predictor.py",
+    "specialists/depth_anything_3/da3_preprocessing": "specialists/depth_anything_3/test_depth_anything_3_predictor.py",
+    "specialists/depth_anything_3/sky_filling": "specialists/depth_anything_3/test_depth_anything_3_predictor.py",
+    "specialists/depth_anything_3/spec": "specialists/depth_anything_3/test_depth_anything_3_predictor.py",
+    "specialists/depth_anything_3/weights": "specialists/depth_anything_3/test_depth_anything_3_predictor.py",
+    "specialists/dinov2/crop_preprocessing": "specialists/dinov2/test_dinov2_predictor.py",
+    "specialists/dinov2/weights": "specialists/dinov2/test_dinov2_spec.py",
+    "specialists/pixel_values": "specialists/depth_anything/test_depth_anything_depth_preprocessing.py",
 }
 # Test files about several modules at once, or about files outside dtr1_jax/.
 WHOLE = {

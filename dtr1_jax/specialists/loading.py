@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from dtr1_jax.models.weights import hf_checkpoint, hub
 from dtr1_jax.models.weights.native import WeightsError
-from dtr1_jax.specialists import batching
+from dtr1_jax.specialists import batching, licences
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,9 @@ BY_TYPE = {
     "sam": "sam.predictor",
     "owlv2": "owlv2.predictor",
     "depth_anything": "depth_anything.predictor",
+    "depth_anything_3": "depth_anything_3.predictor",
+    "dinov2": "dinov2.predictor",
+    "dinov2_with_registers": "dinov2.predictor",
 }
 # A file by its suffix, or a folder by a file in it -> the module whose `open_path(path, device_mesh, dtype, **options)`
 # returns the specialist.
@@ -32,11 +35,6 @@ BY_FILE = {
     "specialist.json": "onnx.predictor",
     "model.json": "ssd.predictor",
     "mobile_sam.safetensors": "sam.mobile_sam",
-}
-# Licences that forbid some uses, by a part of the hub id; said when the model is loaded.
-LIMITED_LICENCES = {
-    "depth-anything-v2-base": "CC-BY-NC-4.0 (no commercial use)",
-    "depth-anything-v2-large": "CC-BY-NC-4.0 (no commercial use)",
 }
 
 
@@ -60,14 +58,16 @@ def load(path: str | Path, *, mesh: jax.sharding.Mesh | None = None, dtype: str 
         raise ValueError(f"dtype: expected 'float32' or 'bfloat16', got {dtype!r}")
     device_mesh = batching.single_device_mesh() if mesh is None else mesh
     where = _local(str(path))
-    for part, licence in LIMITED_LICENCES.items():
-        if part in str(path).lower():
-            log.warning("%s: the licence of these weights is %s", path, licence)
+    licence = licences.limits(str(path), where)
+    if licence is not None:
+        log.warning("%s: the licence of these weights is %s", path, licence)
     module = _module_of_files(where)
     if module is not None:
         return _predictor(module).open_path(where, device_mesh, jnp.dtype(dtype), **options)
     checkpoint = hf_checkpoint.open_folder(where)
     kind = checkpoint.config.get("model_type")
+    if kind is None and str(checkpoint.config.get("model_name")).startswith("da3"):
+        kind = "depth_anything_3"  # its config.json has a model_name and no model_type
     if kind not in BY_TYPE:
         raise WeightsError(
             f"{where / 'config.json'}: model_type {kind!r} is no specialist; expected one of {', '.join(BY_TYPE)}"

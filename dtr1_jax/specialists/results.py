@@ -79,3 +79,16 @@ class DepthMap:
         medians = [float(np.median(self.nearness[mask])) if mask.any() else -np.inf for mask in masks]
         order = sorted(set(medians), reverse=True)
         return [order.index(median) + 1 for median in medians]
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureFeatures:
+    """What a vision transformer makes of one picture.
+
+    Attributes:
+      whole: float32[D], the features of the picture (the class token).
+      patches: float32[h, w, D], the features of each patch, by rows and columns.
+    """
+
+    whole: np.ndarray
+    patches: np.ndarray
