@@ -6,8 +6,6 @@ The model predicts one box for each of the P = grid * grid patches of a picture.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +14,6 @@ from dtr1_jax.specialists import operations
 from dtr1_jax.specialists.operations import Weights
 from dtr1_jax.specialists.owlv2 import clip_towers
 from dtr1_jax.specialists.owlv2.spec import Spec
-
-Embeddings = dict[str, Any]  # of pictures, see embed_pictures
 
 
 def embed_phrases(w: Weights, spec: Spec, token_nl: jax.Array) -> jax.Array:
@@ -33,7 +29,7 @@ def picture_features(w: Weights, spec: Spec, pixel_bhwc: jax.Array) -> jax.Array
     return operations.layer_norm(w, "layer_norm", x[:, 1:] * x[:, :1], spec.vision.eps)
 
 
-def embed_pictures(w: Weights, spec: Spec, pixel_bhwc: jax.Array) -> Embeddings:
+def embed_pictures(w: Weights, spec: Spec, pixel_bhwc: jax.Array) -> dict[str, jax.Array]:
     """All that detection needs of B pictures.
 
     Args:
@@ -61,24 +57,29 @@ def embed_pictures(w: Weights, spec: Spec, pixel_bhwc: jax.Array) -> Embeddings:
     }
 
 
-def logits(pictures: Embeddings, query_bqd: jax.Array) -> jax.Array:
+def logits(embed_bpd: jax.Array, shift_bp: jax.Array, scale_bp: jax.Array, query_bqd: jax.Array) -> jax.Array:
     """float32[B, P, q]: how well each of q queries fits each patch; the sigmoid is the score.
 
     Args:
-      pictures: from `embed_pictures`.
+      embed_bpd, shift_bp, scale_bp: of the pictures, from `embed_pictures`.
       query_bqd: float32[B, q, d], embeddings of phrases, or of patches of other pictures, for each picture.
     """
-    cosine = jnp.einsum("bpd,bqd->bpq", _unit(pictures["embeds"]), _unit(query_bqd), precision="highest")
-    return (cosine + pictures["shift"][..., None]) * pictures["scale"][..., None]
+    cosine = jnp.einsum("bpd,bqd->bpq", _unit(embed_bpd), _unit(query_bqd), precision="highest")
+    return (cosine + shift_bp[..., None]) * scale_bp[..., None]
 
 
-def best_queries(pictures: Embeddings, query_bqd: jax.Array, mask_bq: jax.Array) -> dict[str, jax.Array]:
+def best_queries(
+    embed_bpd: jax.Array, shift_bp: jax.Array, scale_bp: jax.Array, query_bqd: jax.Array, mask_bq: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """The best query of each patch: its logit float32[B, P] and its index int32[B, P].
 
-    `mask_bq` is bool[B, q], True at real queries. Example row of 3 phrases: [1 1 1 0].
+    Args:
+      embed_bpd, shift_bp, scale_bp, query_bqd: as in `logits`.
+      mask_bq: bool[B, q], True at real queries. Example row of 3 phrases: [1 1 1 0].
     """
-    logit_bpq = jnp.where(mask_bq[:, None], logits(pictures, query_bqd), jnp.finfo(jnp.float32).min)
-    return {"logit": logit_bpq.max(-1), "index": jnp.argmax(logit_bpq, -1)}
+    logit_bpq = logits(embed_bpd, shift_bp, scale_bp, query_bqd)
+    logit_bpq = jnp.where(mask_bq[:, None], logit_bpq, jnp.finfo(jnp.float32).min)
+    return logit_bpq.max(-1), jnp.argmax(logit_bpq, -1)
 
 
 def box_bias(grid: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from dtr1_jax.specialists.owlv2.spec import Spec
+from dtr1_jax.specialists.pictures import normalised
 
 _STRIP = 2**22  # values of a picture that are resized at once
 
@@ -29,7 +30,6 @@ def prepared(image: np.ndarray, spec: Spec) -> np.ndarray:
     matrix = _resizing(square, side)
     rows = matrix[:, :height]
     columns = matrix[:, :width]
-    out = np.empty((side, side, 3), np.float32)
     narrow = np.empty((width, side, 3), np.float32)  # rows resized, columns first
     strip = max(1, _STRIP // (3 * height))
     for start in range(0, width, strip):
@@ -38,8 +38,7 @@ def prepared(image: np.ndarray, spec: Spec) -> np.ndarray:
         resized = (rows @ part.reshape(height, count * 3)).reshape(side, count, 3)
         narrow[start : start + count] = resized.transpose(1, 0, 2)
     across = (columns @ narrow.reshape(width, side * 3)).reshape(side, side, 3)
-    np.multiply(across.transpose(1, 0, 2), np.float32(spec.scale), out=out)
-    return (out - np.asarray(spec.mean, np.float32)) / np.asarray(spec.std, np.float32)
+    return normalised(across.transpose(1, 0, 2), spec.mean, spec.std, spec.scale)
 
 
 @functools.lru_cache(maxsize=64)
@@ -62,7 +61,9 @@ def _resizing(old: int, new: int) -> sparse.csr_matrix:
     values = np.concatenate([(1 - share)[:, None] * weight, share[:, None] * weight], 1)
     target = np.broadcast_to(np.arange(new)[:, None], taps.shape)
     mirrored = _mirrored(taps, old)
-    return sparse.coo_matrix((values.ravel(), (target.ravel(), mirrored.ravel())), (new, old)).tocsr().astype(np.float32)
+    return (
+        sparse.coo_matrix((values.ravel(), (target.ravel(), mirrored.ravel())), (new, old)).tocsr().astype(np.float32)
+    )
 
 
 def _mirrored(index: np.ndarray, size: int) -> np.ndarray:

@@ -19,9 +19,7 @@ from dtr1_jax.models.weights import hf_checkpoint
 from dtr1_jax.models.weights.native import WeightsError
 from dtr1_jax.specialists.owlv2.spec import Spec
 
-_WORDS = (
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # CLIP's words
-)
+_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # CLIP's words
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 _MOST_CHARACTERS = 1000  # of a phrase; about ten times as many as fit into 16 tokens
 log = logging.getLogger(__name__)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from dtr1_jax.specialists.owlv2.model import Embeddings
-
 _NEAR_BEST = 0.8  # share of the best overlap from which a patch's box fits the given box
 
 
-def most_objectlike(pictures: Embeddings) -> jax.Array:
+def most_objectlike(objectness_bp: jax.Array) -> jax.Array:
     """int32[B]: the patch with the largest objectness, as transformers' `embed_image_query` of OWLv2 chooses."""
-    return jnp.argmax(pictures["objectness"], axis=-1)
+    return jnp.argmax(objectness_bp, axis=-1)
 
 
-def in_box(pictures: Embeddings, box_b4: jax.Array) -> jax.Array:
+def in_box(embed_bpd: jax.Array, box_bp4: jax.Array, query_b4: jax.Array) -> jax.Array:
     """int32[B]: the patch that describes the object in a box, as transformers' OWL-ViT chooses.
 
     Training rewards one patch of an object; its neighbours predict nearly the same box, but their embedding is that of
@@ -23,21 +21,16 @@ def in_box(pictures: Embeddings, box_b4: jax.Array) -> jax.Array:
     no box overlaps it) the one least similar to the picture's mean embedding is taken.
 
     Args:
-      pictures: from `model.embed_pictures`.
-      box_b4: float32[B, 4], x1,y1,x2,y2 in the square's unit frame.
+      embed_bpd: float32[B, P, d], class embeddings of the patches.
+      box_bp4: float32[B, P, 4], their boxes, centre x, centre y, width, height, in the square's unit frame.
+      query_b4: float32[B, 4], the given boxes, x1,y1,x2,y2 in the square's unit frame.
     """
-    iou_bp, giou_bp = _overlaps(pictures["boxes"], box_b4)
+    iou_bp, giou_bp = _overlaps(box_bp4, query_b4)
     fit_bp = jnp.where(iou_bp.max(-1, keepdims=True) > 0, iou_bp, giou_bp)
     best_b1 = fit_bp.max(-1, keepdims=True)
     near_bp = fit_bp >= jnp.minimum(best_b1 * _NEAR_BEST, best_b1)  # GIoU may be negative
-    embeds = pictures["embeds"]
-    likeness_bp = jnp.einsum("bd,bpd->bp", embeds.mean(1), embeds, precision="highest")
+    likeness_bp = jnp.einsum("bd,bpd->bp", embed_bpd.mean(1), embed_bpd, precision="highest")
     return jnp.argmin(jnp.where(near_bp, likeness_bp, jnp.inf), axis=-1)
-
-
-def embeddings_at(pictures: Embeddings, patch_b: jax.Array) -> jax.Array:
-    """float32[B, 1, d]: the class embedding of one patch of each picture, as a query."""
-    return jnp.take_along_axis(pictures["embeds"], patch_b[:, None, None], axis=1)
 
 
 def _overlaps(box_bp4: jax.Array, query_b4: jax.Array) -> tuple[jax.Array, jax.Array]:
