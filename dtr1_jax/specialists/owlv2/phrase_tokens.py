@@ -52,7 +52,7 @@ class PhraseTokenizer:
         long = [phrase for phrase, encoding in zip(phrases, encodings) if encoding.overflowing]
         if long:
             log.warning(
-                "%d of %d phrases are longer than the %d tokens that OWLv2 reads and were cut, such as %r; shorten them",
+                "%d of %d phrases are longer than the %d tokens that OWLv2 reads, and were cut: %r: shorten them",
                 len(long), len(phrases), self.tokens - 2, long[0][:60],
             )  # fmt: skip
         return ids

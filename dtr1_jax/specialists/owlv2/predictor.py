@@ -90,6 +90,7 @@ class Owlv2:
 
     Attributes:
       spec: the sizes of the model.
+      params: its weights, by their names in the checkpoint.
       cache: what the model computed of pictures; `cache.hits` and `cache.misses` count.
     """
 
@@ -98,7 +99,7 @@ class Owlv2:
         device_mesh: jax.sharding.Mesh, batch: int, cache: EmbeddingCache,
     ):  # fmt: skip
         """As `open_checkpoint` calls it."""
-        self.spec, self.cache = model_spec, cache
+        self.spec, self.params, self.cache = model_spec, params, cache
         self._tokenizer, self._mesh, self._batch = tokenizer, device_mesh, batch
         self._phrases = EmbeddingCache(_PHRASE_CACHE)
         place = meshes.batch(device_mesh)
