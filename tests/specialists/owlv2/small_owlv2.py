@@ -9,30 +9,30 @@ import numpy as np
 
 # What differs between the models. The second picture size is no multiple of the patch.
 CONFIGS = {
-    "base": dict(
-        text=dict(hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3),
-        vision=dict(
-            hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, image_size=64,
-            patch_size=16,
-        ),
-    ),
-    "cut": dict(
-        text=dict(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, hidden_act="gelu",
-            max_position_embeddings=12,
-        ),
-        vision=dict(
-            hidden_size=40, intermediate_size=56, num_hidden_layers=1, num_attention_heads=2, image_size=50,
-            patch_size=16, hidden_act="gelu", layer_norm_eps=1e-3,
-        ),
-    ),
-    "deep": dict(
-        text=dict(hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=4),
-        vision=dict(
-            hidden_size=48, intermediate_size=40, num_hidden_layers=4, num_attention_heads=6, image_size=84,
-            patch_size=14,
-        ),
-    ),
+    "base": {
+        "text": {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3},
+        "vision": {
+            "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 64,
+            "patch_size": 16,
+        },
+    },
+    "cut": {
+        "text": {
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_act": "gelu",
+            "max_position_embeddings": 12,
+        },
+        "vision": {
+            "hidden_size": 40, "intermediate_size": 56, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 50,
+            "patch_size": 16, "hidden_act": "gelu", "layer_norm_eps": 1e-3,
+        },
+    },
+    "deep": {
+        "text": {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4},
+        "vision": {
+            "hidden_size": 48, "intermediate_size": 40, "num_hidden_layers": 4, "num_attention_heads": 6, "image_size": 84,
+            "patch_size": 14,
+        },
+    },
 }  # fmt: skip
 PHRASES = ["a photo of a cat", "red  DOG", "the hat!", "猫", "naïve café 12", "кот"]
 
@@ -56,7 +56,11 @@ def torch_model(name: str, seed: int = 0):
     torch.manual_seed(seed)
     tokens, _ = vocabulary()
     parts = CONFIGS[name]
-    ids = dict(vocab_size=len(tokens), bos_token_id=tokens["<|startoftext|>"], eos_token_id=tokens["<|endoftext|>"])
+    ids = {
+        "vocab_size": len(tokens),
+        "bos_token_id": tokens["<|startoftext|>"],
+        "eos_token_id": tokens["<|endoftext|>"],
+    }
     config = Owlv2Config(
         text_config=parts["text"] | ids, vision_config=parts["vision"], projection_dim=parts["text"]["hidden_size"]
     )

@@ -1,45 +1,43 @@
 """Attention in blocks of queries equals attention at once, and a whole model with blocks equals one without."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtr1_jax.specialists import operations, tensors
+from dtr1_jax.specialists import operations
 from dtr1_jax.specialists.owlv2 import clip_towers, model, weights
 from dtr1_jax.specialists.owlv2.spec import Spec, Tower
 
 TOWER = Tower(12, 16, 1, 3, 1e-5, "quick_gelu")
 SPEC = Spec(TOWER, TOWER, 9, 6, 0, 64, 16)
+RNG = np.random.default_rng(0)
+PARAMS = {name: RNG.normal(0, 0.3, shape).astype(np.float32) for name, shape in weights.shapes(SPEC).items()}
 
 
-@pytest.mark.parametrize("count", [8, 9, 17, 24])
+@pytest.mark.parametrize("count", [8, 17, 24])
 def test_blocks(monkeypatch, count):
-    rng = np.random.default_rng(0)
-    q, k, v = (jnp.asarray(rng.normal(size=(2, count, 3, 4)), jnp.float32) for _ in range(3))
+    q, k, v = (RNG.normal(size=(2, count, 3, 4)).astype(np.float32) for _ in range(3))
     monkeypatch.setattr(clip_towers, "QUERIES", 8)
     got = jax.jit(clip_towers.attention_in_blocks)(q, k, v)
-    assert np.abs(got - operations.attention(q, k, v)).max() < 1e-6
+    assert np.abs(got - jax.jit(operations.attention)(q, k, v)).max() < 1e-6
 
 
 def test_blocks_take_no_bias(monkeypatch):
     monkeypatch.setattr(clip_towers, "QUERIES", 2)
-    x = jnp.zeros((1, 3, 1, 2))
+    x = np.zeros((1, 3, 1, 2))
     with pytest.raises(ValueError, match="expected no bias for 3 queries"):
-        clip_towers.attention_in_blocks(x, x, x, jnp.zeros((1, 1, 3, 3)))
+        clip_towers.attention_in_blocks(x, x, x, np.zeros((1, 1, 3, 3)))
 
 
 def test_model_in_blocks(monkeypatch):
-    params = tensors.random_params(weights.shapes(SPEC), jax.random.key(0), 0.3)
-    pixels = jax.random.normal(jax.random.key(1), (2, 64, 64, 3))
-    whole = jax.jit(lambda w, x: model.picture_features(w, SPEC, x))(params, pixels)
+    pixels = np.random.default_rng(1).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    whole = jax.jit(lambda w, x: model.picture_features(w, SPEC, x))(PARAMS, pixels)
     monkeypatch.setattr(clip_towers, "QUERIES", 6)
-    blocks = jax.jit(lambda w, x: model.picture_features(w, SPEC, x))(params, pixels)
+    blocks = jax.jit(lambda w, x: model.picture_features(w, SPEC, x))(PARAMS, pixels)
     assert np.abs(whole - blocks).max() < 1e-5
 
 
 def test_padding_behind_the_end_changes_nothing():
-    params = tensors.random_params(weights.shapes(SPEC), jax.random.key(0), 0.3)
     tokens = np.array([[7, 3, 8, 0, 0, 0], [7, 3, 8, 5, 1, 2], [7, 3, 8, 8, 0, 0], [7, 4, 8, 0, 0, 0]], np.int32)
-    states = np.asarray(jax.jit(lambda w, x: clip_towers.phrase_states(w, SPEC, x))(params, tokens))
+    states = np.asarray(jax.jit(lambda w, x: clip_towers.phrase_states(w, SPEC, x))(PARAMS, tokens))
     assert np.abs(states[1:3] - states[0]).max() < 1e-6 and np.abs(states[3] - states[0]).max() > 1e-3

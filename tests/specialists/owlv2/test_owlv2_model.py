@@ -23,7 +23,7 @@ class Pair:
         images = [small_owlv2.picture(*size, seed=i) for i, size in enumerate(SIZES)]
         self.pixels = small_owlv2.processor(self.reference)(images=images, return_tensors="np")["pixel_values"]
         limit = self.reference.config.text_config.max_position_embeddings
-        tokenizer, settings = small_owlv2.tokenizer(limit), dict(padding="max_length", return_tensors="np")
+        tokenizer, settings = small_owlv2.tokenizer(limit), {"padding": "max_length", "return_tensors": "np"}
         self.ids = tokenizer(small_owlv2.PHRASES, truncation=True, **settings)
         spec = self.owl.spec
         pixel_bhwc = jnp.asarray(self.pixels.transpose(0, 2, 3, 1))

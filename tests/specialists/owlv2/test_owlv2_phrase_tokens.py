@@ -1,7 +1,10 @@
 """Token ids of phrases against transformers 5.23's CLIPTokenizer, from both kinds of files, and broken files."""
 
+import functools
 import json
 import logging
+import pathlib
+import tempfile
 
 import pytest
 import small_owlv2
@@ -16,7 +19,8 @@ TOWER = Tower(8, 8, 1, 1, 1e-5, "relu")
 SIZE = len(small_owlv2.vocabulary()[0])
 SPEC = Spec(TOWER, TOWER, SIZE, 16, 0, 48, 16)
 TEXTS = [
-    *small_owlv2.PHRASES, "THE  Cat's\n dogs 12", "a!b !!", "<|endoftext|> x", "<|startoftext|>dog", "\u212b \ufb01 e\u0301",
+    *small_owlv2.PHRASES, "THE  Cat's\n dogs 12", "a!b !!", "<|endoftext|> x", "<|startoftext|>dog",
+    "\u212b \ufb01 e\u0301",
     "don't we'll", " ", "x" * 40, "\x00\u200b.", "🐱 cat", "a" * 5000,
 ]  # fmt: skip
 
@@ -48,19 +52,16 @@ def test_ids_are_those_of_the_reference(folder, reference):
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=4))
 def test_ids_of_any_text(texts):
-    import tempfile
-
-    tokenizer, reference = _loaded(tempfile)
+    tokenizer, reference = both()
     assert tokenizer.encode(texts).tolist() == wanted(reference, texts)
 
 
-def _loaded(tempfile, kept=[]):
-    if not kept:
-        reference = small_owlv2.tokenizer()
-        with tempfile.TemporaryDirectory() as where:
-            reference.save_pretrained(where)
-            kept.append((phrase_tokens.load(__import__("pathlib").Path(where), SPEC), reference))
-    return kept[0]
+@functools.cache
+def both():
+    reference = small_owlv2.tokenizer()
+    with tempfile.TemporaryDirectory() as where:
+        reference.save_pretrained(where)
+        return phrase_tokens.load(pathlib.Path(where), SPEC), reference
 
 
 def test_long_phrases_are_cut_and_counted(folder, caplog):
@@ -110,10 +111,10 @@ def test_broken_files(tmp_path, change, message):
 
 
 def test_missing_files(tmp_path):
-    with pytest.raises(WeightsError, match="vocab.json: no such file"):
+    with pytest.raises(WeightsError, match=r"vocab\.json: no such file"):
         phrase_tokens.load(tmp_path, SPEC)
     (tmp_path / "vocab.json").write_text("{}", "utf-8")
-    with pytest.raises(WeightsError, match="merges.txt: cannot be read"):
+    with pytest.raises(WeightsError, match=r"merges\.txt: cannot be read"):
         phrase_tokens.load(tmp_path, SPEC)
 
 

@@ -191,11 +191,11 @@ def test_long_phrases_and_other_scripts(owl, images, caplog):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(phrases=[]), "phrases: expected a list with at least one phrase"),
-        (dict(phrases=[["a"]] * 2), "expected a list for each of 1 pictures, got 2 lists"),
-        (dict(phrases=["a"], threshold=1.5), "threshold: expected a number in"),
-        (dict(phrases=["a"], nms=-1), "nms: expected a number in"),
-        (dict(phrases=["a"], most=0), "most: expected at least 1"),
+        ({"phrases": []}, "phrases: expected a list with at least one phrase"),
+        ({"phrases": [["a"]] * 2}, "expected a list for each of 1 pictures, got 2 lists"),
+        ({"phrases": ["a"], "threshold": 1.5}, "threshold: expected a number in"),
+        ({"phrases": ["a"], "nms": -1}, "nms: expected a number in"),
+        ({"phrases": ["a"], "most": 0}, "most: expected at least 1"),
     ],
 )
 def test_bad_arguments(owl, images, arguments, message):

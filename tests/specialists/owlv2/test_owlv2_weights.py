@@ -4,15 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import small_owlv2
 from safetensors.numpy import save_file
 
-import small_owlv2
 from dtr1_jax import specialists
 from dtr1_jax.models.weights.native import WeightsError
 from dtr1_jax.specialists.owlv2 import spec, weights
 
-TEXT = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
-VISION = TEXT | dict(image_size=32, patch_size=16)
+TEXT = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+VISION = TEXT | {"image_size": 32, "patch_size": 16}
 
 
 def write(folder, change):
@@ -30,7 +30,7 @@ def write(folder, change):
 
 def test_unused_tensors_are_ignored(tmp_path):
     def add(tensors, config):
-        tensors["owlv2.logit_scale"] = np.float32(1).reshape(())
+        tensors["owlv2.logit_scale"] = np.array(1, np.float32)
         tensors["owlv2.visual_projection.weight"] = np.zeros((8, 8), np.float32)
         tensors["owlv2.text_model.embeddings.position_ids"] = np.zeros((1, 16), np.int64)
         tensors["box_bias"] = np.zeros((4, 4), np.float32)
