@@ -12,25 +12,25 @@ CONFIGS = {
     "base": {
         "text": {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3},
         "vision": {
-            "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 64,
-            "patch_size": 16,
+            "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "image_size": 64, "patch_size": 16,
         },
     },
     "cut": {
         "text": {
-            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_act": "gelu",
-            "max_position_embeddings": 12,
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "hidden_act": "gelu", "max_position_embeddings": 12,
         },
         "vision": {
-            "hidden_size": 40, "intermediate_size": 56, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 50,
-            "patch_size": 16, "hidden_act": "gelu", "layer_norm_eps": 1e-3,
+            "hidden_size": 40, "intermediate_size": 56, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "image_size": 50, "patch_size": 16, "hidden_act": "gelu", "layer_norm_eps": 1e-3,
         },
     },
     "deep": {
         "text": {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4},
         "vision": {
-            "hidden_size": 48, "intermediate_size": 40, "num_hidden_layers": 4, "num_attention_heads": 6, "image_size": 84,
-            "patch_size": 14,
+            "hidden_size": 48, "intermediate_size": 40, "num_hidden_layers": 4, "num_attention_heads": 6,
+            "image_size": 84, "patch_size": 14,
         },
     },
 }  # fmt: skip
