@@ -1,4 +1,4 @@
-"""Attention in blocks of queries equals attention at once, and a whole model with blocks equals one without."""
+"""Attention by head and in blocks of queries equals attention at once, alone and in a whole model."""
 
 import jax
 import numpy as np
@@ -15,24 +15,19 @@ PARAMS = {name: RNG.normal(0, 0.3, shape).astype(np.float32) for name, shape in 
 
 
 @pytest.mark.parametrize("count", [8, 17, 24])
-def test_blocks(monkeypatch, count):
+def test_attention(monkeypatch, count):
     q, k, v = (RNG.normal(size=(2, count, 3, 4)).astype(np.float32) for _ in range(3))
     monkeypatch.setattr(clip_towers, "QUERIES", 8)
-    got = jax.jit(clip_towers.attention_in_blocks)(q, k, v)
-    assert np.abs(got - jax.jit(operations.attention)(q, k, v)).max() < 1e-6
-
-
-def test_blocks_take_no_bias(monkeypatch):
-    monkeypatch.setattr(clip_towers, "QUERIES", 2)
-    x = np.zeros((1, 3, 1, 2))
-    with pytest.raises(ValueError, match="expected no bias for 3 queries"):
-        clip_towers.attention_in_blocks(x, x, x, np.zeros((1, 1, 3, 3)))
+    wanted = jax.jit(operations.attention)(q, k, v)
+    for function in (clip_towers.attention_in_blocks, clip_towers.attention_by_head, clip_towers.attention):
+        assert np.abs(jax.jit(function)(q, k, v) - wanted).max() < 1e-6
 
 
 def test_model_in_blocks(monkeypatch):
     pixels = np.random.default_rng(1).normal(size=(2, 64, 64, 3)).astype(np.float32)
     whole = jax.jit(lambda w, x: model.picture_features(w, SPEC, x))(PARAMS, pixels)
     monkeypatch.setattr(clip_towers, "QUERIES", 6)
+    monkeypatch.setattr(clip_towers, "attention", clip_towers.attention_in_blocks)
     blocks = jax.jit(lambda w, x: model.picture_features(w, SPEC, x))(PARAMS, pixels)
     assert np.abs(whole - blocks).max() < 1e-5
 
