@@ -50,12 +50,14 @@ class Detections:
       scores: float32[n] in [0, 1].
       labels: n names: a class of the detector, or the phrase that was asked for.
       masks: bool[n, h, w] of an instance segmenter; None if the model has no masks.
+      objectness: float32[n] in [0, 1], how likely each box holds any object; None if the model does not predict it.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     labels: tuple[str, ...]
     masks: np.ndarray | None = None
+    objectness: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
