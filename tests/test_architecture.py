@@ -74,6 +74,8 @@ TESTED_IN = {
     "policies/state": "modes/test_evaluate.py",
     "policies/runtime": "evaluation/test_predict.py",
     "settings_of_run": "modes/test_export_run.py",
+    "specialists/ssd/coco_classes": "specialists/ssd/test_ssd_predictor.py",
+    "specialists/ssd/weights": "specialists/ssd/test_ssd_spec.py",
     "report/stylesheet": "report/test_page.py",
 }
 # Test files about several modules at once, or about files outside dtr1_jax/.
