@@ -74,6 +74,7 @@ TESTED_IN = {
     "policies/state": "modes/test_evaluate.py",
     "policies/runtime": "evaluation/test_predict.py",
     "settings_of_run": "modes/test_export_run.py",
+    "specialists/onnx/session_process": "specialists/onnx/test_onnx_predictor.py",
     "specialists/ssd/coco_classes": "specialists/ssd/test_ssd_predictor.py",
     "specialists/ssd/weights": "specialists/ssd/test_ssd_spec.py",
     "report/stylesheet": "report/test_page.py",

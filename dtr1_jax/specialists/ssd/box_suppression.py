@@ -40,7 +40,7 @@ def suppress(box_n4: np.ndarray, score_n: np.ndarray, iou: float, most: int) -> 
 
 def per_class(
     box_n4: np.ndarray, score_nc: np.ndarray, threshold: float, iou: float, most: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Suppression within each class; the best boxes of all classes together, at most `most`.
 
     Args:
@@ -50,20 +50,19 @@ def per_class(
       iou: the largest overlap of two boxes of a class that both stay, before they are clipped to the picture.
       most: boxes that are returned.
 
-    Returns (float32[k, 4] clipped to the picture, float32[k], int[k] column of the class), best score first. Boxes
-    without area inside the picture, and boxes with numbers that are not finite, are left out.
+    Returns (float32[k, 4] clipped to the picture, float32[k], int[k] column of the class, int[k] row), best score
+    first. Boxes without area inside the picture, and boxes with numbers that are not finite, are left out.
     """
     usable = np.isfinite(box_n4).all(1)
-    boxes, scores, classes = [], [], []
+    stay, classes = [], []
     for c in np.flatnonzero(((score_nc > threshold) & usable[:, None]).any(0)):
         rows = np.flatnonzero((score_nc[:, c] > threshold) & usable)
         rows = rows[suppress(box_n4[rows], score_nc[rows, c], iou, most)]
-        boxes.append(box_n4[rows])
-        scores.append(score_nc[rows, c])
+        stay.append(rows)
         classes.append(np.full(len(rows), c))
-    if not boxes:
-        return np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
-    box, score, label = np.clip(np.concatenate(boxes), 0, 1), np.concatenate(scores), np.concatenate(classes)
+    row = np.concatenate([np.zeros(0, np.int64), *stay])
+    column = np.concatenate([np.zeros(0, np.int64), *classes])
+    box, score = np.clip(box_n4[row], 0, 1), score_nc[row, column]
     order = np.argsort(-score, kind="stable")
     order = order[(box[order, 2:] > box[order, :2]).all(1)][:most]
-    return box[order].astype(np.float32), score[order].astype(np.float32), label[order]
+    return box[order].astype(np.float32), score[order].astype(np.float32), column[order], row[order]

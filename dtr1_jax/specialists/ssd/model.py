@@ -116,9 +116,9 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
     It is a sum over the shifted map, because XLA's grouped convolution on CPUs is many times slower.
     """
-    k, height, width = len(kernel), *x.shape[1:3]
-    rows, columns = -(-height // stride), -(-width // stride)
-    down, right = (max((n - 1) * stride + k - old, 0) for n, old in ((rows, height), (columns, width)))
+    k = len(kernel)
+    rows, columns = (-(-side // stride) for side in x.shape[1:3])
+    down, right = (max((n - 1) * stride + k - old, 0) for n, old in zip((rows, columns), x.shape[1:3]))
     x = jnp.pad(x, ((0, 0), (down // 2, down - down // 2), (right // 2, right - right // 2), (0, 0)))
     x, kernel = x.astype(kernel.dtype).astype(jnp.float32), kernel.astype(jnp.float32)
     total = jnp.zeros((), jnp.float32)

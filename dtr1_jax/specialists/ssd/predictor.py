@@ -91,7 +91,7 @@ class SsdDetector:
     def _detections(
         self, box: np.ndarray, score: np.ndarray, threshold: float, most: int, ids: list[int]
     ) -> Detections:
-        boxes, scores, columns = box_suppression.per_class(box[:, [1, 0, 3, 2]], score, threshold, IOU, most)
+        boxes, scores, columns, _ = box_suppression.per_class(box[:, [1, 0, 3, 2]], score, threshold, IOU, most)
         return Detections(boxes, scores, tuple(coco_classes.NAMES[ids[c]] for c in columns))
 
 

@@ -23,16 +23,16 @@ def test_iou_equal_to_the_bound_stays():
 
 def test_classes_do_not_suppress_one_another():
     scores = np.array([[0.9, 0.1], [0.8, 0.7], [0.3, 0], [0.9, 0.9]])
-    box, score, column = box_suppression.per_class(BOXES, scores, 0.2, 0.5, 10)
+    box, score, column, row = box_suppression.per_class(BOXES, scores, 0.2, 0.5, 10)
     np.testing.assert_allclose(score, [0.9, 0.7, 0.3])  # box 1 goes in class 0 only, box 3 has no area
-    assert column.tolist() == [0, 1, 0] and box.dtype == np.float32
+    assert column.tolist() == [0, 1, 0] and row.tolist() == [0, 1, 2] and box.dtype == np.float32
     assert len(box_suppression.per_class(BOXES, scores, 0.2, 0.5, 2)[0]) == 2
     assert box_suppression.per_class(BOXES, scores, 0.95, 0.5, 2)[0].shape == (0, 4)
 
 
 def test_boxes_are_clipped_and_bad_ones_left_out():
     boxes = np.array([[-1, 0.5, 0.5, 3], [2, 2, 3, 3], [np.nan, 0, 1, 1], [0, 0, np.inf, 1]], np.float32)
-    box, _, _ = box_suppression.per_class(boxes, np.full((4, 1), 0.9), 0.5, 0.5, 10)
+    box, _, _, _ = box_suppression.per_class(boxes, np.full((4, 1), 0.9), 0.5, 0.5, 10)
     np.testing.assert_allclose(box, [[0, 0.5, 0.5, 1]])
 
 
