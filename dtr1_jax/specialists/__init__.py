@@ -9,9 +9,9 @@
 
 from typing import Any
 
-from dtr1_jax.specialists.results import DepthMap, Detections, Masks
+from dtr1_jax.specialists.results import DepthMap, Detections, Masks, Track
 
-__all__ = ["DepthMap", "Detections", "Masks", "load"]
+__all__ = ["DepthMap", "Detections", "Masks", "Track", "load"]
 
 
 def __getattr__(name: str) -> Any:
