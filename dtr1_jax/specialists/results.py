@@ -1,4 +1,4 @@
-"""What specialists return: masks, detections and depth of a picture, tracks of a video. All are numpy arrays on the host.
+"""What specialists return: masks, detections and depth of a picture, tracks of a video. All are numpy arrays.
 
 Boxes are x1,y1,x2,y2 in the unit frame of the picture at its own size; masks and depth have its height and width.
 """

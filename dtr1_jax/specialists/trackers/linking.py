@@ -23,7 +23,7 @@ _SIZE_GAIN = 0.1  # the same for the change of its size, which detectors measure
 _LARGER = 0.4  # by which boxes are enlarged on each side in the last round, as a share of their sides
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class _Tracklet:
     """A track while it is made: its last box and velocity (per frame) as centre and size, and its boxes so far."""
 
@@ -56,7 +56,7 @@ def link(
       overlap: the least IoU of a track's expected box and a detection.
       shortest: tracks with fewer detections are left out.
 
-    Returns the tracks in the order of their first frames.
+    Returns the tracks in the order of their first frames. Boxes without area are in no track.
 
     Raises ValueError: not as many frames as detections, a bound out of its range, or boxes that are not finite.
     """
@@ -70,8 +70,11 @@ def link(
     for t, found in enumerate(detections):
         for track in active:
             _move(track, motions[t])
-        scores = np.asarray(found.scores)
-        strong, weak = np.flatnonzero(scores >= high).tolist(), np.flatnonzero((scores >= low) & (scores < high)).tolist()
+        scores = np.where((found.boxes[:, 2:] > found.boxes[:, :2]).all(1), found.scores, -1)
+        strong, weak = (
+            np.flatnonzero(scores >= high).tolist(),
+            np.flatnonzero((scores >= low) & (scores < high)).tolist(),
+        )
         waiting = list(active)
         for rows, larger in ((strong, 0.0), (weak, 0.0), (strong, _LARGER)):
             for track, row in _matches(waiting, found, rows, overlap, larger):
@@ -85,7 +88,9 @@ def link(
             active.append(new)
         done += [track for track in active if t - track.last > gap]
         active = [track for track in active if t - track.last <= gap]
-    tracks = sorted((track for track in done + active if len(track.seen) >= shortest), key=lambda track: min(track.seen))
+    tracks = sorted(
+        (track for track in done + active if len(track.seen) >= shortest), key=lambda track: min(track.seen)
+    )
     return [_result(track, len(detections)) for track in tracks]
 
 
@@ -148,7 +153,9 @@ def _result(track: _Tracklet, count: int) -> Track:
 
 def _check(frames, detections, gap: int, high: float, low: float, overlap: float, shortest: int) -> None:
     if frames is not None and len(frames) != len(detections):
-        raise ValueError(f"expected detections for each frame, got {len(frames)} frames and {len(detections)} detections")
+        raise ValueError(
+            f"expected detections for each frame, got {len(frames)} frames and {len(detections)} detections"
+        )
     if gap < 0 or shortest < 1 or not 0 <= low <= high <= 1 or not 0 < overlap <= 1:
         raise ValueError(
             "expected gap >= 0, shortest >= 1, 0 <= low <= high <= 1 and overlap in (0, 1], got "

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from dtr1_jax.specialists import segmenter
 from dtr1_jax.specialists.trackers import camera_motion
 
 SIDE = 854  # longest side of the frames in which flow is computed, pixels
@@ -23,40 +24,40 @@ _BAND = 0.06  # width of the band in which GrabCut moves the edge, as a share of
 _AROUND = 0.5  # background around the mask that GrabCut sees, as the same share
 _SCALE = 0.5  # of the picture that GrabCut sees
 _BLEND = 0.5  # weight of GrabCut's mask against the carried one
-_GRID = 16  # points along a side of a box whose motion is followed
+_SAME = 0.6  # least IoU of GrabCut's mask and the carried one; a flat picture has no edges to move to
 
 
 def carry_box(frames: Sequence[np.ndarray], box: Sequence[float]) -> np.ndarray:
-    """The box of an object in every frame, moved and scaled by the flow inside it.
+    """The box of an object in every frame: GrabCut finds its mask in the first one, and the box follows the mask.
 
     Args:
-      frames: T pictures uint8[h, w, 3]; they may differ in size.
+      frames: T pictures uint8[h, w, 3]; frames of other sizes are resized to that of the first one.
       box: x1,y1,x2,y2 in the first frame, unit frame.
 
-    Returns float32[T, 4], unit frame, clipped to the picture; all 0 from the frame on in which less than a tenth of the
-    box is inside the picture.
+    Returns float32[T, 4], unit frame, clipped to the picture; all 0 where the object is lost.
 
     Raises ValueError: no frames, or a box that is not finite or has no area inside the picture.
     """
     given = np.asarray(box, np.float64)
     if not len(frames):
         raise ValueError("expected at least one frame")
-    if given.shape != (4,) or not np.isfinite(given).all() or (np.clip(given, 0, 1)[2:] <= np.clip(given, 0, 1)[:2]).any():
+    inside = np.clip(given, 0, 1)
+    if given.shape != (4,) or not np.isfinite(given).all() or (inside[2:] <= inside[:2]).any():
         raise ValueError(f"expected a box x1,y1,x2,y2 in the unit frame, with area inside the picture, got {box}")
-    now = np.clip(given, 0, 1)
+    height, width = frames[0].shape[:2]
+    same = [f if f.shape == frames[0].shape else cv2.resize(f, (width, height)) for f in frames]
+    masks = carry_mask(same, segmenter.grabcut(frames[0], inside))
+    first = _extent(masks[0])
     boxes = np.zeros((len(frames), 4), np.float32)
-    boxes[0] = now
-    size = camera_motion.working_size(frames[0], SIDE)
-    scale = np.tile(size, 2)
-    last = camera_motion.grey(frames[0], size)
+    boxes[0] = inside
     for t in range(1, len(frames)):
-        grey = camera_motion.grey(frames[t], size)
-        camera = camera_motion.between(last, grey, now[None])
-        now = _moved(now * scale, _flow(last, grey), _camera_flow(camera, size)) / scale
-        inside = np.clip(now, 0, 1)
-        if np.prod(inside[2:] - inside[:2]) < 0.1 * np.prod(now[2:] - now[:2]):
-            break
-        boxes[t], last = inside, grey
+        now = _extent(masks[t])
+        if now is not None:  # the box moves and grows as the extent of the mask does
+            scale = (now[2:] - now[:2]) / (first[2:] - first[:2])
+            moved = np.concatenate(
+                [now[:2] + (inside[:2] - first[:2]) * scale, now[2:] + (inside[2:] - first[2:]) * scale]
+            )
+            boxes[t] = np.clip(moved, 0, 1)
     return boxes
 
 
@@ -129,29 +130,16 @@ def _camera_flow(motion: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.perspectiveTransform(places.reshape(-1, 1, 2), pixels).reshape(places.shape) - places
 
 
-def _moved(box: np.ndarray, flow: np.ndarray, camera: np.ndarray) -> np.ndarray:
-    """A box in pixels, moved by the similarity transform that most points inside it follow."""
-    height, width = flow.shape[:2]
-    share = (np.arange(_GRID) + 0.5) / _GRID
-    columns = np.clip((box[0] + share * (box[2] - box[0])).astype(int), 0, width - 1)
-    rows = np.clip((box[1] + share * (box[3] - box[1])).astype(int), 0, height - 1)
-    y, x = (places.ravel() for places in np.meshgrid(rows, columns, indexing="ij"))
-    start = np.stack([x, y], 1).astype(np.float32)
-    end = start + flow[y, x]
-    against = np.hypot(*(flow[y, x] - camera[y, x]).T)
-    middle = (np.abs((x - (box[0] + box[2]) / 2) / max(box[2] - box[0], 1)) < 0.3) & (
-        np.abs((y - (box[1] + box[3]) / 2) / max(box[3] - box[1], 1)) < 0.3
-    )
-    own = np.median(against[middle]) if middle.any() else 0.0
-    used = against > _STILL * own if own > _MOVES else np.ones(len(x), bool)
-    motion, _ = cv2.estimateAffinePartial2D(start[used], end[used], method=cv2.RANSAC, ransacReprojThreshold=2.0)
-    if motion is None or not np.isfinite(motion).all():
-        return box + np.tile(np.median(end - start, axis=0), 2)
-    scale = float(np.clip(np.hypot(motion[0, 0], motion[1, 0]), 0.8, 1.25))
-    centre = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
-    half = np.array([box[2] - box[0], box[3] - box[1]]) / 2 * scale
-    centre = motion[:, :2] @ centre + motion[:, 2]
-    return np.concatenate([centre - half, centre + half])
+def _extent(mask: np.ndarray) -> np.ndarray | None:
+    """float64[4], unit frame: the middle 98 % of a mask along both axes, so that stray pixels do not count."""
+    if not mask.any():
+        return None
+    sides = []
+    for axis in (0, 1):
+        share = np.cumsum(mask.sum(axis)) / mask.sum()
+        sides.append((np.searchsorted(share, 0.01) / len(share), (np.searchsorted(share, 0.99) + 1) / len(share)))
+    (x1, x2), (y1, y2) = sides
+    return np.array([x1, y1, x2, y2])
 
 
 def _carried(share: np.ndarray, last: np.ndarray, now: np.ndarray) -> np.ndarray:
@@ -195,6 +183,9 @@ def _sharpened(share: np.ndarray, image: np.ndarray) -> np.ndarray:
     cv2.setRNGSeed(0)  # the mixtures start from a random k-means
     cv2.grabCut(patch, seeds, None, np.zeros((1, 65)), np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)
     found = (seeds % 2 == 1).astype(np.float32)  # GC_FGD is 1, GC_PR_FGD is 3
+    both, either = np.minimum(found, small).sum(), np.maximum(found, small).sum()
+    if both < _SAME * either:
+        return share
     moved = np.zeros_like(share)
     moved[y1:y2, x1:x2] = cv2.resize(found, (int(x2 - x1), int(y2 - y1)), interpolation=cv2.INTER_LINEAR)
     return _BLEND * moved + (1 - _BLEND) * share
