@@ -114,7 +114,7 @@ def tight_box(mask: np.ndarray) -> np.ndarray:
 
 def _flow(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """float32[h, w, 2], pixels: where each pixel of the grey picture `start` is in `end`, less its place."""
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(start, end, None)
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(start, end, None)
 
 
 def _places(size: tuple[int, int]) -> np.ndarray:
