@@ -75,6 +75,9 @@ TESTED_IN = {
     "policies/state": "modes/test_evaluate.py",
     "policies/runtime": "evaluation/test_predict.py",
     "settings_of_run": "modes/test_export_run.py",
+    "specialists/onnx/session_process": "specialists/onnx/test_onnx_predictor.py",
+    "specialists/ssd/coco_classes": "specialists/ssd/test_ssd_predictor.py",
+    "specialists/ssd/weights": "specialists/ssd/test_ssd_spec.py",
     "report/stylesheet": "report/test_page.py",
     "specialists/depth_anything/dpt_head": "specialists/depth_anything/test_depth_anything_predictor.py",
     "specialists/depth_anything/model": "specialists/depth_anything/test_depth_anything_predictor.py",
@@ -93,6 +96,7 @@ TESTED_IN = {
 # Test files about several modules at once, or about files outside dtr1_jax/.
 WHOLE = {
     "data/readers/test_small_folders",
+    "experiments/test_davis_videos", "experiments/test_detectors_and_depth",
     "experiments/test_hacking", "experiments/test_idf", "experiments/test_smollm2", "experiments/test_speed",
     "experiments/test_utilization", "models/test_parity_generation", "models/test_parity_logits",
     "models/test_parity_prompts", "models/test_parity_scaling", "modes/test_cells", "modes/test_processes",

@@ -7,7 +7,17 @@
 `load` takes a hub id, a folder or a file, and finds out which model it is.
 """
 
-from dtr1_jax.specialists.loading import load
-from dtr1_jax.specialists.results import DepthMap, Detections, Masks
+from typing import Any
 
-__all__ = ["DepthMap", "Detections", "Masks", "load"]
+from dtr1_jax.specialists.results import DepthMap, Detections, Masks, Track
+
+__all__ = ["DepthMap", "Detections", "Masks", "Track", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """`load`, imported when it is first used: worker processes import modules of this package, but no JAX."""
+    if name == "load":
+        from dtr1_jax.specialists.loading import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What specialists return about one picture: masks, detections, depth. All are numpy arrays on the host.
+"""What specialists return: masks, detections and depth of a picture, tracks of a video. All are numpy arrays.
 
 Boxes are x1,y1,x2,y2 in the unit frame of the picture at its own size; masks and depth have its height and width.
 """
@@ -94,3 +94,22 @@ class PictureFeatures:
 
     whole: np.ndarray
     patches: np.ndarray
+
+
+class Track:
+    """One object over the T frames of a video.
+
+    Attributes:
+      label: its name, one for all frames.
+      boxes: float32[T, 4], unit frame; all 0 in a frame in which it was not found.
+      scores: float32[T] in [0, 1]; 0 where it was not found.
+    """
+
+    label: str
+    boxes: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def visible(self) -> np.ndarray:
+        """bool[T], the frames in which it was found."""
+        return (self.boxes[:, 2:] > self.boxes[:, :2]).all(1)

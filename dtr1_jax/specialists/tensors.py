@@ -63,7 +63,7 @@ def load_params(
     faults += [f"left over {name}" for name in left_over if ignored is None or not re.fullmatch(ignored, name)]
     if faults:
         raise WeightsError(
-            f"{checkpoint.where} does not fit the model that its config.json describes:\n  " + shortened(faults)
+            f"{checkpoint.where} does not fit the model that its configuration describes:\n  " + shortened(faults)
         )
     by_file: dict[Path, list[str]] = {}
     for name in shapes:

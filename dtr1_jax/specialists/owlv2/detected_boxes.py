@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from dtr1_jax.specialists.owlv2 import box_suppression, padded_square
+from dtr1_jax.specialists import box_suppression
+from dtr1_jax.specialists.owlv2 import padded_square
 from dtr1_jax.specialists.results import Detections
 
 _SHARE = 0.1  # of the best score; examples find nothing below it
@@ -73,7 +74,7 @@ def by_example(
 
 def _detections(picture, score_p, keep, labels, size, nms, most):
     corners = padded_square.corners(picture["boxes"][keep])
-    keep = keep[box_suppression.kept(corners, score_p[keep], 1 if nms is None else nms)]
+    keep = keep[box_suppression.suppress(corners, score_p[keep], 1 if nms is None else nms, len(keep))]
     boxes = padded_square.picture_corners(picture["boxes"][keep], *size)
     inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
     keep, boxes = keep[inside][:most], boxes[inside][:most]
