@@ -11,6 +11,7 @@ from dtr1_jax.models.config_fields import SpecError
 from dtr1_jax.specialists.operations import ACTIVATIONS
 
 _MOST_LAYERS = 200
+LAYER_DOWNSAMPLE = 2  # the cross-attentions inside the layers are half as wide in every SAM, whatever the config says
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ class SamSpec:
       mask_act: its activation.
       prompt_eps: epsilon of its layer norms.
       layers, heads, mlp, act: of the decoder's transformer.
-      downsample: by which its cross-attention is narrower than `width`.
+      downsample: by which its last attention is narrower than `width`; those inside the layers are half as wide.
       masks: candidates that the decoder gives besides the single mask.
       iou_layers, iou_width: layers and hidden width of the head that predicts the IoU.
       eps: epsilon of the decoder's layer norms.
@@ -144,10 +145,11 @@ def from_config(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> S
         encoder, image, grid, width, mask_channels, _act(prompt, own, "gelu"),
         fields.number(prompt, "layer_norm_eps", own, 1e-6), **_decoder(decoder), **_colours(preprocessor, image),
     )  # fmt: skip
-    if width % (spec.downsample * spec.heads) or width % 8:
+    divisors = (8, LAYER_DOWNSAMPLE * spec.heads, spec.downsample * spec.heads)
+    if any(width % divisor for divisor in divisors):
         raise SpecError(
-            f"mask_decoder_config: expected hidden_size to be a multiple of 8 and of attention_downsample_rate x"
-            f" num_attention_heads = {spec.downsample * spec.heads}, got {width}"
+            f"mask_decoder_config.hidden_size: expected a multiple of 8, of 2 x num_attention_heads and of"
+            f" attention_downsample_rate x num_attention_heads, {divisors}, got {width}"
         )
     return spec
 

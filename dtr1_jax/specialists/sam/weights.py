@@ -13,7 +13,7 @@ import jax
 
 from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint
 from dtr1_jax.specialists import tensors
-from dtr1_jax.specialists.sam.spec import SamSpec, TinyVitSpec, VitSpec
+from dtr1_jax.specialists.sam.spec import LAYER_DOWNSAMPLE, SamSpec, TinyVitSpec, VitSpec
 
 Shapes = dict[str, tuple[int, ...]]
 _SHARED = "prompt_encoder.shared_embedding.positional_embedding"  # the same matrix under its second name
@@ -161,7 +161,7 @@ def _mask_decoder(spec: SamSpec) -> Shapes:
     for i in range(spec.layers):
         layer = f"{name}.transformer.layers.{i}"
         parts.append(_attention(f"{layer}.self_attn", d, d))
-        parts += [_attention(f"{layer}.cross_attn_{way}", d, d // spec.downsample) for way in _WAYS]
+        parts += [_attention(f"{layer}.cross_attn_{way}", d, d // LAYER_DOWNSAMPLE) for way in _WAYS]
         parts += [_norm(f"{layer}.layer_norm{j}", d) for j in range(1, 5)]
         parts += [_linear(f"{layer}.mlp.lin1", d, spec.mlp), _linear(f"{layer}.mlp.lin2", spec.mlp, d)]
     parts.append(_attention(f"{name}.transformer.final_attn_token_to_image", d, d // spec.downsample))
