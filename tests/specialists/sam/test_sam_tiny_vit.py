@@ -40,6 +40,7 @@ BOXES = np.array([[0.1, 0.2, 0.7, 0.9], [0.3, 0.4, 0.6, 0.5]], np.float32)
 
 def state(model) -> dict:
     """The weights of the reference by the names of mobile_sam.pt, with what that file has besides."""
+
     def old_name(name):
         name = name.replace("shared_image_embedding.positional_embedding",
                             "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix")  # fmt: skip
