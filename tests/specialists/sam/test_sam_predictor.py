@@ -12,7 +12,7 @@ from dtr1_jax.specialists.sam.predictor import Sam
 from dtr1_jax.specialists.sam.spec import SamSpec, VitSpec
 
 SPEC = SamSpec(
-    VitSpec(16, 2, 2, 24, 8, 3, (1,)), image=48, grid=6, width=16, mask_channels=4, heads=2, mlp=16, iou_width=8
+    VitSpec(16, 2, 2, 24, 8, 3, (1,)), image=48, grid=6, width=16, mask_channels=16, heads=2, mlp=16, iou_width=8
 )  # fmt: skip
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (31, 47, 3), np.uint8)
@@ -47,6 +47,8 @@ def test_each_weight_moves_an_output(sam):
 
     plain = outputs(sam.params)
     for name, value in sam.params.items():
+        if name.endswith("k_proj.bias"):
+            continue  # it adds the same number to the scores of all keys, which a softmax takes out again
         shift = RNG.normal(0, 0.5, value.shape).astype(np.float32)
         moved = outputs(sam.params | {name: value + shift})
         assert max(np.abs(np.asarray(a) - np.asarray(b)).max() for a, b in zip(plain, moved)) > 1e-4, name
@@ -92,7 +94,7 @@ def test_pictures_of_all_sizes_and_kinds(sam):
     found = sam.segment(images, boxes=[BOX] * 5)
     assert [f.masks.shape[1:] for f in found] == [image.shape[:2] for image in images]
     assert wide.shape[1] > 10_000
-    np.testing.assert_array_equal(found[3].logits, sam.segment(PHOTO, boxes=[BOX])[0].logits)
+    np.testing.assert_allclose(found[3].logits, sam.segment(PHOTO, boxes=[BOX])[0].logits, atol=1e-4)
 
 
 def test_ambiguous_means_one_point_alone(sam):
