@@ -38,7 +38,6 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
 
 def build(name: str, seed: int = 0) -> Any:
     """The model of CONFIGS, every weight random: biases, norms and positions as well."""
-    import torch
     import transformers
 
     parts = CONFIGS[name]

@@ -74,12 +74,21 @@ TESTED_IN = {
     "policies/state": "modes/test_evaluate.py",
     "policies/runtime": "evaluation/test_predict.py",
     "settings_of_run": "modes/test_export_run.py",
+    "specialists/sam/mask_decoder": "specialists/sam/test_sam_predictor_parity.py",
+    "specialists/sam/model": "specialists/sam/test_sam_predictor_parity.py",
+    "specialists/sam/object_prompts": "specialists/sam/test_sam_predictor.py",
+    "specialists/sam/prompt_encoder": "specialists/sam/test_sam_predictor_parity.py",
+    "specialists/sam/square": "specialists/sam/test_sam_predictor.py",
+    "specialists/sam/stored_zip": "specialists/sam/test_sam_restricted_pickle.py",
+    "specialists/sam/vit_encoder": "specialists/sam/test_sam_predictor_parity.py",
+    "specialists/sam/weights": "specialists/sam/test_sam_spec.py",
     "report/stylesheet": "report/test_page.py",
 }
 # Test files about several modules at once, or about files outside dtr1_jax/.
 WHOLE = {
     "data/readers/test_small_folders",
-    "experiments/test_hacking", "experiments/test_idf", "experiments/test_smollm2", "experiments/test_speed",
+    "experiments/test_hacking", "experiments/test_idf", "experiments/test_real_weights",
+    "experiments/test_smollm2", "experiments/test_speed",
     "experiments/test_utilization", "models/test_parity_generation", "models/test_parity_logits",
     "models/test_parity_prompts", "models/test_parity_scaling", "modes/test_cells", "modes/test_processes",
     "modes/test_real_data", "test_annotations", "test_architecture", "test_configs", "test_docs", "test_main",

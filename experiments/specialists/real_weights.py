@@ -1,4 +1,4 @@
-"""What the specialists do with real weights on real photos: `python experiments/specialists/real_weights.py --assets=DIR`.
+"""The specialists with real weights on real photos: `python experiments/specialists/real_weights.py --assets=DIR`.
 
 DIR has coco_mini, coco_panoptic_val100 and weights/. The last line is one JSON object:
 
@@ -26,7 +26,7 @@ from dtr1_jax.specialists.sam import square
 from dtr1_jax.specialists.segmenter import Segmenter, box_mask
 
 sys.path.insert(0, str(Path(__file__).parent))
-import photos  # noqa: E402
+import photos
 
 
 def mobile_sam(assets: Path, every: int, reference: int) -> dict[str, Any]:

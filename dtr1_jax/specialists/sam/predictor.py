@@ -20,7 +20,7 @@ from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint
 from dtr1_jax.specialists import batching, pictures
 from dtr1_jax.specialists.embedding_cache import EmbeddingCache, content_key
 from dtr1_jax.specialists.results import Masks
-from dtr1_jax.specialists.sam import model, prompts, spec, square, weights
+from dtr1_jax.specialists.sam import model, object_prompts, spec, square, weights
 from dtr1_jax.specialists.sam.spec import SamSpec
 from dtr1_jax.specialists.tensors import Params
 
@@ -98,7 +98,7 @@ class Sam:
         """
         checked = pictures.checked(images)
         asked = [
-            prompts.checked(self.spec, i, image.shape[:2], *of_picture)
+            object_prompts.checked(self.spec, i, image.shape[:2], *of_picture)
             for i, (image, of_picture) in enumerate(
                 zip(checked, _by_picture(len(checked), boxes, points, labels, masks))
             )
@@ -124,7 +124,9 @@ class Sam:
                 self.cache.put(key, value)
         return [found[key] for key in keys]
 
-    def _masks(self, images: list[np.ndarray], asked: list[prompts.Prompts], multimask: bool | None) -> list[Masks]:
+    def _masks(
+        self, images: list[np.ndarray], asked: list[object_prompts.Prompts], multimask: bool | None
+    ) -> list[Masks]:
         """The masks of at most _PICTURES pictures."""
         wanted = [i for i, prompt in enumerate(asked) if not prompt.empty.all()]
         cells = dict(zip(wanted, self.embed([images[i] for i in wanted])))
@@ -151,8 +153,8 @@ class Sam:
                 logits[i][objects], scores[i][objects] = logit, score
         sizes = [image.shape[:2] for image in images]
         return [
-            Masks(square.to_masks(logit, *size, self.spec.image), score, logit)
-            for size, logit, score in zip(sizes, logits, scores)
+            Masks(square.to_masks(logit, height, width, self.spec.image), score, logit)
+            for (height, width), logit, score in zip(sizes, logits, scores)
         ]
 
     def _candidates(self, w: Params, batch: dict[str, jax.Array], multimask: bool) -> tuple[jax.Array, jax.Array]:
@@ -162,7 +164,7 @@ class Sam:
         ))  # fmt: skip
 
 
-def _row(cells: np.ndarray, prompt: prompts.Prompts, objects: np.ndarray) -> dict[str, np.ndarray]:
+def _row(cells: np.ndarray, prompt: object_prompts.Prompts, objects: np.ndarray) -> dict[str, np.ndarray]:
     row = {"cells": cells, "points": prompt.points[objects], "labels": prompt.labels[objects]}
     if prompt.boxes is not None:
         row["boxes"] = prompt.boxes[objects]
@@ -171,7 +173,7 @@ def _row(cells: np.ndarray, prompt: prompts.Prompts, objects: np.ndarray) -> dic
     return row
 
 
-def _is_ambiguous(prompt: prompts.Prompts) -> bool:
+def _is_ambiguous(prompt: object_prompts.Prompts) -> bool:
     alone = prompt.boxes is None and prompt.masks is None
     return alone and bool(((prompt.labels >= 0).sum(1) == 1).all())
 

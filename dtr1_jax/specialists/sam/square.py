@@ -18,7 +18,7 @@ def resized_size(height: int, width: int, side: int) -> tuple[int, int]:
 
 def squared(image: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """uint8[h, w, 3] -> (uint8[side, side, 3] with the resized picture at the top left, int32[2] its rows, columns)."""
-    height, width = resized_size(*image.shape[:2], side)
+    height, width = resized_size(image.shape[0], image.shape[1], side)
     square = np.zeros((side, side, 3), np.uint8)
     square[:height, :width] = pictures.resized(image, height, width)
     return square, np.asarray([height, width], np.int32)

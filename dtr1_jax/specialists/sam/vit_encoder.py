@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +45,7 @@ def neck(w: Weights, names: list[str], x: jax.Array) -> jax.Array:
     return ops.layer_norm(w, norm2, ops.conv(w, conv2, x, padding=1), _NECK_EPS)
 
 
-def in_windows(x: jax.Array, window: int, function) -> jax.Array:
+def in_windows(x: jax.Array, window: int, function: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """function([B * windows, window, window, D]) on the windows of [B, h, w, D]; a window of 0 is the whole map.
 
     The map is filled up with zeros at the bottom and right, which take part as keys, as in SAM and TinyViT.

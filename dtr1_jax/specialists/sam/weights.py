@@ -167,7 +167,8 @@ def _mask_decoder(spec: SamSpec) -> Shapes:
     parts.append(_attention(f"{name}.transformer.final_attn_token_to_image", d, d // spec.downsample))
     parts.append(_norm(f"{name}.transformer.layer_norm_final_attn", d))
     for conv, i, o in (("upscale_conv1", d, d // 4), ("upscale_conv2", d // 4, d // 8)):
-        parts.append({f"{name}.{conv}.weight": (i, o, 2, 2), f"{name}.{conv}.bias": (o,)})
+        transposed: Shapes = {f"{name}.{conv}.weight": (i, o, 2, 2), f"{name}.{conv}.bias": (o,)}
+        parts.append(transposed)
     parts.append(_norm(f"{name}.upscale_layer_norm", d // 4))
     parts += [_mlp(f"{name}.output_hypernetworks_mlps.{i}", d, d, d // 8, 3) for i in range(spec.masks + 1)]
     parts.append(_mlp(f"{name}.iou_prediction_head", d, spec.iou_width, spec.masks + 1, spec.iou_layers))

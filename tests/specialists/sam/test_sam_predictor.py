@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax.specialists import batching, tensors
-from dtr1_jax.specialists.sam import model, predictor, prompts, square, weights
+from dtr1_jax.specialists.sam import model, object_prompts, predictor, square, weights
 from dtr1_jax.specialists.sam.predictor import Sam
 from dtr1_jax.specialists.sam.spec import SamSpec, VitSpec
 
@@ -37,7 +37,7 @@ def test_each_weight_moves_an_output(sam):
     def outputs(w):
         out = []
         for given in (asked, click):
-            p = prompts.checked(SPEC, 0, PHOTO.shape[:2], *(given[n][0] if n in given else None for n in
+            p = object_prompts.checked(SPEC, 0, PHOTO.shape[:2], *(given[n][0] if n in given else None for n in
                                 ("boxes", "points", "labels", "masks")))  # fmt: skip
             for multimask in (False, True):
                 cells = model.embed(w, SPEC, square_image[None], size[None], np.dtype("float32"))

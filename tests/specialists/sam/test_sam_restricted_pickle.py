@@ -107,9 +107,9 @@ def test_other_instructions_are_refused(tmp_path, bad):
         TorchFile(write(tmp_path / "a.pt", bad))
 
 
-@pytest.mark.parametrize("bad", [b"", b".", b"\x80\x02}", b"\x80\x02t.", b"\x80\x02h\x07.", b"\x80\x02(((.", b"\xff" * 9,
-                                 b"\x80\x02X\xff\xff\xff\x7fa.", b"\x80\x02\x8b\xff\xff\xff\x7f.", b"\x80\x02}.",
-                                 b"\x80\x02K\x01.", b"\x80\x02}X\x01\x00\x00\x00aK\x01s."])  # fmt: skip
+@pytest.mark.parametrize("bad", [b"", b".", b"\x80\x02}", b"\x80\x02t.", b"\x80\x02h\x07.", b"\x80\x02(((.",
+                                 b"\xff" * 9, b"\x80\x02X\xff\xff\xff\x7fa.", b"\x80\x02\x8b\xff\xff\xff\x7f.",
+                                 b"\x80\x02}.", b"\x80\x02K\x01.", b"\x80\x02}X\x01\x00\x00\x00aK\x01s."])  # fmt: skip
 def test_damaged_pickles(tmp_path, bad):
     with pytest.raises(PickleError, match=r"a\.pt"):
         TorchFile(write(tmp_path / "a.pt", bad))

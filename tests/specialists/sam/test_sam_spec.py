@@ -37,7 +37,7 @@ def test_published_sizes(name):
 
 
 def test_mobile_sam_has_its_size():
-    """10.13 million parameters, of which 321,640 are the classifier that it never runs; statistics are no parameters."""
+    """10.13 million parameters, of which 321,640 are the classifier that it never runs; statistics do not count."""
     shapes = weights.shapes(spec.MOBILE_SAM)
     trained = [math.prod(s) for n, s in shapes.items() if "running" not in n and "positional" not in n]
     assert sum(trained) + 321_640 == 10_130_092

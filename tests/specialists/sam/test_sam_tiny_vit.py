@@ -1,4 +1,4 @@
-"""MobileSAM equals a reference in PyTorch: small models with random weights, and the released weights where they are."""
+"""MobileSAM equals a reference in PyTorch: small models with random weights, and the released weights."""
 
 import dataclasses
 
@@ -48,7 +48,8 @@ def state(model) -> dict:
                      ("mask_embed.layer_norm1", "mask_downscaling.1"), ("mask_embed.conv2", "mask_downscaling.3"),
                      ("mask_embed.layer_norm2", "mask_downscaling.4"), ("mask_embed.conv3", "mask_downscaling.6"),
                      ("layer_norm_final_attn", "norm_final_attn"), ("upscale_conv1", "output_upscaling.0"),
-                     ("upscale_layer_norm", "output_upscaling.1"), ("upscale_conv2", "output_upscaling.3")):  # fmt: skip
+                     ("upscale_layer_norm", "output_upscaling.1"),
+                     ("upscale_conv2", "output_upscaling.3")):  # fmt: skip
             name = name.replace(a, b)
         if "transformer.layers" in name:
             name = name.replace(".layer_norm", ".norm")
