@@ -7,17 +7,20 @@
 `load` takes a hub id, a folder or a file, and finds out which model it is.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dtr1_jax.specialists.results import DepthMap, Detections, Masks, Track
+from dtr1_jax.specialists.results import DepthMap, Detections, Masks, PictureFeatures, Track
 
-__all__ = ["DepthMap", "Detections", "Masks", "Track", "load"]
+if TYPE_CHECKING:
+    from dtr1_jax.specialists.loading import load
+
+__all__ = ["DepthMap", "Detections", "Masks", "PictureFeatures", "Track", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """`load`, imported when it is first used: worker processes import modules of this package, but no JAX."""
-    if name == "load":
-        from dtr1_jax.specialists.loading import load
+    # Worker processes import this package too, and JAX, which `load` needs, would cost each a second and 100 MB.
+    if name != "load":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from dtr1_jax.specialists.loading import load
 
-        return load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load

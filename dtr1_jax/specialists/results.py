@@ -20,10 +20,13 @@ class Masks:
     Attributes:
       masks: bool[n, h, w] at the picture's own size.
       scores: float32[n], the IoU with the truth that the model expects of each mask.
+      logits: float32[n, low, low], the masks at the model's own low resolution, above 0 inside; a later call takes them
+        as a prompt. None if the model has none.
     """
 
     masks: np.ndarray
     scores: np.ndarray
+    logits: np.ndarray | None = None
 
     @property
     def boxes(self) -> np.ndarray:
