@@ -1,0 +1,89 @@
+"""Random tiny SAM 2 models of transformers (torch, float32) and their folders, to compare with ours."""
+
+from __future__ import annotations
+
+import torch
+import transformers
+
+
+def _config(image_size, width, backbone, decoder=None, levels=(2, 3), **video) -> dict:
+    maps = [[image_size // s] * 2 for s in (4, 8, 16)]
+    backbone = {"image_size": [image_size] * 2, "hidden_size": backbone["embed_dim_per_stage"][0], **backbone}
+    sizes = {
+        "vision_config": {
+            "backbone_config": {"model_type": "sam2_hiera_det_model", **backbone}, "fpn_hidden_size": width,
+            "backbone_channel_list": backbone["embed_dim_per_stage"][::-1], "backbone_feature_sizes": maps,
+            "fpn_top_down_levels": list(levels),
+        },
+        "prompt_encoder_config": {"hidden_size": width, "image_size": image_size, "mask_input_channels": 8},
+        "mask_decoder_config": {"hidden_size": width, **(decoder or {})},
+    }  # fmt: skip
+    if not video:
+        return sizes
+    same = ("memory_attention_hidden_size", "memory_encoder_hidden_size", "mask_downsampler_embed_dim")
+    return sizes | {
+        "image_size": image_size, "memory_attention_rope_feat_sizes": maps[-1], "memory_fuser_embed_dim": width,
+        **{name: width for name in same}, **video,
+    }  # fmt: skip
+
+
+def _backbone(widths, heads, blocks, windows, global_blocks, background, **more) -> dict:
+    return {
+        "embed_dim_per_stage": widths, "num_attention_heads_per_stage": heads, "blocks_per_stage": blocks,
+        "window_size_per_stage": windows, "global_attention_blocks": global_blocks,
+        "window_positional_embedding_background_size": background, **more,
+    }  # fmt: skip
+
+
+_A = _backbone([8, 16, 32, 64], [1, 2, 4, 8], [1, 2, 3, 1], [4, 2, 6, 3], [4, 5], [7, 7])
+_B = _backbone([12, 24, 36, 48], [1, 2, 3, 4], [1, 1, 2, 2], [6, 4, 4, 3], [3, 5], [5, 4], mlp_ratio=2.0)
+_C = _backbone([8, 12, 16, 24], [2, 2, 4, 4], [2, 1, 2, 1], [8, 4, 14, 7], [], [9, 9], patch_kernel_size=[5, 5],
+               patch_padding=[2, 2])  # fmt: skip
+_SMALL = {"mlp_dim": 40, "num_attention_heads": 4, "iou_head_hidden_dim": 24}
+# Windows that do and do not divide the maps, with and without attention over the whole map, three decoders.
+PICTURES = {
+    "a": _config(64, 32, _A, _SMALL),
+    "b": _config(96, 64, _B, _SMALL | {"attention_downsample_rate": 1, "iou_head_depth": 2}, (1, 2, 3)),
+    "c": _config(128, 48, _C, {"mlp_dim": 24, "num_attention_heads": 2, "num_hidden_layers": 3,
+                               "dynamic_multimask_stability_thresh": 0.5}, (3,)),
+}  # fmt: skip
+# transformers fixes the channels of a memory at 64.
+VIDEOS = {
+    "a": _config(64, 64, _A, _SMALL, memory_attention_num_layers=2, memory_attention_feed_forward_hidden_size=48,
+                 memory_fuser_intermediate_dim=40, num_maskmem=4),
+    "b": _config(96, 128, _B, _SMALL, memory_attention_num_layers=1, memory_attention_feed_forward_hidden_size=40,
+                 memory_attention_num_attention_heads=2, memory_fuser_num_layers=1, memory_fuser_intermediate_dim=32,
+                 num_maskmem=3, max_object_pointers_in_encoder=3, memory_attention_feed_forward_hidden_act="gelu",
+                 sigmoid_scale_for_mem_enc=4.0, sigmoid_bias_for_mem_enc=-1.5),
+    "c": _config(64, 64, _A, _SMALL, memory_attention_num_layers=1, memory_attention_feed_forward_hidden_size=24,
+                 memory_attention_downsample_rate=2, memory_fuser_num_layers=1, memory_fuser_intermediate_dim=16,
+                 memory_fuser_kernel_size=5, memory_fuser_padding=2, enable_occlusion_spatial_embedding=False,
+                 enable_temporal_pos_encoding_for_object_pointers=False, multimask_output_for_tracking=False),
+}  # fmt: skip
+
+
+def randomise(model: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Fills every parameter and buffer, so that each part matters: norms about 1, matrices by their fan-in."""
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in [*model.named_parameters(), *model.named_buffers()]:
+            if not value.is_floating_point() or "inv_freq" in name:
+                continue
+            noise = torch.randn(value.shape, generator=random)
+            if "norm" in name and name.endswith("weight"):
+                value.copy_(1 + 0.3 * noise)
+            elif value.ndim >= 2 and "embed" not in name.rpartition(".")[0] and "encoding" not in name:
+                value.copy_(noise / max(1, value[0].numel()) ** 0.5)
+            else:
+                value.copy_(0.4 * noise)
+    return model.eval()
+
+
+def picture_model(size: str, seed: int = 0) -> transformers.Sam2Model:
+    """A random model of pictures."""
+    return randomise(transformers.Sam2Model(transformers.Sam2Config(**PICTURES[size])), seed)
+
+
+def video_model(size: str, seed: int = 0) -> transformers.Sam2VideoModel:
+    """A random model of videos."""
+    return randomise(transformers.Sam2VideoModel(transformers.Sam2VideoConfig(**VIDEOS[size])), seed)
