@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import transformers
 
@@ -47,15 +48,15 @@ PICTURES = {
     "c": _config(128, 48, _C, {"mlp_dim": 24, "num_attention_heads": 2, "num_hidden_layers": 3,
                                "dynamic_multimask_stability_thresh": 0.5}, (3,)),
 }  # fmt: skip
-# transformers fixes the channels of a memory at 64.
+# transformers fixes the channels of a memory at 64, and needs more channels elsewhere.
 VIDEOS = {
-    "a": _config(64, 64, _A, _SMALL, memory_attention_num_layers=2, memory_attention_feed_forward_hidden_size=48,
+    "a": _config(64, 128, _A, _SMALL, memory_attention_num_layers=2, memory_attention_feed_forward_hidden_size=48,
                  memory_fuser_intermediate_dim=40, num_maskmem=4),
-    "b": _config(96, 128, _B, _SMALL, memory_attention_num_layers=1, memory_attention_feed_forward_hidden_size=40,
+    "b": _config(96, 192, _B, _SMALL, memory_attention_num_layers=1, memory_attention_feed_forward_hidden_size=40,
                  memory_attention_num_attention_heads=2, memory_fuser_num_layers=1, memory_fuser_intermediate_dim=32,
                  num_maskmem=3, max_object_pointers_in_encoder=3, memory_attention_feed_forward_hidden_act="gelu",
                  sigmoid_scale_for_mem_enc=4.0, sigmoid_bias_for_mem_enc=-1.5),
-    "c": _config(64, 64, _A, _SMALL, memory_attention_num_layers=1, memory_attention_feed_forward_hidden_size=24,
+    "c": _config(64, 128, _A, _SMALL, memory_attention_num_layers=1, memory_attention_feed_forward_hidden_size=24,
                  memory_attention_downsample_rate=2, memory_fuser_num_layers=1, memory_fuser_intermediate_dim=16,
                  memory_fuser_kernel_size=5, memory_fuser_padding=2, enable_occlusion_spatial_embedding=False,
                  enable_temporal_pos_encoding_for_object_pointers=False, multimask_output_for_tracking=False),
@@ -84,6 +85,49 @@ def picture_model(size: str, seed: int = 0) -> transformers.Sam2Model:
     return randomise(transformers.Sam2Model(transformers.Sam2Config(**PICTURES[size])), seed)
 
 
-def video_model(size: str, seed: int = 0) -> transformers.Sam2VideoModel:
-    """A random model of videos."""
-    return randomise(transformers.Sam2VideoModel(transformers.Sam2VideoConfig(**VIDEOS[size])), seed)
+# Seed and bias of the object score, with which the objects of `moving` are now seen and now hidden.
+_SCORES = {"a": (1, 27.25), "b": (2, -15.57), "c": (1, 4.95)}
+
+
+def video_model(size: str) -> transformers.Sam2VideoModel:
+    """A random model of videos. Its object scores are spread widely and have both signs."""
+    seed, bias = _SCORES[size]
+    model = randomise(transformers.Sam2VideoModel(transformers.Sam2VideoConfig(**VIDEOS[size])), seed)
+    head = model.mask_decoder.pred_obj_score_head.proj_out
+    with torch.no_grad():
+        head.weight.mul_(30)
+        head.bias.fill_(bias)
+    return model
+
+
+def moving(size: str, count: int = 6) -> np.ndarray:
+    """uint8[count, S, S, 3]: noise that moves and grows brighter; frame 4 is black."""
+    side = VIDEOS[size]["image_size"]
+    random = np.random.default_rng(_SCORES[size][0])
+    base = random.integers(0, 256, (side, side, 3))
+    frames = [
+        np.roll(base, 3 * i, 1) * (0.4 + 0.1 * i) + random.integers(0, 40, (side, side, 3)) for i in range(count)
+    ]
+    frames = np.clip(frames, 0, 255).astype(np.uint8)
+    frames[4:5] = 0
+    return frames
+
+
+def session(frames: np.ndarray, mean, std) -> transformers.Sam2VideoInferenceSession:
+    """A session of transformers over uint8[F, S, S, 3] frames that have the model's own size."""
+    pixels = torch.tensor(((frames / 255 - np.array(mean)) / np.array(std)).astype(np.float32)).permute(0, 3, 1, 2)
+    return transformers.Sam2VideoInferenceSession(
+        video=pixels, video_height=frames.shape[1], video_width=frames.shape[2], dtype=torch.float32
+    )
+
+
+def ask(state, frame: int, prompts: dict[int, tuple | np.ndarray]) -> None:
+    """Adds prompts {object: (points in pixels, labels) or mask} to a frame of a session, as its processor does."""
+    for name, prompt in prompts.items():
+        index = state.obj_id_to_idx(name)
+        if isinstance(prompt, tuple):
+            points, labels = (torch.tensor(np.asarray(x))[None, None] for x in prompt)
+            state.add_point_inputs(index, frame, {"point_coords": points.float(), "point_labels": labels.int()})
+        else:
+            state.add_mask_inputs(index, frame, torch.tensor(prompt)[None, None].float())
+    state.obj_with_new_inputs = list(prompts)

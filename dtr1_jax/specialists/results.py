@@ -79,3 +79,25 @@ class DepthMap:
         medians = [float(np.median(self.nearness[mask])) if mask.any() else -np.inf for mask in masks]
         order = sorted(set(medians), reverse=True)
         return [order.index(median) + 1 for median in medians]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackedMasks(Masks):
+    """The masks of n objects on one frame of a video.
+
+    Attributes:
+      frame: index of the frame.
+      objects: n names, as the prompts have them.
+      present: float32[n], the logit that the object can be seen; at most 0 = hidden, and its mask is empty.
+      logits: float32[n, s, s], the mask before it is brought to the frame's size; above 0 inside the object.
+    """
+
+    frame: int
+    objects: tuple[Any, ...]
+    present: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def visible(self) -> np.ndarray:
+        """bool[n], whether each object can be seen."""
+        return self.present > 0

@@ -69,6 +69,12 @@ def as_points(box: Any, points: Any, labels: Any, where: str) -> tuple[np.ndarra
     return np.concatenate(found or [np.zeros((0, 2), np.float32)]), np.array(kinds, np.int32)
 
 
+def points_of(prompt: Prompt | None) -> tuple[np.ndarray, np.ndarray]:
+    """`as_points` of a prompt that is checked; no points without a prompt."""
+    asked = (None,) * 3 if prompt is None else (prompt.box, prompt.points, prompt.labels)
+    return as_points(*asked, where="prompt")
+
+
 def has_area(boxes: np.ndarray) -> np.ndarray:
     """bool[n], whether each box float[n, 4] of the unit frame is finite and has area inside the picture."""
     with np.errstate(invalid="ignore"):
