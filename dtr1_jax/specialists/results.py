@@ -20,10 +20,13 @@ class Masks:
     Attributes:
       masks: bool[n, h, w] at the picture's own size.
       scores: float32[n], the IoU with the truth that the model expects of each mask.
+      logits: float32[n, low, low], the masks at the model's own low resolution, above 0 inside; a later call takes them
+        as a prompt. None if the model has none.
     """
 
     masks: np.ndarray
     scores: np.ndarray
+    logits: np.ndarray | None = None
 
     @property
     def boxes(self) -> np.ndarray:
@@ -81,7 +84,7 @@ class DepthMap:
         return [order.index(median) + 1 for median in medians]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrackedMasks(Masks):
     """The masks of n objects on one frame of a video.
 
@@ -89,13 +92,11 @@ class TrackedMasks(Masks):
       frame: index of the frame.
       objects: n names, as the prompts have them.
       present: float32[n], the logit that the object can be seen; at most 0 = hidden, and its mask is empty.
-      logits: float32[n, s, s], the mask before it is brought to the frame's size; above 0 inside the object.
     """
 
     frame: int
     objects: tuple[Any, ...]
     present: np.ndarray
-    logits: np.ndarray
 
     @property
     def visible(self) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 
-from dtr1_jax.specialists.operations import ACTIVATIONS, Weights, conv, layer_norm, linear
+from dtr1_jax.specialists.operations import ACTIVATIONS, Weights, conv, depthwise, layer_norm, linear
 from dtr1_jax.specialists.sam2.spec import Memory, Spec
 
 _ROOT = "memory_encoder"
@@ -44,7 +44,7 @@ def _shrunk(w: Weights, memory: Memory, masks: jax.Array) -> jax.Array:
 
 def _fused(w: Weights, name: str, memory: Memory, x: jax.Array) -> jax.Array:
     """A block of ConvNeXt (Liu et al., arXiv 2201.03545)."""
-    y = conv(w, f"{name}.depthwise_conv", x, padding=memory.fuser_padding, groups=x.shape[-1])
+    y = depthwise(w[f"{name}.depthwise_conv.weight"], x) + w[f"{name}.depthwise_conv.bias"]
     y = linear(w, f"{name}.pointwise_conv1", layer_norm(w, f"{name}.layer_norm", y, _EPS))
     y = linear(w, f"{name}.pointwise_conv2", ACTIVATIONS[memory.fuser_activation](y))
     return x + w[f"{name}.scale"] * y

@@ -23,7 +23,7 @@ class Prompt:
       object: the object's name, a number or a string.
       box: x1,y1,x2,y2, unit frame; parts outside the picture are cut off.
       points: float[p, 2], x and y, unit frame.
-      labels: p numbers, 1 = on the object, 0 = not on it; None = all on it.
+      labels: p numbers, 1 = on the object, 0 = not on it, -1 = no point, which fills rows; None = all on it.
       mask: bool[h, w] at the frame's own size, or any size of the same view. It is taken as the result for this frame.
       restart: for a later prompt: the object is prompted anew, without regard to what tracking found, and the frame is
         remembered for the rest of the video like that of the first prompt. For an object that was lost.
@@ -45,8 +45,8 @@ def as_points(box: Any, points: Any, labels: Any, where: str) -> tuple[np.ndarra
       box, points, labels: as Prompt documents them.
       where: beginning of a message.
 
-    Raises ValueError: another shape, a number that is not finite, a point outside the picture, a label other than 0 and
-    1, or a box without area inside the picture.
+    Raises ValueError: another shape, a number that is not finite, a point outside the picture, a label other than 1,
+    0 and -1, or a box without area inside the picture.
     """
     found, kinds = [], []
     if box is not None:
@@ -60,10 +60,10 @@ def as_points(box: Any, points: Any, labels: Any, where: str) -> tuple[np.ndarra
         if places.ndim != 2 or places.shape[1] != 2 or not ((places >= 0) & (places <= 1)).all():
             raise ValueError(f"{where}: expected points [p, 2] in the unit frame, got {points!r:.80}")
         marks = np.ones(len(places), int) if labels is None else np.asarray(labels)
-        if marks.shape != (len(places),) or not np.isin(marks, (0, 1)).all():
-            raise ValueError(f"{where}: expected {len(places)} labels of 0 and 1, got {labels!r:.80}")
-        found.append(places)
-        kinds += marks.astype(int).tolist()
+        if marks.shape != (len(places),) or not np.isin(marks, (-1, 0, 1)).all():
+            raise ValueError(f"{where}: expected {len(places)} labels of 1, 0 and -1, got {labels!r:.80}")
+        found.append(places[marks >= 0])
+        kinds += marks[marks >= 0].astype(int).tolist()
     elif labels is not None:
         raise ValueError(f"{where}: labels are given, but no points")
     return np.concatenate(found or [np.zeros((0, 2), np.float32)]), np.array(kinds, np.int32)

@@ -102,8 +102,9 @@ class Sam2:
           boxes: for each picture float[n, 4], x1,y1,x2,y2 in the unit frame. Parts outside the picture are cut off. A
             box that is not finite or has no area inside the picture gets an empty mask with score 0.
           points: for each picture n objects with float[p, 2] each, x and y in the unit frame.
-          labels: for each picture n objects with p numbers each: 1 = on the object, 0 = not on it; None = all on it.
-          masks: for each picture n masks [h, w]: logits, such as TrackedMasks.logits, or bool. They are hints, not
+          labels: for each picture n objects with p numbers each: 1 = on the object, 0 = not on it, -1 = no point,
+            which fills the rows of objects with fewer points; None = all on it.
+          masks: for each picture n masks [h, w]: logits, such as Masks.logits, or bool. They are hints, not
             results, and may have any size.
           multimask: True = predict several masks and take the one with the highest expected IoU, which suits a single
             point; False = predict one mask; None = True for objects with one point and no box.
@@ -217,6 +218,7 @@ class Sam2:
         ]
         masks = [np.zeros((p.count, *image.shape[:2]), bool) for p, image in zip(prompts, images)]
         scores = [np.zeros(p.count, np.float32) for p in prompts]
+        low = [np.full((p.count, *[self.spec.mask_size] * 2), tracking.HIDDEN, np.float32) for p in prompts]
         shards = meshes.batch_shards(self._mesh)
         padded = padded_count(max((len(rows) for _, rows in chunks), default=1))
         most = max(1, 2 * self._objects // padded) * shards
@@ -232,7 +234,8 @@ class Sam2:
                 for column, prompt in enumerate(rows):
                     masks[picture][prompt.index] = at_picture_size(logits[row, column], height, width)
                     scores[picture][prompt.index] = ious[row, column]
-        return [Masks(mask, score) for mask, score in zip(masks, scores)]
+                    low[picture][prompt.index] = logits[row, column]
+        return [Masks(*parts) for parts in zip(masks, scores, low)]
 
 
 def _segmented(

@@ -72,7 +72,7 @@ class Memory:
       timed_pointers: whether object pointers carry their distance in time.
       channels: of a memory.
       mask_kernel, mask_stride, mask_padding: of the convolutions that shrink a mask; `mask_layers` of them.
-      fuser_layers, fuser_hidden, fuser_kernel, fuser_padding: of the convolutions that join mask and picture.
+      fuser_layers, fuser_hidden, fuser_kernel: of the convolutions that join mask and picture.
     """
 
     frames: int
@@ -101,7 +101,6 @@ class Memory:
     fuser_layers: int
     fuser_hidden: int
     fuser_kernel: int
-    fuser_padding: int
     fuser_activation: str
 
 
@@ -288,10 +287,16 @@ def _memory(config: Mapping[str, Any], width: int, image_size: int) -> Memory:
         mask_activation=_activation(config, "mask_downsampler_hidden_act", "gelu"),
         fuser_layers=size(config, "memory_fuser_num_layers", 2, most=MOST_LAYERS),
         fuser_hidden=size(config, "memory_fuser_intermediate_dim", 1024),
-        fuser_kernel=size(config, "memory_fuser_kernel_size", 7),
-        fuser_padding=_count(config, "memory_fuser_padding", 3),
+        fuser_kernel=_fuser_kernel(config),
         fuser_activation=_activation(config, "memory_fuser_hidden_act", "gelu"),
     )  # fmt: skip
+
+
+def _fuser_kernel(config: Mapping[str, Any]) -> int:
+    kernel, padding = size(config, "memory_fuser_kernel_size", 7), _count(config, "memory_fuser_padding", 3)
+    if kernel != 2 * padding + 1:
+        raise SpecError(f"memory_fuser_padding: expected half of memory_fuser_kernel_size {kernel}, got {padding}")
+    return kernel
 
 
 def _whole(value: Any) -> bool:

@@ -38,7 +38,8 @@ def load(checkpoint: HfCheckpoint, spec: Spec, place: jax.sharding.Sharding, dty
     absent = next((a for a, b in twins.items() if a not in checkpoint.tensors and b in checkpoint.tensors), None)
     named = {name: shape for name, shape in wanted.items() if name != absent}
     ignored = IGNORED + ("" if spec.memory else VIDEO_ONLY)
-    params = tensors.load_params(checkpoint, named, place, dtype, ignored=ignored)
+    precise = f"{PROMPT_WAVES}|{PICTURE_WAVES}"
+    params = tensors.load_params(checkpoint, named, place, dtype, ignored=ignored, precise=precise)
     return params if absent is None else params | {absent: params[twins[absent]]}
 
 
