@@ -46,7 +46,7 @@ PICTURES = {
     "a": _config(64, 32, _A, _SMALL),
     "b": _config(96, 64, _B, _SMALL | {"attention_downsample_rate": 1, "iou_head_depth": 2}, (1, 2, 3)),
     "c": _config(128, 48, _C, {"mlp_dim": 24, "num_attention_heads": 2, "num_hidden_layers": 3,
-                               "dynamic_multimask_stability_thresh": 0.5}, (3,)),
+                               "dynamic_multimask_stability_thresh": 0.5}, (2,)),
 }  # fmt: skip
 # transformers fixes the channels of a memory at 64, and needs more channels elsewhere.
 VIDEOS = {
@@ -113,11 +113,17 @@ def moving(size: str, count: int = 6) -> np.ndarray:
     return frames
 
 
-def session(frames: np.ndarray, mean, std) -> transformers.Sam2VideoInferenceSession:
+def pixel_values(pictures: np.ndarray, rules) -> torch.Tensor:
+    """float32[B, 3, S, S] of uint8[B, S, S, 3], with the colours normalised as `rules` say."""
+    values = (pictures * rules.scale - np.array(rules.mean)) / np.array(rules.std)
+    return torch.tensor(values.astype(np.float32)).permute(0, 3, 1, 2)
+
+
+def session(frames: np.ndarray, rules) -> transformers.Sam2VideoInferenceSession:
     """A session of transformers over uint8[F, S, S, 3] frames that have the model's own size."""
-    pixels = torch.tensor(((frames / 255 - np.array(mean)) / np.array(std)).astype(np.float32)).permute(0, 3, 1, 2)
+    height, width = frames.shape[1:3]
     return transformers.Sam2VideoInferenceSession(
-        video=pixels, video_height=frames.shape[1], video_width=frames.shape[2], dtype=torch.float32
+        video=pixel_values(frames, rules), video_height=height, video_width=width, dtype=torch.float32
     )
 
 
