@@ -105,9 +105,7 @@ def moving(size: str, count: int = 6) -> np.ndarray:
     side = VIDEOS[size]["image_size"]
     random = np.random.default_rng(_SCORES[size][0])
     base = random.integers(0, 256, (side, side, 3))
-    frames = [
-        np.roll(base, 3 * i, 1) * (0.4 + 0.1 * i) + random.integers(0, 40, (side, side, 3)) for i in range(count)
-    ]
+    frames = [np.roll(base, 3 * i, 1) * (0.4 + 0.1 * i) + random.integers(0, 40, (side, side, 3)) for i in range(count)]
     frames = np.clip(frames, 0, 255).astype(np.uint8)
     frames[4:5] = 0
     return frames

@@ -75,6 +75,14 @@ TESTED_IN = {
     "policies/runtime": "evaluation/test_predict.py",
     "settings_of_run": "modes/test_export_run.py",
     "report/stylesheet": "report/test_page.py",
+    "specialists/sam2/hiera": "specialists/sam2/test_sam2_model.py",
+    "specialists/sam2/sine_positions": "specialists/sam2/test_sam2_model.py",
+    "specialists/sam2/prompt_tokens": "specialists/sam2/test_sam2_model.py",
+    "specialists/sam2/two_way_decoder": "specialists/sam2/test_sam2_model.py",
+    "specialists/sam2/memory_encoder": "specialists/sam2/test_sam2_video_tracker.py",
+    "specialists/sam2/memory_attention": "specialists/sam2/test_sam2_video_tracker.py",
+    "specialists/sam2/tracking": "specialists/sam2/test_sam2_video_tracker.py",
+    "specialists/sam2/picture_prompts": "specialists/sam2/test_sam2_predictor.py",
 }
 # Test files about several modules at once, or about files outside dtr1_jax/.
 WHOLE = {

@@ -35,7 +35,7 @@ def stages(w: Weights, hiera: Hiera, pixels: jax.Array) -> list[jax.Array]:
 
 
 def pyramid(w: Weights, spec: Spec, maps: list[jax.Array]) -> list[jax.Array]:
-    """The three finest maps of the feature pyramid, finest first: [B, S/4, S/4, d], [B, S/8, S/8, d], [B, S/16, S/16, d].
+    """The three finest maps of the feature pyramid, [B, S/4, S/4, d], [B, S/8, S/8, d] and [B, S/16, S/16, d].
 
     A stage in `spec.top_down` adds the next coarser map, each position repeated twice on both axes.
     """
@@ -85,7 +85,7 @@ def _block(
 
 def _attention(w: Weights, name: str, x: jax.Array, heads: int, halve: bool) -> jax.Array:
     """Self-attention in each map [B, h, w, i] -> [B, h, w, o]; with `halve`, queries are pooled: [B, h/2, w/2, o]."""
-    b, height, width, _ = x.shape
+    b = len(x)
     qkv = linear(w, f"{name}.qkv", x)
     q, k, v = jnp.split(qkv, 3, axis=-1)
     if halve:

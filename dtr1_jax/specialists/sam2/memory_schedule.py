@@ -16,7 +16,7 @@ from dtr1_jax.specialists.sam2.spec import Memory
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """Frames that an object remembers: conditioning frames in the order of their slots, and others still in the ring."""
+    """Frames that an object remembers: conditioning frames in the order of their slots, and others in the ring."""
 
     conditions: tuple[int, ...] = ()
     recent: tuple[int, ...] = ()

@@ -117,8 +117,8 @@ def checked(prompts: Sequence[Prompt], frames: int | None) -> dict[int, dict[Has
       prompts: what the user gives.
       frames: length of the video; None if it is not known.
 
-    Raises ValueError: no prompts, a frame that the video does not have, two prompts of one object on one frame, a prompt
-    with nothing in it or with a mask beside points, and as `as_points` does.
+    Raises ValueError: no prompts, a frame that the video does not have, two prompts of one object on one frame, a
+    prompt with nothing in it or with a mask beside points, and as `as_points` does.
     """
     if not prompts:
         raise ValueError("prompts: expected at least one Prompt, got none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any
 
@@ -77,9 +78,7 @@ class Sam2:
         everywhere, rows = meshes.replicated(device_mesh), meshes.batch(device_mesh)
         self._embed = jax.jit(lambda w, pixels: model.embed(w, spec, rules, pixels))
         # Feature maps stay on the devices; each picture's are kept apart, so that the cache can let one go.
-        self._apart = jax.jit(
-            lambda f: [jax.tree.map(lambda x: x[i : i + 1], f) for i in range(len(f.coarse))], out_shardings=everywhere
-        )
+        self._apart = jax.jit(_apart, out_shardings=everywhere)
         self._together = jax.jit(lambda parts: jax.tree.map(lambda *x: jnp.concatenate(x), *parts), out_shardings=rows)
         self._segment = jax.jit(functools.partial(_segmented, spec))
         self._advance = jax.jit(lambda w, f, bank, step: tracking.advance(w, spec, f, bank, step))
@@ -236,6 +235,11 @@ class Sam2:
                     scores[picture][prompt.index] = ious[row, column]
                     low[picture][prompt.index] = logits[row, column]
         return [Masks(*parts) for parts in zip(masks, scores, low)]
+
+
+def _apart(features: model.Features) -> list[model.Features]:
+    """The feature maps of each picture of a batch."""
+    return [jax.tree.map(operator.itemgetter(slice(i, i + 1)), features) for i in range(len(features.coarse))]
 
 
 def _segmented(

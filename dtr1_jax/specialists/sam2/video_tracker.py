@@ -73,9 +73,7 @@ def tracked(tracker: Tracker, frames: Iterable[tuple[tuple[int, int], Features |
     for start in range(0, len(names), tracker.group):
         part = names[start : start + tracker.group]
         rows = padded_count(len(part), shards)
-        bank = tracking.empty_bank(
-            tracker.spec, rows, *memory_schedule.slot_counts(tracker.spec.memory, conditions)
-        )
+        bank = tracking.empty_bank(tracker.spec, rows, *memory_schedule.slot_counts(tracker.spec.memory, conditions))
         bank = jax.device_put(bank, meshes.batch(tracker.device_mesh))
         groups.append(_Group(part, {}, bank, rows))
     for index, (size, features) in enumerate(frames):

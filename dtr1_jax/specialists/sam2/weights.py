@@ -48,6 +48,11 @@ def _affine(name: str, o: int, *i: int) -> Shapes:
     return {f"{name}.weight": (o, *i), f"{name}.bias": (o,)}
 
 
+def _transposed(name: str, i: int, o: int) -> Shapes:
+    """A transposed convolution with kernel 2, whose weight starts with the channels that it reads."""
+    return {f"{name}.weight": (i, o, 2, 2), f"{name}.bias": (o,)}
+
+
 def _mlp(name: str, i: int, hidden: int, o: int, depth: int) -> Shapes:
     named = _affine(f"{name}.proj_in", hidden, i) | _affine(f"{name}.proj_out", o, hidden)
     for n in range(depth - 2):
@@ -116,8 +121,7 @@ def _decoder(spec: Spec) -> Shapes:
             named |= _affine(f"{at}.layer_norm{norm}", d)
     named |= _attention(f"{root}.transformer.final_attn_token_to_image", d, inner, d)
     named |= _affine(f"{root}.transformer.layer_norm_final_attn", d)
-    named |= {f"{root}.upscale_conv1.weight": (d, d // 4, 2, 2), f"{root}.upscale_conv1.bias": (d // 4,)}
-    named |= {f"{root}.upscale_conv2.weight": (d // 4, d // 8, 2, 2), f"{root}.upscale_conv2.bias": (d // 8,)}
+    named |= _transposed(f"{root}.upscale_conv1", d, d // 4) | _transposed(f"{root}.upscale_conv2", d // 4, d // 8)
     named |= _affine(f"{root}.upscale_layer_norm", d // 4)
     for n in range(tokens):
         named |= _mlp(f"{root}.output_hypernetworks_mlps.{n}", d, d, d // 8, 3)

@@ -67,9 +67,7 @@ def test_equals_sam2_model(pair, kind):
     if "mask" in kind:
         theirs["input_masks"] = torch.tensor(logits)
     with torch.no_grad():
-        several, single = (
-            reference(pixel_values=values, multimask_output=flag, **theirs) for flag in (True, False)
-        )
+        several, single = (reference(pixel_values=values, multimask_output=flag, **theirs) for flag in (True, False))
     features, found, chosen = run(w, pixels, points, labels, masks, np.zeros((2, 3), bool))
     coarse = features.coarse + w["no_memory_embedding"][0, 0]
     for ours, map_ in zip((features.fine, features.middle, coarse), several.image_embeddings):

@@ -18,8 +18,8 @@ SIZES = ((37, 53), (64, 64), (101, 30))  # height and width
 def photos():
     """Noise at several scales."""
     random = np.random.default_rng(0)
-    return [np.kron(random.integers(0, 256, (h // 4 + 1, w // 4 + 1, 3), np.uint8), np.ones((4, 4, 1), np.uint8))[:h, :w]
-            for h, w in SIZES]  # fmt: skip
+    coarse = [random.integers(0, 256, (h // 4 + 1, w // 4 + 1, 3), np.uint8) for h, w in SIZES]
+    return [np.kron(x, np.ones((4, 4, 1), np.uint8))[:h, :w] for x, (h, w) in zip(coarse, SIZES)]
 
 
 def boxes_of(counts):
@@ -127,7 +127,7 @@ def test_bad_prompts_are_refused(sam, prompts, message):
 
 
 def test_a_model_of_pictures_does_not_track(sam):
-    with pytest.raises(ValueError, match="no video memory .* sam2_video"):
+    with pytest.raises(ValueError, match=r"no video memory .* sam2_video"):
         sam.track(photos(), [Prompt(0, 1, box=[0, 0, 1, 1])])
 
 

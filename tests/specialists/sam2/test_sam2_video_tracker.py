@@ -2,13 +2,15 @@
 
 import types
 
+import jax
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the reference model runs in torch")
 import sam2_models  # noqa: E402
 
-from dtr1_jax import specialists  # noqa: E402
+from dtr1_jax import config, specialists  # noqa: E402
+from dtr1_jax import mesh as meshes  # noqa: E402
 from dtr1_jax.specialists.sam2 import Prompt  # noqa: E402
 
 BOX = np.array([0.1, 0.2, 0.6, 0.7], np.float32)
@@ -87,7 +89,7 @@ def test_equals_sam2_video_model(models, size):
 
 
 def test_previous_mask_goes_into_a_correction(models, monkeypatch):
-    """The reference can take the logits of an earlier mask, but its forward does not pass them: here they are passed."""
+    """The reference can take the logits of an earlier mask; its forward does not pass them, so the test does."""
     reference, sam, frames = models("a")
     ours, asked = scenario("a", sam.spec.image_size)
     seen, run = {}, reference._run_single_frame_inference
@@ -143,6 +145,20 @@ def test_a_long_video_is_streamed(models):
     assert count == 23
 
 
+def test_sharded_and_bfloat16_are_near(models, tmp_path):
+    """Objects cut over two devices; and bfloat16, with object scores within 5 % of their range and alike signs."""
+    reference, sam, frames = models("c")
+    reference.save_pretrained(tmp_path)
+    ours = [Prompt(0, 1, points=CLICKS, labels=[1, 0]), Prompt(0, 2, box=BOX)]
+    wanted = list(sam.track(frames, ours))
+    if len(jax.devices()) > 1:
+        device_mesh = meshes.make(config.Mesh(data=2, fsdp=1, tensor=1), jax.devices()[:2])
+        same(list(specialists.load(tmp_path, mesh=device_mesh, batch=1).track(frames, ours)), wanted, 3e-4)
+    half = list(specialists.load(tmp_path, dtype="bfloat16", batch=2).track(frames, ours))
+    got, exact = (np.array([out.present for out in outs]) for outs in (half, wanted))
+    assert np.abs(got - exact).max() < 0.5
+
+
 def test_an_object_is_absent_before_its_first_prompt(models):
     _, sam, frames = models("a")
     ours = [Prompt(2, 2, points=CLICK), Prompt(1, 1, box=BOX)]
@@ -157,8 +173,9 @@ def test_corrections_can_be_remembered_for_good(models):
     """With a correction as conditioning frame the next frame reads it as such, and the result moves."""
     _, sam, frames = models("a")
     ours, _ = scenario("a", sam.spec.image_size)
-    short, long = (list(sam.track(frames, ours, corrections_condition=flag, feed_previous=False))
-                   for flag in (False, True))
+    short, long = (
+        list(sam.track(frames, ours, corrections_condition=flag, feed_previous=False)) for flag in (False, True)
+    )
     np.testing.assert_allclose(short[3].present, long[3].present, atol=1e-4)
     assert np.abs(short[4].present - long[4].present).max() > 1e-3
 
