@@ -100,6 +100,14 @@ TESTED_IN = {
     "specialists/dinov2/crop_preprocessing": "specialists/dinov2/test_dinov2_predictor.py",
     "specialists/dinov2/weights": "specialists/dinov2/test_dinov2_spec.py",
     "specialists/pixel_values": "specialists/depth_anything/test_depth_anything_depth_preprocessing.py",
+    "specialists/sam2/hiera": "specialists/sam2/test_sam2_model.py",
+    "specialists/sam2/sine_positions": "specialists/sam2/test_sam2_model.py",
+    "specialists/sam2/prompt_tokens": "specialists/sam2/test_sam2_model.py",
+    "specialists/sam2/two_way_decoder": "specialists/sam2/test_sam2_model.py",
+    "specialists/sam2/memory_encoder": "specialists/sam2/test_sam2_video_tracker.py",
+    "specialists/sam2/memory_attention": "specialists/sam2/test_sam2_video_tracker.py",
+    "specialists/sam2/tracking": "specialists/sam2/test_sam2_video_tracker.py",
+    "specialists/sam2/picture_prompts": "specialists/sam2/test_sam2_predictor.py",
 }
 # Test files about several modules at once, or about files outside dtr1_jax/.
 WHOLE = {

@@ -9,12 +9,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from dtr1_jax.specialists.results import DepthMap, Detections, Masks, PictureFeatures, Track
+from dtr1_jax.specialists.results import DepthMap, Detections, Masks, PictureFeatures, Track, TrackedMasks
 
 if TYPE_CHECKING:
     from dtr1_jax.specialists.loading import load
 
-__all__ = ["DepthMap", "Detections", "Masks", "PictureFeatures", "Track", "load"]
+__all__ = ["DepthMap", "Detections", "Masks", "PictureFeatures", "Track", "TrackedMasks", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -99,6 +99,7 @@ class PictureFeatures:
     patches: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
 class Track:
     """One object over the T frames of a video.
 
@@ -116,3 +117,23 @@ class Track:
     def visible(self) -> np.ndarray:
         """bool[T], the frames in which it was found."""
         return (self.boxes[:, 2:] > self.boxes[:, :2]).all(1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrackedMasks(Masks):
+    """The masks of n objects on one frame of a video.
+
+    Attributes:
+      frame: index of the frame.
+      objects: n names, as the prompts have them.
+      present: float32[n], the logit that the object can be seen; at most 0 = hidden, and its mask is empty.
+    """
+
+    frame: int
+    objects: tuple[Any, ...]
+    present: np.ndarray
+
+    @property
+    def visible(self) -> np.ndarray:
+        """bool[n], whether each object can be seen."""
+        return self.present > 0
