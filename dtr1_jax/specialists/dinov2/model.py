@@ -10,12 +10,11 @@ from collections.abc import Collection
 import jax
 import jax.numpy as jnp
 
-from dtr1_jax.specialists import operations
+from dtr1_jax.specialists import long_attention, operations
 from dtr1_jax.specialists.dinov2.position_resizing import resized_positions
 from dtr1_jax.specialists.dinov2.spec import Dinov2Spec
 from dtr1_jax.specialists.operations import Weights
 
-MOST_SCORES = 1 << 27  # attention scores held at once: 512 MiB of float32
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -68,7 +67,7 @@ def layer(w: Weights, spec: Dinov2Spec, x: jax.Array, at: str) -> jax.Array:
     """One layer of the transformer, [B, tokens, D] -> [B, tokens, D]."""
     y = operations.layer_norm(w, f"{at}.norm1", x, spec.eps)
     qkv = operations.linear(w, f"{at}.attention.qkv", y).reshape(*y.shape[:2], 3, spec.heads, -1)
-    y = attention_in_parts(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(x.shape)
+    y = long_attention.attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(x.shape)
     y = operations.linear(w, f"{at}.attention.output.dense", y)
     x = x + y * w[f"{at}.layer_scale1.lambda1"]
     y = operations.layer_norm(w, f"{at}.norm2", x, spec.eps)
@@ -79,17 +78,3 @@ def layer(w: Weights, spec: Dinov2Spec, x: jax.Array, at: str) -> jax.Array:
         y = operations.ACTIVATIONS[spec.activation](operations.linear(w, f"{at}.mlp.fc1", y))
         y = operations.linear(w, f"{at}.mlp.fc2", y)
     return x + y * w[f"{at}.layer_scale2.lambda1"]
-
-
-def attention_in_parts(q_bqnh: jax.Array, k_bknh: jax.Array, v_bknh: jax.Array, most: int = MOST_SCORES) -> jax.Array:
-    """`operations.attention` over a part of the queries at a time where there would be more than `most` scores, so
-    that memory grows with the number of tokens and not with its square."""
-    b, q, n, h = q_bqnh.shape
-    parts = -(-(b * n * q * k_bknh.shape[1]) // most)
-    if parts == 1:
-        return operations.attention(q_bqnh, k_bknh, v_bknh)
-    size = -(-q // parts)
-    rows = jnp.pad(q_bqnh, ((0, 0), (0, parts * size - q), (0, 0), (0, 0)))
-    rows = rows.reshape(b, parts, size, n, h).swapaxes(0, 1)
-    result = jax.lax.map(lambda part: operations.attention(part, k_bknh, v_bknh), rows)
-    return result.swapaxes(0, 1).reshape(b, parts * size, n, h)[:, :q]

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 
-from dtr1_jax.specialists import operations
+from dtr1_jax.specialists import long_attention, operations
 from dtr1_jax.specialists.operations import Weights
 from dtr1_jax.specialists.owlv2.spec import Spec, Tower
 
 TEXT, VISION = "owlv2.text_model", "owlv2.vision_model"
-# Queries whose scores are computed at once. All scores of a picture of 960 x 960 pixels would be 12 x 3601 x 3601
-# floats (622 MB) in each layer of the base model.
-QUERIES = 1024
 
 
 def phrase_states(w: Weights, spec: Spec, token_nl: jax.Array) -> jax.Array:
@@ -62,46 +57,8 @@ def _layer(w: Weights, name: str, tower: Tower, x: jax.Array, bias: jax.Array | 
     h = operations.layer_norm(w, f"{name}.layer_norm1", x, tower.eps)
     split = (*x.shape[:2], tower.heads, tower.width // tower.heads)
     q, k, v = (operations.linear(w, f"{name}.self_attn.{n}_proj", h).reshape(split) for n in "qkv")
-    mixed = (attention(q, k, v) if bias is None else operations.attention(q, k, v, bias)).reshape(x.shape)
-    x = x + operations.linear(w, f"{name}.self_attn.out_proj", mixed)
+    mixed = long_attention.attention(q, k, v) if bias is None else operations.attention(q, k, v, bias)
+    x = x + operations.linear(w, f"{name}.self_attn.out_proj", mixed.reshape(x.shape))
     h = operations.layer_norm(w, f"{name}.layer_norm2", x, tower.eps)
     h = operations.ACTIVATIONS[tower.activation](operations.linear(w, f"{name}.mlp.fc1", h))
     return x + operations.linear(w, f"{name}.mlp.fc2", h)
-
-
-def attention(q_bqnh: jax.Array, k_bknh: jax.Array, v_bknh: jax.Array) -> jax.Array:
-    """`operations.attention` for the thousands of tokens of a picture, with scores that need less memory.
-
-    A CPU computes head by head, because XLA's product of many matrices at once is 4 times as slow there.
-    """
-    return jax.lax.platform_dependent(q_bqnh, k_bknh, v_bknh, cpu=attention_by_head, default=attention_in_blocks)
-
-
-def attention_by_head(q_bqnh: jax.Array, k_bknh: jax.Array, v_bknh: jax.Array) -> jax.Array:
-    """The same, one head of one picture at a time; the weights are normalised behind the product with the values."""
-    b, count, n, h = q_bqnh.shape
-
-    def one(qkv: tuple[jax.Array, ...]) -> jax.Array:
-        q, k, v = qkv
-        score = jnp.einsum("qh,kh->qk", q * h**-0.5, k, precision="highest", preferred_element_type=jnp.float32)
-        weight = jnp.exp(score - score.max(-1, keepdims=True))
-        mixed = jnp.einsum(
-            "qk,kh->qh", weight.astype(v.dtype), v, precision="highest", preferred_element_type=jnp.float32
-        )
-        return (mixed / weight.sum(-1, keepdims=True)).astype(v.dtype)
-
-    heads = tuple(x.swapaxes(1, 2).reshape(b * n, -1, h) for x in (q_bqnh, k_bknh, v_bknh))
-    return jax.lax.map(one, heads).reshape(b, n, count, h).swapaxes(1, 2)
-
-
-def attention_in_blocks(q_bqnh: jax.Array, k_bknh: jax.Array, v_bknh: jax.Array) -> jax.Array:
-    """The same, for at most QUERIES queries at a time."""
-    b, count, n, h = q_bqnh.shape
-    if count <= QUERIES:
-        return operations.attention(q_bqnh, k_bknh, v_bknh)
-    blocks = math.ceil(count / QUERIES)
-    rows = math.ceil(count / blocks)
-    q = jnp.pad(q_bqnh, ((0, 0), (0, blocks * rows - count), (0, 0), (0, 0)))
-    q = jnp.moveaxis(q.reshape(b, blocks, rows, n, h), 1, 0)
-    mixed = jax.lax.map(lambda q: operations.attention(q, k_bknh, v_bknh), q)
-    return jnp.moveaxis(mixed, 0, 1).reshape(b, blocks * rows, n, h)[:, :count]

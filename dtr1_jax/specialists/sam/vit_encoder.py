@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dtr1_jax.specialists import long_attention
 from dtr1_jax.specialists import operations as ops
 from dtr1_jax.specialists.operations import Weights
 from dtr1_jax.specialists.sam.spec import SamSpec, VitSpec
@@ -66,14 +67,14 @@ def _attention(w: Weights, name: str, vit: VitSpec, x: jax.Array) -> jax.Array:
     cells = height * width
     qkv = ops.linear(w, f"{name}.qkv", x).reshape(b, cells, 3, vit.heads, -1)
     q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-    bias = None
+    distances = None
     if vit.relative:
         grid = q.reshape(b, height, width, vit.heads, -1)
         rows, columns = (_distances(w[f"{name}.rel_pos_{axis}"], n) for axis, n in (("h", height), ("w", width)))
-        rows = jnp.einsum("bhwnc,hkc->bnhwk", grid, rows, precision=_HIGHEST)
-        columns = jnp.einsum("bhwnc,wkc->bnhwk", grid, columns, precision=_HIGHEST)
-        bias = (rows[..., :, None] + columns[..., None, :]).reshape(b, vit.heads, cells, cells)
-    x = ops.attention(q, k, v, bias).reshape(b, height, width, -1)
+        rows = jnp.einsum("bhwnc,hkc->bhwnk", grid, rows, precision=_HIGHEST)
+        columns = jnp.einsum("bhwnc,wkc->bhwnk", grid, columns, precision=_HIGHEST)
+        distances = tuple(part.reshape(b, cells, vit.heads, -1) for part in (rows, columns))
+    x = long_attention.attention(q, k, v, grid=distances).reshape(b, height, width, -1)
     return ops.linear(w, f"{name}.proj", x)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from dtr1_jax.specialists import long_attention
 from dtr1_jax.specialists.operations import ACTIVATIONS, Weights, conv, layer_norm, linear
-from dtr1_jax.specialists.sam2.blocked_attention import blocked_attention
 from dtr1_jax.specialists.sam2.resize_matrices import cubic
 from dtr1_jax.specialists.sam2.spec import LEVELS, Hiera, Spec
 
@@ -92,7 +92,7 @@ def _attention(w: Weights, name: str, x: jax.Array, heads: int, halve: bool) -> 
         q = _halved(q)
     out = q.shape[:3]
     q, k, v = (part.reshape(b, -1, heads, part.shape[-1] // heads) for part in (q, k, v))
-    return linear(w, f"{name}.proj", blocked_attention(q, k, v).reshape(*out, -1))
+    return linear(w, f"{name}.proj", long_attention.attention(q, k, v).reshape(*out, -1))
 
 
 def _halved(x: jax.Array) -> jax.Array:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dtr1_jax.specialists import long_attention
 from dtr1_jax.specialists.operations import ACTIVATIONS, Weights, layer_norm, linear
 from dtr1_jax.specialists.sam2 import sine_positions
-from dtr1_jax.specialists.sam2.blocked_attention import blocked_attention
 from dtr1_jax.specialists.sam2.spec import Memory, Spec
 from dtr1_jax.types import pytree
 
@@ -92,7 +92,7 @@ def _attention(
 ) -> jax.Array:
     v = linear(w, f"{name}.v_proj", value)
     v = v.reshape(*v.shape[:2], sizes.heads, -1)
-    out = blocked_attention(q, k, v, bias)
+    out = long_attention.attention(q, k, v, bias)
     return linear(w, f"{name}.o_proj", out.reshape(*out.shape[:2], -1))
 
 

@@ -12,7 +12,7 @@ import transformers  # noqa: E402
 
 from dtr1_jax import mesh  # noqa: E402
 from dtr1_jax.models.weights import hf_checkpoint  # noqa: E402
-from dtr1_jax.specialists import batching, operations  # noqa: E402
+from dtr1_jax.specialists import batching  # noqa: E402
 from dtr1_jax.specialists.dinov2 import model, spec, weights  # noqa: E402
 
 CASES = [("plain", 0), ("gated", 0), ("wide", 0), ("plain", 3)]  # sizes and number of registers
@@ -54,10 +54,3 @@ def test_feature_maps_equal_the_backbone_of_transformers(tmp_path):
     for tap, feature_map in zip((1, 3), expected, strict=True):
         state = model.final_norm(w, sizes, states[tap])[:, 1:].reshape(1, 3, 5, -1)
         np.testing.assert_allclose(state, feature_map.permute(0, 2, 3, 1), atol=1e-4)
-
-
-def test_attention_in_parts_changes_nothing():
-    q, k, v = (jax.random.normal(key, (2, 11, 3, 4)) for key in jax.random.split(jax.random.key(0), 3))
-    whole = operations.attention(q, k, v)
-    for most in (1, 2 * 3 * 11 * 4, 10_000):  # one query at a time, four, all
-        np.testing.assert_allclose(model.attention_in_parts(q, k, v, most), whole, atol=1e-6)
