@@ -9,10 +9,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from dtr1_jax.specialists.results import DepthMap, Detections, Masks, PictureFeatures, Track, TrackedMasks
+from dtr1_jax.specialists.findings import DepthMap, Detections, Masks, PictureFeatures, Track, TrackedMasks
 
 if TYPE_CHECKING:
-    from dtr1_jax.specialists.loading import load
+    from dtr1_jax.specialists.catalogue import load
 
 __all__ = ["DepthMap", "Detections", "Masks", "PictureFeatures", "Track", "TrackedMasks", "load"]
 
@@ -21,6 +21,6 @@ def __getattr__(name: str) -> Any:
     # Worker processes import this package too, and JAX, which `load` needs, would cost each a second and 100 MB.
     if name != "load":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from dtr1_jax.specialists.loading import load
+    from dtr1_jax.specialists.catalogue import load
 
     return load

@@ -17,7 +17,7 @@ from dtr1_jax import config, mesh
 from dtr1_jax.models.config_fields import SpecError
 from dtr1_jax.models.weights.hub import HubError
 from dtr1_jax.models.weights.native import WeightsError
-from dtr1_jax.specialists import loading
+from dtr1_jax.specialists import catalogue
 from dtr1_jax.specialists.embedding_cache import EmbeddingCache, content_key
 from dtr1_jax.specialists.segmenter import Segmenter
 
@@ -44,7 +44,7 @@ class LearnedSegmenter:
         masks from boxes.
         """
         devices = mesh.make(config.Mesh(data=-1, fsdp=1, tensor=1), jax.local_devices())
-        self.model: Any = loading.load(path, mesh=devices if device_mesh is None else device_mesh)
+        self.model: Any = catalogue.load(path, mesh=devices if device_mesh is None else device_mesh)
         if not hasattr(self.model, "segment"):
             raise ValueError(f"{path}: expected a model that makes masks from boxes, such as SAM or MobileSAM")
         self.description = f"{type(self.model).__name__} of {path} from the answer's boxes"

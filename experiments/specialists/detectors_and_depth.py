@@ -23,7 +23,7 @@ from dtr1_jax.specialists.ssd.box_suppression import pairwise_iou
 
 from dtr1_jax import specialists
 from dtr1_jax.data import image_files
-from dtr1_jax.specialists.results import Detections
+from dtr1_jax.specialists.findings import Detections
 from dtr1_jax.specialists.ssd import coco_classes
 
 THRESHOLD, IOU = 0.5, 0.5

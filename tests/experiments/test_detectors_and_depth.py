@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scripts
 
-from dtr1_jax.specialists.results import Detections
+from dtr1_jax.specialists.findings import Detections
 from tests import assets
 
 script = scripts.load_script("experiments/specialists/detectors_and_depth.py")

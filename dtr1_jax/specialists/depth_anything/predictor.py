@@ -16,7 +16,7 @@ from dtr1_jax.specialists.depth_anything import depth_preprocessing, model, spec
 from dtr1_jax.specialists.depth_anything.depth_preprocessing import DepthPreprocessing
 from dtr1_jax.specialists.depth_anything.programs_by_shape import ProgramsByShape, indices_by_shape
 from dtr1_jax.specialists.depth_anything.spec import DepthSpec
-from dtr1_jax.specialists.results import DepthMap
+from dtr1_jax.specialists.findings import DepthMap
 
 
 class DepthAnything:

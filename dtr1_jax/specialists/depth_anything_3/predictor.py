@@ -17,7 +17,7 @@ from dtr1_jax.specialists.depth_anything.depth_preprocessing import check_length
 from dtr1_jax.specialists.depth_anything.programs_by_shape import ProgramsByShape, indices_by_shape
 from dtr1_jax.specialists.depth_anything_3 import da3_preprocessing, model, sky_filling, spec, weights
 from dtr1_jax.specialists.depth_anything_3.spec import MonoSpec
-from dtr1_jax.specialists.results import DepthMap
+from dtr1_jax.specialists.findings import DepthMap
 
 
 class DepthAnything3:

@@ -16,7 +16,7 @@ from dtr1_jax.specialists import batching, pictures, tensors
 from dtr1_jax.specialists.dinov2 import crop_preprocessing, model, spec, weights
 from dtr1_jax.specialists.dinov2.crop_preprocessing import CropPreprocessing
 from dtr1_jax.specialists.dinov2.spec import Dinov2Spec
-from dtr1_jax.specialists.results import PictureFeatures
+from dtr1_jax.specialists.findings import PictureFeatures
 
 
 class Dinov2:

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from dtr1_jax.specialists import box_suppression
+from dtr1_jax.specialists.findings import Detections
 from dtr1_jax.specialists.onnx.spec import Boxes, OnnxSpec
-from dtr1_jax.specialists.results import Detections
 
 _MOST_BOXES = 200_000
 

@@ -16,9 +16,9 @@ from dtr1_jax.checked_fields import ConfigError
 from dtr1_jax.models.weights.native import WeightsError
 from dtr1_jax.run.worker_pool import Failure, Pool
 from dtr1_jax.specialists import pictures
+from dtr1_jax.specialists.findings import DepthMap, Detections
 from dtr1_jax.specialists.onnx import box_outputs, session_process
 from dtr1_jax.specialists.onnx import spec as specs
-from dtr1_jax.specialists.results import DepthMap, Detections
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 

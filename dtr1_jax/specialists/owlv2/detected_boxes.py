@@ -9,8 +9,8 @@ import numpy as np
 from scipy.special import expit
 
 from dtr1_jax.specialists import box_suppression
+from dtr1_jax.specialists.findings import Detections
 from dtr1_jax.specialists.owlv2 import padded_square
-from dtr1_jax.specialists.results import Detections
 
 _SHARE = 0.1  # of the best score; examples find nothing below it
 

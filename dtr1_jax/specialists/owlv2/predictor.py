@@ -15,6 +15,7 @@ from dtr1_jax import mesh as meshes
 from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint
 from dtr1_jax.specialists import batching, pictures, tensors
 from dtr1_jax.specialists.embedding_cache import EmbeddingCache, content_key
+from dtr1_jax.specialists.findings import Detections
 from dtr1_jax.specialists.owlv2 import (
     detected_boxes,
     model,
@@ -26,7 +27,6 @@ from dtr1_jax.specialists.owlv2 import (
     weights,
 )
 from dtr1_jax.specialists.owlv2.phrase_tokens import PhraseTokenizer
-from dtr1_jax.specialists.results import Detections
 
 _PHRASE_CACHE = 32 << 20  # bytes; 16,000 phrases of the base model
 _PHRASE_BATCH = 64

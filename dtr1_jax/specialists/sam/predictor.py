@@ -19,7 +19,7 @@ from dtr1_jax.models.weights import hf_checkpoint
 from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint
 from dtr1_jax.specialists import batching, pictures
 from dtr1_jax.specialists.embedding_cache import EmbeddingCache, content_key
-from dtr1_jax.specialists.results import Masks
+from dtr1_jax.specialists.findings import Masks
 from dtr1_jax.specialists.sam import model, object_prompts, spec, square, weights
 from dtr1_jax.specialists.sam.spec import SamSpec
 from dtr1_jax.specialists.tensors import Params

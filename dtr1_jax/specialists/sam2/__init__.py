@@ -8,6 +8,6 @@ facebook/sam2.1-hiera-{tiny,small,base-plus,large} in the layout of transformers
     for frame in sam.track(frames, [sam2.Prompt(frame=0, object=1, box=(0.2, 0.3, 0.5, 0.9))]): ...
 """
 
-from dtr1_jax.specialists.sam2.object_prompts import Prompt
+from dtr1_jax.specialists.sam2.video_prompts import Prompt
 
 __all__ = ["Prompt"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax.specialists.sam2 import object_prompts
+from dtr1_jax.specialists.sam2 import video_prompts
 from dtr1_jax.specialists.sam2.mask_sizes import prompt_logits
 from dtr1_jax.specialists.sam2.model import MaskPrompts
 from dtr1_jax.specialists.sam2.prompt_tokens import TOP_LEFT
@@ -76,7 +76,7 @@ def arrays(
     nothing = ObjectPrompt(0, np.zeros((0, 2), np.float32), np.zeros(0, np.int32), None)
     rows = [row for chunk in chunks for row in [*chunk, *[nothing] * (width - len(chunk))]]
     asked = [(row.points, row.labels) for row in rows]
-    points, labels = object_prompts.padded(asked, object_prompts.places_needed(asked))
+    points, labels = video_prompts.padded(asked, video_prompts.places_needed(asked))
     several = [
         len(row.labels) == 1 and row.labels[0] != TOP_LEFT if multimask is None else multimask for row in rows
     ]  # fmt: skip
@@ -88,7 +88,7 @@ def arrays(
         used = np.array([row.mask is not None for row in rows])
         masks = MaskPrompts(logits.reshape(*shape, *logits.shape[1:]), used.reshape(shape))
     return (
-        object_prompts.in_pixels(points, spec.image_size).reshape(*shape, -1, 2), labels.reshape(*shape, -1),
+        video_prompts.in_pixels(points, spec.image_size).reshape(*shape, -1, 2), labels.reshape(*shape, -1),
         np.array(several, bool).reshape(shape), masks,
     )  # fmt: skip
 
@@ -106,12 +106,12 @@ def _of_picture(i: int, given: dict[str, Any], mask_size: int) -> PicturePrompts
     if len(set(counts.values())) != 1:
         raise ValueError(f"{where}: expected prompts of equally many objects, got {counts}")
     count = next(iter(counts.values()))
-    valid = np.ones(count, bool) if boxes is None else object_prompts.has_area(boxes)
+    valid = np.ones(count, bool) if boxes is None else video_prompts.has_area(boxes)
     rows = []
     for index in np.flatnonzero(valid):
         at = f"{where}, object {index}"
         own = {name: given[name][index] if name in given else None for name in ("boxes", "points", "labels", "masks")}
-        points, labels = object_prompts.as_points(own["boxes"], own["points"], own["labels"], at)
+        points, labels = video_prompts.as_points(own["boxes"], own["points"], own["labels"], at)
         mask = None if own["masks"] is None else _mask(own["masks"], mask_size, at)
         if not len(labels) and mask is None:
             raise ValueError(f"{at}: expected at least one point")

@@ -16,20 +16,20 @@ from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint
 from dtr1_jax.specialists import pictures
 from dtr1_jax.specialists.batching import padded_count
 from dtr1_jax.specialists.embedding_cache import EmbeddingCache, content_key
-from dtr1_jax.specialists.results import Masks, TrackedMasks
+from dtr1_jax.specialists.findings import Masks, TrackedMasks
 from dtr1_jax.specialists.sam2 import (
     model,
-    object_prompts,
     picture_input,
     picture_prompts,
     tracking,
     two_way_decoder,
+    video_prompts,
     video_tracker,
     weights,
 )
 from dtr1_jax.specialists.sam2.mask_sizes import at_picture_size
-from dtr1_jax.specialists.sam2.object_prompts import Prompt
 from dtr1_jax.specialists.sam2.spec import Spec, from_config
+from dtr1_jax.specialists.sam2.video_prompts import Prompt
 from dtr1_jax.specialists.tensors import Params
 
 
@@ -152,8 +152,8 @@ class Sam2:
                 "sam2_video, such as facebook/sam2.1-hiera-tiny"
             )
         length = len(frames) if isinstance(frames, Sized) else None
-        named = object_prompts.checked(prompts, length)
-        places = object_prompts.places_needed([object_prompts.points_of(p) for p in prompts])
+        named = video_prompts.checked(prompts, length)
+        places = video_prompts.places_needed([video_prompts.points_of(p) for p in prompts])
         tracker = video_tracker.Tracker(
             self.spec, self._mesh, functools.partial(self._advance, self._params), named, length, places,
             self._objects, feed_previous, corrections_condition,

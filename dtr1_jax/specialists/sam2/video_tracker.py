@@ -11,13 +11,13 @@ import numpy as np
 
 from dtr1_jax import mesh as meshes
 from dtr1_jax.specialists.batching import padded_count
-from dtr1_jax.specialists.results import TrackedMasks
-from dtr1_jax.specialists.sam2 import memory_schedule, object_prompts, tracking
+from dtr1_jax.specialists.findings import TrackedMasks
+from dtr1_jax.specialists.sam2 import memory_schedule, tracking, video_prompts
 from dtr1_jax.specialists.sam2.mask_sizes import at_picture_size, given_mask
 from dtr1_jax.specialists.sam2.memory_schedule import Record
 from dtr1_jax.specialists.sam2.model import Features, MaskPrompts
-from dtr1_jax.specialists.sam2.object_prompts import Prompt
 from dtr1_jax.specialists.sam2.spec import Spec
+from dtr1_jax.specialists.sam2.video_prompts import Prompt
 
 _CLAMP = 32.0  # limit of the logits that are fed back, as in the reference
 
@@ -149,7 +149,7 @@ def _step(
     points, slots, reads, several, given = [], [], [], [], []
     for name in _filled(group):
         prompt = prompts.get(name)
-        points.append(object_prompts.points_of(prompt))
+        points.append(video_prompts.points_of(prompt))
         several.append(
             memory.multimask and (name in fresh or memory.multimask_tracking)
             and memory.least_points <= len(points[-1][1]) <= memory.most_points
@@ -161,9 +161,9 @@ def _step(
         active = name in group.records or name in fresh
         slot = memory_schedule.written(record, index, condition, memory, conditions)
         slots.append(slot if active else (memories, pointers))
-    at, labels = object_prompts.padded(points, tracker.places)
+    at, labels = video_prompts.padded(points, tracker.places)
     step = tracking.Step(
-        points=object_prompts.in_pixels(at, spec.image_size), labels=labels, several=np.array(several, bool),
+        points=video_prompts.in_pixels(at, spec.image_size), labels=labels, several=np.array(several, bool),
         fresh=np.array([name in fresh for name in _filled(group)]), binary=np.full(group.rows, binary),
         age=np.stack([age for age, _ in reads]), distance=np.stack([distance for _, distance in reads]),
         memory_slot=np.array([m for m, _ in slots], np.int32), pointer_slot=np.array([p for _, p in slots], np.int32),

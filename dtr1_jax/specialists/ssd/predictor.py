@@ -14,7 +14,7 @@ import numpy as np
 from dtr1_jax import mesh as meshes
 from dtr1_jax.models.weights.native import WeightsError
 from dtr1_jax.specialists import batching, box_suppression, pictures, tensors
-from dtr1_jax.specialists.results import Detections
+from dtr1_jax.specialists.findings import Detections
 from dtr1_jax.specialists.ssd import coco_classes, model, tfjs_graph
 from dtr1_jax.specialists.ssd import spec as specs
 from dtr1_jax.specialists.ssd import weights as names

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from dtr1_jax.specialists.box_suppression import pairwise_iou
-from dtr1_jax.specialists.results import Detections, Track
+from dtr1_jax.specialists.findings import Detections, Track
 from dtr1_jax.specialists.trackers import camera_motion
 
 _GAIN = 0.4  # share of a new velocity in the velocity of a track

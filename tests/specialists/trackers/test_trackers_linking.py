@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import textured
 
-from dtr1_jax.specialists.results import Detections
+from dtr1_jax.specialists.findings import Detections
 from dtr1_jax.specialists.trackers import link
 
 
