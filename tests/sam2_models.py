@@ -24,7 +24,7 @@ def _config(image_size, width, backbone, decoder=None, levels=(2, 3), **video) -
     same = ("memory_attention_hidden_size", "memory_encoder_hidden_size", "mask_downsampler_embed_dim")
     return sizes | {
         "image_size": image_size, "memory_attention_rope_feat_sizes": maps[-1], "memory_fuser_embed_dim": width,
-        **{name: width for name in same}, **video,
+        **dict.fromkeys(same, width), **video,
     }  # fmt: skip
 
 
