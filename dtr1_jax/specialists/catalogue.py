@@ -71,7 +71,7 @@ def load(path: str | Path, *, mesh: jax.sharding.Mesh | None = None, dtype: str 
 
 
 def kind_of(config: Mapping[str, Any], where: Path) -> str:
-    """The key of BY_TYPE of a model with this config.json in the folder `where`. Raises WeightsError if there is none."""
+    """The key of BY_TYPE for a config.json in the folder `where`. Raises WeightsError if there is none."""
     kind = config.get("model_type")
     if kind is None and str(config.get("model_name")).startswith("da3"):
         kind = "depth_anything_3"  # its config.json has a model_name and no model_type

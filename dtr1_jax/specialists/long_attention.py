@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from dtr1_jax.specialists import operations
 
-MOST_SCORES = 1 << 26  # float32 scores at once: 256 MiB
+MOST_SCORES = 1 << 24  # float32 scores at once: 64 MiB, which is also fastest on a CPU
 # A CPU computes head by head from this number of scores of a head on: there, XLA's product of many matrices at once is
 # 4 times as slow (12 heads of 1801 tokens: 1.13 s against 0.24 s).
 _LARGE = 1 << 18
@@ -37,14 +37,14 @@ def attention(
 def _by_head(
     q_bqnh: jax.Array, k_bknh: jax.Array, v_bknh: jax.Array, bias: jax.Array | None, grid: Grid | None
 ) -> jax.Array:
-    """One head of one picture at a time; the weights are normalised behind the product with the values."""
+    """One head of one picture at a time, a block of queries at a time; the weights are normalised behind the product
+    with the values."""
     b, _, n, h = q_bqnh.shape
 
     def heads(x: jax.Array) -> jax.Array:  # [B, t, N, c] -> [B * N, t, c]
         return x.swapaxes(1, 2).reshape(b * n, x.shape[1], -1)
 
-    def one(inputs: tuple) -> jax.Array:
-        q, k, v, of_keys, of_grid = inputs
+    def block(q: jax.Array, k: jax.Array, v: jax.Array, of_keys: jax.Array | None, of_grid: Grid | None) -> jax.Array:
         score = jnp.einsum("qh,kh->qk", q * h**-0.5, k, precision="highest", preferred_element_type=jnp.float32)
         score = score if of_keys is None else score + of_keys
         if of_grid is not None:
@@ -55,6 +55,18 @@ def _by_head(
             "qk,kh->qh", weight.astype(v.dtype), v, precision="highest", preferred_element_type=jnp.float32
         )
         return (mixed / weight.sum(-1, keepdims=True)).astype(v.dtype)
+
+    def one(inputs: tuple) -> jax.Array:
+        q, k, v, of_keys, of_grid = inputs
+        blocks = min(-(-q.shape[0] * k.shape[0] // MOST_SCORES), q.shape[0])
+        size = -(-q.shape[0] // blocks)
+
+        def cut(x: jax.Array) -> jax.Array:  # [q, ...] -> [blocks, size, ...]
+            return jnp.pad(x, ((0, blocks * size - len(x)), (0, 0))).reshape(blocks, size, -1)
+
+        parts = cut(q), None if of_grid is None else tuple(map(cut, of_grid))
+        mixed = jax.lax.map(lambda part: block(part[0], k, v, of_keys, part[1]), parts)
+        return mixed.reshape(blocks * size, -1)[: len(q)]
 
     of_keys = None if bias is None else jnp.broadcast_to(bias[:, 0], (b, n, bias.shape[-1])).reshape(b * n, -1)
     of_grid = None if grid is None else tuple(map(heads, grid))

@@ -33,6 +33,7 @@ def save(family, folder):
         depth_models.depth_anything(next(iter(depth_models.HEADS)), folder)
     else:
         depth_models.backbone(next(iter(depth_models.BACKBONES)), folder)
+        (folder / "preprocessor_config.json").write_text("{}")
     return folder
 
 

@@ -143,8 +143,8 @@ class Sam2:
           corrections_condition: whether a corrected frame is remembered for the rest of the video, like the frame of
             the first prompt, or like any other frame, for as long as the memory reaches.
 
-        Returns an iterator over the frames. Raises ValueError at once: a model of pictures only, or a prompt that has
-        no meaning; and while it runs: a frame of another size, or a video that ends before a prompt.
+        Returns an iterator over the frames. Raises ValueError at once: a model of pictures only, or a prompt without
+        meaning; and while it runs: a frame of another size, or a video that ends before a prompt.
         """
         if self.spec.memory is None:
             raise ValueError(
