@@ -110,6 +110,7 @@ def test_equals_the_reference(pair):
         compare(*pair, image, BOXES, 1e-4, 1e-3)
 
 
+@pytest.mark.parametrize("pair", ["three sizes"], indirect=True)
 def test_each_weight_moves_the_embedding(pair):
     _, sam = pair
     image, size = square.squared(IMAGES[0], sam.spec.image)
