@@ -3,6 +3,7 @@
 import dataclasses
 
 import assets
+import jax
 import numpy as np
 import pytest
 
@@ -118,9 +119,10 @@ def test_each_weight_moves_the_embedding(pair):
     encoder = [name for name in sam.params if name.startswith("image_encoder.")]
     assert len(encoder) > 50
     for name in encoder:
-        value = np.asarray(sam.params[name])
-        noise = RNG.normal(0, 0.3, value.shape).astype(value.dtype)
-        moved = np.asarray(sam._embed(sam.params | {name: value + abs(noise)}, image[None], size[None]))
+        value = sam.params[name]
+        noise = abs(RNG.normal(0, 0.3, value.shape)).astype(value.dtype)
+        other = jax.device_put(np.asarray(value) + noise, value.sharding)  # placed like it, so that nothing compiles
+        moved = np.asarray(sam._embed(sam.params | {name: other}, image[None], size[None]))
         assert np.abs(moved - plain).max() > 1e-4, name
 
 
