@@ -95,7 +95,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
 
     c.reward = ConfigDict()
     c.reward.weights = reward_weights()
-    c.reward.segmenter = "grabcut"  # box -> mask: grabcut | box
+    # box -> mask: grabcut (on the host) | box (the filled box) | sam:PATH, a learned model on this process's devices.
+    # PATH: folder, hub id or file of SAM, SAM 2 or MobileSAM, as in sam:facebook/sam-vit-base and sam:mobile_sam.pt
+    c.reward.segmenter = "grabcut"
     c.reward.mask_size = 96  # cells a side of the grid on which the pixels of masks are counted: memory, not the score
     c.reward.tolerance = 0.0  # a numeric answer may be off by this share of the right number
     c.reward.length_free = 128  # column length: completions of up to this many tokens score 1; the score falls to 0

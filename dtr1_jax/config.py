@@ -102,7 +102,10 @@ class Judge:
 @dataclasses.dataclass(frozen=True)
 class Reward:
     weights: dict[str, dict[str, float]]
-    segmenter: Literal["grabcut", "box"]
+    segmenter: str = Bound(
+        "grabcut, box, or sam:PATH with the folder, hub id or file of a SAM, SAM 2 or MobileSAM",
+        lambda value: value in ("grabcut", "box") or (value.startswith("sam:") and bool(value[4:].strip())),
+    ).field()
     mask_size: int = at_least(1)
     tolerance: float = at_least(0)
     length_free: int = at_least(0)

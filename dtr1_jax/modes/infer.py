@@ -17,7 +17,7 @@ from dtr1_jax.modes import results
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.policies.runtime import Runtime
-from dtr1_jax.specialists.segmenter import Segmenter
+from dtr1_jax.specialists.learned_segmenter import open_segmenter
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import TASKS, Example, Target, Video
 
@@ -69,7 +69,7 @@ def run(
         log.warning("%s", _why_unsound(c, transcript))
     notes = {"query": query}
     if task == "segmentation":
-        with Segmenter(c.reward.segmenter, c.reward.workers, PATIENCE * c.reward.deadline) as segmenter:
+        with open_segmenter(c.reward.segmenter, c.reward.workers, PATIENCE * c.reward.deadline) as segmenter:
             frames = answers.resolve_frames(example, batch.canvases[0], transcript, segmenter)
             notes["masks_by"] = segmenter.description
     else:

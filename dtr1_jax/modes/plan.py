@@ -24,6 +24,8 @@ from dtr1_jax.models.weights import hf_checkpoint
 from dtr1_jax.policies import memory, policy_files, pretrained
 from dtr1_jax.policies.memory import DeviceShare
 from dtr1_jax.rl import accumulate
+from dtr1_jax.specialists.learned_segmenter import PREFIX
+from dtr1_jax.specialists.needs import Needs, needs
 
 GIB = 2**30
 
@@ -64,7 +66,8 @@ def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
     """Bytes on each device: {"parameters", "resident", "update", "rollout", "evaluation", "peak", ...}.
 
     The parts of `resident` stay for the whole run. Those of `update`, `rollout` and `evaluation` (empty where
-    train.eval_examples is 0) come on top of it, never two of the three at once. Where the column `blind` has a weight,
+    train.eval_examples is 0) and `scoring` (empty without a learned segmenter) come on top of it, never two of them at
+    once. Where the column `blind` has a weight,
     `rollout` and `evaluation` are those of its second rollout if that is larger. Raises ConfigError if the batch
     cannot be cut over config.mesh.
     """
@@ -74,6 +77,7 @@ def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
     trained_bytes = resident["adapters"] if c.lora.rank else resident["weights"]
     layers_bytes = memory.layer_bytes(c, sizes, device_mesh)
     evaluation = evaluation_share(c, share, device_mesh)
+    specialists = specialist_needs(c)
 
     def sampling(of_phase: DeviceShare) -> dict[str, int]:
         shares = [of_phase] + [blind_share(of_phase)] * blind.is_on(c.reward)
@@ -85,7 +89,12 @@ def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
         "update": memory.update_parts(c, sizes, share, trained_bytes),
         "rollout": sampling(share),
         "evaluation": sampling(evaluation) if evaluation.queries else {},
+        "scoring": {"specialists": max((n.activations or 0 for n in specialists.values()), default=0)}
+        if specialists
+        else {},
     }
+    if specialists:
+        resident["specialists"] = sum(n.weights for n in specialists.values())
     return {
         "policy": c.policy.name,
         "devices": math.prod(device_mesh.shape.values()),
@@ -96,8 +105,24 @@ def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
         **counts,
         "resident": resident,
         **phases,
+        "specialists": {name: dataclasses.asdict(n) for name, n in specialists.items()},
         "peak": sum(resident.values()) + max(sum(parts.values()) for parts in phases.values()),
     }
+
+
+def specialist_needs(c: config.Config) -> dict[str, Needs]:
+    """The memory of each specialist that the settings name, by its path; each device holds all its weights.
+
+    Raises ConfigError, which names the setting, if the model's files are missing or of another kind.
+    """
+    name = c.reward.segmenter
+    if not name.startswith(PREFIX):
+        return {}
+    path = name.removeprefix(PREFIX)
+    try:
+        return {path: needs(path)}
+    except ValueError as error:
+        raise config.ConfigError(f"config.reward.segmenter = {name!r}: {error}") from error
 
 
 def abstract_mesh(sizes: config.Mesh) -> jax.sharding.AbstractMesh:
@@ -172,7 +197,7 @@ def _table(planned: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield "GiB on each device"
-    for phase in ("resident", "update", "rollout", "evaluation"):
+    for phase in ("resident", "update", "rollout", "evaluation", "scoring"):
         parts, title = planned[phase], "stays" if phase == "resident" else phase
         for name, size in ({**parts, "together": sum(parts.values())} if parts else {}).items():
             yield f"  {title:<10} {name.replace('_', ' '):<20} {size / GIB:9.2f}"

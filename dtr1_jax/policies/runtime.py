@@ -12,6 +12,7 @@ from dtr1_jax.config import Config
 from dtr1_jax.models import sentence_encoder
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rewards.text_scorers import TextScorers
+from dtr1_jax.specialists.learned_segmenter import LearnedSegmenter, open_segmenter
 from dtr1_jax.specialists.segmenter import Segmenter
 
 
@@ -34,7 +35,7 @@ class Runtime:
     mesh: jax.sharding.Mesh
     params: dict | None = None
     lora: dict | None = None
-    segmenter: Segmenter | None = None
+    segmenter: Segmenter | LearnedSegmenter | None = None
     text_scorers: TextScorers | None = None
 
     def with_weights(self, params: dict, lora: dict | None) -> Runtime:
@@ -43,13 +44,14 @@ class Runtime:
 
 
 @contextlib.contextmanager
-def host_tools(c: Config) -> Iterator[tuple[Segmenter, TextScorers]]:
+def host_tools(c: Config) -> Iterator[tuple[Segmenter | LearnedSegmenter, TextScorers]]:
     """The segmenter and the text scorers that the reward's settings ask for; their worker processes end with the block.
 
-    Raises ConfigError or WeightsError if reward.idf or reward.sentences names a file that cannot be used.
+    Raises ConfigError or WeightsError if reward.segmenter, reward.idf or reward.sentences names a file that cannot be
+    used.
     """
     with (
-        Segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
+        open_segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
         TextScorers(c.reward, sentence_encoder.embedder) as text_scorers,
     ):
         yield segmenter, text_scorers

@@ -67,13 +67,13 @@ def _figure(title: str, lines: Mapping[str, list[charts.Point]], colours: Mappin
 def _task_panels(names: list[str]) -> dict[str, dict[str, str]]:
     """Title of a panel -> task -> name in the run log, for names with a task in them: train/vqa/reward, and so on.
 
-    The reward comes first.
+    The reward comes first. Numbers of queries and the figures of the table "Where errors come from" have no panel.
     """
     panels: dict[str, dict[str, str]] = {}
     for task in types.TASKS:
         for name in names:
             path = name.split("/")
-            if task in path[1:]:
+            if task in path[1:] and path[-1] != "examples" and path[1] != "program":
                 title = f"{'/'.join(p for p in path if p != task)} by task"
                 panels.setdefault(title, {}).setdefault(task, name)
     return dict(sorted(panels.items(), key=lambda item: item[0] not in ("train/reward by task", "eval/reward by task")))

@@ -59,5 +59,6 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--bg); bor
   font-size: 12px; max-height: 340px; overflow: auto; } code { font-size: 12px; overflow-wrap: anywhere; }
 ul { margin: 0; padding-left: 18px; color: var(--down); }
 table { border-collapse: collapse; font-size: 12.5px; } th { text-align: left; vertical-align: top; font-weight: 500;
-  padding: 2px 18px 2px 0; color: var(--soft); } td { padding: 2px 0; overflow-wrap: anywhere; }
+  padding: 2px 18px 2px 0; color: var(--soft); } td { padding: 2px 18px 2px 0; vertical-align: top;
+  overflow-wrap: anywhere; }
 </style></head><body><main>"""

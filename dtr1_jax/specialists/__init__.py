@@ -7,7 +7,20 @@
 `load` takes a hub id, a folder or a file, and finds out which model it is.
 """
 
-from dtr1_jax.specialists.loading import load
-from dtr1_jax.specialists.results import DepthMap, Detections, Masks
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["DepthMap", "Detections", "Masks", "load"]
+from dtr1_jax.specialists.findings import DepthMap, Detections, Masks, PictureFeatures, Track, TrackedMasks
+
+if TYPE_CHECKING:
+    from dtr1_jax.specialists.catalogue import load
+
+__all__ = ["DepthMap", "Detections", "Masks", "PictureFeatures", "Track", "TrackedMasks", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # Worker processes import this package too, and JAX, which `load` needs, would cost each a second and 100 MB.
+    if name != "load":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from dtr1_jax.specialists.catalogue import load
+
+    return load

@@ -30,6 +30,7 @@ def load_params(
     *,
     rename: Callable[[str], str] = str,
     ignored: str | None = None,
+    precise: str | None = None,
 ) -> Params:
     """Reads every tensor of `shapes` onto the devices.
 
@@ -41,6 +42,7 @@ def load_params(
       rename: name in the file -> name in `shapes`, for checkpoints that have several spellings.
       ignored: expression that matches, after renaming, the whole names of tensors that no output depends on, such as
         stored positions and parts that only training uses.
+      precise: expression that matches the whole names, in `shapes`, of weights that stay float32 whatever `dtype` says.
 
     Returns {name: array}. Raises WeightsError: a tensor is missing, left over, of another shape or not a float, or
     two tensors get one name.
@@ -63,7 +65,7 @@ def load_params(
     faults += [f"left over {name}" for name in left_over if ignored is None or not re.fullmatch(ignored, name)]
     if faults:
         raise WeightsError(
-            f"{checkpoint.where} does not fit the model that its config.json describes:\n  " + shortened(faults)
+            f"{checkpoint.where} does not fit the model that its configuration describes:\n  " + shortened(faults)
         )
     by_file: dict[Path, list[str]] = {}
     for name in shapes:
@@ -73,7 +75,8 @@ def load_params(
         with checkpoint.reading(file) as read:
             for name in names:
                 values = np.asarray(read(named[name][0], slice(None), slice(None))).reshape(shapes[name])
-                params[name] = jax.device_put(values.astype(np.float32).astype(dtype), place)
+                kind = jnp.float32 if precise is not None and re.fullmatch(precise, name) else dtype
+                params[name] = jax.device_put(values.astype(np.float32).astype(kind), place)
     return {name: params[name] for name in shapes}
 
 

@@ -87,6 +87,11 @@ def open_folder(folder: str | Path) -> HfCheckpoint:
     return HfCheckpoint(folder, config, tensors, _reading)
 
 
+def open_file(file: str | Path, config: dict[str, Any]) -> HfCheckpoint:
+    """Opens one safetensors file of a model whose `config` is known. Raises WeightsError if it cannot be read."""
+    return HfCheckpoint(Path(file), config, _header(Path(file)), _reading)
+
+
 def read_json(path: Path, content: str) -> dict:
     """Reads a JSON file that holds one object.
 

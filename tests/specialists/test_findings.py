@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dtr1_jax.specialists.results import DepthMap, Masks
+from dtr1_jax.specialists.findings import DepthMap, Masks
 from dtr1_jax.twin import masks as mask_codes
 
 

@@ -8,7 +8,7 @@ import pytest
 from dtr1_jax import specialists
 from dtr1_jax.models.weights import hub
 from dtr1_jax.models.weights.native import WeightsError
-from dtr1_jax.specialists import loading
+from dtr1_jax.specialists import catalogue
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def opened(monkeypatch):
         def open_path(self, path, device_mesh, dtype, **options):
             calls.append((self.name, "path", path.name, dtype.name, options))
 
-    monkeypatch.setattr(loading, "_predictor", Module)
+    monkeypatch.setattr(catalogue, "_predictor", Module)
     return calls
 
 
@@ -40,7 +40,7 @@ def write(folder, kind):
 
 
 def test_by_model_type(tmp_path, opened):
-    for kind, module in loading.BY_TYPE.items():
+    for kind, module in catalogue.BY_TYPE.items():
         specialists.load(write(tmp_path / kind, kind), dtype="bfloat16", most=3)
         assert opened.pop() == (module, "checkpoint", kind, "bfloat16", {"most": 3})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 
 from dtr1_jax.models.weights import hf_checkpoint, hub
 from dtr1_jax.models.weights.native import WeightsError
-from dtr1_jax.specialists import batching
+from dtr1_jax.specialists import batching, licences
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,9 @@ BY_TYPE = {
     "sam": "sam.predictor",
     "owlv2": "owlv2.predictor",
     "depth_anything": "depth_anything.predictor",
+    "depth_anything_3": "depth_anything_3.predictor",
+    "dinov2": "dinov2.predictor",
+    "dinov2_with_registers": "dinov2.predictor",
 }
 # A file by its suffix, or a folder by a file in it -> the module whose `open_path(path, device_mesh, dtype, **options)`
 # returns the specialist.
@@ -32,11 +36,6 @@ BY_FILE = {
     "specialist.json": "onnx.predictor",
     "model.json": "ssd.predictor",
     "mobile_sam.safetensors": "sam.mobile_sam",
-}
-# Licences that forbid some uses, by a part of the hub id; said when the model is loaded.
-LIMITED_LICENCES = {
-    "depth-anything-v2-base": "CC-BY-NC-4.0 (no commercial use)",
-    "depth-anything-v2-large": "CC-BY-NC-4.0 (no commercial use)",
 }
 
 
@@ -59,26 +58,38 @@ def load(path: str | Path, *, mesh: jax.sharding.Mesh | None = None, dtype: str 
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype: expected 'float32' or 'bfloat16', got {dtype!r}")
     device_mesh = batching.single_device_mesh() if mesh is None else mesh
-    where = _local(str(path))
-    for part, licence in LIMITED_LICENCES.items():
-        if part in str(path).lower():
-            log.warning("%s: the licence of these weights is %s", path, licence)
-    module = _module_of_files(where)
+    where = local_path(str(path))
+    licence = licences.limits(str(path), where)
+    if licence is not None:
+        log.warning("%s: the licence of these weights is %s", path, licence)
+    module = module_of_files(where)
     if module is not None:
         return _predictor(module).open_path(where, device_mesh, jnp.dtype(dtype), **options)
     checkpoint = hf_checkpoint.open_folder(where)
-    kind = checkpoint.config.get("model_type")
+    module = BY_TYPE[kind_of(checkpoint.config, where)]
+    return _predictor(module).open_checkpoint(checkpoint, device_mesh, jnp.dtype(dtype), **options)
+
+
+def kind_of(config: Mapping[str, Any], where: Path) -> str:
+    """The key of BY_TYPE for a config.json in the folder `where`. Raises WeightsError if there is none."""
+    kind = config.get("model_type")
+    if kind is None and str(config.get("model_name")).startswith("da3"):
+        kind = "depth_anything_3"  # its config.json has a model_name and no model_type
     if kind not in BY_TYPE:
         raise WeightsError(
             f"{where / 'config.json'}: model_type {kind!r} is no specialist; expected one of {', '.join(BY_TYPE)}"
         )
-    return _predictor(BY_TYPE[kind]).open_checkpoint(checkpoint, device_mesh, jnp.dtype(dtype), **options)
+    return kind
 
 
-def _local(path: str) -> Path:
+def local_path(path: str, patterns: Sequence[str] = hub.PATTERNS) -> Path:
+    """The folder or file of a specialist; of a hub id, the files with names of these patterns are downloaded.
+
+    Raises WeightsError if there is no such file or folder, and HubError if the download fails.
+    """
     if hub.is_hub_id(path):
         try:
-            return hub.download(path)
+            return hub.download(path, patterns)
         except hub.HubError as error:
             raise hub.HubError(f"{error} and load DIR") from error
     where = Path(path).expanduser()
@@ -90,7 +101,11 @@ def _local(path: str) -> Path:
     return where
 
 
-def _module_of_files(where: Path) -> str | None:
+def module_of_files(where: Path) -> str | None:
+    """The module that opens a file, or a folder without config.json, by BY_SUFFIX and BY_FILE; None for other folders.
+
+    Raises WeightsError for a file of another kind.
+    """
     if where.is_file():
         module = BY_SUFFIX.get(where.suffix.lower()) or BY_FILE.get(where.name)
         if module is None:
