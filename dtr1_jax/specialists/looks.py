@@ -44,7 +44,8 @@ def sightings(
         phrases = [list(words) for _, words in batch]
         given = [phrases] if phrases[0] else []
         results = tools.detector.detect(images, *given, **options)
-        return [of_detections(one, *image.shape[:2], name) for one, image in zip(results, images, strict=True)]
+        sizes = [image.shape[:2] for image in images]
+        return [of_detections(one, height, width, name) for one, (height, width) in zip(results, sizes, strict=True)]
 
     for item, seen in zip(missing, each(call, missing, c.batch)):
         found[item] = seen
