@@ -102,6 +102,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     # --mode=perceive --images: queries that are generated about each picture from what was perceived; their targets are
     # pseudo-labels
     c.specialists.pseudo_queries = 0
+    c.specialists.examples = 0  # --mode=perceive on a data set: most examples of each split; 0 = all
 
     c.lora = ConfigDict()
     c.lora.rank = 0  # 0 = train all weights

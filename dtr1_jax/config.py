@@ -84,6 +84,7 @@ class Specialists:
     workers: int = at_least(1)
     deadline: float = above(0, "seconds above 0")
     pseudo_queries: int = at_least(0)
+    examples: int = at_least(0)
 
 
 @dataclasses.dataclass(frozen=True)
