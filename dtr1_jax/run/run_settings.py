@@ -26,7 +26,8 @@ ADDED = {
     "specialists": {
         "detector": "", "threshold": 0.0, "phrases": "", "max_objects": 40, "merge_iou": 0.6, "segmenter": "grabcut",
         "depth": "", "depth_tie": 0.02, "tracker": "iou", "gap": 4, "colour_share": 0.3, "dtype": "float32",
-        "max_pixels": 1 << 20, "batch": 8, "cache_mb": 256, "workers": 2, "deadline": 2.0, "pseudo_queries": 0, "examples": 0,
+        "max_pixels": 1 << 20, "batch": 8, "cache_mb": 256, "workers": 2, "deadline": 2.0,
+        "pseudo_queries": 0, "examples": 0,
     },
 }  # fmt: skip
 GROUPS = ("specialists",)  # those of ADDED that earlier versions lacked as a whole
