@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 
-import dtr1_jax
 from dtr1_jax import config, draw, mesh
 from dtr1_jax.data.pipeline import SkipCounter
 from dtr1_jax.modes import perceive_inputs, perceive_journal, perceived_lines, results
@@ -86,7 +85,7 @@ def request(visual: np.ndarray | Video, words: tuple[str, ...], c: config.Specia
 def _header(c: config.Config, inputs: Inputs, look: SpecialistPerceiver, words: tuple[str, ...]) -> dict[str, Any]:
     settings = {name: value for name, value in vars(c.specialists).items() if name not in FREE}
     return {
-        "format": 1, "version": dtr1_jax.__version__, "inputs": inputs.name, "models": look.description,
+        "format": 1, "inputs": inputs.name, "models": look.description,
         "phrases": list(words), "specialists": settings,
     }  # fmt: skip
 

@@ -70,6 +70,7 @@ def assemble(
     depths = _depths(looked, ordered, masks)
     nearness = [None if depth is None else depth.nearness for depth in depths]
     ranks = depth_order.ranks(nearness, c.depth_tie)
+    filled = {i for i, row in enumerate(ordered, 1) if any(one is not None and one.mask is None for one in row)}
     instances, provenance = [], {}
     for i, row in enumerate(ordered):
         number, (label, score, others) = i + 1, _label(row)
@@ -82,7 +83,7 @@ def assemble(
         ))  # fmt: skip
         provenance[number] = _provenance(row, boxes[i], makers, (score, others), depths[i], measured, velocity, looked)
     return PerceivedScene(
-        tuple(instances), tuple(_relations(instances, looked, nearness, c.depth_tie)), provenance, looked.frames,
+        tuple(instances), tuple(_relations(instances, looked, depths, c.depth_tie, filled)), provenance, looked.frames,
         tuple(failures),
     )  # fmt: skip
 
@@ -162,11 +163,11 @@ def _velocity(boxes: np.ndarray, path: Sequence[np.ndarray | None] | None) -> tu
 
 
 def _relations(
-    instances: Sequence[Instance], looked: Looked, nearness: Sequence[float | None], tie: float
+    instances: Sequence[Instance], looked: Looked, depths: Sequence[ObjectDepth | None], tie: float, filled: set[int]
 ) -> list[scene_relations.Relation]:
     """The relations of a picture; of a video those that hold in every frame that shows both objects."""
     if not looked.frames:
-        return scene_relations.relations(instances, nearness, tie)
+        return scene_relations.relations(instances, depths, tie, filled)
     held: collections.Counter = collections.Counter()
     shown: collections.Counter = collections.Counter()
     for t in range(len(looked.images)):
@@ -175,7 +176,7 @@ def _relations(
             dataclasses.replace(instances[i], box=tuple(instances[i].boxes[t].tolist()), mask=instances[i].masks[t])
             for i in there
         ]
-        held.update(scene_relations.relations(at_t, [nearness[i] for i in there], tie))
+        held.update(scene_relations.relations(at_t, [depths[i] for i in there], tie, filled))
         shown.update(frozenset((a.id, b.id)) for a in at_t for b in at_t if a.id < b.id)
     return [(a, words, b) for (a, words, b), count in held.items() if count == shown[frozenset((a, b))]]
 

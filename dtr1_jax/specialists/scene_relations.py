@@ -1,11 +1,12 @@
 """Relations between the perceived objects of one picture, from their masks, boxes and depths.
 
     inside        INSIDE of the pixels of the first object lie within the outer outline of the second, which is larger
-    on            the two touch, mostly at the bottom of the first object, which stands higher and within the sides of
-                  the second; their depths do not contradict
+    on            the two touch, mostly at the bottom of the first object and along SUPPORT of its width; the first
+                  stands higher, and WITHIN of its width is above the second; their depths do not contradict
     overlapping   their masks share OVERLAP of the smaller one
     touching      their masks are at most TOUCH of the picture's longer side apart
-    in front of   the two are in contact in one of these ways, or their boxes overlap, and the first is nearer
+    in front of   the two are in contact in one of these ways, or their boxes overlap, and the first is nearer: their
+                  medians differ by more than ties do, and the middle halves of their depths do not overlap
     left of, right of, above, below   the two are apart along this axis, and each is the nearest object of the other or
                   one of them is; of two axes the one with the wider gap
 
@@ -15,11 +16,12 @@ These say how things look in the picture. A cup that is seen from above on a tab
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import cv2
 import numpy as np
 
+from dtr1_jax.specialists.depth_order import ObjectDepth
 from dtr1_jax.types import Instance
 
 Relation = tuple[int, str, int]
@@ -28,17 +30,22 @@ SIDE = 256  # pixels of the longer side at which masks are compared
 INSIDE, OVERLAP, TOUCH = 0.9, 0.05, 0.008
 APART = 0.01  # unit frame: objects that overlap by at most this along an axis are apart, as in data/queries/photos.py
 BOTTOM, RESTS = 0.25, 0.6  # the part of an object's height that is its bottom; share of the contact that is there
+SUPPORT, WITHIN = 0.5, 0.8
 LEVEL = 0.3  # of the range of depths: an object that rests on another differs from it by no more
 MOST = 64  # relations of one scene
 
 
-def relations(instances: Sequence[Instance], depths: Sequence[float | None] = (), tie: float = 0.0) -> list[Relation]:
+def relations(
+    instances: Sequence[Instance], depths: Sequence[ObjectDepth | None] = (), tie: float = 0.0,
+    filled: Collection[int] = (),
+) -> list[Relation]:  # fmt: skip
     """The relations (id, words, id) of a picture, those of contact first; at most MOST.
 
     Args:
       instances: the objects; their masks bool[h, w] have one size.
-      depths: the nearness of each object in [0, 1], larger = nearer; None = not known. Empty = none is known.
+      depths: of each object; None = not known. Empty = none is known.
       tie: depths that differ by no more than this have no order.
+      filled: ids of objects whose masks are filled boxes: nobody knows whether these touch another one.
     """
     if len(instances) < 2:
         return []
@@ -49,11 +56,11 @@ def relations(instances: Sequence[Instance], depths: Sequence[float | None] = ()
         for j in range(i + 1, len(instances)):
             if not _near(instances[i].box, instances[j].box):
                 continue
-            found = _contact(instances, small, known, i, j)
+            outlined = instances[i].id not in filled and instances[j].id not in filled
+            found = _contact(instances, small, known, i, j) if outlined else None
             contacts += [found] if found else []
-            meets = found or _overlap(instances[i].box, instances[j].box)
-            if meets and known[i] is not None and known[j] is not None and abs(known[i] - known[j]) > tie:
-                near, far = (i, j) if known[i] > known[j] else (j, i)
+            if (found or _overlap(instances[i].box, instances[j].box)) and _has_order(known[i], known[j], tie):
+                near, far = (i, j) if known[i].nearness > known[j].nearness else (j, i)
                 order.append((instances[near].id, "in front of", instances[far].id))
     return (contacts + order + _sides(instances))[:MOST]
 
@@ -72,12 +79,19 @@ def _near(a: Sequence[float], b: Sequence[float]) -> bool:
     return all(min(a[k + 2], b[k + 2]) - max(a[k], b[k]) >= -2 * TOUCH for k in (0, 1))
 
 
+def _has_order(a: ObjectDepth | None, b: ObjectDepth | None, tie: float) -> bool:
+    """Whether one of two objects is nearer for sure."""
+    if a is None or b is None:
+        return False
+    return abs(a.nearness - b.nearness) > max(tie, (a.spread + b.spread) / 2)
+
+
 def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
     return all(min(a[k + 2], b[k + 2]) > max(a[k], b[k]) for k in (0, 1))
 
 
 def _contact(
-    instances: Sequence[Instance], small: Sequence[np.ndarray], known: Sequence[float | None], i: int, j: int
+    instances: Sequence[Instance], small: Sequence[np.ndarray], known: Sequence[ObjectDepth | None], i: int, j: int
 ) -> Relation | None:
     """The one relation of contact between objects i and j; None if they do not touch."""
     area = [int(small[k].sum()) for k in (i, j)]
@@ -108,21 +122,28 @@ def _grown(mask: np.ndarray) -> np.ndarray:
 
 
 def _rests(
-    instances: Sequence[Instance], small: Sequence[np.ndarray], known: Sequence[float | None], upper: int, lower: int
+    instances: Sequence[Instance],
+    small: Sequence[np.ndarray],
+    known: Sequence[ObjectDepth | None],
+    upper: int,
+    lower: int,
 ) -> bool:
     """Whether an object stands or lies on another one."""
     a, b = instances[upper].box, instances[lower].box
-    centre = (a[0] + a[2]) / 2
-    if not (b[0] <= centre <= b[2] and (a[1] + a[3]) / 2 < (b[1] + b[3]) / 2 and a[3] < b[3]):
+    shared = (min(a[2], b[2]) - max(a[0], b[0])) / (a[2] - a[0])
+    if not (shared >= WITHIN and (a[1] + a[3]) / 2 < (b[1] + b[3]) / 2 and a[3] < b[3]):
         return False
-    if known[upper] is not None and known[lower] is not None and abs(known[upper] - known[lower]) > LEVEL:
+    one, other = known[upper], known[lower]
+    if one is not None and other is not None and abs(one.nearness - other.nearness) > LEVEL:
         return False
-    rows = np.nonzero(_grown(small[upper]) & small[lower])[0]
+    rows, columns = np.nonzero(_grown(small[upper]) & small[lower])
     if not len(rows):
         return False
     height = small[upper].shape[0]
     bottom = (a[3] - BOTTOM * (a[3] - a[1])) * height
-    return float((rows >= bottom - 1).mean()) >= RESTS
+    at_bottom = rows >= bottom - 1
+    wide = len(np.unique(columns[at_bottom])) >= SUPPORT * (a[2] - a[0]) * small[upper].shape[1]
+    return wide and float(at_bottom.mean()) >= RESTS
 
 
 def _sides(instances: Sequence[Instance]) -> list[Relation]:

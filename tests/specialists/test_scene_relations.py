@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax.specialists import scene_relations
+from dtr1_jax.specialists.depth_order import ObjectDepth
 from dtr1_jax.twin import masks
 from dtr1_jax.types import Instance
 
@@ -20,6 +21,10 @@ def thing(number, *rectangles, without=()):
     for x1, y1, x2, y2 in without:
         mask[y1:y2, x1:x2] = False
     return Instance(number, f"thing{number}", masks.bbox(mask), mask)
+
+
+def depths(*nearness, spread=0.0):
+    return [ObjectDepth(value, spread) for value in nearness]
 
 
 TABLE = thing(2, (20, 60, 180, 90))
@@ -56,21 +61,41 @@ def test_a_car_behind_a_person_is_no_base():
     assert "on" not in words
 
 
+def test_round_things_that_touch_are_not_on_each_other():
+    """Two rings seen from above: they meet at one point of the lower half, not along the width."""
+    y, x = np.mgrid[:H, :W]
+    rings = [np.hypot(x - 100, y - cy) <= 20 for cy in (30, 71)]
+    things = [Instance(i, "donut", masks.bbox(mask), mask) for i, mask in enumerate(rings, 1)]
+    assert scene_relations.relations(things)[0] == (1, "touching", 2)
+
+
+def test_a_person_behind_a_dog_is_not_on_it():
+    """The dog hides the person's feet and is half beside the person."""
+    person, dog = thing(1, (90, 10, 150, 70)), thing(2, (60, 70, 120, 95))
+    assert scene_relations.relations([person, dog])[0] == (2, "touching", 1)
+
+
+def test_filled_boxes_do_not_touch():
+    found = scene_relations.relations([thing(1, (80, 40, 100, 60)), TABLE], filled={2})
+    assert [words for _, words, _ in found] == ["above"]
+
+
 def test_depth_orders_objects_in_contact_alone():
     near, far, apart = thing(1, (10, 40, 60, 80)), thing(2, (50, 30, 120, 85)), thing(3, (150, 0, 160, 10))
-    found = scene_relations.relations([near, far, apart], [0.9, 0.2, 0.5], tie=0.02)
+    found = scene_relations.relations([near, far, apart], depths(0.9, 0.2, 0.5), tie=0.02)
     assert (1, "in front of", 2) in found
     assert [pair for pair in found if pair[1] == "in front of"] == [(1, "in front of", 2)]
-    tied = scene_relations.relations([near, far], [0.5, 0.51], tie=0.02)
+    tied = scene_relations.relations([near, far], depths(0.5, 0.51), tie=0.02)
     assert "in front of" not in [words for _, words, _ in tied]
-    unknown = scene_relations.relations([near, far], [None, 0.5])
-    assert "in front of" not in [words for _, words, _ in unknown]
+    spread = scene_relations.relations([near, far], depths(0.5, 0.9, spread=0.5), tie=0.02)
+    unknown = scene_relations.relations([near, far], [None, ObjectDepth(0.5, 0.0)])
+    assert "in front of" not in [words for _, words, _ in spread + unknown]
 
 
 def test_a_thing_far_in_front_of_a_table_is_not_on_it():
     cup = thing(1, (80, 40, 100, 60))
-    assert scene_relations.relations([cup, TABLE], [0.5, 0.45])[0] == (1, "on", 2)
-    assert (1, "on", 2) not in scene_relations.relations([cup, TABLE], [0.9, 0.2])
+    assert scene_relations.relations([cup, TABLE], depths(0.5, 0.45))[0] == (1, "on", 2)
+    assert (1, "on", 2) not in scene_relations.relations([cup, TABLE], depths(0.9, 0.2))
 
 
 def test_sides_are_said_of_objects_that_are_apart_alone():
@@ -94,7 +119,9 @@ def test_bounds():
     many = [
         thing(i + 1, (x, y, x + 12, y + 12)) for i, (x, y) in enumerate(itertools.product(range(0, 180, 8), (5, 9)))
     ]
-    assert len(scene_relations.relations(many, [i / len(many) for i in range(len(many))])) == scene_relations.MOST
+    assert (
+        len(scene_relations.relations(many, depths(*[i / len(many) for i in range(len(many))]))) == scene_relations.MOST
+    )
     empty = Instance(2, "nothing", (0.1, 0.1, 0.2, 0.2), np.zeros((H, W), bool))
     assert scene_relations.relations([]) == scene_relations.relations([TABLE]) == []
     assert scene_relations.relations([thing(1, (80, 40, 100, 60)), empty]) == [(1, "right of", 2)]
