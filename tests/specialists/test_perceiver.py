@@ -278,3 +278,53 @@ def test_closing_ends_the_models():
     with SpecialistPerceiver(with_tools, settings()):
         pass
     assert with_tools.detector.closed == with_tools.segmenter.closed == with_tools.depth.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("merge_iou", 0.9, lambda scene: len(scene.instances)),
+        ("depth_tie", 0.9, lambda scene: [one.depth for one in scene.instances]),
+        ("colour_share", 1.0, lambda scene: [one.attributes for one in scene.instances]),
+    ],
+)
+def test_settings_move_the_scene(name, value, read):
+    class Shifted(fakes.Detector):
+        """Sees each object twice, the second time with a box of three quarters of its height."""
+
+        def _one(self, image, threshold, labels=None):
+            found = super()._one(image, threshold, labels)
+            low = found.boxes.copy()
+            low[:, 3] -= 0.25 * (low[:, 3] - low[:, 1])
+            scores = np.concatenate([found.scores, found.scores - 0.1])
+            return fakes.Detections(np.concatenate([found.boxes, low]), scores, found.labels * 2)
+
+    mixed = SCENE.copy()
+    mixed[12:20, 12:28] = 0
+    ops = ALL[:1] if name == "merge_iou" else ALL[:3]
+    request = Request(("person", "dog", "table"), ops)
+    changes = {} if name == "merge_iou" else {"segmenter": type("Boxes", (), {"segment": staticmethod(filled)})()}
+    detector = Shifted() if name == "merge_iou" else fakes.Detector()
+    (before,) = look([mixed], [request], detector=detector, **changes)
+    (after,) = look([mixed], [request], settings(**{name: value}), detector=detector, **changes)
+    assert read(before) != read(after)
+
+
+def filled(images, boxes):
+    """The filled boxes, as a model that is no segmenter would give them."""
+    shapes = [image.shape for image in images]
+    return [
+        fakes.Masks(np.array([perceiver.assembly.box_mask(np.zeros(shape), box) for box in rows]), np.ones(len(rows)))
+        for shape, rows in zip(shapes, boxes)
+    ]
+
+
+def test_the_gap_reaches_the_tracker():
+    gaps = []
+
+    def link(frames, detections, gap, high, low):
+        gaps.append(gap)
+        return fakes.link(frames, detections, gap, high, low)
+
+    look([video(SCENE, SCENE)], [Request(("dog",), ALL, (0, 1))], settings(gap=7), link=link)
+    assert gaps == [7]
