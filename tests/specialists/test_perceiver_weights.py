@@ -32,6 +32,7 @@ def look():
         yield opened
 
 
+@pytest.mark.slow  # minutes: on the eight virtual devices of the tests a picture is computed eight times
 def test_large_objects_of_photos_are_found(look):
     """Of the annotated objects that take a tenth of a photo, most are found by name with a mask IoU of 0.5."""
     (file, *_) = sorted(assets.path("coco_mini").glob("**/instances_*.json"))
