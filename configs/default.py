@@ -75,6 +75,35 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     # pretrained language model copies a name more reliably than it looks up a number
     c.policy.ids = "number" if policy == "tiny" else "named"
 
+    c.specialists = ConfigDict()  # vision models that fill the twin; paths as dtr1_jax.specialists.load takes them
+    # finds the objects: a folder, file or hub id of SSDLite, OWLv2 or an ONNX detector; "" = none, so nothing is found
+    c.specialists.detector = ""
+    c.specialists.threshold = 0.0  # score from which the detector's objects count; 0 = the detector's own default
+    # --mode=perceive: what to look for, with commas between, or a file with a phrase in each line; "" = all classes of
+    # the detector. A detector without classes of its own needs phrases
+    c.specialists.phrases = ""
+    c.specialists.max_objects = 40  # most objects of a scene; those with the highest scores are kept
+    c.specialists.merge_iou = 0.6  # two objects of one label whose masks overlap by this IoU are one object
+    # box -> mask: grabcut | box (the filled box; "" is the same) | the path of SAM, SAM 2 or MobileSAM, also sam:PATH
+    c.specialists.segmenter = "grabcut"
+    c.specialists.depth = ""  # the path of Depth Anything or an ONNX depth model; "" = no depth
+    # two objects share a depth rank if their depths differ by at most this share of the picture's range of depths
+    c.specialists.depth_tie = 0.02
+    c.specialists.tracker = "iou"  # links the objects of a video's frames: iou | none
+    c.specialists.gap = 4  # frames for which a tracked object may be out of sight
+    c.specialists.colour_share = 0.3  # share of an object's pixels from which a colour is named
+    c.specialists.dtype = "float32"  # in which the models compute: float32 | bfloat16
+    # pixels above which a picture is shrunk before the specialists look; its masks have that size then
+    c.specialists.max_pixels = 1 << 20
+    c.specialists.batch = 8  # pictures that are looked at together
+    c.specialists.cache_mb = 256  # memory for what was found in pictures before, MiB
+    c.specialists.workers = 2  # processes of GrabCut
+    c.specialists.deadline = 2.0  # seconds that GrabCut has for one box
+    # --mode=perceive --images: queries that are generated about each picture from what was perceived; their targets are
+    # pseudo-labels
+    c.specialists.pseudo_queries = 0
+    c.specialists.examples = 0  # --mode=perceive on a data set: most examples of each split; 0 = all
+
     c.lora = ConfigDict()
     c.lora.rank = 0  # 0 = train all weights
     c.lora.alpha = 32.0  # the output of an adapter is multiplied by alpha / rank

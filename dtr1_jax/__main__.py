@@ -15,6 +15,7 @@ MODES = {
     "sft": "cold start",
     "eval": "held-out scores",
     "infer": "one question about a picture or video",
+    "perceive": "twins of pictures, a video or a data set, by specialists",
     "export": "a Hugging Face folder",
     "plan": "the memory it takes",
     "check": "what is in a data set",
@@ -30,7 +31,7 @@ CONFIG = config_flags.DEFINE_config_file(
 )  # fmt: skip
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: metrics, checkpoints, report (default: runs/<task>)")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "sft", "eval", "infer", "export", "plan", "check", "rescore"],
+    "mode", "train", ["train", "sft", "eval", "infer", "perceive", "export", "plan", "check", "rescore"],
     "; ".join(f"{mode}: {meaning}" for mode, meaning in MODES.items()),
 )  # fmt: skip
 STEP = flags.DEFINE_string(
@@ -41,13 +42,21 @@ NAME = flags.DEFINE_string(
 )
 PREDICTIONS = flags.DEFINE_string("predictions", None, "rescore: the predictions.jsonl of an evaluation")
 IMAGE = flags.DEFINE_multi_string("image", None, "infer: a picture; may be given several times")
-VIDEO = flags.DEFINE_string("video", None, "infer: a video file or a folder of frames; the answer is about it")
+IMAGES = flags.DEFINE_string(
+    "images", None, "perceive: a folder of pictures (default, without --video: the data set of the settings)"
+)
+VIDEO = flags.DEFINE_string(
+    "video", None, "infer, perceive: a video file or a folder of frames; the answer, or the twin, is about it"
+)
 QUERY = flags.DEFINE_string("query", None, "infer: the query, such as 'the thing that holds wine'")
 TASK = flags.DEFINE_string(
     "task", None, "infer: segmentation | grounding | vqa | summary, the form of the answer (default: config.data.task)"
 )
 OUT = flags.DEFINE_string(
-    "out", None, "export: the folder to write, a new or empty one; check: the folder for check.json and sheet.png"
+    "out",
+    None,
+    "export: the folder to write, a new or empty one; check: the folder for check.json and sheet.png; "
+    "perceive: the folder for twins.jsonl, which a run that was stopped goes on with",
 )
 ADAPTER = flags.DEFINE_bool("adapter", False, "export: the LoRA alone, as PEFT reads it, instead of merged weights")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join a run on several hosts; on a TPU pod this is the default")
@@ -136,6 +145,7 @@ def main(argv: list[str]) -> None:
                 name=NAME.value,
                 predictions=PREDICTIONS.value,
                 image=IMAGE.value,
+                images=IMAGES.value,
                 video=VIDEO.value,
                 query=QUERY.value,
                 task=TASK.value,

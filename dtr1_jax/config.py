@@ -65,6 +65,29 @@ class Policy:
 
 
 @dataclasses.dataclass(frozen=True)
+class Specialists:
+    detector: str
+    threshold: float = within_one("a score in [0, 1)", closed=False)
+    phrases: str
+    max_objects: int = Bound("1 to 256, the most objects of a twin", lambda n: 1 <= n <= 256).field()
+    merge_iou: float = Bound("an IoU in (0, 1]", lambda x: 0 < x <= 1).field()
+    segmenter: str
+    depth: str
+    depth_tie: float = within_one("a share in [0, 1)", closed=False)
+    tracker: Literal["iou", "none"]
+    gap: int = at_least(0)
+    colour_share: float = Bound("a share in (0, 1]", lambda x: 0 < x <= 1).field()
+    dtype: Literal["float32", "bfloat16"]
+    max_pixels: int = at_least(1)
+    batch: int = at_least(1)
+    cache_mb: int = at_least(0)
+    workers: int = at_least(1)
+    deadline: float = above(0, "seconds above 0")
+    pseudo_queries: int = at_least(0)
+    examples: int = at_least(0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Lora:
     rank: int = at_least(0)
     alpha: float
@@ -200,6 +223,7 @@ class Config:
     seed: int
     data: Data
     policy: Policy
+    specialists: Specialists
     lora: Lora
     rollout: Rollout
     reward: Reward

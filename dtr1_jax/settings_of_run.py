@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 
 # Settings that decide where requests go, which key goes with them, and where their results are written.
 OUTSIDE = ("reward.judge.url", "reward.judge.key_env", "reward.judge.cache")
+# Settings whose value would be downloaded if it is the name of a hub repository.
+MODELS = ("policy.path", "specialists.detector", "specialists.segmenter", "specialists.depth")
 
 
 def get_config(workdir: str = "") -> ConfigDict:
@@ -26,7 +28,7 @@ def get_config(workdir: str = "") -> ConfigDict:
 def withheld(workdir: str) -> dict[str, str]:
     """The settings of the run in `workdir` that get_config does not take over: dotted name -> value in the file.
 
-    Those of OUTSIDE, and policy.path where it is the name of a hub repository, which would be downloaded. Raises
+    Those of OUTSIDE, and those of MODELS that are the name of a hub repository, which would be downloaded. Raises
     ValueError as get_config does.
     """
     return _read(workdir)[1]
@@ -40,7 +42,8 @@ def _read(workdir: str) -> tuple[ConfigDict, dict[str, str]]:
     path = Path(workdir).expanduser() / "config.json"
     try:
         settings = ConfigDict(run_settings.with_added(json.loads(path.read_text("utf-8"))))
-        names = [*OUTSIDE, *(["policy.path"] if policy_files.is_hub_id(_value(settings, "policy.path")) else [])]
+        hub = [name for name in MODELS if policy_files.is_hub_id(_value(settings, name).removeprefix("sam:"))]
+        names = [*OUTSIDE, *hub]
         values = {name: _value(settings, name) for name in names}
         settings.update_from_flattened_dict({name: "" for name, value in values.items() if value})
         config.from_configdict(settings)  # without the settings that are left out: their faults do not matter

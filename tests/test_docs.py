@@ -156,6 +156,8 @@ def test_settings_exist(name):
         for key in path.split("."):
             at = at.get(key) if hasattr(at, "keys") else None
         room = ROOT / "dtr1_jax" / path.replace(".", "/")  # `data.queries` is no setting but a folder
+        if path == "specialists.load":  # a function of the package of that name
+            continue
         if at is None and not (room.is_dir() or room.with_suffix(".py").is_file()):
             unknown.append(path)
     assert not unknown

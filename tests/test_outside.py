@@ -71,6 +71,16 @@ def test_nothing_that_reaches_outside_is_taken_from_a_workdir(tmp_path):
     }  # fmt: skip
 
 
+def test_no_specialist_is_downloaded_because_a_workdir_names_it(tmp_path):
+    named = {"specialists__segmenter": "sam:evil/sam@main", "specialists__depth": "evil/depth"}
+    workdir = foreign(tmp_path, specialists__detector="weights/model.json", **named)
+    c = settings_of_run.get_config(workdir)
+    assert (c.specialists.detector, c.specialists.segmenter, c.specialists.depth) == ("weights/model.json", "", "")
+    assert settings_of_run.withheld(workdir) == {
+        "specialists.segmenter": "sam:evil/sam@main", "specialists.depth": "evil/depth"
+    }  # fmt: skip
+
+
 def test_a_policy_in_a_folder_is_taken_over(tmp_path):
     (tmp_path / "weights").mkdir()
     workdir = foreign(tmp_path, policy__path=str(tmp_path / "weights"))

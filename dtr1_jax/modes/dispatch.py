@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from dtr1_jax import config, plain_text
 from dtr1_jax.data import image_files, json_files, prompts, tokenizer
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import check, evaluate, export, infer, plan, rescore, sft, train
+from dtr1_jax.modes import check, evaluate, export, infer, perceive, plan, rescore, sft, train
 from dtr1_jax.run import checkpoint, interrupt, workdir_lock
 from dtr1_jax.run.worker_pool import WorkerError
 
@@ -35,6 +35,7 @@ class Options:
     name: str | None = None
     predictions: str | None = None
     image: str | list[str] | None = None
+    images: str | None = None
     video: str | None = None
     query: str | None = None
     task: str | None = None
@@ -99,9 +100,13 @@ def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options
     if mode == "export":
         target = export.run(c, folder if workdir else None, options.out, options.adapter, options.step)
         return f"exported: {target}"
+    if mode == "perceive":
+        return perceive.run(c, options.images, options.video, options.out)
     if mode == "plan":
         return plan.run(c)
-    raise config.ConfigError(f"--mode: expected train, sft, eval, infer, export, plan, check or rescore, got {mode!r}")
+    raise config.ConfigError(
+        f"--mode: expected train, sft, eval, infer, perceive, export, plan, check or rescore, got {mode!r}"
+    )
 
 
 def say(text: str) -> None:

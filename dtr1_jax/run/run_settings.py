@@ -14,7 +14,7 @@ from dtr1_jax.run import atomic
 # Settings (or sections) that may change when a run continues: they affect neither the state nor the order of the data.
 FREE = (
     "train", "optim.decay_steps", "sft.steps", "checkpoint", "mesh", "policy.remat", "reward.workers",
-    "reward.deadline", "data.prefetch_mb",
+    "reward.deadline", "data.prefetch_mb", "specialists.batch", "specialists.cache_mb", "specialists.workers",
 )  # fmt: skip
 
 # Settings that came after version 0.2.0, with the values by which earlier runs acted: their config.json lacks them.
@@ -23,7 +23,14 @@ ADDED = {
     "grpo": {"importance": "off", "importance_low": 0.0, "importance_high": 3.0},
     "optim": {"decay_steps": 0},
     "policy": {"ids": "number"},
-}
+    "specialists": {
+        "detector": "", "threshold": 0.0, "phrases": "", "max_objects": 40, "merge_iou": 0.6, "segmenter": "grabcut",
+        "depth": "", "depth_tie": 0.02, "tracker": "iou", "gap": 4, "colour_share": 0.3, "dtype": "float32",
+        "max_pixels": 1 << 20, "batch": 8, "cache_mb": 256, "workers": 2, "deadline": 2.0,
+        "pseudo_queries": 0, "examples": 0,
+    },
+}  # fmt: skip
+GROUPS = ("specialists",)  # those of ADDED that earlier versions lacked as a whole
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +46,8 @@ def with_added(settings: Any) -> Any:
     """
     if not isinstance(settings, dict):
         return settings
+    whole = all(isinstance(settings.get(name), dict) for name in ADDED if name not in GROUPS)
+    settings = {name: {} for name in GROUPS if whole} | settings
     groups = {name: values for name, values in ADDED.items() if isinstance(settings.get(name), dict)}
     return settings | {name: values | settings[name] for name, values in groups.items()}
 

@@ -348,3 +348,42 @@ _ANSWERS: dict[str, Callable[..., tuple[str, ...]]] = {
     "whether it moves": lambda found: ("yes" if _one_of(found).moves else "no",),
     "direction": _direction,
 }
+
+# What an operation takes: P a program of objects, w a word, W a tuple of words, + = one or more, * = any number.
+_TAKES = {
+    **dict.fromkeys(_RELATIONS, "PP"), **dict.fromkeys((*_EXTREMES, *_STATES), "P"), "all": "", "twice": "",
+    "label": "w+", "word": "Pw", "without": "Pw", "both": "PP", "before": "PePe", "after": "PePe",
+    "most common": "w+", "most common label": "w*", "unshared": "w+", "sharing": "Pw+",
+    "number": "P", "any": "P", "name": "P", "which word": "PW+", "whether it moves": "P", "direction": "P",
+}  # fmt: skip
+DEEPEST = 16  # operations inside one another
+
+
+def is_program(value: object, answers: bool = True, depth: int = 0) -> bool:
+    """Whether a value is a program that `execute` takes: of known operations, each with its kinds of arguments.
+
+    Args:
+      value: any value; a program is a tuple.
+      answers: whether the outermost operation may be a question.
+      depth: of the value in a program.
+    """
+    if depth > DEEPEST or not isinstance(value, tuple) or not value or not isinstance(value[0], str):
+        return False
+    name, *arguments = value
+    takes = _TAKES.get(name)
+    if takes is None or (name in _ANSWERS and not answers) or len(arguments) > 256:
+        return False
+    if takes.endswith(("+", "*")):
+        kinds, least = takes[:-1], len(takes) - 1 - takes.endswith("*")
+        takes = kinds[:-1] + kinds[-1] * (len(arguments) - len(kinds) + 1)
+        if len(arguments) < least:
+            return False
+    return len(arguments) == len(takes) and all(_is_argument(kind, one, depth) for kind, one in zip(takes, arguments))
+
+
+def _is_argument(kind: str, value: object, depth: int) -> bool:
+    if kind == "P":
+        return is_program(value, False, depth + 1)
+    if kind == "W":
+        return isinstance(value, tuple) and bool(value) and all(isinstance(word, str) for word in value)
+    return isinstance(value, str) and (kind == "w" or value in _EVENTS)

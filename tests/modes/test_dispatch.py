@@ -39,7 +39,8 @@ SEG = "--config=configs/seg.py"
         ([SEG, "--config.mesh=3"], "error: flag --config.mesh=3: "),
         (
             [SEG, "--mode=evaluate"],
-            "error: flag --mode=evaluate: value should be one of <train|sft|eval|infer|export|plan|check|rescore>",
+            "error: flag --mode=evaluate: value should be one of "
+            "<train|sft|eval|infer|perceive|export|plan|check|rescore>",
         ),
         ([SEG, "photo.jpg"], "error: unexpected arguments: photo.jpg"),
         ([], "error: --config is missing"),
@@ -230,7 +231,7 @@ def test_exit_status_of_every_end(path, small, tmp_path, capsys):
     small.setattr(sft, "run", lambda c, folder: folder / "policy.safetensors")
     assert run(capsys, "sft", tiny.values(path), str(tmp_path))[0] == 0
     assert run(capsys, "walk", tiny.values(path), str(tmp_path)) == (
-        1, "error: --mode: expected train, sft, eval, infer, export, plan, check or rescore, got 'walk'\n"
+        1, "error: --mode: expected train, sft, eval, infer, perceive, export, plan, check or rescore, got 'walk'\n"
     )  # fmt: skip
 
 

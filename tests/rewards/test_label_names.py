@@ -7,6 +7,7 @@ from described import MUG, columns, objects
 
 from dtr1_jax.rewards import label_names
 from dtr1_jax.rewards.twin_truth import RELATIONS
+from dtr1_jax.twin import label_synonyms
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,6 @@ def test_relations_have_one_kind_in_all_wordings():
 
 
 def test_no_name_stands_for_two_things():
-    for table in (label_names._LABELS, label_names._ATTRIBUTES):
+    for table in (label_synonyms.LABELS, label_names._ATTRIBUTES):
         names = [name for row in table for name in row]
         assert len(names) == len(set(names))

@@ -48,6 +48,8 @@ def test_a_run_of_an_earlier_version_acts_as_before(tmp_path):
     path.write_text(json.dumps(earlier))
     run_settings.settle(path, now)
     assert run_settings.with_added(earlier)["grpo"] == now["grpo"]
+    del earlier["specialists"]  # the whole group came later
+    assert run_settings.with_added(earlier)["specialists"] == now["specialists"]
     now["grpo"]["importance"] = "token_truncate"
     with pytest.raises(run_settings.SettingsError, match=r"importance: workdir has 'off', this run has 'token_tru"):
         run_settings.settle(path, now)

@@ -228,3 +228,23 @@ def test_no_twin_makes_a_program_raise(frames):
             assert bool(result.texts) == result.executable
 
     check()
+
+
+def test_programs_are_told_from_other_values():
+    sound = [
+        ("all",), ("label", "a", "b"), ("most common label",), ("left of", ("all",), ("label", "a")),
+        ("before", ("all",), "enters", ("label", "a"), "leaves"), ("number", ("word", ("all",), "red")),
+        ("which word", ("all",), ("red",), ("blue", "navy")), ("sharing", ("all",), "red", "blue"),
+    ]  # fmt: skip
+    for program in sound:
+        assert programs.is_program(program)
+        programs.execute(program, [])
+    deep = ("all",)
+    for _ in range(50):
+        deep = ("moves", deep)
+    for value in (
+        None, 3, "all", [], (), ("all", "x"), ("label",), ("label", 3), ("left of", ("all",)), ("moves", "a"),
+        ("number", ("number", ("all",))), ("before", ("all",), "flies", ("all",), "enters"), ("which word", ("all",)),
+        ("which word", ("all",), "red"), ("nonsense", ("all",)), (("all",),), deep, ("sharing", ("all",)),
+    ):  # fmt: skip
+        assert not programs.is_program(value)

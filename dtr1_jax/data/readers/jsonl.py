@@ -22,7 +22,8 @@ Fields of a line:
               as (A), (B), ..., and the policy may answer with the letter or the words
     objects   [{"label": "mug", "box": [x1, y1, x2, y2], "attributes": ["red"]}, ...], the scene
 
-A line about a video has "video" in place of "image", and other fields for the target: see jsonl_video.py.
+A line about a video has "video" in place of "image", and other fields for the target: see jsonl_video.py. Further
+optional fields, such as the depth of an object, are explained in jsonl_scene.py.
 
 An empty list of boxes or polygons, or an empty mask, says that nothing in the picture fits the query. Without "split",
 a fifth of the pictures and videos is held out, with all lines about them (json_files.held_out_part). A line can serve
@@ -44,7 +45,7 @@ import numpy as np
 
 from dtr1_jax.data import image_files, json_files, mask_files
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers import file_names, foreign_formats, jsonl_faults, jsonl_video
+from dtr1_jax.data.readers import file_names, foreign_formats, jsonl_faults, jsonl_scene, jsonl_video
 from dtr1_jax.data.readers.jsonl_faults import fault
 from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
     ANSWERS,
@@ -200,6 +201,7 @@ class _Reading:
         misnamed, others = jsonl_faults.unknown_fields(row, known, tuple(_forms(row)))
         self._unknown.update(others)
         faults = misnamed or [*_field_faults(row, task), *_target_faults(row, task), *_object_faults(row)]
+        faults += [] if misnamed else jsonl_scene.line_faults(row)
         if faults:
             self.faults += [(location, fault) for fault in faults]
             self.faulty.append(row)
@@ -211,16 +213,20 @@ class _Reading:
         (form,) = [form for form in _forms(row) if form in row]
         target, objects, choices = row[form], tuple(row.get("objects", ())), tuple(row.get("choices", ()))
         query = append_choices(row["query"], choices)
+        oracle = row.get(jsonl_scene.FIELD, {})
         if "video" in row:
             target = jsonl_video.parse_target(form, target, self._path)
             path = file_names.find_file([self._file.parent], row["video"], or_folder=True)
             frames = tuple(row.get("frames", ()))
-            return Line(location, uid, path, query, task, split, form, target, objects, path, frames, choices)
+            return Line(
+                location, uid, path, query, task, split, form, target, objects, path, frames, choices, oracle=oracle
+            )  # fmt: skip
         target = self._path(target) if form == "mask" else target
         names = [row["image"]] if isinstance(row["image"], str) else row["image"]
         image, *others = map(self._path, names)
         return Line(
-            location, uid, image, query, task, split, form, target, objects, choices=choices, others=tuple(others)
+            location, uid, image, query, task, split, form, target, objects, choices=choices, others=tuple(others),
+            oracle=oracle,
         )  # fmt: skip
 
     def warn(self, lines: Sequence[Line]) -> None:
@@ -292,6 +298,7 @@ def _object_faults(row: dict) -> Iterator[str]:
         else:
             boxes = [item["box"]] if "box" in item else jsonl_video.track_boxes([item["track"]])
             yield from jsonl_faults.small_shapes(f"objects[{i}]", boxes)
+            yield from jsonl_scene.object_faults(f"objects[{i}]", item, "video" in row)
 
 
 def _forms(row: dict) -> dict:
@@ -300,7 +307,7 @@ def _forms(row: dict) -> dict:
 
 def _known(row: dict) -> tuple[str, ...]:
     """The fields of a line of this sort."""
-    return ("query", "task", "id", "split", "choices", "objects", *_forms(row)) + (
+    return ("query", "task", "id", "split", "choices", "objects", jsonl_scene.FIELD, *_forms(row)) + (
         ("video", "frames") if "video" in row else ("image",)
     )
 
@@ -308,19 +315,20 @@ def _known(row: dict) -> tuple[str, ...]:
 def _picture_example(line: Line, max_objects: int, max_pixels: int) -> Example:
     """The example of a line about pictures. Raises ImageError."""
     image, (h, w) = image_files.load_shrunk(line.image, max_pixels, upright=not _is_stored_frame(line))
+    others = [image_files.load_image(path, max_pixels=max_pixels) for path in line.others]
+    in_words = line.form == "answers"
     try:
         boxes, object_masks = _target_objects(line, h, w)
         boxes = np.array(boxes, np.float32).reshape(-1, 4)
-        scene = _scene(line.objects, boxes, h, w, max_objects)
+        scene, kept = _scene(line, boxes, h, w, max_objects)
+        references = tuple(line.target) if in_words else ()
+        target = Target(masks.union(object_masks, h, w), boxes, references=references, choices=line.choices)
+        ids = None if in_words else answer_ids(boxes, scene)
+        visuals = (image, *others) if others else ()
+        example = Example(line.uid, image, line.query, line.task, target, scene, ids, visuals=visuals)
+        return jsonl_scene.completed(example, line.oracle, kept)
     except ValueError as error:
         raise image_files.ImageError(f"{line.location}: {error}") from None
-    in_words = line.form == "answers"
-    references = tuple(line.target) if in_words else ()
-    target = Target(masks.union(object_masks, h, w), boxes, references=references, choices=line.choices)
-    ids = None if in_words else answer_ids(boxes, scene)
-    others = [image_files.load_image(path, max_pixels=max_pixels) for path in line.others]
-    visuals = (image, *others) if others else ()
-    return Example(line.uid, image, line.query, line.task, target, scene, ids, visuals=visuals)
 
 
 def _is_stored_frame(line: Line) -> bool:
@@ -377,12 +385,14 @@ FORMS: dict[str, tuple[Callable, str, Callable | None]] = {
 }
 
 
-def _scene(objects: Sequence[dict], target_boxes: np.ndarray, h: int, w: int, max_objects: int) -> tuple[Instance, ...]:
-    """The objects in the order of the line. If there are too many, the target's objects and then the largest stay."""
-    boxed = [(unit_box(o["box"], h, w), o) for o in objects]
+def _scene(
+    line: Line, target_boxes: np.ndarray, h: int, w: int, max_objects: int
+) -> tuple[tuple[Instance, ...], list[int]]:
+    """(the objects in the order of the line, their places there). If there are too many, those of the target and the
+    answer and then the largest stay. Raises ValueError.
+    """
+    boxed = [(unit_box(o["box"], h, w), o) for o in line.objects]
     areas = [(x2 - x1) * (y2 - y1) for (x1, y1, x2, y2), _ in boxed]
-    indices = keep_objects(areas, [box for box, _ in boxed], target_boxes, max_objects)
-    return tuple(
-        Instance(i, o["label"], box, fill_box(o["box"], h, w), attributes=tuple(o.get("attributes", ())))
-        for i, (box, o) in enumerate((boxed[k] for k in indices), 1)
-    )
+    first = [number - 1 for number in line.oracle.get("answer", ())]
+    kept = keep_objects(areas, [box for box, _ in boxed], target_boxes, max_objects, first)
+    return tuple(jsonl_scene.picture_object(i, boxed[k], h, w) for i, k in enumerate(kept, 1)), kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Line:
       target: the value of that field.
       video, frames: the video and the numbers of the frames to show; None and () where the line is about pictures.
       others: the pictures after the first.
+      oracle: what the line says of the right answer besides the target, see jsonl_scene.py.
     """
 
     location: str
@@ -42,6 +43,7 @@ class Line:
     frames: tuple[int, ...] = ()
     choices: tuple[str, ...] = ()
     others: tuple[Path, ...] = ()
+    oracle: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 log = logging.getLogger(__name__)
@@ -108,8 +110,12 @@ def are_polygons(value: Any) -> bool:
 
 def are_rles(value: Any) -> bool:
     """Whether the value has the fields of an RLE of COCO, or is a list of such objects."""
-    rles = value if isinstance(value, list) else [value]
-    return all(isinstance(rle, dict) and "size" in rle and "counts" in rle for rle in rles)
+    return all(map(is_rle, value if isinstance(value, list) else [value]))
+
+
+def is_rle(value: Any) -> bool:
+    """Whether the value has the fields of an RLE of COCO."""
+    return isinstance(value, dict) and "size" in value and "counts" in value
 
 
 def whole_rle(rle: dict) -> dict:
@@ -176,18 +182,24 @@ def fill_box(box: Sequence[float], h: int, w: int) -> np.ndarray:
     return mask
 
 
-def keep_objects(areas: Sequence[float], boxes: Sequence, target_boxes: np.ndarray, max_objects: int) -> list[int]:
-    """Chooses at most `max_objects` objects: those with a target box first, then the largest.
+def keep_objects(
+    areas: Sequence[float], boxes: Sequence, target_boxes: np.ndarray, max_objects: int, first: Collection[int] = ()
+) -> list[int]:
+    """Chooses at most `max_objects` objects: those with a target box and those of `first`, then the largest.
 
     Args:
       areas: of each object.
       boxes: of each object, unit frame: float[4], or float[T, 4] in a video.
       target_boxes: float32[n, 4] or float32[n, T, 4].
       max_objects: the bound.
+      first: indices of objects of the answer.
 
     Returns their indices, ascending.
     """
-    is_target = [any(np.array_equal(np.float32(box), target) for target in target_boxes) for box in boxes]
+    is_target = [
+        i in first or any(np.array_equal(np.float32(box), target) for target in target_boxes)
+        for i, box in enumerate(boxes)
+    ]
     return sorted(sorted(range(len(areas)), key=lambda i: (not is_target[i], -areas[i]))[:max_objects])
 
 

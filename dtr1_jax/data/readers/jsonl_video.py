@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax.data import image_files, mask_files, video_files
+from dtr1_jax.data.readers import jsonl_scene
 from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
     ANSWERS,
     Line,
@@ -149,13 +150,14 @@ def video_example(line: Line, max_objects: int, frames: int = FRAMES) -> Example
         else:
             objects, labelled = _load_masks(line, numbers, h, w)
         target_boxes = [boxes for boxes, _ in objects] if line.form == "tracks" else []
-        scene = _scene(line.objects, np.array(target_boxes, np.float32), numbers, h, w, max_objects)
+        scene, kept = _scene(line, np.array(target_boxes, np.float32), numbers, h, w, max_objects)
     except ValueError as error:
         raise image_files.ImageError(f"{line.location}: {error}") from None
     if line.form == "answers":
         no_mask, no_boxes = np.zeros((h, w), bool), np.zeros((0, 4), np.float32)
         target = Target(no_mask, no_boxes, references=line.target, choices=line.choices)
-        return Example(line.uid, video.frames[0], line.query, line.task, target, scene, visuals=(video,))
+        example = Example(line.uid, video.frames[0], line.query, line.task, target, scene, visuals=(video,))
+        return jsonl_scene.completed(example, line.oracle, kept)
     objects = [(boxes, mask_thw) for boxes, mask_thw in objects if mask_thw.any()]
     boxes = np.array([boxes for boxes, _ in objects], np.float32).reshape(-1, t, 4)
     union = np.zeros((t, h, w), bool)
@@ -164,7 +166,8 @@ def video_example(line: Line, max_objects: int, frames: int = FRAMES) -> Example
     first = boxes[:, 0]
     target = Target(union[0], first[first[:, 2] > first[:, 0]], masks=union, tracks=boxes, labelled=labelled)
     ids = answer_ids(boxes, scene) if line.form == "tracks" else None
-    return Example(line.uid, video.frames[0], line.query, line.task, target, scene, ids, visuals=(video,))
+    example = Example(line.uid, video.frames[0], line.query, line.task, target, scene, ids, visuals=(video,))
+    return jsonl_scene.completed(example, line.oracle, kept)
 
 
 def _load_frames(line: Line, frames: int) -> Video:
@@ -240,12 +243,13 @@ def _load_masks(line: Line, numbers: Sequence[int], h: int, w: int) -> tuple[lis
 
 
 def _scene(
-    objects: Sequence[dict], target_boxes: np.ndarray, numbers: Sequence[int], h: int, w: int, max_objects: int
-) -> tuple[Instance, ...]:
-    """The objects that are visible in some frame, in the order of the line. If there are too many, the target's objects
-    and then the largest stay."""
+    line: Line, target_boxes: np.ndarray, numbers: Sequence[int], h: int, w: int, max_objects: int
+) -> tuple[tuple[Instance, ...], list[int]]:
+    """(the objects that are visible in some frame, in the order of the line; their places there). If there are too
+    many, those of the target and the answer and then the largest stay. Raises ValueError.
+    """
     visible = []
-    for item in objects:
+    for place, item in enumerate(line.objects):
         if "track" in item:
             track = _keyframes(item["track"])
         else:
@@ -253,14 +257,17 @@ def _scene(
         boxes, mask_thw = _fill_track(track, numbers, h, w)
         if boxes.any():
             area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).max()
-            visible.append((area, boxes, mask_thw, item))
+            visible.append((area, boxes, mask_thw, item, place))
+    places = [place for *_, place in visible]
+    first = [places.index(number - 1) for number in line.oracle.get("answer", ()) if number - 1 in places]
     indices = keep_objects(
-        [area for area, *_ in visible], [boxes for _, boxes, *_ in visible], target_boxes, max_objects
+        [area for area, *_ in visible], [boxes for _, boxes, *_ in visible], target_boxes, max_objects, first
     )
-    return tuple(
-        Instance(
-            i, item["label"], tuple(boxes[0].tolist()), mask_thw[0], attributes=tuple(item.get("attributes", ())),
-            boxes=boxes, masks=mask_thw,
+    scene = []
+    for i, (_, boxes, mask_thw, item, _) in enumerate((visible[k] for k in indices), 1):
+        words = tuple(item.get("attributes", ()))
+        instance = Instance(
+            i, item["label"], tuple(boxes[0].tolist()), mask_thw[0], attributes=words, boxes=boxes, masks=mask_thw
         )
-        for i, (_, boxes, mask_thw, item) in enumerate((visible[k] for k in indices), 1)
-    )  # fmt: skip
+        scene.append(jsonl_scene.video_object(instance, item, numbers))
+    return tuple(scene), [places[k] for k in indices]

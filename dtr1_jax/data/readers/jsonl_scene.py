@@ -1,0 +1,137 @@
+"""Optional fields of a JSON line that say more of its scene and its query, as `--mode=perceive` writes them.
+
+    {"image": "1.jpg", "query": "what keeps tea hot", "rle": {"size": [240, 320], "counts": ...},
+     "oracle": {"answer": [1], "program": ["label", "thermos"], "category": "semantic", "level": 1},
+     "objects": [{"label": "thermos", "box": [40, 60, 180, 220], "depth": 2, "rle": {"size": [240, 320], ...}}]}
+
+Fields of "oracle", what is known of the right answer:
+    answer    numbers of the `objects`, from 1 on, that are the answer; [] = none of them. It serves the cold start, and
+              is left out where no objects are the target
+    ignore    RLE of pixels that count neither for nor against an answer; pictures only
+    program   operations of twin/programs.py as nested lists, which give the answer from the objects
+    category, level   as in types.Example
+Fields of an object:
+    depth     rank, 1 = nearest
+    rle       its mask, of the picture's size or smaller with the same proportions; videos have "rles" by frame number
+    velocity  [dx, dy], mean motion of its centre from one shown frame to the next, pixels; videos only
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dtr1_jax.data import json_files
+from dtr1_jax.data.readers.jsonl_fields import fill_box, is_rle, whole_rle
+from dtr1_jax.twin import masks, programs
+from dtr1_jax.twin.schema import MAX_INT, show
+from dtr1_jax.types import CATEGORIES, LEVELS, Example, Instance
+
+FIELD = "oracle"
+_FIELDS = ("answer", "ignore", "program", "category", "level")
+
+
+def line_faults(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the faults of the field "oracle" of a line."""
+    value, objects = row.get(FIELD, {}), row.get("objects")
+    if not isinstance(value, dict) or set(value) - set(_FIELDS):
+        yield f"{FIELD}: expected an object with some of {', '.join(_FIELDS)}, got {show(value)}"
+        return
+    count = len(objects) if isinstance(objects, list) else 0
+    answer = value.get("answer", [])
+    if not isinstance(answer, list) or not all(type(i) is int and 1 <= i <= count for i in answer):
+        yield f"{FIELD}.answer: expected a list of numbers of objects, 1 to {count}, got {show(answer)}"
+    if "ignore" in value and ("video" in row or not is_rle(value["ignore"])):
+        yield f"{FIELD}.ignore: expected an RLE with size and counts, for a picture, got {show(value['ignore'])}"
+    if "program" in value and not programs.is_program(_as_tuple(value["program"])):
+        yield f"{FIELD}.program: expected operations of twin/programs.py as lists, got {show(value['program'])}"
+    if value.get("category", CATEGORIES[0]) not in CATEGORIES:
+        yield f"{FIELD}.category: expected one of {', '.join(CATEGORIES)}, got {show(value['category'])}"
+    if type(value.get("level", 1)) is not int or value.get("level", 1) not in LEVELS:
+        yield f"{FIELD}.level: expected one of {', '.join(map(str, LEVELS))}, got {show(value['level'])}"
+
+
+def object_faults(name: str, item: Mapping[str, Any], is_video: bool) -> Iterator[str]:
+    """Yields the faults of the fields of an object; `name` is its place in the line, such as "objects[0]"."""
+    depth = item.get("depth", 1)
+    if type(depth) is not int or not 1 <= depth <= MAX_INT:
+        yield f"{name}.depth: expected a rank from 1 on, got {show(depth)}"
+    if "rle" in item and (is_video or not is_rle(item["rle"])):
+        yield f"{name}.rle: expected an RLE with size and counts, for a picture, got {show(item['rle'])}"
+    rles = item.get("rles", {})
+    if "rles" in item and not (is_video and isinstance(rles, dict) and all(map(is_rle, rles.values()))):
+        yield f"{name}.rles: expected an object of frame numbers and RLEs, for a video, got {show(rles)}"
+    if "velocity" in item and not (is_video and _is_pair(item["velocity"])):
+        yield f"{name}.velocity: expected [dx, dy] in pixels, for a video, got {show(item['velocity'])}"
+
+
+def picture_object(number: int, boxed: tuple[tuple, Mapping[str, Any]], h: int, w: int) -> Instance:
+    """Object `number` of a picture, of (its box in the unit frame, its fields); the filled box is its mask if it has
+    none. Raises ValueError for a mask of another shape.
+    """
+    box, item = boxed
+    mask = _mask(item["rle"], h, w) if "rle" in item else fill_box(item["box"], h, w)
+    return Instance(number, item["label"], box, mask, item.get("depth", 0), tuple(item.get("attributes", ())))
+
+
+def video_object(instance: Instance, item: Mapping[str, Any], numbers: Sequence[int]) -> Instance:
+    """The object of a video with its depth, masks and velocity. Raises ValueError for a mask of another shape."""
+    stack = instance.masks
+    h, w = stack.shape[1:]
+    rles = item.get("rles", {})
+    for t, number in enumerate(numbers):
+        if str(number) in rles:
+            stack[t] = _mask(rles[str(number)], h, w)
+    velocity = None if "velocity" not in item else (item["velocity"][0] / w, item["velocity"][1] / h)
+    return dataclasses.replace(instance, depth=item.get("depth", 0), mask=stack[0], masks=stack, velocity=velocity)
+
+
+def completed(example: Example, fields: Mapping[str, Any], kept: Sequence[int]) -> Example:
+    """The example with what its line says in the field "oracle".
+
+    Args:
+      example: without it.
+      fields: the value of the field.
+      kept: for each object of the scene its place in the line, from 0 on.
+
+    Raises ValueError: `ignore` is no mask of the picture.
+    """
+    changes: dict[str, Any] = {name: fields[name] for name in ("category", "level") if name in fields}
+    if "program" in fields:
+        changes["program"] = _as_tuple(fields["program"])
+    if "answer" in fields and example.scene:
+        ids = [kept.index(number - 1) + 1 if number - 1 in kept else None for number in set(fields["answer"])]
+        changes["answer_ids"] = None if None in ids else tuple(sorted(ids))
+    if "ignore" in fields:
+        ignore = _mask(fields["ignore"], *example.target.mask.shape) & ~example.target.mask
+        changes["target"] = dataclasses.replace(example.target, ignore=ignore)
+    return dataclasses.replace(example, **changes) if changes else example
+
+
+def _mask(rle: dict, h: int, w: int) -> np.ndarray:
+    """bool[h, w] of an RLE of this size or of a smaller one with the same proportions. Raises ValueError."""
+    mask = masks.decode(whole_rle(rle))
+    if mask.shape == (h, w):
+        return mask
+    scale = mask.shape[1] / w
+    if not mask.size or scale > 1 or abs(mask.shape[0] - h * scale) > 1:
+        raise ValueError(
+            f"rle: expected the size of the picture, {w} x {h} pixels, or a smaller one of its shape, got "
+            f"{mask.shape[1]} x {mask.shape[0]}; take the mask of this picture"
+        )
+    return cv2.resize(mask.astype(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _as_tuple(value: Any, depth: int = 0) -> Any:
+    """Nested lists as nested tuples; deeper ones than a program can have stay lists, which are none."""
+    if isinstance(value, list) and depth <= programs.DEEPEST + 1:
+        return tuple(_as_tuple(item, depth + 1) for item in value)
+    return value
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(json_files.is_number, value))

@@ -1,0 +1,137 @@
+"""The work of `--mode=perceive` on disk: each finished input is one line, so that a killed run goes on where it was.
+
+OUT/parts/0.jsonl, 1.jsonl, ...   what each process finished: {"index": 3, "lines": [...], "provenance": {...}}
+OUT/twins.jsonl                   the lines of all inputs in their order, for data.source=jsonl
+OUT/provenance.jsonl              where their fields come from
+OUT/header.json                   models, settings and counts
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dtr1_jax import config
+from dtr1_jax.data import json_files
+from dtr1_jax.run import atomic
+
+PARTS, TWINS, PROVENANCE, HEADER = "parts", "twins.jsonl", "provenance.jsonl", "header.json"
+
+
+class Journal:
+    """The part of one process; a context manager. Lines of a killed run that are not whole are cut off."""
+
+    def __init__(self, out: Path, process: int):
+        self._path = out / PARTS / f"{process}.jsonl"
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Journal:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self._path, "ab")
+        size = self._path.stat().st_size
+        whole = _whole_bytes(self._path)
+        if whole < size:
+            self._file.truncate(whole)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, records: list[dict[str, Any]]) -> None:
+        """Appends records with "index"; they are on the disk when it returns."""
+        text = "".join(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n" for record in records)
+        self._file.write(text.encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def _whole_bytes(path: Path) -> int:
+    """Bytes up to the end of the last whole line."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        end = size
+        while end > 0:
+            start = max(0, end - (1 << 16))
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
+
+
+def records(out: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+    """(file, byte at which it begins, record) of all whole lines of all parts; broken ones are left out."""
+    for path in sorted((out / PARTS).glob("*.jsonl")):
+        with open(path, "rb") as file:
+            start = 0
+            for raw in file:
+                if raw.endswith(b"\n"):
+                    try:
+                        record = json.loads(raw)
+                    except ValueError:
+                        record = None
+                    if isinstance(record, dict) and type(record.get("index")) is int:
+                        yield path, start, record
+                start += len(raw)
+
+
+def finished(out: Path) -> set[int]:
+    """The indices of the inputs that are done, the skipped ones among them."""
+    return {record["index"] for _, _, record in records(out)}
+
+
+def publish(out: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """Writes twins.jsonl, provenance.jsonl and header.json from all parts; returns the header with the counts."""
+    places: dict[int, tuple[Path, int]] = {}
+    for path, start, record in records(out):
+        places.setdefault(record["index"], (path, start))
+    counts = {"inputs": len(places), "lines": 0, "objects": 0, "skipped": 0, "with_failures": 0}
+    with atomic.replacing(out / TWINS) as twins, atomic.replacing(out / PROVENANCE) as facts:
+        with open(twins, "w", encoding="utf-8") as lines, open(facts, "w", encoding="utf-8") as sides:
+            for index in sorted(places):
+                record = _read(*places[index])
+                counts["skipped"] += "skipped" in record
+                for line in record.get("lines", ()):
+                    lines.write(json.dumps(line, separators=(",", ":")) + "\n")
+                counts["lines"] += len(record.get("lines", ()))
+                if "provenance" in record:
+                    sides.write(json.dumps(record["provenance"], separators=(",", ":")) + "\n")
+                    counts["objects"] += len(record["provenance"]["objects"])
+                    counts["with_failures"] += "failures" in record["provenance"]
+    header = header | {"counts": counts}
+    write_header(out, header)
+    return header
+
+
+def _read(path: Path, start: int) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        file.seek(start)
+        return json.loads(file.readline())
+
+
+def write_header(out: Path, header: dict[str, Any]) -> None:
+    """Writes header.json."""
+    with atomic.replacing(out / HEADER) as partial:
+        partial.write_text(json.dumps(header, indent=2) + "\n", "utf-8")
+
+
+def check_header(out: Path, header: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Compares the fields `names` with the header of an earlier run on the folder.
+
+    Raises ConfigError if they differ, DataError if the file cannot be read.
+    """
+    if not (out / HEADER).exists():
+        return
+    old = json_files.read_json(out / HEADER)
+    new = json.loads(json.dumps(header))
+    for name in names:
+        if not isinstance(old, dict) or old.get(name) != new[name]:
+            had = json.dumps(old.get(name) if isinstance(old, dict) else None)
+            raise config.ConfigError(
+                f"{out} holds twins of another run: expected {name} = {json.dumps(new[name])[:400]}, got {had[:400]}; "
+                "choose another --out, or set the settings back"
+            )

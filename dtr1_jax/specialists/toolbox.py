@@ -1,0 +1,103 @@
+"""Opens the specialists that the settings name, and checks that each can do its work."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from dtr1_jax import config, mesh
+from dtr1_jax.checked_fields import ConfigError
+from dtr1_jax.models.config_fields import SpecError
+from dtr1_jax.models.weights.hub import HubError
+from dtr1_jax.models.weights.native import WeightsError
+from dtr1_jax.specialists import loading
+from dtr1_jax.specialists.segmenter import DESCRIPTIONS, Segmenter
+
+PREFIX = "sam:"  # may stand before the path of a segmenter, as in reward.segmenter
+_LINKING = "dtr1_jax.specialists.trackers.linking"
+_METHODS = {"detector": "detect", "segmenter": "segment", "depth": "estimate"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Toolbox:
+    """The opened specialists; None = there is none.
+
+    Attributes:
+      detector: `detect(images, [phrases])`, a list of Detections.
+      segmenter: `segment(images, boxes=[float32[n, 4]])`, a list of Masks.
+      grabcut: masks of boxes without a model.
+      depth: `estimate(images)`, a list of DepthMap.
+      link: (frames, detections, gap, high, low) -> tracks, as specialists/trackers/linking.py.
+      names: who each of detector, segmenter, depth and tracker is, for the provenance.
+    """
+
+    detector: Any = None
+    segmenter: Any = None
+    grabcut: Segmenter | None = None
+    depth: Any = None
+    link: Callable[..., list] | None = None
+    names: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The classes of the detector; None = it takes any phrase, or there is no detector."""
+        if self.detector is None or takes_phrases(self.detector):
+            return None
+        return tuple(getattr(self.detector, "classes", ()) or self.detector.spec.classes)
+
+    def close(self) -> None:
+        """Ends the processes of all that have some. May be called twice."""
+        for tool in (self.detector, self.segmenter, self.grabcut, self.depth):
+            if hasattr(tool, "close"):
+                tool.close()
+
+
+def takes_phrases(detector: Any) -> bool:
+    """Whether a detector looks for any phrase, or else for classes of its own."""
+    return "phrases" in inspect.signature(detector.detect).parameters
+
+
+def open_toolbox(c: config.Specialists) -> Toolbox:
+    """Opens the specialists of the settings on all devices of this process.
+
+    Raises ConfigError naming the setting: a path that cannot be opened, or a model that does other work.
+    """
+    opened: dict[str, Any] = {}
+    try:
+        for role, value in (("detector", c.detector), ("segmenter", c.segmenter), ("depth", c.depth)):
+            path = value.removeprefix(PREFIX) if role == "segmenter" else value
+            if path and not (role == "segmenter" and path in DESCRIPTIONS):
+                opened[role] = _open(role, path, c.dtype)
+        if c.segmenter == "grabcut":
+            opened["grabcut"] = Segmenter("grabcut", c.workers, c.deadline)
+    except BaseException:
+        Toolbox(**opened).close()
+        raise
+    names = {role: f"{type(tool).__name__} of {getattr(c, role)}" for role, tool in opened.items() if role in _METHODS}
+    names |= {"segmenter": c.segmenter or "box"} if "segmenter" not in opened else {}
+    link = None
+    if c.tracker == "iou" and importlib.util.find_spec(_LINKING.rpartition(".")[0]):
+        link, names["tracker"] = importlib.import_module(_LINKING).link, "iou"
+    return Toolbox(**opened, link=link, names=names)
+
+
+def _open(role: str, path: str, dtype: str) -> Any:
+    devices = mesh.make(config.Mesh(data=-1, fsdp=1, tensor=1), jax.local_devices())
+    try:
+        tool = loading.load(path, mesh=devices, dtype=dtype)
+    except (WeightsError, SpecError, HubError, ValueError, OSError, ImportError) as error:
+        raise ConfigError(f"config.specialists.{role}: {error}") from error
+    if not hasattr(tool, _METHODS[role]):
+        able = ", ".join(name for name in _METHODS.values() if hasattr(tool, name)) or "none of these"
+        raise ConfigError(
+            f"config.specialists.{role}: expected a model that can {_METHODS[role]}, got {path}, which can {able}"
+        )
+    if role == "detector" and not takes_phrases(tool) and not Toolbox(detector=tool).classes:
+        raise ConfigError(f"config.specialists.detector: {path} names no classes; add them to its description")
+    return tool

@@ -1,0 +1,318 @@
+"""`--mode=perceive`: files that a data source reads, runs that go on after they were killed, and bad inputs."""
+
+import dataclasses
+import json
+import logging
+
+import fake_specialists as fakes
+import jax
+import numpy as np
+import pytest
+import tiny
+from coco_folders import CATEGORIES, note, rectangle, write_coco_folder
+from fake_specialists import picture
+from PIL import Image
+
+from configs import default
+from dtr1_jax import config
+from dtr1_jax.data import sources
+from dtr1_jax.modes import perceive, perceive_journal, train
+from dtr1_jax.run import interrupt, run_log
+from dtr1_jax.specialists import perceiver
+from dtr1_jax.specialists.toolbox import Toolbox
+
+NAMES = {"detector": "boxes", "segmenter": "colours", "depth": "rows", "tracker": "iou"}
+
+
+@pytest.fixture(autouse=True)
+def tools(monkeypatch):
+    """Puts the fakes into the place of the models; returns them."""
+    made = Toolbox(fakes.Detector(), fakes.Segmenter(), None, fakes.Depth(), fakes.link, NAMES)
+    monkeypatch.setattr(
+        perceiver, "open_perceiver", lambda c: perceiver.SpecialistPerceiver(made, c.specialists)
+    )  # fmt: skip
+    return made
+
+
+def settings(**changes):
+    values = default.get_config()
+    flat = {"specialists__detector": "fake", "specialists__depth": "fake", "specialists__batch": 2} | changes
+    values.update_from_flattened_dict({name.replace("__", "."): value for name, value in flat.items()})
+    return config.from_configdict(values)
+
+
+def lines(folder, name="twins.jsonl"):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def photos(folder, count=5):
+    folder.mkdir(exist_ok=True)
+    for i in range(count):
+        scene = picture(("person", 10 + i, 10, 40, 60), ("dog", 60, 40, 90, 60))
+        Image.fromarray(scene).save(folder / f"{i}.png")
+    return str(folder)
+
+
+def coco(folder):
+    """Two photos with a person and a dog, annotated to the pixel."""
+    notes = []
+    for i in (1, 2):
+        boxes = ((1, (10 + i, 10, 40, 60)), (2, (60, 40, 90, 60)))
+        notes += [note(rectangle(*b), category=k, image=i, number=len(notes) + k) for k, b in boxes]
+    write_coco_folder(folder, notes, pictures=2, size=(120, 80), categories=CATEGORIES[:2])
+    for i in (1, 2):
+        scene = picture(("person", 10 + i, 10, 40, 60), ("dog", 60, 40, 90, 60))
+        Image.fromarray(scene).save(folder / "train2017" / f"{i}.png")
+    (folder / "annotations" / "instances_other.json").unlink()
+    return str(folder)
+
+
+def test_a_folder_of_pictures(tmp_path):
+    out = tmp_path / "out"
+    text = perceive.run(settings(), photos(tmp_path / "in"), None, str(out))
+    assert f"{out / 'twins.jsonl'} 5 inputs, 5 lines, 10 objects, 0 skipped, 0 with_failures" in text
+    first = lines(out)[0]
+    assert first["image"] == "../in/0.png" and first["id"] == "0.png" and "query" not in first
+    person, dog = first["objects"]
+    assert (person["label"], person["box"], person["depth"]) == ("person", [10, 10, 40, 60], 2)
+    assert (dog["label"], dog["attributes"], dog["rle"]["size"]) == ("dog", ["blue"], [80, 120])
+    facts = lines(out, "provenance.jsonl")[0]
+    assert facts["objects"][0]["label"] == {"by": "boxes", "score": 0.9} and facts["relations"]
+    header = json.loads((out / "header.json").read_text())
+    assert header["models"].startswith("detector: boxes") and header["specialists"]["depth"] == "fake"
+    assert header["phrases"] == list(fakes.Detector.classes)
+    assert np.asarray(Image.open(out / "sheet.png")).shape[1] > 1000
+
+
+def test_a_data_set_keeps_its_queries_and_targets(tmp_path):
+    """COCO's own examples, read again from the lines: only the objects are other ones."""
+    root, out = coco(tmp_path / "coco"), tmp_path / "out"
+    c = settings(data__source="coco", data__root=root)
+    perceive.run(c, None, None, str(out))
+    again = dataclasses.replace(c.data, source="jsonl", root=str(out / "twins.jsonl"))
+    for split in ("train", "heldout"):
+        before, after = sources.open_source(c.data, split), sources.open_source(again, split)
+        assert len(before) == len(after) == 4
+        for one, other in zip((before[i] for i in range(4)), (after[i] for i in range(4))):
+            assert (one.uid, one.query, one.task) == (other.uid, other.query, other.task)
+            assert (one.program, one.category, one.level) == (other.program, other.category, other.level)
+            np.testing.assert_array_equal(one.target.mask, other.target.mask)
+            np.testing.assert_allclose(one.target.boxes, other.target.boxes, atol=1e-6)
+            assert [x.label for x in other.scene] == ["person", "dog"] and other.answer_ids == one.answer_ids
+            assert [x.depth for x in other.scene] == [2, 1] and other.scene[1].attributes == ("blue",)
+            for mine, theirs in zip(one.scene, other.scene):
+                np.testing.assert_array_equal(mine.mask, theirs.mask)
+
+
+def test_grounding_keeps_its_boxes(tmp_path):
+    c = settings(data__source="coco", data__root=coco(tmp_path / "coco"), data__task="grounding")
+    perceive.run(c, None, None, str(tmp_path))
+    again = dataclasses.replace(c.data, source="jsonl", root=str(tmp_path / "twins.jsonl"))
+    one, other = sources.open_source(c.data, "train")[0], sources.open_source(again, "train")[0]
+    np.testing.assert_allclose(one.target.boxes, other.target.boxes, atol=1e-5)
+    assert other.answer_ids == one.answer_ids
+
+
+def test_an_answer_that_was_not_seen_is_not_named(tmp_path, tools):
+    tools.detector.score = 0.4  # below the detector's own threshold
+    c = settings(data__source="coco", data__root=coco(tmp_path / "coco"))
+    perceive.run(c, None, None, str(tmp_path))
+    found = lines(tmp_path)
+    assert all(line["objects"] == [] for line in found)
+    assert all(("answer" in line["oracle"]) == (line["rle"] == []) for line in found)
+
+
+def test_generated_pictures_are_written(tmp_path):
+    c = settings(data__source="twinworld", specialists__examples=2, data__task="vqa")
+    perceive.run(c, None, None, str(tmp_path))
+    found = lines(tmp_path)
+    assert len(found) == 4 and all((tmp_path / line["image"]).is_file() and line["answers"] for line in found)
+    with pytest.raises(config.ConfigError, match=r"config\.specialists\.examples: expected a number above 0"):
+        perceive.run(settings(), None, None, str(tmp_path / "other"))
+
+
+def davis(folder):
+    for t in range(4):
+        scene = picture(("person", 10 + 8 * t, 10, 40 + 8 * t, 60), ("dog", 100, 60, 115, 70))
+        owner = (scene == fakes.COLOURS["person"]).all(-1).astype(np.uint8)
+        owner[(scene == fakes.COLOURS["dog"]).all(-1)] = 2
+        for name, image, suffix in (("JPEGImages", scene, "png"), ("Annotations", owner, "png")):
+            for video in ("a", "b"):
+                (folder / name / video).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(folder / name / video / f"{t:05d}.{suffix}")
+    (folder / "labels.json").write_text(json.dumps({v: {"1": "person", "2": "dog"} for v in "ab"}))
+    return str(folder)
+
+
+def test_videos_of_a_data_set(tmp_path):
+    c = settings(data__source="davis", data__root=davis(tmp_path / "davis"), data__frames=4)
+    perceive.run(c, None, None, str(tmp_path))
+    again = dataclasses.replace(c.data, source="jsonl", root=str(tmp_path / "twins.jsonl"))
+    before, after = sources.open_source(c.data, "train"), sources.open_source(again, "train")
+    assert len(before) == len(after) == 10
+    for i in range(10):
+        one, other = before[i], after[i]
+        assert one.query == other.query and one.video.index.tolist() == other.video.index.tolist()
+        np.testing.assert_array_equal(one.target.masks, other.target.masks)
+        np.testing.assert_allclose(one.target.tracks, other.target.tracks, atol=1e-6)
+        assert [x.label for x in other.scene] == ["person", "dog"] and other.answer_ids == one.answer_ids
+        np.testing.assert_allclose(other.scene[0].boxes, one.scene[0].boxes, atol=1e-4)
+        np.testing.assert_array_equal(other.scene[0].masks, one.scene[0].masks)
+        steps = np.diff(one.video.index).mean()
+        np.testing.assert_allclose(other.scene[0].velocity, (8 * steps / 120, 0), atol=1e-4)
+
+
+def test_one_video(tmp_path):
+    davis(tmp_path / "davis")
+    perceive.run(settings(), None, str(tmp_path / "davis/JPEGImages/a"), str(tmp_path / "out"))
+    (line,) = lines(tmp_path / "out")
+    assert line["video"] == "../davis/JPEGImages/a" and line["frames"] == [0, 1, 2, 3]
+    assert line["objects"][0]["track"]["3"] == [34, 10, 64, 60]
+    assert line["objects"][0]["velocity"] == [8, 0] and set(line["objects"][0]["rles"]) == {"0", "1", "2", "3"}
+
+
+def test_pseudo_queries(tmp_path):
+    c = settings(specialists__pseudo_queries=4)
+    perceive.run(c, photos(tmp_path / "in", 6), None, str(tmp_path / "out"))
+    found = lines(tmp_path / "out")
+    assert 12 <= len(found) <= 24 and all("/pseudo/" in line["id"] and line["query"] for line in found)
+    source = sources.open_source(
+        dataclasses.replace(c.data, source="jsonl", root=str(tmp_path / "out/twins.jsonl")), "train"
+    )
+    for i in range(len(source)):
+        example = source[i]
+        assert example.target.mask.any() and example.answer_ids and example.program
+
+
+def test_a_killed_run_goes_on(tmp_path, tools, caplog):
+    """It stops after the first batch, with half a line written; the same command does the rest, each picture once."""
+    folder, out = photos(tmp_path / "in"), tmp_path / "out"
+    whole = tmp_path / "whole"
+    perceive.run(settings(), folder, None, str(whole))
+    add = perceive_journal.Journal.add
+
+    def killed(self, records):
+        add(self, records)
+        self._file.write(b'{"index": 2, "lines": [{"image"')
+        self._file.flush()
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(perceive_journal.Journal, "add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            perceive.run(settings(), folder, None, str(out))
+    assert not (out / "twins.jsonl").exists()
+    seen = tools.detector.pictures
+    with caplog.at_level(logging.INFO):
+        perceive.run(settings(), folder, None, str(out))
+    assert tools.detector.pictures - seen == 5  # three that were missing; two more are drawn on the sheet
+    assert "2 of 5 inputs are done already" in caplog.text and "perceived 3 of 3" in caplog.text
+    for name in ("twins.jsonl", "provenance.jsonl"):
+        assert (out / name).read_text().replace("out", "") == (whole / name).read_text().replace("whole", "")
+    perceive.run(settings(), folder, None, str(out))
+    assert len(lines(out)) == 5
+
+
+def test_a_signal_stops_it_after_the_batch(tmp_path, monkeypatch):
+    folder, out = photos(tmp_path / "in"), tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interrupt.Flag, "__enter__", lambda self: (setattr(self, "is_set", True), self)[1])
+        with pytest.raises(interrupt.Interrupted, match="after step 2"):
+            perceive.run(settings(), folder, None, str(out))
+    assert len(lines(out)) == 2
+    perceive.run(settings(), folder, None, str(out))
+    assert [line["id"] for line in lines(out)] == [f"{i}.png" for i in range(5)]
+
+
+def test_processes_share_the_inputs(tmp_path, monkeypatch):
+    """Two processes, one after the other: each does its half, and the files have all in order."""
+    folder, out = photos(tmp_path / "in"), tmp_path / "out"
+    monkeypatch.setattr(jax, "process_count", lambda *_: 2)
+    monkeypatch.setattr(perceive.mesh, "least", int)
+    monkeypatch.setattr(perceive.results.mesh, "least", int)
+    for process in (1, 0):
+        monkeypatch.setattr(perceive.jax, "process_index", lambda *_, k=process: k)
+        if process:
+            monkeypatch.setattr(perceive.results, "locked", lambda *_: interrupt.Flag())
+        perceive.run(settings(), folder, None, str(out))
+    assert [line["id"] for line in lines(out)] == [f"{i}.png" for i in range(5)]
+    parts = {path.name: path.read_text().count("\n") for path in (out / "parts").iterdir()}
+    assert parts == {"0.jsonl": 3, "1.jsonl": 2}
+
+
+def test_other_settings_need_another_folder(tmp_path):
+    folder, out = photos(tmp_path / "in"), str(tmp_path / "out")
+    perceive.run(settings(), folder, None, out)
+    perceive.run(settings(specialists__batch=5), folder, None, out)
+    with pytest.raises(
+        config.ConfigError, match=r"twins of another run: expected specialists = .*choose another --out"
+    ):
+        perceive.run(settings(specialists__max_objects=1), folder, None, out)
+    (tmp_path / "in" / "9.png").write_bytes((tmp_path / "in" / "0.png").read_bytes())
+    with pytest.raises(config.ConfigError, match="twins of another run: expected inputs ="):
+        perceive.run(settings(), folder, None, out)
+
+
+def test_bad_pictures_are_skipped_with_a_count(tmp_path, caplog):
+    folder, out = photos(tmp_path / "in"), tmp_path / "out"
+    (tmp_path / "in" / "3.png").write_bytes(b"no picture")
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    text = perceive.run(settings(), folder, None, str(out))
+    assert "5 inputs, 4 lines, 8 objects, 1 skipped" in text and "3.png" in caplog.text
+    assert [line["id"] for line in lines(out)] == ["0.png", "1.png", "2.png", "4.png"]
+
+
+def test_failures_are_in_the_provenance(tmp_path, tools):
+    tools.depth.broken = {(80, 120)}
+    text = perceive.run(settings(), photos(tmp_path / "in", 2), None, str(tmp_path / "out"))
+    assert "2 with_failures" in text
+    assert lines(tmp_path / "out", "provenance.jsonl")[0]["failures"] == ["depth: RuntimeError: the model broke"]
+    assert "depth" not in lines(tmp_path / "out")[0]["objects"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "images", "out", "message"),
+    [
+        ({}, "in", None, "needs --out"),
+        ({"specialists__detector": ""}, "in", "out", r"config\.specialists\.detector: expected a detector"),
+        ({}, "nowhere", "out", "--images: .*nowhere: cannot be read"),
+        ({}, "empty", "out", "--images: expected a folder with pictures"),
+        ({"specialists__phrases": "dog,<b>"}, "in", "out", r"config\.specialists\.phrases: expected 1 to 64 printable"),
+        ({"specialists__phrases": " , "}, "in", "out", r"config\.specialists\.phrases: expected what to look for"),
+    ],
+)
+def test_settings_that_cannot_be_used(tmp_path, changes, images, out, message):
+    photos(tmp_path / "in", 1)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(config.ConfigError, match=message):
+        perceive.run(settings(**changes), str(tmp_path / images), None, out and str(tmp_path / out))
+
+
+def test_one_kind_of_input(tmp_path):
+    with pytest.raises(config.ConfigError, match="expected one of them, got both"):
+        perceive.run(settings(), photos(tmp_path / "in", 1), "v.mp4", str(tmp_path))
+    with pytest.raises(config.ConfigError, match=r"--video: expected a video file .* got v\.mp4"):
+        perceive.run(settings(), None, "v.mp4", str(tmp_path))
+
+
+def test_phrases_of_a_file(tmp_path):
+    (tmp_path / "phrases.txt").write_text("dog\n\n  red   car \ndog\n")
+    c = settings(specialists__phrases=str(tmp_path / "phrases.txt"))
+    perceive.run(c, photos(tmp_path / "in", 1), None, str(tmp_path / "out"))
+    assert json.loads((tmp_path / "out/header.json").read_text())["phrases"] == ["dog", "red car"]
+    assert [one["label"] for one in lines(tmp_path / "out")[0]["objects"]] == ["dog"]
+
+
+def test_a_policy_trains_on_perceived_twins(tmp_path, monkeypatch):
+    """A step and two evaluations on the lines of perceived COCO photos, whose prompts show the twins."""
+    perceive.run(settings(data__source="coco", data__root=coco(tmp_path / "coco")), None, None, str(tmp_path / "out"))
+    tiny.install(monkeypatch)
+    c = tiny.settings(
+        tiny.weights_file(tmp_path), train__steps=1, policy__prompt_tokens=300, policy__constructor="given",
+        data__source="jsonl", data__root=str(tmp_path / "out/twins.jsonl"),
+    )  # fmt: skip
+    train.run(c, tmp_path / "run")
+    rows = run_log.read_run_log(tmp_path / "run")
+    assert [row["train/examples_skipped"] for row in rows if "train/loss" in row] == [0]
+    figures = [row["eval/segmentation/picture/giou"] for row in rows if "eval/segmentation/picture/giou" in row]
+    assert len(figures) == 2 and np.isfinite(figures).all()
