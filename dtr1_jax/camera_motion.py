@@ -13,8 +13,8 @@ import numpy as np
 
 SIDE = 320  # pixels of the longer side of the pictures that are compared
 _POINTS = 400  # points of the background that are followed, at most
-_ENOUGH = 20  # followed points that a homography must fit, at least
-_SHARE = 0.5  # and their share of all followed points
+_ENOUGH = 12  # followed points that a homography must fit, at least
+_SHARE = 0.4  # and their share of all followed points
 _FIT = 2.0  # pixels (of SIDE) within which a point fits
 _SAME = 4  # grey levels: a background in which 99 % of the pixels change by at most this stands still
 _GROWN = 9  # pixels by which objects are enlarged, since their edges move with them
@@ -36,8 +36,8 @@ def camera_path(frames: Sequence[np.ndarray], objects: Sequence[np.ndarray | Non
     background = [_background(mask, image.shape) for mask, image in zip(objects, grey, strict=True)]
     for t in range(1, len(grey)):
         last = path[-1]
-        step = None if last is None else _step(grey[t - 1], grey[t], background[t - 1], background[t])
-        path.append(None if step is None else last @ step)
+        step = None if last is None else fitted(grey[t - 1], grey[t], background[t - 1], background[t])
+        path.append(None if step is None else last @ np.linalg.inv(step))
     return path
 
 
@@ -83,18 +83,28 @@ def _background(mask: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
     return np.where(cv2.dilate(objects, np.ones((_GROWN, _GROWN), np.uint8)) > 0, 0, 255).astype(np.uint8)
 
 
-def _step(
-    before: np.ndarray, after: np.ndarray, background_before: np.ndarray, background_after: np.ndarray
+def fitted(
+    before: np.ndarray, after: np.ndarray, background_before: np.ndarray, background_after: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """The matrix that maps points of the later picture to the earlier one, unit frame; None if it is not known."""
+    """The homography that maps points of one picture to their places in the next one.
+
+    Args:
+      before, after: uint8[h, w], two grey pictures of one size.
+      background_before: uint8[h, w], 255 at the background of the first picture, whose points are followed.
+      background_after: the same of the second picture. With it, a background that does not change stands still, even
+        if it has no points to follow. None = not known.
+
+    Returns float64[3, 3] in the unit frame, up to a factor; None if too few points agree on a plausible motion.
+    """
     if before.shape != after.shape:
         return None
-    both = (background_before > 0) & (background_after > 0)
-    if not both.any():
-        return None
-    if np.percentile(cv2.absdiff(before, after)[both], 99) <= _SAME:
-        return np.eye(3)
-    points = cv2.goodFeaturesToTrack(before, _POINTS, 0.01, 5, mask=background_before)
+    if background_after is not None:
+        both = (background_before > 0) & (background_after > 0)
+        if not both.any():
+            return None
+        if np.percentile(cv2.absdiff(before, after)[both], 99) <= _SAME:
+            return np.eye(3)
+    points = cv2.goodFeaturesToTrack(before, _POINTS, 0.01, 6, mask=background_before)
     if points is None or len(points) < _ENOUGH:
         return None
     moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None)
@@ -103,8 +113,21 @@ def _step(
     if kept.sum() < _ENOUGH:
         return None
     cv2.setRNGSeed(0)
-    matrix, fits = cv2.findHomography(moved[kept], points[kept], cv2.RANSAC, _FIT)
-    if matrix is None or fits.sum() < _ENOUGH or fits.mean() < _SHARE:
+    matrix, fits = cv2.findHomography(points[kept], moved[kept], cv2.RANSAC, _FIT)
+    height, width = before.shape
+    if matrix is None or fits.sum() < _ENOUGH or fits.mean() < _SHARE or not _plausible(matrix, width, height):
         return None
-    pixels = np.diag([before.shape[1], before.shape[0], 1.0])
+    pixels = np.diag([width, height, 1.0])
     return np.linalg.inv(pixels) @ matrix @ pixels
+
+
+def _plausible(matrix: np.ndarray, width: int, height: int) -> bool:
+    """Whether the corners of the picture stay in order, and its area changes by less than a factor of 4."""
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+    places = np.c_[corners, np.ones(4)] @ matrix.T
+    if not np.isfinite(matrix).all() or (places[:, 2] <= 1e-6).any():
+        return False
+    moved = places[:, :2] / places[:, 2:]
+    following = np.roll(moved, -1, 0)
+    area = 0.5 * np.sum(moved[:, 0] * following[:, 1] - moved[:, 1] * following[:, 0])
+    return bool(0.25 < area / (width * height) < 4 and cv2.isContourConvex(moved.astype(np.float32)))

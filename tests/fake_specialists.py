@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dtr1_jax.specialists.results import DepthMap, Detections, Masks
+from dtr1_jax.specialists.findings import DepthMap, Detections, Masks
 from dtr1_jax.twin import masks as mask_codes
 
 COLOURS = {"person": (255, 0, 0), "dog": (0, 0, 255), "dining table": (0, 128, 0), "car": (255, 255, 0)}

@@ -15,8 +15,8 @@ import numpy as np
 from dtr1_jax import camera_motion, config
 from dtr1_jax.specialists import colour_names, depth_order, scene_relations
 from dtr1_jax.specialists.depth_order import ObjectDepth
+from dtr1_jax.specialists.findings import DepthMap
 from dtr1_jax.specialists.perceived import PerceivedScene
-from dtr1_jax.specialists.results import DepthMap
 from dtr1_jax.specialists.segmenter import box_mask
 from dtr1_jax.specialists.sightings import Sighting, box_iou
 from dtr1_jax.twin import masks as mask_codes

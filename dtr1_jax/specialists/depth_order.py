@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dtr1_jax.specialists.results import DepthMap
+from dtr1_jax.specialists.findings import DepthMap
 
 LOW, HIGH = 5, 95  # percentiles between which a picture's range of depths lies
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from dtr1_jax import config
 from dtr1_jax.specialists.embedding_cache import EmbeddingCache
+from dtr1_jax.specialists.findings import DepthMap
 from dtr1_jax.specialists.model_calls import Failed, each
-from dtr1_jax.specialists.results import DepthMap
 from dtr1_jax.specialists.sightings import Sighting, of_detections
 from dtr1_jax.specialists.toolbox import Toolbox
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dtr1_jax.specialists.results import Detections
+from dtr1_jax.specialists.findings import Detections
 from dtr1_jax.twin.label_synonyms import canonical
 
 SAME = 0.9  # IoU from which two sightings are one object, whatever their labels

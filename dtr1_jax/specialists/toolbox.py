@@ -16,7 +16,7 @@ from dtr1_jax.checked_fields import ConfigError
 from dtr1_jax.models.config_fields import SpecError
 from dtr1_jax.models.weights.hub import HubError
 from dtr1_jax.models.weights.native import WeightsError
-from dtr1_jax.specialists import loading
+from dtr1_jax.specialists import catalogue
 from dtr1_jax.specialists.segmenter import DESCRIPTIONS, Segmenter
 
 PREFIX = "sam:"  # may stand before the path of a segmenter, as in reward.segmenter
@@ -90,7 +90,7 @@ def open_toolbox(c: config.Specialists) -> Toolbox:
 def _open(role: str, path: str, dtype: str) -> Any:
     devices = mesh.make(config.Mesh(data=-1, fsdp=1, tensor=1), jax.local_devices())
     try:
-        tool = loading.load(path, mesh=devices, dtype=dtype)
+        tool = catalogue.load(path, mesh=devices, dtype=dtype)
     except (WeightsError, SpecError, HubError, ValueError, OSError, ImportError) as error:
         raise ConfigError(f"config.specialists.{role}: {error}") from error
     if not hasattr(tool, _METHODS[role]):

@@ -14,7 +14,7 @@ import itertools
 from typing import Any
 
 from dtr1_jax.twin import schema
-from dtr1_jax.twin.schema import Fault
+from dtr1_jax.twin.faults import MAX_FAULTS, Fault
 
 DETECT, SEGMENT, DEPTH, TRACK = OPS = ("detect", "segment", "depth", "track")
 MAX_PHRASES = 16
@@ -51,13 +51,13 @@ def read_request(value: Any, frames: tuple[int, ...] = ()) -> tuple[Request | No
     allowed = ("ops", "frames") if frames else ("ops",)
     faults += [
         Fault("construct", f"expected only the keys {', '.join(allowed)}, got {schema.show(key)}")
-        for key in list(value)[: schema.MAX_FAULTS]
+        for key in list(value)[:MAX_FAULTS]
         if key not in allowed
     ]
     phrases, ops = _read_ops(value.get("ops"), bool(frames), faults)
     chosen = _read_frames(value["frames"], frames, faults) if "frames" in value and frames else frames
     if faults:
-        return None, tuple(faults[: schema.MAX_FAULTS])
+        return None, tuple(faults[:MAX_FAULTS])
     return Request(phrases, tuple(op for op in OPS if op in ops), chosen), ()
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from dtr1_jax.twin import strict_json
+from dtr1_jax.twin.faults import Fault, Faults, TooManyFaultsError
 from dtr1_jax.twin.ids import IdReader
 
 MAX_OBJECTS = 256
@@ -25,7 +26,6 @@ MAX_ATTRIBUTES = 16
 MAX_NAME = 64  # characters of a label, an attribute or a relation
 MAX_KEYFRAMES = 128  # of one track
 MAX_INT = (1 << 31) - 1  # ids and depths fit in int32
-MAX_FAULTS = 50  # of one part of a transcript: hostile text can hold tens of thousands, and each message takes time
 
 FORMS = {  # task -> the keys that an answer may have; it has exactly one of them
     "segmentation": ("objects",),
@@ -102,19 +102,6 @@ class Answer:
     text: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Fault:
-    """One error in a transcript.
-
-    Attributes:
-      where: its place, such as "twin.objects[2].box".
-      message: the expected and the actual value.
-    """
-
-    where: str
-    message: str
-
-
 def read_twin(
     value: Any,
     *,
@@ -136,11 +123,11 @@ def read_twin(
     Returns:
       (the twin, or None if it has faults; its faults, at most MAX_FAULTS and one that says that there are more).
     """
-    faults = _Faults("twin")
+    faults = Faults("twin")
     ids = IdReader() if ids is None else ids
     try:
         twin = _twin(value, faults, size, limit, frames, ids)
-    except _TooManyError:
+    except TooManyFaultsError:
         twin = None
     ids.labels = None if faults else ids.labels
     return (None if faults else twin), tuple(faults)
@@ -190,10 +177,10 @@ def read_answer(
     Returns:
       (the answer, or None if it has faults; its faults, at most MAX_FAULTS and one that says that there are more).
     """
-    faults = _Faults("answer")
+    faults = Faults("answer")
     try:
         answer = _answer(value, faults, FORMS[task], limit, ids)
-    except _TooManyError:
+    except TooManyFaultsError:
         answer = None
     return (None if faults else answer), tuple(faults)
 
@@ -226,24 +213,6 @@ def _answer(value: Any, faults: list[Fault], forms: tuple[str, ...], limit: tupl
     if "text" in fields:
         text = _string(fields["text"], "answer.text", faults, strict_json.MAX_LENGTH)
     return Answer(objects, boxes, text)
-
-
-class _TooManyError(Exception):
-    """A part of a transcript has more than MAX_FAULTS faults; the reader stops there."""
-
-
-class _Faults(list):
-    """The faults of one part. After MAX_FAULTS of them it notes that there are more, and raises _TooManyError."""
-
-    def __init__(self, part: str):
-        super().__init__()
-        self._part = part
-
-    def append(self, fault: Fault) -> None:
-        if len(self) == MAX_FAULTS:
-            super().append(Fault(self._part, f"expected no faults, got more than {MAX_FAULTS}; the rest was not read"))
-            raise _TooManyError
-        super().append(fault)
 
 
 def show(value: Any) -> str:

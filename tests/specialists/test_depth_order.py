@@ -3,7 +3,7 @@
 import numpy as np
 
 from dtr1_jax.specialists import depth_order
-from dtr1_jax.specialists.results import DepthMap
+from dtr1_jax.specialists.findings import DepthMap
 
 
 def test_ranks_with_ties_and_gaps():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax.specialists import sightings
-from dtr1_jax.specialists.results import Detections
+from dtr1_jax.specialists.findings import Detections
 from dtr1_jax.specialists.sightings import Sighting
 
 

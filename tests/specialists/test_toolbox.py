@@ -9,7 +9,7 @@ from configs import default
 from dtr1_jax import config
 from dtr1_jax.checked_fields import ConfigError
 from dtr1_jax.models.weights.native import WeightsError
-from dtr1_jax.specialists import loading, toolbox
+from dtr1_jax.specialists import catalogue, toolbox
 
 SETTINGS = config.from_configdict(default.get_config()).specialists
 
@@ -26,7 +26,7 @@ def opened(monkeypatch):
             raise WeightsError(f"{path}: no such file or folder")
         return models[path]()
 
-    monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr(catalogue, "load", load)
     return calls
 
 

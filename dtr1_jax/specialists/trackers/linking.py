@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from dtr1_jax.specialists.box_suppression import pairwise_iou
 from dtr1_jax.specialists.findings import Detections, Track
-from dtr1_jax.specialists.trackers import camera_motion
+from dtr1_jax.specialists.trackers import frame_motion
 
 _GAIN = 0.4  # share of a new velocity in the velocity of a track
 _SIZE_GAIN = 0.1  # the same for the change of its size, which detectors measure badly
@@ -64,7 +64,7 @@ def link(
     boxes = [d.boxes for d in detections]
     motions = np.tile(np.eye(3), (len(detections), 1, 1))
     if frames is not None:
-        motions = camera_motion.homographies(frames, boxes)
+        motions = frame_motion.homographies(frames, boxes)
     done: list[_Tracklet] = []
     active: list[_Tracklet] = []
     for t, found in enumerate(detections):
@@ -113,8 +113,8 @@ def _matches(
 
 def _move(track: _Tracklet, motion: np.ndarray) -> None:
     """Moves the expected place of a track on to the next frame."""
-    track.start = _state(camera_motion.moved_box(_box(track.start), motion))
-    moved = _state(camera_motion.moved_box(_box(track.state), motion)) + track.velocity
+    track.start = _state(frame_motion.moved_box(_box(track.start), motion))
+    moved = _state(frame_motion.moved_box(_box(track.state), motion)) + track.velocity
     moved[2:] = np.maximum(moved[2:], 0.25 * track.start[2:])
     track.state = moved
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from dtr1_jax.specialists import segmenter
-from dtr1_jax.specialists.trackers import camera_motion
+from dtr1_jax.specialists.trackers import frame_motion
 
 SIDE = 854  # longest side of the frames in which flow is computed, pixels
 _LEAST = 50  # pixels of the smallest mask whose edge is moved
@@ -85,13 +85,13 @@ def carry_mask(
     mask = np.asarray(mask, bool)
     if mask.shape != (height, width) or not mask.any():
         raise ValueError(f"expected a mask [{height}, {width}] with pixels, got {list(mask.shape)} with {mask.sum()}")
-    size = camera_motion.working_size(frames[0], SIDE)
+    size = frame_motion.working_size(frames[0], SIDE)
     share = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    last = camera_motion.grey(frames[0], size)
+    last = frame_motion.grey(frames[0], size)
     masks = np.zeros((len(frames), height, width), bool)
     masks[0] = mask
     for t in range(1, len(frames)):
-        grey = camera_motion.grey(frames[t], size)
+        grey = frame_motion.grey(frames[t], size)
         share = _carried(share, last, grey)
         if segment is None:
             share = _sharpened(share, cv2.resize(frames[t], size, interpolation=cv2.INTER_AREA))
@@ -151,7 +151,7 @@ def _carried(share: np.ndarray, last: np.ndarray, now: np.ndarray) -> np.ndarray
     inside = carried > 0.5
     if not inside.any():
         return carried
-    camera = camera_motion.between(now, last, tight_box(inside)[None])
+    camera = frame_motion.between(now, last, tight_box(inside)[None])
     against = np.hypot(*np.moveaxis(back - _camera_flow(camera, size), -1, 0))
     own = float(np.median(against[inside]))
     if own > _MOVES:

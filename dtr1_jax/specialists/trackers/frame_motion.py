@@ -1,7 +1,6 @@
-"""The motion of the camera between the frames of a video, as homographies of the unit frame.
+"""The motion of the camera from frame to frame, as trackers use it: the identity where it is not known.
 
-Corners are followed by optical flow (Lucas and Kanade), forth and back, and RANSAC fits a homography to them. The
-background moves with it; an object that covers less than half of the picture does not disturb it.
+camera_motion.py fits the homographies. An object that covers less than half of the picture does not disturb them.
 """
 
 from __future__ import annotations
@@ -11,12 +10,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from dtr1_jax import camera_motion
+
 SIDE = 480  # longest side of the frames that are compared, pixels
-_CORNERS = 400
-_LEAST = 12  # corners that must agree, and their least share of those that could be followed
-_LEAST_SHARE = 0.3
-_BACK = 1.0  # pixels within which a corner comes back to its start
-_AGREE = 2.0  # pixels within which a corner follows the homography
 
 
 def grey(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -62,31 +58,8 @@ def between(before: np.ndarray, after: np.ndarray, boxes: np.ndarray | None = No
         allowed[round(y1 * height) : round(y2 * height), round(x1 * width) : round(x2 * width)] = 0
     if np.count_nonzero(allowed) < 0.2 * allowed.size:
         allowed[:] = 255
-    start = cv2.goodFeaturesToTrack(before, _CORNERS, 0.01, 7, mask=allowed)
-    if start is None or len(start) < _LEAST:
-        return np.eye(3)
-    end, found, _ = cv2.calcOpticalFlowPyrLK(before, after, start, None)
-    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, end, None)
-    good = (found[:, 0] > 0) & (found_back[:, 0] > 0) & (np.abs(back - start).max((1, 2)) < _BACK)
-    if good.sum() < _LEAST:
-        return np.eye(3)
-    motion, agree = cv2.findHomography(start[good], end[good], cv2.RANSAC, _AGREE)
-    if motion is None or agree.sum() < max(_LEAST, _LEAST_SHARE * good.sum()) or not _plausible(motion, width, height):
-        return np.eye(3)
-    scale = np.diag([width, height, 1.0])
-    return np.linalg.inv(scale) @ motion @ scale
-
-
-def _plausible(motion: np.ndarray, width: int, height: int) -> bool:
-    """Whether the corners of the frame stay in order, and the area changes by less than a factor of 4."""
-    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
-    homogeneous = np.c_[corners, np.ones(4)] @ motion.T
-    if not np.isfinite(motion).all() or (homogeneous[:, 2] <= 1e-6).any():
-        return False
-    moved = homogeneous[:, :2] / homogeneous[:, 2:]
-    after = np.roll(moved, -1, 0)
-    area = 0.5 * np.sum(moved[:, 0] * after[:, 1] - moved[:, 1] * after[:, 0])
-    return bool(0.25 < area / (width * height) < 4 and cv2.isContourConvex(moved.astype(np.float32)))
+    motion = camera_motion.fitted(before, after, allowed)
+    return np.eye(3) if motion is None else motion
 
 
 def moved_box(box: np.ndarray, motion: np.ndarray) -> np.ndarray:
