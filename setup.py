@@ -48,6 +48,7 @@ setup(
             "hypothesis>=6.120",
             "pycocotools>=2.0.8",
             "av>=14,<19",
+            "onnxruntime>=1.20,<2",
             "ruff>=0.12",
             "mypy>=1.18",
         ],
