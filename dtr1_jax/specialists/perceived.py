@@ -18,7 +18,7 @@ class PerceivedScene:
 
     Attributes:
       instances: the objects; ids 1, 2, ... Their boxes, masks, depth ranks and attributes are the specialists'. Of a
-        video, `boxes` and `masks` have a row for each frame that was looked at. The masks have the size of the picture;
+        video, they have a row for each frame that was looked at. The masks have the size of the picture;
         a picture of more than specialists.max_pixels is shrunk first, and its masks have the smaller size.
       relations: (id, words, id), such as (1, "on", 2).
       provenance: for each object, by id, where its fields come from: {"label": {"by": "owlv2", "score": 0.83}, ...}.

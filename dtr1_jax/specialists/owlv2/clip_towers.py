@@ -7,12 +7,12 @@ import jax.numpy as jnp
 
 from dtr1_jax.specialists import long_attention, operations
 from dtr1_jax.specialists.operations import Weights
-from dtr1_jax.specialists.owlv2.spec import Spec, Tower
+from dtr1_jax.specialists.owlv2.spec import Owlv2Spec, Tower
 
 TEXT, VISION = "owlv2.text_model", "owlv2.vision_model"
 
 
-def phrase_states(w: Weights, spec: Spec, token_nl: jax.Array) -> jax.Array:
+def phrase_states(w: Weights, spec: Owlv2Spec, token_nl: jax.Array) -> jax.Array:
     """The text tower's state of each phrase, at its end token: int32[n, l] -> [n, width].
 
     The end token has the largest id of a phrase. Each token sees itself and those before it, so padding behind the end
@@ -30,7 +30,7 @@ def phrase_states(w: Weights, spec: Spec, token_nl: jax.Array) -> jax.Array:
     return operations.layer_norm(w, f"{TEXT}.final_layer_norm", x, spec.text.eps)
 
 
-def picture_states(w: Weights, spec: Spec, pixel_bhwc: jax.Array) -> jax.Array:
+def picture_states(w: Weights, spec: Owlv2Spec, pixel_bhwc: jax.Array) -> jax.Array:
     """The vision tower's states of a picture, normalised pixels [B, side, side, 3] -> [B, 1 + grid * grid, width].
 
     The first state is that of the class token; those of the patches follow row by row.
@@ -45,7 +45,7 @@ def picture_states(w: Weights, spec: Spec, pixel_bhwc: jax.Array) -> jax.Array:
     return operations.layer_norm(w, f"{VISION}.post_layernorm", x, spec.vision.eps)
 
 
-def _patches(w: Weights, name: str, spec: Spec, pixel_bhwc: jax.Array) -> jax.Array:
+def _patches(w: Weights, name: str, spec: Owlv2Spec, pixel_bhwc: jax.Array) -> jax.Array:
     """A convolution whose stride is its kernel, as one product; pixels beyond the last whole patch are not seen."""
     b, g, p = len(pixel_bhwc), spec.grid, spec.patch
     pixels = pixel_bhwc[:, : g * p, : g * p].reshape(b, g, p, g, p, 3).transpose(0, 1, 3, 2, 4, 5)

@@ -13,23 +13,23 @@ import numpy as np
 from dtr1_jax.specialists import operations
 from dtr1_jax.specialists.operations import Weights
 from dtr1_jax.specialists.owlv2 import clip_towers
-from dtr1_jax.specialists.owlv2.spec import Spec
+from dtr1_jax.specialists.owlv2.spec import Owlv2Spec
 
 
-def embed_phrases(w: Weights, spec: Spec, token_nl: jax.Array) -> jax.Array:
+def embed_phrases(w: Weights, spec: Owlv2Spec, token_nl: jax.Array) -> jax.Array:
     """Embeddings of n phrases: token ids int32[n, l] -> float32[n, d] in rows of length 1."""
     states = clip_towers.phrase_states(w, spec, token_nl)
     embed_nd = operations.linear(w, "owlv2.text_projection", states).astype(jnp.float32)
     return embed_nd / jnp.linalg.norm(embed_nd, axis=-1, keepdims=True)
 
 
-def picture_features(w: Weights, spec: Spec, pixel_bhwc: jax.Array) -> jax.Array:
+def picture_features(w: Weights, spec: Owlv2Spec, pixel_bhwc: jax.Array) -> jax.Array:
     """Features of the patches, [B, P, width], from normalised pixels float32[B, side, side, 3]."""
     x = clip_towers.picture_states(w, spec, pixel_bhwc.astype(w["layer_norm.weight"].dtype))
     return operations.layer_norm(w, "layer_norm", x[:, 1:] * x[:, :1], spec.vision.eps)
 
 
-def embed_pictures(w: Weights, spec: Spec, pixel_bhwc: jax.Array) -> dict[str, jax.Array]:
+def embed_pictures(w: Weights, spec: Owlv2Spec, pixel_bhwc: jax.Array) -> dict[str, jax.Array]:
     """All that detection needs of B pictures.
 
     Args:

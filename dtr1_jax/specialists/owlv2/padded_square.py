@@ -10,13 +10,13 @@ import functools
 import numpy as np
 from scipy import sparse
 
-from dtr1_jax.specialists.owlv2.spec import Spec
+from dtr1_jax.specialists.owlv2.spec import Owlv2Spec
 from dtr1_jax.specialists.pictures import normalised
 
 _STRIP = 2**22  # values of a picture that are resized at once
 
 
-def prepared(image: np.ndarray, spec: Spec) -> np.ndarray:
+def prepared(image: np.ndarray, spec: Owlv2Spec) -> np.ndarray:
     """The model's input for a picture uint8[h, w, 3]: float32[side, side, 3].
 
     The picture is scaled to [0, 1], padded by black pixels below and to the right to a square, smoothed by a Gaussian

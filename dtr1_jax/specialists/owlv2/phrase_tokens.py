@@ -17,7 +17,7 @@ import numpy as np
 
 from dtr1_jax.models.weights import hf_checkpoint
 from dtr1_jax.models.weights.native import WeightsError
-from dtr1_jax.specialists.owlv2.spec import Spec
+from dtr1_jax.specialists.owlv2.spec import Owlv2Spec
 
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # CLIP's words
 _START, _END = "<|startoftext|>", "<|endoftext|>"
@@ -58,7 +58,7 @@ class PhraseTokenizer:
         return ids
 
 
-def load(folder: Path, spec: Spec) -> PhraseTokenizer:
+def load(folder: Path, spec: Owlv2Spec) -> PhraseTokenizer:
     """Reads tokenizer.json, or vocab.json and merges.txt, and the names of the special tokens.
 
     Raises WeightsError: a file is missing or broken, or does not fit the model's token table.

@@ -95,7 +95,7 @@ class Owlv2:
     """
 
     def __init__(
-        self, model_spec: spec.Spec, params: tensors.Params, tokenizer: PhraseTokenizer,
+        self, model_spec: spec.Owlv2Spec, params: tensors.Params, tokenizer: PhraseTokenizer,
         device_mesh: jax.sharding.Mesh, batch: int, cache: EmbeddingCache,
     ):  # fmt: skip
         """As `open_checkpoint` calls it."""

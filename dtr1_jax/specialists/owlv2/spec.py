@@ -36,7 +36,7 @@ class Tower:
 
 
 @dataclasses.dataclass(frozen=True)
-class Spec:
+class Owlv2Spec:
     """An OWLv2 model.
 
     Attributes:
@@ -67,7 +67,7 @@ class Spec:
         return self.side // self.patch
 
 
-def read(folder: Path, config: Mapping[str, Any]) -> Spec:
+def read(folder: Path, config: Mapping[str, Any]) -> Owlv2Spec:
     """The model that config.json and preprocessor_config.json (or processor_config.json) in `folder` describe.
 
     Fields that config.json does not have are those of OWLv2 base, as transformers fills them in.
@@ -81,7 +81,7 @@ def read(folder: Path, config: Mapping[str, Any]) -> Spec:
         raise SpecError(f"{file}{error}") from None
     text_where, vision_where = f"{file}text_config.", f"{file}vision_config."
     refuse(vision, vision_where, {"num_channels": (None, 3)})
-    spec = Spec(
+    spec = Owlv2Spec(
         text=_tower(text, text_where, width=512, hidden=2048, heads=8),
         vision=_tower(vision, vision_where, width=768, hidden=3072, heads=12),
         vocabulary=size(text, "vocab_size", 49408, text_where),
@@ -126,7 +126,7 @@ def _token(config: Mapping[str, Any], name: str, default: int, where: str) -> in
     return value
 
 
-def _with_processor(spec: Spec, folder: Path) -> Spec:
+def _with_processor(spec: Owlv2Spec, folder: Path) -> Owlv2Spec:
     settings, where = {}, ""
     for name, inner in (("processor_config.json", "image_processor"), ("preprocessor_config.json", None)):
         if (folder / name).is_file():

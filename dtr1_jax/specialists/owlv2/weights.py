@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dtr1_jax.specialists.owlv2.spec import Spec, Tower
+from dtr1_jax.specialists.owlv2.spec import Owlv2Spec, Tower
 
 # Tensors that no output of the detector depends on: stored constants, and CLIP's comparison of whole pictures.
 IGNORED = r".*\.position_ids|box_bias|owlv2\.(logit_scale|visual_projection\.weight)"
 
 
-def shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
+def shapes(spec: Owlv2Spec) -> dict[str, tuple[int, ...]]:
     """The shape of every weight that the model uses, by its name in the checkpoint."""
     text, vision = spec.text, spec.vision
     t, v = "owlv2.text_model", "owlv2.vision_model"

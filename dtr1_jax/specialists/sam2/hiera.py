@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from dtr1_jax.specialists import long_attention
 from dtr1_jax.specialists.operations import ACTIVATIONS, Weights, conv, layer_norm, linear
 from dtr1_jax.specialists.sam2.resize_matrices import cubic
-from dtr1_jax.specialists.sam2.spec import LEVELS, Hiera, Spec
+from dtr1_jax.specialists.sam2.spec import LEVELS, Hiera, Sam2Spec
 
 _ROOT = "vision_encoder.backbone"
 
@@ -34,7 +34,7 @@ def stages(w: Weights, hiera: Hiera, pixels: jax.Array) -> list[jax.Array]:
     return maps
 
 
-def pyramid(w: Weights, spec: Spec, maps: list[jax.Array]) -> list[jax.Array]:
+def pyramid(w: Weights, spec: Sam2Spec, maps: list[jax.Array]) -> list[jax.Array]:
     """The three finest maps of the feature pyramid, [B, S/4, S/4, d], [B, S/8, S/8, d] and [B, S/16, S/16, d].
 
     A stage in `spec.top_down` adds the next coarser map, each position repeated twice on both axes.

@@ -11,7 +11,7 @@ import numpy as np
 from dtr1_jax.specialists import long_attention
 from dtr1_jax.specialists.operations import ACTIVATIONS, Weights, layer_norm, linear
 from dtr1_jax.specialists.sam2 import sine_positions
-from dtr1_jax.specialists.sam2.spec import Memory, Spec
+from dtr1_jax.specialists.sam2.spec import Memory, Sam2Spec
 from dtr1_jax.types import pytree
 
 _EPS = 1e-5
@@ -38,7 +38,7 @@ class Remembered:
     distance: jax.Array
 
 
-def attend(w: Weights, spec: Spec, coarse: jax.Array, past: Remembered) -> jax.Array:
+def attend(w: Weights, spec: Sam2Spec, coarse: jax.Array, past: Remembered) -> jax.Array:
     """The frame's coarse map as R objects see it in the light of their memories, float[R, g * g, d].
 
     Args:
@@ -67,7 +67,7 @@ def attend(w: Weights, spec: Spec, coarse: jax.Array, past: Remembered) -> jax.A
     return layer_norm(w, "memory_attention.layer_norm", x, _EPS)
 
 
-def _keys(w: Weights, spec: Spec, past: Remembered) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _keys(w: Weights, spec: Sam2Spec, past: Remembered) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Memories and pointers as float[R, k, c], their positions [R, k, c], and the bias [R, 1, 1, k] of unused ones."""
     sizes, dtype = spec.memory, w["no_memory_embedding"].dtype
     rows, slots, area, c = past.memory.shape

@@ -5,13 +5,13 @@ from __future__ import annotations
 import jax
 
 from dtr1_jax.specialists.operations import ACTIVATIONS, Weights, conv, depthwise, layer_norm, linear
-from dtr1_jax.specialists.sam2.spec import Memory, Spec
+from dtr1_jax.specialists.sam2.spec import Memory, Sam2Spec
 
 _ROOT = "memory_encoder"
 _EPS = 1e-6
 
 
-def encode(w: Weights, spec: Spec, coarse: jax.Array, masks: jax.Array, present: jax.Array) -> jax.Array:
+def encode(w: Weights, spec: Sam2Spec, coarse: jax.Array, masks: jax.Array, present: jax.Array) -> jax.Array:
     """float[R, g * g, channels] for R objects of one frame.
 
     Args:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from dtr1_jax.specialists.operations import Weights, conv
 from dtr1_jax.specialists.sam2 import hiera, prompt_tokens, two_way_decoder
 from dtr1_jax.specialists.sam2.picture_input import PictureInput
-from dtr1_jax.specialists.sam2.spec import Spec
+from dtr1_jax.specialists.sam2.spec import Sam2Spec
 from dtr1_jax.types import pytree
 
 
@@ -35,7 +35,7 @@ class MaskPrompts:
     used: jax.Array
 
 
-def embed(w: Weights, spec: Spec, rules: PictureInput, pixels: jax.Array) -> Features:
+def embed(w: Weights, spec: Sam2Spec, rules: PictureInput, pixels: jax.Array) -> Features:
     """The feature maps of uint8[B, S, S, 3] pictures, resized to the side S that the model reads."""
     dtype = w["no_memory_embedding"].dtype
     normalised = (pixels.astype(jnp.float32) * rules.scale - jnp.array(rules.mean)) / jnp.array(rules.std)
@@ -44,7 +44,12 @@ def embed(w: Weights, spec: Spec, rules: PictureInput, pixels: jax.Array) -> Fea
 
 
 def segment(
-    w: Weights, spec: Spec, features: Features, points: jax.Array, labels: jax.Array, masks: MaskPrompts | None = None
+    w: Weights,
+    spec: Sam2Spec,
+    features: Features,
+    points: jax.Array,
+    labels: jax.Array,
+    masks: MaskPrompts | None = None,
 ) -> two_way_decoder.Candidates:
     """All candidate masks of M objects on each of B pictures.
 

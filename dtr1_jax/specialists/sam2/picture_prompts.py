@@ -12,7 +12,7 @@ from dtr1_jax.specialists.sam2 import video_prompts
 from dtr1_jax.specialists.sam2.mask_sizes import prompt_logits
 from dtr1_jax.specialists.sam2.model import MaskPrompts
 from dtr1_jax.specialists.sam2.prompt_tokens import TOP_LEFT
-from dtr1_jax.specialists.sam2.spec import Spec
+from dtr1_jax.specialists.sam2.spec import Sam2Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def checked(
 
 
 def arrays(
-    chunks: Sequence[Sequence[ObjectPrompt]], width: int, spec: Spec, multimask: bool | None
+    chunks: Sequence[Sequence[ObjectPrompt]], width: int, spec: Sam2Spec, multimask: bool | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, MaskPrompts | None]:
     """Points float32[B, M, P, 2] in pixels, labels int32[B, M, P], whether several masks are predicted bool[B, M], and
     the mask prompts, for B chunks of at most M = `width` objects; P is a power of two."""

@@ -28,7 +28,7 @@ from dtr1_jax.specialists.sam2 import (
     weights,
 )
 from dtr1_jax.specialists.sam2.mask_sizes import at_picture_size
-from dtr1_jax.specialists.sam2.spec import Spec, from_config
+from dtr1_jax.specialists.sam2.spec import Sam2Spec, from_config
 from dtr1_jax.specialists.sam2.video_prompts import Prompt
 from dtr1_jax.specialists.tensors import Params
 
@@ -69,7 +69,7 @@ class Sam2:
     """
 
     def __init__(
-        self, spec: Spec, rules: picture_input.PictureInput, params: Params, device_mesh: jax.sharding.Mesh,
+        self, spec: Sam2Spec, rules: picture_input.PictureInput, params: Params, device_mesh: jax.sharding.Mesh,
         batch: int, objects: int, cache_bytes: int,
     ):  # fmt: skip
         self.spec, self.cache = spec, EmbeddingCache(cache_bytes)
@@ -243,7 +243,7 @@ def _apart(features: model.Features) -> list[model.Features]:
 
 
 def _segmented(
-    spec: Spec, w: Params, features: model.Features, points: jax.Array, labels: jax.Array, several: jax.Array,
+    spec: Sam2Spec, w: Params, features: model.Features, points: jax.Array, labels: jax.Array, several: jax.Array,
     masks: model.MaskPrompts | None,
 ) -> two_way_decoder.Candidates:  # fmt: skip
     """The chosen mask of each object, without its tokens."""

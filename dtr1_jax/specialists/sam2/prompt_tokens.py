@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtr1_jax.specialists.operations import ACTIVATIONS, Weights, conv, layer_norm
-from dtr1_jax.specialists.sam2.spec import Spec
+from dtr1_jax.specialists.sam2.spec import Sam2Spec
 from dtr1_jax.specialists.sam2.weights import PICTURE_WAVES, PROMPT_WAVES
 
 UNUSED, NO_POINT, BACKGROUND, FOREGROUND, TOP_LEFT, BOTTOM_RIGHT = -10, -1, 0, 1, 2, 3
 _ROOT = "prompt_encoder"
 
 
-def of_points(w: Weights, spec: Spec, points: jax.Array, labels: jax.Array) -> jax.Array:
+def of_points(w: Weights, spec: Sam2Spec, points: jax.Array, labels: jax.Array) -> jax.Array:
     """Tokens float[..., P, d] of points.
 
     Args:
@@ -35,7 +35,7 @@ def of_points(w: Weights, spec: Spec, points: jax.Array, labels: jax.Array) -> j
     return jnp.where((labels == NO_POINT)[..., None], w[f"{_ROOT}.not_a_point_embed.weight"][0], token)
 
 
-def of_masks(w: Weights, spec: Spec, logits: jax.Array) -> jax.Array:
+def of_masks(w: Weights, spec: Sam2Spec, logits: jax.Array) -> jax.Array:
     """Maps float[n, g, g, d] of mask logits float[n, 4g, 4g]."""
     at, act = f"{_ROOT}.mask_embed", ACTIVATIONS[spec.prompt_activation]
     x = logits[..., None].astype(w[f"{at}.conv1.weight"].dtype)
@@ -49,7 +49,7 @@ def without_mask(w: Weights) -> jax.Array:
     return w[f"{_ROOT}.no_mask_embed.weight"][0]
 
 
-def of_picture(w: Weights, spec: Spec) -> jax.Array:
+def of_picture(w: Weights, spec: Sam2Spec) -> jax.Array:
     """float32[g * g, d], the positions of the picture's map."""
     at = (np.arange(spec.grid, dtype=np.float32) + 0.5) / spec.grid
     x, y = np.meshgrid(at, at)

@@ -105,7 +105,7 @@ class Memory:
 
 
 @dataclasses.dataclass(frozen=True)
-class Spec:
+class Sam2Spec:
     """All sizes.
 
     Attributes:
@@ -137,7 +137,7 @@ class Spec:
         return 4 * self.grid
 
 
-def from_config(config: Mapping[str, Any]) -> Spec:
+def from_config(config: Mapping[str, Any]) -> Sam2Spec:
     """Reads config.json of a `sam2` or `sam2_video` checkpoint.
 
     Raises SpecError, which names the field.
@@ -163,7 +163,7 @@ def from_config(config: Mapping[str, Any]) -> Spec:
     mask_channels = size(prompt, "mask_input_channels", 16, where)
     if mask_channels % 4 or width % 8:
         raise SpecError("mask_input_channels must be a multiple of 4, and hidden_size of 8")
-    return Spec(
+    return Sam2Spec(
         image_size=image_size, width=width, top_down=tuple(levels), mask_channels=mask_channels,
         prompt_activation=_activation(prompt, "hidden_act", "gelu", where),
         prompt_eps=number(prompt, "layer_norm_eps", where, 1e-6), hiera=hiera,

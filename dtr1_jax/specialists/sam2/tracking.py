@@ -10,7 +10,7 @@ from dtr1_jax.specialists.sam2 import memory_attention, memory_encoder, prompt_t
 from dtr1_jax.specialists.sam2.mask_sizes import GIVEN_BIAS, GIVEN_SCALE
 from dtr1_jax.specialists.sam2.model import Features, MaskPrompts
 from dtr1_jax.specialists.sam2.resize_matrices import resize_antialiased
-from dtr1_jax.specialists.sam2.spec import Spec
+from dtr1_jax.specialists.sam2.spec import Sam2Spec
 from dtr1_jax.types import pytree
 
 HIDDEN = -1024.0  # mask logit of an object that cannot be seen
@@ -74,7 +74,7 @@ class Tracked:
     pointer: jax.Array
 
 
-def empty_bank(spec: Spec, rows: int, memories: int, pointers: int) -> Bank:
+def empty_bank(spec: Sam2Spec, rows: int, memories: int, pointers: int) -> Bank:
     """A bank without memories."""
     area = spec.grid**2
     return Bank(
@@ -83,7 +83,7 @@ def empty_bank(spec: Spec, rows: int, memories: int, pointers: int) -> Bank:
     )
 
 
-def advance(w: Weights, spec: Spec, features: Features, bank: Bank, step: Step) -> tuple[Tracked, Bank]:
+def advance(w: Weights, spec: Sam2Spec, features: Features, bank: Bank, step: Step) -> tuple[Tracked, Bank]:
     """Masks of R objects on one frame, and the bank with what they remember of it.
 
     Args:
@@ -104,7 +104,7 @@ def advance(w: Weights, spec: Spec, features: Features, bank: Bank, step: Step) 
     )
 
 
-def _masked(w: Weights, spec: Spec, features: Features, bank: Bank, step: Step) -> tuple[Tracked, jax.Array]:
+def _masked(w: Weights, spec: Sam2Spec, features: Features, bank: Bank, step: Step) -> tuple[Tracked, jax.Array]:
     """The result of the frame, and its masks at full size, float32[R, S, S]."""
     coarse = features.coarse.reshape(1, -1, spec.width)
     past = memory_attention.Remembered(bank.memory, step.age, bank.pointer, step.distance)
@@ -129,7 +129,7 @@ def _masked(w: Weights, spec: Spec, features: Features, bank: Bank, step: Step) 
     return (tracked, full) if step.given is None else _with_given(w, spec, tracked, full, step.given)
 
 
-def _dense(w: Weights, spec: Spec, step: Step) -> jax.Array:
+def _dense(w: Weights, spec: Sam2Spec, step: Step) -> jax.Array:
     """Maps of the mask prompts, float[R, g * g, d], or float[d] where no object has one.
 
     A given mask is shrunk by a learned convolution, and its object pointer is made from what the decoder says about it.
@@ -151,7 +151,7 @@ def _dense(w: Weights, spec: Spec, step: Step) -> jax.Array:
 
 
 def _with_given(
-    w: Weights, spec: Spec, tracked: Tracked, full: jax.Array, given: MaskPrompts
+    w: Weights, spec: Sam2Spec, tracked: Tracked, full: jax.Array, given: MaskPrompts
 ) -> tuple[Tracked, jax.Array]:  # fmt: skip
     """A given mask is the result as it is; the object can be seen if the mask has a pixel."""
     mask = given.logits * GIVEN_SCALE + GIVEN_BIAS

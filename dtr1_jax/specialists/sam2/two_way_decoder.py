@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from dtr1_jax.specialists.operations import Weights, conv_transpose, layer_norm, linear
-from dtr1_jax.specialists.sam2.spec import Decoder, Spec
+from dtr1_jax.specialists.sam2.spec import Decoder, Sam2Spec
 from dtr1_jax.types import pytree
 
 _ROOT = "mask_decoder"
@@ -36,7 +36,7 @@ class Candidates:
 
 
 def decode(
-    w: Weights, spec: Spec, image: jax.Array, fine: jax.Array, middle: jax.Array, positions: jax.Array,
+    w: Weights, spec: Sam2Spec, image: jax.Array, fine: jax.Array, middle: jax.Array, positions: jax.Array,
     prompts: jax.Array, used: jax.Array,
 ) -> Candidates:  # fmt: skip
     """Masks of every object.
@@ -139,7 +139,7 @@ def _attend(
     return linear(w, f"{name}.o_proj", out.reshape(*out.shape[:3], -1))
 
 
-def _upscaled(w: Weights, spec: Spec, image: jax.Array, fine: jax.Array, middle: jax.Array) -> jax.Array:
+def _upscaled(w: Weights, spec: Sam2Spec, image: jax.Array, fine: jax.Array, middle: jax.Array) -> jax.Array:
     """float[B, M, 4g, 4g, d / 8]: the picture at four times the size, with the finer maps added."""
     b, m, _, d = image.shape
     up = conv_transpose(w, f"{_ROOT}.upscale_conv1", image.reshape(b * m, spec.grid, spec.grid, d))

@@ -16,7 +16,7 @@ from dtr1_jax.specialists.sam2 import memory_schedule, tracking, video_prompts
 from dtr1_jax.specialists.sam2.mask_sizes import at_picture_size, given_mask
 from dtr1_jax.specialists.sam2.memory_schedule import Record
 from dtr1_jax.specialists.sam2.model import Features, MaskPrompts
-from dtr1_jax.specialists.sam2.spec import Spec
+from dtr1_jax.specialists.sam2.spec import Sam2Spec
 from dtr1_jax.specialists.sam2.video_prompts import Prompt
 
 _CLAMP = 32.0  # limit of the logits that are fed back, as in the reference
@@ -38,7 +38,7 @@ class Tracker:
       corrections_condition: whether a corrected frame is remembered for the rest of the video.
     """
 
-    spec: Spec
+    spec: Sam2Spec
     device_mesh: jax.sharding.Mesh
     advance: Callable[..., Any]
     prompts: dict[int, dict[Hashable, Prompt]]
@@ -172,7 +172,7 @@ def _step(
     return meshes.put_batch(tracker.device_mesh, step)
 
 
-def _given(spec: Spec, masks: list[np.ndarray | None]) -> MaskPrompts | None:
+def _given(spec: Sam2Spec, masks: list[np.ndarray | None]) -> MaskPrompts | None:
     """The masks that the user gives for this frame, at the size that the model reads."""
     if all(mask is None for mask in masks):
         return None

@@ -8,7 +8,7 @@ import jax
 
 from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint
 from dtr1_jax.specialists import tensors
-from dtr1_jax.specialists.sam2.spec import LEVELS, Memory, Spec
+from dtr1_jax.specialists.sam2.spec import LEVELS, Memory, Sam2Spec
 
 Shapes = dict[str, tuple[int, ...]]
 # Parameters and stored positions that no output depends on.
@@ -23,7 +23,7 @@ PROMPT_WAVES = "prompt_encoder.shared_embedding.positional_embedding"
 PICTURE_WAVES = "shared_image_embedding.positional_embedding"
 
 
-def shapes(spec: Spec) -> Shapes:
+def shapes(spec: Sam2Spec) -> Shapes:
     """{name in the checkpoint: shape}, in the order of the parts."""
     d = spec.width
     named = {PICTURE_WAVES: (2, d // 2), "no_memory_embedding": (1, 1, d)}
@@ -31,7 +31,7 @@ def shapes(spec: Spec) -> Shapes:
     return named if spec.memory is None else named | _video(spec, spec.memory)
 
 
-def load(checkpoint: HfCheckpoint, spec: Spec, place: jax.sharding.Sharding, dtype: Any) -> tensors.Params:
+def load(checkpoint: HfCheckpoint, spec: Sam2Spec, place: jax.sharding.Sharding, dtype: Any) -> tensors.Params:
     """Reads the weights onto the devices; arguments and errors as tensors.load_params documents them."""
     wanted = shapes(spec)
     twins = {PROMPT_WAVES: PICTURE_WAVES, PICTURE_WAVES: PROMPT_WAVES}
@@ -67,7 +67,7 @@ def _attention(name: str, width: int, inner: int, keys: int) -> Shapes:
     )  # fmt: skip
 
 
-def _backbone(spec: Spec) -> Shapes:
+def _backbone(spec: Sam2Spec) -> Shapes:
     hiera, root = spec.hiera, "vision_encoder.backbone"
     first = hiera.widths[0]
     named = {
@@ -89,7 +89,7 @@ def _backbone(spec: Spec) -> Shapes:
     return named
 
 
-def _prompt_encoder(spec: Spec) -> Shapes:
+def _prompt_encoder(spec: Sam2Spec) -> Shapes:
     root, d, c = "prompt_encoder", spec.width, spec.mask_channels
     return {
         PROMPT_WAVES: (2, d // 2),
@@ -104,7 +104,7 @@ def _prompt_encoder(spec: Spec) -> Shapes:
     }
 
 
-def _decoder(spec: Spec) -> Shapes:
+def _decoder(spec: Sam2Spec) -> Shapes:
     root, d, sizes = "mask_decoder", spec.width, spec.decoder
     inner, tokens = d // sizes.downsample, sizes.candidates + 1
     named = {
@@ -130,7 +130,7 @@ def _decoder(spec: Spec) -> Shapes:
     return named | _affine(f"{root}.conv_s0", d // 8, d, 1, 1) | _affine(f"{root}.conv_s1", d // 4, d, 1, 1)
 
 
-def _video(spec: Spec, memory: Memory) -> Shapes:
+def _video(spec: Sam2Spec, memory: Memory) -> Shapes:
     d, c = spec.width, memory.channels
     named = {"memory_temporal_positional_encoding": (memory.frames, 1, 1, c), "no_object_pointer": (1, d)}
     named |= _affine("mask_downsample", 1, 1, 4, 4) | _mlp("object_pointer_proj", d, d, d, 3)

@@ -5,10 +5,10 @@ import numpy as np
 
 from dtr1_jax.specialists import long_attention
 from dtr1_jax.specialists.owlv2 import clip_towers, model, weights
-from dtr1_jax.specialists.owlv2.spec import Spec, Tower
+from dtr1_jax.specialists.owlv2.spec import Owlv2Spec, Tower
 
 TOWER = Tower(12, 16, 1, 3, 1e-5, "quick_gelu")
-SPEC = Spec(TOWER, TOWER, 9, 6, 0, 64, 16)
+SPEC = Owlv2Spec(TOWER, TOWER, 9, 6, 0, 64, 16)
 RNG = np.random.default_rng(0)
 PARAMS = {name: RNG.normal(0, 0.3, shape).astype(np.float32) for name, shape in weights.shapes(SPEC).items()}
 

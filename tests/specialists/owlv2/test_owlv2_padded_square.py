@@ -5,13 +5,13 @@ import pytest
 import small_owlv2
 
 from dtr1_jax.specialists.owlv2 import padded_square
-from dtr1_jax.specialists.owlv2.spec import Spec, Tower
+from dtr1_jax.specialists.owlv2.spec import Owlv2Spec, Tower
 
 TOWER = Tower(8, 8, 1, 1, 1e-5, "relu")
 
 
 def spec(side, **changes):
-    return Spec(TOWER, TOWER, 10, 16, 0, side, 16, **changes)
+    return Owlv2Spec(TOWER, TOWER, 10, 16, 0, side, 16, **changes)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from dtr1_jax.models.weights.native import WeightsError
 from dtr1_jax.specialists.owlv2 import phrase_tokens
-from dtr1_jax.specialists.owlv2.spec import Spec, Tower
+from dtr1_jax.specialists.owlv2.spec import Owlv2Spec, Tower
 
 TOWER = Tower(8, 8, 1, 1, 1e-5, "relu")
 SIZE = len(small_owlv2.vocabulary()[0])
-SPEC = Spec(TOWER, TOWER, SIZE, 16, 0, 48, 16)
+SPEC = Owlv2Spec(TOWER, TOWER, SIZE, 16, 0, 48, 16)
 TEXTS = [
     *small_owlv2.PHRASES, "THE  Cat's\n dogs 12", "a!b !!", "<|endoftext|> x", "<|startoftext|>dog",
     "\u212b \ufb01 e\u0301",
