@@ -117,7 +117,7 @@ def device_share(c: config.Config, sizes: Spec, device_mesh: memory.Mesh) -> Dev
         part_queries=micro // shares,
         part_group=accumulate.micro_group(c.rollout.group, c.grpo.micro_group),
         prompt=c.policy.prompt_tokens,
-        new=c.rollout.new_tokens,
+        new=pretrained.completion_slots(c),
         patches=_patches(c, sizes),
         branches=memory.mlp_adapters(c, sizes),
         item=jnp.dtype(c.policy.dtype).itemsize,

@@ -26,7 +26,8 @@ def end_by_search(ids, text):
 @pytest.mark.parametrize(
     "text",
     [
-        '<construct>{"ops":[]}</construct><twin>', "</construct", "a</construct>b", "</</construct>", "</construc</construct>",
+        '<construct>{"ops":[]}</construct><twin>', "</construct", "a</construct>b", "</</construct>",
+        "</construc</construct>",
         "<</construct>>", "</construct ></construct>", "</Construct>", "</con</cons</const</construct>", "",
     ],
 )  # fmt: skip
@@ -41,7 +42,9 @@ def test_random_cuts(text):
     """Tokens of the text's own characters, in any order, also for texts that overlap with themselves."""
     table, rng = closing_tags.closing_table(T, T.size, text), np.random.default_rng(0)
     parts = {text[i:j] for i in range(len(text)) for j in range(i + 1, len(text) + 1)}
-    pool = [i for i in range(T.size) if T.decode([i]) in parts or (T.decode([i]) and set(T.decode([i])) <= set(text + "{"))]
+    pool = [
+        i for i in range(T.size) if T.decode([i]) in parts or (T.decode([i]) and set(T.decode([i])) <= set(text + "{"))
+    ]
     assert len(pool) >= 3 and table.dtype == np.int8
     found = 0
     for _ in range(400):

@@ -7,7 +7,7 @@ import pytest
 import small
 
 from dtr1_jax import mesh as mesh_lib
-from dtr1_jax.rl import rollout, scorer, staged
+from dtr1_jax.rl import scorer, staged
 
 B, G, NEW, ASK, TWIN, NEVER = 8, 2, 12, 5, 7, -1
 PARAMS = jax.tree.map(jnp.asarray, small.params())
@@ -37,9 +37,7 @@ def run(counts, tokens, mesh=None, temperature=1.0, end=NEVER, spec=small.TEXT, 
     for start in range(0, TWIN, chunk):
         part = np.zeros((B, G, chunk), np.int32)
         part[..., : tokens[..., start : start + chunk].shape[-1]] = tokens[..., start : start + chunk]
-        session = staged.insert_twins(
-            *pair, session, place(part), place(np.clip(counts - start, 0, chunk)), spec=spec
-        )
+        session = staged.insert_twins(*pair, session, place(part), place(np.clip(counts - start, 0, chunk)), spec=spec)
     session = staged.write_answers(*pair, session, jax.random.key(3), None, spec=spec, answer_tokens=NEW - ASK, **knobs)
     return staged.local_rollout(session), requested
 
@@ -82,7 +80,8 @@ def test_the_answer_depends_on_the_twin(twins, short_chunks):
     got, requested = run(counts, tokens)
     other, _ = run(counts, (tokens + 5) % small.VOCAB)
     answers = [
-        [[x.token_bgs[b, g, requested[b, g] + TWIN :][: NEW - ASK] for g in range(G)] for b in range(B)] for x in (got, other)
+        [[x.token_bgs[b, g, requested[b, g] + TWIN :][: NEW - ASK] for g in range(G)] for b in range(B)]
+        for x in (got, other)
     ]
     assert (np.array(answers[0]) != np.array(answers[1])).any(-1).mean() > 0.5
 
@@ -90,7 +89,9 @@ def test_the_answer_depends_on_the_twin(twins, short_chunks):
 def test_rows_halt_behind_the_closing_text(short_chunks):
     nothing = np.zeros((B, G), int), np.zeros((B, G, TWIN), np.int32)
     free, _ = run(*nothing, closing=np.zeros((small.VOCAB, 2), np.int8))
-    pairs = {tuple(row[i : i + 2]) for row in free.token_bgs[..., :ASK].reshape(-1, ASK).tolist() for i in range(ASK - 1)}
+    pairs = {
+        tuple(row[i : i + 2]) for row in free.token_bgs[..., :ASK].reshape(-1, ASK).tolist() for i in range(ASK - 2)
+    }
     one, two = sorted(pairs)[len(pairs) // 2]
     closing = np.zeros((small.VOCAB, 2), np.int8)
     closing[one], closing[two, 1] = 1, 2
