@@ -216,7 +216,8 @@ class Demonstration:
     Attributes:
       prompt: the prompts; in practice they show a twin and no pictures.
       token_bgs: int32[B, G, S], the oracle's transcript, or a query with its thought and answer, and the end token.
-      mask_bgs: bool[B, G, S], True at real tokens.
+      mask_bgs: bool[B, G, S], True at the tokens that carry loss: all real tokens but those of a twin that specialists
+        put in. Example with such a twin: [1 1 0 0 1 1 0].
       reason_bgs: bool[B, G, S], True at the tokens after "<think>": the thought and the answer.
       dense_bnf: int32[B, n, f], classes of the object that covers each patch (0 = no object); None in practice.
       box_bn4: float32[B, n, 4], the box of that object, unit frame, 0 if there is none; None in practice.

@@ -159,10 +159,15 @@ def compose(twin: Twin, thought: str, answer: Answer, request: Request | None = 
     Raises:
       ValueError: the thought contains a tag of the transcript, or the answer does not have exactly one field set.
     """
+    check_thought(thought)
+    return written_request(request, twin.frames) + inserted_text(twin) + dumps_reply(twin, thought, answer)
+
+
+def check_thought(thought: str) -> None:
+    """Raises ValueError if the thought contains a tag of the transcript."""
     tag = _TAG.search(thought)
     if tag:
         raise ValueError(f"thought: expected words without the tags of a transcript, got {tag[0]} in {thought[:80]!r}")
-    return written_request(request, twin.frames) + inserted_text(twin) + dumps_reply(twin, thought, answer)
 
 
 def written_request(request: Request | None, frames: tuple[int, ...] = ()) -> str:
