@@ -14,6 +14,7 @@ import numpy as np
 
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.prompts import Style
+from dtr1_jax.rewards.mask_cells import resize_mask
 from dtr1_jax.specialists.embedding_cache import content_key
 from dtr1_jax.specialists.perceived import PerceivedScene, Perceiver
 from dtr1_jax.twin import budget, schema, strict_json
@@ -24,7 +25,10 @@ from dtr1_jax.twin.text import from_scene
 from dtr1_jax.twin.transcript import inserted_text, open_request
 from dtr1_jax.types import Example, Video
 
+WARNINGS = 5  # calls with failures that are warned of
+
 log = logging.getLogger(__name__)
+_warnings = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +38,8 @@ class Insertion:
     Attributes:
       ids: the tokens; () = nothing fits into rollout.twin_tokens.
       twin: the twin that these tokens say; None if `ids` is empty.
-      masks: id -> the pixels that a segmenter found: bool[h, w] for a picture; for a video bool[T, h, w], empty in
-        frames that were not looked at. Objects without such pixels are left out.
+      masks: id -> the pixels that a segmenter found, at the example's own size: bool[h, w] for a picture; for a video
+        bool[T, h, w], empty in frames that were not looked at. Objects without such pixels are left out.
       looked: bool[T], the frames of the video that were looked at; None = a picture.
     """
 
@@ -92,7 +96,7 @@ def perceive(
     scenes = dict(zip(asked, perceiver.perceive(visuals, requests) if asked else (), strict=True))
     failures = [failure for scene in scenes.values() for failure in scene.failures]
     if failures:
-        log.warning("specialists: %d things could not be done, the first: %s", len(failures), failures[0])
+        _warn_of(failures)
     known: dict[tuple, Insertion] = {}
     insertions: list[list[Insertion]] = []
     for b, of_query in enumerate(rows):
@@ -109,6 +113,15 @@ def perceive(
         looks=len(scenes),
         failures=sum(bool(scene.failures) for scene in scenes.values()),
     )
+
+
+def _warn_of(failures: list[str]) -> None:
+    """Warns of the first failures of this process; a run counts them all in train/looks_failed."""
+    global _warnings
+    _warnings += 1
+    if _warnings <= WARNINGS:
+        rest = "; more will only be counted" if _warnings == WARNINGS else ""
+        log.warning("specialists: %d things could not be done, the first: %s%s", len(failures), failures[0], rest)
 
 
 def _key(visual: np.ndarray | Video) -> tuple:
@@ -191,16 +204,16 @@ def _real_masks(
     shape, ids = example.image.shape[:2], {item.id for item in twin.objects}
     segmented = [x for x in scene.instances if x.id in ids] if SEGMENT in request.ops else []
     if not canvas.frames:
-        return {x.id: x.mask for x in segmented if _is_mask(x.mask, shape)}, None
+        return {x.id: resize_mask(x.mask, shape) for x in segmented if _is_mask(x.mask, 2)}, None
     places = [canvas.frames.index(number) for number in twin.frames]
     looked = np.isin(np.arange(len(canvas.frames)), places)
     masks = {}
     for x in segmented:
-        if _is_mask(x.masks, (len(places), *shape)):
+        if _is_mask(x.masks, 3) and len(x.masks) == len(places):
             masks[x.id] = np.zeros((len(canvas.frames), *shape), bool)
-            masks[x.id][places] = x.masks
+            masks[x.id][places] = [resize_mask(mask, shape) for mask in x.masks]
     return masks, looked
 
 
-def _is_mask(mask: np.ndarray | None, shape: tuple[int, ...]) -> bool:
-    return isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == shape and bool(mask.any())
+def _is_mask(mask: np.ndarray | None, axes: int) -> bool:
+    return isinstance(mask, np.ndarray) and mask.dtype == bool and mask.ndim == axes and bool(mask.any())

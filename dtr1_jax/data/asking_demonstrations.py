@@ -1,6 +1,6 @@
 """What the cold start of the constructor "specialists" imitates: the oracle's request, thought and answer.
 
-The twin between request and thought stands for what specialists would have found: the annotated objects that the request
+The twin between request and thought stands for the one of specialists: the annotated objects that the request
 names. Its tokens carry no loss, because the host puts a twin in there, and they are cut as the host cuts them: request,
 twin and reply are encoded one by one.
 """
@@ -16,10 +16,10 @@ from dtr1_jax import types
 from dtr1_jax.data.demonstrations import reply_parts
 from dtr1_jax.data.prompts import PromptError, Style
 from dtr1_jax.twin import budget, programs, things, transcript
-from dtr1_jax.twin.construct import DEPTH, DETECT, MAX_PHRASES, OPS, SEGMENT, TRACK, Request
+from dtr1_jax.twin.construct import DEPTH, MAX_PHRASES, OPS, Request
 from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.text import from_scene
-from dtr1_jax.twin.useful_ops import reads_depth
+from dtr1_jax.twin.useful_ops import needed_ops
 
 
 def oracle_request(example: types.Example, canvas: Canvas) -> Request:
@@ -38,10 +38,7 @@ def oracle_request(example: types.Example, canvas: Canvas) -> Request:
     first = set(example.answer_ids or ())
     items = [x for x in example.scene if x.id in needed] or list(example.scene)
     labels = [x.label for x in sorted(items, key=lambda x: x.id not in first)]
-    ops = {DETECT}
-    ops |= {SEGMENT} if example.task == "segmentation" else set()
-    ops |= {DEPTH} if reads_depth(example) else set()
-    ops |= {TRACK} if canvas.frames else set()
+    ops = needed_ops(example)
     phrases = tuple(dict.fromkeys(" ".join(label.split()) for label in labels))[:MAX_PHRASES]
     return Request(phrases, tuple(op for op in OPS if op in ops), canvas.frames)
 

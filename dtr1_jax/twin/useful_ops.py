@@ -10,19 +10,23 @@ from dtr1_jax.types import Example
 def useful_ops(example: Example) -> frozenset[str]:
     """The operations of which the answer can make use.
 
-    detect always; segment where the answer is masks; depth where the query's program compares depths, or nobody knows
-    because there is no program; track for a video.
+    Those that it needs (`needed_ops`), and segment and depth where nobody knows, because there is no program.
     """
-    ops = {DETECT}
-    if example.task == "segmentation":
+    return needed_ops(example) | (frozenset() if example.program else {SEGMENT, DEPTH})
+
+
+def needed_ops(example: Example) -> frozenset[str]:
+    """The operations that the answer is known to need.
+
+    detect always; segment where the answer is masks, and where the program reads attributes, because colours are those
+    of an object's pixels; depth where the program compares depths; both for a summary, which tells them; track for a
+    video.
+    """
+    ops, reads = {DETECT}, programs.reads(example.program) if example.program else frozenset()
+    if example.task in ("segmentation", "summary") or "attributes" in reads:
         ops.add(SEGMENT)
-    if reads_depth(example) or not example.program:
+    if example.task == "summary" or "depth" in reads:
         ops.add(DEPTH)
     if example.video is not None:
         ops.add(TRACK)
     return frozenset(ops)
-
-
-def reads_depth(example: Example) -> bool:
-    """Whether the answer is known to need depths: its program compares them, or it is a summary, which tells them."""
-    return example.task == "summary" or (bool(example.program) and "depth" in programs.reads(example.program))

@@ -1,0 +1,219 @@
+"""Completions around the twins of specialists: on the device, in transcripts and rewards, and in whole runs."""
+
+import dataclasses
+import json
+import sys
+import types
+
+import fake_specialists
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from dtr1_jax import mesh
+from dtr1_jax.asking import complete, perceived_twins
+from dtr1_jax.data import pipeline, sources
+from dtr1_jax.evaluation import predict
+from dtr1_jax.modes import evaluate, experience, train
+from dtr1_jax.policies import pretrained
+from dtr1_jax.policies.runtime import Runtime, host_tools
+from dtr1_jax.rl import rollout as rollouts
+from dtr1_jax.rl import scorer, staged
+from dtr1_jax.specialists.segmenter import Segmenter
+
+ASKING = {
+    "policy__constructor": "specialists", "policy__prompt": "full", "policy__prompt_tokens": 512,
+    "rollout__new_tokens": 24, "rollout__construct_tokens": 9, "rollout__twin_tokens": 100,
+}  # fmt: skip
+
+
+def runtime_of(c, perceiver, segmenter=None):
+    ready, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
+    params = pretrained.read_weights(c, ready)
+    params = mesh.put(params, mesh.shardings(device_mesh, params))
+    return Runtime(c, ready, device_mesh, params, segmenter=segmenter, perceiver=perceiver)
+
+
+def heldout(c, count=4):
+    source = sources.open_source(c.data, "heldout")
+    return [source[i] for i in range(count)]
+
+
+def request(*phrases, ops=("segment",)):
+    value = {"ops": [{"op": "detect", "phrases": list(phrases)}, *({"op": op} for op in ops)]}
+    return f"<construct>{json.dumps(value, separators=(',', ':'))}</construct>"
+
+
+def speak(patch, c, requests, replies):
+    """In place of the policy: query i asks for requests[i] and then answers replies[i], in all its completions."""
+    tokenizer = pretrained.load_policy(c).style.tokenizer
+
+    def appended(session, rows, sampled, ended):
+        """The session with further tokens of each row; `rows` has B lists of G lists of ids."""
+        arrays = {name: np.array(getattr(session, name)) for name in ("token_bgs", "mask_bgs", "length_bg")}
+        for b, g in np.ndindex(arrays["length_bg"].shape):
+            start, ids = arrays["length_bg"][b, g], rows[b][g]
+            arrays["token_bgs"][b, g, start : start + len(ids)] = ids
+            arrays["mask_bgs"][b, g, start : start + len(ids)] = sampled
+            arrays["length_bg"][b, g] += len(ids)
+        return dataclasses.replace(session, ended_bg=np.full(arrays["length_bg"].shape, ended), **arrays)
+
+    def write_requests(params, lora, prompt, *_, group, **__):
+        b, s = len(prompt.token_bp), 1000
+        empty = rollouts.Session(
+            None, None, None, None, None, np.full((b, group, s), tokenizer.pad, np.int32),
+            np.zeros((b, group, s), bool), np.zeros((b, group, s), np.float32), np.zeros((b, group), int), None,
+        )  # fmt: skip
+        return appended(empty, [[tokenizer.encode(text)] * group for text in requests], True, False)
+
+    def insert_twins(params, lora, session, token_bgn, count_bg, **_):
+        token, count = np.asarray(token_bgn), np.asarray(count_bg)
+        rows = [[ids[:n].tolist() for ids, n in zip(*pair)] for pair in zip(token, count)]
+        return appended(session, rows, False, False)
+
+    def write_answers(params, lora, session, *_, **__):
+        group = session.length_bg.shape[1]
+        rows = [[[*tokenizer.encode(text), tokenizer.end]] * group for text in replies]
+        return appended(session, rows, True, True)
+
+    for name, function in list(locals().items()):
+        if name.startswith(("write_", "insert_")):
+            patch.setattr(staged, name, function)
+
+
+@pytest.mark.parametrize("twins", ["empty", "annotated"])
+def test_sampler_and_scorer_agree_over_real_insertions(path, small, monkeypatch, twins):
+    """The random policy asks for nothing in words; with "annotated" the host acts as if it had asked for everything."""
+    c = tiny.settings(path, **ASKING)
+    examples = heldout(c)
+    perceive = perceived_twins.perceive
+    if twins == "annotated":
+        everything = [[request(*sorted({x.label for x in e.scene}))] * 2 for e in examples]
+        monkeypatch.setattr(perceived_twins, "perceive", lambda texts, *rest: perceive(everything, *rest))
+    runtime = runtime_of(c, fake_specialists.annotated(examples))
+    batch = next(pipeline.evaluation_batches(examples, runtime.policy.style, 4, 4))
+    got = complete.complete(runtime, batch, jax.random.key(0), group=2, temperature=1.0)
+    rollout = got.rollout
+    scored = scorer.score(
+        runtime.params, None, batch.prompt, rollout.token_bgs, rollout.mask_bgs, runtime.policy.banned_v,
+        spec=runtime.policy.spec, temperature=1.0,
+    )  # fmt: skip
+    assert np.abs(scored - rollout.logp_bgs).max() < 1e-4
+    assert (rollout.mask_bgs.sum(-1) <= 24).all() and rollout.inserted_bgs.any(-1).all()
+    for b, g in np.ndindex(4, 2):
+        one, row = got.insertions[b][g], rollout.token_bgs[b, g]
+        assert tuple(row[rollout.inserted_bgs[b, g]]) == one.ids and rollout.inserted_bgs[b, g].argmax() <= 9
+        assert bool(one.twin.objects) == (twins == "annotated")
+        read = got.transcripts[b][g]
+        assert not read.sound and "<twin>" in read.text and read.constructor == "specialists"
+    assert set(got.seconds) == {"rollout", "perceive"}
+
+
+def test_padded_batches_and_a_mesh(path, monkeypatch):
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.install(patch)
+        c = tiny.settings(path, **ASKING)
+        examples = heldout(c, 3)
+        one = runtime_of(c, fake_specialists.annotated(examples))
+        batch = next(pipeline.evaluation_batches(examples, one.policy.style, 4, 3))
+        expected = predict.ask(one, batch, jax.random.key(0))
+    tiny.install(monkeypatch, devices=8)
+    c = tiny.settings(path, **ASKING, mesh__data=2, mesh__fsdp=2, mesh__tensor=2, train__eval_batch=4)
+    got = predict.ask(runtime_of(c, one.perceiver), batch, jax.random.key(0))
+    assert [t[0].text for t in got.transcripts] == [t[0].text for t in expected.transcripts]
+    assert got.rollout.token_bgs.shape[0] == 3
+
+
+def right_answers(c, monkeypatch, ops=("segment",), count=2):
+    """A policy that asks for the answer's labels, gets them, and names the answer's objects by their ids."""
+    examples = heldout(c, count)
+    requests, replies = [], []
+    for e in examples:
+        labels = sorted({x.label for x in e.scene if x.id in e.answer_ids}) or [e.scene[0].label]
+        requests.append(request(*labels, ops=ops))
+        ids = ",".join(map(str, e.answer_ids))
+        replies.append(f'<think></think><answer>{{"objects":[{ids}]}}</answer>')
+    speak(monkeypatch, c, requests, replies)
+    return examples
+
+
+@pytest.mark.parametrize("ops", [("segment",), ()])
+def test_answers_by_ids_have_the_real_masks(path, small, monkeypatch, ops):
+    """With segment they are the annotated ones and no segmenter works; without it boxes become masks as before."""
+    c = tiny.settings(path, **{**ASKING, "rollout__twin_tokens": 400})
+    examples = right_answers(c, monkeypatch, ops)
+    with Segmenter("box") as segmenter:
+        calls = []
+        runtime = runtime_of(
+            c, fake_specialists.annotated(examples), lambda *args: calls.append(len(args[0])) or segmenter(*args)
+        )
+        batch = next(pipeline.evaluation_batches(examples, runtime.policy.style, 2, 2))
+        predictions = predict.predict(runtime, batch, jax.random.key(0))
+    assert all(p.transcript.sound for p in predictions), [p.transcript.faults for p in predictions]
+    targets = [e.target.mask for e in examples]
+    equal = [np.array_equal(p.outcome.mask, target) for p, target in zip(predictions, targets)]
+    boxed = [bool(e.answer_ids) for e in examples]
+    assert any(boxed)
+    if ops:
+        assert all(equal) and sum(calls) == 0 and all(p.columns["mask_iou"] == 1 for p in predictions)
+    else:
+        assert sum(calls) == sum(boxed) and not any(e for e, b in zip(equal, boxed) if b)
+    assert all("economy" in p.columns and not any(n.startswith("twin_") for n in p.columns) for p in predictions)
+    assert all(p.fidelity is None for p in predictions)
+
+
+def test_gather_counts_requests(path, monkeypatch):
+    tiny.install(monkeypatch)
+    monkeypatch.setattr(experience.score, "score", tiny._score)
+    c = tiny.settings(path, **{**ASKING, "rollout__twin_tokens": 400})
+    examples = right_answers(c, monkeypatch, count=4)
+    with Segmenter("box") as segmenter:
+        runtime = runtime_of(c, fake_specialists.annotated(examples), segmenter)
+        batch = next(pipeline.evaluation_batches(examples, runtime.policy.style, 4, 4))
+        got = experience.gather(runtime, batch, jax.random.key(0))
+    numbers = experience.describe(got)
+    assert numbers["train/requested"] == 1 and numbers["train/looks"] == 1 and numbers["train/ops_asked"] == 2
+    assert numbers["train/sound"] == 1 and numbers["train/mask_iou"] == 1 and 0 < numbers["train/twin_tokens"] <= 400
+    assert got.tokens == got.rollout.mask_bgs.sum() and numbers["train/length"] == got.rollout.mask_bgs.sum(-1).mean()
+    both = experience._join(got, got)
+    assert experience.describe(both)["train/looks"] == 1 and both.rollout.inserted_bgs.shape[0] == 8
+
+
+class Module(types.ModuleType):
+    """Stands in for dtr1_jax.specialists.perceiver."""
+
+    def __init__(self):
+        super().__init__("perceiver")
+        self.opened = []
+
+    def open_perceiver(self, c):
+        self.opened.append(fake_specialists.FakePerceiver(fake_specialists.nothing))
+        return self.opened[-1]
+
+
+def test_whole_runs(path, small, monkeypatch, tmp_path):
+    """Training and evaluation with specialists that find nothing; the perceiver is closed with the run."""
+    module = Module()
+    monkeypatch.setitem(sys.modules, "dtr1_jax.specialists.perceiver", module)
+    c = tiny.settings(path, **ASKING, train__steps=2, train__eval_examples=2, checkpoint__every=0)
+    train.run(c, tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [row for row in rows if "train/perceive_s" in row]
+    assert len(steps) == 2 and all(row["train/mismatch_max"] < 1e-4 for row in steps)
+    assert all(row["train/requested"] == 0 and row["train/twin_tokens"] > 0 for row in steps)
+    assert len(module.opened) == 1 and module.opened[0].closed
+    evaluate.run(c, tmp_path)
+    assert len(module.opened) == 2 and module.opened[1].closed
+
+
+def test_no_perceiver_is_opened_for_other_constructors(path, small, monkeypatch):
+    module = Module()
+    monkeypatch.setitem(sys.modules, "dtr1_jax.specialists.perceiver", module)
+    with host_tools(tiny.settings(path)) as (_, _, perceiver):
+        assert perceiver is None and not module.opened
+    c = tiny.settings(path, **ASKING)
+    runtime = runtime_of(c, None)
+    batch = next(pipeline.evaluation_batches(heldout(c, 2), runtime.policy.style, 2, 2))
+    with pytest.raises(ValueError, match=r"needs Runtime\.perceiver"):
+        predict.ask(runtime, batch, jax.random.key(0))
