@@ -23,7 +23,7 @@ from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import hf_checkpoint
 from dtr1_jax.policies import memory, policy_files, pretrained
 from dtr1_jax.policies.memory import DeviceShare
-from dtr1_jax.rl import accumulate
+from dtr1_jax.rl import accumulate, staged
 
 GIB = 2**30
 
@@ -123,6 +123,7 @@ def device_share(c: config.Config, sizes: Spec, device_mesh: memory.Mesh) -> Dev
         item=jnp.dtype(c.policy.dtype).itemsize,
         tensor=device_mesh.shape["tensor"],
         rounded=c.policy.weights_dtype == "int8",
+        inserted=staged.chunk(c.rollout.twin_tokens) if c.policy.constructor == "specialists" else 0,
     )
 
 

@@ -22,7 +22,7 @@ from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.rl.rollout import Session
 from dtr1_jax.types import Prompt, Rollout
 
-CHUNK = 64  # tokens that are inserted at once: one shape for twins of any length
+CHUNK = 32  # tokens that are inserted at once: one shape for twins of any length; more take more memory
 
 _SAMPLING = ("temperature", "top_k", "top_p")
 

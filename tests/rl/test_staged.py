@@ -117,7 +117,7 @@ def test_ended_rows_get_nothing(twins, short_chunks):
 
 
 def test_slots():
-    assert staged.slots(100, 64) == 164 and staged.slots(100, 65) == 228 and staged.slots(100, 10) == 110
+    assert staged.slots(100, 64) == 164 and staged.slots(100, 65) == 196 and staged.slots(100, 10) == 110
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
