@@ -37,10 +37,12 @@ class RealMasks(Protocol):
     """
 
     @property
-    def masks(self) -> Mapping[int, np.ndarray]: ...
+    def masks(self) -> Mapping[int, np.ndarray]:
+        """The masks by id."""
 
     @property
-    def looked(self) -> np.ndarray | None: ...
+    def looked(self) -> np.ndarray | None:
+        """The frames that were looked at."""
 
 
 @dataclasses.dataclass(frozen=True)

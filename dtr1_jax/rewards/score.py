@@ -82,17 +82,7 @@ def score(
     results = outcomes(transcripts, examples, canvases, segment_fn if masked_b.any() else None, masked_b, real)
 
     columns = _picture_columns(own, transcripts, examples, canvases, results, reward.mask_size)
-    if "structure" in own:
-        columns["structure"] = np.array([[structure(t) for t in group] for group in transcripts], np.float32)
-    if "blind" in own:
-        if blind_bg is None:
-            raise ValueError("the column blind needs blind_bg, the accuracy of answers without the picture, got None")
-        columns["blind"] = blind_bg * [[t.sound for t in group] for group in transcripts]
-    if "follows" in own:
-        columns["follows"] = follows(transcripts, examples, canvases, reward.tolerance)
-    if "economy" in own:
-        pairs = zip(transcripts, examples)
-        columns["economy"] = np.array([[economy(t, e) for t in group] for group, e in pairs], np.float32)
+    columns |= _transcript_columns(own, transcripts, examples, canvases, reward, blind_bg)
     for b in np.flatnonzero([canvas.frames != () for canvas in canvases]):
         names = {name for name in OVERLAPS if name in own and own[name][b]}
         video_columns = _video_columns(names, transcripts[b], examples[b], canvases[b], results[b], reward.mask_size)
@@ -105,6 +95,23 @@ def score(
     total_bg = np.zeros((len(examples), sizes[0]), np.float32)
     total_bg = sum((weights[name][:, None] * column for name, column in columns.items()), total_bg)
     return Rewards(columns=columns, total_bg=total_bg, own=own), results
+
+
+def _transcript_columns(own, transcripts, examples, canvases, reward, blind_bg) -> dict[str, np.ndarray]:
+    """float32[B, G] for each of structure, blind, economy and follows that is in `own`."""
+    columns = {}
+    if "structure" in own:
+        columns["structure"] = np.array([[structure(t) for t in group] for group in transcripts], np.float32)
+    if "blind" in own:
+        if blind_bg is None:
+            raise ValueError("the column blind needs blind_bg, the accuracy of answers without the picture, got None")
+        columns["blind"] = blind_bg * [[t.sound for t in group] for group in transcripts]
+    if "follows" in own:
+        columns["follows"] = follows(transcripts, examples, canvases, reward.tolerance)
+    if "economy" in own:
+        pairs = zip(transcripts, examples)
+        columns["economy"] = np.array([[economy(t, e) for t in group] for group, e in pairs], np.float32)
+    return columns
 
 
 def _owners(weights, transcripts, examples, truths, canvases) -> dict[str, np.ndarray]:
