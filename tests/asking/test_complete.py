@@ -1,15 +1,13 @@
 """Completions around the twins of specialists: on the device, in transcripts and rewards, and in whole runs."""
 
-import dataclasses
 import json
-import sys
-import types
 
 import fake_specialists
 import jax
 import numpy as np
 import pytest
 import tiny
+from fake_specialists import ASKING, request, speak
 
 from dtr1_jax import mesh
 from dtr1_jax.asking import complete, perceived_twins
@@ -18,14 +16,8 @@ from dtr1_jax.evaluation import predict
 from dtr1_jax.modes import evaluate, experience, train
 from dtr1_jax.policies import pretrained
 from dtr1_jax.policies.runtime import Runtime, host_tools
-from dtr1_jax.rl import rollout as rollouts
-from dtr1_jax.rl import scorer, staged
+from dtr1_jax.rl import scorer
 from dtr1_jax.specialists.segmenter import Segmenter
-
-ASKING = {
-    "policy__constructor": "specialists", "policy__prompt": "full", "policy__prompt_tokens": 512,
-    "rollout__new_tokens": 24, "rollout__construct_tokens": 9, "rollout__twin_tokens": 100,
-}  # fmt: skip
 
 
 def runtime_of(c, perceiver, segmenter=None):
@@ -38,48 +30,6 @@ def runtime_of(c, perceiver, segmenter=None):
 def heldout(c, count=4):
     source = sources.open_source(c.data, "heldout")
     return [source[i] for i in range(count)]
-
-
-def request(*phrases, ops=("segment",)):
-    value = {"ops": [{"op": "detect", "phrases": list(phrases)}, *({"op": op} for op in ops)]}
-    return f"<construct>{json.dumps(value, separators=(',', ':'))}</construct>"
-
-
-def speak(patch, c, requests, replies):
-    """In place of the policy: query i asks for requests[i] and then answers replies[i], in all its completions."""
-    tokenizer = pretrained.load_policy(c).style.tokenizer
-
-    def appended(session, rows, sampled, ended):
-        """The session with further tokens of each row; `rows` has B lists of G lists of ids."""
-        arrays = {name: np.array(getattr(session, name)) for name in ("token_bgs", "mask_bgs", "length_bg")}
-        for b, g in np.ndindex(arrays["length_bg"].shape):
-            start, ids = arrays["length_bg"][b, g], rows[b][g]
-            arrays["token_bgs"][b, g, start : start + len(ids)] = ids
-            arrays["mask_bgs"][b, g, start : start + len(ids)] = sampled
-            arrays["length_bg"][b, g] += len(ids)
-        return dataclasses.replace(session, ended_bg=np.full(arrays["length_bg"].shape, ended), **arrays)
-
-    def write_requests(params, lora, prompt, *_, group, **__):
-        b, s = len(prompt.token_bp), 1000
-        empty = rollouts.Session(
-            None, None, None, None, None, np.full((b, group, s), tokenizer.pad, np.int32),
-            np.zeros((b, group, s), bool), np.zeros((b, group, s), np.float32), np.zeros((b, group), int), None,
-        )  # fmt: skip
-        return appended(empty, [[tokenizer.encode(text)] * group for text in requests], True, False)
-
-    def insert_twins(params, lora, session, token_bgn, count_bg, **_):
-        token, count = np.asarray(token_bgn), np.asarray(count_bg)
-        rows = [[ids[:n].tolist() for ids, n in zip(*pair)] for pair in zip(token, count)]
-        return appended(session, rows, False, False)
-
-    def write_answers(params, lora, session, *_, **__):
-        group = session.length_bg.shape[1]
-        rows = [[[*tokenizer.encode(text), tokenizer.end]] * group for text in replies]
-        return appended(session, rows, True, True)
-
-    for name, function in list(locals().items()):
-        if name.startswith(("write_", "insert_")):
-            patch.setattr(staged, name, function)
 
 
 @pytest.mark.parametrize("twins", ["empty", "annotated"])
@@ -180,22 +130,9 @@ def test_gather_counts_requests(path, monkeypatch):
     assert experience.describe(both)["train/looks"] == 1 and both.rollout.inserted_bgs.shape[0] == 8
 
 
-class Module(types.ModuleType):
-    """Stands in for dtr1_jax.specialists.perceiver."""
-
-    def __init__(self):
-        super().__init__("perceiver")
-        self.opened = []
-
-    def open_perceiver(self, c):
-        self.opened.append(fake_specialists.FakePerceiver(fake_specialists.nothing))
-        return self.opened[-1]
-
-
 def test_whole_runs(path, small, monkeypatch, tmp_path):
     """Training and evaluation with specialists that find nothing; the perceiver is closed with the run."""
-    module = Module()
-    monkeypatch.setitem(sys.modules, "dtr1_jax.specialists.perceiver", module)
+    module = fake_specialists.install(monkeypatch, fake_specialists.nothing)
     c = tiny.settings(path, **ASKING, train__steps=2, train__eval_examples=2, checkpoint__every=0)
     train.run(c, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -208,8 +145,7 @@ def test_whole_runs(path, small, monkeypatch, tmp_path):
 
 
 def test_no_perceiver_is_opened_for_other_constructors(path, small, monkeypatch):
-    module = Module()
-    monkeypatch.setitem(sys.modules, "dtr1_jax.specialists.perceiver", module)
+    module = fake_specialists.install(monkeypatch, fake_specialists.nothing)
     with host_tools(tiny.settings(path)) as (_, _, perceiver):
         assert perceiver is None and not module.opened
     c = tiny.settings(path, **ASKING)
