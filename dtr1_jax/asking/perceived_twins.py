@@ -177,7 +177,7 @@ def _written(
     twin: Twin, tail: str, query: str, phrases: str, canvas: Canvas, style: Style, room: int
 ) -> Insertion | None:
     """The twin as tokens behind `tail`, cut to `room` tokens; None if it does not fit, or is not sound as text."""
-    tokenizer, tags = style.tokenizer, len(style.tokenizer.encode("<twin></twin>")) + 2
+    tokenizer, tags = style.tokenizer, len(style.tokenizer.encode("<twin></twin>\n")) + 2
     fitted = budget.fit(
         twin, room - tags, query=phrases, first_ids=budget.named_ids(twin, query),
         count=lambda text: len(tokenizer.encode(text)),

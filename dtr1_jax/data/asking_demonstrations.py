@@ -65,7 +65,7 @@ def asking_transcript(
     if DEPTH not in request.ops:
         scene = [dataclasses.replace(x, depth=0) for x in scene]
     twin, needed = from_scene(scene, canvas, style.named), _needed_ids(example)
-    tags = len(style.tokenizer.encode("<twin></twin>")) + 2
+    tags = len(style.tokenizer.encode("<twin></twin>\n")) + 2
     twin = budget.fit(
         twin, style.twin_tokens - tags, query=example.query, first_ids=needed,
         count=lambda text: len(style.tokenizer.encode(text)),

@@ -146,8 +146,12 @@ def open_request(text: str, frames: tuple[int, ...] = ()) -> tuple[Request | Non
 
 
 def inserted_text(twin: Twin) -> str:
-    """The twin between its tags, as the host puts it into a completion."""
-    return f"<twin>{dumps_twin(twin)}</twin>"
+    """The twin between its tags on a line of its own, as the host puts it into a completion.
+
+    Lines keep the tokens as a pretrained model knows them. Many tokenizers have "><" as one token: after a single ">"
+    a model takes it that no tag follows, and ends (seen with Qwen2.5-Coder-0.5B). After a line break a tag is usual.
+    """
+    return f"<twin>{dumps_twin(twin)}</twin>\n"
 
 
 def compose(twin: Twin, thought: str, answer: Answer, request: Request | None = None) -> str:
@@ -160,7 +164,10 @@ def compose(twin: Twin, thought: str, answer: Answer, request: Request | None = 
       ValueError: the thought contains a tag of the transcript, or the answer does not have exactly one field set.
     """
     check_thought(thought)
-    return written_request(request, twin.frames) + inserted_text(twin) + dumps_reply(twin, thought, answer)
+    written = f"<twin>{dumps_twin(twin)}</twin>"
+    if request is not None:
+        written = written_request(request, twin.frames) + inserted_text(twin)
+    return written + dumps_reply(twin, thought, answer)
 
 
 def check_thought(thought: str) -> None:
@@ -170,9 +177,9 @@ def check_thought(thought: str) -> None:
         raise ValueError(f"thought: expected words without the tags of a transcript, got {tag[0]} in {thought[:80]!r}")
 
 
-def written_request(request: Request | None, frames: tuple[int, ...] = ()) -> str:
-    """The request between its tags, as a policy writes it that saw these frames; "" for None."""
-    return "" if request is None else f"<construct>{dumps_request(request, frames)}{CLOSING}"
+def written_request(request: Request, frames: tuple[int, ...] = ()) -> str:
+    """The request between its tags on a line of its own, as a policy writes it that saw these frames."""
+    return f"<construct>{dumps_request(request, frames)}{CLOSING}\n"
 
 
 def thought_about(twin: Twin, thought: str) -> str:

@@ -37,9 +37,9 @@ def test_the_oracle_is_sound_and_right(task, index, video):
     assert given is None  # nobody put it in
     whole = asking_demonstrations.oracle_request(example, canvas)
     read = transcript.open_request(request + twin, canvas.frames)
-    assert read == (whole, twin)
+    assert read == (whole, "\n" + twin)
     inserted, faults = schema.read_twin(
-        strict_json.loads(twin[6:-7]), size=canvas.size, limit=canvas.limit, frames=canvas.frames
+        strict_json.loads(twin[6:-8]), size=canvas.size, limit=canvas.limit, frames=canvas.frames
     )
     assert not faults
     parsed = transcript.parse(

@@ -73,9 +73,8 @@ def test_a_policy_that_reads_text(small, tmp_path, video):
     file = tmp_path / "text.safetensors"
     native.save_native(file, policy.init(jax.random.key(1), text))
     fake_specialists.install(small, see)
-    folder = ask(
-        small, tiny.settings(str(file), **ASKING), tmp_path, video=video, ops=("segment", "track")[: 1 + video]
-    )
+    c = tiny.settings(str(file), **{**ASKING, "policy__prompt_tokens": 700})
+    folder = ask(small, c, tmp_path, video=video, ops=("segment", "track")[: 1 + video])
     answer = json.loads((folder / "answer.json").read_text())
     assert answer["sound"], answer["faults"]
     if video:

@@ -246,3 +246,9 @@ def test_faults_of_a_long_text_stay_few_and_short():
     for text in ("<twin>" * 50_000, "a</answer>" * 50_000, "<think></think>" * 50_000, "x" * 1_000_000):
         faults = read(text).faults
         assert len(faults) < 10 and all(len(fault.message) < 300 for fault in faults)
+
+
+def test_request_and_inserted_twin_stand_on_lines_of_their_own():
+    text = compose(MUG, "hm", Answer(objects=(1,)), Request(("mug",)))
+    assert text == CONSTRUCT + "\n" + TWIN + "\n" + THINK + ANSWER
+    assert read(text, constructor="specialists", given_twin=MUG).sound
