@@ -68,8 +68,8 @@ def test_padded_batches_and_a_mesh(path, monkeypatch):
         one = runtime_of(c, fake_specialists.annotated(examples))
         batch = next(pipeline.evaluation_batches(examples, one.policy.style, 4, 3))
         expected = predict.ask(one, batch, jax.random.key(0))
-    tiny.install(monkeypatch, devices=8)
-    c = tiny.settings(path, **ASKING, mesh__data=2, mesh__fsdp=2, mesh__tensor=2, train__eval_batch=4)
+    tiny.install(monkeypatch, devices=2)
+    c = tiny.settings(path, **ASKING, mesh__data=2, train__eval_batch=4)
     got = predict.ask(runtime_of(c, one.perceiver), batch, jax.random.key(0))
     assert [t[0].text for t in got.transcripts] == [t[0].text for t in expected.transcripts]
     assert got.rollout.token_bgs.shape[0] == 3
@@ -133,14 +133,14 @@ def test_gather_counts_requests(path, monkeypatch):
 def test_whole_runs(path, small, monkeypatch, tmp_path):
     """Training and evaluation with specialists that find nothing; the perceiver is closed with the run."""
     module = fake_specialists.install(monkeypatch, fake_specialists.nothing)
-    c = tiny.settings(path, **ASKING, train__steps=2, train__eval_examples=2, checkpoint__every=0)
+    c = tiny.settings(path, **ASKING, train__steps=1, train__eval_examples=0, checkpoint__every=0)
     train.run(c, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     steps = [row for row in rows if "train/perceive_s" in row]
-    assert len(steps) == 2 and all(row["train/mismatch_max"] < 1e-4 for row in steps)
+    assert len(steps) == 1 and all(row["train/mismatch_max"] < 1e-4 for row in steps)
     assert all(row["train/requested"] == 0 and row["train/twin_tokens"] > 0 for row in steps)
     assert len(module.opened) == 1 and module.opened[0].closed
-    evaluate.run(c, tmp_path)
+    evaluate.run(dataclasses.replace(c, train=dataclasses.replace(c.train, eval_examples=2)), tmp_path)
     assert len(module.opened) == 2 and module.opened[1].closed
 
 
