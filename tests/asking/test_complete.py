@@ -1,5 +1,6 @@
 """Completions around the twins of specialists: on the device, in transcripts and rewards, and in whole runs."""
 
+import dataclasses
 import json
 
 import fake_specialists
