@@ -68,9 +68,12 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.policy.prompt_tokens = 96  # tokens to which prompts are padded; a longer prompt is an error
     # brief: the query after "point: " or, where the answer is text, "in words: " (for a policy that was cold-started);
     # full: the prompt explains the format; example: the query after worked examples (for a small policy without a cold
-    # start; needs constructor "given")
+    # start; needs constructor "given" or "specialists")
     c.policy.prompt = "brief"
-    c.policy.constructor = "policy"  # who fills the twin: policy; given = the example brings it and the prompt shows it
+    # who fills the twin: policy; given = the example brings it and the prompt shows it; specialists = the policy asks
+    # for it in <construct>, vision models look, and the host puts the twin into the completion (needs prompt full or
+    # example)
+    c.policy.constructor = "policy"
     # ids of objects in the text: number (1, 2; the tiny policy was trained with them) or named ("mug_1", "cat_2"): a
     # pretrained language model copies a name more reliably than it looks up a number
     c.policy.ids = "number" if policy == "tiny" else "named"
@@ -117,10 +120,14 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.rollout = ConfigDict()
     c.rollout.queries = 16  # B, queries per step
     c.rollout.group = 8  # G, completions per query
-    c.rollout.new_tokens = 160  # S, most tokens of a completion
+    c.rollout.new_tokens = 160  # S, most tokens of a completion that the policy writes
     c.rollout.temperature = 1.0  # of the softmax
     c.rollout.top_k = 0  # 0 = off
     c.rollout.top_p = 1.0  # 1 = off
+    # constructor specialists: the tokens of new_tokens in which a request must end, and most tokens of the twin that is
+    # put in; a longer twin loses the objects that matter least to query and request, and says how many in "more"
+    c.rollout.construct_tokens = 64
+    c.rollout.twin_tokens = 160
 
     c.reward = ConfigDict()
     c.reward.weights = reward_weights()
@@ -267,6 +274,7 @@ def reward_weights() -> ConfigDict:
         w[task].blind = 0.0
         w[task].length = 0.0  # 1 for a short completion, see reward.length_free
         w[task].repetition = 0.0  # share of the four-word sequences in thought and answer that are different
+        w[task].economy = 0.05  # constructor specialists only: the share of the request's work that is not needless
     return w
 
 
@@ -284,4 +292,5 @@ def published(c: ConfigDict) -> None:
     c.lora.rank = 16
     c.grpo.beta = 0.0
     c.rollout.new_tokens = 512
+    c.rollout.construct_tokens, c.rollout.twin_tokens = 96, 384
     c.optim.lr = 1e-5

@@ -60,7 +60,7 @@ class Policy:
     max_frames: int = at_least(0)
     prompt_tokens: int = at_least(1)
     prompt: Literal["brief", "full", "example"]
-    constructor: Literal["policy", "given"]
+    constructor: Literal["policy", "given", "specialists"]
     ids: Literal["number", "named"]
 
 
@@ -109,6 +109,8 @@ class Rollout:
     temperature: float = above(0, "above 0 (greedy groups have no spread)")
     top_k: int = at_least(0)
     top_p: float = Bound("a number in (0, 1]", lambda x: 0 < x <= 1).field()
+    construct_tokens: int = at_least(1)
+    twin_tokens: int = at_least(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,10 +273,23 @@ def _policy_rules(c: Config) -> Iterator[Rule]:
         c.policy.weights_dtype,
     )
     yield (
-        c.policy.prompt != "example" or c.policy.constructor == "given",
+        c.policy.prompt != "example" or c.policy.constructor != "policy",
         "policy.prompt",
-        "brief or full where the policy writes the twin (example is for constructor given)",
+        "brief or full where the policy writes the twin (example is for the constructors given and specialists)",
         c.policy.prompt,
+    )
+    asks = c.policy.constructor == "specialists"
+    yield (
+        c.policy.prompt != "brief" or not asks,
+        "policy.prompt",
+        "full or example for policy.constructor=specialists, because a brief prompt does not say what can be asked for",
+        c.policy.prompt,
+    )
+    yield (
+        not asks or c.rollout.construct_tokens < c.rollout.new_tokens,
+        "rollout.construct_tokens",
+        f"less than rollout.new_tokens = {c.rollout.new_tokens}, which the request shares with thought and answer",
+        c.rollout.construct_tokens,
     )
     for name, value in (("lora.dropout", c.lora.dropout), ("lora.rslora", c.lora.rslora)):
         off = type(value)(0)
@@ -293,7 +308,7 @@ def _reward_rules(c: Config) -> Iterator[Rule]:
         yield (
             not weight or c.policy.constructor == "policy",
             f"reward.weights.{task}.blind",
-            "0 where the twin is given (policy.constructor): the policy answers from the twin's text anyway",
+            "0 where the policy does not write the twin (policy.constructor): it answers from the twin's text anyway",
             weight,
         )
     url, name = c.reward.judge.url, c.reward.judge.key_env  # Both are shown without what may be a key.

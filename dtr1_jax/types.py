@@ -216,7 +216,8 @@ class Demonstration:
     Attributes:
       prompt: the prompts; in practice they show a twin and no pictures.
       token_bgs: int32[B, G, S], the oracle's transcript, or a query with its thought and answer, and the end token.
-      mask_bgs: bool[B, G, S], True at real tokens.
+      mask_bgs: bool[B, G, S], True at the tokens that carry loss: all real tokens but those of a twin that specialists
+        put in. Example with such a twin: [1 1 0 0 1 1 0].
       reason_bgs: bool[B, G, S], True at the tokens after "<think>": the thought and the answer.
       dense_bnf: int32[B, n, f], classes of the object that covers each patch (0 = no object); None in practice.
       box_bn4: float32[B, n, 4], the box of that object, unit frame, 0 if there is none; None in practice.
@@ -236,16 +237,26 @@ class Rollout:
 
     Attributes:
       token_bgs: int32[B, G, S], padded with the pad token after the end.
-      mask_bgs: bool[B, G, S], True at sampled tokens, the end token included. Example: [1 1 1 1 0 0].
+      mask_bgs: bool[B, G, S], True at sampled tokens, the end token included. Example: [1 1 1 1 0 0]; with two inserted
+        tokens [1 1 0 0 1 1 0 0].
       logp_bgs: float32[B, G, S], log-probability of each sampled token under softmax(logits / temperature), without
         the cuts of top-k and top-p, as in the update; 0 at padding.
-      stopped_bg: bool[B, G], True if the completion has its end token; False if it was cut off after S tokens.
+      stopped_bg: bool[B, G], True if the completion has its end token; False if it was cut off.
+      inserted_bgs: bool[B, G, S], True at tokens that the host put into the completion. They are read like sampled
+        tokens and belong to the text, but not to the loss, the length, the entropy and the KL. None = there are none.
+        Example: [0 0 1 1 0 0 0 0].
     """
 
     token_bgs: Any
     mask_bgs: Any
     logp_bgs: Any
     stopped_bg: Any
+    inserted_bgs: Any = None
+
+    @property
+    def text_bgs(self) -> Any:
+        """bool[B, G, S], True at the tokens of the completion's text, sampled or inserted."""
+        return self.mask_bgs if self.inserted_bgs is None else self.mask_bgs | self.inserted_bgs
 
 
 @pytree

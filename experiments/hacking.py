@@ -225,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     c = config.from_configdict(module.get_config())
     score.check_weights(c.reward.weights)
     table = {}
-    with runtime.host_tools(c) as (masks, scorers):
+    with runtime.host_tools(c) as (masks, scorers, _):
         for task in TASKS:
             for video in (False, True):
                 name = f"{task}_video" if video else task

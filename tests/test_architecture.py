@@ -19,6 +19,7 @@ LAYERS = (
     ("data", "data.queries", "models", "specialists"),
     ("rewards", "rl"),
     ("policies",),
+    ("asking",),
     ("evaluation",),
     ("report",),
     ("modes",),

@@ -153,3 +153,21 @@ def test_all_faults_at_once():
         "config.optim.lr",
     ]
     assert len(faults(optim__b1=1.0, optim__b2=-0.5, reward__deadline=0.0)) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"policy.prompt": "brief"}, r"policy\.prompt: expected full or example for policy\.constructor=specialists"),
+        ({"rollout.construct_tokens": 160}, r"rollout\.construct_tokens: expected less than rollout\.new_tokens = 160"),
+        ({"rollout.twin_tokens": 0}, r"rollout\.twin_tokens: expected .*, got 0"),
+        ({"reward.weights.vqa.blind": 0.1}, r"blind: expected 0 where the policy does not write the twin"),
+    ],
+)
+def test_specialists_need_fitting_settings(changes, message):
+    values = default.get_config()
+    values.update_from_flattened_dict({"policy.constructor": "specialists", "policy.prompt": "full"})
+    assert config.from_configdict(values).policy.constructor == "specialists"
+    values.update_from_flattened_dict(changes)
+    with pytest.raises(config.ConfigError, match=message):
+        config.from_configdict(values)

@@ -182,7 +182,10 @@ def _cut_prompt(prompt: types.Prompt) -> types.Prompt:
 
 
 def _bucket(mask: np.ndarray) -> int:
-    """The length to which right-padded rows can be cut, given the bool mask of their real tokens."""
-    longest = int(mask.sum(-1).max())
+    """The length to which right-padded rows can be cut, given the bool mask of their real tokens.
+
+    It holds the last True of each row. Inserted tokens, at which the mask is False, are not at the end.
+    """
+    longest = int((mask * np.arange(1, mask.shape[-1] + 1)).max(initial=0))
     step = BUCKET if longest <= LONG else 2 * BUCKET
     return min(mask.shape[-1], -(-longest // step) * step)

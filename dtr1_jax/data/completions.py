@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,29 +12,35 @@ from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.prompts import Style
 from dtr1_jax.data.tokenizer import Tokenizer
 from dtr1_jax.twin import transcript
+from dtr1_jax.twin.schema import Twin
 from dtr1_jax.types import Rollout
 
 
-def read_completions(rollout: Rollout, batch: Batch, style: Style) -> list[list[transcript.Transcript]]:
+def read_completions(
+    rollout: Rollout, batch: Batch, style: Style, inserted: Sequence[Sequence[Twin | None]] | None = None
+) -> list[list[transcript.Transcript]]:
     """The transcripts of a rollout's completions: B lists of G.
 
     A completion may hold any text. A faulty one becomes a transcript with faults; nothing is raised.
 
     Args:
-      rollout: token_bgs and mask_bgs of the completions of the batch's B queries.
+      rollout: the tokens and masks of the completions of the batch's B queries.
       batch: the queries, with the canvas on which each one's boxes are written.
       style: the tokenizer, and the constructor: where it is "given", the twin is the example's own.
+      inserted: B lists of G twins that the host put into the completions, None where it put none in; needed where the
+        constructor is "specialists".
     """
     transcripts = []
-    for example, canvas, token_gs, mask_gs in zip(
-        batch.examples, batch.canvases, np.asarray(rollout.token_bgs), np.asarray(rollout.mask_bgs)
-    ):
-        twin = prompts.given_twin(example, canvas, style.named) if style.constructor == "given" else None
-        parse = functools.partial(
-            transcript.parse, task=example.task, canvas=canvas, constructor=style.constructor, given_twin=twin
-        )
+    token_bgs, text_bgs = np.asarray(rollout.token_bgs), np.asarray(rollout.text_bgs)
+    for b, (example, canvas) in enumerate(zip(batch.examples, batch.canvases)):
+        given = prompts.given_twin(example, canvas, style.named) if style.constructor == "given" else None
+        twins = [given] * len(token_bgs[b]) if inserted is None else inserted[b]
+        parse = functools.partial(transcript.parse, task=example.task, canvas=canvas, constructor=style.constructor)
         transcripts.append(
-            [parse(style.tokenizer.decode(token_s[mask_s])) for token_s, mask_s in zip(token_gs, mask_gs)]
+            [
+                parse(style.tokenizer.decode(token_s[text_s]), given_twin=twin)
+                for token_s, text_s, twin in zip(token_bgs[b], text_bgs[b], twins)
+            ]
         )
     return transcripts
 

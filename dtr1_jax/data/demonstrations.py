@@ -39,7 +39,20 @@ def oracle(
     if not example.scene or (example.answer_ids is None and not example.target.references):
         raise PromptError(f"{example.uid}: no annotated scene with an answer, so there is nothing to imitate")
     twin = from_scene(example.scene, canvas, named)
-    return transcript.compose(twin, _thought(example, twin) if reasons else "", _answer(example, twin, by_id))
+    return transcript.compose(twin, *reply_parts(example, twin, reasons, by_id))
+
+
+def reply_parts(example: types.Example, twin: Twin, reasons: bool, by_id: bool) -> tuple[str, Answer]:
+    """(thought, answer) of a flawless policy that has this twin; the arguments are those of `oracle`.
+
+    Raises PromptError if there is no answer to imitate, or the thought contains a tag of the transcript.
+    """
+    thought = _thought(example, twin) if reasons else ""
+    try:
+        transcript.check_thought(thought)
+    except ValueError as error:
+        raise PromptError(f"{example.uid}: {error}") from None
+    return thought, _answer(example, twin, by_id)
 
 
 def _thought(example: types.Example, twin: Twin) -> str:

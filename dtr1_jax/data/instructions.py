@@ -1,8 +1,9 @@
-"""The words of a prompt: they ask for a twin, or show one, and say how the answer is written."""
+"""The words of a prompt: they ask for a twin, show one, or say who makes it, and say how the answer is written."""
 
 from __future__ import annotations
 
 from dtr1_jax import types
+from dtr1_jax.twin.construct import DEPTH, MAX_PHRASES, TRACK
 from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Twin
 from dtr1_jax.twin.text import dumps_twin
@@ -37,6 +38,7 @@ def instruction(
     twin: Twin | None = None,
     several: bool = False,
     named: bool = False,
+    asks: bool = False,
 ) -> str:
     """Writes the user's text: the query, the instructions that `words` asks for, and the twin if there is one.
 
@@ -50,6 +52,7 @@ def instruction(
       twin: the twin that the example brings, or None if the policy has to write it.
       several: the prompt has several pictures, and the twin is about the first.
       named: whether the ids of a twin that the policy writes are names.
+      asks: specialists make the twin, and the policy asks them for it.
     """
     query = query.replace("<|", "< |").strip()
     block = "" if twin is None else twin_block(twin)
@@ -63,6 +66,13 @@ def instruction(
     if canvas.frames:
         scene, numbers, answers = "video", f'"frames":{list(canvas.frames)},'.replace(" ", ""), _VIDEO_ANSWERS
         tracks = _TRACKS.format(first=canvas.frames[0], last=canvas.frames[-1])
+    if asks:
+        return (
+            f"{_request(scene, canvas)}Then its digital twin appears as <twin>{{...}}</twin>, with boxes "
+            f"[x1,y1,x2,y2], integers {frame}, x to the right and y down; depth 1 is nearest. {tracks}"
+            f"After it, reason over the twin and answer, in this form:\n{form}\n"
+            f"The answer is compact JSON: {answers[task]}.\nQuery: {query}"
+        )
     if twin is None:
         first_id, counting = ('"mug_1"', "Ids are the label and a number from 1 on") if named else ("1", _COUNTING)
         return (
@@ -77,6 +87,22 @@ def instruction(
         f"Boxes are [x1,y1,x2,y2], integers {frame}, x to the right and y down; depth 1 is nearest. {tracks}"
         f"Reason over the twin, then answer, in this form:\n{form}\n"
         f"The answer is compact JSON: {answers[task]}.\nQuery: {query}"
+    )
+
+
+def _request(scene: str, canvas: Canvas) -> str:
+    """How a policy asks the specialists for the twin of a scene."""
+    op, track, frames, choice = DEPTH, "", "", ""
+    if canvas.frames:
+        numbers = f"{list(canvas.frames)}".replace(" ", "")
+        op, track, frames = TRACK, ", track (follows them over the frames)", f',"frames":{numbers}'
+        choice = f" frames lists the frames to look at, some of {numbers}; without it they look at all."
+    return (
+        f"Vision specialists can look at the {scene} for you. First write what they should do, as compact JSON:\n"
+        f'<construct>{{"ops":[{{"op":"detect","phrases":["mug","red kettle"]}},{{"op":"segment"}},{{"op":"{op}"}}]'
+        f"{frames}}}</construct>\n"
+        f"The operations are detect (finds what 1 to {MAX_PHRASES} short phrases name; always needed), segment (the "
+        f"pixels of these objects), depth (which is nearer){track}. Ask only for what the query needs.{choice} "
     )
 
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import grain
 import numpy as np
 
-from dtr1_jax.data import batches, demonstrations, mixture, sources
+from dtr1_jax.data import asking_demonstrations, batches, demonstrations, mixture, sources
 from dtr1_jax.data.batches import PRACTICE_QUERY, Batch
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.json_files import DataError
@@ -194,10 +194,15 @@ def annotated_demonstrations(
 def demonstration(example: Example, style: Style, length: int, reasons: bool = True) -> tuple:
     """(fields of the prompt, fields of its pictures, token, mask, reason) of the oracle's transcript of an example.
 
-    A brief prompt does not say whether ids or boxes are wanted, and ids are right for every task that points. Raises
-    PromptError if there is nothing to imitate, or the transcript has more than `length` tokens.
+    A brief prompt does not say whether ids or boxes are wanted, and ids are right for every task that points. With the
+    constructor "specialists" the transcript has a request, and a twin without loss that `length` does not count.
+
+    Raises PromptError if there is nothing to imitate, or the transcript has more than `length` tokens.
     """
     fields, pictures, canvas = prompt(example, style)
+    if style.constructor == "specialists":
+        parts = asking_demonstrations.asking_transcript(example, canvas, style, reasons)
+        return fields, pictures, *asking_demonstrations.encode_asking(parts, style, length)
     text = demonstrations.oracle(example, canvas, reasons, style.words == "brief", style.named)
     return fields, pictures, *demonstrations.encode_transcript(text, style, length)
 

@@ -36,12 +36,15 @@ class Style:
       frame: coordinate frame in which the policy writes boxes.
       words: "brief" (the query alone, after "in words: " where the answer is text and "point: " elsewhere; for a policy
         that was cold-started), "full" (the format is explained) or "example" (the query, after the worked examples of
-        worked_examples.py as earlier turns of the chat; for the constructor "given").
+        worked_examples.py as earlier turns of the chat; for the constructors "given" and "specialists").
       length: number of tokens to which prompts are padded.
-      constructor: who fills the twin: "policy", or "given" where the example brings it and the prompt shows it.
+      constructor: who fills the twin: "policy"; "given" where the example brings it and the prompt shows it; or
+        "specialists", whom the policy asks and whose twin the host puts into the completion.
       frames: largest number of pictures, or of video frames, in one prompt; read where all prompts are padded to one
         size.
       named: whether twins have names such as "mug_1" as ids, or numbers (twin/ids.py).
+      construct_tokens, twin_tokens: most tokens of a request to specialists, and of the twin that is put in; read
+        where demonstrations are written.
     """
 
     tokenizer: Tokenizer
@@ -52,6 +55,8 @@ class Style:
     constructor: str = "policy"
     frames: int = 1
     named: bool = False
+    construct_tokens: int = 0
+    twin_tokens: int = 0
 
 
 def given_twin(example: types.Example, canvas: Canvas, named: bool = False) -> Twin:
@@ -98,10 +103,17 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, Can
     twin = given_twin(example, canvas, style.named) if style.constructor == "given" else None
     turns = ()
     if style.words == "example":
-        turns = worked_examples.turns(example.task, lambda twin, query: twin_block(twin) + query, style.named)
+        turns = (
+            worked_examples.asking_turns(example.task, style.named)
+            if style.constructor == "specialists"
+            else worked_examples.turns(example.task, lambda twin, query: twin_block(twin) + query, style.named)
+        )
 
     def encode(twin: Twin | None) -> tuple[list[int], list[int | Grid]]:
-        text = instruction(example.query, example.task, canvas, style.words, twin, len(visuals) > 1, style.named)
+        text = instruction(
+            example.query, example.task, canvas, style.words, twin, len(visuals) > 1, style.named,
+            style.constructor == "specialists",
+        )  # fmt: skip
         chat = apply_template(text, visuals, style.tokenizer, turns)
         return encode_chat(*expand_placeholders(chat, visuals, pieces, style.geometry), style.tokenizer)
 

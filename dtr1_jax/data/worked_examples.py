@@ -1,7 +1,7 @@
 """Worked examples: earlier turns of the chat, from which a policy that never saw the format can copy it.
 
-They are for the constructor "given", whose prompts show the twin in words. They are short, since every prompt has
-them.
+They are for the constructor "given", whose prompts show the twin in words, and for "specialists", where the twin stands
+in the reply, behind the request for it. They are short, since every prompt has them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from dtr1_jax.twin.construct import DETECT, SEGMENT, Request
 from dtr1_jax.twin.schema import Answer, Object, Twin
-from dtr1_jax.twin.transcript import dumps_reply, thought_about
+from dtr1_jax.twin.transcript import compose, dumps_reply, thought_about
 
 PETS = Twin((80, 60), (Object(1, "dog", (0, 5, 4, 9)), Object(2, "cat", (6, 1, 9, 9))))
 STREET = Twin((60, 80), (Object(1, "car", (1, 4, 4, 7)), Object(2, "tree", (5, 0, 9, 8))))
@@ -39,4 +40,19 @@ def turns(task: str, user_text: Callable[[Twin, str], str], named: bool = False)
         twin = dataclasses.replace(twin, named=named)
         reply = dumps_reply(twin, thought_about(twin, thought), answer)
         messages += [{"role": "user", "content": user_text(twin, query)}, {"role": "assistant", "content": reply}]
+    return messages
+
+
+def asking_turns(task: str, named: bool = False) -> list[dict[str, str]]:
+    """The same for the constructor "specialists": the user's message is the query alone.
+
+    The assistant asks for the labels of the twin, and for pixels where they are the answer.
+    """
+    messages = []
+    for twin, query, thought, answer in EXAMPLES[task]:
+        twin = dataclasses.replace(twin, named=named)
+        ops = (DETECT, SEGMENT) if task == "segmentation" else (DETECT,)
+        request = Request(tuple(item.label for item in twin.objects), ops)
+        reply = compose(twin, thought_about(twin, thought), answer, request)
+        messages += [{"role": "user", "content": query}, {"role": "assistant", "content": reply}]
     return messages

@@ -5,14 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dtr1_jax import draw, plain_text
-from dtr1_jax.rewards.answer_regions import SegmentFn, masks_of, pictures
+from dtr1_jax.rewards.answer_regions import (
+    RealFrames,
+    RealMasks,
+    SegmentFn,
+    answer_masks,
+    masks_of,
+    pictures,
+    united,
+)
 from dtr1_jax.twin import text, tracks
 from dtr1_jax.twin.coordinates import Canvas, to_unit
 from dtr1_jax.twin.schema import Twin
@@ -46,7 +54,11 @@ class AnswerFrame:
 
 
 def resolve_frames(
-    example: Example, canvas: Canvas, transcript: Transcript, segment_fn: SegmentFn | None
+    example: Example,
+    canvas: Canvas,
+    transcript: Transcript,
+    segment_fn: SegmentFn | None,
+    real: RealMasks | None = None,
 ) -> list[AnswerFrame]:
     """The answer of a transcript as boxes and a mask in the picture, or in each sampled frame of the video.
 
@@ -59,6 +71,7 @@ def resolve_frames(
       canvas: the coordinates and frame numbers in which the twin is written.
       transcript: the parsed completion.
       segment_fn: turns boxes into masks, frame by frame; None = no masks.
+      real: masks of the twin's objects that specialists found; they take the place of the segmenter's.
     """
     numbers = (0,) if example.video is None else map(int, example.video.index)
     boxes_by_id = (
@@ -73,15 +86,21 @@ def resolve_frames(
         ids, boxes = tuple(i for i, _ in pairs), _unit([box for _, box in pairs], canvas)
         twin_boxes_m4 = _unit([track[k] for track in boxes_by_id.values()], canvas)
         frames.append(AnswerFrame(number, image, ids, boxes, twin_boxes_m4))
-    return frames if segment_fn is None else _with_masks(frames, segment_fn)
+    known = {} if real is None else dict(answer_masks(transcript, real))
+    return frames if segment_fn is None else _with_masks(frames, segment_fn, known)
 
 
 def _unit(boxes: list, canvas: Canvas) -> np.ndarray:
     return np.array([[np.nan] * 4 if b is None else to_unit(b, canvas) for b in boxes], np.float32).reshape(-1, 4)
 
 
-def _with_masks(frames: list[AnswerFrame], segment_fn: SegmentFn) -> list[AnswerFrame]:
-    masks = masks_of([f.image for f in frames], [f.boxes for f in frames], segment_fn)
+def _with_masks(frames: list[AnswerFrame], segment_fn: SegmentFn, known: Mapping[int, RealFrames]) -> list[AnswerFrame]:
+    unknown = [
+        np.array([i is None or i not in known or known[i](k) is None for i in f.ids], bool)
+        for k, f in enumerate(frames)
+    ]
+    masks = masks_of([f.image for f in frames], [f.boxes[rows] for f, rows in zip(frames, unknown)], segment_fn)
+    masks = [united(mask, known, k, f.image.shape[:2]) for k, (f, mask) in enumerate(zip(frames, masks))]
     return [dataclasses.replace(f, mask=mask, failed=mask is None) for f, mask in zip(frames, masks)]
 
 

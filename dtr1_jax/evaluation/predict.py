@@ -8,8 +8,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from dtr1_jax import mesh
-from dtr1_jax.data import completions, json_files, pipeline
+from dtr1_jax.asking.complete import Completions, complete
+from dtr1_jax.data import json_files, pipeline
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
 from dtr1_jax.data.working_size import DRAWN, fit, fit_masks
@@ -18,7 +18,6 @@ from dtr1_jax.evaluation.benchmarks import twin_fidelity
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import answer_regions, score
 from dtr1_jax.rewards.answer_regions import Outcome
-from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.twin import tracks
 from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.transcript import Transcript
@@ -48,41 +47,27 @@ class Prediction:
     fidelity: twin_fidelity.Fidelity | None = None
 
 
-def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> tuple[list[list[Transcript]], np.ndarray]:
-    """One transcript for each of a batch's B queries, greedy or sampled at train.eval_temperature with `key`.
-
-    The batch may have any size: it is padded to a multiple of mesh.batch_shards, and the padding is dropped at the end.
-
-    Returns:
-      B lists of one transcript, and int[B, 1], the number of tokens of each completion.
-    """
-    c, policy = runtime.config, runtime.policy
-    count, tokenizer = len(batch.examples), policy.style.tokenizer
-    size = count + -count % mesh.batch_shards(runtime.mesh)
-    prompt = jax.tree.map(lambda x: _fill_up(x, size), batch.prompt)
-    rollout = rollouts.sample(
-        runtime.params, runtime.lora, mesh.put_batch(runtime.mesh, prompt), key, policy.banned_v, spec=policy.spec,
-        group=1, new_tokens=c.rollout.new_tokens, end=tokenizer.ends, pad=tokenizer.pad,
-        temperature=c.train.eval_temperature, dtype=policy.dtype,
-    )  # fmt: skip
-    rollout = jax.tree.map(lambda x: x[:count], mesh.local(rollout))
-    return completions.read_completions(rollout, batch, policy.style), rollout.mask_bgs.sum(-1)
+def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> Completions:
+    """One completion for each of a batch's B queries, greedy or sampled at train.eval_temperature with `key`."""
+    return complete(runtime, batch, key, group=1, temperature=runtime.config.train.eval_temperature)
 
 
 def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
     """Answers a batch as `ask` does, and scores the answers."""
     c, segmenter = runtime.config, runtime.segmenter
-    transcripts, tokens_bg = ask(runtime, batch, key)
+    completed = ask(runtime, batch, key)
+    transcripts, real = completed.transcripts, completed.insertions
     blind_bg = blind.blind_scores(
         runtime, batch, transcripts, jax.random.fold_in(key, 1), temperature=c.train.eval_temperature
     )
     rewards, outcomes = score.score(
-        transcripts, batch.examples, batch.canvases, segmenter, c.reward, runtime.text_scorers, tokens_bg, blind_bg
-    )
+        transcripts, batch.examples, batch.canvases, segmenter, c.reward, runtime.text_scorers,
+        completed.rollout.mask_bgs.sum(-1), blind_bg, real,
+    )  # fmt: skip
     needs_mask = [e.task == "segmentation" for e in batch.examples]
     if any(needs_mask) and not c.reward.weights.get("segmentation", {}).get("mask_iou"):
         # The metrics of segmentation need masks, even if the reward has no column mask_iou.
-        outcomes = answer_regions.outcomes(transcripts, batch.examples, batch.canvases, segmenter, needs_mask)
+        outcomes = answer_regions.outcomes(transcripts, batch.examples, batch.canvases, segmenter, needs_mask, real)
     columns = {**rewards.columns, "reward": rewards.total_bg}
     owners = {**rewards.own, "reward": np.ones(len(batch.examples), bool)}
     return [
@@ -156,8 +141,3 @@ def _to_draw(prediction: Prediction) -> Prediction:
         name: fit_masks(value, size) for name in ("mask", "masks") if (value := getattr(outcome, name)) is not None
     }
     return dataclasses.replace(prediction, example=example, outcome=dataclasses.replace(outcome, **fitted))
-
-
-def _fill_up(x: np.ndarray, size: int) -> np.ndarray:
-    """Repeats the last row until there are `size` rows."""
-    return np.concatenate([x, np.repeat(x[-1:], size - len(x), 0)]) if len(x) < size else x

@@ -20,7 +20,7 @@ def same_answers(runtime: Runtime, source: Source, predictions: Sequence[predict
 
     It asks the queries of the first batch of an evaluation, in the same way and with the same random key; so a policy
     that does not look says the same, word for word. The number is 0 if there is nothing to compare: the policy sees no
-    pictures, the prompt gives the twin, or all pictures are the same. All processes must call it.
+    pictures, it does not write the twin, or all pictures are the same. All processes must call it.
 
     Args:
       runtime: with the weights that made the predictions.
@@ -28,7 +28,7 @@ def same_answers(runtime: Runtime, source: Source, predictions: Sequence[predict
       predictions: those of `predict.evaluate` on `source`.
     """
     c, style = runtime.config, runtime.policy.style
-    if runtime.policy.spec.vision is None or style.constructor == "given" or not predictions:
+    if runtime.policy.spec.vision is None or style.constructor != "policy" or not predictions:
         return 0.0, 0
     silent = pipeline.SkipCounter(warnings=0)  # The evaluation has warned of the examples that cannot be used.
     batch = next(pipeline.evaluation_batches(source, style, c.train.eval_batch, c.train.eval_examples, silent))
@@ -36,7 +36,7 @@ def same_answers(runtime: Runtime, source: Source, predictions: Sequence[predict
     if not changed_b.any():
         return 0.0, 0
     key = jax.random.fold_in(jax.random.key(c.seed), 0)  # that of the first batch in predict.evaluate
-    transcripts, _ = predict.ask(runtime, dataclasses.replace(batch, prompt=prompt), key)
+    transcripts = predict.ask(runtime, dataclasses.replace(batch, prompt=prompt), key).transcripts
     same_b = np.array([t[0].text == p.transcript.text for t, p in zip(transcripts, predictions)])
     return float(same_b[changed_b].mean()), int(changed_b.sum())
 

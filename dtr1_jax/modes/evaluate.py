@@ -55,11 +55,13 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
     folder = Path(workdir) / "evaluations" / header["name"]
     check_free(folder, header)
     results.open_folder(folder)
-    with results.locked(folder, "eval"), host_tools(c) as (segmenter, text_scorers):
+    with results.locked(folder, "eval"), host_tools(c) as (segmenter, text_scorers, perceiver):
         check_free(folder, header)  # Again: another evaluation may have ended here since.
         log.info("masks by %s", segmenter.description)
         skipped = pipeline.SkipCounter()
-        runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, segmenter, text_scorers)
+        if perceiver is not None:
+            log.info("twins by %s", perceiver.description)
+        runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, segmenter, text_scorers, perceiver)
         predictions = predict.evaluate(runtime, source, skipped=skipped)
         cells = table.cells([metrics.row(p) for p in predictions])
         numbers = metrics.compute_metrics(predictions, skipped.count)

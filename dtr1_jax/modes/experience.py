@@ -12,13 +12,13 @@ import jax
 import numpy as np
 
 from dtr1_jax import mesh, plain_text
-from dtr1_jax.data import completions
+from dtr1_jax.asking.complete import complete
+from dtr1_jax.asking.perceived_twins import Perception
 from dtr1_jax.data.batches import Batch, join_prompts
 from dtr1_jax.evaluation import blind
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import score
 from dtr1_jax.rl import advantages
-from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import TASKS, Example, Prompt, Rewards, Rollout
 
@@ -33,11 +33,12 @@ class Experience:
       prompt: the B prompts.
       rollout: the completions.
       rewards: their reward columns and totals.
-      seconds: "rollout", the time spent sampling; "score", the time spent reading and scoring transcripts,
-        and asking blind.
+      seconds: "rollout", the time spent sampling; "perceive", the time in which specialists worked, if there are any;
+        "score", the time spent scoring transcripts and asking blind.
       tokens: all tokens that were sampled, also those of groups that dynamic sampling threw away.
       segmenter_failures: completions for which the segmenter made no mask.
       text_failures: completions whose words no text scorer could score.
+      perceptions: of each rollout of the step, what specialists were asked for; () where the constructor is another.
     """
 
     examples: list[Example]
@@ -49,21 +50,15 @@ class Experience:
     tokens: int
     segmenter_failures: int
     text_failures: int = 0
+    perceptions: tuple[Perception, ...] = ()
 
 
 def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
     """Samples G completions for each query of the batch and scores them."""
-    c, policy, text_scorers = runtime.config, runtime.policy, runtime.text_scorers
-    tokenizer = policy.style.tokenizer
-    start = time.monotonic()
-    rollout = rollouts.sample(
-        runtime.params, runtime.lora, mesh.put_batch(runtime.mesh, batch.prompt), key, policy.banned_v,
-        spec=policy.spec, group=c.rollout.group, new_tokens=c.rollout.new_tokens, end=tokenizer.ends, pad=tokenizer.pad,
-        temperature=c.rollout.temperature, top_k=c.rollout.top_k, top_p=c.rollout.top_p, dtype=policy.dtype,
-    )  # fmt: skip
-    rollout = mesh.local(rollout)
-    sampling_end = time.monotonic()
-    transcripts = completions.read_completions(rollout, batch, policy.style)
+    c, text_scorers = runtime.config, runtime.text_scorers
+    sampling = {name: getattr(c.rollout, name) for name in ("group", "temperature", "top_k", "top_p")}
+    completed = complete(runtime, batch, key, **sampling)
+    transcripts, rollout, start = completed.transcripts, completed.rollout, time.monotonic()
     blind_bg = blind.blind_scores(
         runtime, batch, transcripts, jax.random.fold_in(key, 1), temperature=c.rollout.temperature,
         top_k=c.rollout.top_k, top_p=c.rollout.top_p,
@@ -71,7 +66,7 @@ def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
     failures_before = text_scorers.failures if text_scorers else 0
     rewards, outcomes = score.score(
         transcripts, batch.examples, batch.canvases, runtime.segmenter, c.reward, text_scorers,
-        rollout.mask_bgs.sum(-1), blind_bg,
+        rollout.mask_bgs.sum(-1), blind_bg, completed.insertions,
     )  # fmt: skip
     return Experience(
         examples=batch.examples,
@@ -79,10 +74,11 @@ def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
         prompt=batch.prompt,
         rollout=rollout,
         rewards=rewards,
-        seconds={"rollout": sampling_end - start, "score": time.monotonic() - sampling_end},
+        seconds={**completed.seconds, "score": time.monotonic() - start},
         tokens=int(rollout.mask_bgs.sum()),
         segmenter_failures=sum(outcome.failed for group in outcomes for outcome in group),
         text_failures=text_scorers.failures - failures_before if text_scorers else 0,
+        perceptions=() if completed.perception is None else (completed.perception,),
     )
 
 
@@ -131,7 +127,7 @@ def _join(a: Experience, b: Experience) -> Experience:
     return Experience(
         a.examples + b.examples, a.transcripts + b.transcripts, **arrays, seconds=seconds, tokens=a.tokens + b.tokens,
         segmenter_failures=a.segmenter_failures + b.segmenter_failures,
-        text_failures=a.text_failures + b.text_failures,
+        text_failures=a.text_failures + b.text_failures, perceptions=a.perceptions + b.perceptions,
     )  # fmt: skip
 
 
@@ -178,7 +174,7 @@ def describe(e: Experience) -> dict[str, float]:
         "train/segmenter_failed": e.segmenter_failures, "train/unread": e.text_failures,
         "train/rollout_s": e.seconds["rollout"], "train/score_s": e.seconds["score"],
         "train/rollout_tokens_per_s": e.tokens / e.seconds["rollout"],
-    }  # fmt: skip
+    } | _of_requests(e)  # fmt: skip
     own = owners(e.rewards)
     for name, column_bg in e.rewards.columns.items():
         rows = column_bg[own[name]]
@@ -186,6 +182,35 @@ def describe(e: Experience) -> dict[str, float]:
         if len(rows):
             out |= {key: rows.mean(), f"{key}_std": rows.std(1).mean()}
     return {name: float(value) for name, value in out.items()}
+
+
+def _of_requests(e: Experience) -> dict[str, float]:
+    """The numbers of the requests to specialists; none where the constructor is another.
+
+    `requested` is the share of completions with a sound request; `looks` is the number of different requests about the
+    same picture, for each query. The others are means over the sound requests, and tokens of an inserted twin.
+    """
+    if not e.perceptions:
+        return {}
+    requests = [t.request for group in e.transcripts for t in group if t.request is not None]
+    count = sum(len(group) for p in e.perceptions for group in p.insertions)
+    queries = sum(len(p.insertions) for p in e.perceptions)
+    found = [len(one.twin.objects) for p in e.perceptions for group in p.insertions for one in group if one.twin]
+    out = {
+        "train/perceive_s": e.seconds["perceive"],
+        "train/requested": sum(p.requests for p in e.perceptions) / count,
+        "train/looks": sum(p.looks for p in e.perceptions) / queries,
+        "train/looks_failed": sum(p.failures for p in e.perceptions),
+        "train/twin_objects": np.mean(found) if found else 0.0,
+        "train/twin_tokens": e.rollout.inserted_bgs.sum(-1).mean(),
+    }
+    if requests:
+        out |= {
+            "train/ops_asked": np.mean([len(r.ops) for r in requests]),
+            "train/phrases_asked": np.mean([len(r.phrases) for r in requests]),
+            "train/frames_asked": np.mean([max(1, len(r.frames)) for r in requests]),
+        }
+    return out
 
 
 def by_task(e: Experience) -> dict[str, float]:

@@ -16,7 +16,7 @@ from dtr1_jax.evaluation import answers, predict
 from dtr1_jax.modes import results
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
-from dtr1_jax.policies.runtime import Runtime
+from dtr1_jax.policies.runtime import Runtime, open_perceiver
 from dtr1_jax.specialists.learned_segmenter import open_segmenter
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import TASKS, Example, Target, Video
@@ -63,14 +63,18 @@ def run(
     batch = pipeline.single_batch(example, pretrained_policy.style)
     params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
     parent = results.open_folder(Path(workdir) / "infer")
-    runtime = Runtime(c, pretrained_policy, device_mesh, params, lora)
-    ((transcript,),), _ = predict.ask(runtime, batch, jax.random.key(c.seed))
+    notes = {"query": query}
+    with open_perceiver(c) as perceiver:
+        runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, perceiver=perceiver)
+        completed = predict.ask(runtime, batch, jax.random.key(c.seed))
+        if perceiver is not None:
+            notes["twin_by"] = perceiver.description
+    transcript, real = completed.transcripts[0][0], completed.insertions[0][0] if completed.insertions else None
     if not transcript.sound:
         log.warning("%s", _why_unsound(c, transcript))
-    notes = {"query": query}
     if task == "segmentation":
         with open_segmenter(c.reward.segmenter, c.reward.workers, PATIENCE * c.reward.deadline) as segmenter:
-            frames = answers.resolve_frames(example, batch.canvases[0], transcript, segmenter)
+            frames = answers.resolve_frames(example, batch.canvases[0], transcript, segmenter, real)
             notes["masks_by"] = segmenter.description
     else:
         frames = answers.resolve_frames(example, batch.canvases[0], transcript, None)
@@ -94,13 +98,15 @@ def _load_inputs(
 ) -> tuple[np.ndarray | Video, ...]:
     """The pictures and videos in the order of the prompt, the video first. Raises ConfigError, ImageError."""
     geometry = pretrained_policy.style.geometry
-    if geometry is None:
+    if geometry is None and c.policy.constructor != "specialists":
         raise config.ConfigError(
-            f"--mode=infer needs a policy that sees pictures, got {c.policy.name}, which reads text"
+            f"--mode=infer needs a policy that sees pictures, got {c.policy.name}, which reads text; specialists can "
+            "look for it: --config.policy.constructor=specialists"
         )
     if not video:
         return tuple(visuals.load_visual(path, geometry) for path in paths)
-    first = video_files.load_video(video, geometry.video, geometry.temporal_patch)
+    rule = pretrained.video_rule(c.policy) if geometry is None else geometry.video
+    first = video_files.load_video(video, rule, 1 if geometry is None else geometry.temporal_patch)
     return (first, *(visuals.load_visual(path, geometry) for path in paths[1:]))
 
 

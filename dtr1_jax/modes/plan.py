@@ -23,7 +23,7 @@ from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import hf_checkpoint
 from dtr1_jax.policies import memory, policy_files, pretrained
 from dtr1_jax.policies.memory import DeviceShare
-from dtr1_jax.rl import accumulate
+from dtr1_jax.rl import accumulate, staged
 from dtr1_jax.specialists.learned_segmenter import PREFIX
 from dtr1_jax.specialists.needs import Needs, needs
 
@@ -142,12 +142,13 @@ def device_share(c: config.Config, sizes: Spec, device_mesh: memory.Mesh) -> Dev
         part_queries=micro // shares,
         part_group=accumulate.micro_group(c.rollout.group, c.grpo.micro_group),
         prompt=c.policy.prompt_tokens,
-        new=c.rollout.new_tokens,
+        new=pretrained.completion_slots(c),
         patches=_patches(c, sizes),
         branches=memory.mlp_adapters(c, sizes),
         item=jnp.dtype(c.policy.dtype).itemsize,
         tensor=device_mesh.shape["tensor"],
         rounded=c.policy.weights_dtype == "int8",
+        inserted=staged.chunk(c.rollout.twin_tokens) if c.policy.constructor == "specialists" else 0,
     )
 
 

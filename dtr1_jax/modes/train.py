@@ -128,10 +128,14 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as checkpoints,
         run_log.open_run_log(workdir, active=jax.process_index() == 0) as log_writer,
-        host_tools(c) as (segmenter, text_scorers),
+        host_tools(c) as (segmenter, text_scorers, perceiver),
     ):
         log.info("masks by %s", segmenter.description)
-        runtime = Runtime(c, pretrained_policy, device_mesh, segmenter=segmenter, text_scorers=text_scorers)
+        if perceiver is not None:
+            log.info("twins by %s", perceiver.description)
+        runtime = Runtime(
+            c, pretrained_policy, device_mesh, segmenter=segmenter, text_scorers=text_scorers, perceiver=perceiver
+        )
         ema = c.grpo.advantage == state.EMA
         position = Position(state.initial_state(tx, trainable, device_mesh, ema))
         watch = diagnosis.Watch(workdir, active=jax.process_index() == 0)

@@ -57,6 +57,7 @@ class DeviceShare:
       item: bytes of a number of the compute dtype.
       tensor: the number of parts into which heads and hidden units are cut.
       rounded: whether the frozen weights are int8.
+      inserted: tokens of a specialists' twin that pass the decoder at once in each row; 0 = there are none.
     """
 
     queries: int
@@ -70,6 +71,7 @@ class DeviceShare:
     item: int
     tensor: int = 1
     rounded: bool = False
+    inserted: int = 0
 
 
 def resident(c: config.Config, spec: Spec, device_mesh: Mesh) -> tuple[dict[str, int], dict[str, int]]:
@@ -183,9 +185,9 @@ def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int) -> dict[str
 
     - `kv_cache`: keys and values of the completions, and of the prompts that they share.
     - `weights_by_layer`: a second copy of the decoder's weights and adapters, which the decode loop reads by layer.
-    - `activations`: the largest of three: the prefill (the product of an adapter, and an int8 product before it is
-      scaled, are held beside the layer's other arrays); a transposed copy of the prompts' keys for the decode loop; and
-      one step of sampling, with the logits and random bits of all rows.
+    - `activations`: the largest of four: the prefill (the product of an adapter, and an int8 product before it is
+      scaled, are held beside the layer's other arrays); a transposed copy of the prompts' keys for the decode loop;
+      one step of sampling, with the logits and random bits of all rows; and the insertion of a part of a twin.
     """
     b, g, p = share.queries, share.group, share.prompt
     prompt = _Rows(b, 1, p, 0)
@@ -196,10 +198,12 @@ def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int) -> dict[str
     sampling = 5 * FLOAT * b * g * spec.vocab // share.tensor
     if share.rounded and not spec.tied:  # the output projection as floats
         sampling += spec.vocab * spec.width * share.item // share.tensor
+    twin = _Rows(b, g, share.inserted, p + share.new)
+    inserting = 3 * _hidden(spec, share, twin) + _attention(spec, share, twin) if share.inserted else 0
     return {
         "kv_cache": _kv(spec, share, b * g, share.new) + prompt_kv,
         "weights_by_layer": layers_bytes,
-        "activations": max(pictures + max(prefill, tower), prompt_kv // 2, sampling),
+        "activations": max(pictures + max(prefill, tower), prompt_kv // 2, sampling, inserting),
     }
 
 

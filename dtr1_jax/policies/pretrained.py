@@ -16,6 +16,7 @@ from dtr1_jax.data import tokenizer as tokenizers
 from dtr1_jax.models import int8, policy, published_sizes, spec
 from dtr1_jax.models.weights import gguf, hf_checkpoint, loading, native
 from dtr1_jax.policies import policy_files
+from dtr1_jax.rl import staged
 from dtr1_jax.twin.coordinates import Frame
 
 FRAMES = 4  # frames of a video that a policy of our own takes, where no setting says another number
@@ -55,7 +56,7 @@ def load_policy(config: Config) -> PretrainedPolicy:
     if shape.vision is None and c.constructor == "policy":
         raise ConfigError(
             f"config.policy.constructor = 'policy': {c.name} at {where} sees no pictures, so it cannot write their "
-            "twins; set it to given, with data that brings them"
+            "twins; set it to given, with data that brings them, or to specialists, which make them"
         )
     tokenizer = _tokenizer(config, where, opened)
     if tokenizer.size > shape.vocab:
@@ -78,6 +79,8 @@ def load_policy(config: Config) -> PretrainedPolicy:
         c.constructor,
         sources.max_frames(config.data),
         c.ids == "named",
+        config.rollout.construct_tokens,
+        config.rollout.twin_tokens,
     )
     return PretrainedPolicy(shape, style, tokenizer.banned_v(shape.vocab), jnp.dtype(c.dtype), opened)
 
@@ -150,7 +153,13 @@ def _spec(config: Config, where: Path, opened) -> spec.Spec:
 
 def reach(config: Config) -> int:
     """Most tokens of a prompt and its completion together."""
-    return config.policy.prompt_tokens + config.rollout.new_tokens
+    return config.policy.prompt_tokens + completion_slots(config)
+
+
+def completion_slots(config: Config) -> int:
+    """Slots of the cache for a completion: its own tokens, and with specialists those of the inserted twin."""
+    c = config.rollout
+    return staged.slots(c.new_tokens, c.twin_tokens) if config.policy.constructor == "specialists" else c.new_tokens
 
 
 def check_sizes(name: str, where: Path, file_spec: spec.Spec) -> None:
@@ -187,8 +196,11 @@ def video_pixels(c: Policy, tower: spec.VisionSpec) -> int:
     return c.video_pixels or (128 if tower.gated else 512) * 28**2 * (c.name == policy_files.AUTO)
 
 
-def _videos(c: Policy) -> patches.VideoRule:
-    """How our own policies take videos: as frames of one size, spread evenly from the first to the last."""
+def video_rule(c: Policy) -> patches.VideoRule:
+    """How our own policies take videos: as frames of one size, spread evenly from the first to the last.
+
+    So do policies that read text, for which specialists look at the frames.
+    """
     area, most = c.video_pixels or c.max_pixels, c.max_frames or FRAMES
     min_frames = 1 if c.fps else most
     repeats = c.prompt == "brief"  # A cold-started policy knows one number of frames: short videos repeat theirs.
@@ -210,7 +222,7 @@ def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> patches.
     try:
         if opened is None and c.name not in published_sizes.CONFIGS:
             return patches.Geometry(
-                tower.patch, tower.temporal_patch, tower.merge, tower.side, c.max_pixels, video=_videos(c)
+                tower.patch, tower.temporal_patch, tower.merge, tower.side, c.max_pixels, video=video_rule(c)
             )
         folder, values = (where, opened.config) if opened else (None, published_sizes.CONFIGS[c.name])
         ours = values.get("dtr1_videos") == "pictures"  # an exported policy of our own
@@ -223,7 +235,7 @@ def _geometry(config: Config, where: Path, opened, shape: spec.Spec) -> patches.
             area = min(
                 geometry.max_pixels, c.max_pixels or geometry.max_pixels
             )  # The limit of "auto" is for large policies.
-            rule = _videos(dataclasses.replace(c, max_pixels=area))
+            rule = video_rule(dataclasses.replace(c, max_pixels=area))
             geometry = dataclasses.replace(geometry, rule="square", min_pixels=0, max_pixels=area, video=rule)
     except ValueError as error:
         if opened is not None:

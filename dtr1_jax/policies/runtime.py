@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 from collections.abc import Iterator
 
 import jax
@@ -13,6 +14,7 @@ from dtr1_jax.models import sentence_encoder
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rewards.text_scorers import TextScorers
 from dtr1_jax.specialists.learned_segmenter import LearnedSegmenter, open_segmenter
+from dtr1_jax.specialists.perceived import Perceiver
 from dtr1_jax.specialists.segmenter import Segmenter
 
 
@@ -28,6 +30,7 @@ class Runtime:
       lora: its LoRA adapters on the mesh; None if there are none.
       segmenter: makes masks from boxes; None if no masks are needed.
       text_scorers: score answers in words; None if no reward column needs them.
+      perceiver: runs the specialists that a policy asks for; None if policy.constructor is not "specialists".
     """
 
     config: Config
@@ -37,6 +40,7 @@ class Runtime:
     lora: dict | None = None
     segmenter: Segmenter | LearnedSegmenter | None = None
     text_scorers: TextScorers | None = None
+    perceiver: Perceiver | None = None
 
     def with_weights(self, params: dict, lora: dict | None) -> Runtime:
         """The same with other weights and adapters."""
@@ -44,14 +48,33 @@ class Runtime:
 
 
 @contextlib.contextmanager
-def host_tools(c: Config) -> Iterator[tuple[Segmenter | LearnedSegmenter, TextScorers]]:
-    """The segmenter and the text scorers that the reward's settings ask for; their worker processes end with the block.
+def host_tools(c: Config) -> Iterator[tuple[Segmenter | LearnedSegmenter, TextScorers, Perceiver | None]]:
+    """The segmenter, the text scorers and the perceiver that the settings ask for.
 
-    Raises ConfigError or WeightsError if reward.segmenter, reward.idf or reward.sentences names a file that cannot be
-    used.
+    Their worker processes end with the block. The perceiver is None unless policy.constructor is "specialists".
+
+    Raises ConfigError or WeightsError if a setting names files that cannot be used.
     """
     with (
+        open_perceiver(c) as perceiver,  # first, because it is the one that settings may lack
         open_segmenter(c.reward.segmenter, c.reward.workers, c.reward.deadline) as segmenter,
         TextScorers(c.reward, sentence_encoder.embedder) as text_scorers,
     ):
-        yield segmenter, text_scorers
+        yield segmenter, text_scorers, perceiver
+
+
+@contextlib.contextmanager
+def open_perceiver(c: Config) -> Iterator[Perceiver | None]:
+    """The perceiver of the settings, closed with the block; None unless policy.constructor is "specialists".
+
+    Raises ConfigError naming the settings of specialists that are missing.
+    """
+    if c.policy.constructor != "specialists":
+        yield None
+        return
+    # Imported here, because it brings all the models of vision with it.
+    perceiver = importlib.import_module("dtr1_jax.specialists.perceiver").open_perceiver(c)
+    try:
+        yield perceiver
+    finally:
+        perceiver.close()

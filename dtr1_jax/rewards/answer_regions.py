@@ -8,7 +8,9 @@ to the first frame and is empty in the others.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +22,27 @@ from dtr1_jax.types import Example
 # (pictures uint8[h, w, 3], boxes float32[n, 4] of each, unit frame) -> the union mask bool[h, w] of each. Any other
 # value in place of a mask means that this sample failed.
 SegmentFn = Callable[[list[np.ndarray], list[np.ndarray]], Sequence]
+
+
+RealFrames = Callable[[int], np.ndarray | None]  # place of a frame -> the mask of an object there, if it is known
+
+
+class RealMasks(Protocol):
+    """The pixels of a twin's objects that a specialist found.
+
+    Attributes:
+      masks: id -> bool[h, w] at the example's own size; for a video bool[T, h, w], which holds in the frames that
+        `looked` marks. Objects without pixels are left out.
+      looked: bool[T], the frames of the video that were looked at; None = a picture.
+    """
+
+    @property
+    def masks(self) -> Mapping[int, np.ndarray]:
+        """The masks by id."""
+
+    @property
+    def looked(self) -> np.ndarray | None:
+        """The frames that were looked at."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +79,9 @@ def boxes_of(transcript: Transcript, canvas: Canvas) -> np.ndarray:
         return np.zeros((0, 4), np.float32)
     boxes = answer.boxes or ()
     if answer.objects:
-        box_of = {o.id: o.box for o in tracks.first_frame(transcript.twin).objects}
+        # The twin of specialists may begin at a later frame than the video.
+        first = tracks.at_frame(transcript.twin, canvas.frames[0]) if canvas.frames else transcript.twin
+        box_of = {o.id: o.box for o in first.objects}
         boxes = [box_of[i] for i in answer.objects if i in box_of]
     return _unit(boxes, canvas)
 
@@ -96,8 +121,12 @@ def outcomes(
     canvases: Sequence[Canvas],
     segment_fn: SegmentFn | None,
     masked: Sequence[bool] | None = None,
+    real: Sequence[Sequence[RealMasks]] | None = None,
 ) -> list[list[Outcome]]:
     """The boxes, tracks and masks of B x G completions.
+
+    The mask of an answer by ids is the union of its objects' real masks, where `real` has them. All else comes from the
+    segmenter, by boxes.
 
     The segmenter is called once for the whole batch. It gets each distinct set of boxes of a picture or frame once,
     even where several completions of a query name it. It gets no boxes of unsound transcripts and no empty sets, whose
@@ -109,6 +138,7 @@ def outcomes(
       canvases: B canvases, the frame of each query's text.
       segment_fn: boxes -> mask; None leaves every mask out.
       masked: B times bool, False at queries that need no masks; None = all need them.
+      real: for each completion the masks of its twin's objects; None = there are none.
 
     Raises ValueError if segment_fn does not return one mask for each picture.
     """
@@ -116,9 +146,13 @@ def outcomes(
         [_without_mask(t, canvas) for t in group] for group, canvas in zip(transcripts, canvases, strict=True)
     ]  # fmt: skip
     needs_masks = [segment_fn is not None and (masked is None or bool(masked[b])) for b in range(len(examples))]
+    own = [
+        [dict(answer_masks(t, real[b][g])) if real is not None else {} for g, t in enumerate(group)]
+        for b, group in enumerate(transcripts)
+    ]
     box_sets = [
-        [_box_sets(o, e) if t.sound and needed else [] for o, t in zip(group, of_group)]
-        for group, of_group, e, needed in zip(unmasked, transcripts, examples, needs_masks)
+        [_box_sets(o, e, t, known) if t.sound and needed else [] for o, t, known in zip(group, of_group, of_real)]
+        for group, of_group, of_real, e, needed in zip(unmasked, transcripts, own, examples, needs_masks)
     ]
     masks = _segment(box_sets, examples, segment_fn)
 
@@ -129,6 +163,8 @@ def outcomes(
         parts = [masks[_key(b, t, boxes)] for t, boxes in box_sets[b][g]]
         if any(part is None for part in parts):
             return dataclasses.replace(o, failed=True)
+        shape = example.image.shape[:2]
+        parts = [united(part, own[b][g], t, shape) for (t, _), part in zip(box_sets[b][g], parts)]
         if o.tracks is None:
             return dataclasses.replace(o, mask=parts[0])
         over_time = np.zeros((o.tracks.shape[1], *example.image.shape[:2]), bool)
@@ -145,13 +181,55 @@ def _without_mask(transcript: Transcript, canvas: Canvas) -> Outcome:
     )  # fmt: skip
 
 
-def _box_sets(outcome: Outcome, example: Example) -> list[tuple[int, np.ndarray]]:
-    """(frame, boxes) for each mask of the answer: frame 0 of a picture, every labelled frame of a video."""
+def answer_masks(transcript: Transcript, real: RealMasks) -> Iterator[tuple[int, RealFrames]]:
+    """(id, its mask in the frames where it is known) for each object of the answer that has real masks.
+
+    A function of the frame's place gives the mask bool[h, w], or None where nobody looked; a picture is frame 0.
+    """
+    answer = transcript.answer if transcript.sound else None
+    for i in (answer.objects or ()) if answer is not None else ():
+        if i in real.masks:
+            yield i, functools.partial(_real_frame, real.masks[i], real.looked)
+
+
+def _real_frame(mask: np.ndarray, looked: np.ndarray | None, t: int) -> np.ndarray | None:
+    return mask if looked is None else mask[t] if looked[t] else None
+
+
+def united(
+    mask: np.ndarray | None, known: Mapping[int, RealFrames], t: int, shape: tuple[int, int]
+) -> np.ndarray | None:
+    """The union bool[h, w] of a mask and the real masks that are known in frame t; None if `mask` is None."""
+    for of_object in known.values():
+        real = of_object(t)
+        if mask is not None and real is not None and real.shape == shape:
+            mask = mask | real
+    return mask
+
+
+def _box_sets(
+    outcome: Outcome, example: Example, transcript: Transcript, known: Mapping[int, RealFrames]
+) -> list[tuple[int, np.ndarray]]:
+    """(frame, boxes without a real mask) for each mask of the answer: frame 0 of a picture, every labelled frame of a
+    video.
+    """
+    ids = transcript.answer.objects if transcript.answer is not None else None
+    ids = [i for i in ids or () if any(o.id == i for o in transcript.twin.objects)] if known else []
+
+    def unknown(t: int, boxes: np.ndarray) -> np.ndarray:
+        """bool[n], True at the boxes of objects without a real mask in frame t."""
+        return (
+            np.array([i not in known or known[i](t) is None for i in ids], bool) if ids else np.ones(len(boxes), bool)
+        )
+
     if outcome.tracks is None:
-        return [(0, outcome.boxes)]
+        return [(0, outcome.boxes[unknown(0, outcome.boxes)])]
     labelled = example.target.labelled
     frames = range(min(outcome.tracks.shape[1], len(pictures(example))))
-    boxes = [outcome.tracks[outcome.tracks[:, t, 2] > outcome.tracks[:, t, 0], t] for t in frames]
+    boxes = [
+        outcome.tracks[(outcome.tracks[:, t, 2] > outcome.tracks[:, t, 0]) & unknown(t, outcome.tracks), t]
+        for t in frames
+    ]
     return [(t, boxes[t]) for t in frames if labelled is None or (t < len(labelled) and labelled[t])]
 
 

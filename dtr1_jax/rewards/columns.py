@@ -24,6 +24,8 @@ Every column is in [0, 1]. One set of names serves all tasks:
     judge       a language model's grade (rewards/judge.py)
     length      falls from 1 to 0 as the completion grows too long (rewards/style.py)
     repetition  1 where the completion says nothing twice (rewards/style.py)
+    economy     share of the work of a request to specialists that is not needless (rewards/economy.py); only
+                completions of the constructor "specialists" have it
 
 All but the first are 0 if the transcript is unsound. The columns of the twin are ours, not the paper's: an answer alone
 does not need the objects that it does not name, nor true labels, and a policy that is paid for answers alone learns to
@@ -44,9 +46,10 @@ from dtr1_jax.types import TASKS, Example
 COLUMNS = (
     "structure", "mask_iou", "box_iou", *twin_truth.COLUMNS, "follows", "blind", "points", "answer", "facts",
     "token_f1", "rouge_l", "bleu", "cider", "similarity", "judge", "length", "repetition",
+    "economy",
 )  # fmt: skip
 TEXT_COLUMNS = ("token_f1", "rouge_l", "bleu", "cider", "similarity", "judge")  # computed by rewards/text_scorers.py
-_EVERY_TASK = ("structure", *twin_truth.COLUMNS, "blind", "length", "repetition")
+_EVERY_TASK = ("structure", *twin_truth.COLUMNS, "blind", "length", "repetition", "economy")
 TASK_COLUMNS = {  # task -> columns that it can have
     "segmentation": (*_EVERY_TASK, "follows", "mask_iou", "box_iou", "points"),
     "grounding": (*_EVERY_TASK, "follows", "mask_iou", "box_iou", "points"),

@@ -19,8 +19,9 @@ import numpy as np
 
 from dtr1_jax import config
 from dtr1_jax.rewards import answer_matching, facts, twin_facts, twin_truth, video_overlap
-from dtr1_jax.rewards.answer_regions import Outcome, SegmentFn, outcomes
+from dtr1_jax.rewards.answer_regions import Outcome, RealMasks, SegmentFn, outcomes
 from dtr1_jax.rewards.columns import COLUMNS, TEXT_COLUMNS, batch_weights, check_weights
+from dtr1_jax.rewards.economy import economy
 from dtr1_jax.rewards.follows import follows
 from dtr1_jax.rewards.geometry import mask_iou, matched_box_iou, matched_points
 from dtr1_jax.rewards.mask_cells import overlap_cells, resize_mask
@@ -48,6 +49,7 @@ def score(
     text_scorers: TextScorers | None = None,
     tokens_bg: np.ndarray | None = None,
     blind_bg: np.ndarray | None = None,
+    real: Sequence[Sequence[RealMasks]] | None = None,
 ) -> tuple[Rewards, list[list[Outcome]]]:
     """The rewards of B x G completions, and the boxes and masks of their answers.
 
@@ -62,6 +64,7 @@ def score(
       text_scorers: compare answers in words; needed where one of columns.TEXT_COLUMNS has a weight.
       tokens_bg: int[B, G], tokens of each completion; needed where the column length has a weight.
       blind_bg: float[B, G], the column blind, which takes a rollout of its own; needed where it has a weight.
+      real: for each completion the masks that specialists found of its twin's objects; None = there are none.
 
     Returns:
       Rewards of numpy float32[B, G], all finite, and the Outcome of each completion.
@@ -76,17 +79,10 @@ def score(
     truths = [twin_facts.of_example(e, len(canvas.frames)) for e, canvas in zip(examples, canvases)]
     own = _owners(weights, transcripts, examples, truths, canvases)
     masked_b = own.get("mask_iou", np.zeros(len(examples), bool))
-    results = outcomes(transcripts, examples, canvases, segment_fn if masked_b.any() else None, masked_b)
+    results = outcomes(transcripts, examples, canvases, segment_fn if masked_b.any() else None, masked_b, real)
 
     columns = _picture_columns(own, transcripts, examples, canvases, results, reward.mask_size)
-    if "structure" in own:
-        columns["structure"] = np.array([[structure(t) for t in group] for group in transcripts], np.float32)
-    if "blind" in own:
-        if blind_bg is None:
-            raise ValueError("the column blind needs blind_bg, the accuracy of answers without the picture, got None")
-        columns["blind"] = blind_bg * [[t.sound for t in group] for group in transcripts]
-    if "follows" in own:
-        columns["follows"] = follows(transcripts, examples, canvases, reward.tolerance)
+    columns |= _transcript_columns(own, transcripts, examples, canvases, reward, blind_bg)
     for b in np.flatnonzero([canvas.frames != () for canvas in canvases]):
         names = {name for name in OVERLAPS if name in own and own[name][b]}
         video_columns = _video_columns(names, transcripts[b], examples[b], canvases[b], results[b], reward.mask_size)
@@ -101,13 +97,35 @@ def score(
     return Rewards(columns=columns, total_bg=total_bg, own=own), results
 
 
+def _transcript_columns(own, transcripts, examples, canvases, reward, blind_bg) -> dict[str, np.ndarray]:
+    """float32[B, G] for each of structure, blind, economy and follows that is in `own`."""
+    columns = {}
+    if "structure" in own:
+        columns["structure"] = np.array([[structure(t) for t in group] for group in transcripts], np.float32)
+    if "blind" in own:
+        if blind_bg is None:
+            raise ValueError("the column blind needs blind_bg, the accuracy of answers without the picture, got None")
+        columns["blind"] = blind_bg * [[t.sound for t in group] for group in transcripts]
+    if "follows" in own:
+        columns["follows"] = follows(transcripts, examples, canvases, reward.tolerance)
+    if "economy" in own:
+        pairs = zip(transcripts, examples)
+        columns["economy"] = np.array([[economy(t, e) for t in group] for group, e in pairs], np.float32)
+    return columns
+
+
 def _owners(weights, transcripts, examples, truths, canvases) -> dict[str, np.ndarray]:
     """name -> bool[B]: the queries that have each column: it has a weight, and the data has what it compares with.
 
-    A twin that was given, so that the policy did not write it, has no columns of its truth.
+    A twin that the policy did not write, because it was given or specialists made it, has no columns of its truth. Only
+    a completion with specialists has the column of its request.
     """
     own = {name: weight_b != 0 for name, weight_b in weights.items()}
-    given_b = [any(t.twin is not None and "twin" not in t.parts for t in group) for group in transcripts]
+    asks_b = [any(t.constructor == "specialists" for t in group) for group in transcripts]
+    given_b = [
+        asks or any(t.twin is not None and "twin" not in t.parts for t in group)
+        for asks, group in zip(asks_b, transcripts)
+    ]
     known = [
         set() if given else twin_facts.known(d, canvas.frames != ())
         for given, d, canvas in zip(given_b, truths, canvases)
@@ -115,6 +133,10 @@ def _owners(weights, transcripts, examples, truths, canvases) -> dict[str, np.nd
     for name in twin_truth.COLUMNS:
         if name in own:
             own[name] &= [name in names for names in known]
+    if "economy" in own:
+        own["economy"] &= asks_b
+        if not any(asks_b):
+            del own["economy"]
     if "follows" in own:
         own["follows"] &= [bool(e.program) for e in examples]
     if "facts" in own:

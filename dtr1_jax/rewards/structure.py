@@ -21,7 +21,8 @@ def structure(transcript: Transcript) -> float:
     """The structure score of a completion, in [0, 1]; 1.0 exactly where `transcript.sound`, otherwise at most CAP.
 
     The stages: the twin part is there; the twin is sound; the thought is there; the answer part is there; the answer is
-    sound. Where the example brought the twin, its two stages are left out, since the policy did not write it.
+    sound. Where the example brought the twin, its two stages are left out, since the policy did not write it. Where
+    specialists made the twin, the request takes its place: it is there; it is sound.
     """
     if transcript.sound:
         return 1.0
@@ -30,5 +31,7 @@ def structure(transcript: Transcript) -> float:
     parts = transcript.parts
     brought = transcript.twin is not None and "twin" not in parts
     stages = [] if brought else ["twin" in parts, transcript.twin is not None]
+    if transcript.constructor == "specialists":
+        stages = ["construct" in parts, transcript.request is not None]
     stages += ["think" in parts, "answer" in parts, transcript.answer is not None]
     return CAP * sum(stages) / len(stages)

@@ -7,6 +7,7 @@ row that stopped early leaves unused slots and costs no more than them.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -72,63 +73,83 @@ def begin(
 def extend(
     params: dict, lora: dict | None, spec: Spec, session: Session, key: jax.Array, *, end: int | tuple[int, ...],
     stop: tuple[int, ...] = (), temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
-    banned_v: jax.Array | None = None,
+    banned_v: jax.Array | None = None, most_bg: jax.Array | None = None, closing_vk: jax.Array | None = None,
 ) -> Session:  # fmt: skip
     """Samples tokens for every row that has not ended; returns the session with them.
 
-    A row halts when it samples a token of `end` (it has then ended for good), when it samples a token of `stop` (a
-    later call continues it), or when its completion has as many tokens as the session has room for. Halted rows wait
-    for the others. Rows that had ended before the call do not change.
+    A row halts when it samples a token of `end` (it has then ended for good), when it samples a token of `stop` or
+    completes the text of `closing_vk` (a later call continues it), or when its completion has `most_bg` tokens, or as
+    many as the session has room for. Halted rows wait for the others. Rows that had ended before the call do not
+    change.
 
     Args:
       key: the token in cache slot t is drawn with fold_in(key, t).
       end: ids of the end tokens, or one id; () or -1 = rows never end.
       stop: ids of tokens after which a row halts.
       temperature, top_k, top_p, banned_v: as in `sampling.sample`.
+      most_bg: int32[B, G], tokens that each completion may have after the call; None = all that there is room for.
+      closing_vk: int8[V, K], the transitions of a text of K characters: after a token that finds k of them matched,
+        closing_vk[token, k] are, and K says that the text is complete (data/closing_tags.py). The match begins with the
+        call. None = no text halts a row.
     """
     split, _ = policy.start(params, lora, spec, session.prefix, session.token_bgs.shape[1], 1)
     b, g, room = session.token_bgs.shape
+    most_bg = jnp.full((b, g), room) if most_bg is None else jnp.minimum(most_bg, room)
     slots = session.occupied_bgt.shape[-1]
-    place = jnp.arange(room)
     end_n, stop_n = (jnp.array(ids, jnp.int32) for ids in (end, stop))
 
     def active(s, halted_bg):
-        return ~halted_bg & ~s.ended_bg & (s.length_bg < room)
+        return ~halted_bg & ~s.ended_bg & (s.length_bg < most_bg)
 
     def more(carry):
-        s, halted_bg = carry
+        s, halted_bg, _ = carry
         return (s.slot < slots) & active(s, halted_bg).any()
 
-    def step(carry):
-        s, halted_bg = carry
-        live_bg = active(s, halted_bg)
+    def draw(s):
         z_bgv = policy.logits(params, spec, s.state_bgd)
         token_r, logp_r = sampling.sample(
             jax.random.fold_in(key, s.slot), z_bgv.reshape(b * g, -1),
             temperature=temperature, top_k=top_k, top_p=top_p, banned_v=banned_v,
         )  # fmt: skip
-        token_bg, logp_bg = token_r.reshape(b, g), logp_r.reshape(b, g)
-        write_bgs = live_bg[..., None] & (place == s.length_bg[..., None])
-        occupied_bgt = s.occupied_bgt | (live_bg[..., None] & (jnp.arange(slots) == s.slot))
-        position_bg = s.prefix.next_b[:, None] + s.length_bg
-        state_bgd, cache = policy.decode(
-            params, spec, split, s.prefix, s.cache, token_bg[..., None], position_bg[..., None], occupied_bgt, s.slot
-        )
-        new = Session(
-            prefix=s.prefix,
-            cache=cache,
-            occupied_bgt=occupied_bgt,
-            slot=s.slot + 1,
-            state_bgd=jnp.where(live_bg[..., None], state_bgd[:, :, 0], s.state_bgd),
-            token_bgs=jnp.where(write_bgs, token_bg[..., None], s.token_bgs),
-            mask_bgs=s.mask_bgs | write_bgs,
-            logp_bgs=jnp.where(write_bgs, logp_bg[..., None], s.logp_bgs),
-            length_bg=s.length_bg + live_bg,
-            ended_bg=s.ended_bg | (live_bg & jnp.isin(token_bg, end_n)),
-        )
-        return new, halted_bg | (live_bg & jnp.isin(token_bg, stop_n))
+        return token_r.reshape(b, g), logp_r.reshape(b, g)
 
-    return jax.lax.while_loop(more, step, (session, jnp.zeros((b, g), bool)))[0]
+    def step(carry):
+        s, halted_bg, matched_bg = carry
+        live_bg = active(s, halted_bg)
+        token_bg, logp_bg = draw(s)
+        new = _write(params, spec, split, s, live_bg, token_bg, logp_bg)
+        new = dataclasses.replace(new, ended_bg=s.ended_bg | (live_bg & jnp.isin(token_bg, end_n)))
+        halts_bg = jnp.isin(token_bg, stop_n)
+        if closing_vk is not None:
+            matched_bg = jnp.where(live_bg, closing_vk[token_bg, matched_bg].astype(jnp.int32), matched_bg)
+            halts_bg |= matched_bg == closing_vk.shape[1]
+        return new, halted_bg | (live_bg & halts_bg), matched_bg
+
+    matched_bg = None if closing_vk is None else jnp.zeros((b, g), jnp.int32)
+    return jax.lax.while_loop(more, step, (session, jnp.zeros((b, g), bool), matched_bg))[0]
+
+
+def _write(params, spec, split, s, live_bg, token_bg, logp_bg):
+    """The session with one sampled token more in the rows of `live_bg`; all rows use up a slot."""
+    room, slots = s.token_bgs.shape[2], s.occupied_bgt.shape[2]
+    write_bgs = live_bg[..., None] & (jnp.arange(room) == s.length_bg[..., None])
+    occupied_bgt = s.occupied_bgt | (live_bg[..., None] & (jnp.arange(slots) == s.slot))
+    position_bg = s.prefix.next_b[:, None] + s.length_bg
+    state_bgd, cache = policy.decode(
+        params, spec, split, s.prefix, s.cache, token_bg[..., None], position_bg[..., None], occupied_bgt, s.slot
+    )
+    return Session(
+        prefix=s.prefix,
+        cache=cache,
+        occupied_bgt=occupied_bgt,
+        slot=s.slot + 1,
+        state_bgd=jnp.where(live_bg[..., None], state_bgd[:, :, 0], s.state_bgd),
+        token_bgs=jnp.where(write_bgs, token_bg[..., None], s.token_bgs),
+        mask_bgs=s.mask_bgs | write_bgs,
+        logp_bgs=jnp.where(write_bgs, logp_bg[..., None], s.logp_bgs),
+        length_bg=s.length_bg + live_bg,
+        ended_bg=s.ended_bg,
+    )
 
 
 def insert(

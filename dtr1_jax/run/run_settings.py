@@ -23,6 +23,7 @@ ADDED = {
     "grpo": {"importance": "off", "importance_low": 0.0, "importance_high": 3.0},
     "optim": {"decay_steps": 0},
     "policy": {"ids": "number"},
+    "rollout": {"construct_tokens": 64, "twin_tokens": 160},  # read for policy.constructor=specialists only
     "specialists": {
         "detector": "", "threshold": 0.0, "phrases": "", "max_objects": 40, "merge_iou": 0.6, "segmenter": "grabcut",
         "depth": "", "depth_tie": 0.02, "tracker": "iou", "gap": 4, "colour_share": 0.3, "dtype": "float32",
@@ -31,6 +32,8 @@ ADDED = {
     },
 }  # fmt: skip
 GROUPS = ("specialists",)  # those of ADDED that earlier versions lacked as a whole
+# Reward columns that no query of an earlier run had, so that any weight of them acts as none.
+UNOWNED = ("economy",)
 
 _log = logging.getLogger(__name__)
 
@@ -85,8 +88,10 @@ def settle(
         return listed if fields is not None else not listed
 
     def value(flat: dict[str, Any], name: str) -> Any:
-        """A column without a weight weighs 0, as columns did before they existed."""
-        return flat.get(name, 0.0 if name.startswith("reward.weights.") else "(not set)")
+        """A column without a weight weighs 0, as columns did before they existed; one of UNOWNED weighs anything."""
+        if name.startswith("reward.weights."):
+            return flat.get(name, new[name] if name.rpartition(".")[2] in UNOWNED and name in new else 0.0)
+        return flat.get(name, "(not set)")
 
     lines = [
         f"{name}: workdir has {value(old, name)!r}, this run has {value(new, name)!r}"

@@ -61,6 +61,12 @@ def fit(
     return _cut(twin, ranked[: max(low, 0)])
 
 
+def named_ids(twin: Twin, query: str) -> set[int]:
+    """Ids of the objects with a word of the query in their label or attributes."""
+    words = _words(query)
+    return {item.id for item in twin.objects if _is_named(item, words)}
+
+
 def _cut(twin: Twin, places: Collection[int]) -> Twin:
     """The twin with the objects at these places only."""
     places = set(places)
@@ -76,8 +82,11 @@ def _sort_key(item: Object, words: Set[str], first_ids: Collection[int], place: 
     """A key that sorts the most important object first."""
     boxes = [item.box] if item.box is not None else [box for _, box in item.track if box is not None]
     area = max(((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes), default=0)
-    named = not words.isdisjoint(_words(" ".join((item.label, *item.attributes))))
-    return item.id not in first_ids, not named, -area, place
+    return item.id not in first_ids, not _is_named(item, words), -area, place
+
+
+def _is_named(item: Object, words: Set[str]) -> bool:
+    return not words.isdisjoint(_words(" ".join((item.label, *item.attributes))))
 
 
 def _words(text: str) -> set[str]:

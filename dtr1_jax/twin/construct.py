@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from typing import Any
 
 from dtr1_jax.twin import schema
@@ -34,6 +35,18 @@ class Request:
     phrases: tuple[str, ...]
     ops: tuple[str, ...] = (DETECT,)
     frames: tuple[int, ...] = ()
+
+
+def dumps_request(request: Request, frames: tuple[int, ...] = ()) -> str:
+    """Writes a request as JSON without spaces; `read_request` with the same frames returns it.
+
+    Its frames are left out where they are all `frames`, the numbers of the frames that the policy saw.
+    """
+    phrases = {DETECT: {"phrases": request.phrases}}
+    value: dict[str, Any] = {"ops": [{"op": op} | phrases.get(op, {}) for op in request.ops]}
+    if request.frames != frames:
+        value["frames"] = request.frames
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
 
 
 def read_request(value: Any, frames: tuple[int, ...] = ()) -> tuple[Request | None, tuple[Fault, ...]]:

@@ -15,6 +15,7 @@ import re
 from typing import Any
 
 from dtr1_jax.twin import schema, strict_json
+from dtr1_jax.twin.construct import Request, dumps_request, read_request
 from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.ids import IdReader, named_thought
 from dtr1_jax.twin.schema import Answer, Fault, Twin
@@ -25,6 +26,8 @@ PARTS = {  # constructor -> the parts of the text, in order
     "specialists": ("construct", "twin", "think", "answer"),
     "given": ("think", "answer"),  # the data set gives the twin, in the prompt
 }
+
+CLOSING = "</construct>"  # behind it the host puts the twin of the constructor "specialists" into the completion
 
 _TAG = re.compile("<(/?)(construct|twin|think|answer)>")
 
@@ -42,6 +45,8 @@ class Transcript:
       answer: the answer, None if it is missing or has faults.
       faults: the faults of the layout and of each part (schema.MAX_FAULTS of them at most); the place of a fault starts
         with "transcript" or the name of a part.
+      constructor: who fills the twin, a key of PARTS.
+      request: the sound request to the specialists; None if there is none.
     """
 
     text: str
@@ -50,6 +55,8 @@ class Transcript:
     thought: str | None
     answer: Answer | None
     faults: tuple[Fault, ...]
+    constructor: str = "policy"
+    request: Request | None = None
 
     @property
     def sound(self) -> bool:
@@ -72,7 +79,8 @@ def parse(
       task: one of types.TASKS; sets the form of the answer.
       canvas: the picture or video as the policy saw it; sets the size and the frame of the boxes.
       constructor: a key of PARTS.
-      given_twin: the twin that the example brings, where the constructor is "given".
+      given_twin: the twin that the example brings, where the constructor is "given"; the twin that the host put into
+        the completion, where it is "specialists" (None = it put none in). Any other twin is a fault there.
 
     Raises:
       ValueError: `task` or `constructor` is unknown. It does not raise for any `text`.
@@ -85,17 +93,25 @@ def parse(
     if not schema.encodable(text):
         faults.append(Fault("transcript", "expected text that UTF-8 can carry, got a lone surrogate"))
 
-    construct = _decode(parts, "construct", faults)
-    if construct is not _ABSENT and not isinstance(construct, dict):
-        faults.append(Fault("construct", f"expected an object, got {schema.show(construct)}"))
+    request = None
+    value = _decode(parts, "construct", faults)
+    if value is not _ABSENT:
+        request, construct_faults = read_request(value, canvas.frames)
+        faults += construct_faults
 
     twin, ids = (given_twin if constructor == "given" else None), IdReader()
     if constructor == "given" and given_twin is None:
         faults.append(Fault("twin", "expected the example to bring a twin, got none"))
     value = _decode(parts, "twin", faults)
     if value is not _ABSENT:
-        twin, twin_faults = schema.read_twin(value, size=canvas.size, limit=canvas.limit, frames=canvas.frames, ids=ids)
+        # The specialists may have looked at some of the frames only.
+        frames = given_twin.frames if constructor == "specialists" and given_twin is not None else canvas.frames
+        twin, twin_faults = schema.read_twin(value, size=canvas.size, limit=canvas.limit, frames=frames, ids=ids)
         faults += twin_faults
+        if constructor == "specialists" and twin is not None and twin != given_twin:
+            twin = None
+            wrote = "expected the twin of the specialists behind the request, got one that the policy wrote"
+            faults.append(Fault("twin", wrote))
 
     answer = None
     value = _decode(parts, "answer", faults)
@@ -104,21 +120,66 @@ def parse(
             ids.labels = {item.id: item.label for item in twin.objects}
         answer, answer_faults = schema.read_answer(value, task=task, limit=canvas.limit, ids=ids)
         faults += answer_faults
-    return Transcript(text, parts, twin, parts.get("think"), answer, tuple(faults))
+    return Transcript(text, parts, twin, parts.get("think"), answer, tuple(faults), constructor, request)
 
 
-def compose(twin: Twin, thought: str, answer: Answer) -> str:
-    """Writes a transcript of the constructor "policy". `parse` returns the same values where they are sound.
+def open_request(text: str, frames: tuple[int, ...] = ()) -> tuple[Request | None, str]:
+    """Reads a completion that was sampled up to the end of its request, as the host does.
 
-    If the twin has names as ids, so has the answer.
+    Args:
+      text: any string.
+      frames: numbers of the frames that the policy saw, ascending; empty = a picture.
+
+    Returns:
+      (the request, the text behind "</construct>"). The request is None where `parse` would find a fault in this
+      text: it is not closed, malformed, or not alone. It does not raise for any text.
+    """
+    head, closing, tail = text.partition(CLOSING)
+    body = head.lstrip()
+    opening = CLOSING.replace("/", "")
+    if not closing or not body.startswith(opening) or _TAG.search(body, len(opening)) or not schema.encodable(head):
+        return None, tail
+    try:
+        return read_request(strict_json.loads(body[len(opening) :]), frames)[0], tail
+    except ValueError:
+        return None, tail
+
+
+def inserted_text(twin: Twin) -> str:
+    """The twin between its tags on a line of its own, as the host puts it into a completion.
+
+    Lines keep the tokens as a pretrained model knows them. Many tokenizers have "><" as one token: after a single ">"
+    a model takes it that no tag follows, and ends (seen with Qwen2.5-Coder-0.5B). After a line break a tag is usual.
+    """
+    return f"<twin>{dumps_twin(twin)}</twin>\n"
+
+
+def compose(twin: Twin, thought: str, answer: Answer, request: Request | None = None) -> str:
+    """Writes a transcript. `parse` returns the same values where they are sound.
+
+    If the twin has names as ids, so has the answer. With a request it is a transcript of the constructor "specialists",
+    with all frames of the twin as those that the policy saw; without one, of the constructor "policy".
 
     Raises:
       ValueError: the thought contains a tag of the transcript, or the answer does not have exactly one field set.
     """
+    check_thought(thought)
+    written = f"<twin>{dumps_twin(twin)}</twin>"
+    if request is not None:
+        written = written_request(request, twin.frames) + inserted_text(twin)
+    return written + dumps_reply(twin, thought, answer)
+
+
+def check_thought(thought: str) -> None:
+    """Raises ValueError if the thought contains a tag of the transcript."""
     tag = _TAG.search(thought)
     if tag:
         raise ValueError(f"thought: expected words without the tags of a transcript, got {tag[0]} in {thought[:80]!r}")
-    return f"<twin>{dumps_twin(twin)}</twin>{dumps_reply(twin, thought, answer)}"
+
+
+def written_request(request: Request, frames: tuple[int, ...] = ()) -> str:
+    """The request between its tags on a line of its own, as a policy writes it that saw these frames."""
+    return f"<construct>{dumps_request(request, frames)}{CLOSING}\n"
 
 
 def thought_about(twin: Twin, thought: str) -> str:

@@ -6,6 +6,7 @@ from dtr1_jax import types
 from dtr1_jax.data import instructions, prompts
 from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.twin.coordinates import Canvas, Frame
+from dtr1_jax.twin.transcript import CLOSING, open_request
 
 SCENE = picture_examples.example(0, "train", 0)
 
@@ -55,3 +56,19 @@ def test_boxes_are_no_answer_about_a_video():
             instructions.instruction("find it", "grounding", c, "full", twin) for c in (picture, video)
         )
         assert '{"boxes":[[' in of_picture and '"boxes"' not in of_video and '{"objects":[ids]}' in of_video
+
+
+@pytest.mark.parametrize("task", types.TASKS)
+def test_full_words_explain_how_to_ask_specialists(task):
+    """The form that they show is sound, and only videos have frames and track."""
+    picture, video = Canvas(Frame.NORM1000, (96, 64)), Canvas(Frame.NORM1000, (96, 64), (0, 4, 8))
+    for canvas in (picture, video):
+        text = instructions.instruction("find it", task, canvas, "full", asks=True)
+        assert text.endswith("Query: find it")
+        places = [text.index(f"<{tag}>") for tag in ("construct", "twin", "think", "answer")]
+        assert places == sorted(places)
+        shown = text[text.index("<construct>") : text.index(CLOSING) + len(CLOSING)]
+        request, _ = open_request(shown, canvas.frames)
+        assert request is not None and request.frames == canvas.frames
+        assert ("track (" in text) == ("[0,4,8]" in text) == ("frames" in text) == (canvas is video)
+        assert all(f"{op} (" in text for op in ("detect", "segment", "depth"))

@@ -80,5 +80,30 @@ def test_the_policy_that_writes_twins_has_no_such_examples():
     values.policy.prompt = "example"
     with pytest.raises(config.ConfigError, match=r"policy\.prompt: expected brief or full where the policy writes"):
         config.from_configdict(values)
-    values.policy.constructor = "given"
-    assert config.from_configdict(values).policy.prompt == "example"
+    for constructor in ("given", "specialists"):
+        values.policy.constructor = constructor
+        assert config.from_configdict(values).policy.prompt == "example"
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("task", types.TASKS)
+def test_examples_of_requests_are_sound(task, named):
+    messages = worked_examples.asking_turns(task, named)
+    for (twin, query, _, answer), user, reply in zip(worked_examples.EXAMPLES[task], messages[::2], messages[1::2]):
+        canvas, twin = Canvas(Frame.NORM1000, twin.size), dataclasses.replace(twin, named=named)
+        parsed = transcript.parse(
+            reply["content"], task=task, canvas=canvas, constructor="specialists", given_twin=twin
+        )
+        assert parsed.sound and parsed.answer == answer and user["content"] == query
+        assert set(parsed.request.phrases) == {o.label for o in twin.objects}
+        assert ("segment" in parsed.request.ops) == (task == "segmentation")
+
+
+def test_requests_stand_before_the_query():
+    style = dataclasses.replace(STYLE, constructor="specialists")
+    fields, pictures, _ = prompts.prompt(SCENE, style)
+    text = T.hf.decode(fields["token_bp"][fields["mask_bp"]])
+    assert pictures is None and text.count("<construct>") == text.count("<twin>") == 2
+    assert (
+        text.rindex("<construct>") < text.index(SCENE.query) and SCENE.scene[0].label not in text.split(SCENE.query)[1]
+    )

@@ -7,6 +7,7 @@ import tiny
 
 from configs import default
 from dtr1_jax import config, mesh
+from dtr1_jax.asking import complete
 from dtr1_jax.data import demonstrations, prompts
 from dtr1_jax.data.batches import stack_queries
 from dtr1_jax.data.twinworld import tasks
@@ -78,7 +79,7 @@ def test_the_column_is_in_the_total_and_off_costs_nothing(path, small):
         assert both.rewards.columns["blind"].shape == (4, on.rollout.group)
 
         small.setattr(blind, "blind_scores", lambda *a, **k: np.full((4, on.rollout.group), 0.5, np.float32))
-        small.setattr(experience.completions, "read_completions", lambda rollout, batch, style: [
+        small.setattr(complete.completions, "read_completions", lambda rollout, batch, style: [
             [parse(demonstrations.oracle(e, canvas), task=e.task, canvas=canvas)] * on.rollout.group
             for e, canvas in zip(batch.examples, batch.canvases)
         ])  # fmt: skip
@@ -98,6 +99,6 @@ def test_it_needs_a_policy_that_writes_its_twin():
     values = default.get_config()
     values.policy.constructor = "given"
     values.reward.weights.vqa.blind = 0.5
-    with pytest.raises(config.ConfigError, match=r"reward\.weights\.vqa\.blind: expected 0 where the twin is given"):
+    with pytest.raises(config.ConfigError, match=r"weights\.vqa\.blind: expected 0 where the policy does not write"):
         config.from_configdict(values)
     assert not blind.is_on(config.from_configdict(default.get_config()).reward)

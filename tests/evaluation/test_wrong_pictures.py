@@ -51,7 +51,7 @@ def test_a_policy_that_does_not_look_says_the_same(looks, tmp_path, monkeypatch)
     factor = 300.0 if looks else 0.0
     merger = jax.tree.map(lambda x: factor * x, trainable["base"]["vision"]["merger"]["fc2"])
     trainable["base"]["vision"]["merger"]["fc2"] = merger
-    with train.host_tools(c) as (segmenter, text_scorers):
+    with train.host_tools(c) as (segmenter, text_scorers, _):
         runtime = Runtime(c, ready, device_mesh, trainable["base"], None, segmenter, text_scorers)
         source = sources.open_source(c.data, c.data.eval_split)
         predictions = predict.evaluate(runtime, source)

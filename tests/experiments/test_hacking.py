@@ -26,7 +26,7 @@ def hacking():
 def tools(request):
     c = config.from_configdict(request.param.get_config())
     c = dataclasses.replace(c, reward=dataclasses.replace(c.reward, segmenter="box"))
-    with runtime.host_tools(c) as (masks, scorers):
+    with runtime.host_tools(c) as (masks, scorers, _):
         yield c.reward, scorers, masks
 
 

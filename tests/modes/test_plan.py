@@ -164,3 +164,19 @@ def test_without_remat_an_update_keeps_more():
     assert {n: found[2][n] for n in ("resident", "rollout", "evaluation")} == {
         n: found[1][n] for n in ("resident", "rollout", "evaluation")
     }
+
+
+def test_twins_of_specialists_are_counted():
+    """The cache has room for whole chunks of the longest twin, and a chunk passes the decoder in all rows."""
+    asks = {"policy_prompt": "full", "rollout_twin_tokens": 100}
+
+    def planned(constructor):
+        c = settings(**asks, policy_constructor=constructor)
+        return plan.plan(c, plan.policy_spec(c))
+
+    given, asking = planned("policy"), planned("specialists")
+    assert (given["per_device"]["new"], asking["per_device"]["new"]) == (160, 160 + 128)
+    assert (given["per_device"]["inserted"], asking["per_device"]["inserted"]) == (0, 32)
+    assert asking["rollout"]["kv_cache"] > given["rollout"]["kv_cache"]
+    assert asking["rollout"]["activations"] > given["rollout"]["activations"]
+    assert asking["update"]["activations"] > given["update"]["activations"]

@@ -72,3 +72,15 @@ def test_a_twin_that_was_brought_earns_nothing():
 @given(st.lists(st.sampled_from([TWIN, THINK, ANSWER, "<twin>", "</think>", "{}", " "]) | st.text(), max_size=6))
 def test_any_text_has_a_score_that_is_one_only_if_sound(pieces):
     score("".join(pieces))
+
+
+def test_the_stages_of_a_request():
+    """The twin behind the request was put in by the host, so it is no stage."""
+    options = {"constructor": "specialists", "given_twin": MUG}
+    asks, wrong = '<construct>{"ops":[{"op":"detect","phrases":["mug"]}]}</construct>', "<construct>{}</construct>"
+    assert score(TWIN, **options) == 0.0
+    assert score(wrong + TWIN, **options) == pytest.approx(0.75 / 5)
+    assert score(asks + TWIN, **options) == pytest.approx(0.75 * 2 / 5)
+    assert score(wrong + TWIN + THINK + ANSWER, **options) == pytest.approx(0.75 * 4 / 5)
+    assert score(asks + TWIN + TWIN + THINK + ANSWER, **options) == 0.75
+    assert score(asks + TWIN + THINK + ANSWER, **options) == 1.0

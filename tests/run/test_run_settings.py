@@ -58,3 +58,12 @@ def test_a_run_of_an_earlier_version_acts_as_before(tmp_path):
         run_settings.settle(path, now)
     for value in (None, 3, [], {"grpo": 3}, {"data": None}):
         assert run_settings.with_added(value) == value
+
+
+def test_a_column_that_no_earlier_query_had_may_have_any_weight(tmp_path):
+    path, now = tmp_path / "config.json", {"reward": {"weights": {"vqa": {"economy": 0.05, "blind": 0.0}}}}
+    path.write_text(json.dumps({"reward": {"weights": {"vqa": {"blind": 0.0}}}}))
+    run_settings.settle(path, now)
+    path.write_text(json.dumps({"reward": {"weights": {"vqa": {"economy": 0.1, "blind": 0.0}}}}))
+    with pytest.raises(run_settings.SettingsError, match=r"economy: workdir has 0\.1, this run has 0\.05"):
+        run_settings.settle(path, now)

@@ -1,15 +1,17 @@
 """Transcripts: composing and parsing are inverse, every fault has its place, and no text raises."""
 
+import dataclasses
 import json
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from dtr1_jax.twin.construct import Request
 from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import FORMS, MAX_INT, Answer, Object, Twin
 from dtr1_jax.twin.text import dumps_twin
-from dtr1_jax.twin.transcript import PARTS, compose, parse
+from dtr1_jax.twin.transcript import PARTS, compose, inserted_text, open_request, parse, written_request
 
 CANVAS = Canvas(Frame.NORM1000, (96, 64))
 MUG = Twin((96, 64), (Object(1, "mug", (1, 2, 3, 4)),))
@@ -157,10 +159,51 @@ def test_constructor_given():
 
 
 def test_constructor_specialists():
-    construct = '<construct>{"detect":["mug"]}</construct>'
-    assert read(construct + TWIN + THINK + ANSWER, constructor="specialists").sound
-    assert places(TWIN + THINK + ANSWER, constructor="specialists") == ["construct"]
-    assert places("<construct>[]</construct>" + TWIN + THINK + ANSWER, constructor="specialists") == ["construct"]
+    construct = '<construct>{"ops":[{"op":"detect","phrases":["mug"]}]}</construct>'
+    given = {"constructor": "specialists", "given_twin": MUG}
+    whole = read(construct + TWIN + THINK + ANSWER, **given)
+    assert whole.sound and whole.request == Request(("mug",)) and whole.constructor == "specialists"
+    assert places(TWIN + THINK + ANSWER, **given) == ["construct"]
+    assert places("<construct>[]</construct>" + TWIN + THINK + ANSWER, **given) == ["construct"]
+    assert places('<construct>{"ops":[]}</construct>' + TWIN + THINK + ANSWER, **given) == ["construct.ops"]
+
+
+def test_a_twin_that_the_policy_wrote_in_place_of_the_specialists_is_a_fault():
+    construct = '<construct>{"ops":[{"op":"detect","phrases":["mug"]}]}</construct>'
+    other = dataclasses.replace(MUG, objects=(dataclasses.replace(MUG.objects[0], box=(1, 2, 3, 5)),))
+    for inserted in (None, other):
+        unsound = read(construct + TWIN + THINK + ANSWER, constructor="specialists", given_twin=inserted)
+        assert unsound.twin is None and "one that the policy wrote" in unsound.faults[0].message
+    assert places(construct + TWIN + TWIN + THINK + ANSWER, constructor="specialists", given_twin=MUG) == ["twin"]
+
+
+def test_the_twin_of_specialists_may_have_some_frames_only():
+    request = Request(("mug",), ("detect", "track"), (0, 8))
+    twin, canvas = dataclasses.replace(MUG, frames=(0, 8)), dataclasses.replace(CANVAS, frames=(0, 4, 8))
+    text = written_request(request, canvas.frames) + inserted_text(twin) + THINK + ANSWER
+    parsed = parse(text, task="segmentation", canvas=canvas, constructor="specialists", given_twin=twin)
+    assert parsed.sound and parsed.request == request and parsed.twin.frames == (0, 8)
+
+
+CONSTRUCT = '<construct>{"ops":[{"op":"detect","phrases":["mug"]}]}</construct>'
+
+
+@pytest.mark.parametrize(
+    ("text", "tail"),
+    [(CONSTRUCT, ""), (" \n" + CONSTRUCT + "<", "<"), (CONSTRUCT + TWIN, TWIN)],
+)
+def test_an_open_request_is_read(text, tail):
+    assert open_request(text) == (Request(("mug",)), tail)
+    assert open_request(text, (0, 4))[0] == Request(("mug",), ("detect",), (0, 4))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", CONSTRUCT[:-1], "so: " + CONSTRUCT, CONSTRUCT.replace("mug", "<think>"), CONSTRUCT.replace("]}", "]"),
+     CONSTRUCT.replace("mug", ""), "<construct>" + "[" * 100_000 + "</construct>", "</construct>" + CONSTRUCT],
+)  # fmt: skip
+def test_an_open_request_with_a_fault_is_none(text):
+    assert open_request(text)[0] is None
 
 
 def test_unknown_task_and_constructor_are_the_callers_mistake():
@@ -203,3 +246,9 @@ def test_faults_of_a_long_text_stay_few_and_short():
     for text in ("<twin>" * 50_000, "a</answer>" * 50_000, "<think></think>" * 50_000, "x" * 1_000_000):
         faults = read(text).faults
         assert len(faults) < 10 and all(len(fault.message) < 300 for fault in faults)
+
+
+def test_request_and_inserted_twin_stand_on_lines_of_their_own():
+    text = compose(MUG, "hm", Answer(objects=(1,)), Request(("mug",)))
+    assert text == CONSTRUCT + "\n" + TWIN + "\n" + THINK + ANSWER
+    assert read(text, constructor="specialists", given_twin=MUG).sound

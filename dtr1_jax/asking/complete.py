@@ -1,0 +1,136 @@
+"""The completions of a batch: sampled in one go, or around the twins of specialists. All modes ask a policy here."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from dtr1_jax import mesh
+from dtr1_jax.asking import perceived_twins
+from dtr1_jax.asking.perceived_twins import Insertion, Perception
+from dtr1_jax.data import completions
+from dtr1_jax.data.batches import Batch
+from dtr1_jax.data.closing_tags import closing_table
+from dtr1_jax.policies.runtime import Runtime
+from dtr1_jax.rl import rollout as rollouts
+from dtr1_jax.rl import staged
+from dtr1_jax.twin.transcript import CLOSING, Transcript
+from dtr1_jax.types import Prompt, Rollout
+
+
+@dataclasses.dataclass(frozen=True)
+class Completions:
+    """G completions for each of B queries, the rows of this process.
+
+    Attributes:
+      transcripts: B lists of G.
+      rollout: their tokens, as numpy.
+      seconds: "rollout", the time of the device; with specialists also "perceive", the time of the host in between.
+      perception: the twins that specialists made; None where the constructor is another.
+    """
+
+    transcripts: list[list[Transcript]]
+    rollout: Rollout
+    seconds: dict[str, float]
+    perception: Perception | None = None
+
+    @property
+    def insertions(self) -> list[list[Insertion]] | None:
+        """B lists of G, with the real masks of the twins' objects; None where no specialist looked."""
+        return None if self.perception is None else self.perception.insertions
+
+
+def complete(
+    runtime: Runtime, batch: Batch, key: jax.Array, *, group: int, temperature: float, top_k: int = 0,
+    top_p: float = 1.0,
+) -> Completions:  # fmt: skip
+    """Samples G = `group` completions for each query.
+
+    The batch may have any size: it is padded to a multiple of mesh.batch_shards, and the padding is dropped at the end.
+    All processes must call it.
+
+    Args:
+      runtime: the policy with its weights; with the constructor "specialists" also the perceiver.
+      batch: the B queries.
+      key: of the samples.
+      group, temperature, top_k, top_p: of the sampling; temperature 0 = greedy.
+    """
+    c, policy, start = runtime.config, runtime.policy, time.monotonic()
+    tokenizer, count = policy.style.tokenizer, len(batch.examples)
+    size = count + -count % mesh.batch_shards(runtime.mesh)
+    prompt = mesh.put_batch(runtime.mesh, jax.tree.map(lambda x: _fill_up(x, size), batch.prompt))
+    sampling = {"end": tokenizer.ends, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    if policy.style.constructor == "specialists":
+        return _with_specialists(runtime, batch, prompt, key, group, sampling)
+    rollout = rollouts.sample(
+        runtime.params, runtime.lora, prompt, key, policy.banned_v, spec=policy.spec, group=group,
+        new_tokens=c.rollout.new_tokens, pad=tokenizer.pad, dtype=policy.dtype, **sampling,
+    )  # fmt: skip
+    rollout = jax.tree.map(lambda x: x[:count], mesh.local(rollout))
+    seconds = {"rollout": time.monotonic() - start}
+    return Completions(completions.read_completions(rollout, batch, policy.style), rollout, seconds)
+
+
+def _with_specialists(
+    runtime: Runtime, batch: Batch, prompt: Prompt, key: jax.Array, group: int, sampling: dict
+) -> Completions:
+    """`complete` for the constructor "specialists"; `prompt` is on the mesh, and may have padding."""
+    policy, sizes, weights = runtime.policy, runtime.config.rollout, (runtime.params, runtime.lora)
+    if runtime.perceiver is None:
+        raise ValueError('the constructor "specialists" needs Runtime.perceiver, got None')
+    tokenizer, count, start = policy.style.tokenizer, len(batch.examples), time.monotonic()
+    session = staged.write_requests(
+        *weights, prompt, key, policy.banned_v, closing_table(tokenizer, policy.spec.vocab, CLOSING), spec=policy.spec,
+        group=group, request_tokens=sizes.construct_tokens, new_tokens=sizes.new_tokens, twin_tokens=sizes.twin_tokens,
+        pad=tokenizer.pad, dtype=policy.dtype, **sampling,
+    )  # fmt: skip
+    token_bgs, mask_bgs, ended_bg = mesh.local((session.token_bgs, session.mask_bgs, session.ended_bg))
+    asked = time.monotonic()
+
+    texts = [[tokenizer.decode(ids[mask]) for ids, mask in zip(*row)] for row in zip(token_bgs[:count], mask_bgs)]
+    perception = perceived_twins.perceive(texts, batch, policy.style, runtime.perceiver, sizes.twin_tokens)
+    perception = dataclasses.replace(perception, insertions=_where_open(perception.insertions, ended_bg))
+    inserted = time.monotonic()
+
+    for token_bgn, count_bg in _chunks(perception.insertions, len(token_bgs), sizes.twin_tokens):
+        part = mesh.put_batch(runtime.mesh, (token_bgn, count_bg))
+        session = staged.insert_twins(*weights, session, *part, spec=policy.spec)
+    session = staged.write_answers(
+        *weights, session, key, policy.banned_v, spec=policy.spec,
+        answer_tokens=sizes.new_tokens - sizes.construct_tokens, **sampling,
+    )  # fmt: skip
+    rollout = jax.tree.map(lambda x: x[:count], staged.local_rollout(session))
+    seconds = {"rollout": time.monotonic() - inserted + asked - start, "perceive": inserted - asked}
+    twins = [[one.twin for one in of_query] for of_query in perception.insertions]
+    transcripts = completions.read_completions(rollout, batch, policy.style, twins)
+    return Completions(transcripts, rollout, seconds, perception)
+
+
+def _where_open(insertions: list[list[Insertion]], ended_bg: np.ndarray) -> list[list[Insertion]]:
+    """The same, with nothing in completions that ended before their request did: they take no further token."""
+    return [[Insertion() if end else one for one, end in zip(*row)] for row in zip(insertions, ended_bg)]
+
+
+def _chunks(insertions: Sequence[Sequence[Insertion]], rows: int, twin_tokens: int):
+    """Yields (int32[rows, G, chunk] tokens, int32[rows, G] how many of them count), equally often in all processes.
+
+    Rows behind the last query are padding; nothing is put into them.
+    """
+    group, width = len(insertions[0]), staged.chunk(twin_tokens)
+    longest = mesh.most(max(len(one.ids) for of_query in insertions for one in of_query))
+    for start in range(0, longest, width):
+        token_bgn, count_bg = np.zeros((rows, group, width), np.int32), np.zeros((rows, group), np.int32)
+        for b, of_query in enumerate(insertions):
+            for g, one in enumerate(of_query):
+                part = one.ids[start : start + width]
+                token_bgn[b, g, : len(part)], count_bg[b, g] = part, len(part)
+        yield token_bgn, count_bg
+
+
+def _fill_up(x: np.ndarray, size: int) -> np.ndarray:
+    """Repeats the last row until there are `size` rows."""
+    return np.concatenate([x, np.repeat(x[-1:], size - len(x), 0)]) if len(x) < size else x

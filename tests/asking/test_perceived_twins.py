@@ -1,0 +1,210 @@
+"""Requests of any kind get an insertion: the right twin for sound ones, a twin without objects for all others."""
+
+import dataclasses
+import json
+
+import fake_perceivers
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dtr1_jax.asking import perceived_twins
+from dtr1_jax.data import prompts, tokenizer
+from dtr1_jax.data.batches import Batch
+from dtr1_jax.data.twinworld import picture_examples, video_examples
+from dtr1_jax.policies import policy_files
+from dtr1_jax.specialists.perceived import PerceivedScene
+from dtr1_jax.twin import transcript
+from dtr1_jax.twin.construct import Request
+from dtr1_jax.twin.coordinates import Canvas, Frame
+
+T = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny")
+STYLE = prompts.Style(T, None, Frame.NORM1000, "full", 512, "specialists", named=True)
+PICTURE = picture_examples.example(0, "train", 3, size=96, min_objects=3, max_objects=3)
+VIDEO = video_examples.example(0, "train", 1, size=96, frames=4, min_objects=2, max_objects=2)
+REPLY = '<think></think><answer>{"objects":[]}</answer>'
+
+
+def canvas_of(example):
+    frames = () if example.video is None else tuple(map(int, example.video.index))
+    return Canvas(Frame.NORM1000, (96, 96), frames)
+
+
+def batch_of(*examples):
+    return Batch(list(examples), [canvas_of(e) for e in examples], None)
+
+
+def request(*phrases, ops=("segment",), frames=None):
+    value = {"ops": [{"op": "detect", "phrases": list(phrases)}, *({"op": op} for op in ops)]}
+    return "<construct>" + json.dumps(value | ({} if frames is None else {"frames": frames})) + "</construct>"
+
+
+def run(texts, *examples, perceiver=None, room=400):
+    perceiver = perceiver or fake_perceivers.annotated(list(examples))
+    return perceived_twins.perceive(texts, batch_of(*examples), STYLE, perceiver, room), perceiver
+
+
+def parsed(text, insertion, example, tail=REPLY):
+    return transcript.parse(
+        text + T.decode(insertion.ids) + tail, task="segmentation", canvas=canvas_of(example),
+        constructor="specialists", given_twin=insertion.twin,
+    )  # fmt: skip
+
+
+def test_a_sound_request_gets_its_objects():
+    label = PICTURE.scene[0].label
+    got, perceiver = run([[request(label)]], PICTURE)
+    (one,) = got.insertions[0]
+    expected = [x for x in PICTURE.scene if x.label == label]
+    assert [o.id for o in one.twin.objects] == [x.id for x in expected] and one.twin.named
+    assert all(o.depth is None for o in one.twin.objects)  # nobody asked for it
+    assert set(one.masks) == {x.id for x in expected} and one.looked is None
+    assert all((one.masks[x.id] == x.mask).all() for x in expected)
+    assert (got.requests, got.looks, got.failures) == (1, 1, 0)
+    assert parsed(request(label), one, PICTURE).sound
+    ((visual, asked),) = perceiver.calls[0]
+    assert visual is PICTURE.image and asked == Request((label,), ("detect", "segment"))
+
+
+def test_each_picture_and_request_is_asked_for_once():
+    labels = [x.label for x in PICTURE.scene]
+    again = dataclasses.replace(PICTURE, uid="again", image=PICTURE.image.copy())
+    texts = [[request(labels[0]), request(labels[0], ops=("segment",)), "nonsense"]] * 2
+    texts += [[request(labels[1])] * 3]
+    got, perceiver = run(texts, PICTURE, again, PICTURE)
+    assert len(perceiver.calls) == 1 and len(perceiver.calls[0]) == 2
+    assert (got.requests, got.looks) == (7, 2)
+    silent, perceiver = run([["", "<construct>"]], PICTURE)
+    assert perceiver.calls == [] and silent.looks == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "<construct>", "no request</construct>", "words " + request("dog"), request("dog").replace("}]", "}"),
+        request("dog", ops=("fly",)), request("dog", ops=("track",)), "<construct>{}</construct>",
+        "<construct><construct>{}</construct>", "<twin>{}</twin>" + request("dog"), request("\ud800"),
+    ],
+)  # fmt: skip
+def test_any_other_text_gets_a_twin_without_objects_and_is_a_fault(text):
+    got, perceiver = run([[text]], PICTURE)
+    (one,) = got.insertions[0]
+    assert not perceiver.calls and one.twin.objects == () and T.decode(one.ids).startswith("<twin>")
+    read = parsed(text, one, PICTURE)
+    assert not read.sound and any(f.where.startswith(("construct", "transcript")) for f in read.faults)
+
+
+@pytest.mark.parametrize("tail", ["<", "\n", " <tw", "<twin>"])
+def test_a_token_that_reaches_into_the_twin_is_completed(tail):
+    text = request(PICTURE.scene[0].label) + tail
+    (one,) = run([[text]], PICTURE)[0].insertions[0]
+    assert one.twin.objects and parsed(text, one, PICTURE).sound
+    assert not parsed(text + "x", run([[text + "x"]], PICTURE)[0].insertions[0][0], PICTURE).sound
+
+
+def test_a_twin_is_cut_to_its_room_with_what_the_query_names_first():
+    labels = [x.label for x in PICTURE.scene]
+    smallest = min(PICTURE.scene, key=lambda x: x.mask.sum())
+    example = dataclasses.replace(PICTURE, query=f"where is the {smallest.label}?")
+    whole = run([[request(*labels)]], example)[0].insertions[0][0]
+    cut = run([[request(*labels)]], example, room=len(whole.ids) - 30)[0].insertions[0][0]
+    assert len(cut.ids) <= len(whole.ids) - 30 and cut.twin.more == 3 - len(cut.twin.objects) > 0
+    assert smallest.id in {o.id for o in cut.twin.objects} and set(cut.masks) == {o.id for o in cut.twin.objects}
+    assert parsed(request(*labels), cut, example).sound
+
+
+def test_no_room_at_all_is_said(caplog):
+    (one,) = run([[request("dog")]], PICTURE, room=4)[0].insertions[0]
+    assert one.ids == () and one.twin is None and "raise it" in caplog.text
+    assert not parsed(request("dog"), one, PICTURE).sound
+
+
+def test_a_video_at_some_of_its_frames():
+    labels = [x.label for x in VIDEO.scene]
+    part = request(*labels, ops=("segment", "track"), frames=[0, 2])
+
+    def see(visual, asked):
+        items = [
+            dataclasses.replace(x, boxes=x.boxes[[0, 2]], masks=x.masks[[0, 2]], velocity=None) for x in VIDEO.scene
+        ]
+        return PerceivedScene(tuple(items), frames=asked.frames)
+
+    got, perceiver = run([[part]], VIDEO, perceiver=fake_perceivers.FakePerceiver(see))
+    (one,) = got.insertions[0]
+    assert perceiver.calls[0][0][1].frames == (0, 2) == one.twin.frames
+    assert one.looked.tolist() == [True, False, True, False]
+    for x in VIDEO.scene:
+        if x.id in one.masks:
+            assert (one.masks[x.id][[0, 2]] == x.masks[[0, 2]]).all() and not one.masks[x.id][[1, 3]].any()
+    assert one.masks and parsed(part, one, VIDEO).sound
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        PerceivedScene(tuple(VIDEO.scene), frames=(0,)),  # boxes for other frames
+        PerceivedScene((dataclasses.replace(VIDEO.scene[0], label=""),), frames=(0, 1, 2, 3)),
+        PerceivedScene((), frames=(), failures=("the detector failed",)),
+    ],
+)
+def test_a_scene_that_is_no_twin_is_an_empty_one(scene, caplog):
+    got, _ = run([[request("dog", ops=())]], VIDEO, perceiver=fake_perceivers.FakePerceiver(lambda *_: scene))
+    (one,) = got.insertions[0]
+    assert one.twin.objects == () and one.ids
+    assert got.failures == len(scene.failures) and (not scene.failures or "the detector failed" in caplog.text)
+
+
+OPS = st.sampled_from(["detect", "segment", "depth", "track", "fly", None, 3])
+PHRASES = st.lists(st.text(max_size=70) | st.sampled_from([x.label for x in PICTURE.scene]) | st.none(), max_size=18)
+ENTRIES = st.fixed_dictionaries({"op": OPS}, optional={"phrases": PHRASES, "more": st.integers()})
+REQUESTS = st.fixed_dictionaries(
+    {"ops": st.lists(ENTRIES, max_size=5) | st.none()}, optional={"frames": st.lists(st.integers(-1, 5), max_size=5)}
+)
+PIECES = st.sampled_from(
+    ["<construct>", "</construct>", "<twin>", "</twin>", "{", "}", '"', "<", "\n", "\ud800", "9" * 99]
+)
+TEXTS = REQUESTS.map(lambda v: f"<construct>{json.dumps(v)}</construct>") | st.lists(
+    PIECES | st.text(max_size=9) | REQUESTS.map(json.dumps), max_size=8
+).map("".join)
+COMMON = {
+    example.uid: fake_perceivers.FakePerceiver(see)
+    for example, see in ((PICTURE, fake_perceivers.annotated([PICTURE]).see), (VIDEO, fake_perceivers.nothing))
+}
+
+
+def check(example, texts):
+    """Every completion gets tokens that fit, and a transcript that is sound only with a sound request."""
+    perceiver = COMMON[example.uid]
+    perceiver.calls.clear()  # so that memory stays bounded
+    got = perceived_twins.perceive([texts], batch_of(example), STYLE, perceiver, 300)
+    for text, one in zip(texts, got.insertions[0], strict=True):
+        asked, _ = transcript.open_request(text, canvas_of(example).frames)
+        read = parsed(text, one, example)
+        assert 0 < len(one.ids) <= 300 and (asked is not None or not read.sound)
+        assert read.request == asked or not read.sound
+    assert len(perceiver.calls) <= 1 and sum(map(len, perceiver.calls)) == got.looks <= len(texts)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.sampled_from([PICTURE, VIDEO]), st.lists(TEXTS, min_size=1, max_size=4))
+def test_random_requests(example, texts):
+    check(example, texts)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_random_requests():
+    """No crash, no hang, and memory that does not grow."""
+    import resource
+
+    counts, peaks = [], []
+
+    @settings(deadline=None, max_examples=2500, database=None)
+    @given(st.sampled_from([PICTURE, VIDEO]), st.lists(TEXTS, min_size=8, max_size=8))
+    def piece(example, texts):
+        check(example, texts)
+        counts.append(len(texts))
+
+    while sum(counts) < 100_000:
+        piece()
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    assert peaks[-1] < peaks[0] + 200_000  # kB
