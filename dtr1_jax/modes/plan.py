@@ -26,6 +26,7 @@ from dtr1_jax.policies.memory import DeviceShare
 from dtr1_jax.rl import accumulate, staged
 from dtr1_jax.specialists.learned_segmenter import PREFIX
 from dtr1_jax.specialists.needs import Needs, needs
+from dtr1_jax.specialists.segmenter import DESCRIPTIONS
 
 GIB = 2**30
 
@@ -111,18 +112,27 @@ def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
 
 
 def specialist_needs(c: config.Config) -> dict[str, Needs]:
-    """The memory of each specialist that the settings name, by its path; each device holds all its weights.
+    """The memory of each specialist that the settings name, by the setting; each device holds all its weights.
+
+    The reward may have a learned segmenter, and the constructor "specialists" has a detector, a segmenter and a depth
+    model. A model that both name is held twice.
 
     Raises ConfigError, which names the setting, if the model's files are missing or of another kind.
     """
-    name = c.reward.segmenter
-    if not name.startswith(PREFIX):
-        return {}
-    path = name.removeprefix(PREFIX)
-    try:
-        return {path: needs(path)}
-    except ValueError as error:
-        raise config.ConfigError(f"config.reward.segmenter = {name!r}: {error}") from error
+    named = {"reward.segmenter": (c.reward.segmenter, "float32")} if c.reward.segmenter.startswith(PREFIX) else {}
+    if c.policy.constructor == "specialists":
+        named |= {
+            f"specialists.{role}": (getattr(c.specialists, role), c.specialists.dtype)
+            for role in ("detector", "segmenter", "depth")
+            if getattr(c.specialists, role) not in ("", *DESCRIPTIONS)
+        }
+    found = {}
+    for setting, (value, dtype) in named.items():
+        try:
+            found[setting] = needs(value.removeprefix(PREFIX), dtype)
+        except ValueError as error:
+            raise config.ConfigError(f"config.{setting} = {value!r}: {error}") from error
+    return found
 
 
 def abstract_mesh(sizes: config.Mesh) -> jax.sharding.AbstractMesh:

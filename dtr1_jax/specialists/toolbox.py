@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import importlib.util
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +16,9 @@ from dtr1_jax.models.weights.hub import HubError
 from dtr1_jax.models.weights.native import WeightsError
 from dtr1_jax.specialists import catalogue
 from dtr1_jax.specialists.segmenter import DESCRIPTIONS, Segmenter
+from dtr1_jax.specialists.trackers import linking
 
 PREFIX = "sam:"  # may stand before the path of a segmenter, as in reward.segmenter
-_LINKING = "dtr1_jax.specialists.trackers.linking"
 _METHODS = {"detector": "detect", "segmenter": "segment", "depth": "estimate"}
 
 
@@ -82,8 +80,8 @@ def open_toolbox(c: config.Specialists) -> Toolbox:
     names = {role: f"{type(tool).__name__} of {getattr(c, role)}" for role, tool in opened.items() if role in _METHODS}
     names |= {"segmenter": c.segmenter or "box"} if "segmenter" not in opened else {}
     link = None
-    if c.tracker == "iou" and importlib.util.find_spec(_LINKING.rpartition(".")[0]):
-        link, names["tracker"] = importlib.import_module(_LINKING).link, "iou"
+    if c.tracker == "iou":
+        link, names["tracker"] = linking.link, "iou"
     return Toolbox(**opened, link=link, names=names)
 
 

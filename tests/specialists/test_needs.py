@@ -3,10 +3,10 @@
 import json
 
 import jax
-import numpy as np
 import pytest
 from plan_settings import settings
 
+from configs import seg
 from dtr1_jax import config, specialists
 from dtr1_jax.models.weights.native import WeightsError
 from dtr1_jax.modes import plan
@@ -81,10 +81,23 @@ def test_the_plan_counts_the_segmenter(tmp_path):
     assert without["scoring"] == {} and without["specialists"] == {}
     assert with_sam["resident"]["specialists"] == needs(folder).weights
     assert with_sam["scoring"] == {"specialists": needs(folder).activations}
-    assert with_sam["specialists"][str(folder)]["model"] == "sam"
+    assert with_sam["specialists"]["reward.segmenter"]["model"] == "sam"
     assert json.loads(json.dumps(with_sam)) == with_sam
     c = settings("tiny", reward_segmenter=f"sam:{folder}")
     assert "specialists" in plan.run(c)
     with pytest.raises(config.ConfigError, match=r"config\.reward\.segmenter = 'sam:.*none': .*no such file"):
         plan.plan(settings("tiny", reward_segmenter=f"sam:{tmp_path}/none"), plan.policy_spec(c))
-    assert np.isfinite(with_sam["peak"])
+
+
+def test_the_plan_counts_the_specialists_of_the_constructor(tmp_path):
+    folder = save("sam", tmp_path / "sam")
+    values = seg.get_config("tiny")
+    values.mesh.data = 1
+    values.policy.constructor, values.policy.prompt = "specialists", "full"
+    values.specialists.segmenter, values.specialists.detector = f"sam:{folder}", str(tmp_path / "detector.onnx")
+    (tmp_path / "detector.onnx").write_bytes(bytes(1000))
+    c = config.from_configdict(values)
+    found = plan.plan(c, plan.policy_spec(c))
+    assert set(found["specialists"]) == {"specialists.segmenter", "specialists.detector"}
+    assert found["resident"]["specialists"] == needs(folder).weights + 1000
+    assert found["scoring"] == {"specialists": needs(folder).activations}
