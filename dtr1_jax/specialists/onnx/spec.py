@@ -60,7 +60,9 @@ class Boxes:
         `objectness`, a score for each class, and the mask's coefficients if there are prototypes. "" = there is none.
       transposed: the output is [columns, n].
       objectness: a column that multiplies the scores.
-      boxes, scores, labels: names of outputs [n, 4], [n, c] (or [n] with labels) and [n], in place of `predictions`.
+      boxes: in place of `predictions`, the name of an output [n, 4];
+      scores: of an output [n, c], or [n] with labels;
+      labels: and of an output [n].
       format: the four numbers of a box.
       unit: "pixel" of the model's input, or "unit": 0 to 1 over it.
       activation: of the scores.
@@ -120,7 +122,7 @@ class DepthOutput:
 
 @dataclasses.dataclass(frozen=True)
 class OnnxSpec:
-    """A description; `boxes` and `classes` for "detect" and "segment", `masks` for "segment", `depth` for "depth"."""
+    """A description: boxes and classes for "detect" and "segment", masks for "segment", depth for "depth"."""
 
     kind: Literal["detect", "segment", "depth"]
     file: str
