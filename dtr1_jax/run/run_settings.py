@@ -81,7 +81,7 @@ def settle(
         old = _flatten(with_added(json.loads(path.read_text("utf-8"))))
     except (ValueError, RecursionError, AttributeError) as e:
         raise SettingsError(f"{path}: the settings of a run cannot be read ({e}); use a new --workdir") from e
-    new = _flatten(json.loads(text))  # through JSON too, so that a tuple equals the list it was saved as
+    new = _flatten(with_added(json.loads(text)))  # through JSON too, so that a tuple equals the list it was saved as
 
     def must_equal(name: str) -> bool:
         listed = any(name == p or name.startswith(p + ".") for p in (FREE if fields is None else fields))

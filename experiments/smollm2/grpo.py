@@ -93,6 +93,7 @@ def settings(checkpoint: Path, data: Path, seed: int, steps: int, changes: dict 
     c.policy.path = str(checkpoint)
     c.policy.dtype = c.policy.weights_dtype = "float32"
     c.policy.prompt, c.policy.prompt_tokens = "example", 448
+    c.policy.ids = "number"  # the figures of README.md were measured so; untrained, its JSON breaks on names
     c.lora.rank, c.lora.alpha = 16, 32.0
     c.rollout.queries, c.rollout.group, c.rollout.new_tokens = 4, 8, 48
     c.rollout.temperature = 0.7  # at 1 the untrained policy hardly ever keeps to the format

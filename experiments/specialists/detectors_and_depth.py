@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from dtr1_jax.specialists.ssd.box_suppression import pairwise_iou
 
 from dtr1_jax import specialists
 from dtr1_jax.data import image_files
+from dtr1_jax.specialists.box_suppression import pairwise_iou
 from dtr1_jax.specialists.findings import Detections
 from dtr1_jax.specialists.ssd import coco_classes
 

@@ -77,8 +77,9 @@ def test_settings_are_those_of_the_experiment(scripts):
     assert (c.policy.constructor, c.policy.prompt, c.data.source) == ("given", "example", "jsonl")
     assert c.policy.weights_dtype == "float32" and c.lora.rank == 16
     weights = c.reward.weights["segmentation"]
-    # The twin is given, so its own columns do not count.
-    used = {name: weight for name, weight in weights.items() if weight and not name.startswith("twin_")}
+    # The twin is given, so its own columns do not count, and neither does that of requests.
+    used = {name: w for name, w in weights.items() if w and not name.startswith("twin_") and name != "economy"}
+    assert c.policy.ids == "number"
     assert used == {"structure": 0.2, "box_iou": 1.0}
     with pytest.raises(config.ConfigError, match=r"optim\.lr"):
         make(pathlib.Path("x.gguf"), pathlib.Path("p.jsonl"), 0, 1, {"optim.lr": -1.0})

@@ -110,6 +110,6 @@ def test_missing_and_other_models_are_named_with_the_setting(tmp_path):
 
 
 def test_a_model_without_masks_is_refused(monkeypatch):
-    monkeypatch.setattr(learned_segmenter.loading, "load", lambda path, mesh: object())
+    monkeypatch.setattr(learned_segmenter.catalogue, "load", lambda path, mesh: object())
     with pytest.raises(config.ConfigError, match="expected a model that makes masks from boxes"):
         learned_segmenter.open_segmenter("sam:owl", 1, 1.0)

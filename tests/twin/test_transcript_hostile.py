@@ -4,6 +4,7 @@ import pytest
 
 from dtr1_jax.twin import schema, transcript
 from dtr1_jax.twin.coordinates import Canvas, Frame
+from dtr1_jax.twin.faults import MAX_FAULTS
 
 PICTURE = Canvas(Frame.NORM1000, (96, 96))
 VIDEO = Canvas(Frame.NORM1000, (96, 96), (0, 1, 2, 3))
@@ -51,20 +52,20 @@ TEXTS = {
 def test_thousands_of_faults_are_cut_off(name, canvas):
     read = transcript.parse(TEXTS[name], task="segmentation", canvas=canvas)
     assert not read.sound and (read.twin is None or read.answer is None)
-    assert 0 < len(read.faults) <= 2 * (schema.MAX_FAULTS + 1)
+    assert 0 < len(read.faults) <= 2 * (MAX_FAULTS + 1)
     assert sum(len(fault.where) + len(fault.message) for fault in read.faults) < 30_000
 
 
 def test_the_last_line_says_that_there_are_more():
     (*listed, last) = transcript.parse(TEXTS["numbers"], task="segmentation", canvas=PICTURE).faults
-    assert len(listed) == schema.MAX_FAULTS
+    assert len(listed) == MAX_FAULTS
     assert last == schema.Fault("twin", "expected no faults, got more than 50; the rest was not read")
 
 
 def test_exactly_the_limit_is_listed_without_a_last_line():
-    objects = [f'{{"id":{i},"label":"a","box":0}}' for i in range(1, schema.MAX_FAULTS + 1)]
+    objects = [f'{{"id":{i},"label":"a","box":0}}' for i in range(1, MAX_FAULTS + 1)]
     faults = transcript.parse(scene(objects), task="segmentation", canvas=PICTURE).faults
-    assert len(faults) == schema.MAX_FAULTS and {fault.where[-4:] for fault in faults} == {".box"}
+    assert len(faults) == MAX_FAULTS and {fault.where[-4:] for fault in faults} == {".box"}
 
 
 def test_many_faults_of_the_twin_hide_none_of_the_answer():
