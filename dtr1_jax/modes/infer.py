@@ -75,7 +75,9 @@ def run(
     if task == "segmentation":
         with open_segmenter(c.reward.segmenter, c.reward.workers, PATIENCE * c.reward.deadline) as segmenter:
             frames = answers.resolve_frames(example, batch.canvases[0], transcript, segmenter, real)
-            notes["masks_by"] = segmenter.description
+            named = (transcript.answer.objects or ()) if transcript.answer else ()
+            has_pixels = real is not None and bool(named) and set(named) <= set(real.masks)
+            notes["masks_by"] = notes["twin_by"] if has_pixels else segmenter.description
     else:
         frames = answers.resolve_frames(example, batch.canvases[0], transcript, None)
     folder = results.new_folder(parent, Path(paths[0]).stem)

@@ -55,6 +55,7 @@ def test_a_picture(path, small, tmp_path):
     folder = ask(small, tiny.settings(path, **ASKING), tmp_path)
     answer, mask = json.loads((folder / "answer.json").read_text()), np.asarray(Image.open(folder / "mask.png")) > 0
     assert answer["sound"] and answer["twin_by"] == "a fake" and (mask == corner().mask).all()
+    assert answer["masks_by"] == "a fake"
     assert json.loads((folder / "twin.json").read_text())["objects"][0]["label"] == "mug"
     assert "<construct>" in (folder / "transcript.txt").read_text() and module.opened[0].closed
 
@@ -63,6 +64,7 @@ def test_without_pixels_the_segmenter_takes_the_box(path, small, tmp_path):
     fake_perceivers.install(small, see)
     folder = ask(small, tiny.settings(path, **ASKING), tmp_path, ops=())
     mask = np.asarray(Image.open(folder / "mask.png")) > 0
+    assert "GrabCut" in json.loads((folder / "answer.json").read_text())["masks_by"]
     assert mask[:, :28].all() and not mask[:, 32:].any()
 
 
