@@ -19,6 +19,7 @@ from dtr1_jax.data.queries import photos
 from dtr1_jax.data.readers.jsonl_fields import append_choices
 from dtr1_jax.modes.perceive_inputs import Item
 from dtr1_jax.specialists.perceived import PerceivedScene
+from dtr1_jax.specialists.sightings import box_iou
 from dtr1_jax.twin import masks
 from dtr1_jax.types import POINTING, Example, Instance, Video
 
@@ -141,7 +142,7 @@ def _answer(example: Example, scene: PerceivedScene) -> list[int] | None:
     """The ids of the perceived objects that are the target's, one for each; None if some object has none."""
     if example.task == "grounding" and example.video is None:
         truth = [np.asarray(box, np.float64) for box in example.target.boxes]
-        table = [[_box_iou(box, np.asarray(one.box, np.float64)) for one in scene.instances] for box in truth]
+        table = [[box_iou(box, np.asarray(one.box, np.float64)) for one in scene.instances] for box in truth]
     else:
         truth = _target_masks(example)
         found = [one.mask[None] if one.masks is None else one.masks for one in scene.instances]
@@ -154,13 +155,6 @@ def _answer(example: Example, scene: PerceivedScene) -> list[int] | None:
     if min(table[r][k] for r, k in zip(rows, columns)) < MATCH:
         return None
     return sorted(scene.instances[k].id for k in columns)
-
-
-def _box_iou(a: np.ndarray, b: np.ndarray) -> float:
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
-    both = float(np.prod(np.maximum(high - low, 0)))
-    whole = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - both
-    return both / whole if whole > 0 else 0.0
 
 
 def _mask_iou(a: np.ndarray, b: np.ndarray) -> float:

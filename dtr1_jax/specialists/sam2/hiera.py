@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from dtr1_jax.specialists import long_attention
 from dtr1_jax.specialists.operations import ACTIVATIONS, Weights, conv, layer_norm, linear
-from dtr1_jax.specialists.sam2.resize_matrices import cubic
+from dtr1_jax.specialists.resize_matrices import bicubic
 from dtr1_jax.specialists.sam2.spec import LEVELS, Hiera, Sam2Spec
 
 _ROOT = "vision_encoder.backbone"
@@ -53,7 +53,7 @@ def pyramid(w: Weights, spec: Sam2Spec, maps: list[jax.Array]) -> list[jax.Array
 def _positions(w: Weights, hiera: Hiera, side: int) -> jax.Array:
     """float32[side, side, c]: the background embedding stretched over the map plus the embedding of each window."""
     background = w[f"{_ROOT}.pos_embed"][0].astype(jnp.float32)
-    rows, columns = (cubic(old, side) for old in hiera.background)
+    rows, columns = (bicubic(old, side) for old in hiera.background)
     stretched = jnp.einsum("yi,xj,cij->yxc", rows, columns, background, precision=jax.lax.Precision.HIGHEST)
     window = w[f"{_ROOT}.pos_embed_window"][0].astype(jnp.float32).transpose(1, 2, 0)
     times = side // hiera.windows[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from dtr1_jax.specialists.sam2.resize_matrices import antialiased
+from dtr1_jax.specialists.resize_matrices import antialiased
 
 GIVEN_SCALE, GIVEN_BIAS = 20.0, -10.0  # a mask of 0 and 1 becomes logits
 

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from dtr1_jax.specialists.operations import Weights, conv, resize_bilinear
+from dtr1_jax.specialists.resize_matrices import resize_antialiased
 from dtr1_jax.specialists.sam2 import memory_attention, memory_encoder, prompt_tokens, two_way_decoder
 from dtr1_jax.specialists.sam2.mask_sizes import GIVEN_BIAS, GIVEN_SCALE
 from dtr1_jax.specialists.sam2.model import Features, MaskPrompts
-from dtr1_jax.specialists.sam2.resize_matrices import resize_antialiased
 from dtr1_jax.specialists.sam2.spec import Sam2Spec
 from dtr1_jax.types import pytree
 

@@ -5,7 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the reference implementation needs torch")
 
-from dtr1_jax.specialists.dinov2.position_resizing import bicubic, resized_positions  # noqa: E402
+from dtr1_jax.specialists.dinov2.position_resizing import resized_positions  # noqa: E402
+from dtr1_jax.specialists.resize_matrices import bicubic  # noqa: E402
 
 
 @pytest.mark.parametrize("antialias", [False, True])

@@ -5,14 +5,15 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the reference resizes in torch")
 
-from dtr1_jax.specialists.sam2 import mask_sizes, resize_matrices  # noqa: E402
+from dtr1_jax.specialists import resize_matrices  # noqa: E402
+from dtr1_jax.specialists.sam2 import mask_sizes  # noqa: E402
 
 
 @pytest.mark.parametrize(("old", "new"), [(7, 64), (9, 9), (14, 5), (1, 8)])
 def test_cubic(old, new):
     x = np.random.default_rng(0).normal(size=(old, 3)).astype(np.float32)
     wanted = torch.nn.functional.interpolate(torch.tensor(x)[None, None], size=(new, 3), mode="bicubic")[0, 0]
-    np.testing.assert_allclose(resize_matrices.cubic(old, new) @ x, wanted, atol=1e-5)
+    np.testing.assert_allclose(resize_matrices.bicubic(old, new) @ x, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "side"), [((64, 48), 16), ((7, 20), 16), ((16, 16), 16), ((101, 1), 8)])
