@@ -161,7 +161,9 @@ def test_as_transformers(kind, data):
     wanted, attention = ROPE_INIT_FUNCTIONS[kind](config)
     got = rotary_scaling.frequencies(head_dim, read.theta, read.scaling)
     assert got.dtype == np.float32 and read.theta == theta
-    np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-6)  # 8 roundings of float32
+    # 8 roundings of float32. A blend of high and low frequencies carries the rounding of the high one.
+    rounded = rotary_scaling.frequencies(head_dim, theta) if kind in ("llama3", "yarn") else wanted.numpy()
+    assert (np.abs(got - wanted.numpy()) <= 1e-6 * rounded).all()
     assert read.scaling.attention == pytest.approx(attention, rel=1e-12)
     if kind == "dynamic":
         at = draw(st.sampled_from([1, length, length + 1, 3 * length, 10 * length]))
