@@ -48,6 +48,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     # a Hugging Face folder or hub id (org/name or org/name@revision), a .gguf file, or a policy.safetensors that
     # --mode=sft wrote (the file or its folder); "" = the weights that are shipped with the package
     c.policy.path = ""
+    # a folder or hub id with a LoRA adapter in PEFT's form, such as RUN/adapter of --mode=sft, which is added to the
+    # weights when they are read. A run trains on from there, and the sum is its reference policy; "" = none
+    c.policy.adapter = ""
     c.policy.dtype = "float32"  # compute dtype: float32 | bfloat16
     # dtype of the frozen base under LoRA: float32 | bfloat16 | int8 (projections are rounded, with a scale for each
     # output; everything else is in policy.dtype; export writes the unrounded weights). Trained weights are float32
@@ -196,7 +199,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.sft = ConfigDict()
     c.sft.steps = 4000
     c.sft.batch = 32  # examples per step
-    c.sft.lr = 1e-2  # learning rate of Muon for matrices; Adam for embeddings, norms and biases has a tenth
+    # learning rate of Muon for matrices; Adam for embeddings, norms and biases has a tenth. Adapters (lora.rank above
+    # 0) are trained by Adam at this rate
+    c.sft.lr = 1e-2
     c.sft.warmup = 100  # steps
     c.sft.direct = 0.6  # share of the demonstrations with an empty thought; GRPO finds out whether thinking pays
     c.sft.reasoning = 3.0  # weight of a token of the thought or the answer; a token of the twin weighs 1
@@ -294,3 +299,5 @@ def published(c: ConfigDict) -> None:
     c.rollout.new_tokens = 512
     c.rollout.construct_tokens, c.rollout.twin_tokens = 96, 384
     c.optim.lr = 1e-5
+    c.sft.steps, c.sft.batch, c.sft.lr, c.sft.warmup = 300, 16, 2e-4, 10
+    c.sft.direct = 0.0  # all demonstrations think: the policy has to learn the form of a thought

@@ -102,10 +102,10 @@ def with_settings_of_run(argv: list[str]) -> list[str]:
         return argv
     # It raises here with a clear message; the flag would print a traceback.
     withheld = {n: v for n, v in settings_of_run.withheld(workdir).items() if value_of(words, f"config.{n}") is None}
-    if "policy.path" in withheld:
+    for name in {"policy.path", "policy.adapter"} & set(withheld):
         raise ValueError(
             f"the policy of the run in {workdir} would be downloaded, which only the command line may ask for: add "
-            f"--config.policy.path={withheld['policy.path']}, or name a folder with these files"
+            f"--config.{name}={withheld[name]}, or name a folder with these files"
         )
     for name in withheld:
         print(

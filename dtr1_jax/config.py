@@ -51,6 +51,7 @@ class Data:
 class Policy:
     name: str
     path: str
+    adapter: str
     dtype: Literal["float32", "bfloat16"]
     weights_dtype: Literal["float32", "bfloat16", "int8"]
     remat: Literal["auto", "on", "off"]
@@ -273,6 +274,12 @@ def _policy_rules(c: Config) -> Iterator[Rule]:
         c.policy.weights_dtype,
     )
     yield (
+        not c.policy.adapter or c.policy.weights_dtype != "int8",
+        "policy.weights_dtype",
+        "float32 or bfloat16 where policy.adapter is added to the weights (or export their sum and set policy.path)",
+        c.policy.weights_dtype,
+    )
+    yield (
         c.policy.prompt != "example" or c.policy.constructor != "policy",
         "policy.prompt",
         "brief or full where the policy writes the twin (example is for the constructors given and specialists)",
@@ -360,12 +367,8 @@ def _optim_rules(c: Config) -> Iterator[Rule]:
 
 
 def _data_rules(c: Config) -> Iterator[Rule]:
-    yield (
-        c.data.max_objects >= c.data.min_objects,
-        "data.max_objects",
-        "at least data.min_objects",
-        c.data.max_objects,
-    )
+    most = c.data.max_objects
+    yield most >= c.data.min_objects, "data.max_objects", "at least data.min_objects", most
     yield (
         c.data.video == 0 or c.data.source == "twinworld",
         "data.video",

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 # Settings that decide where requests go, which key goes with them, and where their results are written.
 OUTSIDE = ("reward.judge.url", "reward.judge.key_env", "reward.judge.cache")
 # Settings whose value would be downloaded if it is the name of a hub repository.
-MODELS = ("policy.path", "specialists.detector", "specialists.segmenter", "specialists.depth")
+MODELS = ("policy.path", "policy.adapter", "specialists.detector", "specialists.segmenter", "specialists.depth")
 
 
 def get_config(workdir: str = "") -> ConfigDict:

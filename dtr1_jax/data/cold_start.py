@@ -36,14 +36,23 @@ def object_schedule(c: Config, video: bool = False) -> Callable[[int, int], int]
     return count
 
 
-def dense_weight(c: Config) -> float:
-    """Weight of the dense loss: 0 for sources other than TwinWorld, whose labels are the classes of the dense loss."""
-    return c.sft.dense if c.data.source == "twinworld" else 0.0
+def is_drawn_to_order(c: Config, style: Style) -> bool:
+    """Whether the demonstrations follow the schedule of TwinWorld for a policy of our own, with the dense loss.
+
+    Other sources, and other policies, take the annotated examples of `data.source` as they come: other policies resize
+    the pictures, or read text only.
+    """
+    return c.data.source == "twinworld" and style.geometry is not None and style.geometry.rule == "square"
 
 
-def tower_steps(c: Config) -> int:
+def dense_weight(c: Config, style: Style) -> float:
+    """Weight of the dense loss, whose classes are TwinWorld's labels; 0 where it is not used."""
+    return c.sft.dense if is_drawn_to_order(c, style) else 0.0
+
+
+def tower_steps(c: Config, style: Style) -> int:
     """Number of steps at the start that train the vision tower alone; 0 without the dense loss, which trains it."""
-    return round(c.sft.tower * c.sft.steps) if dense_weight(c) else 0
+    return round(c.sft.tower * c.sft.steps) if dense_weight(c, style) else 0
 
 
 class ColdStartBatches:
@@ -62,7 +71,7 @@ class ColdStartBatches:
         # (about videos, summaries) -> the tasks of such a step with their weights
         kinds: dict[tuple[bool, bool], dict[str, float]] = {}
         for task, video, weight in sources.cells(c.data):
-            kind = (video, task == "summary") if c.data.source == "twinworld" else (False, False)
+            kind = (video, task == "summary") if is_drawn_to_order(c, style) else (False, False)
             kinds.setdefault(kind, {})[task] = weight
         self._steps = mixture.interleave(tuple(sum(tasks.values()) for tasks in kinds.values()))
         self._step = 0
@@ -112,7 +121,7 @@ def _streams(c: Config, style: Style, tasks: dict[str, float], video: bool, step
         return count(step_of(batch), batch)
 
     batch, length = c.sft.batch // shard[1], c.rollout.new_tokens
-    if c.data.source != "twinworld":
+    if not is_drawn_to_order(c, style):
         source = sources.open_source(c.data, c.data.train_split)
         demonstrations = pipeline.annotated_demonstrations(
             source, style, batch, length=length, direct=c.sft.direct, **common
@@ -125,7 +134,7 @@ def _streams(c: Config, style: Style, tasks: dict[str, float], video: bool, step
     )  # fmt: skip
     if not c.sft.practice:
         return iter(demonstrations), None
-    without_practice = sum(step_of(batch) < tower_steps(c) for batch in range(tower_steps(c)))
+    without_practice = sum(step_of(batch) < tower_steps(c, style) for batch in range(tower_steps(c, style)))
     practice = pipeline.practice_batches(
         style, c.sft.practice // shard[1], queries=c.sft.practice_queries, drills=c.sft.practice_drills,
         objects=lambda index: objects_of_batch(without_practice + index // c.sft.practice), **common,

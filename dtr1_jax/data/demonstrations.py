@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from dtr1_jax.data import rotary_positions
 from dtr1_jax.data.chat import apply_template
 from dtr1_jax.data.instructions import query_line, twin_block
 from dtr1_jax.data.prompts import PromptError, Style, prompt_fields
-from dtr1_jax.twin import transcript
+from dtr1_jax.twin import program_steps, programs, things, transcript
 from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.schema import Answer, Twin
 from dtr1_jax.twin.text import from_scene
@@ -30,7 +31,8 @@ def oracle(
       by_id: grounding in a picture is answered by ids instead of boxes.
       named: whether ids are names.
 
-    An example that points at objects and brings no thought gets the simplest one: the labels and ids of its answer.
+    An example that brings no thought gets the steps of its program, if these lead to the answer. Without them, one that
+    points at objects gets the simplest thought: the labels and ids of its answer.
     The answer is text for vqa and summary (the first of the target's references), boxes for grounding in a picture
     unless `by_id`, and ids elsewhere. Grounding in a video has ids, since a box would be about one frame only.
 
@@ -55,9 +57,35 @@ def reply_parts(example: types.Example, twin: Twin, reasons: bool, by_id: bool) 
     return thought, _answer(example, twin, by_id)
 
 
+def given_reply(example: types.Example, twin: Twin, reasons: bool) -> str:
+    """Thought and answer of a flawless policy whose prompt shows `twin`; answers that point at objects have their ids.
+
+    Raises PromptError if there is nothing to imitate, or the twin was cut and lacks an object of the answer.
+    """
+    shown = {item.id for item in twin.objects}
+    missing = set(example.answer_ids or ()) - shown
+    if missing:
+        raise PromptError(
+            f"{example.uid}: {len(missing)} objects of the answer are not in the twin that the prompt has room for; "
+            "raise policy.prompt_tokens"
+        )
+    seen = dataclasses.replace(example, scene=[item for item in example.scene if item.id in shown])
+    return transcript.dumps_reply(twin, *reply_parts(seen, twin, reasons, by_id=True))
+
+
 def _thought(example: types.Example, twin: Twin) -> str:
-    if example.thought or example.answer_ids is None:  # a person's own thought stays as it is
+    if example.thought:  # a person's own thought stays as it is
         return transcript.thought_about(twin, example.thought) if example.program else example.thought
+    if example.program and example.scene:
+        seen = things.things_of_scene(example.scene)
+        result = programs.execute(example.program, seen)
+        right = {*example.target.references} & {*result.texts} if example.answer_ids is None else (
+            set(result.ids) == set(example.answer_ids)
+        )  # fmt: skip
+        if result.executable and right:
+            return transcript.thought_about(twin, program_steps.steps(example.program, seen))
+    if example.answer_ids is None:
+        return ""
     by_label: dict[str, list[str]] = {}
     for instance in example.scene:
         if instance.id in example.answer_ids:

@@ -17,7 +17,7 @@ from dtr1_jax.data.batches import PRACTICE_QUERY, Batch
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.prefetch import BUDGET, Prefetch
-from dtr1_jax.data.prompts import PromptError, Style, prompt
+from dtr1_jax.data.prompts import PromptError, Style, prompt, prompt_with_twin
 from dtr1_jax.data.twinworld import patch_targets, picture_examples, practice, tasks
 from dtr1_jax.data.working_size import fit, fit_scene, working_pixels
 from dtr1_jax.twin.coordinates import Canvas
@@ -195,11 +195,15 @@ def demonstration(example: Example, style: Style, length: int, reasons: bool = T
     """(fields of the prompt, fields of its pictures, token, mask, reason) of the oracle's transcript of an example.
 
     A brief prompt does not say whether ids or boxes are wanted, and ids are right for every task that points. With the
-    constructor "specialists" the transcript has a request, and a twin without loss that `length` does not count.
+    constructor "specialists" the transcript has a request, and a twin without loss that `length` does not count; with
+    "given" the prompt shows the twin, so the transcript has thought and answer alone.
 
     Raises PromptError if there is nothing to imitate, or the transcript has more than `length` tokens.
     """
-    fields, pictures, canvas = prompt(example, style)
+    fields, pictures, canvas, twin = prompt_with_twin(example, style)
+    if style.constructor == "given":
+        text = demonstrations.given_reply(example, twin, reasons)
+        return fields, pictures, *demonstrations.encode_transcript(text, style, length)
     if style.constructor == "specialists":
         parts = asking_demonstrations.asking_transcript(example, canvas, style, reasons)
         return fields, pictures, *asking_demonstrations.encode_asking(parts, style, length)

@@ -75,6 +75,11 @@ def given_twin(example: types.Example, canvas: Canvas, named: bool = False) -> T
 
 
 def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, Canvas]:
+    """The first three results of `prompt_with_twin`, which says what is raised."""
+    return prompt_with_twin(example, style)[:3]
+
+
+def prompt_with_twin(example: types.Example, style: Style) -> tuple[dict, dict | None, Canvas, Twin | None]:
     """Turns an example into the arrays that the policy reads.
 
     A prompt is never cut. Where it shows a twin that is too long, it leaves out some of the twin's objects
@@ -86,6 +91,7 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, Can
         the fields of types.Images, not padded, or None for a policy without pictures;
         the canvas of the first picture or video after resizing. The frames of a video have their numbers in the video,
         except in a brief prompt without a twin: it shows no numbers, so there the frames are counted 0, 1, ...
+        the twin that the prompt shows, or None if it shows none.
 
     Raises:
       PromptError: the query is blank, a picture or video cannot be cut, there is no twin to show, or the prompt is
@@ -120,7 +126,9 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, Can
     ids, parts = encode(twin)
     if twin is not None and len(ids) > style.length:
         shorter = _shorten(twin, len(ids) - style.length, example.query, style.tokenizer)
-        ids, parts = encode(shorter) if shorter.objects else (ids, parts)
+        if shorter.objects:
+            twin = shorter
+            ids, parts = encode(twin)
     if len(ids) > style.length:
         raise PromptError(f"{example.uid}: {_too_long(ids, parts, visuals, style)}")
     pictures, place = patches.gather(pieces, style.geometry) if pieces else (None, np.zeros(0, np.int32))
@@ -128,7 +136,7 @@ def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, Can
     slot = np.full(len(ids), -1, np.int32)
     slot[np.concatenate([np.full(part.tokens if isinstance(part, Grid) else part, isinstance(part, Grid))
                          for part in parts])] = place  # fmt: skip
-    return prompt_fields(ids, position, slot, following, style), pictures, canvas
+    return prompt_fields(ids, position, slot, following, style), pictures, canvas, twin
 
 
 def prompt_fields(ids: list[int], position: np.ndarray, slot: np.ndarray, following: int, style: Style) -> dict:

@@ -16,7 +16,7 @@ import jax
 from dtr1_jax import config, mesh
 from dtr1_jax.data.patches import Geometry
 from dtr1_jax.models import published_sizes
-from dtr1_jax.models.weights import exporting
+from dtr1_jax.models.weights import adapters, exporting, native
 from dtr1_jax.policies import end_token_files, policy_files, pretrained, state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.run import checkpoint
@@ -35,8 +35,8 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
 
     Without `adapter` the folder holds the policy with its LoRA merged: config.json, safetensors in the dtype of the
     checkpoint that training began from, and its tokenizer and processor files. With `adapter` it holds the LoRA alone,
-    as PEFT reads it, with the tokenizer. Both end completions where training did, and where the base does. The folder
-    appears whole or not at all.
+    as PEFT reads it, joined with that of config.policy.adapter, and the tokenizer. Both end completions where training
+    did, and where the base does. The folder appears whole or not at all.
 
     Args:
       step: the checkpoint: "newest", "best" or a number, as state.trained_weights takes it.
@@ -47,17 +47,9 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     """
     target = _check(c, workdir, out, adapter, step)
     pretrained_policy = pretrained.load_policy(c)
-    if adapter and pretrained_policy.checkpoint is None:
-        raise config.ConfigError(
-            f"--adapter: PEFT loads its base from a Hugging Face folder or a .gguf file, but "
-            f"{policy_files.weights_path(c)} is a file of our own; leave --adapter out to export the merged weights"
-        )
-    tokenizer, base = pretrained_policy.style.tokenizer, policy_files.weights_path(c)
-    values = _config_json(c, pretrained_policy)
     if adapter:  # Checked before the weights are read, because that takes long.
-        lora = jax.eval_shape(lambda base: state.initial_adapters(c, base), pretrained.template(pretrained_policy))
-        exporting.modules(lora, values)
-    c = _unrounded(c, values, trained=workdir is not None)
+        check_adapter(c, pretrained_policy)
+    c = _unrounded(c, _config_json(c, pretrained_policy), trained=workdir is not None)
     device_mesh = mesh.make(c.mesh)
     with _partial(target) as partial:
         if workdir is None:
@@ -65,19 +57,56 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
         else:
             params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
         if adapter:
-            exporting.write_adapter(partial, lora, c.lora, values, *_base_model(c))
-            _say_how_to_load(base, target)
-            end_token_files.warn_of_base(tokenizer, values, base, target)
+            write_adapter(c, pretrained_policy, partial, lora, target)
         else:
-            tensors = exporting.tensors(params, lora, pretrained_policy.spec.lora_scale, values)
-            exporting.write_folder(partial, tensors, _dtype(values))
-            exporting.write_json(partial / "config.json", end_token_files.with_ends(values, tokenizer))
-        _write_side_files(c, pretrained_policy, partial, tokenizer_only=adapter)
-        end_token_files.write(partial, tokenizer, values, base)
+            write_merged(c, pretrained_policy, partial, params, lora)
         if target.exists():
             target.rmdir()  # _check made sure that it is empty.
         os.replace(partial, target)
     return target
+
+
+def check_adapter(c: config.Config, pretrained_policy: PretrainedPolicy) -> None:
+    """Raises ConfigError or WeightsError if the adapters of these settings cannot be written for PEFT."""
+    if pretrained_policy.checkpoint is None:
+        raise config.ConfigError(
+            f"--adapter: PEFT loads its base from a Hugging Face folder or a .gguf file, but "
+            f"{policy_files.weights_path(c)} is a file of our own; leave --adapter out to export the merged weights"
+        )
+    lora = jax.eval_shape(lambda base: state.initial_adapters(c, base), pretrained.template(pretrained_policy))
+    exporting.modules(lora, _config_json(c, pretrained_policy))
+
+
+def write_adapter(
+    c: config.Config, pretrained_policy: PretrainedPolicy, folder: Path, lora: dict, target: Path
+) -> None:
+    """Writes adapters, joined with those of config.policy.adapter, and the tokenizer into `folder`, as PEFT reads them.
+
+    `target` is the folder's later name, for messages. Raises WeightsError if PEFT has no form for an adapter.
+    """
+    values, base = _config_json(c, pretrained_policy), policy_files.weights_path(c)
+    settings, earlier = c.lora, pretrained.read_adapter(c, pretrained_policy)
+    if earlier is not None:
+        lora = adapters.joined(earlier, lora, c.lora.scale)
+        rank = next(x.shape[-1] for path, x in native.flatten(lora).items() if path.endswith("/a"))
+        settings = dataclasses.replace(c.lora, rank=rank, alpha=float(rank), rslora=False)
+    exporting.write_adapter(folder, lora, settings, values, *policy_files.base_model(c))
+    _say_how_to_load(base, target)
+    end_token_files.warn_of_base(pretrained_policy.style.tokenizer, values, base, target)
+    _write_side_files(c, pretrained_policy, folder, tokenizer_only=True)
+    end_token_files.write(folder, pretrained_policy.style.tokenizer, values, base)
+
+
+def write_merged(
+    c: config.Config, pretrained_policy: PretrainedPolicy, folder: Path, params: dict, lora: dict | None
+) -> None:
+    """Writes weights with their adapters merged into `folder`, with config.json, tokenizer and processor files."""
+    values, tokenizer = _config_json(c, pretrained_policy), pretrained_policy.style.tokenizer
+    tensors = exporting.tensors(params, lora, pretrained_policy.spec.lora_scale, values)
+    exporting.write_folder(folder, tensors, _dtype(values))
+    exporting.write_json(folder / "config.json", end_token_files.with_ends(values, tokenizer))
+    _write_side_files(c, pretrained_policy, folder, tokenizer_only=False)
+    end_token_files.write(folder, tokenizer, values, policy_files.weights_path(c))
 
 
 def _check(c: config.Config, workdir: Path | None, out: str | None, adapter: bool, step: str) -> Path:
@@ -126,13 +155,7 @@ def _partial(out: Path) -> Iterator[Path]:
 
 def _config_json(c: config.Config, pretrained_policy: PretrainedPolicy) -> dict[str, Any]:
     """The config.json of the exported policy. Nothing in it points to code."""
-    if pretrained_policy.checkpoint is not None:
-        values = pretrained_policy.checkpoint.config
-    elif c.policy.name == "tiny":
-        values = published_sizes.TINY
-    else:
-        values = published_sizes.CONFIGS[c.policy.name]
-    values = {k: v for k, v in values.items() if k != "auto_map"}
+    values = {k: v for k, v in pretrained.config_values(c, pretrained_policy).items() if k != "auto_map"}
     values.setdefault("architectures", [published_sizes.CLASSES[values["model_type"]]])
     values["dtype"] = _dtype(values)
     return values
@@ -159,18 +182,6 @@ def _dtype(values: dict[str, Any]) -> str:
     if dtype not in exporting.DTYPES:
         raise config.ConfigError(f"config.json: dtype: expected one of {', '.join(exporting.DTYPES)}, got {dtype!r}")
     return dtype
-
-
-def _base_model(c: config.Config) -> tuple[str, str | None]:
-    """The base model as an adapter's config names it: (hub id, revision or None), or (folder, None).
-
-    transformers and PEFT take the folder of a .gguf file as the model's name, and the file as the argument gguf_file.
-    """
-    if not policy_files.is_hub_id(c.policy.path):
-        path = policy_files.weights_path(c).resolve()
-        return str(path.parent if path.is_file() else path), None
-    name, _, revision = c.policy.path.partition("@")
-    return name, revision or None
 
 
 def _say_how_to_load(base: Path, adapter: Path) -> None:

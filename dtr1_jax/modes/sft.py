@@ -1,7 +1,8 @@
 """`--mode=sft`: the cold start, which makes a policy that can write twins by imitating oracle transcripts.
 
 The transcripts are those of TwinWorld, or of your own annotated pictures: of every source whose examples have a scene
-and an answer in it. It begins with random weights or, where config.policy.path is set, with the weights there.
+and an answer in it. It begins with random weights or, where config.policy.path is set, with the weights there. With
+config.lora.rank above 0 it trains adapters of these weights, which GRPO then begins from (config.policy.adapter).
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ import optax
 
 from dtr1_jax import config, mesh
 from dtr1_jax.data import image_files, json_files, patches, pipeline, prompts, sources
-from dtr1_jax.data.cold_start import ColdStartBatches, dense_weight, tower_steps
+from dtr1_jax.data.cold_start import ColdStartBatches, dense_weight, is_drawn_to_order, tower_steps
 from dtr1_jax.data.twinworld import patch_targets
 from dtr1_jax.models import policy
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import diagnosis, results
+from dtr1_jax.modes import diagnosis, export, results
 from dtr1_jax.modes.check import describe as describe_data
 from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import state as weights_state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rl import imitation
-from dtr1_jax.run import checkpoint, interrupt, run_log
+from dtr1_jax.run import atomic, checkpoint, interrupt, run_log
 
 TRIED = 64  # examples that are read at the start, to find one that can be imitated
 
@@ -35,7 +37,10 @@ log = logging.getLogger(__name__)
 
 
 def run(c: config.Config, workdir: Path) -> Path:
-    """Trains for sft.steps, writes `workdir/policy.safetensors` (bfloat16) and returns its path.
+    """Trains for sft.steps, writes the result into `workdir` and returns its path.
+
+    The result is `adapter`, a folder for PEFT and config.policy.adapter, where adapters were trained; `policy`, a
+    Hugging Face folder, for all weights of a published policy; `policy.safetensors` (bfloat16) for one of our own.
 
     A run that was stopped goes on from its newest checkpoint. The first sft.tower of the steps train the vision tower
     alone on the dense loss, which is cheap; the others train everything.
@@ -52,11 +57,12 @@ def run(c: config.Config, workdir: Path) -> Path:
     if jax.process_index() == 0:
         train, heldout = (sources.open_source(c.data, part) for part in ("train", "heldout"))
         describe_data(c, train, heldout, pretrained_policy.style)
-    tx = imitation.optimizer(c.sft)
-    start = pretrained.read_weights(c, pretrained_policy, device_mesh) if c.policy.path else None
+    tx = imitation.adapter_optimizer(c.sft) if c.lora.rank else imitation.optimizer(c.sft)
+    start = pretrained.read_weights(c, pretrained_policy, device_mesh) if _has_start(c, pretrained_policy) else None
     begin = functools.partial(_initial_state, c, pretrained_policy, tx)
     shapes = jax.eval_shape(begin, start)
     shardings = mesh.shardings(device_mesh, shapes)
+    frozen = {"policy": start} if c.lora.rank else None
     batches = ColdStartBatches(c, pretrained_policy.style)
     with (
         results.locked(workdir, "sft"),
@@ -76,7 +82,7 @@ def run(c: config.Config, workdir: Path) -> Path:
         writer.truncate(step)
         meter = _Meter(c, writer, step)
         while step < c.sft.steps:
-            state, numbers = _step(c, pretrained_policy, device_mesh, tx, state, batches, text=step >= tower_steps(c))
+            numbers = _step(c, pretrained_policy, device_mesh, tx, state, frozen, batches, step)
             step += 1
             meter.write(step, numbers)
             if stop.is_set or step == c.sft.steps or (c.checkpoint.every and step % c.checkpoint.every == 0):
@@ -84,10 +90,34 @@ def run(c: config.Config, workdir: Path) -> Path:
             if stop.is_set:
                 log.warning("asked to stop: saved step %d; the same command goes on from here", step)
                 raise interrupt.Interrupted(step)
-        path = Path(workdir) / "policy.safetensors"
-        weights = mesh.whole(device_mesh, state["trainable"]["policy"])
-        if jax.process_index() == 0:
-            native.save_native(path, weights)
+        return _write(c, pretrained_policy, device_mesh, Path(workdir), state["trainable"])
+
+
+def _has_start(c: config.Config, pretrained_policy: PretrainedPolicy) -> bool:
+    """Whether the cold start begins with weights from files; else they are random."""
+    return bool(c.policy.path) or c.lora.rank > 0 or pretrained_policy.checkpoint is not None
+
+
+def _write(
+    c: config.Config, pretrained_policy: PretrainedPolicy, device_mesh: jax.sharding.Mesh, workdir: Path,
+    trainable: dict,
+) -> Path:  # fmt: skip
+    """Writes the trained weights as `run` says, by the first process; returns their path."""
+    weights = mesh.whole(device_mesh, trainable["lora" if c.lora.rank else "policy"])
+    own = pretrained_policy.checkpoint is None
+    path = workdir / ("adapter" if c.lora.rank else "policy.safetensors" if own else "policy")
+    if jax.process_index():
+        return path
+    if not c.lora.rank and own:
+        native.save_native(path, weights)
+        return path
+    with atomic.replacing_folder(path) as folder:
+        if c.lora.rank:
+            export.write_adapter(c, pretrained_policy, folder, weights, path)
+        else:
+            export.write_merged(c, pretrained_policy, folder, weights, None)
+    if c.lora.rank:
+        log.info("the adapter is added to the policy by --config.policy.adapter=%s", path)
     return path
 
 
@@ -104,7 +134,9 @@ def _warn_of_jump(c: config.Config, checkpoints: checkpoint.Checkpoints, step: i
 
 def check(c: config.Config, pretrained_policy: PretrainedPolicy) -> None:
     """Raises ConfigError or DataError if no cold start can be made with these settings."""
-    if c.data.source != "twinworld":
+    if c.lora.rank:
+        _check_adapters(c, pretrained_policy)
+    if not is_drawn_to_order(c, pretrained_policy.style):
         _check_annotated(c, pretrained_policy)
         return
     size, geometry = (c.data.image_size, c.data.image_size), pretrained_policy.style.geometry
@@ -117,6 +149,16 @@ def check(c: config.Config, pretrained_policy: PretrainedPolicy) -> None:
             f"{c.policy.max_pixels} turns {size[0]} x {size[1]} into {resized[0]} x {resized[1]} pixels"
         )
     sources.open_source(c.data, "train")
+
+
+def _check_adapters(c: config.Config, pretrained_policy: PretrainedPolicy) -> None:
+    """Raises ConfigError if there are no weights that adapters could adapt, or PEFT has no form for the adapters."""
+    if pretrained_policy.checkpoint is None:
+        raise config.ConfigError(
+            f"config.lora.rank: expected 0 for {c.policy.name}, whose cold start trains all weights, got "
+            f"{c.lora.rank}; adapters are for the weights of a Hugging Face folder or a .gguf file"
+        )
+    export.check_adapter(c, pretrained_policy)
 
 
 def _check_annotated(c: config.Config, pretrained_policy: PretrainedPolicy) -> None:
@@ -136,7 +178,7 @@ def _check_annotated(c: config.Config, pretrained_policy: PretrainedPolicy) -> N
             f"{min(TRIED, len(source))} examples of {source!r} has them. In JSON lines, write `objects`, and give the "
             f"target as `boxes` that equal boxes of `objects`. The last: {fault}"
         )
-    if c.sft.dense or c.sft.practice:
+    if pretrained_policy.checkpoint is None and (c.sft.dense or c.sft.practice):
         log.warning(
             "the dense loss and the practice are about TwinWorld: config.sft.dense, sft.tower and sft.practice are not "
             "used with config.data.source=%s",
@@ -147,32 +189,38 @@ def _check_annotated(c: config.Config, pretrained_policy: PretrainedPolicy) -> N
 def _initial_state(
     c: config.Config, pretrained_policy: PretrainedPolicy, tx: optax.GradientTransformation, start: dict | None
 ) -> dict[str, Any]:
-    """The state before the first step: {"trainable": {"policy", "head"}, "opt"}. `start`: weights; None = random."""
+    """The state before the first step: {"trainable", "opt"}. `start`: weights from files; None = random ones.
+
+    Trainable are {"lora"}, or {"policy", "head"}, without the dense head for a policy without a vision tower.
+    """
     k_policy, k_head = jax.random.split(jax.random.key(c.seed))
-    trainable = {
-        "policy": policy.init(k_policy, pretrained_policy.spec) if start is None else start,
-        "head": imitation.init_head(k_head, pretrained_policy.spec, patch_targets.COUNTS),
-    }
+    if c.lora.rank:
+        trainable = {"lora": weights_state.initial_adapters(c, start)}
+    else:
+        trainable = {"policy": policy.init(k_policy, pretrained_policy.spec) if start is None else start}
+        if pretrained_policy.spec.vision is not None:
+            trainable["head"] = imitation.init_head(k_head, pretrained_policy.spec, patch_targets.COUNTS)
     return {"trainable": trainable, "opt": tx.init(trainable)}
 
 
 def _step(
-    c: config.Config,
-    pretrained_policy: PretrainedPolicy,
-    device_mesh: jax.sharding.Mesh,
-    tx: optax.GradientTransformation,
-    state: dict[str, Any],
-    batches: ColdStartBatches,
-    text: bool,
-) -> tuple[dict[str, Any], dict[str, jax.Array]]:
-    """One optimizer step: the new state, and its numbers on the device. Without `text` it trains the tower alone."""
+    c: config.Config, pretrained_policy: PretrainedPolicy, device_mesh: jax.sharding.Mesh,
+    tx: optax.GradientTransformation, state: dict[str, Any], frozen: dict | None, batches: ColdStartBatches, step: int,
+) -> dict[str, jax.Array]:  # fmt: skip
+    """Optimizer step `step`, the first is 0: puts the new weights into `state`, returns its numbers on the device.
+
+    The first steps train the tower alone.
+    """
+    text = step >= tower_steps(c, pretrained_policy.style)
     demonstrations, practice = batches.next(text)
-    trainable, opt, numbers = imitation.update(
+    key = jax.random.fold_in(jax.random.key(c.seed), step) if c.lora.dropout else None
+    state["trainable"], state["opt"], numbers = imitation.update(
         state["trainable"], state["opt"], mesh.put_batch(device_mesh, demonstrations),
-        mesh.put_batch(device_mesh, practice), tx=tx, spec=pretrained_policy.spec, reasoning=c.sft.reasoning,
-        dense=dense_weight(c), counts=patch_targets.COUNTS, text=text,
+        mesh.put_batch(device_mesh, practice), frozen, tx=tx, spec=pretrained_policy.spec, reasoning=c.sft.reasoning,
+        dense=dense_weight(c, pretrained_policy.style), counts=patch_targets.COUNTS, text=text,
+        dtype=pretrained_policy.dtype, key=key,
     )  # fmt: skip
-    return {"trainable": trainable, "opt": opt}, numbers
+    return numbers
 
 
 class _Meter:

@@ -51,17 +51,46 @@ def weights_path(config: Config) -> Path:
     return path
 
 
+def adapter_path(config: Config) -> Path | None:
+    """The folder of config.policy.adapter, downloaded first if it is a hub id; None where the setting is empty.
+
+    Raises ConfigError if there is no such folder or the download fails.
+    """
+    setting = config.policy.adapter
+    if not setting:
+        return None
+    path = download(setting, "policy.adapter") if is_hub_id(setting) else Path(setting).expanduser()
+    if not path.is_dir():
+        raise ConfigError(
+            f"config.policy.adapter = {setting!r}: expected a folder with adapter_config.json and "
+            "adapter_model.safetensors, such as the `adapter` in the workdir of --mode=sft, or a hub id"
+        )
+    return path
+
+
+def base_model(config: Config) -> tuple[str, str | None]:
+    """The policy's files as an adapter's config names them: (hub id, revision or None), or (folder, None).
+
+    transformers and PEFT take the folder of a .gguf file as the model's name, and the file as the argument gguf_file.
+    """
+    if not is_hub_id(config.policy.path):
+        path = weights_path(config).resolve()
+        return str(path.parent if path.is_file() else path), None
+    name, _, revision = config.policy.path.partition("@")
+    return name, revision or None
+
+
 def is_hub_id(path: str) -> bool:
     """Whether config.policy.path can only be the name of a hub repository: "org/name" or "org/name@revision"."""
     return hub.is_hub_id(path)
 
 
-def download(hub_id: str, patterns: Sequence[str] = hub.PATTERNS) -> Path:
+def download(hub_id: str, setting: str = "policy.path", patterns: Sequence[str] = hub.PATTERNS) -> Path:
     """Downloads a snapshot of a hub repository and returns its folder, as `hub.download` does.
 
-    Raises ConfigError if that fails.
+    Raises ConfigError, which names the setting, if that fails.
     """
     try:
         return hub.download(hub_id, patterns)
     except hub.HubError as error:
-        raise ConfigError(f"config.policy.path = {error} and set config.policy.path=DIR") from error
+        raise ConfigError(f"config.{setting} = {error} and set config.{setting}=DIR") from error

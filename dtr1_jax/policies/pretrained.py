@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import jax
@@ -14,11 +15,12 @@ from dtr1_jax.config import Config, ConfigError, Policy
 from dtr1_jax.data import end_tokens, patches, processor, prompts, sources
 from dtr1_jax.data import tokenizer as tokenizers
 from dtr1_jax.models import int8, policy, published_sizes, spec
-from dtr1_jax.models.weights import gguf, hf_checkpoint, loading, native
+from dtr1_jax.models.weights import adapters, gguf, hf_checkpoint, loading, native
 from dtr1_jax.policies import policy_files
 from dtr1_jax.rl import staged
 from dtr1_jax.twin.coordinates import Frame
 
+log = logging.getLogger(__name__)
 FRAMES = 4  # frames of a video that a policy of our own takes, where no setting says another number
 
 
@@ -99,10 +101,44 @@ def read_weights(
 ) -> dict:
     """The policy's weights, in float32 or config.policy.weights_dtype (int8: in the form of models/int8.py).
 
+    The adapters of config.policy.adapter are added to them.
+
     With a mesh they are placed on it, and each process reads only the parts of a Hugging Face or GGUF checkpoint that
     its devices hold. Without a mesh they are on the first device, or numpy arrays if they come from a file of our own.
-    Raises WeightsError naming the file and the tensor that does not fit.
+    Raises WeightsError naming the file and the tensor that does not fit; ConfigError if there is no such adapter.
     """
+    adapter = read_adapter(config, pretrained_policy)
+    params = _read_base(config, pretrained_policy, device_mesh)
+    return params if adapter is None else adapters.merge(params, adapter)
+
+
+def read_adapter(config: Config, pretrained_policy: PretrainedPolicy) -> adapters.Adapter | None:
+    """The adapters of config.policy.adapter; None where it is empty. Warns if they name another base.
+
+    Raises ConfigError or WeightsError if they are missing or do not fit the policy.
+    """
+    folder = policy_files.adapter_path(config)
+    if folder is None:
+        return None
+    adapter = adapters.read_adapter(folder, template(pretrained_policy), config_values(config, pretrained_policy))
+    own, _ = policy_files.base_model(config)
+    if adapter.base and Path(adapter.base).name != Path(own).name:
+        log.warning(
+            "config.policy.adapter = %r was trained on %s, and it is added to %s: if these are different weights, its "
+            "answers mean nothing", config.policy.adapter, adapter.base, own,
+        )  # fmt: skip
+    return adapter
+
+
+def config_values(config: Config, pretrained_policy: PretrainedPolicy) -> dict:
+    """The values of the policy's config.json. Those of our own policies are in models/published_sizes.py."""
+    if pretrained_policy.checkpoint is not None:
+        return dict(pretrained_policy.checkpoint.config)
+    return dict(published_sizes.TINY if config.policy.name == "tiny" else published_sizes.CONFIGS[config.policy.name])
+
+
+def _read_base(config: Config, pretrained_policy: PretrainedPolicy, device_mesh: jax.sharding.Mesh | None) -> dict:
+    """The weights of config.policy.path, as `read_weights` says."""
     shapes, dtype = template(pretrained_policy), jnp.dtype(config.policy.weights_dtype)
     rounds = dtype == jnp.int8
     if rounds:

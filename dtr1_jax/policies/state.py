@@ -18,7 +18,8 @@ from dtr1_jax.run import checkpoint
 
 # Settings that decide the arrays of a checkpoint and their meaning (clipping adds a state to the optimizer).
 POLICY_SETTINGS = (
-    "policy.name", "policy.path", "lora.rank", "lora.alpha", "lora.rslora", "lora.targets", "optim.clip",
+    "policy.name", "policy.path", "policy.adapter", "lora.rank", "lora.alpha", "lora.rslora", "lora.targets",
+    "optim.clip",
 )  # fmt: skip
 EMA = "ema"  # the value of grpo.advantage that keeps moving averages of the rewards in the state
 

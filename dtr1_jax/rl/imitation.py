@@ -3,11 +3,15 @@
 A transformer that learns to read pictures from the transcripts alone stays at the marginal distribution of the text for
 very long. So a linear head on the vision tokens, the *dense head*, also predicts for each patch the object that covers
 it. It is dropped after the cold start.
+
+Weights live in two dicts, `trainable` and `frozen`. Together they have "policy", its weights, and may have "head", the
+dense head, and "lora", adapters. Where there are adapters, they are trained and "policy" is frozen.
 """
 
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +49,11 @@ def optimizer(settings: config.Sft) -> optax.GradientTransformation:
         muon_weight_dimension_numbers=matrices,
     )
     return optax.chain(optax.clip_by_global_norm(1.0), muon)
+
+
+def adapter_optimizer(settings: config.Sft) -> optax.GradientTransformation:
+    """Adam at settings.lr for adapters, clipped to a global norm of 1; warm-up, then cosine to 0; no decay."""
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule(settings, settings.lr)))
 
 
 def schedule(settings: config.Sft, peak: float) -> optax.Schedule:
@@ -101,8 +110,9 @@ def dense_loss(
 
 
 def loss(
-    trainable: dict, spec: Spec, batch: Demonstration, practice: Demonstration | None = None, *, reasoning: float,
-    dense: float, counts: tuple[int, ...], text: bool,
+    trainable: dict, spec: Spec, batch: Demonstration, practice: Demonstration | None = None,
+    frozen: dict | None = None, *, reasoning: float, dense: float, counts: tuple[int, ...], text: bool,
+    dtype: Any = jnp.float32, key: jax.Array | None = None,
 ) -> tuple[jax.Array, dict]:  # fmt: skip
     """Weighted mean negative log-probability of the transcript's tokens plus `dense` times the dense loss.
 
@@ -110,51 +120,58 @@ def loss(
     share one pass over it.
 
     Args:
-      trainable: {"policy": weights, "head": dense head}.
+      trainable: {"policy": weights, "head": dense head}, or {"lora": adapters}.
       spec: sizes of the policy.
       batch: transcripts of pictures.
       practice: thoughts and answers to several queries about each given twin, or None.
+      frozen: {"policy": weights} where only adapters are trained, else None.
       reasoning: weight of a token after the twin, relative to a token of the twin. The former are few, and they decide
         whether the answer is right.
       dense: weight of the dense loss.
       counts: as in `init_head`.
       text: False leaves the decoder out, to train the vision tower alone.
+      dtype: compute dtype.
+      key: random key of the adapters' dropout; None = no dropout.
 
     Returns:
       (loss, metrics for the log); "nll_twin" and "nll_reasoning" are means per token, in nats.
     """
-    weights = trainable["policy"]
-    vision_bmd = policy.encode(weights, None, spec, batch.prompt)
-    total, metrics = jnp.float32(0), {}
+    parts = {**(frozen or {}), **trainable}
+    weights, lora = parts["policy"], parts.get("lora")
+    k_prompt, k_text = (None, None) if key is None else jax.random.split(key)
+    total, metrics, vision_bmd = jnp.float32(0), {}, None
     if dense:
-        value, metrics = dense_loss(trainable["head"], vision_bmd, batch, counts)
+        vision_bmd = policy.encode(weights, lora, spec, batch.prompt, dtype)
+        value, metrics = dense_loss(parts["head"], vision_bmd, batch, counts)
         total = total + dense * value
         metrics["dense"] = value
     if text:
-        prefix = policy.prefill(weights, None, spec, batch.prompt, vision_bmd=vision_bmd)
-        logp_bgs = policy.logprobs(weights, None, spec, prefix, batch.token_bgs)
+        prefix = policy.prefill(weights, lora, spec, batch.prompt, dtype, vision_bmd, k_prompt)
+        logp_bgs = policy.logprobs(weights, lora, spec, prefix, batch.token_bgs, key=k_text)
         weight_bgs = jnp.where(batch.reason_bgs, reasoning, 1.0) * batch.mask_bgs
         total = total - (logp_bgs * weight_bgs).sum() / weight_bgs.sum()
         for name, mask_bgs in (("twin", batch.mask_bgs & ~batch.reason_bgs), ("reasoning", batch.reason_bgs)):
             metrics[f"nll_{name}"] = -(logp_bgs * mask_bgs).sum() / jnp.maximum(mask_bgs.sum(), 1)
     if text and practice is not None:
-        prefix = policy.prefill(weights, None, spec, practice.prompt)
-        logp_bgs = policy.logprobs(weights, None, spec, prefix, practice.token_bgs)
+        prefix = policy.prefill(weights, lora, spec, practice.prompt, dtype)
+        logp_bgs = policy.logprobs(weights, lora, spec, prefix, practice.token_bgs)
         value = -(logp_bgs * practice.reason_bgs).sum() / practice.reason_bgs.sum()
         total, metrics["nll_practice"] = total + value, value
     return total, metrics | {"loss": total}
 
 
 @functools.partial(
-    jax.jit, static_argnames=("tx", "spec", "reasoning", "dense", "counts", "text"), donate_argnums=(0, 1)
+    jax.jit, static_argnames=("tx", "spec", "reasoning", "dense", "counts", "text", "dtype"), donate_argnums=(0, 1)
 )
 def update(
-    trainable: dict, opt_state: optax.OptState, batch: Demonstration, practice: Demonstration | None = None, *,
-    tx: optax.GradientTransformation, spec: Spec, reasoning: float, dense: float, counts: tuple[int, ...], text: bool,
+    trainable: dict, opt_state: optax.OptState, batch: Demonstration, practice: Demonstration | None = None,
+    frozen: dict | None = None, *, tx: optax.GradientTransformation, spec: Spec, reasoning: float, dense: float,
+    counts: tuple[int, ...], text: bool, dtype: Any = jnp.float32, key: jax.Array | None = None,
 ) -> tuple[dict, optax.OptState, dict[str, jax.Array]]:  # fmt: skip
     """One optimizer step on `loss`: (trainable, opt_state, metrics). The first two arguments are donated."""
     (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
-        trainable, spec, batch, practice, reasoning=reasoning, dense=dense, counts=counts, text=text
-    )
+        trainable, spec, batch, practice, frozen, reasoning=reasoning, dense=dense, counts=counts, text=text,
+        dtype=dtype, key=key,
+    )  # fmt: skip
     updates, opt_state = tx.update(grads, opt_state, trainable)
     return optax.apply_updates(trainable, updates), opt_state, metrics | {"grad_norm": optax.global_norm(grads)}

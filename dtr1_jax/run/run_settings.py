@@ -22,7 +22,7 @@ ADDED = {
     "data": {"prefetch_mb": 512},
     "grpo": {"importance": "off", "importance_low": 0.0, "importance_high": 3.0},
     "optim": {"decay_steps": 0},
-    "policy": {"ids": "number"},
+    "policy": {"ids": "number", "adapter": ""},
     "rollout": {"construct_tokens": 64, "twin_tokens": 160},  # read for policy.constructor=specialists only
     "specialists": {
         "detector": "", "threshold": 0.0, "phrases": "", "max_objects": 40, "merge_iou": 0.6, "segmenter": "grabcut",

@@ -35,7 +35,7 @@ def test_scenes_grow():
 
 def test_practice_starts_with_the_text_and_follows_the_curriculum():
     c = settings(data__max_objects=5, sft__steps=8, sft__tower=0.5, sft__practice=2)
-    assert cold_start.tower_steps(c) == 4
+    assert cold_start.tower_steps(c, pretrained.load_policy(c).style) == 4
     data, count = cold_start.ColdStartBatches(c, pretrained.load_policy(c).style), cold_start.object_schedule(c)
     assert data.next(text=False)[1] is None
     for step in range(4, 7):
@@ -79,7 +79,7 @@ def test_steps_are_about_pictures_or_videos_and_both_have_their_practice():
     made = pretrained.load_policy(c)
     data, decode, kinds = cold_start.ColdStartBatches(c, made.style), made.style.tokenizer.hf.decode, []
     for step in range(8):
-        shown, practice = data.next(text=step >= cold_start.tower_steps(c))
+        shown, practice = data.next(text=step >= cold_start.tower_steps(c, made.style))
         frames = shown.prompt.images.segment_bn.max()
         kinds.append(frames > 1)
         assert frames == (4 if kinds[-1] else 1)
@@ -122,7 +122,7 @@ def test_own_pictures_are_demonstrations_in_their_transcripts(tmp_path):
     root = coco_folders.write_coco_folder(tmp_path, notes, pictures=8)
     c = settings(data__source="coco", data__root=str(root), sft__practice=2, sft__direct=0.5)
     made = pretrained.load_policy(c)
-    assert cold_start.tower_steps(c) == 0 and cold_start.dense_weight(c) == 0.0 < c.sft.dense
+    assert cold_start.tower_steps(c, made.style) == 0 and cold_start.dense_weight(c, made.style) == 0.0 < c.sft.dense
     data, decode = cold_start.ColdStartBatches(c, made.style), made.style.tokenizer.hf.decode
     thoughts = []
     for _ in range(6):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from dtr1_jax import types
-from dtr1_jax.data import demonstrations, patches, prompts, tokenizer
+from dtr1_jax.data import demonstrations, patches, pipeline, prompts, tokenizer
 from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.policies import policy_files
+from dtr1_jax.twin import program_steps, programs, things, transcript
 from dtr1_jax.twin import text as twin_text
-from dtr1_jax.twin import transcript
 from dtr1_jax.twin.coordinates import Canvas, Frame
 from dtr1_jax.twin.schema import Answer
 
@@ -118,7 +118,55 @@ def test_demonstration():
 def test_an_example_without_a_thought_names_its_answer(ids, thought):
     box, mask = (0.1, 0.1, 0.5, 0.5), np.zeros((96, 96), bool)
     scene = tuple(types.Instance(i, label, box, mask) for i, label in enumerate(("mug", "lamp", "mug"), 1))
-    example = dataclasses.replace(SCENE, scene=scene, answer_ids=ids, thought="")
+    example = dataclasses.replace(SCENE, scene=scene, answer_ids=ids, thought="", program=())
     text = demonstrations.oracle(example, Canvas(Frame.PIXEL, (96, 96)))
     assert f"<think>{thought}</think>" in text
     assert "<think></think>" in demonstrations.oracle(example, Canvas(Frame.PIXEL, (96, 96)), reasons=False)
+
+
+NAMED = dataclasses.replace(STYLE, geometry=None, words="full", length=900, constructor="given", named=True)
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_where_the_prompt_shows_the_twin_only_thought_and_answer_are_imitated(index):
+    example = picture_examples.example(3, "train", index)
+    fields, pictures, token, mask, reason = pipeline.demonstration(example, NAMED, 200)
+    text = T.decode(token[mask].tolist()[:-1])
+    canvas = Canvas(Frame.PIXEL, example.image.shape[1::-1])
+    shown = prompts.given_twin(example, canvas, named=True)
+    assert pictures is None and text.startswith("<think>") and "<twin>" not in text
+    assert twin_text.dumps_twin(shown) in T.hf.decode(fields["token_bp"][fields["mask_bp"]])
+    parsed = transcript.parse(text, task=example.task, canvas=canvas, constructor="given", given_twin=shown)
+    assert parsed.sound, parsed.faults
+    assert parsed.answer.objects == example.answer_ids
+    assert T.decode(token[reason].tolist()[:-1]) == text.removeprefix("<think>")
+
+
+def test_an_answer_that_the_prompt_has_no_room_for_is_not_imitated():
+    example = next(
+        x for x in (picture_examples.example(3, "train", i, min_objects=7) for i in range(40)) if len(x.answer_ids) == 1
+    )
+    whole = int(prompts.prompt(example, NAMED)[0]["mask_bp"].sum())
+    results = set()
+    for length in range(whole - 120, whole, 12):
+        style = dataclasses.replace(NAMED, length=length)
+        shown = {item.id for item in prompts.prompt_with_twin(example, style)[3].objects}
+        kept = set(example.answer_ids) <= shown
+        results.add(kept)
+        if kept:
+            pipeline.demonstration(example, style, 200)
+        else:
+            with pytest.raises(prompts.PromptError, match="1 objects of the answer are not in the twin"):
+                pipeline.demonstration(example, style, 200)
+    assert results == {True, False} or results == {True}
+
+
+def test_a_missing_thought_follows_the_program_where_that_leads_to_the_answer():
+    example, canvas = picture_examples.example(3, "train", 1), Canvas(Frame.PIXEL, (96, 96))
+    bare = dataclasses.replace(example, thought="")
+    seen = things.things_of_scene(example.scene)
+    assert set(programs.execute(example.program, seen).ids) == set(example.answer_ids)
+    assert f"<think>{program_steps.steps(example.program, seen)}</think>" in demonstrations.oracle(bare, canvas)
+    other = dataclasses.replace(bare, program=("label", "nothing of the kind"))
+    one = next(item for item in example.scene if item.id in example.answer_ids)
+    assert f"<think>{one.label} {one.id}.</think>" in demonstrations.oracle(other, canvas)

@@ -8,7 +8,12 @@ from configs import default
 from dtr1_jax import config
 from dtr1_jax.run import run_settings
 
-CONFIG = {"seed": 0, "policy": {"name": "tiny", "sizes": (1, 2), "ids": "number"}, "train": {"steps": 60}, "empty": {}}
+CONFIG = {
+    "seed": 0,
+    "policy": {"name": "tiny", "sizes": (1, 2), "ids": "number", "adapter": ""},
+    "train": {"steps": 60},
+    "empty": {},
+}
 
 
 def test_the_settings_of_the_first_start_are_written_and_returned(tmp_path):
@@ -19,10 +24,14 @@ def test_the_settings_of_the_first_start_are_written_and_returned(tmp_path):
         "policy.name": "tiny",
         "policy.sizes": [1, 2],
         "policy.ids": "number",
+        "policy.adapter": "",
         "train.steps": 60,
         "empty": {},
     }
-    assert json.loads(path.read_text()) == {**CONFIG, "policy": {"name": "tiny", "sizes": [1, 2], "ids": "number"}}
+    assert json.loads(path.read_text()) == {
+        **CONFIG,
+        "policy": {"name": "tiny", "sizes": [1, 2], "ids": "number", "adapter": ""},
+    }
     assert run_settings.settle(path, {**CONFIG, "train": {"steps": 90}}) == first
 
 
