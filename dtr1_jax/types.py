@@ -47,6 +47,7 @@ class Instance:
       attributes: words such as "red", "large", "metal".
       boxes: float64[T, 4], `box` in each frame of a video, all 0 if it is not visible; None = a picture.
       masks: bool[T, h, w], `mask` in each frame of a video; None = a picture, or not known.
+      outlined: whether the mask follows the object's outline; False = only its box is known, and the mask fills it.
       velocity: mean motion dx, dy of the object from one frame to the next, unit frame, between the first and the last
         frame in which it is visible; None = the data set has none, so it is computed from `boxes`.
     """
@@ -60,6 +61,7 @@ class Instance:
     boxes: np.ndarray | None = None
     masks: np.ndarray | None = None
     velocity: tuple[float, float] | None = None
+    outlined: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

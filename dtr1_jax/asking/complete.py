@@ -11,11 +11,13 @@ import numpy as np
 
 from dtr1_jax import mesh
 from dtr1_jax.asking import perceived_twins
+from dtr1_jax.asking.given_masks import GivenMasks, given_masks
 from dtr1_jax.asking.perceived_twins import Insertion, Perception
 from dtr1_jax.data import completions
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.closing_tags import closing_table
 from dtr1_jax.policies.runtime import Runtime
+from dtr1_jax.rewards.answer_regions import RealMasks
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.rl import staged
 from dtr1_jax.twin.transcript import CLOSING, Transcript
@@ -31,17 +33,26 @@ class Completions:
       rollout: their tokens, as numpy.
       seconds: "rollout", the time of the device; with specialists also "perceive", the time of the host in between.
       perception: the twins that specialists made; None where the constructor is another.
+      given: for each query the masks of the twin that the data bring; None where the constructor is another.
     """
 
     transcripts: list[list[Transcript]]
     rollout: Rollout
     seconds: dict[str, float]
     perception: Perception | None = None
+    given: list[GivenMasks] | None = None
 
     @property
     def insertions(self) -> list[list[Insertion]] | None:
-        """B lists of G, with the real masks of the twins' objects; None where no specialist looked."""
+        """B lists of G, what was put into the completions; None where no specialist looked."""
         return None if self.perception is None else self.perception.insertions
+
+    @property
+    def real(self) -> Sequence[Sequence[RealMasks]] | None:
+        """B lists of G, the masks of the twins' objects that specialists found or the data bring; None = neither."""
+        if self.given is not None:
+            return [[masks] * len(group) for masks, group in zip(self.given, self.transcripts)]
+        return self.insertions
 
 
 def complete(
@@ -72,7 +83,8 @@ def complete(
     )  # fmt: skip
     rollout = jax.tree.map(lambda x: x[:count], mesh.local(rollout))
     seconds = {"rollout": time.monotonic() - start}
-    return Completions(completions.read_completions(rollout, batch, policy.style), rollout, seconds)
+    given = [given_masks(example) for example in batch.examples] if policy.style.constructor == "given" else None
+    return Completions(completions.read_completions(rollout, batch, policy.style), rollout, seconds, given=given)
 
 
 def _with_specialists(

@@ -56,7 +56,7 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
     """Answers a batch as `ask` does, and scores the answers."""
     c, segmenter = runtime.config, runtime.segmenter
     completed = ask(runtime, batch, key)
-    transcripts, real = completed.transcripts, completed.insertions
+    transcripts, real = completed.transcripts, completed.real
     blind_bg = blind.blind_scores(
         runtime, batch, transcripts, jax.random.fold_in(key, 1), temperature=c.train.eval_temperature
     )

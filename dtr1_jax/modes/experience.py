@@ -66,7 +66,7 @@ def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
     failures_before = text_scorers.failures if text_scorers else 0
     rewards, outcomes = score.score(
         transcripts, batch.examples, batch.canvases, runtime.segmenter, c.reward, text_scorers,
-        rollout.mask_bgs.sum(-1), blind_bg, completed.insertions,
+        rollout.mask_bgs.sum(-1), blind_bg, completed.real,
     )  # fmt: skip
     return Experience(
         examples=batch.examples,

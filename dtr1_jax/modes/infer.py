@@ -69,7 +69,7 @@ def run(
         completed = predict.ask(runtime, batch, jax.random.key(c.seed))
         if perceiver is not None:
             notes["twin_by"] = perceiver.description
-    transcript, real = completed.transcripts[0][0], completed.insertions[0][0] if completed.insertions else None
+    transcript, real = completed.transcripts[0][0], completed.real[0][0] if completed.real else None
     if not transcript.sound:
         log.warning("%s", _why_unsound(c, transcript))
     if task == "segmentation":
@@ -77,7 +77,7 @@ def run(
             frames = answers.resolve_frames(example, batch.canvases[0], transcript, segmenter, real)
             named = (transcript.answer.objects or ()) if transcript.answer else ()
             has_pixels = real is not None and bool(named) and set(named) <= set(real.masks)
-            notes["masks_by"] = notes["twin_by"] if has_pixels else segmenter.description
+            notes["masks_by"] = notes.get("twin_by", "the given twin") if has_pixels else segmenter.description
     else:
         frames = answers.resolve_frames(example, batch.canvases[0], transcript, None)
     folder = results.new_folder(parent, Path(paths[0]).stem)

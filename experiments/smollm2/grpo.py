@@ -4,10 +4,8 @@ SmolLM2-135M-Instruct learns, by LoRA, to answer queries about COCO photos. It s
 annotations, stand in the prompt (constructor "given"). This file writes the data as JSON lines, has the settings, runs
 dtr1_jax/modes/train.py, and prints the results.
 
-The photos come from two folders in COCO's format below `--assets`, coco_mini (instances) and coco_panoptic_val100
-(segments, including stuff), with queries of dtr1_jax/data/queries/photos.py. Training and held-out data share no photo:
-a hash of the photo's COCO id decides the split of all its queries, so a photo in both folders has one split. The reward
-is structure (is the transcript sound?) plus the matched IoU of the answer's boxes.
+The photos and queries are those of photo_queries.py beside it, from two folders in COCO's format below `--assets`. The
+reward is structure (is the transcript sound?) plus the matched IoU of the answer's boxes.
 
 Each seed writes metrics.jsonl and report.html into OUT/grpo/seed_N; the same command resumes a stopped run. The last
 line is one JSON object. For each seed it has the means over all held-out queries before and after training, with
@@ -17,72 +15,22 @@ rose for all seeds. With `--greedy` it also has these means for greedy answers t
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import os
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
+import photo_queries
 import weights
 
 from configs import seg
 from dtr1_jax import config
-from dtr1_jax.data import json_files
-from dtr1_jax.data.readers import coco, coco_annotations, coco_layout, file_names
 from dtr1_jax.modes import dispatch, evaluate, train
 from dtr1_jax.run import console, interrupt, run_log
-from dtr1_jax.twin import masks
 
-PARTS = (
-    "coco_mini/annotations/instances_train2017.json",
-    "coco_mini/annotations/instances_val2017.json",
-    "coco_panoptic_val100/panoptic_val2017.json",
-)
 OBJECTS = 4  # most objects of a twin
 FIGURES = ("reward", "structure", "box_iou", "sound")
-
-
-def lines(part: Path, max_objects: int) -> list[dict]:
-    """The queries about the photos of the annotation file `part`, as lines of data/readers/jsonl.py."""
-    annotations, rows = coco_annotations.read_annotations(part), []
-    source = coco.Coco(annotations, "all", "segmentation", seed=0, max_objects=max_objects)
-    folders = coco_layout.photo_folders(part)
-    for i in range(len(source)):
-        picture, example = annotations.pictures[i // coco.PER_PICTURE], source[i]
-        if not example.scene:
-            continue
-        w, h = picture.size
-        objects = [
-            {
-                "label": o.label, "box": [round(float(v) * n, 2) for v, n in zip(o.box, (w, h, w, h))],
-                "attributes": list(o.attributes),
-            }
-            for o in example.scene
-        ]  # fmt: skip
-        rows.append({
-            "id": f"{part.stem}/{picture.id}/{i % coco.PER_PICTURE}",
-            "image": str(file_names.find_file(folders, picture.file).resolve()), "query": example.query,
-            "split": "heldout" if json_files.held_out(picture.id) else "train",
-            "rle": [rle(o.mask) for o in example.scene if o.id in example.answer_ids], "objects": objects,
-        })  # fmt: skip
-    return rows
-
-
-def rle(mask: np.ndarray) -> dict:
-    """COCO's RLE of a mask bool[h, w], for JSON."""
-    value = masks.encode(mask)
-    return value | {"counts": value["counts"].decode("ascii")}
-
-
-def write(assets: Path, file: Path, max_objects: int = OBJECTS) -> int:
-    """Writes the queries of all PARTS to `file`, shuffled by a hash of their ids; returns their number."""
-    rows = [row for part in PARTS for row in lines(assets / part, max_objects)]
-    rows.sort(key=lambda row: hashlib.blake2b(row["id"].encode()).digest())  # so that the first n are a sample
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return len(rows)
 
 
 def settings(checkpoint: Path, data: Path, seed: int, steps: int, changes: dict | None = None) -> config.Config:
@@ -170,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
 def run_seeds(args: argparse.Namespace) -> None:
     """Writes the data, trains a policy for each seed, and prints the last line."""
     checkpoint, data = weights.fetch(args.out), args.out / "photos.jsonl"
-    print(f"{write(args.assets, data)} queries in {data}", flush=True)
+    print(f"{photo_queries.write(args.assets, data, OBJECTS)} queries in {data}", flush=True)
     result, before, start = {}, None, time.monotonic()
     for seed in args.seed:
         workdir = args.out / "grpo" / f"seed_{seed}"

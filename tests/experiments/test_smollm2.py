@@ -20,9 +20,9 @@ FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "smollm2"
 @pytest.fixture(scope="module")
 def scripts():
     """The scripts by name; they import one another as if one of them were run."""
-    names, modules = ("weights", "grpo", "speed"), {}
+    names, modules = ("weights", "photo_queries", "grpo", "perceived", "speed"), {}
     with pytest.MonkeyPatch.context() as patch:
-        for name in names:  # `weights` first: the others import it
+        for name in names:  # the others import the first two
             spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
             modules[name] = importlib.util.module_from_spec(spec)
             patch.setitem(sys.modules, name, modules[name])
@@ -46,7 +46,7 @@ def test_lines_are_the_queries_of_the_photos(scripts, few, tmp_path):
     """The lines, read back, have the query, twin, target and answer of their photo; no photo is in both splits."""
     root = assets.path("coco_mini").parent
     file = tmp_path / "photos.jsonl"
-    count = scripts["grpo"].write(root, file)
+    count = scripts["photo_queries"].write(root, file, 4)
     rows = {row["id"]: row for row in map(json.loads, file.read_text().splitlines())}
     assert len(rows) == count <= 4 * 8 * 3
     splits = {}
@@ -54,9 +54,9 @@ def test_lines_are_the_queries_of_the_photos(scripts, few, tmp_path):
         splits.setdefault(pathlib.Path(row["image"]).name, set()).add(row["split"])
     assert all(len(names) == 1 for names in splits.values())
     assert {"train", "heldout"} == set.union(*splits.values())
-    part = root / scripts["grpo"].PARTS[2]
+    part = root / scripts["photo_queries"].PARTS[2]
     annotations = coco_annotations.read_annotations(part)
-    source = coco.Coco(annotations, "all", "segmentation", 0, scripts["grpo"].OBJECTS)
+    source = coco.Coco(annotations, "all", "segmentation", 0, 4)
     by_split = {s: jsonl.open_jsonl_source(str(file), s, "segmentation", max_objects=4) for s in ("train", "heldout")}
     by_uid = {e.uid: (s, e) for s, examples in by_split.items() for e in (examples[i] for i in range(len(examples)))}
     for i in range(0, len(source), 3):
@@ -65,6 +65,10 @@ def test_lines_are_the_queries_of_the_photos(scripts, few, tmp_path):
         assert split == ("heldout" if json_files.held_out(picture.id) else "train")
         assert (example.query, example.answer_ids) == (expected.query, expected.answer_ids)
         assert [(o.label, o.attributes) for o in example.scene] == [(o.label, o.attributes) for o in expected.scene]
+        assert (example.program, example.category, example.level) == (
+            expected.program, expected.category, expected.level,
+        )  # fmt: skip
+        assert all(np.array_equal(o.mask, e.mask) and o.outlined for o, e in zip(example.scene, expected.scene))
         np.testing.assert_allclose([o.box for o in example.scene], [o.box for o in expected.scene], atol=1e-4)
         np.testing.assert_array_equal(example.target.mask, expected.target.mask)
         assert len(example.target.boxes) == len(expected.target.boxes)

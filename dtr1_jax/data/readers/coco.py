@@ -136,10 +136,13 @@ def _scene(pixels: coco_annotations.Pixels, max_objects: int) -> tuple[Instance,
     """The objects with the largest masks, from left to right by the centre of their box, numbered 1, 2, ..."""
     rows = [(label, mask, box) for (label, mask), box in zip(pixels.objects, pixels.boxes)]
     largest = sorted(rows, key=lambda row: -masks.area(row[1]))[:max_objects]
-    boxed = [(box or masks.bbox(mask), label, mask, _attributes(mask, box)) for label, mask, box in largest]
+    boxed = [
+        (box or masks.bbox(mask), label, mask, _attributes(mask, box), box is None) for label, mask, box in largest
+    ]
     boxed.sort(key=lambda row: (row[0][0] + row[0][2], row[0][1] + row[0][3]))
     return tuple(
-        Instance(i, label, box, mask, attributes=words) for i, (box, label, mask, words) in enumerate(boxed, 1)
+        Instance(i, label, box, mask, attributes=words, outlined=outlined)
+        for i, (box, label, mask, words, outlined) in enumerate(boxed, 1)
     )
 
 

@@ -75,19 +75,28 @@ def picture_object(number: int, boxed: tuple[tuple, Mapping[str, Any]], h: int, 
     """
     box, item = boxed
     mask = _mask(item["rle"], h, w) if "rle" in item else fill_box(item["box"], h, w)
-    return Instance(number, item["label"], box, mask, item.get("depth", 0), tuple(item.get("attributes", ())))
+    return Instance(
+        number, item["label"], box, mask, item.get("depth", 0), tuple(item.get("attributes", ())),
+        outlined="rle" in item,
+    )  # fmt: skip
 
 
 def video_object(instance: Instance, item: Mapping[str, Any], numbers: Sequence[int]) -> Instance:
-    """The object of a video with its depth, masks and velocity. Raises ValueError for a mask of another shape."""
+    """The object of a video with its depth, masks and velocity. Raises ValueError for a mask of another shape.
+
+    It is outlined if it has a mask in each shown frame in which it has a box.
+    """
     stack = instance.masks
     h, w = stack.shape[1:]
     rles = item.get("rles", {})
     for t, number in enumerate(numbers):
         if str(number) in rles:
             stack[t] = _mask(rles[str(number)], h, w)
+    seen = [str(n) for n, box in zip(numbers, instance.boxes) if box[2] > box[0]]
     velocity = None if "velocity" not in item else (item["velocity"][0] / w, item["velocity"][1] / h)
-    return dataclasses.replace(instance, depth=item.get("depth", 0), mask=stack[0], masks=stack, velocity=velocity)
+    return dataclasses.replace(instance, depth=item.get("depth", 0), mask=stack[0], masks=stack, velocity=velocity,
+        outlined=bool(seen) and set(seen) <= set(rles),
+    )  # fmt: skip
 
 
 def completed(example: Example, fields: Mapping[str, Any], kept: Sequence[int]) -> Example:
