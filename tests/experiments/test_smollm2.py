@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dtr1_jax import config
 from dtr1_jax.data import json_files
@@ -154,3 +155,35 @@ def test_a_file_of_another_hash_is_refused(scripts, tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(SystemExit, match=rf"{name}: expected SHA-256 [0-9a-f]+, got 2d711642.*delete it and try again"):
         scripts["weights"].fetch(tmp_path)
+
+
+def test_a_difference_has_its_interval_over_photos(scripts):
+    """Queries of a photo go together: 40 equal ones of one photo say no more than one."""
+    difference = scripts["perceived"].difference
+    before = {f"a/{p}/{k}": 0.0 for p in range(20) for k in range(4)}
+    after = {uid: float(int(uid.split("/")[1]) < 10) for uid in before}
+    got = difference(after, before)
+    assert got["mean"] == pytest.approx(0.5) and got["low"] < 0.35 and got["high"] > 0.65
+    same = difference(dict.fromkeys(before, 0.25), before)
+    assert same == {"mean": 0.25, "low": 0.25, "high": 0.25}
+
+
+def test_answers_by_rule(scripts, tmp_path):
+    """By hand: two mugs and a lamp; the query names the lamp, its program wants the left mug."""
+    image = np.zeros((40, 60, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    boxes = {"mug": [2, 2, 10, 10], "lamp": [30, 2, 38, 34], "bowl": [40, 2, 58, 38]}
+    objects = []
+    for label, (x0, y0, x1, y1) in boxes.items():
+        mask = np.zeros((40, 60), bool)
+        mask[y0:y1, x0:x1] = True
+        objects.append({"label": label, "box": [x0, y0, x1, y1], "rle": scripts["photo_queries"].rle(mask)})
+    line = {"image": "a.png", "query": "What stands left of the lamp?", "rle": objects[0]["rle"], "objects": objects,
+            "split": "heldout", "oracle": {"answer": [1], "program": ["leftmost", ["all"]]}}  # fmt: skip
+    other = line | {"query": "Which is the biggest?", "rle": objects[2]["rle"], "id": "other"}
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps(line) + "\n" + json.dumps(other) + "\n")
+    c = scripts["perceived"].settings(pathlib.Path("x.gguf"), file)
+    assert (c.policy.constructor, c.policy.ids, c.policy.prompt) == ("given", "named", "brief")
+    # named_label: the lamp, which is wrong, and without a name the largest, which is right; program: the mug twice
+    assert scripts["perceived"].by_rule(c) == {"named_label": 0.5, "program": 0.5}
