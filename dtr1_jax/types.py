@@ -131,6 +131,7 @@ class Example:
       level: length of the reasoning chain, one of LEVELS, or 0 if not known.
       program: computes the answer from the objects of a twin, see twin/programs.py; () if there is none. That of a
         summary gives the objects that it describes.
+      empty_scene: `scene` is empty because somebody looked and found no object, not because the data set has none.
       visuals: the pictures uint8[h, w, 3] and Videos that the policy sees, in order. Boxes refer to the first, which
         must have the size of `image`. Empty = the policy sees `image` alone.
     """
@@ -147,6 +148,7 @@ class Example:
     level: int = 0
     visuals: tuple[np.ndarray | Video, ...] = ()
     program: Program = ()
+    empty_scene: bool = False
 
     @property
     def video(self) -> Video | None:

@@ -64,9 +64,9 @@ def given_twin(example: types.Example, canvas: Canvas, named: bool = False) -> T
 
     `named` is the form of its ids in the text.
 
-    Raises PromptError if the example has no annotated objects.
+    Raises PromptError if the data have no objects; where somebody looked and found none, the twin is empty.
     """
-    if not example.scene:
+    if not example.scene and not example.empty_scene:
         raise PromptError(
             f'{example.uid}: no annotated objects, but the constructor is "given"; use data with a scene, or '
             'the constructor "policy"'

@@ -153,8 +153,6 @@ def run(args: argparse.Namespace) -> dict:
     data, changes = perceived_twins(args, annotated), dict(args.set)
     c = settings(checkpoint, data, 0, changes)
     result: dict = {"by_rule": by_rule(c)}
-    shown = settings(checkpoint, data, 0, {"policy.prompt": "example", "policy.prompt_tokens": 640} | changes)
-    result["untrained"] = figures(evaluated(shown, args.out / "untrained", "greedy"))
     adapter = args.out / "imitation" / "adapter"
     if not adapter.is_dir():
         sft.run(c, args.out / "imitation")
@@ -174,6 +172,8 @@ def run(args: argparse.Namespace) -> dict:
             "gain": difference(ious(after), ious(imitation)), "annotated_twins": figures(bound),
         }  # fmt: skip
         print(json.dumps(result), flush=True)
+    shown = settings(checkpoint, data, 0, {"policy.prompt": "example", "policy.prompt_tokens": 640} | changes)
+    result["untrained"] = figures(evaluated(shown, args.out / "untrained", "greedy"))
     result["wall_s"] = round(time.monotonic() - began)
     return result
 

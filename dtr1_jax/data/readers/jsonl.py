@@ -219,14 +219,15 @@ class _Reading:
             path = file_names.find_file([self._file.parent], row["video"], or_folder=True)
             frames = tuple(row.get("frames", ()))
             return Line(
-                location, uid, path, query, task, split, form, target, objects, path, frames, choices, oracle=oracle
+                location, uid, path, query, task, split, form, target, objects, path, frames, choices, oracle=oracle,
+                described="objects" in row,
             )  # fmt: skip
         target = self._path(target) if form == "mask" else target
         names = [row["image"]] if isinstance(row["image"], str) else row["image"]
         image, *others = map(self._path, names)
         return Line(
             location, uid, image, query, task, split, form, target, objects, choices=choices, others=tuple(others),
-            oracle=oracle,
+            oracle=oracle, described="objects" in row,
         )  # fmt: skip
 
     def warn(self, lines: Sequence[Line]) -> None:
@@ -326,7 +327,7 @@ def _picture_example(line: Line, max_objects: int, max_pixels: int) -> Example:
         ids = None if in_words else answer_ids(boxes, scene)
         visuals = (image, *others) if others else ()
         example = Example(line.uid, image, line.query, line.task, target, scene, ids, visuals=visuals)
-        return jsonl_scene.completed(example, line.oracle, kept)
+        return jsonl_scene.completed(example, line, kept)
     except ValueError as error:
         raise image_files.ImageError(f"{line.location}: {error}") from None
 

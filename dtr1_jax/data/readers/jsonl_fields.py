@@ -28,6 +28,7 @@ class Line:
       video, frames: the video and the numbers of the frames to show; None and () where the line is about pictures.
       others: the pictures after the first.
       oracle: what the line says of the right answer besides the target, see jsonl_scene.py.
+      described: whether the line has `objects`, if only an empty list: somebody looked and found none.
     """
 
     location: str
@@ -44,6 +45,7 @@ class Line:
     choices: tuple[str, ...] = ()
     others: tuple[Path, ...] = ()
     oracle: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    described: bool = False
 
 
 log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from dtr1_jax.data import json_files
-from dtr1_jax.data.readers.jsonl_fields import fill_box, is_rle, whole_rle
+from dtr1_jax.data.readers.jsonl_fields import Line, fill_box, is_rle, whole_rle
 from dtr1_jax.twin import masks, programs
 from dtr1_jax.twin.schema import MAX_INT, show
 from dtr1_jax.types import CATEGORIES, LEVELS, Example, Instance
@@ -99,20 +99,23 @@ def video_object(instance: Instance, item: Mapping[str, Any], numbers: Sequence[
     )  # fmt: skip
 
 
-def completed(example: Example, fields: Mapping[str, Any], kept: Sequence[int]) -> Example:
-    """The example with what its line says in the field "oracle".
+def completed(example: Example, line: Line, kept: Sequence[int]) -> Example:
+    """The example with what its line says in the field "oracle", and whether it says that there is no object.
 
     Args:
       example: without it.
-      fields: the value of the field.
+      line: the line.
       kept: for each object of the scene its place in the line, from 0 on.
 
     Raises ValueError: `ignore` is no mask of the picture.
     """
+    fields = line.oracle
     changes: dict[str, Any] = {name: fields[name] for name in ("category", "level") if name in fields}
+    if line.described and not line.objects:
+        changes["empty_scene"] = True
     if "program" in fields:
         changes["program"] = _as_tuple(fields["program"])
-    if "answer" in fields and example.scene:
+    if "answer" in fields and (example.scene or "empty_scene" in changes):
         ids = [kept.index(number - 1) + 1 if number - 1 in kept else None for number in set(fields["answer"])]
         changes["answer_ids"] = None if None in ids else tuple(sorted(ids))
     if "ignore" in fields:

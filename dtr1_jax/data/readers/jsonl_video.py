@@ -157,7 +157,7 @@ def video_example(line: Line, max_objects: int, frames: int = FRAMES) -> Example
         no_mask, no_boxes = np.zeros((h, w), bool), np.zeros((0, 4), np.float32)
         target = Target(no_mask, no_boxes, references=line.target, choices=line.choices)
         example = Example(line.uid, video.frames[0], line.query, line.task, target, scene, visuals=(video,))
-        return jsonl_scene.completed(example, line.oracle, kept)
+        return jsonl_scene.completed(example, line, kept)
     objects = [(boxes, mask_thw) for boxes, mask_thw in objects if mask_thw.any()]
     boxes = np.array([boxes for boxes, _ in objects], np.float32).reshape(-1, t, 4)
     union = np.zeros((t, h, w), bool)
@@ -167,7 +167,7 @@ def video_example(line: Line, max_objects: int, frames: int = FRAMES) -> Example
     target = Target(union[0], first[first[:, 2] > first[:, 0]], masks=union, tracks=boxes, labelled=labelled)
     ids = answer_ids(boxes, scene) if line.form == "tracks" else None
     example = Example(line.uid, video.frames[0], line.query, line.task, target, scene, ids, visuals=(video,))
-    return jsonl_scene.completed(example, line.oracle, kept)
+    return jsonl_scene.completed(example, line, kept)
 
 
 def _load_frames(line: Line, frames: int) -> Video:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dtr1_jax.data import demonstrations, prompts
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import jsonl
 from dtr1_jax.twin import masks
+from dtr1_jax.twin.coordinates import Canvas, Frame
 
 H, W = 40, 60
 CORNER = np.zeros((H, W), bool)
@@ -115,3 +117,22 @@ def test_all_fields_of_a_video(tmp_path):
     assert example.program == ("moves", ("label", "mug")) and example.category == "temporal"
     with pytest.raises(DataError, match=r"oracle\.ignore: expected an RLE with size and counts, for a picture"):
         opened(tmp_path, row | {"oracle": {"ignore": rle(CORNER)}})
+
+
+def test_somebody_looked_and_found_nothing(tmp_path):
+    """`objects` = [] is an empty scene, which can be given; a line without `objects` says nothing of the scene."""
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
+    line = {"image": "a.png", "query": "what barks", "boxes": [], "split": "train", "oracle": {"answer": []}}
+    rows = [line | {"objects": []}, {name: x for name, x in line.items() if name != "oracle"} | {"id": "other"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = jsonl.open_jsonl_source(str(tmp_path / "a.jsonl"), "train", "segmentation", max_objects=4)
+    empty, unknown = source[0], source[1]
+    assert (empty.scene, empty.empty_scene, empty.answer_ids) == ((), True, ())
+    assert (unknown.scene, unknown.empty_scene) == ((), False)
+    canvas = Canvas(Frame.NORM1000, (30, 20))
+    assert prompts.given_twin(empty, canvas).objects == ()
+    with pytest.raises(prompts.PromptError, match="no annotated objects"):
+        prompts.given_twin(unknown, canvas)
+    assert demonstrations.given_reply(empty, prompts.given_twin(empty, canvas), reasons=True) == (
+        '<think>none.</think><answer>{"objects":[]}</answer>'
+    )
