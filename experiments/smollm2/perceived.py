@@ -155,7 +155,9 @@ def run(args: argparse.Namespace) -> dict:
     result: dict = {"by_rule": by_rule(c)}
     adapter = args.out / "imitation" / "adapter"
     if not adapter.is_dir():
-        sft.run(c, args.out / "imitation")
+        of_grpo = ("grpo.", "optim.", "train.", "rollout.queries", "rollout.group")
+        kept = {name: value for name, value in changes.items() if not name.startswith(of_grpo)}
+        sft.run(settings(checkpoint, data, 0, kept), args.out / "imitation")
     c = settings(checkpoint, data, 0, {"policy.adapter": str(adapter)} | changes)
     imitation = evaluated(c, args.out / "imitated", "greedy")
     result["imitation"] = figures(imitation)
