@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A room is a module or folder below dtr1_jax/, with dots where it lies in another; a module belongs to the longest name
 # that fits. A room may import itself and the rooms of the lines before its own.
 LAYERS = (
-    ("types", "checked_fields", "outside", "plain_text"),
+    ("types", "checked_fields", "config_groups", "outside", "plain_text"),
     ("config", "mesh", "draw", "camera_motion", "run", "run.atomic", "run.worker_pool", "evaluation.benchmarks"),
     ("twin",),
     ("data", "data.queries", "models", "specialists"),
@@ -28,6 +28,7 @@ LAYERS = (
 )
 # What a room may import of its own layer.
 ALSO = {
+    "config_groups": ("checked_fields",),
     "mesh": ("config",),
     "run": ("run.atomic",),
     "run.worker_pool": ("run.worker_messages",),
@@ -67,6 +68,7 @@ TESTED_IN = {
     "data/sandbox_process": "data/test_sandbox.py",
     "__main__": "test_main.py",
     "checked_fields": "test_config.py",
+    "config_groups": "test_config.py",
     "specialists/perceived": "specialists/test_perceiver.py",
     "specialists/looks": "specialists/test_perceiver.py",
     "specialists/frame_rows": "specialists/test_perceiver.py",
