@@ -38,10 +38,8 @@ from dtr1_jax.run import console, interrupt
 from dtr1_jax.twin import programs, things
 
 OBJECTS = 6  # most objects of a twin
-KEPT = (
-    "giou", "giou_low", "giou_high", "sound", "program/both_right", "program/only_perception_right",
-    "program/only_reasoning_right", "program/both_wrong",
-)  # fmt: skip
+KEPT = ("giou", "giou_low", "giou_high", "sound")
+CELLS = ("both_right", "only_perception_right", "only_reasoning_right", "both_wrong")  # perception x reasoning
 
 
 def settings(checkpoint: Path, data: Path, seed: int = 0, changes: dict | None = None) -> config.Config:
@@ -90,9 +88,10 @@ def evaluated(c: config.Config, workdir: Path, name: str) -> Path:
 
 
 def figures(folder: Path) -> dict[str, float]:
-    """KEPT of an evaluation."""
+    """KEPT and CELLS of an evaluation."""
     numbers = json.loads((folder / "eval.json").read_text("utf-8"))
-    return {name: numbers[f"eval/{name}"] for name in KEPT if f"eval/{name}" in numbers}
+    names = dict(zip(KEPT, KEPT)) | {name: f"program/segmentation/picture/{name}" for name in CELLS}
+    return {name: round(numbers[f"eval/{key}"], 4) for name, key in names.items()}
 
 
 def ious(folder: Path) -> dict[str, float]:
