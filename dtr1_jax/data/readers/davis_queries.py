@@ -21,8 +21,9 @@ from dtr1_jax.data import image_files, mask_files
 from dtr1_jax.data.queries import temporal
 from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.motion import STILL
-from dtr1_jax.data.queries.phrases import NOUNS, POINTING
+from dtr1_jax.data.queries.phrases import NOUNS, SENTENCES
 from dtr1_jax.data.queries.pointing import Query
+from dtr1_jax.data.queries.wording import sentence_about
 from dtr1_jax.types import Instance
 
 UNNAMED = "object"  # the label of objects to which the data set gives none
@@ -52,9 +53,7 @@ def temporal_query(
     is_still = camera_motion.moved_share(path) <= STILL
     world = scene if is_still else [_in_world(instance, path) for instance in scene]
     for level in levels:
-        query = temporal.sample_temporal_query(
-            rng, split, world, level, pick(rng, _ANSWER_SIZES), bare=True, sentences=POINTING
-        )
+        query = temporal.sample_temporal_query(rng, split, world, level, pick(rng, _ANSWER_SIZES), bare=True)
         if query is not None:  # a program measures motion in the picture, where the camera's motion is added to it
             text = _NOUNS.sub("main object", query.text)
             return dataclasses.replace(query, text=text, program=query.program if is_still else ())
@@ -89,7 +88,8 @@ def label_query(
             noun, program = f"largest {noun}", ("most pixels", program) if program else ()
             step += f" largest: {alike[0].id}." if alike else ""
         if alike:
-            text = pick(rng, getattr(POINTING, split)).format(f"{'the' if len(alike) == 1 else 'every'} {noun}")
+            phrase = f"{'the' if len(alike) == 1 else 'every'} {noun}"
+            text = sentence_about(rng, getattr(SENTENCES, split), phrase) or f"{phrase}."
             return Query(text, step, tuple(instance.id for instance in alike), "semantic", 1, program)
     return None
 

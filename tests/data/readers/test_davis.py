@@ -13,7 +13,7 @@ from PIL import Image
 from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import motion
-from dtr1_jax.data.queries.phrases import POINTING
+from dtr1_jax.data.queries.phrases import SENTENCES
 from dtr1_jax.data.readers import davis
 from dtr1_jax.twin import programs, things
 from dtr1_jax.types import Example
@@ -160,7 +160,7 @@ def test_sentences_ask_for_objects(several):
     for split in ("train", "heldout"):
         data = open_source(several, split)
         for i in range(len(data)):
-            assert any(re.fullmatch(text.replace("{}", ".+"), data[i].query) for text in getattr(POINTING, split))
+            assert any(re.fullmatch(text.replace("{}", ".+"), data[i].query) for text in getattr(SENTENCES, split))
             assert "main object" in data[i].query and not re.search(r"thing|(?<!main )object", data[i].query)
 
 
