@@ -30,9 +30,7 @@ _VERBS = {
 _SINGULAR = set(_VERBS.values()) | {"was", "alone"}
 _SUBJECTS = set("you we people squirrels a an the your no your never of".split())
 _ASKED = "colour|kind|material|way|pixels|one|thing"  # nouns after "which" in a question
-_RELATIVE = re.compile(
-    rf"(?<!all )(?<!those )(?<!blades )\b(?:that|which(?! (?:{_ASKED})\b)|whichever) (\w+)"
-)
+_RELATIVE = re.compile(rf"(?<!all )(?<!those )(?<!blades )\b(?:that|which(?! (?:{_ASKED})\b)|whichever) (\w+)")
 _SECOND = re.compile(r"\b(?:that|which) (\w+)(?: (?!that\b|which\b)[\w']+)*? and (?:then )?(\w+)")
 _DOUBLED = re.compile(r"\b(\w+(?: \w+){0,2}),? \1\b")
 _OPEN_APPOSITION = re.compile(

@@ -131,12 +131,12 @@ EVENTS = {
     "enters": (
         Phrases(
             ("that comes in {0} {1}", "that comes into the picture {0} {1}", "that comes to be seen {0} {1}"),
-            ("that is first seen {0} {1}",),
+            ("that enters the picture {0} {1}",),
             ("which comes in {0} {1}",),
         ),
         Phrases(
             ("{} comes in", "{} comes into the picture", "{} comes to be seen"),
-            ("{} is first seen",),
+            ("{} enters the picture",),
             ("{} is seen to come in",),
         ),
     ),

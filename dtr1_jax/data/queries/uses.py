@@ -150,7 +150,7 @@ USES = (
         "head",
         "hat",
         ("you wear on your head", "that belongs on top of your hair", "with a brim", "you lift to greet"),
-        ("with a brim to keep the sun off", "that your head wears"),
+        ("with a brim to keep the sun off", "you wear on a cold head"),
         ("that sits on top of a head", "you wear on top of your hair"),
         ("my head is cold.", "find what goes on a head."),
         ("look for what you wear on a cold head.",),

@@ -156,6 +156,20 @@ def test_objects_without_labels_are_the_main_objects(tmp_path):
     assert all("the main object" in heldout[i].query for i in range(10) if heldout[i].category == "semantic")
 
 
+def test_masks_drawn_for_different_objects_give_those_of_one_mask(tmp_path):
+    """The objects of another mask may be in this frame too, outside of its mask: "every" would be wrong in both."""
+    write_video(tmp_path, "judo", RIGHT, [5] * 3 + [None] * 9, every=5, folders=("images", "masks"))
+    write_held_out(tmp_path, ("images", "masks"))
+    later = np.zeros_like(np.asarray(Image.open(tmp_path / "masks" / "judo" / "00005.png")))
+    later[:4, :4] = 3
+    Image.fromarray(later).save(tmp_path / "masks" / "judo" / "00005.png")
+    data = open_source(tmp_path)
+    for i in range(len(data)):
+        example = data[i]
+        assert len(example.scene) == 2 and example.answer_ids == (1, 2)
+        np.testing.assert_array_equal(example.target.labelled, example.visuals[0].index == 0)
+
+
 def test_sentences_ask_for_objects(several):
     for split in ("train", "heldout"):
         data = open_source(several, split)
