@@ -210,7 +210,7 @@ USES = (
         "foot",
         "shoe",
         ("you wear on a foot", "with laces", "you walk in", "that has a sole"),
-        ("with a sole and laces", "your foot wears to walk"),
+        ("with a sole and laces", "you wear on a foot to walk"),
         ("you lace on your foot", "that has laces to walk in"),
         ("my foot is cold.", "find what has laces and a sole."),
         ("look for what you wear to walk.",),

@@ -150,10 +150,10 @@ def test_objects_without_labels_are_the_main_objects(tmp_path):
     write_held_out(tmp_path, ("images", "masks"))
     data = open_source(tmp_path)
     for i in range(len(data)):
-        assert "every main object" in data[i].query and data[i].answer_ids == (1, 2) and not data[i].program
+        assert "every main object or group" in data[i].query and data[i].answer_ids == (1, 2) and not data[i].program
         np.testing.assert_array_equal(data[i].target.labelled, data[i].visuals[0].index == 0)
     heldout = open_source(tmp_path, "heldout")
-    assert all("the main object" in heldout[i].query for i in range(10) if heldout[i].category == "semantic")
+    assert all("the main object or group" in heldout[i].query for i in range(10) if heldout[i].category == "semantic")
 
 
 def test_masks_drawn_for_different_objects_give_those_of_one_mask(tmp_path):
