@@ -5,8 +5,8 @@ python experiments/query_check.py --source=davis --root=DAVIS --split=train --n=
 python experiments/query_check.py --source=twinworld --n=50 --seed=1 --out=runs/check/twinworld
 
 `--out` gets sheet_00.png, sheet_01.png, ... and table.csv with a row for each query. Fill in its columns: verdict
-(right, wrong or doubtful), reason, and annotation (yes where the picture has an object that the annotation misses). Then
-`python experiments/query_check.py --count=runs/check/*/table.csv` counts the verdicts.
+(right, wrong or doubtful), reason, and annotation (yes where the fault is that of the annotation, such as an object
+that it misses). Then `python experiments/query_check.py --count runs/check/*/table.csv` counts the verdicts.
 """
 
 import argparse

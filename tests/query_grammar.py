@@ -14,7 +14,8 @@ POINTING = re.compile(
     r"|(pour|play|bring|switch|set|please take) .*\.$"
 )
 SPEAKING = re.compile(
-    r"(what|which) (is|colour|material|kind|way) .*\?$|(what|how many) do you get if .*\?$|where does .* go, left, .*\?$"
+    r"(what|which) (is|colour|material|kind|way) .*\?$|(what|how many) do you get if .*\?$"
+    r"|where does .* go, left, .*\?$"
     r"|(is there|can you see|do you see) some .*\?$|(is|does) the .*\?$|(count|name the|say|if you count) .*[.?]$"
     r"|if you count .*\?$"
 )
@@ -34,7 +35,8 @@ _RELATIVE = re.compile(rf"(?<!all )(?<!those )(?<!blades )\b(?:that|which(?! (?:
 _SECOND = re.compile(r"\b(?:that|which) (\w+)(?: (?!that\b|which\b)[\w']+)*? and (?:then )?(\w+)")
 _DOUBLED = re.compile(r"\b(\w+(?: \w+){0,2}),? \1\b")
 _OPEN_APPOSITION = re.compile(
-    r", the [^,]*\b(?:one|of all|that (?:is|moves|comes|leaves) [^,]*) (?:have|has|made|small|large|(?<!that )move|go|looks?|does)\b"
+    r", the [^,]*\b(?:one|of all|that (?:is|moves|comes|leaves) [^,]*) "
+    r"(?:have|has|made|small|large|(?<!that )move|go|looks?|does)\b"
 )
 _NUMBERS = {"1": "one", "2": "two", "3": "three", "4": "four", "5": "five", "6": "six", "7": "seven"}
 

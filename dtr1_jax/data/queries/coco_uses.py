@@ -185,7 +185,7 @@ SINGLES = {
     "cabinet": ("cupboard with closing fronts", "furniture with closing fronts that hides what it stores"),
     "pavement": ("way for pedestrians beside the street", "paved ground for walking outdoors"),
     "mountain": ("land that rises to a peak", "high land that climbers go up"),
-    "grass": ("green ground cover that is mown", "ground cover that grazing animals eat"),
+    "grass": ("green cover of lawns and meadows", "ground cover that grazing animals eat"),
     "dirt": ("bare patch of earth", "ground that turns to mud in rain"),
     "paper": ("thin sheet to write or print on", "sheet one feeds to a printer"),
     "rock": ("large lump of stone in nature", "boulder or cliff"),
