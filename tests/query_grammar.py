@@ -23,9 +23,9 @@ TELLING = re.compile(r"(please )?(describe|say|tell us) .*\.$|what (happens|can 
 
 # Base form -> third person singular, of the verbs that may follow "that", "which" or "and" in a relative clause.
 _VERBS = {
-    **{word: word + "s" for word in """appear belong breathe bring come cut drive eat enter fall get give glow grow hit hold
-        keep lay leave light live look make move need open play pound row sail show sing sip sit snip stay swim take
-        tell tick trim turn wake want wait wear""".split()},
+    **{word: word + "s" for word in """appear belong breathe bring come cut drive eat enter fall get give glow grow hit
+        hold keep lay leave light live look make move need open play pound row sail show sing sip sit snip stay swim
+        take tell tick trim turn wake want wait wear""".split()},
     "be": "is", "have": "has", "carry": "carries", "do": "does", "fly": "flies", "go": "goes",
 }  # fmt: skip
 _SINGULAR = set(_VERBS.values()) | {"was", "alone"}
