@@ -1,10 +1,13 @@
 """Implicit queries about an annotated photo, with the oracle's answers.
 
 A query names objects by their use (coco_uses.py), or by their label if the table has no use for it. It is only asked if
-the annotation settles its answer: not about labels with objects that were left out of the scene, and with a margin
-where sizes or places are compared. An object is to the side of another only if the two are apart along that axis: a tie
-is not left of its wearer, and a dog on a couch is not right of it. Queries without an answer use the sentences of those
-with an answer, so that a sentence does not reveal that its answer is empty.
+the annotation settles its answer: not about labels with objects that were left out of the scene, or with a crowd whose
+single objects are not known, or with an object so small that a person might overlook it and annotators have overlooked
+others of its kind; and with a margin where sizes or places are compared. No query compares the numbers of kinds, since
+a data set annotates only some of the kinds of things that a photo shows. An object is to the side of another only if
+the two are apart along that axis: a tie is not left of its wearer, and a dog on a couch is not right of it. Queries
+without an answer use the sentences of those with an answer, so that a sentence does not reveal that its answer is
+empty.
 """
 
 from __future__ import annotations
@@ -22,11 +25,11 @@ from dtr1_jax.types import Instance, Program
 MARGIN = 0.03  # unit frame: two centres closer than this have no order
 RATIO = 1.3  # two areas that differ by less than this factor have no order
 
+TINY = 0.002  # share of the picture: labels with an object below this are not asked about (17 x 17 of 384 x 384 pixels)
 TOUCH = 0.01  # unit frame: objects that overlap by at most this along an axis are apart
 
-FIND = ("Find every {}.", "Show me any {}.", "Mark each {}.")  # for any number of objects
+FIND = ("Find every {}.", "Show me each {}.", "Mark every {}.")  # for any number of objects
 FIND_ONE = (*FIND, "Where in the picture is the {}?", "Which is the {}?")  # for at most one
-MOST = ("Mark everything of the kind that is here most often.", "Of which kind are there the most? Show them all.")
 SIZES = {
     "largest": ("Which {} takes up the most of the picture?", "Judging by the picture alone, find the largest {}."),
     "smallest": ("Which {} takes up the least of the picture?", "Judging by the picture alone, find the smallest {}."),
@@ -41,10 +44,10 @@ EXTREMES = {
 _PLACES = {"topmost": "highest", "bottommost": "lowest"}  # names in programs that differ from those of EXTREMES
 # The anchor stands first: a clause at the end ("the glass with a stem below ...") could belong to either object.
 RELATIONS = {
-    "left of": (0, -1, ("To the left of the {}, find every {}.", "Left of the {}, is there any {}?")),
-    "right of": (0, 1, ("To the right of the {}, find every {}.", "Right of the {}, is there any {}?")),
-    "above": (1, -1, ("Above the {}, find every {}.", "Higher up than the {}, is there any {}?")),
-    "below": (1, 1, ("Below the {}, find every {}.", "Lower than the {}, is there any {}?")),
+    "left of": (0, -1, ("To the left of the {}, find every {}.", "Left of the {}, mark each {}.")),
+    "right of": (0, 1, ("To the right of the {}, find every {}.", "Right of the {}, mark each {}.")),
+    "above": (1, -1, ("Above the {}, find every {}.", "Higher up than the {}, mark each {}.")),
+    "below": (1, 1, ("Below the {}, find every {}.", "Lower than the {}, mark each {}.")),
 }
 
 
@@ -157,7 +160,7 @@ def _kind(labels: tuple[str, ...], phrase: str, facts: Facts) -> _Kind:
 
 
 def _kinds(facts: Facts, rng: np.random.Generator) -> list[_Kind]:
-    """Returns the uses whose labels are all annotated and not `partial`, each in one random phrase.
+    """Returns the uses whose labels are all annotated, not `partial`, and have no TINY object, each in one phrase.
 
     Families are left out if some label is not one of COCO's: a category of the user's own might belong to a family too.
     """
@@ -168,7 +171,8 @@ def _kinds(facts: Facts, rng: np.random.Generator) -> list[_Kind]:
     single_labels = sorted(label for label in vocabulary if label in SINGLES or label not in covered)
     singles = {(label,): SINGLES.get(label, (label,)) for label in single_labels}
     kinds = [_kind(labels, pick(rng, pool), facts) for labels, pool in (singles | families).items()]
-    return [kind for kind in kinds if not set(facts.partial) & set(kind.labels)]
+    tiny = {o.label for o in facts.scene if o.mask.mean() < TINY}
+    return [kind for kind in kinds if not (tiny | set(facts.partial)) & set(kind.labels)]
 
 
 def _comparable_kinds(facts: Facts, rng: np.random.Generator) -> list[_Kind]:
@@ -179,7 +183,7 @@ def _comparable_kinds(facts: Facts, rng: np.random.Generator) -> list[_Kind]:
 
 def _semantic(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
     for kind in _kinds(facts, rng):
-        if kind.objects and kind.complete:
+        if kind.objects and kind.complete and not set(facts.crowds) & set(kind.labels):
             texts = FIND_ONE if len(kind.objects) == 1 else FIND
             yield _query(pick(rng, texts).format(kind.phrase), kind, kind.objects, [_use_step(kind)], 1, kind.program)
 
@@ -236,20 +240,6 @@ def _count(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
                 text = pick(rng, texts).format(kind.phrase)
                 program = ("most pixels" if size == "largest" else "fewest pixels", kind.program)
                 yield _query(text, kind, [best], [_use_step(kind), f"{size}: {best.id}"], 2, program)
-    yield from _most_frequent(facts, rng)
-
-
-def _most_frequent(facts: Facts, rng: np.random.Generator) -> Iterator[PhotoQuery]:
-    """Asks for the objects of the most frequent label, if all objects are known and no other label is as frequent."""
-    counts = {label: n for label, n in facts.counts.items() if label not in facts.stuff}
-    ranking = sorted(counts, key=counts.get, reverse=True)
-    if facts.crowds or facts.partial or len(ranking) < 2 or counts[ranking[0]] == counts[ranking[1]]:
-        return
-    kind = _kind((ranking[0],), ranking[0], facts)
-    if kind.complete:
-        step = f"most kind: {ranking[0]} {_ids_text(kind.objects)}"
-        program = ("most common label", *sorted(facts.stuff))
-        yield _query(pick(rng, MOST), kind, kind.objects, [step], 2, program)
 
 
 def _fallback_query(facts: Facts) -> PhotoQuery:
@@ -311,13 +301,13 @@ def _are_apart(one: Instance, other: Instance, axis: int) -> bool:
 def _farthest_along(objects: Sequence[Instance], axis: int, sign: int) -> Instance | None:
     """Returns the object that is farthest in a direction, by its centre and by its outer edge.
 
-    None if the centre of a second one is within MARGIN, or another object reaches as far.
+    None if the centre or the outer edge of a second one is within MARGIN.
     """
     ranking = sorted(objects, key=lambda o: -sign * _centre(o, axis))
     if len(ranking) < 2 or abs(_centre(ranking[0], axis) - _centre(ranking[1], axis)) < MARGIN:
         return None
     reach = [sign * o.box[axis + 2 * (sign > 0)] for o in ranking]
-    return ranking[0] if reach[0] > max(reach[1:]) else None
+    return ranking[0] if reach[0] >= max(reach[1:]) + MARGIN else None
 
 
 def _extreme_in_size(objects: Sequence[Instance], size: str) -> Instance | None:

@@ -1,6 +1,7 @@
 """The phrases from which queries are built, for each split; uses.py has the phrases for the uses of objects.
 
-"{}" in a phrase is replaced by a noun phrase; in EXTREMES by a noun, in NEGATIONS and ONLY_ONE by an adjective.
+"{}" in a phrase is replaced by a noun phrase; in EXTREMES by a noun, in NEGATIONS and ONLY_ONE by an adjective. The
+form of a sentence fits the form of its answer: SENTENCES ask to point, those of questions.py ask for words.
 """
 
 from __future__ import annotations
@@ -17,22 +18,13 @@ class Phrases(NamedTuple):
     validation: tuple[str, ...]
 
 
-# Training uses the sentences of the second and third line, and some of the first, for questions as well (questions.py).
-# The prompt alone says which form of answer is expected: a policy that guesses the form from the wording must be wrong.
 SENTENCES = Phrases(
-    ("{}.", "find {}.", "show me {}.", "point to {}.", "select {}.", "look at {}.", "can you see {}?",
-     "what is {}?", "what colour is {}?", "is {} small or large?", "what is {} made of?", "does {} move?",
-     "count {}.", "what kind of thing is {}?",
-     "which pixels show {}?", "what place has {}?", "which one is {}?", "what looks like {}?", "is {} in view?"),
+    ("{}.", "find {}.", "show me {}.", "point to {}.", "select {}.", "look at {}.", "which pixels show {}?",
+     "which one is {}?"),
     ("where is {}?", "please point at {}.", "mark {}.", "look for {}."),
-    ("spot {}.", "please show {}.", "which thing is {}?",
-     "point at {}, please."),
+    ("spot {}.", "please show {}.", "which thing is {}?", "point at {}, please."),
 )  # fmt: skip
-POINTING = Phrases(  # the sentences that ask for objects, and neither for words nor for yes or no
-    ("{}.", "find {}.", "show me {}.", "point to {}.", "select {}.", "look at {}.", "which pixels show {}?"),
-    ("where is {}?", "please point at {}.", "mark {}.", "look for {}."),
-    ("spot {}.", "please show {}.", "point at {}, please."),
-)
+SINGULAR = ("which one", "which thing")  # sentences with this beginning need a noun phrase with "the"
 DETERMINERS = Phrases(("every",), ("any",), ("each",))  # for any number of objects
 NOUNS = ("thing", "object")
 ADJECTIVES = {"wood": "wooden"}  # adjectives of attribute words that are no adjectives themselves
@@ -52,12 +44,12 @@ EXTREMES = {
     "nearest": Phrases(
         ("the nearest {}", "the closest {}", "the {} nearest to us", "the {}, the closest of all"),
         ("the {}, the nearest one", "the {}, the one closest to us"),
-        ("the {} that is nearest", "the {} that is closest to us"),
+        ("the {} that is nearest", "the {}, the one that is closest to us"),
     ),
     "farthest": Phrases(
         ("the farthest {}", "the most distant {}", "the {} farthest from us", "the {}, the most distant of all"),
         ("the {}, the farthest one", "the {}, the most distant one"),
-        ("the {} that is farthest", "the {} that is most distant from us"),
+        ("the {} that is farthest", "the {}, the one that is most distant from us"),
     ),
     "leftmost": Phrases(
         ("the leftmost {}", "the far left {}", "the {} that is most to the left", "the {}, the leftmost of all"),
@@ -205,7 +197,6 @@ SAME = {
     "material": Phrases(
         (
             "of the same material as {}",
-            "made of what {} is made of",
             "that has the material of {}",
             "with the same material as {}",
         ),

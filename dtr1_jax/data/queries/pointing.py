@@ -14,7 +14,7 @@ import numpy as np
 
 from dtr1_jax.data.queries import counting, phrases, semantic, spatial
 from dtr1_jax.data.queries.chains import Context, QueryKind, best_draft
-from dtr1_jax.data.queries.chance import pick
+from dtr1_jax.data.queries.wording import sentence_about
 from dtr1_jax.types import Instance, Program
 
 
@@ -99,5 +99,5 @@ def sample_query(
     draft = best_draft(context, KINDS[category, level], prefer)
     if draft is None:
         return None
-    text = draft.text if draft.whole else pick(rng, getattr(phrases.SENTENCES, split)).format(draft.text)
-    return Query(text, " ".join(draft.steps), draft.ids, category, level, draft.program)
+    text = draft.text if draft.whole else sentence_about(rng, getattr(phrases.SENTENCES, split), draft.text)
+    return text and Query(text, " ".join(draft.steps), draft.ids, category, level, draft.program)

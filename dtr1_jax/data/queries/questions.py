@@ -1,14 +1,14 @@
 """Questions about a scene or video with a short answer in words, and the oracle's reasoning.
 
 A question asks about the objects of a query (pointing.py, temporal.py): how many there are, whether there are any, or
-what one object is, looks like, or how it moves. Its thought is that of the query, with
-the answer as its last step. In training, the same sentence may be a question or a query for objects
-(phrases.SENTENCES); the prompt says which form of answer is expected.
+what one object is, looks like, or how it moves. Its thought is that of the query, with the answer as its last step. Its
+words do not give the answer away: who has not seen the picture cannot know it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
@@ -21,6 +21,7 @@ from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.motion import DIRECTIONS
 from dtr1_jax.data.queries.phrases import ADJECTIVES, Phrases
 from dtr1_jax.data.queries.temporal_chains import VideoContext, video_context
+from dtr1_jax.data.queries.wording import sentence_about
 from dtr1_jax.types import LEVELS, Instance, Program
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -34,7 +35,7 @@ COUNT = Phrases(
 )
 # These avoid the word "any", because in held-out queries "any" means "every".
 ANY = Phrases(
-    ("is there some {}?", "can you see some {} here?", "say if there is some {}."),
+    ("is there some {}?", "can you see some {}?", "say if there is some {}."),
     ("do you see some {}?",),
     ("say if you see some {}.",),
 )
@@ -71,10 +72,6 @@ LOOKS = {  # name of the last step: sentences; the first three are in the order 
             "what is {}?",
             "what kind of thing is {}?",
             "name the kind of {}.",
-            "{}.",
-            "find {}.",
-            "show me {}.",
-            "which one is {}?",
             "which kind is {}?",
         ),
         ("which kind of thing is {}?",),
@@ -105,6 +102,20 @@ MOVES = Phrases(
     ("is {} moving?",),
     ("does {} go from where it is?",),
 )
+
+# Kind of question or name of its last step -> words of a noun phrase that such a question is not asked about, because
+# they hold the answer, or a part of it, or would stand twice.
+_TOPICS = {
+    "colour": {"colour"},
+    "size": set("size small large smaller larger tinier bigger smallest largest tiniest biggest".split()),
+    "material": {"material", "made"},
+    "kind": {"kind"},
+    "moves": set("move moves moving go goes going".split()),
+    "way": set("move moves moving go goes going top bottom".split()) | set(DIRECTIONS),
+    "count": set("one two four once twice only alone".split()),
+    "any": {"no"},
+}
+_KNOWN = {"count": "twice", "any": "most common"}  # the last filters whose number of objects is known without looking
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,11 +163,12 @@ def sample_question(
         else:
             context = Context(rng, split, by_id, answer_count)
         counted, timed = kind in ("count", "any"), video and kind in ("count", "any", "look")
+        topic = context.pick(tuple(LOOKS)) if kind == "look" else kind
         draft, category, level = choose_objects(
             context, video=video, timed=timed, counted=counted, prefer=prefer,
-            accept=_is_noun_phrase if counted else _is_one_object,
+            accept=functools.partial(_can_be_asked, topic=topic),
         )  # fmt: skip
-        parts = draft and (_number_question if counted else _object_question)(context, draft, kind)
+        parts = draft and (_number_question if counted else _object_question)(context, draft, topic)
         if parts:
             text, answers, name = parts
             program = _answer_program(draft.program, kind, name)
@@ -202,23 +214,39 @@ def _sample_answer_count(rng: np.random.Generator, kind: str) -> str:
     return pick(rng, ("none", "one", "one", "many", "many", "many")) if kind == "count" else "one"
 
 
-def _is_noun_phrase(draft: Draft) -> bool:
-    return not draft.whole
+def _can_be_asked(draft: Draft, topic: str) -> bool:
+    """Whether a question of a topic (a key of _TOPICS) about a draft is well formed and keeps its answer to itself."""
+    if draft.whole or _words(draft) & _TOPICS[topic]:
+        return False
+    if topic in ("count", "any"):
+        return draft.program[0] != _KNOWN[topic]
+    is_one = len(draft.ids) == 1 and draft.text.startswith("the ")
+    return is_one and not (topic == "kind" and _names_one_kind(draft.program))
 
 
-def _is_one_object(draft: Draft) -> bool:
-    return not draft.whole and len(draft.ids) == 1 and draft.text.startswith("the ")
+def _words(draft: Draft) -> set[str]:
+    return set(draft.text.replace(",", "").split())
 
 
-def _number_question(context: Context, draft: Draft, kind: str) -> tuple[str, tuple[str, ...], str]:
+def _names_one_kind(program: Program) -> bool:
+    """Whether the objects of a program are of one known kind, for example because all of them tell the time."""
+    if program[0] == "both":
+        return any(_names_one_kind(part) for part in program[1:])
+    if program[0] == "label":
+        return len(program) == 2
+    return len(program) > 1 and isinstance(program[1], tuple) and _names_one_kind(program[1])
+
+
+def _number_question(context: Context, draft: Draft, topic: str) -> tuple[str, tuple[str, ...], str] | None:
     """Asks how many objects there are ("count"), or whether there are any ("any").
 
-    Returns (question, answers, name of the last step).
+    Returns (question, answers, name of the last step); None if no sentence fits.
     """
-    noun = draft.text.partition(" ")[2]  # without its determiner
-    if kind == "any":
-        return context.pick_phrase(ANY, noun), ("yes" if draft.ids else "no",), "found"
-    return context.pick_phrase(COUNT, noun), (str(len(draft.ids)), NUMBERS[len(draft.ids)]), "count"
+    pool, answers, name = COUNT, (str(len(draft.ids)), NUMBERS[len(draft.ids)]), "count"
+    if topic == "any":
+        pool, answers, name = ANY, ("yes" if draft.ids else "no",), "found"
+    text = sentence_about(context.rng, getattr(pool, context.split), draft.text.partition(" ")[2])  # no determiner
+    return text and (text, answers, name)
 
 
 def _answer_program(program: Program, kind: str, name: str) -> Program:
@@ -234,27 +262,27 @@ def _answer_program(program: Program, kind: str, name: str) -> Program:
     return ("which word", program, *((word, ADJECTIVES[word]) if word in ADJECTIVES else (word,) for word in words))
 
 
-def _object_question(context: Context, draft: Draft, kind: str) -> tuple[str, tuple[str, ...], str] | None:
-    """Asks what one object is or looks like ("look"), whether it moves ("moves"), or in which direction ("way").
+def _object_question(context: Context, draft: Draft, topic: str) -> tuple[str, tuple[str, ...], str] | None:
+    """Asks what one object is or looks like (a key of LOOKS), whether it "moves", or which "way".
 
-    Returns (question, answers, name of the last step); None if the question would contain its answer, or if a person
-    could doubt the answer.
+    Returns (question, answers, name of the last step); None if the question would contain its answer, if a person could
+    doubt the answer, or if no sentence fits.
     """
-    instance, words = context.scene[draft.ids[0]], set(draft.text.replace(",", "").split())
-    if kind == "look":
-        name = context.pick(tuple(LOOKS))
-        word = instance.label if name == "kind" else instance.attributes[tuple(LOOKS).index(name)]
+    instance, answers = context.scene[draft.ids[0]], ()
+    if topic in LOOKS:
+        pool = LOOKS[topic]
+        word = instance.label if topic == "kind" else instance.attributes[tuple(LOOKS).index(topic)]
         answers = (word, ADJECTIVES[word]) if word in ADJECTIVES else (word,)
-        return None if words & set(answers) else (context.pick_phrase(LOOKS[name], draft.text), answers, name)
-    motion = cast(VideoContext, context).motions[instance.id]  # only videos have the other kinds
-    if kind == "moves":
-        if motion.moves is None:
-            return None
-        return context.pick_phrase(MOVES, draft.text), ("yes" if motion.moves else "no",), "moves"
-    if not motion.direction or words & {*DIRECTIONS, "top", "bottom"}:
-        return None
-    long_form = f"to the {motion.direction}" if motion.direction in ("left", "right") else f"{motion.direction}wards"
-    return context.pick_phrase(DIRECTION, draft.text), (motion.direction, long_form), "way"
+    else:
+        pool = MOVES if topic == "moves" else DIRECTION
+        motion = cast(VideoContext, context).motions[instance.id]  # only videos have the other topics
+        if topic == "moves" and motion.moves is not None:
+            answers = ("yes" if motion.moves else "no",)
+        elif topic == "way" and motion.direction:
+            sideways = motion.direction in ("left", "right")
+            answers = (motion.direction, f"to the {motion.direction}" if sideways else f"{motion.direction}wards")
+    text = sentence_about(context.rng, getattr(pool, context.split), draft.text)
+    return (text, answers, topic) if text and answers and not _words(draft) & set(answers) else None
 
 
 def pools() -> Iterator[Phrases]:

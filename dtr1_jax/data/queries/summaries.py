@@ -17,6 +17,7 @@ from dtr1_jax.data.queries.motion import Motion, measure_motion
 from dtr1_jax.data.queries.phrases import ADJECTIVES, Phrases
 from dtr1_jax.data.queries.questions import NUMBERS, Question, choose_objects
 from dtr1_jax.data.queries.temporal_chains import video_context
+from dtr1_jax.data.queries.wording import sentence_about
 from dtr1_jax.types import Instance
 
 REQUESTS = {  # for a summary of all objects
@@ -49,7 +50,7 @@ REQUESTS_FOR_SOME = {  # for a summary of some objects
     "picture": Phrases(
         (
             "describe {}.",
-            "describe {} in a few words.",
+            "describe in a few words {}.",
             "say how {} looks.",
             "say in a few words how {} looks.",
             "what can be seen of {}?",
@@ -140,7 +141,9 @@ def _summary_of_some(
     else:
         return None
     instances = [context.scene[i] for i in draft.ids]
-    text = context.pick_phrase(REQUESTS_FOR_SOME["video" if video else "picture"], draft.text)
+    text = sentence_about(rng, getattr(REQUESTS_FOR_SOME["video" if video else "picture"], split), draft.text)
+    if text is None:
+        return None
     if not instances:
         return Question(text, _NOTHING, " ".join(draft.steps), category, level, draft.program)
     steps = draft.steps

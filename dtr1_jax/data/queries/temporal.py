@@ -20,7 +20,6 @@ from dtr1_jax.data.queries.chains import (
     object_named,
     pick_unique_object,
 )
-from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.pointing import Query
 from dtr1_jax.data.queries.temporal_chains import (
     VideoContext,
@@ -33,7 +32,14 @@ from dtr1_jax.data.queries.temporal_chains import (
     video_context,
 )
 from dtr1_jax.data.queries.temporal_phrases import EVENTS, EXTREMES, RELATIONS, STATES, TIMES
-from dtr1_jax.data.queries.wording import NOUN, adjective, anchor_by_use, noun_phrase, with_noun_phrase
+from dtr1_jax.data.queries.wording import (
+    NOUN,
+    adjective,
+    anchor_by_use,
+    sentence_about,
+    superlative_text,
+    with_noun_phrase,
+)
 from dtr1_jax.types import Instance
 
 _PRESENCE = ("enters", "leaves", "hidden", "stays")  # states about being visible; the others are about moving
@@ -86,7 +92,7 @@ def _temporal_superlative(
     """Keeps the object that is most one of `names` (keys of temporal_phrases.EXTREMES) and gives the draft its text."""
     name = context.pick(tuple(names))
     draft = (filter_by_order if " to " in name else filter_by_speed)(context, draft, name)
-    return draft and dataclasses.replace(draft, text=context.pick_phrase(EXTREMES[name], noun_phrase(context, parts)))
+    return draft and dataclasses.replace(draft, text=superlative_text(context, EXTREMES[name], parts))
 
 
 def by_extreme(context: VideoContext) -> Draft | None:
@@ -216,7 +222,6 @@ def sample_temporal_query(
     prefer: frozenset[int] = frozenset(),
     *,
     bare: bool = False,
-    sentences: phrases.Phrases = phrases.SENTENCES,
 ) -> Query | None:
     """Draws a query about time of one level; None if the video allows none.
 
@@ -225,11 +230,10 @@ def sample_temporal_query(
       scene: objects with `boxes` for each frame.
       level: a key of KINDS.
       bare: whether the attributes of the objects are unknown, so that only queries without attributes are drawn.
-      sentences: the sentences around the noun phrase.
     """
     context = video_context(rng, split, scene, answer_count)
     draft = best_draft(context, (BARE_KINDS if bare else KINDS)[level], prefer) if context.scene else None
     if draft is None:
         return None
-    text = pick(rng, getattr(sentences, split)).format(draft.text)
-    return Query(text, " ".join(draft.steps), draft.ids, "temporal", level, draft.program)
+    text = sentence_about(rng, getattr(phrases.SENTENCES, split), draft.text)
+    return text and Query(text, " ".join(draft.steps), draft.ids, "temporal", level, draft.program)

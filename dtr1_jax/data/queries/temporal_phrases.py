@@ -68,32 +68,32 @@ EXTREMES = {
     "fastest": Phrases(
         ("the fastest {}", "the {}, whichever moves most quickly", "the {} that is fastest of all"),
         ("the {}, the one that is fastest",),
-        ("the {} that moves most quickly",),
+        ("the {}, the one that moves most quickly",),
     ),
     "slowest": Phrases(
         ("the slowest moving {}", "the {}, whichever moves most slowly", "the {} that is slowest of those that move"),
         ("the {}, the one that is slowest of all that move",),
-        ("the {} that moves most slowly",),
+        ("the {}, the one that moves most slowly",),
     ),
     "first to enter": Phrases(
         ("the first {} to come in", "the {}, whichever comes in first", "the {} that is first to come in"),
         ("the {}, the first one to come in",),
-        ("the {} that comes in first",),
+        ("the {}, the one that comes in first",),
     ),
     "last to enter": Phrases(
         ("the last {} to come in", "the {}, whichever comes in last", "the {} that is last to come in"),
         ("the {}, the last one to come in",),
-        ("the {} that comes in last",),
+        ("the {}, the one that comes in last",),
     ),
     "first to leave": Phrases(
         ("the first {} to leave", "the {}, whichever leaves first", "the {} that is first to leave"),
         ("the {}, the first one to leave",),
-        ("the {} that leaves first",),
+        ("the {}, the one that leaves first",),
     ),
     "last to leave": Phrases(
         ("the last {} to leave", "the {}, whichever leaves last", "the {} that is last to leave"),
         ("the {}, the last one to leave",),
-        ("the {} that leaves last",),
+        ("the {}, the one that leaves last",),
     ),
 }
 
@@ -131,12 +131,12 @@ EVENTS = {
     "enters": (
         Phrases(
             ("that comes in {0} {1}", "that comes into the picture {0} {1}", "that comes to be seen {0} {1}"),
-            ("that is first seen {0} {1}",),
+            ("that enters the picture {0} {1}",),
             ("which comes in {0} {1}",),
         ),
         Phrases(
             ("{} comes in", "{} comes into the picture", "{} comes to be seen"),
-            ("{} is first seen",),
+            ("{} enters the picture",),
             ("{} is seen to come in",),
         ),
     ),

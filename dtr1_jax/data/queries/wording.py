@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
+
+import numpy as np
 
 from dtr1_jax.data.queries import phrases, uses
 from dtr1_jax.data.queries.chains import Context, Draft, filter_by_extreme, objects_with_use, pick_unique_object
+from dtr1_jax.data.queries.chance import pick
 
 NOUN = "|"  # stands for the noun in the parts of a noun phrase
+_DOUBLED = re.compile(r"\b([a-z]+(?: [a-z]+){0,2}),? \1\b")  # up to three words, and the same words again
+
+
+def sentence_about(rng: np.random.Generator, sentences: Sequence[str], noun: str) -> str | None:
+    """Returns a random one of `sentences` with a noun phrase in place of its braces; None if none fits.
+
+    A sentence does not fit if it is about one object and the noun phrase is not, or if words would stand twice in a row
+    ("the thing that the mug has has"). A noun phrase with a comma gets a second one where the sentence goes on.
+    """
+    fitting = []
+    for sentence in sentences:
+        before, _, after = sentence.partition("{}")
+        text = f"{before}{noun}{',' if ',' in noun and after[:1] == ' ' else ''}{after}"
+        one_too_many = sentence.startswith(phrases.SINGULAR) and not noun.startswith("the ")
+        if not one_too_many and not _DOUBLED.search(text):
+            fitting.append(text)
+    return pick(rng, fitting) if fitting else None
 
 
 def noun_phrase(context: Context, parts: Sequence[str]) -> str:
@@ -40,9 +61,20 @@ def superlative(context: Context, draft: Draft, names: Sequence[str], *parts: st
     """
     name = context.pick(names)
     draft = filter_by_extreme(context, draft, name)
-    return draft and dataclasses.replace(
-        draft, text=context.pick_phrase(phrases.EXTREMES[name], noun_phrase(context, parts))
-    )
+    return draft and dataclasses.replace(draft, text=superlative_text(context, phrases.EXTREMES[name], parts))
+
+
+def superlative_text(context: Context, pool: phrases.Phrases, parts: Sequence[str]) -> str:
+    """Returns a phrase of a pool of superlatives about the noun phrase of `parts`.
+
+    After a clause, "that is nearest" could be about the last noun of the clause ("the thing left of the mug that is
+    nearest"); then only "the nearest thing ..." and "the thing ..., the nearest one" are used.
+    """
+    forms = getattr(pool, context.split)
+    if parts[-1] != NOUN:
+        forms = tuple(form for form in forms if form.endswith("{}") or "{}," in form)
+    noun = noun_phrase(context, parts)
+    return context.pick(forms).format(noun)
 
 
 def anchor_by_use(context: Context) -> tuple[Draft, str] | None:

@@ -313,15 +313,32 @@ def _sparse_example(folder: VideoFolder, k: int, rng: np.random.Generator, sourc
     numbers = sorted(numbers + others[: source.frames - len(numbers)])
     video, owner = _load_frames(folder, numbers)
     scene, cut = _instances(folder, owner, source.max_objects)
+    scene = _shown_together(scene)
     labelled = np.array([folder.masks[i] is not None for i in numbers])
     return _label_example(folder, k, scene, video, labelled, cut, rng, source)
+
+
+def _shown_together(scene: tuple[Instance, ...]) -> tuple[Instance, ...]:
+    """Of each label the objects in the one mask that has most of them, numbered anew.
+
+    The masks of a video may be drawn for different objects. Then an object of one mask may be visible in the frame of
+    another one without being in its mask, and no frame shows what "every" object of their label is.
+    """
+    kept = []
+    for label in dict.fromkeys(instance.label for instance in scene):
+        alike = [instance for instance in scene if instance.label == label]
+        present = np.array([instance.boxes[:, 2] > 0 for instance in alike])
+        best = present.sum(0).argmax()
+        kept += [instance for instance, seen in zip(alike, present[:, best]) if seen]
+    kept.sort(key=lambda instance: instance.id)
+    return tuple(dataclasses.replace(instance, id=i) for i, instance in enumerate(kept, 1))
 
 
 def _label_example(
     folder: VideoFolder, k: int, scene: tuple[Instance, ...], video: Video, labelled: np.ndarray, cut: frozenset[str],
     rng: np.random.Generator, source: Davis,
 ) -> Example:  # fmt: skip
-    """A query by label. Of a video with few masks, only frames are scored whose mask has the objects of the answer."""
+    """A query by label. Of a video with few masks, only frames are scored whose mask has all objects of the answer."""
     if not scene:
         raise image_files.ImageError(
             f"{folder.frames[0].parent}: expected an object in the mask of a frame among {video.index.tolist()}, got "
@@ -335,7 +352,7 @@ def _label_example(
         )
     if not all(folder.masks):
         present = np.array([instance.boxes[:, 2] > 0 for instance in scene if instance.id in query.ids])
-        labelled = labelled & (present.all(0) if (labelled & present.all(0)).any() else present.any(0))
+        labelled = labelled & present.all(0)
     return _example(folder, k, query, scene, video, None if labelled.all() else labelled, source)
 
 

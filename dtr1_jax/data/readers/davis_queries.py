@@ -1,7 +1,8 @@
 """What is asked about a video with masks: about time, where all frames have a mask, or about objects by their label.
 
-Nouns are labels that the data set gives. Without a label, an annotated object is a "main object": such data sets
-annotate the objects that a video is about, while others may do the same things in the background. Whether and where an
+Nouns are labels that the data set gives. Without a label, an annotated object is a "main object or group": such data
+sets annotate what a video is about, while others may do the same things in the background, and one number may stand for
+a rider with the horse or for two who fight. Whether and where an
 object moves is judged against the background, not against the picture's edges, because the camera moves too
 (camera_motion.py). Every sentence asks to point at objects.
 """
@@ -21,11 +22,13 @@ from dtr1_jax.data import image_files, mask_files
 from dtr1_jax.data.queries import temporal
 from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.motion import STILL
-from dtr1_jax.data.queries.phrases import NOUNS, POINTING
+from dtr1_jax.data.queries.phrases import NOUNS, SENTENCES
 from dtr1_jax.data.queries.pointing import Query
+from dtr1_jax.data.queries.wording import sentence_about
 from dtr1_jax.types import Instance
 
 UNNAMED = "object"  # the label of objects to which the data set gives none
+MAIN = "main object or group"  # their noun in a query
 RATIO = 1.3  # two objects whose numbers of pixels differ by less than this factor have no order
 _ANSWER_SIZES = ("none", "one", "one", "one", "many")  # how many objects answer a query about time, drawn evenly
 _FOLLOWED = 240  # frames of a video over which the camera is followed, at most
@@ -52,11 +55,9 @@ def temporal_query(
     is_still = camera_motion.moved_share(path) <= STILL
     world = scene if is_still else [_in_world(instance, path) for instance in scene]
     for level in levels:
-        query = temporal.sample_temporal_query(
-            rng, split, world, level, pick(rng, _ANSWER_SIZES), bare=True, sentences=POINTING
-        )
+        query = temporal.sample_temporal_query(rng, split, world, level, pick(rng, _ANSWER_SIZES), bare=True)
         if query is not None:  # a program measures motion in the picture, where the camera's motion is added to it
-            text = _NOUNS.sub("main object", query.text)
+            text = _NOUNS.sub(MAIN, query.text)
             return dataclasses.replace(query, text=text, program=query.program if is_still else ())
     return None
 
@@ -82,14 +83,15 @@ def label_query(
     for i in range(len(scene)):
         label = scene[(k + i) % len(scene)].label
         alike = [instance for instance in scene if instance.label == label]
-        noun, program = ("main object", ()) if label == UNNAMED else (label, ("label", label))
+        noun, program = (MAIN, ()) if label == UNNAMED else (label, ("label", label))
         step = f"{label}: {','.join(str(instance.id) for instance in alike)}."
         if label in cut:
             alike = _largest(alike)
             noun, program = f"largest {noun}", ("most pixels", program) if program else ()
             step += f" largest: {alike[0].id}." if alike else ""
         if alike:
-            text = pick(rng, getattr(POINTING, split)).format(f"{'the' if len(alike) == 1 else 'every'} {noun}")
+            phrase = f"{'the' if len(alike) == 1 else 'every'} {noun}"
+            text = sentence_about(rng, getattr(SENTENCES, split), phrase) or f"{phrase}."
             return Query(text, step, tuple(instance.id for instance in alike), "semantic", 1, program)
     return None
 

@@ -1,5 +1,6 @@
 """Noun phrases, by hand."""
 
+import numpy as np
 from placed_objects import THREE, context_of
 
 from dtr1_jax.data.queries import wording
@@ -21,3 +22,29 @@ def test_the_anchor_is_the_only_object_of_its_use():
         assert draft.steps == ("drink: mug 1.",) and phrase.startswith("the ") and "mug" not in phrase
     assert wording.anchor_by_use(context_of(*THREE[1:])) is None
     assert wording.adjective("wood") == "wooden" and wording.adjective("red") == "red"
+
+
+def test_a_sentence_fits_its_noun_phrase():
+    def sentences(noun, *forms):
+        return {wording.sentence_about(np.random.default_rng(seed), forms, noun) for seed in range(20)}
+
+    forms = "which one is {}?", "which colour does {} have?", "find {}."
+    assert sentences("the nearest thing", *forms) == {
+        "which one is the nearest thing?", "which colour does the nearest thing have?", "find the nearest thing.",
+    }  # fmt: skip
+    assert sentences("every thing, the mug", *forms[1:]) == {
+        "which colour does every thing, the mug, have?", "find every thing, the mug.",
+    }  # fmt: skip
+    assert sentences("every thing", forms[0]) == {None}
+    assert sentences("the thing that I have", *forms[1:]) == {"find the thing that I have."}
+    assert sentences("what it is made of", "what is {} made of?") == {None}
+
+
+def test_a_superlative_after_a_clause_is_about_the_first_noun():
+    pool = wording.phrases.EXTREMES["nearest"]
+    for seed in range(20):
+        context = context_of(*THREE, seed=seed)
+        text = wording.superlative_text(context, pool, (wording.NOUN, "left of the mug"))
+        assert text.startswith(("the nearest ", "the closest ")) or ", the closest of all" in text
+    plain = {wording.superlative_text(context_of(*THREE, seed=s), pool, ("red", wording.NOUN)) for s in range(40)}
+    assert any(text.endswith("nearest to us") for text in plain)
