@@ -6,7 +6,9 @@ finds the objects, MobileSAM cuts them out, FastDepth orders them, and the twin 
 
     1 perceive     OUT/perceived/twins.jsonl
     2 imitate      OUT/imitation, an adapter: transcripts whose answers are the perceived objects that match the target
-    3 GRPO         OUT/grpo/seed_N from that adapter; the reward is structure and the IoU of masks
+    3 GRPO         OUT/grpo/seed_N from that adapter, on OUT/answerable.jsonl: training queries whose target was
+                   perceived, because the others give their completions no spread; the reward is structure and the IoU
+                   of masks
     4 evaluate     greedy answers to all held-out queries: untrained, after 2, after 3; and the policies of 3 on
                    annotated twins, the bound that perfect specialists would allow
 
@@ -76,6 +78,18 @@ def perceived_twins(args: argparse.Namespace, annotated: Path) -> Path:
     if not (out / "sheet.png").is_file():
         perceive.run(config.from_configdict(c), None, None, str(out))
     return out / "twins.jsonl"
+
+
+def answerable(data: Path, file: Path) -> Path:
+    """Writes the lines of `data` whose target is among the perceived objects, and all held-out ones, into `file`."""
+    rows = []
+    for line in data.read_text("utf-8").splitlines():
+        row = json.loads(line)
+        row["image"] = str((data.parent / row["image"]).resolve())
+        if row["split"] == "heldout" or "answer" in row["oracle"]:
+            rows.append(json.dumps(row))
+    file.write_text("\n".join(rows) + "\n", "utf-8")
+    return file
 
 
 def evaluated(c: config.Config, workdir: Path, name: str) -> Path:
@@ -164,7 +178,8 @@ def run(args: argparse.Namespace) -> dict:
     for seed in args.seed:
         workdir = args.out / "grpo" / f"seed_{seed}"
         c = settings(checkpoint, data, seed, {"policy.adapter": str(adapter)} | changes)
-        train.run(c, workdir)
+        known = str(answerable(data, args.out / "answerable.jsonl"))
+        train.run(dataclasses.replace(c, data=dataclasses.replace(c.data, root=known)), workdir)
         after = evaluated(c, workdir, "perceived")
         bound = evaluated(
             dataclasses.replace(c, data=dataclasses.replace(c.data, root=str(annotated))), workdir, "annotated"

@@ -187,3 +187,15 @@ def test_answers_by_rule(scripts, tmp_path):
     assert (c.policy.constructor, c.policy.ids, c.policy.prompt) == ("given", "named", "brief")
     # named_label: the lamp, which is wrong, and without a name the largest, which is right; program: the mug twice
     assert scripts["perceived"].by_rule(c) == {"named_label": 0.5, "program": 0.5}
+
+
+def test_grpo_asks_what_was_perceived(scripts, tmp_path):
+    """Of the training lines, those whose target is among the objects, or is empty and known to be."""
+    rows = [{"id": f"{split}-{k}", "split": split, "image": "a.png", "oracle": oracle}
+            for split in ("train", "heldout") for k, oracle in enumerate(({"answer": [1]}, {"answer": []}, {}))]  # fmt: skip
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "twins.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    file = scripts["perceived"].answerable(tmp_path / "in" / "twins.jsonl", tmp_path / "out.jsonl")
+    kept = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [row["id"] for row in kept] == ["train-0", "train-1", "heldout-0", "heldout-1", "heldout-2"]
+    assert {row["image"] for row in kept} == {str(tmp_path / "in" / "a.png")}
