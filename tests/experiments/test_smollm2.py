@@ -191,8 +191,9 @@ def test_answers_by_rule(scripts, tmp_path):
 
 def test_grpo_asks_what_was_perceived(scripts, tmp_path):
     """Of the training lines, those whose target is among the objects, or is empty and known to be."""
+    kinds = ({"answer": [1]}, {"answer": []}, {})
     rows = [{"id": f"{split}-{k}", "split": split, "image": "a.png", "oracle": oracle}
-            for split in ("train", "heldout") for k, oracle in enumerate(({"answer": [1]}, {"answer": []}, {}))]  # fmt: skip
+            for split in ("train", "heldout") for k, oracle in enumerate(kinds)]  # fmt: skip
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "twins.jsonl").write_text("\n".join(map(json.dumps, rows)))
     file = scripts["perceived"].answerable(tmp_path / "in" / "twins.jsonl", tmp_path / "out.jsonl")
