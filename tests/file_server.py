@@ -38,6 +38,8 @@ def serving():
             if data is None:
                 return self.send_error(404)
             first = int(asked.split("=")[1].rstrip("-")) if asked and not state.ignores_ranges else 0
+            if first > len(data):
+                return self.send_error(416)
             self.send_response(206 if first else 200)
             if first:
                 self.send_header("Content-Range", f"bytes {first + state.lies}-{len(data) - 1}/{len(data)}")

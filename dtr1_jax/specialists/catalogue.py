@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from dtr1_jax import config
 from dtr1_jax.models.weights import hf_checkpoint, hub
 from dtr1_jax.models.weights.native import WeightsError
+from dtr1_jax.models.weights.published_files import GET_WEIGHTS
 from dtr1_jax.specialists import batching, licences
 
 log = logging.getLogger(__name__)
 
-GET_WEIGHTS = "`python main.py --mode=fetch --out=weights` downloads some under the Apache-2.0 and MIT licences"
 # model_type in config.json -> the module whose `open_checkpoint(checkpoint, device_mesh, dtype, **options)` returns the
 # specialist. It is imported only when it is asked for.
 BY_TYPE = {

@@ -60,7 +60,7 @@ def test_a_failure_costs_the_other_models_nothing(server, tmp_path, capsys):
 def test_chosen_models(server, tmp_path):
     assert fetch.run(str(tmp_path), "sam2_1_tiny, sam2_1_tiny")[0].endswith(f"sam:{tmp_path}/sam2_1_tiny")
     assert fetch.run(str(tmp_path), "all")[1] and {x.name for x in tmp_path.iterdir()} == set(MODELS)
-    with pytest.raises(config.ConfigError, match="got nix\n(?s:.*)owlv2_base: detector: OWLv2 base ensemble"):
+    with pytest.raises(config.ConfigError, match=r"got nix\n(?s:.*)owlv2_base: detector: OWLv2 base ensemble"):
         fetch.run(str(tmp_path), "nix,ssdlite")
     with pytest.raises(config.ConfigError, match="--mode=fetch needs --out"):
         fetch.run(None, None)

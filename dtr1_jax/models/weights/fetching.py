@@ -80,6 +80,8 @@ def download(url: str, path: Path, file: File) -> None:
                 reason = f"HTTP {error.code} {reason}"
             failure = FetchError(f"{url}: {reason}")
             failure.__cause__ = error
+        if isinstance(failure.__cause__, urllib.error.HTTPError) and failure.__cause__.code == 416:
+            partial.unlink(missing_ok=True)  # the server's file ends before it, so it is another file
         if _size(partial) <= before or isinstance(failure.__cause__, urllib.error.HTTPError):
             raise failure
     else:
@@ -122,6 +124,10 @@ def _receive(url: str, partial: Path, file: File) -> None:
     with urllib.request.urlopen(request, timeout=SILENCE) as answer:
         if not (answer.status == 206 and _starts_at(answer.headers.get("Content-Range"), have)):
             have = 0  # the server sends the file from its beginning
+        length = answer.headers.get("Content-Length") or ""
+        if file.size and length.isdecimal() and have + int(length) != file.size:
+            partial.unlink(missing_ok=True)
+            raise FetchError(f"{url}: expected {file.size:,} bytes, got {have + int(length):,}; nothing was kept")
         with open(partial, "ab" if have else "wb") as target:
             _copy(answer, target, file.most - have, url)
     if file.size and _size(partial) < file.size:

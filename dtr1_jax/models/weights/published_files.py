@@ -11,6 +11,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+# For messages about weights that are missing.
+GET_WEIGHTS = "`python main.py --mode=fetch --out=weights` downloads some under the Apache-2.0 and MIT licences"
 HUB = "https://huggingface.co/"
 MOST_OF_TEXT = 4 << 20  # bytes of a text file whose size is not known
 # What FastDepth's graph reads and writes: `specialist.json` of docs/specialists.md.

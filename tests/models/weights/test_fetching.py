@@ -100,6 +100,16 @@ def test_a_whole_partial_file_is_checked_without_the_server(server, tmp_path):
     assert server.asked == [] and names(tmp_path) == ["w.bin"]
 
 
+def test_another_size_is_refused_at_once(server, tmp_path):
+    server.files["w.bin"] = DATA[:100]
+    with pytest.raises(FetchError, match="expected 1,024,000 bytes, got 100; nothing was kept"):
+        get(server, tmp_path)
+    (tmp_path / "w.bin.partial").write_bytes(DATA[:200])  # of a file that the server no longer has
+    with pytest.raises(FetchError, match="HTTP 416"):
+        get(server, tmp_path)
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize("file", [FILE, File("w.bin")])
 def test_endless_answers_are_cut_off(server, tmp_path, file):
     server.endless = True
@@ -118,7 +128,7 @@ def test_a_slow_server_is_given_up(server, tmp_path, monkeypatch):
 
 
 def test_a_file_that_is_not_there(server, tmp_path):
-    with pytest.raises(FetchError, match="w.txt: HTTP 404"):
+    with pytest.raises(FetchError, match=r"w\.txt: HTTP 404"):
         fetching.download(server.address + "w.txt", tmp_path / "w.bin", FILE)
     assert len(server.asked) == 1
 
