@@ -83,16 +83,18 @@ def run(
     if look is not None:
         real = _real(look, transcript, example, canvas)
         notes |= {"specialists_failed": list(look.scene.failures)} if look.scene.failures else {}
+    shown = _shown(transcript)
     if not transcript.sound:
-        log.warning("%s", _why_unsound(c, transcript))
+        log.warning("%s", _why_unsound(c, transcript, shown.sound))
     if task == "segmentation":
         with open_segmenter(c.reward.segmenter, c.reward.workers, PATIENCE * c.reward.deadline) as segmenter:
-            frames = answers.resolve_frames(example, canvas, transcript, segmenter, real)
-            named = (transcript.answer.objects or ()) if transcript.answer else ()
+            frames = answers.resolve_frames(example, canvas, shown, segmenter, real)
+            named = (shown.answer.objects or ()) if shown.answer and shown.sound else ()
             has_pixels = real is not None and bool(named) and set(named) <= set(real.masks)
-            notes["masks_by"] = notes["twin_by"] if has_pixels else segmenter.description
+            if any(len(frame.boxes) for frame in frames):
+                notes["masks_by"] = notes["twin_by"] if has_pixels else segmenter.description
     else:
-        frames = answers.resolve_frames(example, canvas, transcript, None)
+        frames = answers.resolve_frames(example, canvas, shown, None)
     folder = results.new_folder(parent, Path(paths[0]).stem)
     answers.write_answer(folder, example, canvas, transcript, frames, notes)
     return folder
@@ -178,20 +180,28 @@ def _with_room(
     return dataclasses.replace(c, rollout=rollout), dataclasses.replace(pretrained_policy, style=style)
 
 
-def _why_unsound(c: config.Config, transcript: Transcript) -> str:
+def _shown(transcript: Transcript) -> Transcript:
+    """What is drawn for a person: also an answer whose only fault is that no thought stands before it.
+
+    Training and evaluation refuse such an answer. answer.json says that it is unsound.
+    """
+    faults = {fault.where for fault in transcript.faults}
+    whole = transcript.answer is not None and transcript.twin is not None
+    return dataclasses.replace(transcript, faults=()) if whole and faults == {"think"} else transcript
+
+
+def _why_unsound(c: config.Config, transcript: Transcript, is_shown: bool) -> str:
     """A warning about a transcript with faults: the likely cause and the next step first, then the first fault."""
     fault = f"{transcript.faults[0].where}: {transcript.faults[0].message}"
     shipped = c.policy.name == "tiny" and not c.policy.path
     cause = (
         "The shipped policy knows only TwinWorld's drawn scenes and writes no sound twin of most other pictures: take"
-        " --config=configs/seg.py:qwen2_5_vl_3b with config.policy.path, or train on pictures of this kind."
+        " --config=configs/photo.py, or train on pictures of this kind."
         if shipped
         else "The policy has not learnt the form of the answer yet: train it longer, or ask a larger policy."
     )
-    return (
-        f"{cause} The answer is unsound, so its boxes, mask or words are empty; answer.json lists every fault, the"
-        f" first is {fault}"
-    )
+    effect = "but it is drawn all the same" if is_shown else "so its boxes, mask or words are empty"
+    return f"{cause} The answer is unsound, {effect}; answer.json lists every fault, the first is {fault}"
 
 
 def _paths(named: str | Sequence[str] | None) -> list[str]:

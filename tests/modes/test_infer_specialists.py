@@ -78,30 +78,30 @@ GIVEN = {
 }  # fmt: skip
 
 
-def look_first(small, tmp_path, see, *, video=False, **changes):
+def look_first(small, tmp_path, see, *, video=False, text=REPLY):
     """Runs infer with the constructor "given" and a policy that reads text; (folder, the requests of specialists)."""
-    text = dataclasses.replace(tiny.SPEC, vision=None)
-    small.setitem(spec.SPECS, "tiny", text)
+    blind = dataclasses.replace(tiny.SPEC, vision=None)
+    small.setitem(spec.SPECS, "tiny", blind)
     file = tmp_path / "text.safetensors"
-    native.save_native(file, policy.init(jax.random.key(1), text))
+    native.save_native(file, policy.init(jax.random.key(1), blind))
     asked = []
     module = fake_perceivers.install(small, lambda visual, request: asked.append(request) or see(visual, request))
-    small.setattr(predict, "ask", lambda runtime, batch, key: reply(runtime, batch))
+    small.setattr(predict, "ask", lambda runtime, batch, key: reply(runtime, batch, text))
     pixels = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), np.uint8)
     for i in range(3):
         (tmp_path / "frames").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "frames" / f"{i}.png")
     place = {"video": str(tmp_path / "frames")} if video else {}
-    c = tiny.settings(str(file), **(GIVEN | changes))
+    c = tiny.settings(str(file), **GIVEN)
     folder = infer.run(c, tmp_path / "run", None if video else str(tmp_path / "frames/0.png"), "The Mug?", **place)
     assert module.opened[0].closed
     return folder, asked
 
 
-def reply(runtime, batch):
-    """The completion REPLY, read as `complete` reads it."""
+def reply(runtime, batch, text):
+    """The completion `text`, read as `complete` reads it."""
     tokenizer = runtime.policy.style.tokenizer
-    ids = np.array([[[*tokenizer.encode(REPLY), tokenizer.end]]], np.int32)
+    ids = np.array([[[*tokenizer.encode(text), tokenizer.end]]], np.int32)
     zeros = np.zeros(ids.shape, np.float32)
     rollout = Rollout(ids, np.ones(ids.shape, bool), zeros, np.ones((1, 1), bool))
     read = completions.read_completions(rollout, batch, runtime.policy.style)
@@ -122,6 +122,20 @@ def test_the_twin_of_a_video_is_there_before_the_policy_answers(small, tmp_path)
     assert asked[0].ops == ("detect", "segment", "depth", "track") and len(asked[0].frames) == 3
     masks = [np.asarray(Image.open(path)) > 0 for path in sorted((folder / "masks").iterdir())]
     assert (masks[0] == corner().mask).all() and len(masks) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ('<answer>{"objects":[1]}</answer>', True), ('<think>a mug<answer>{"objects":[1]}</answer>', False),
+        ('<answer>{"objects":[7]}</answer>', False), ("a mug", False),
+    ],
+)  # fmt: skip
+def test_an_answer_without_a_thought_is_drawn_and_called_unsound(small, tmp_path, caplog, text, drawn):
+    folder, _ = look_first(small, tmp_path, see, text=text)
+    answer, mask = json.loads((folder / "answer.json").read_text()), np.asarray(Image.open(folder / "mask.png")) > 0
+    assert not answer["sound"] and (mask == (corner().mask if drawn else False)).all()
+    assert ("masks_by" in answer) == drawn and ("drawn all the same" in caplog.text) == drawn
 
 
 def test_specialists_that_find_nothing(small, tmp_path):
