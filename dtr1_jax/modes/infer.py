@@ -181,7 +181,7 @@ def _with_room(
 
 
 def _shown(transcript: Transcript) -> Transcript:
-    """What is drawn for a person: also an answer whose only fault is that no thought stands before it.
+    """What is drawn for a person: also an answer whose only fault is a missing or broken thought.
 
     Training and evaluation refuse such an answer. answer.json says that it is unsound.
     """

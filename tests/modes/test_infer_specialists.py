@@ -127,8 +127,9 @@ def test_the_twin_of_a_video_is_there_before_the_policy_answers(small, tmp_path)
 @pytest.mark.parametrize(
     ("text", "drawn"),
     [
-        ('<answer>{"objects":[1]}</answer>', True), ('<think>a mug<answer>{"objects":[1]}</answer>', False),
-        ('<answer>{"objects":[7]}</answer>', False), ("a mug", False),
+        ('<answer>{"objects":[1]}</answer>', True), ('<think>a mug<answer>{"objects":[1]}</answer>', True),
+        ('<answer>{"objects":[7]}</answer>', False), ('<think>a</think><answer>{"objects":[7]}</answer>', False),
+        ("a mug", False),
     ],
 )  # fmt: skip
 def test_an_answer_without_a_thought_is_drawn_and_called_unsound(small, tmp_path, caplog, text, drawn):
