@@ -36,6 +36,7 @@ from dtr1_jax.specialists import perceiver, toolbox
 from dtr1_jax.specialists.embedding_cache import EmbeddingCache
 from dtr1_jax.twin.construct import Request
 
+
 class Timed:
     """A specialist whose calls are timed."""
 
