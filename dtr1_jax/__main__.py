@@ -20,9 +20,10 @@ MODES = {
     "plan": "the memory it takes",
     "check": "what is in a data set",
     "rescore": "the table of a predictions.jsonl again",
+    "fetch": "published weights of vision models and of a small policy",
 }
 OF_RUN = ("eval", "infer", "export")  # These modes take the settings of the run in --workdir where --config is missing.
-WITHOUT_SETTINGS = ("rescore",)
+WITHOUT_SETTINGS = ("rescore", "fetch")
 
 # A setting that does not exist is let in here, because config.py then refuses all faults of the settings at once.
 CONFIG = config_flags.DEFINE_config_file(
@@ -31,7 +32,7 @@ CONFIG = config_flags.DEFINE_config_file(
 )  # fmt: skip
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: metrics, checkpoints, report (default: runs/<task>)")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "sft", "eval", "infer", "perceive", "export", "plan", "check", "rescore"],
+    "mode", "train", ["train", "sft", "eval", "infer", "perceive", "export", "plan", "check", "rescore", "fetch"],
     "; ".join(f"{mode}: {meaning}" for mode, meaning in MODES.items()),
 )  # fmt: skip
 STEP = flags.DEFINE_string(
@@ -56,8 +57,13 @@ OUT = flags.DEFINE_string(
     "out",
     None,
     "export: the folder to write, a new or empty one; check: the folder for check.json and sheet.png; "
-    "perceive: the folder for twins.jsonl, which a run that was stopped goes on with",
+    "perceive: the folder for twins.jsonl, which a run that was stopped goes on with; "
+    "fetch: the folder for the weights",
 )
+MODELS = flags.DEFINE_string(
+    "models", None, "fetch: names with commas between, or all; a name that is not known prints the table of names "
+    "(default: what configs/photo.py takes)",
+)  # fmt: skip
 ADAPTER = flags.DEFINE_bool("adapter", False, "export: the LoRA alone, as PEFT reads it, instead of merged weights")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join a run on several hosts; on a TPU pod this is the default")
 
@@ -150,6 +156,7 @@ def main(argv: list[str]) -> None:
                 query=QUERY.value,
                 task=TASK.value,
                 out=OUT.value,
+                models=MODELS.value,
                 adapter=ADAPTER.value,
                 distributed=DISTRIBUTED.value,
             ),

@@ -21,6 +21,7 @@ from dtr1_jax.types import Example, Instance, Video
 ASKING = {
     "policy__constructor": "specialists", "policy__prompt": "full", "policy__prompt_tokens": 512,
     "rollout__new_tokens": 24, "rollout__construct_tokens": 9, "rollout__twin_tokens": 100,
+    "specialists__detector": "fake",
 }  # fmt: skip
 
 

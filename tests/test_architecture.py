@@ -82,6 +82,7 @@ TESTED_IN = {
     "data/queries/attributes": "data/twinworld/test_picture_examples.py",
     "data/queries/temporal_phrases": "data/queries/test_phrases.py",
     "evaluation/predictions_file": "evaluation/test_metrics.py",
+    "models/weights/published_files": "models/weights/test_fetched_models.py",
     "models/weights/hub": "policies/test_policy_files.py",
     "models/config_fields": "models/test_spec.py",
     "models/weights/exporting": "modes/test_export.py",

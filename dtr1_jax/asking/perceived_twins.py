@@ -153,7 +153,7 @@ def _insertion(
         return Insertion()
     if scene is None or request is None or insertion.twin is None or not insertion.twin.objects:
         return insertion
-    masks, looked = _real_masks(scene, request, insertion.twin, example, canvas)
+    masks, looked = real_masks(scene, request, insertion.twin, example, canvas)
     return dataclasses.replace(insertion, masks=masks, looked=looked)
 
 
@@ -197,10 +197,10 @@ def _written(
     return None if read is None else Insertion(tuple(ids), read)
 
 
-def _real_masks(
+def real_masks(
     scene: PerceivedScene, request: Request, twin: Twin, example: Example, canvas: Canvas
 ) -> tuple[dict[int, np.ndarray], np.ndarray | None]:
-    """(id -> mask, the frames that were looked at) as `Insertion` has them."""
+    """(id -> mask, the frames that were looked at) of the twin's objects, as `Insertion` has them."""
     shape, ids = example.image.shape[:2], {item.id for item in twin.objects}
     segmented = [x for x in scene.instances if x.id in ids] if SEGMENT in request.ops else []
     if not canvas.frames:

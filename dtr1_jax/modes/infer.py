@@ -6,18 +6,24 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from dtr1_jax import config, mesh
+from dtr1_jax.asking import perceived_twins
+from dtr1_jax.asking.perceived_twins import Insertion
 from dtr1_jax.data import pipeline, video_files, visuals
 from dtr1_jax.evaluation import answers, predict
-from dtr1_jax.modes import results
+from dtr1_jax.modes import perceive, perceive_inputs, results
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.policies.runtime import Runtime, open_perceiver
 from dtr1_jax.specialists.learned_segmenter import open_segmenter
+from dtr1_jax.specialists.perceived import PerceivedScene, Perceiver
+from dtr1_jax.twin.construct import Request
+from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import TASKS, Example, Target, Video
 
@@ -28,6 +34,8 @@ log = logging.getLogger(__name__)
 PROMPT_TOKENS, NEW_TOKENS = 208, 224
 # The segmenter gets this many times its deadline in training: a user waits for one answer, and a slow one beats none.
 PATIENCE = 10
+# Constructors with which specialists look at the picture: when the policy asks them, or before it is asked.
+LOOKED_AT = ("specialists", "given")
 
 
 def run(
@@ -59,30 +67,73 @@ def run(
     if pretrained_policy.checkpoint is None:
         c, pretrained_policy = _with_room(c, pretrained_policy, inputs)
     example = _example(c, paths, inputs, query, task)
-    device_mesh = mesh.make(c.mesh)
-    batch = pipeline.single_batch(example, pretrained_policy.style)
-    params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
-    parent = results.open_folder(Path(workdir) / "infer")
-    notes = {"query": query}
-    with open_perceiver(c) as perceiver:
+    with open_perceiver(c, LOOKED_AT) as perceiver:
+        look = _look_first(c, perceiver, example) if c.policy.constructor == "given" else None
+        if look is not None:
+            example = dataclasses.replace(example, scene=look.scene.instances)
+        device_mesh = mesh.make(c.mesh)
+        batch = pipeline.single_batch(example, pretrained_policy.style)
+        params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
+        parent = results.open_folder(Path(workdir) / "infer")
+        notes: dict[str, Any] = {"query": query} | ({} if perceiver is None else {"twin_by": perceiver.description})
         runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, perceiver=perceiver)
         completed = predict.ask(runtime, batch, jax.random.key(c.seed))
-        if perceiver is not None:
-            notes["twin_by"] = perceiver.description
-    transcript, real = completed.transcripts[0][0], completed.real[0][0] if completed.real else None
+    transcript, canvas = completed.transcripts[0][0], batch.canvases[0]
+    real = completed.real[0][0] if completed.real else None
+    if look is not None:
+        real = _real(look, transcript, example, canvas)
+        notes |= {"specialists_failed": list(look.scene.failures)} if look.scene.failures else {}
+    shown = _shown(transcript)
     if not transcript.sound:
-        log.warning("%s", _why_unsound(c, transcript))
+        log.warning("%s", _why_unsound(c, transcript, shown.sound))
     if task == "segmentation":
         with open_segmenter(c.reward.segmenter, c.reward.workers, PATIENCE * c.reward.deadline) as segmenter:
-            frames = answers.resolve_frames(example, batch.canvases[0], transcript, segmenter, real)
-            named = (transcript.answer.objects or ()) if transcript.answer else ()
+            frames = answers.resolve_frames(example, canvas, shown, segmenter, real)
+            named = (shown.answer.objects or ()) if shown.answer and shown.sound else ()
             has_pixels = real is not None and bool(named) and set(named) <= set(real.masks)
-            notes["masks_by"] = notes.get("twin_by", "the given twin") if has_pixels else segmenter.description
+            if any(len(frame.boxes) for frame in frames):
+                notes["masks_by"] = notes.get("twin_by", "the given twin") if has_pixels else segmenter.description
     else:
-        frames = answers.resolve_frames(example, batch.canvases[0], transcript, None)
+        frames = answers.resolve_frames(example, canvas, shown, None)
     folder = results.new_folder(parent, Path(paths[0]).stem)
-    answers.write_answer(folder, example, batch.canvases[0], transcript, frames, notes)
+    answers.write_answer(folder, example, canvas, transcript, frames, notes)
     return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class _Look:
+    """What specialists saw before the policy was asked."""
+
+    request: Request
+    scene: PerceivedScene
+
+
+def _look_first(c: config.Config, perceiver: Perceiver | None, example: Example) -> _Look:
+    """Everything that the specialists can say of the picture or video, for the prompt.
+
+    Raises ConfigError if they find nothing, or if they do not know what to look for.
+    """
+    assert perceiver is not None  # open_perceiver opens it for this constructor
+    visual = example.image if example.video is None else example.video
+    words = perceive_inputs.phrases(c.specialists, getattr(perceiver, "classes", None))
+    request = perceive.request(visual, words, c.specialists)
+    (scene,) = perceiver.perceive([visual], [request])
+    for failure in scene.failures:
+        log.warning("specialists: %s", failure)
+    if not scene.instances:
+        raise config.ConfigError(
+            f"{example.uid}: the specialists found none of {len(words)} kinds of things, so there is no twin to reason "
+            "over; lower config.specialists.threshold, or take a detector that knows more things"
+        )
+    return _Look(request, scene)
+
+
+def _real(look: _Look, transcript: Transcript, example: Example, canvas: Canvas) -> Insertion:
+    """The pixels of the twin's objects that a segmenter found."""
+    if transcript.twin is None:
+        return Insertion()
+    masks, looked = perceived_twins.real_masks(look.scene, look.request, transcript.twin, example, canvas)
+    return Insertion(twin=transcript.twin, masks=masks, looked=looked)
 
 
 def _task(c: config.Config, task: str | None) -> str:
@@ -98,13 +149,8 @@ def _task(c: config.Config, task: str | None) -> str:
 def _load_inputs(
     c: config.Config, pretrained_policy: PretrainedPolicy, paths: list[str], video: str | None
 ) -> tuple[np.ndarray | Video, ...]:
-    """The pictures and videos in the order of the prompt, the video first. Raises ConfigError, ImageError."""
+    """The pictures and videos in the order of the prompt, the video first. Raises ImageError."""
     geometry = pretrained_policy.style.geometry
-    if geometry is None and c.policy.constructor != "specialists":
-        raise config.ConfigError(
-            f"--mode=infer needs a policy that sees pictures, got {c.policy.name}, which reads text; specialists can "
-            "look for it: --config.policy.constructor=specialists"
-        )
     if not video:
         return tuple(visuals.load_visual(path, geometry) for path in paths)
     rule = pretrained.video_rule(c.policy) if geometry is None else geometry.video
@@ -134,20 +180,28 @@ def _with_room(
     return dataclasses.replace(c, rollout=rollout), dataclasses.replace(pretrained_policy, style=style)
 
 
-def _why_unsound(c: config.Config, transcript: Transcript) -> str:
+def _shown(transcript: Transcript) -> Transcript:
+    """What is drawn for a person: also an answer whose only fault is a missing or broken thought.
+
+    Training and evaluation refuse such an answer. answer.json says that it is unsound.
+    """
+    faults = {fault.where for fault in transcript.faults}
+    whole = transcript.answer is not None and transcript.twin is not None
+    return dataclasses.replace(transcript, faults=()) if whole and faults == {"think"} else transcript
+
+
+def _why_unsound(c: config.Config, transcript: Transcript, is_shown: bool) -> str:
     """A warning about a transcript with faults: the likely cause and the next step first, then the first fault."""
     fault = f"{transcript.faults[0].where}: {transcript.faults[0].message}"
     shipped = c.policy.name == "tiny" and not c.policy.path
     cause = (
         "The shipped policy knows only TwinWorld's drawn scenes and writes no sound twin of most other pictures: take"
-        " --config=configs/seg.py:qwen2_5_vl_3b with config.policy.path, or train on pictures of this kind."
+        " --config=configs/photo.py, or train on pictures of this kind."
         if shipped
         else "The policy has not learnt the form of the answer yet: train it longer, or ask a larger policy."
     )
-    return (
-        f"{cause} The answer is unsound, so its boxes, mask or words are empty; answer.json lists every fault, the"
-        f" first is {fault}"
-    )
+    effect = "but it is drawn all the same" if is_shown else "so its boxes, mask or words are empty"
+    return f"{cause} The answer is unsound, {effect}; answer.json lists every fault, the first is {fault}"
 
 
 def _paths(named: str | Sequence[str] | None) -> list[str]:

@@ -20,7 +20,7 @@ from dtr1_jax.modes import perceive_inputs, perceive_journal, perceived_lines, r
 from dtr1_jax.modes.perceive_inputs import Inputs, Item
 from dtr1_jax.report import scene_sheet
 from dtr1_jax.run import atomic, interrupt
-from dtr1_jax.specialists import perceiver
+from dtr1_jax.specialists import catalogue, perceiver
 from dtr1_jax.specialists.perceived import PerceivedScene
 from dtr1_jax.specialists.perceiver import SpecialistPerceiver
 from dtr1_jax.twin.construct import DEPTH, DETECT, SEGMENT, TRACK, Request
@@ -49,11 +49,7 @@ def run(c: config.Config, images: str | None, video: str | None, out: str | None
     """
     if not out:
         raise config.ConfigError("--mode=perceive needs --out, a folder for the twins")
-    if not c.specialists.detector:
-        raise config.ConfigError(
-            "config.specialists.detector: expected a detector, which finds the objects, got none; give the path of "
-            "SSDLite (model.json), OWLv2 or an ONNX detector"
-        )
+    catalogue.require_detector(c.specialists)
     folder = results.open_folder(Path(out).expanduser())
     with interrupt.Flag() as stop, results.locked(folder, "perceive"):
         inputs = perceive_inputs.open_inputs(c, images, video, folder)

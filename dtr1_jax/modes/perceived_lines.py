@@ -63,12 +63,13 @@ def _object(one: Instance, frames: Sequence[int], height: int, width: int) -> di
     found: dict[str, Any] = {"label": label}
     if frames:
         found["track"] = _track(one.boxes, frames, height, width)
-        found["rles"] = {str(n): rle(mask) for n, mask in zip(frames, one.masks) if mask.any()}
+        if one.outlined:
+            found["rles"] = {str(n): rle(mask) for n, mask in zip(frames, one.masks) if mask.any()}
         if one.velocity is not None:
             found["velocity"] = [round(one.velocity[0] * width, 3), round(one.velocity[1] * height, 3)]
     else:
         found["box"] = _pixels(one.box, height, width)
-        if one.mask.any():
+        if one.outlined and one.mask.any():
             found["rle"] = rle(one.mask)
     if one.depth:
         found["depth"] = one.depth

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import jax
 
@@ -13,6 +13,7 @@ from dtr1_jax.config import Config
 from dtr1_jax.models import sentence_encoder
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rewards.text_scorers import TextScorers
+from dtr1_jax.specialists import catalogue
 from dtr1_jax.specialists.learned_segmenter import LearnedSegmenter, open_segmenter
 from dtr1_jax.specialists.perceived import Perceiver
 from dtr1_jax.specialists.segmenter import Segmenter
@@ -64,14 +65,15 @@ def host_tools(c: Config) -> Iterator[tuple[Segmenter | LearnedSegmenter, TextSc
 
 
 @contextlib.contextmanager
-def open_perceiver(c: Config) -> Iterator[Perceiver | None]:
-    """The perceiver of the settings, closed with the block; None unless policy.constructor is "specialists".
+def open_perceiver(c: Config, constructors: Collection[str] = ("specialists",)) -> Iterator[Perceiver | None]:
+    """The perceiver of the settings, closed with the block; None unless policy.constructor is one of `constructors`.
 
     Raises ConfigError naming the settings of specialists that are missing.
     """
-    if c.policy.constructor != "specialists":
+    if c.policy.constructor not in constructors:
         yield None
         return
+    catalogue.require_detector(c.specialists)
     # Imported here, because it brings all the models of vision with it.
     perceiver = importlib.import_module("dtr1_jax.specialists.perceiver").open_perceiver(c)
     try:

@@ -80,6 +80,7 @@ def assemble(
         instances.append(Instance(
             number, label, tuple(boxes[i][0].tolist()), stack[0], ranks[i], words,
             boxes[i] if looked.frames else None, stack if looked.frames else None, velocity,
+            outlined=number not in filled,
         ))  # fmt: skip
         provenance[number] = _provenance(row, boxes[i], makers, (score, others), depths[i], measured, velocity, looked)
     return PerceivedScene(

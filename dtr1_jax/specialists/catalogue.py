@@ -11,8 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dtr1_jax import config
 from dtr1_jax.models.weights import hf_checkpoint, hub
 from dtr1_jax.models.weights.native import WeightsError
+from dtr1_jax.models.weights.published_files import GET_WEIGHTS
 from dtr1_jax.specialists import batching, licences
 
 log = logging.getLogger(__name__)
@@ -70,10 +72,19 @@ def load(path: str | Path, *, mesh: jax.sharding.Mesh | None = None, dtype: str 
     return _predictor(module).open_checkpoint(checkpoint, device_mesh, jnp.dtype(dtype), **options)
 
 
-def kind_of(config: Mapping[str, Any], where: Path) -> str:
+def require_detector(c: config.Specialists) -> None:
+    """Raises ConfigError, which says how to get one, if the settings name no detector."""
+    if not c.detector:
+        raise config.ConfigError(
+            "config.specialists.detector: expected a detector, which finds the objects, got none; give the path of "
+            f"SSDLite (model.json), OWLv2 or an ONNX detector. {GET_WEIGHTS}"
+        )
+
+
+def kind_of(sizes: Mapping[str, Any], where: Path) -> str:
     """The key of BY_TYPE for a config.json in the folder `where`. Raises WeightsError if there is none."""
-    kind = config.get("model_type")
-    if kind is None and str(config.get("model_name")).startswith("da3"):
+    kind = sizes.get("model_type")
+    if kind is None and str(sizes.get("model_name")).startswith("da3"):
         kind = "depth_anything_3"  # its config.json has a model_name and no model_type
     if kind not in BY_TYPE:
         raise WeightsError(
@@ -96,7 +107,8 @@ def local_path(path: str, patterns: Sequence[str] = hub.PATTERNS) -> Path:
     if not where.exists():
         raise WeightsError(
             f"{path}: no such file or folder; expected a folder with config.json and safetensors, a file of a model "
-            f"({', '.join(sorted(set(BY_SUFFIX)))}, model.json), or a hub id such as facebook/sam2.1-hiera-tiny"
+            f"({', '.join(sorted(set(BY_SUFFIX)))}, model.json), or a hub id such as facebook/sam2.1-hiera-tiny. "
+            f"{GET_WEIGHTS}"
         )
     return where
 

@@ -30,16 +30,11 @@ import numpy as np
 from configs import default
 from dtr1_jax import config
 from dtr1_jax.data import image_files
+from dtr1_jax.models.weights.published_files import FASTDEPTH
 from dtr1_jax.modes import perceive
 from dtr1_jax.specialists import perceiver, toolbox
 from dtr1_jax.specialists.embedding_cache import EmbeddingCache
 from dtr1_jax.twin.construct import Request
-
-# The description of FastDepth (Wofk et al. 2019): metres of the distance.
-FASTDEPTH = {
-    "kind": "depth", "file": "fastdepth_7.onnx", "input": {"name": "0", "height": 224, "width": 224},
-    "depth": {"output": "350", "meaning": "depth", "metres": 1.0},
-}  # fmt: skip
 
 
 class Timed:

@@ -11,11 +11,15 @@ import tiny
 from PIL import Image
 
 from dtr1_jax import config
+from dtr1_jax.asking import complete
+from dtr1_jax.data import completions
+from dtr1_jax.evaluation import predict
 from dtr1_jax.models import policy, spec
 from dtr1_jax.models.weights import native
 from dtr1_jax.modes import infer
 from dtr1_jax.specialists.perceived import PerceivedScene
-from dtr1_jax.types import Instance, Video
+from dtr1_jax.twin.construct import Request
+from dtr1_jax.types import Instance, Rollout, Video
 
 SIZE = (40, 60)  # of the picture, height and width
 ASKING = fake_perceivers.ASKING | {"rollout__twin_tokens": 200}
@@ -68,6 +72,84 @@ def test_without_pixels_the_segmenter_takes_the_box(path, small, tmp_path):
     assert mask[:, :28].all() and not mask[:, 32:].any()
 
 
+GIVEN = {
+    "policy__constructor": "given", "policy__prompt": "full", "policy__prompt_tokens": 700, "rollout__new_tokens": 40,
+    "specialists__detector": "fake", "specialists__phrases": "mug,kettle", "specialists__depth": "fake",
+}  # fmt: skip
+
+
+def look_first(small, tmp_path, see, *, video=False, text=REPLY):
+    """Runs infer with the constructor "given" and a policy that reads text; (folder, the requests of specialists)."""
+    blind = dataclasses.replace(tiny.SPEC, vision=None)
+    small.setitem(spec.SPECS, "tiny", blind)
+    file = tmp_path / "text.safetensors"
+    native.save_native(file, policy.init(jax.random.key(1), blind))
+    asked = []
+    module = fake_perceivers.install(small, lambda visual, request: asked.append(request) or see(visual, request))
+    small.setattr(predict, "ask", lambda runtime, batch, key: reply(runtime, batch, text))
+    pixels = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), np.uint8)
+    for i in range(3):
+        (tmp_path / "frames").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "frames" / f"{i}.png")
+    place = {"video": str(tmp_path / "frames")} if video else {}
+    c = tiny.settings(str(file), **GIVEN)
+    folder = infer.run(c, tmp_path / "run", None if video else str(tmp_path / "frames/0.png"), "The Mug?", **place)
+    assert module.opened[0].closed
+    return folder, asked
+
+
+def reply(runtime, batch, text):
+    """The completion `text`, read as `complete` reads it."""
+    tokenizer = runtime.policy.style.tokenizer
+    ids = np.array([[[*tokenizer.encode(text), tokenizer.end]]], np.int32)
+    zeros = np.zeros(ids.shape, np.float32)
+    rollout = Rollout(ids, np.ones(ids.shape, bool), zeros, np.ones((1, 1), bool))
+    read = completions.read_completions(rollout, batch, runtime.policy.style)
+    return complete.Completions(read, rollout, {})
+
+
+def test_the_twin_is_there_before_the_policy_answers(small, tmp_path):
+    folder, asked = look_first(small, tmp_path, see)
+    answer, mask = json.loads((folder / "answer.json").read_text()), np.asarray(Image.open(folder / "mask.png")) > 0
+    assert answer["sound"] and answer["masks_by"] == answer["twin_by"] == "a fake" and (mask == corner().mask).all()
+    assert asked == [Request(("mug", "kettle"), ("detect", "segment", "depth"))]
+    assert json.loads((folder / "twin.json").read_text())["objects"][0]["label"] == "mug"
+    assert "<construct>" not in (folder / "transcript.txt").read_text()
+
+
+def test_the_twin_of_a_video_is_there_before_the_policy_answers(small, tmp_path):
+    folder, asked = look_first(small, tmp_path, see, video=True)
+    assert asked[0].ops == ("detect", "segment", "depth", "track") and len(asked[0].frames) == 3
+    masks = [np.asarray(Image.open(path)) > 0 for path in sorted((folder / "masks").iterdir())]
+    assert (masks[0] == corner().mask).all() and len(masks) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ('<answer>{"objects":[1]}</answer>', True), ('<think>a mug<answer>{"objects":[1]}</answer>', True),
+        ('<answer>{"objects":[7]}</answer>', False), ('<think>a</think><answer>{"objects":[7]}</answer>', False),
+        ("a mug", False),
+    ],
+)  # fmt: skip
+def test_an_answer_without_a_thought_is_drawn_and_called_unsound(small, tmp_path, caplog, text, drawn):
+    folder, _ = look_first(small, tmp_path, see, text=text)
+    answer, mask = json.loads((folder / "answer.json").read_text()), np.asarray(Image.open(folder / "mask.png")) > 0
+    assert not answer["sound"] and (mask == (corner().mask if drawn else False)).all()
+    assert ("masks_by" in answer) == drawn and ("drawn all the same" in caplog.text) == drawn
+
+
+def test_specialists_that_find_nothing(small, tmp_path):
+    with pytest.raises(config.ConfigError, match=r"0\.png: the specialists found none of 2 kinds of things"):
+        look_first(small, tmp_path, lambda *_: PerceivedScene(()))
+
+
+@pytest.mark.parametrize("settings", [GIVEN, ASKING])
+def test_without_a_detector_the_message_says_how_to_get_one(path, small, tmp_path, settings):
+    with pytest.raises(config.ConfigError, match=r"specialists\.detector: .*--mode=fetch --out=weights` downloads"):
+        ask(small, tiny.settings(path, **{**settings, "specialists__detector": ""}), tmp_path)
+
+
 @pytest.mark.parametrize("video", [False, True])
 def test_a_policy_that_reads_text(small, tmp_path, video):
     text = dataclasses.replace(tiny.SPEC, vision=None)
@@ -82,6 +164,5 @@ def test_a_policy_that_reads_text(small, tmp_path, video):
     if video:
         masks = [np.asarray(Image.open(file)) > 0 for file in sorted((folder / "masks").iterdir())]
         assert (masks[0] == corner().mask).all() and not masks[-1].any() and len(masks) >= 2
-    with pytest.raises(config.ConfigError, match=r"needs a policy that sees pictures.*constructor=specialists"):
-        c = tiny.settings(str(file), policy__constructor="given")
-        infer.run(c, tmp_path / "run", str(tmp_path / "frames/0.png"), "The Mug?")
+    with pytest.raises(config.ConfigError, match=r"constructor = 'policy': tiny .* sees no pictures.*specialists"):
+        infer.run(tiny.settings(str(file)), tmp_path / "run", str(tmp_path / "frames/0.png"), "The Mug?")

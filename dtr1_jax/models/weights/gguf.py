@@ -17,6 +17,7 @@ import numpy as np
 from dtr1_jax.models import published_sizes
 from dtr1_jax.models.weights.hf_checkpoint import HfCheckpoint, Tensor
 from dtr1_jax.models.weights.native import WeightsError, shortened
+from dtr1_jax.models.weights.published_files import GET_WEIGHTS
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 # Everything that gguf.quants turns into floats; a test compares this list with the package.
@@ -199,7 +200,8 @@ def _reader(path: Path):
             return super()._get(offset, dtype, count, **others)
 
     if not path.is_file():
-        raise WeightsError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected a .gguf file")
+        found = "a folder" if path.is_dir() else "no such file"
+        raise WeightsError(f"{path}: {found}; expected a .gguf file. {GET_WEIGHTS}")
     try:
         with np.errstate(all="ignore"):
             return Reader(path)
