@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from dtr1_jax import mesh
-from dtr1_jax.asking import perceived_twins
+from dtr1_jax.asking import perceived_twins, requested_work
 from dtr1_jax.asking.perceived_twins import Insertion, Perception
+from dtr1_jax.asking.requested_work import PHASES, Work
 from dtr1_jax.data import completions
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.closing_tags import closing_table
@@ -29,7 +30,8 @@ class Completions:
     Attributes:
       transcripts: B lists of G.
       rollout: their tokens, as numpy.
-      seconds: "rollout", the time of the device; with specialists also "perceive", the time of the host in between.
+      seconds: "rollout", the time of the device; with specialists also the time of each of requested_work.PHASES, of
+        which "perceive" is the host's and the others are parts of "rollout".
       perception: the twins that specialists made; None where the constructor is another.
     """
 
@@ -42,6 +44,11 @@ class Completions:
     def insertions(self) -> list[list[Insertion]] | None:
         """B lists of G, with the real masks of the twins' objects; None where no specialist looked."""
         return None if self.perception is None else self.perception.insertions
+
+    @property
+    def work(self) -> Work | None:
+        """What specialists were asked for by all completions; None where no specialist looked."""
+        return None if self.perception is None else requested_work.added(self.perception.work)
 
 
 def complete(
@@ -89,22 +96,27 @@ def _with_specialists(
         pad=tokenizer.pad, dtype=policy.dtype, **sampling,
     )  # fmt: skip
     token_bgs, mask_bgs, ended_bg = mesh.local((session.token_bgs, session.mask_bgs, session.ended_bg))
-    asked = time.monotonic()
+    ends = [time.monotonic()]  # of the phases
 
     texts = [[tokenizer.decode(ids[mask]) for ids, mask in zip(*row)] for row in zip(token_bgs[:count], mask_bgs)]
     perception = perceived_twins.perceive(texts, batch, policy.style, runtime.perceiver, sizes.twin_tokens)
     perception = dataclasses.replace(perception, insertions=_where_open(perception.insertions, ended_bg))
-    inserted = time.monotonic()
+    ends.append(time.monotonic())
 
     for token_bgn, count_bg in _chunks(perception.insertions, len(token_bgs), sizes.twin_tokens):
         part = mesh.put_batch(runtime.mesh, (token_bgn, count_bg))
         session = staged.insert_twins(*weights, session, *part, spec=policy.spec)
+    jax.block_until_ready(session.length_bg)
+    ends.append(time.monotonic())
+
     session = staged.write_answers(
         *weights, session, key, policy.banned_v, spec=policy.spec,
         answer_tokens=sizes.new_tokens - sizes.construct_tokens, **sampling,
     )  # fmt: skip
     rollout = jax.tree.map(lambda x: x[:count], staged.local_rollout(session))
-    seconds = {"rollout": time.monotonic() - inserted + asked - start, "perceive": inserted - asked}
+    ends.append(time.monotonic())
+    seconds = dict(zip(PHASES, np.diff([start, *ends]).tolist(), strict=True))
+    seconds["rollout"] = sum(seconds.values()) - seconds["perceive"]
     twins = [[one.twin for one in of_query] for of_query in perception.insertions]
     transcripts = completions.read_completions(rollout, batch, policy.style, twins)
     return Completions(transcripts, rollout, seconds, perception)

@@ -231,7 +231,14 @@ def _log_step(
     c = this.config.train
     if step % c.log_every == 0 or step == c.steps:
         this.run_log.write(step, numbers)
-        names = ("train/reward", "train/structure", "train/mask_iou")
+        names = (
+            "train/reward",
+            "train/structure",
+            "train/mask_iou",
+            "train/requested",
+            "train/work",
+            "train/perceive_s",
+        )
         if jax.process_index() == 0:
             progress.line(step, {name.removeprefix("train/"): numbers[name] for name in names if name in numbers})
     if c.samples_every and step % c.samples_every == 0:

@@ -4,15 +4,18 @@ import dataclasses
 import json
 
 import fake_perceivers
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtr1_jax.asking import perceived_twins
+from dtr1_jax.asking.requested_work import Work, added
 from dtr1_jax.data import prompts, tokenizer
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.twinworld import picture_examples, video_examples
 from dtr1_jax.policies import policy_files
+from dtr1_jax.specialists.embedding_cache import EmbeddingCache
 from dtr1_jax.specialists.perceived import PerceivedScene
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.construct import Request
@@ -60,10 +63,42 @@ def test_a_sound_request_gets_its_objects():
     assert all(o.depth is None for o in one.twin.objects)  # nobody asked for it
     assert set(one.masks) == {x.id for x in expected} and one.looked is None
     assert all((one.masks[x.id] == x.mask).all() for x in expected)
-    assert (got.requests, got.looks, got.failures) == (1, 1, 0)
+    assert got.work == [
+        Work(
+            1,
+            1,
+            1,
+            1,
+            0,
+            {"detect": 1, "segment": 1},
+            ops=2,
+            phrases=1,
+            frames=1,
+            weighed=2,
+            twins=1,
+            objects=len(expected),
+        )
+    ]
     assert parsed(request(label), one, PICTURE).sound
     ((visual, asked),) = perceiver.calls[0]
     assert visual is PICTURE.image and asked == Request((label,), ("detect", "segment"))
+
+
+def test_the_memory_of_the_perceiver_is_counted():
+    label, perceiver = PICTURE.scene[0].label, fake_perceivers.annotated([PICTURE])
+    found = perceiver.see
+
+    def see(visual, asked):
+        kept = perceiver.cache.get("a") if asked.ops == ("detect",) else perceiver.cache.get("b")
+        perceiver.cache.put("a", np.zeros(1))
+        return found(visual, asked) if kept is None else PerceivedScene(())
+
+    perceiver.cache, perceiver.see = EmbeddingCache(100), see
+    texts = [[request(label)], [request(label, ops=())]]
+    work = run(texts, PICTURE, PICTURE, perceiver=perceiver)[0].work
+    assert [(w.hits, w.lookups) for w in work] == [(1, 2), (0, 0)]  # they count at the first query
+    again = run(texts, PICTURE, PICTURE, perceiver=perceiver)[0].work
+    assert (again[0].hits, again[0].lookups) == (1, 2)  # those of this call alone
 
 
 def test_each_picture_and_request_is_asked_for_once():
@@ -73,9 +108,9 @@ def test_each_picture_and_request_is_asked_for_once():
     texts += [[request(labels[1])] * 3]
     got, perceiver = run(texts, PICTURE, again, PICTURE)
     assert len(perceiver.calls) == 1 and len(perceiver.calls[0]) == 2
-    assert (got.requests, got.looks) == (7, 2)
+    assert [(w.requests, w.looks) for w in got.work] == [(2, 1), (2, 0), (3, 1)]
     silent, perceiver = run([["", "<construct>"]], PICTURE)
-    assert perceiver.calls == [] and silent.looks == 0
+    assert perceiver.calls == [] and added(silent.work).looks == 0
 
 
 @pytest.mark.parametrize(
@@ -151,7 +186,9 @@ def test_a_scene_that_is_no_twin_is_an_empty_one(scene, caplog):
     got, _ = run([[request("dog", ops=())]], VIDEO, perceiver=fake_perceivers.FakePerceiver(lambda *_: scene))
     (one,) = got.insertions[0]
     assert one.twin.objects == () and one.ids
-    assert got.failures == len(scene.failures) and (not scene.failures or "the detector failed" in caplog.text)
+    assert added(got.work).failures == len(scene.failures) and (
+        not scene.failures or "the detector failed" in caplog.text
+    )
 
 
 OPS = st.sampled_from(["detect", "segment", "depth", "track", "fly", None, 3])
@@ -182,7 +219,7 @@ def check(example, texts):
         read = parsed(text, one, example)
         assert 0 < len(one.ids) <= 300 and (asked is not None or not read.sound)
         assert read.request == asked or not read.sound
-    assert len(perceiver.calls) <= 1 and sum(map(len, perceiver.calls)) == got.looks <= len(texts)
+    assert len(perceiver.calls) <= 1 and sum(map(len, perceiver.calls)) == got.work[0].looks <= len(texts)
 
 
 @settings(deadline=None, max_examples=100)
