@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 
 import fake_perceivers
 import numpy as np
@@ -20,6 +21,7 @@ from dtr1_jax.specialists.perceived import PerceivedScene
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.construct import Request
 from dtr1_jax.twin.coordinates import Canvas, Frame
+from dtr1_jax.types import Video
 
 T = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny")
 STYLE = prompts.Style(T, None, Frame.NORM1000, "full", 512, "specialists", named=True)
@@ -192,7 +194,8 @@ def test_a_scene_that_is_no_twin_is_an_empty_one(scene, caplog):
 
 
 OPS = st.sampled_from(["detect", "segment", "depth", "track", "fly", None, 3])
-PHRASES = st.lists(st.text(max_size=70) | st.sampled_from([x.label for x in PICTURE.scene]) | st.none(), max_size=18)
+LABELS = st.sampled_from([x.label for x in (*PICTURE.scene, *VIDEO.scene)])
+PHRASES = st.lists(st.text(max_size=70) | LABELS | st.none(), max_size=18)
 ENTRIES = st.fixed_dictionaries({"op": OPS}, optional={"phrases": PHRASES, "more": st.integers()})
 REQUESTS = st.fixed_dictionaries(
     {"ops": st.lists(ENTRIES, max_size=5) | st.none()}, optional={"frames": st.lists(st.integers(-1, 5), max_size=5)}
@@ -200,17 +203,65 @@ REQUESTS = st.fixed_dictionaries(
 PIECES = st.sampled_from(
     ["<construct>", "</construct>", "<twin>", "</twin>", "{", "}", '"', "<", "\n", "\ud800", "9" * 99]
 )
-TEXTS = REQUESTS.map(lambda v: f"<construct>{json.dumps(v)}</construct>") | st.lists(
-    PIECES | st.text(max_size=9) | REQUESTS.map(json.dumps), max_size=8
-).map("".join)
-COMMON = {
-    example.uid: fake_perceivers.FakePerceiver(see)
-    for example, see in ((PICTURE, fake_perceivers.annotated([PICTURE]).see), (VIDEO, fake_perceivers.nothing))
-}
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64).filter(str.strip)
+
+
+@st.composite
+def sound(draw):
+    """A request without faults, for a picture or (with track or frames) for the video; text may follow."""
+    phrases = draw(st.lists(LABELS, min_size=1, max_size=4) | st.lists(LABELS | WORDS, min_size=1, max_size=16))
+    ops = draw(st.lists(st.sampled_from(["segment", "depth", "track"]), unique=True, max_size=3))
+    frames = draw(st.none() | st.lists(st.integers(0, 3), unique=True, min_size=1).map(sorted))
+    return request(*phrases, ops=ops, frames=frames) + draw(st.sampled_from(["", "", "<", "\n", "<twin>", " x"]))
+
+
+TEXTS = st.one_of(
+    sound(), sound(), REQUESTS.map(lambda v: f"<construct>{json.dumps(v)}</construct>"),
+    st.lists(PIECES | st.text(max_size=9) | REQUESTS.map(json.dumps), max_size=8).map("".join),
+)  # fmt: skip
+
+
+def see(visual, asked):
+    """The annotated objects that are asked for, in any state that a broken specialist might leave them in."""
+    example = VIDEO if isinstance(visual, Video) else PICTURE
+    draw = random.Random(repr(asked))
+    items = [fake_perceivers.asked_of(x, asked) for x in example.scene if x.label in asked.phrases]
+    places = [list(range(4)).index(n) for n in asked.frames]
+    if places:
+        items = [dataclasses.replace(x, boxes=x.boxes[places], masks=x.masks[places], velocity=None) for x in items]
+    kind = draw.randrange(12)
+    if kind == 0:
+        items = [dataclasses.replace(items[0], id=i) for i in range(1, 400)] if items else []
+    elif kind == 1:
+        items = [dataclasses.replace(x, id=1) for x in items]
+    elif kind == 2:
+        field = {"label": draw.choice(["", " ", "\ud800", "x" * 999, "</twin>", "\x1b[31m"])}
+        items = [dataclasses.replace(x, **field) for x in items]
+    elif kind == 3:
+        bad = (float("nan"), 0.0, draw.choice([1.0, float("inf"), -5.0]), 1.0)
+        items = [dataclasses.replace(x, box=bad, boxes=None if x.boxes is None else x.boxes * np.nan) for x in items]
+    elif kind == 4:
+        wrong = draw.choice(
+            [np.zeros((0, 0), bool), np.ones((3, 5), bool), np.ones((96, 96)), np.ones((2, 2, 2), bool)]
+        )
+        items = [dataclasses.replace(x, mask=wrong, masks=wrong if places else None) for x in items]
+    elif kind == 5:
+        items = [dataclasses.replace(x, depth=draw.choice([-1, 10**30]), attributes=("", "a" * 500)) for x in items]
+    elif kind == 6:
+        items = [dataclasses.replace(x, boxes=np.zeros((1, 4)), masks=np.zeros((1, 2, 2), bool)) for x in items]
+    relations = ((1, "on", 2), (7, "", 7)) if kind == 7 else ()
+    frames = (99,) if kind == 8 and asked.frames else asked.frames
+    return PerceivedScene(tuple(items), relations, frames=frames, failures=("it broke",) if kind == 9 else ())
+
+
+COMMON = {example.uid: fake_perceivers.FakePerceiver(see) for example in (PICTURE, VIDEO)}
 
 
 def check(example, texts):
-    """Every completion gets tokens that fit, and a transcript that is sound only with a sound request."""
+    """Every completion gets tokens that fit, and a transcript that is sound only with a sound request.
+
+    Returns what was asked for.
+    """
     perceiver = COMMON[example.uid]
     perceiver.calls.clear()  # so that memory stays bounded
     got = perceived_twins.perceive([texts], batch_of(example), STYLE, perceiver, 300)
@@ -219,7 +270,9 @@ def check(example, texts):
         read = parsed(text, one, example)
         assert 0 < len(one.ids) <= 300 and (asked is not None or not read.sound)
         assert read.request == asked or not read.sound
+        assert all(mask.shape[-2:] == (96, 96) for mask in one.masks.values())
     assert len(perceiver.calls) <= 1 and sum(map(len, perceiver.calls)) == got.work[0].looks <= len(texts)
+    return got.work[0]
 
 
 @settings(deadline=None, max_examples=100)
@@ -230,7 +283,7 @@ def test_random_requests(example, texts):
 
 @pytest.mark.slow
 def test_a_hundred_thousand_random_requests():
-    """No crash, no hang, and memory that does not grow."""
+    """No crash, no hang, and memory that does not grow; and many of the requests are sound, so that twins are made."""
     import resource
 
     counts, peaks = [], []
@@ -238,10 +291,12 @@ def test_a_hundred_thousand_random_requests():
     @settings(deadline=None, max_examples=2500, database=None)
     @given(st.sampled_from([PICTURE, VIDEO]), st.lists(TEXTS, min_size=8, max_size=8))
     def piece(example, texts):
-        check(example, texts)
-        counts.append(len(texts))
+        counts.append(check(example, texts))
 
-    while sum(counts) < 100_000:
+    while sum(work.completions for work in counts) < 100_000:
         piece()
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    whole = added(counts)
+    print(f"{whole.completions} texts, {whole.requests} sound, {whole.objects} objects in twins, peaks in kB: {peaks}")
     assert peaks[-1] < peaks[0] + 200_000  # kB
+    assert whole.requests > 20_000 and whole.objects > 10_000 and whole.failures > 500
