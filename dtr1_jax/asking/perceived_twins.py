@@ -182,9 +182,14 @@ def _insertion(
 def scene_twin(scene: PerceivedScene, request: Request, canvas: Canvas, named: bool) -> Twin:
     """The twin of a perceived scene, with the frames that were looked at.
 
-    A scene that no twin can hold (an object with boxes for other frames) becomes a twin without objects, and a warning.
+    A scene that no twin can hold (an object with boxes for other frames, or frames that were not shown) becomes a twin
+    without objects, and a warning.
     """
-    part = dataclasses.replace(canvas, frames=(scene.frames or request.frames) if canvas.frames else ())
+    looked = (scene.frames or request.frames) if canvas.frames else ()
+    if not set(looked) <= set(canvas.frames):
+        log.warning("specialists: a scene has frames that were not shown, %s: nothing is taken from it", looked[:8])
+        return Twin(canvas.size, (), frames=request.frames, named=named)
+    part = dataclasses.replace(canvas, frames=looked)
     try:
         twin = from_scene(scene.instances[: schema.MAX_OBJECTS], part, named)
     except (ValueError, TypeError, OverflowError) as error:

@@ -182,6 +182,7 @@ def test_a_video_at_some_of_its_frames():
         PerceivedScene(tuple(VIDEO.scene), frames=(0,)),  # boxes for other frames
         PerceivedScene((dataclasses.replace(VIDEO.scene[0], label=""),), frames=(0, 1, 2, 3)),
         PerceivedScene((), frames=(), failures=("the detector failed",)),
+        PerceivedScene((VIDEO.scene[0],), frames=(0, 1, 2, 99)),  # a frame that was not shown
     ],
 )
 def test_a_scene_that_is_no_twin_is_an_empty_one(scene, caplog):
