@@ -57,8 +57,8 @@ def complete(
 ) -> Completions:  # fmt: skip
     """Samples G = `group` completions for each query.
 
-    The batch may have any size: it is padded to a multiple of mesh.batch_shards, and the padding is dropped at the end.
-    All processes must call it.
+    The batch may have any size: it is padded to a multiple of this process's part of mesh.batch_shards, and the padding
+    is dropped at the end. All processes must call it, with batches of one size.
 
     Args:
       runtime: the policy with its weights; with the constructor "specialists" also the perceiver.
@@ -68,7 +68,8 @@ def complete(
     """
     c, policy, start = runtime.config, runtime.policy, time.monotonic()
     tokenizer, count = policy.style.tokenizer, len(batch.examples)
-    size = count + -count % mesh.batch_shards(runtime.mesh)
+    # Each process has equally many shards (mesh.check_processes), so it pads its own rows to a multiple of these alone.
+    size = count + -count % (mesh.batch_shards(runtime.mesh) // jax.process_count())
     prompt = mesh.put_batch(runtime.mesh, jax.tree.map(lambda x: _fill_up(x, size), batch.prompt))
     sampling = {"end": tokenizer.ends, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     if policy.style.constructor == "specialists":

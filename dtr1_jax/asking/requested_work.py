@@ -79,6 +79,19 @@ def added(parts: Sequence[Work]) -> Work:
     return Work(units=dict(units), **{name: sum(getattr(part, name) for part in parts) for name in names})
 
 
+def to_counts(work: Work) -> dict[str, float]:
+    """All counts by name, the same names in the same order for any work, so that processes can add theirs."""
+    names = [field.name for field in dataclasses.fields(Work) if field.name != "units"]
+    return {f"units/{op}": work.units.get(op, 0) for op in OPS} | {name: getattr(work, name) for name in names}
+
+
+def of_counts(counts: Mapping[str, float]) -> Work:
+    """The work of counts that `to_counts` names."""
+    whole = {name: round(number) for name, number in counts.items()}
+    units = {op: whole.pop(f"units/{op}") for op in OPS}
+    return Work(units={op: number for op, number in units.items() if number}, **whole)
+
+
 def figures(work: Work, seconds: Mapping[str, float]) -> dict[str, float]:
     """The figures by name, without "train/" or "eval/" before them; docs/perception.md explains each.
 

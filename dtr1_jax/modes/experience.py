@@ -179,7 +179,7 @@ def describe(e: Experience) -> dict[str, float]:
         "train/segmenter_failed": e.segmenter_failures, "train/unread": e.text_failures,
         "train/rollout_s": e.seconds["rollout"], "train/score_s": e.seconds["score"],
         "train/rollout_tokens_per_s": e.tokens / e.seconds["rollout"],
-    } | _of_requests(e)  # fmt: skip
+    }  # fmt: skip
     own = owners(e.rewards)
     for name, column_bg in e.rewards.columns.items():
         rows = column_bg[own[name]]
@@ -189,13 +189,17 @@ def describe(e: Experience) -> dict[str, float]:
     return {name: float(value) for name, value in out.items()}
 
 
-def _of_requests(e: Experience) -> dict[str, float]:
-    """The numbers of the requests to specialists (asking/requested_work.py); none where the constructor is another."""
+def requests(e: Experience) -> dict[str, float]:
+    """The `train/...` numbers of the requests to specialists over all processes (asking/requested_work.py).
+
+    The dict is empty where the constructor is another. All processes must call it.
+    """
     if e.work is None:
         return {}
-    numbers = requested_work.figures(e.work, e.seconds)
-    numbers["twin_tokens"] = e.rollout.inserted_bgs.sum(-1).mean()
-    return {f"train/{name}": number for name, number in numbers.items()}
+    work = requested_work.of_counts(mesh.total(requested_work.to_counts(e.work)))
+    numbers = requested_work.figures(work, mesh.mean(e.seconds))
+    numbers |= mesh.mean({"twin_tokens": float(e.rollout.inserted_bgs.sum(-1).mean())})
+    return {f"train/{name}": float(number) for name, number in numbers.items()}
 
 
 def by_task(e: Experience) -> dict[str, float]:

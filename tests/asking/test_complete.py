@@ -129,7 +129,7 @@ def test_gather_counts_requests(path, monkeypatch):
         runtime = runtime_of(c, fake_perceivers.annotated(examples), segmenter)
         batch = next(pipeline.evaluation_batches(examples, runtime.policy.style, 4, 4))
         got = experience.gather(runtime, batch, jax.random.key(0))
-    numbers = experience.describe(got)
+    numbers = experience.describe(got) | experience.requests(got)
     assert numbers["train/requested"] == 1 and numbers["train/looks"] == 1 and numbers["train/ops_asked"] == 2
     assert numbers["train/sound"] == 1 and numbers["train/mask_iou"] == 1 and 0 < numbers["train/twin_tokens"] <= 400
     assert got.tokens == got.rollout.mask_bgs.sum() and numbers["train/length"] == got.rollout.mask_bgs.sum(-1).mean()
@@ -139,7 +139,7 @@ def test_gather_counts_requests(path, monkeypatch):
         sum(numbers[f"train/{name}_s"] for name in ("write_request", "insert", "write_answer"))
     )
     both = experience._join(got, got)
-    assert experience.describe(both)["train/looks"] == 1 and both.rollout.inserted_bgs.shape[0] == 8
+    assert experience.requests(both)["train/looks"] == 1 and both.rollout.inserted_bgs.shape[0] == 8
 
 
 def test_whole_runs(path, small, monkeypatch, tmp_path, capsys):

@@ -38,3 +38,11 @@ def test_without_a_sound_request_nothing_is_needless_or_remembered():
     assert numbers["requested"] == numbers["work"] == 0 and not {"needless", "remembered", "ops_asked"} & set(numbers)
     assert figures(added([]), {})["requested"] == 0
     assert requested_work.added([Work(units={"detect": 1})] * 2).units == {"detect": 2}
+
+
+def test_counts_of_processes_are_added():
+    one, other = of_look(PICTURE, False), added([of_look(VIDEO, True), of_request(VIDEO, 2, 5), Work(queries=1)])
+    first, second = (requested_work.to_counts(work) for work in (one, other))
+    assert list(first) == list(second)
+    whole = {name: first[name] + second[name] for name in first}
+    assert requested_work.of_counts(whole) == added([one, other])
