@@ -28,8 +28,8 @@ def start(tmp_path, name: str, rank: int | None, port: int = 0) -> subprocess.Po
         "LOOKS": str(tmp_path / f"{name}_{rank}.json"),
     }  # fmt: skip
     changes = ASKING | {
-        "train__steps": STEPS, "train__eval_examples": 0, "mesh__data": 1, "mesh__fsdp": -1, "checkpoint__every": 0,
-        "lora__rank": 2,
+        "train__steps": STEPS, "train__eval_examples": 0, "train__eval_batch": 4, "mesh__data": 1, "mesh__fsdp": -1,
+        "checkpoint__every": 0, "lora__rank": 2,
     }  # fmt: skip
     command = [sys.executable, __file__, "--config=configs/seg.py", f"--workdir={tmp_path / name}"]
     command += tiny.arguments(tiny.weights_file(tmp_path), **changes)
@@ -67,8 +67,7 @@ def test_two_processes_look_at_their_own_pictures(tmp_path):
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
-    finish([start(tmp_path, "two", rank, port) for rank in (0, 1)])
-    finish([start(tmp_path, "one", None)])
+    finish([*(start(tmp_path, "two", rank, port) for rank in (0, 1)), start(tmp_path, "one", None)])
     (one, (whole,)), (two, parts) = read(tmp_path, "one", None), read(tmp_path, "two", 0, 1)
     assert [len(part) for part in (whole, *parts)] == [STEPS] * 3 and len(one) == len(two) == STEPS
     for step in range(STEPS):
