@@ -13,6 +13,7 @@ import numpy as np
 from dtr1_jax.policies import pretrained
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.rl import staged
+from dtr1_jax.specialists.embedding_cache import EmbeddingCache
 from dtr1_jax.specialists.perceived import PerceivedScene
 from dtr1_jax.twin.construct import DEPTH, SEGMENT, Request
 from dtr1_jax.types import Example, Instance, Video
@@ -31,6 +32,7 @@ class FakePerceiver:
 
     see: Callable[[np.ndarray | Video, Request], PerceivedScene]
     description: str = "a fake"
+    cache: EmbeddingCache = dataclasses.field(default_factory=lambda: EmbeddingCache(0))  # it remembers nothing
     calls: list = dataclasses.field(default_factory=list)
     closed: bool = False
 

@@ -76,6 +76,7 @@ TESTED_IN = {
     "modes/perceive_inputs": "modes/test_perceive.py",
     "modes/perceive_journal": "modes/test_perceive.py",
     "modes/perceived_lines": "modes/test_perceive.py",
+    "modes/perceived_video_queries": "modes/test_perceive.py",
     "twin/label_synonyms": "rewards/test_label_names.py",
     "twin/faults": "twin/test_schema.py",
     "data/readers/davis_queries": "data/readers/test_davis.py",

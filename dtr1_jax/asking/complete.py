@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from dtr1_jax import mesh
-from dtr1_jax.asking import perceived_twins
+from dtr1_jax.asking import perceived_twins, requested_work
 from dtr1_jax.asking.given_masks import GivenMasks, given_masks
 from dtr1_jax.asking.perceived_twins import Insertion, Perception
+from dtr1_jax.asking.requested_work import PHASES, Work
 from dtr1_jax.data import completions
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.closing_tags import closing_table
@@ -31,7 +32,8 @@ class Completions:
     Attributes:
       transcripts: B lists of G.
       rollout: their tokens, as numpy.
-      seconds: "rollout", the time of the device; with specialists also "perceive", the time of the host in between.
+      seconds: "rollout", the time of the device; with specialists also the time of each of requested_work.PHASES, of
+        which "perceive" is the host's and the others are parts of "rollout".
       perception: the twins that specialists made; None where the constructor is another.
       given: for each query the masks of the twin that the data bring; None where the constructor is another.
     """
@@ -54,6 +56,11 @@ class Completions:
             return [[masks] * len(group) for masks, group in zip(self.given, self.transcripts)]
         return self.insertions
 
+    @property
+    def work(self) -> Work | None:
+        """What specialists were asked for by all completions; None where no specialist looked."""
+        return None if self.perception is None else requested_work.added(self.perception.work)
+
 
 def complete(
     runtime: Runtime, batch: Batch, key: jax.Array, *, group: int, temperature: float, top_k: int = 0,
@@ -61,8 +68,8 @@ def complete(
 ) -> Completions:  # fmt: skip
     """Samples G = `group` completions for each query.
 
-    The batch may have any size: it is padded to a multiple of mesh.batch_shards, and the padding is dropped at the end.
-    All processes must call it.
+    The batch may have any size: it is padded to a multiple of this process's part of mesh.batch_shards, and the padding
+    is dropped at the end. All processes must call it, with batches of one size.
 
     Args:
       runtime: the policy with its weights; with the constructor "specialists" also the perceiver.
@@ -72,7 +79,8 @@ def complete(
     """
     c, policy, start = runtime.config, runtime.policy, time.monotonic()
     tokenizer, count = policy.style.tokenizer, len(batch.examples)
-    size = count + -count % mesh.batch_shards(runtime.mesh)
+    # Each process has equally many shards (mesh.check_processes), so it pads its own rows to a multiple of these alone.
+    size = count + -count % (mesh.batch_shards(runtime.mesh) // jax.process_count())
     prompt = mesh.put_batch(runtime.mesh, jax.tree.map(lambda x: _fill_up(x, size), batch.prompt))
     sampling = {"end": tokenizer.ends, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     if policy.style.constructor == "specialists":
@@ -101,22 +109,27 @@ def _with_specialists(
         pad=tokenizer.pad, dtype=policy.dtype, **sampling,
     )  # fmt: skip
     token_bgs, mask_bgs, ended_bg = mesh.local((session.token_bgs, session.mask_bgs, session.ended_bg))
-    asked = time.monotonic()
+    ends = [time.monotonic()]  # of the phases
 
     texts = [[tokenizer.decode(ids[mask]) for ids, mask in zip(*row)] for row in zip(token_bgs[:count], mask_bgs)]
     perception = perceived_twins.perceive(texts, batch, policy.style, runtime.perceiver, sizes.twin_tokens)
     perception = dataclasses.replace(perception, insertions=_where_open(perception.insertions, ended_bg))
-    inserted = time.monotonic()
+    ends.append(time.monotonic())
 
     for token_bgn, count_bg in _chunks(perception.insertions, len(token_bgs), sizes.twin_tokens):
         part = mesh.put_batch(runtime.mesh, (token_bgn, count_bg))
         session = staged.insert_twins(*weights, session, *part, spec=policy.spec)
+    jax.block_until_ready(session.length_bg)
+    ends.append(time.monotonic())
+
     session = staged.write_answers(
         *weights, session, key, policy.banned_v, spec=policy.spec,
         answer_tokens=sizes.new_tokens - sizes.construct_tokens, **sampling,
     )  # fmt: skip
     rollout = jax.tree.map(lambda x: x[:count], staged.local_rollout(session))
-    seconds = {"rollout": time.monotonic() - inserted + asked - start, "perceive": inserted - asked}
+    ends.append(time.monotonic())
+    seconds = dict(zip(PHASES, np.diff([start, *ends]).tolist(), strict=True))
+    seconds["rollout"] = sum(seconds.values()) - seconds["perceive"]
     twins = [[one.twin for one in of_query] for of_query in perception.insertions]
     transcripts = completions.read_completions(rollout, batch, policy.style, twins)
     return Completions(transcripts, rollout, seconds, perception)

@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dtr1_jax.asking import requested_work
+from dtr1_jax.asking.requested_work import Work
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.prompts import Style
+from dtr1_jax.rewards import economy
 from dtr1_jax.rewards.mask_cells import resize_mask
 from dtr1_jax.specialists.embedding_cache import content_key
 from dtr1_jax.specialists.perceived import PerceivedScene, Perceiver
@@ -51,19 +54,16 @@ class Insertion:
 
 @dataclasses.dataclass(frozen=True)
 class Perception:
-    """The insertions of B x G completions, and what they took.
+    """The insertions of B x G completions, and what was asked for.
 
     Attributes:
       insertions: B lists of G.
-      requests: completions with a sound request.
-      looks: different pairs of a picture (or video) and a request, which is the work of the specialists.
-      failures: of these, the pairs where something could not be done.
+      work: of each of the B queries. A look counts at the first query that asks for it, and the calls of the
+        perceiver's memory count at the first query.
     """
 
     insertions: list[list[Insertion]]
-    requests: int = 0
-    looks: int = 0
-    failures: int = 0
+    work: list[Work]
 
 
 def perceive(
@@ -93,7 +93,9 @@ def perceive(
                 asked.setdefault(key, (visual, request))
             rows[-1].append((key, request, tail))
     visuals, requests = [visual for visual, _ in asked.values()], [request for _, request in asked.values()]
+    hits, misses = perceiver.cache.hits, perceiver.cache.misses
     scenes = dict(zip(asked, perceiver.perceive(visuals, requests) if asked else (), strict=True))
+    hits, misses = perceiver.cache.hits - hits, perceiver.cache.misses - misses
     failures = [failure for scene in scenes.values() for failure in scene.failures]
     if failures:
         _warn_of(failures)
@@ -107,12 +109,32 @@ def perceive(
                 scene = scenes[key] if key is not None else None
                 known[cell] = _insertion(scene, request, tail, batch.examples[b], batch.canvases[b], style, twin_tokens)
             insertions[-1].append(known[cell])
-    return Perception(
-        insertions,
-        requests=sum(request is not None for group in rows for _, request, _ in group),
-        looks=len(scenes),
-        failures=sum(bool(scene.failures) for scene in scenes.values()),
-    )
+    work = _work(rows, scenes, insertions, batch.examples)
+    if work:
+        work[0] = dataclasses.replace(work[0], hits=hits, lookups=hits + misses)
+    return Perception(insertions, work)
+
+
+def _work(
+    rows: Sequence[Sequence[tuple[tuple | None, Request | None, str]]], scenes: Mapping[tuple, PerceivedScene],
+    insertions: Sequence[Sequence[Insertion]], examples: Sequence[Example],
+) -> list[Work]:  # fmt: skip
+    """What each query asked for, see Perception."""
+    counted: set[tuple] = set()
+    work = []
+    for of_query, inserted, example in zip(rows, insertions, examples, strict=True):
+        twins = [one.twin for one in inserted if one.twin is not None]
+        objects = sum(len(twin.objects) for twin in twins)
+        parts = [Work(queries=1, completions=len(of_query), twins=len(twins), objects=objects)]
+        for (key, request, _), one in zip(of_query, inserted, strict=True):
+            if key is None or request is None:
+                continue
+            parts.append(requested_work.of_request(request, *economy.units(request, one.twin, example)))
+            if key not in counted:
+                counted.add(key)
+                parts.append(requested_work.of_look(request, bool(scenes[key].failures)))
+        work.append(requested_work.added(parts))
+    return work
 
 
 def _warn_of(failures: list[str]) -> None:
@@ -160,9 +182,14 @@ def _insertion(
 def scene_twin(scene: PerceivedScene, request: Request, canvas: Canvas, named: bool) -> Twin:
     """The twin of a perceived scene, with the frames that were looked at.
 
-    A scene that no twin can hold (an object with boxes for other frames) becomes a twin without objects, and a warning.
+    A scene that no twin can hold (an object with boxes for other frames, or frames that were not shown) becomes a twin
+    without objects, and a warning.
     """
-    part = dataclasses.replace(canvas, frames=(scene.frames or request.frames) if canvas.frames else ())
+    looked = (scene.frames or request.frames) if canvas.frames else ()
+    if not set(looked) <= set(canvas.frames):
+        log.warning("specialists: a scene has frames that were not shown, %s: nothing is taken from it", looked[:8])
+        return Twin(canvas.size, (), frames=request.frames, named=named)
+    part = dataclasses.replace(canvas, frames=looked)
     try:
         twin = from_scene(scene.instances[: schema.MAX_OBJECTS], part, named)
     except (ValueError, TypeError, OverflowError) as error:

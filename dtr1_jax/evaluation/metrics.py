@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dtr1_jax.asking import requested_work
 from dtr1_jax.evaluation import query_metrics, table
 from dtr1_jax.evaluation.benchmarks import segmentation, twin_fidelity
 from dtr1_jax.evaluation.predict import Prediction
@@ -27,6 +28,7 @@ def compute_metrics(predictions: Sequence[Prediction], skipped: int = 0) -> dict
     - `eval/<column>`: the mean of a reward column over the queries whose task has that column, and `eval/reward`;
     - `eval/program/<task>/<modality>/...`: perception x reasoning (twin_answers.py), for queries with a program;
     - `eval/twin/...`: the fidelity of the twins (benchmarks/twin_fidelity.py);
+    - `eval/requested`, `eval/work`, ...: what specialists were asked for (asking/requested_work.py), if they were;
     - `eval/sound`, `eval/reasoned`: shares of the transcripts; `eval/examples`, `eval/examples_skipped`: numbers.
 
     Without predictions only the last two are there.
@@ -49,7 +51,19 @@ def compute_metrics(predictions: Sequence[Prediction], skipped: int = 0) -> dict
         values = [p.columns[name] for p in predictions if name in p.columns]
         numbers |= {f"eval/{name}": float(np.mean(values))} if values else {}
     fidelity = twin_fidelity.figures([p.fidelity for p in predictions if p.fidelity is not None])
+    numbers |= {f"eval/{name}": float(value) for name, value in _requests(predictions).items()}
     return numbers | table.cell_metrics(rows) | {f"eval/twin/{name}": value for name, value in fidelity.items()}
+
+
+def _requests(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """The figures of what specialists were asked for; empty where the constructor is another."""
+    work = [p.work for p in predictions if p.work is not None]
+    if not work:
+        return {}
+    seconds: collections.Counter[str] = collections.Counter()
+    for p in predictions:
+        seconds.update(p.seconds)
+    return requested_work.figures(requested_work.added(work), seconds)
 
 
 def _segmentation_of_pictures(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from dtr1_jax.asking.complete import Completions, complete
+from dtr1_jax.asking.requested_work import Work
 from dtr1_jax.data import json_files, pipeline
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
@@ -36,6 +37,8 @@ class Prediction:
       columns: the reward columns that the query's task has, and "reward", their weighted sum.
       measures: numbers that the query adds to the figures of its task, see query_metrics.py and twin_answers.py.
       fidelity: how true the policy's own twin is; None if the twin was given or nothing is annotated.
+      work: what specialists were asked for; None where the constructor is another.
+      seconds: its share of the times of its batch, see asking.complete.Completions.
     """
 
     example: Example
@@ -45,6 +48,8 @@ class Prediction:
     columns: dict[str, float]
     measures: dict[str, float]
     fidelity: twin_fidelity.Fidelity | None = None
+    work: Work | None = None
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> Completions:
@@ -70,6 +75,7 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
         outcomes = answer_regions.outcomes(transcripts, batch.examples, batch.canvases, segmenter, needs_mask, real)
     columns = {**rewards.columns, "reward": rewards.total_bg}
     owners = {**rewards.own, "reward": np.ones(len(batch.examples), bool)}
+    seconds = {name: value / len(batch.examples) for name, value in completed.seconds.items()}
     return [
         Prediction(
             example=example,
@@ -82,6 +88,8 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
             fidelity=_fidelity(transcripts[i][0], example, canvas)
             if runtime.policy.style.constructor == "policy"
             else None,
+            work=completed.perception.work[i] if completed.perception is not None else None,
+            seconds=seconds,
         )
         for i, (example, canvas) in enumerate(zip(batch.examples, batch.canvases))
     ]

@@ -13,7 +13,7 @@ import jax
 
 from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline, sources
-from dtr1_jax.evaluation import metrics, predict, predictions_file, table, twin_answers
+from dtr1_jax.evaluation import metrics, predict, predictions_file, request_table, table, twin_answers
 from dtr1_jax.modes import results
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.runtime import Runtime, host_tools
@@ -70,8 +70,8 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
             write_json(folder / "eval.json", header | numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
     log.info("evaluation %s is in %s", header["name"], folder)
     warning = f"{skipped.count} more could not be used and count nowhere; the warnings say why"
-    errors = twin_answers.format_figures(numbers)
-    return "\n".join([table.format_table(cells)] + [errors] * bool(errors) + [warning] * (skipped.count > 0))
+    parts = [table.format_table(cells), twin_answers.format_figures(numbers), request_table.format_figures(numbers)]
+    return "\n".join([part for part in parts if part] + [warning] * (skipped.count > 0))
 
 
 def describe_data(c: config.Config) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 
 from dtr1_jax import mesh, plain_text
+from dtr1_jax.asking import requested_work
 from dtr1_jax.asking.complete import complete
-from dtr1_jax.asking.perceived_twins import Perception
+from dtr1_jax.asking.requested_work import Work
 from dtr1_jax.data.batches import Batch, join_prompts
 from dtr1_jax.evaluation import blind
 from dtr1_jax.policies.runtime import Runtime
@@ -33,12 +34,12 @@ class Experience:
       prompt: the B prompts.
       rollout: the completions.
       rewards: their reward columns and totals.
-      seconds: "rollout", the time spent sampling; "perceive", the time in which specialists worked, if there are any;
+      seconds: "rollout", the time spent sampling; with specialists, the time of each of requested_work.PHASES;
         "score", the time spent scoring transcripts and asking blind.
       tokens: all tokens that were sampled, also those of groups that dynamic sampling threw away.
       segmenter_failures: completions for which the segmenter made no mask.
       text_failures: completions whose words no text scorer could score.
-      perceptions: of each rollout of the step, what specialists were asked for; () where the constructor is another.
+      work: what specialists were asked for in all rollouts of the step; None where the constructor is another.
     """
 
     examples: list[Example]
@@ -50,7 +51,7 @@ class Experience:
     tokens: int
     segmenter_failures: int
     text_failures: int = 0
-    perceptions: tuple[Perception, ...] = ()
+    work: Work | None = None
 
 
 def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
@@ -78,7 +79,7 @@ def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
         tokens=int(rollout.mask_bgs.sum()),
         segmenter_failures=sum(outcome.failed for group in outcomes for outcome in group),
         text_failures=text_scorers.failures - failures_before if text_scorers else 0,
-        perceptions=() if completed.perception is None else (completed.perception,),
+        work=completed.work,
     )
 
 
@@ -127,8 +128,12 @@ def _join(a: Experience, b: Experience) -> Experience:
     return Experience(
         a.examples + b.examples, a.transcripts + b.transcripts, **arrays, seconds=seconds, tokens=a.tokens + b.tokens,
         segmenter_failures=a.segmenter_failures + b.segmenter_failures,
-        text_failures=a.text_failures + b.text_failures, perceptions=a.perceptions + b.perceptions,
+        text_failures=a.text_failures + b.text_failures, work=_join_work(a.work, b.work),
     )  # fmt: skip
+
+
+def _join_work(a: Work | None, b: Work | None) -> Work | None:
+    return None if a is None or b is None else requested_work.added((a, b))
 
 
 def _join_rewards(a: Rewards, b: Rewards) -> Rewards:
@@ -174,7 +179,7 @@ def describe(e: Experience) -> dict[str, float]:
         "train/segmenter_failed": e.segmenter_failures, "train/unread": e.text_failures,
         "train/rollout_s": e.seconds["rollout"], "train/score_s": e.seconds["score"],
         "train/rollout_tokens_per_s": e.tokens / e.seconds["rollout"],
-    } | _of_requests(e)  # fmt: skip
+    }  # fmt: skip
     own = owners(e.rewards)
     for name, column_bg in e.rewards.columns.items():
         rows = column_bg[own[name]]
@@ -184,33 +189,17 @@ def describe(e: Experience) -> dict[str, float]:
     return {name: float(value) for name, value in out.items()}
 
 
-def _of_requests(e: Experience) -> dict[str, float]:
-    """The numbers of the requests to specialists; none where the constructor is another.
+def requests(e: Experience) -> dict[str, float]:
+    """The `train/...` numbers of the requests to specialists over all processes (asking/requested_work.py).
 
-    `requested` is the share of completions with a sound request; `looks` is the number of different requests about the
-    same picture, for each query. The others are means over the sound requests, and tokens of an inserted twin.
+    The dict is empty where the constructor is another. All processes must call it.
     """
-    if not e.perceptions:
+    if e.work is None:
         return {}
-    requests = [t.request for group in e.transcripts for t in group if t.request is not None]
-    count = sum(len(group) for p in e.perceptions for group in p.insertions)
-    queries = sum(len(p.insertions) for p in e.perceptions)
-    found = [len(one.twin.objects) for p in e.perceptions for group in p.insertions for one in group if one.twin]
-    out = {
-        "train/perceive_s": e.seconds["perceive"],
-        "train/requested": sum(p.requests for p in e.perceptions) / count,
-        "train/looks": sum(p.looks for p in e.perceptions) / queries,
-        "train/looks_failed": sum(p.failures for p in e.perceptions),
-        "train/twin_objects": np.mean(found) if found else 0.0,
-        "train/twin_tokens": e.rollout.inserted_bgs.sum(-1).mean(),
-    }
-    if requests:
-        out |= {
-            "train/ops_asked": np.mean([len(r.ops) for r in requests]),
-            "train/phrases_asked": np.mean([len(r.phrases) for r in requests]),
-            "train/frames_asked": np.mean([max(1, len(r.frames)) for r in requests]),
-        }
-    return out
+    work = requested_work.of_counts(mesh.total(requested_work.to_counts(e.work)))
+    numbers = requested_work.figures(work, mesh.mean(e.seconds))
+    numbers |= mesh.mean({"twin_tokens": float(e.rollout.inserted_bgs.sum(-1).mean())})
+    return {f"train/{name}": float(number) for name, number in numbers.items()}
 
 
 def by_task(e: Experience) -> dict[str, float]:

@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from dtr1_jax.data import json_files
 from dtr1_jax.data.queries import photos
 from dtr1_jax.data.readers.jsonl_fields import append_choices
+from dtr1_jax.modes import perceived_video_queries
 from dtr1_jax.modes.perceive_inputs import Item
 from dtr1_jax.specialists.perceived import PerceivedScene
 from dtr1_jax.specialists.sightings import box_iou
@@ -29,8 +30,9 @@ MATCH = 0.5  # least IoU of a perceived object and one of the target
 def lines(item: Item, scene: PerceivedScene, pseudo_queries: int = 0, seed: int = 0) -> list[dict[str, Any]]:
     """The JSON lines of an input: one, or one for each pseudo-query.
 
-    A pseudo-query is generated about a picture from what was perceived (data/queries/photos.py). It asks only for
-    labels that were found, since a detector that finds no dog does not know that there is none.
+    A pseudo-query is generated about a picture from what was perceived (data/queries/photos.py), or about a video from
+    its tracks (perceived_video_queries.py). It asks only for labels that were found, since a detector that finds no dog
+    does not know that there is none.
     """
     height, width = _size(item.visual)
     base = {**item.fields, "id": item.uid}
@@ -39,7 +41,7 @@ def lines(item: Item, scene: PerceivedScene, pseudo_queries: int = 0, seed: int 
     objects = [_object(one, scene.frames, height, width) for one in scene.instances]
     if item.example is not None:
         return [base | _query(item.example, scene, height, width) | {"objects": objects}]
-    if not pseudo_queries or isinstance(item.visual, Video):
+    if not pseudo_queries:
         return [base | {"objects": objects}]
     return [
         base | asked | {"id": f"{item.uid}/pseudo/{k}", "objects": objects}
@@ -170,7 +172,10 @@ def _mask_iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _pseudo(item: Item, scene: PerceivedScene, count: int, seed: int) -> list[dict[str, Any]]:
-    """Queries with targets about the perceived objects of a picture; [] if these settle none."""
+    """Queries with targets about the perceived objects of a picture or video; [] if these settle none."""
+    if isinstance(item.visual, Video):
+        queries = perceived_video_queries.video_queries(item.visual, scene, count, seed, item.uid)
+        return [perceived_video_queries.fields(query, scene, rle) for query in queries]
     labels = [one.label for one in scene.instances]
     facts = photos.Facts(scene.instances, frozenset(labels), collections.Counter(labels))
     found: dict[str, dict[str, Any]] = {}

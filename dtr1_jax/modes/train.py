@@ -214,7 +214,8 @@ def _step(this: Run, position: Position) -> tuple[Position, dict[str, float], ex
         log.warning("step %d: %d of %d updates skipped, loss or gradient not finite", step, skipped, updates)
     in_a_row = position.skipped_in_a_row + skipped if skipped == updates else 0
     position = Position(new_state, step, position.saved, position.skipped_updates + skipped, in_a_row)
-    numbers |= mesh.mean(experience.describe(collected)) | experience.by_task(collected) | {
+    numbers |= mesh.mean(experience.describe(collected)) | experience.by_task(collected)
+    numbers |= experience.requests(collected) | {
         "train/update_s": end - update_start, "train/step_s": end - start,
         "train/update_tokens_per_s": c.grpo.epochs * collected.rollout.mask_bgs.sum() / (end - update_start),
         "train/lr": float(optim.lr_at(c.optim, schedule_updates(c), step * updates - 1)),
@@ -231,7 +232,14 @@ def _log_step(
     c = this.config.train
     if step % c.log_every == 0 or step == c.steps:
         this.run_log.write(step, numbers)
-        names = ("train/reward", "train/structure", "train/mask_iou")
+        names = (
+            "train/reward",
+            "train/structure",
+            "train/mask_iou",
+            "train/requested",
+            "train/work",
+            "train/perceive_s",
+        )
         if jax.process_index() == 0:
             progress.line(step, {name.removeprefix("train/"): numbers[name] for name in names if name in numbers})
     if c.samples_every and step % c.samples_every == 0:

@@ -29,6 +29,7 @@ def build(workdir: str | os.PathLike) -> pathlib.Path:
             tables.warnings_section(warnings_file.read_warnings(workdir)),
             tables.headline_section(rows),
             tables.error_section(rows),
+            tables.request_section(rows),
             curves.curve_section(rows, config),
             gallery.gallery_section(workdir / "gallery"),
             tables.settings_section(config),

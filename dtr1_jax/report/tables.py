@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from dtr1_jax import plain_text
-from dtr1_jax.evaluation import table, twin_answers
+from dtr1_jax.evaluation import request_table, table, twin_answers
 from dtr1_jax.report.markup import series, setting, to_text
 
+TAIL = 10  # steps of training over which the figures of requests are averaged
 HEADLINES = {"eval/giou": "gIoU", "eval/ciou": "cIoU", "eval/structure": "structure", "eval/reward": "reward"}
 # The main metric of each task and modality, except segmentation of pictures, which HEADLINES has.
 TASK_HEADLINES = {
@@ -90,6 +91,39 @@ def error_section(rows: list[dict]) -> str:
         " implies is right; reasoning is right if the policy states the answer that its twin implies.</p>"
         f"<table><tr>{head}</tr>{body}</table></section>"
     )
+
+
+def request_section(rows: list[dict]) -> str:
+    """What the policy asked specialists for, in the first and the last evaluation and in training; "" if nothing.
+
+    Args:
+      rows: the run log, in the order of steps. Figures of training are means over its last TAIL steps.
+    """
+    held = [row for row in rows if "eval/requested" in row]
+    steps = [row for row in rows if "train/requested" in row][-TAIL:]
+    shown = {"held-out, first": _means(held[:1]), "held-out, last": _means(held[-1:])} if len(held) > 1 else {}
+    shown |= {"held-out": _means(held)} if len(held) == 1 else {}
+    prefixes = dict.fromkeys(shown, "eval")
+    if steps:
+        name = f"training, mean of the last {len(steps)} steps"
+        shown[name], prefixes[name] = _means(steps), "train"
+    table = request_table.lines(shown, prefixes)
+    if not table:
+        return ""
+    body = "".join("<tr>" + "".join(f"<td>{to_text(word)}</td>" for word in line) + "</tr>" for line in table[1:])
+    head = "".join(f"<th>{to_text(word)}</th>" for word in table[0])
+    return (
+        "<section><h2>What the policy asks specialists for</h2><p>A unit of work is one operation on one picture or"
+        " frame. Times are those of one training step, or of the whole evaluation.</p>"
+        f"<table><tr>{head}</tr>{body}</table></section>"
+    )
+
+
+def _means(rows: list[dict]) -> dict[str, float]:
+    """The mean of each number over the rows that have it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    values = {name: [y for _, y in series(rows, name) if y is not None] for name in names}
+    return {name: sum(known) / len(known) for name, known in values.items() if known}
 
 
 def settings_section(config: dict) -> str:

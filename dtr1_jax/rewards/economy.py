@@ -16,7 +16,8 @@ from __future__ import annotations
 import re
 
 from dtr1_jax.rewards.label_names import canonical
-from dtr1_jax.twin.construct import DETECT
+from dtr1_jax.twin.construct import DETECT, Request
+from dtr1_jax.twin.schema import Twin
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.twin.useful_ops import useful_ops
 from dtr1_jax.types import Example
@@ -27,13 +28,25 @@ def economy(transcript: Transcript, example: Example) -> float:
     request, twin = transcript.request, transcript.twin
     if not transcript.sound or request is None or twin is None:
         return 0.0
+    needless, weighed = units(request, twin, example)
+    return 1 - needless / weighed
+
+
+def units(request: Request, twin: Twin | None, example: Example) -> tuple[int, int]:
+    """(the needless units of a request, all its units).
+
+    Args:
+      request: what was asked for.
+      twin: what was found; None = nothing.
+      example: the query.
+    """
     needless = len({*request.ops} - useful_ops(example))
-    found = [canonical(item.label) for item in twin.objects]
+    found = [canonical(item.label) for item in twin.objects] if twin is not None else []
     asked = _words(example.query)
     for phrase in request.phrases:
         seen = any(canonical(phrase) == label or _words(label) & _words(phrase) for label in found)
         needless += not seen and not _words(phrase) & asked
-    return 1 - needless / (len(request.phrases) + len([op for op in request.ops if op != DETECT]))
+    return needless, len(request.phrases) + len([op for op in request.ops if op != DETECT])
 
 
 def _words(text: str) -> set[str]:

@@ -30,6 +30,8 @@ _RELATIONS = {
     "inside": ("in", "within", "inside of"),
     "around": ("contains", "containing", "surrounds"),
     "overlapping": ("overlaps", "overlaps with"),
+    "touching": ("touches", "in contact with"),
+    "on": ("on top of", "upon", "resting on", "lying on", "standing on", "sitting on"),
 }
 _KIND_OF = {name: RELATIONS.index(kind) for kind, names in _RELATIONS.items() for name in (kind, *names)}
 _ATTRIBUTE_OF = {name: row[0] for row in _ATTRIBUTES for name in row}

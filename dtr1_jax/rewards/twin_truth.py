@@ -9,12 +9,27 @@ below: weight = min(1, IoU / MATCH_IOU). With K = max(objects of the twin, annot
     twin_attributes  F1: 2 * weighted number of shared attributes of pairs / all attributes of both sides
     twin_depth       weighted share of the annotated pairs of objects, one nearer than the other, that the twin orders
                      the same way
-    twin_relations   share of the stated relations that the annotation confirms; 1 if objects but no relation is stated
+    twin_relations   relations that the annotation confirms / stated relations that it can check; 1 if there are objects
+                     but no such relation
     twin_tracks      videos: sum over the pairs of weight * (frames in which both are visible / frames in which either
                      is) * agreement of velocities / K
 
 So an object too many and a missing object cost the same, and what is said of objects that are not there counts as
 false. A column whose facts the annotation lacks has no value, see `twin_facts.known`. The columns are our own.
+
+A relation is checked by the annotated boxes and depths of the pair, on average over their frames:
+
+    left of, right of, above, below   the centres are GAP apart, or the boxes share less than TOUCH of the axis
+    in front of, behind               the annotated depths; not checkable where one of them is not known
+    inside, around                    INSIDE of the one box lies within the other one
+    overlapping                       the boxes overlap
+    touching                          false if the boxes are APART; else not checkable, since boxes that meet may
+                                      belong to things that do not
+    on                                false if the boxes are APART, or the first one is lower by GAP; else not
+                                      checkable, since a box does not say what carries what
+
+What is not checkable counts neither way. Words that are none of these relations, and relations of an object that is not
+there, count as false.
 
 Everything here is jnp for one twin; callers vmap over queries and rollouts. Boxes are x1,y1,x2,y2 in the unit frame.
 """
@@ -33,10 +48,15 @@ from dtr1_jax.types import pytree
 COLUMNS = ("twin_iou", "twin_labels", "twin_attributes", "twin_depth", "twin_relations", "twin_tracks")
 MATCH_IOU = 0.5
 GAP = 0.05  # unit frame: two centres closer than this have no order along an axis, as in generated queries
+TOUCH = 0.01  # unit frame: boxes that overlap by at most this along an axis are apart along it, as in generated queries
+APART = 0.02  # unit frame: objects whose boxes are farther from one another along an axis are not in contact
 INSIDE = 0.9  # share of its area that an object inside another one has within it
 SLOW = 0.02  # unit frame per frame: this much difference of velocity costs all agreement on an object that stands still
 # Kinds of relations, in the order of their numbers in Facts.relation_r3.
-RELATIONS = ("left of", "right of", "above", "below", "in front of", "behind", "inside", "around", "overlapping")
+RELATIONS = (
+    "left of", "right of", "above", "below", "in front of", "behind", "inside", "around", "overlapping", "touching",
+    "on",
+)  # fmt: skip
 
 
 @pytree
@@ -128,23 +148,28 @@ def _same_motion(twin, truth, row_k, column_k):
 
 
 def _confirmed_relations(twin, truth, row_k, column_k, weight_k):
-    """Share of the stated relations that hold between the annotated objects of the pairs.
+    """Share of the stated relations that hold between the annotated objects of the pairs, of those that are checkable.
 
-    Without any relation it is 1, since nothing false is stated; but a twin without objects says nothing, and has 0.
+    Without any such relation it is 1, since nothing false is stated; but a twin without objects says nothing, and has
+    0.
     """
     m = len(twin.label_m)
     # Row of the annotation that a row of the twin is matched with; -1 if the boxes do not agree well enough.
     partner_m = jnp.full(m, -1).at[row_k].set(jnp.where(weight_k >= 1, column_k, -1))
     first_r, kind_r, second_r = twin.relation_r3.T
     a_r, b_r = (jnp.where(row_r >= 0, partner_m[row_r], -1) for row_r in (first_r, second_r))
-    holds_r = jax.vmap(lambda kind, a, b: _holds(truth, kind, a, b))(kind_r, a_r, b_r)
-    confirmed = (holds_r & (a_r >= 0) & (b_r >= 0) & (kind_r >= 0) & (a_r != b_r)).sum()
+    holds_r, checkable_r = jax.vmap(lambda kind, a, b: _holds(truth, kind, a, b))(kind_r, a_r, b_r)
+    possible_r = (a_r >= 0) & (b_r >= 0) & (kind_r >= 0) & (a_r != b_r)
+    checked = twin.relations - (possible_r & ~checkable_r).sum()
     unstated = jnp.where((twin.count > 0) | (truth.count == 0), 1.0, 0.0)
-    return jnp.where(twin.relations == 0, unstated, confirmed / jnp.maximum(twin.relations, 1))
+    return jnp.where(checked == 0, unstated, (holds_r & possible_r).sum() / jnp.maximum(checked, 1))
 
 
 def _holds(truth, kind, a, b):
-    """bool[]: whether annotated object `a` is in the relation `kind` to object `b`, on average over their frames."""
+    """(bool[], whether annotated object `a` is in the relation `kind` to object `b`; bool[], whether it is checkable).
+
+    What is not checkable does not hold.
+    """
     both_t = truth.visible_mt[a] & truth.visible_mt[b]
 
     def mean(x_t):
@@ -152,15 +177,28 @@ def _holds(truth, kind, a, b):
 
     a_t4, b_t4 = truth.box_mt4[a], truth.box_mt4[b]
     dx, dy = (mean((b_t4[:, i] + b_t4[:, i + 2] - a_t4[:, i] - a_t4[:, i + 2]) / 2) for i in (0, 1))
+    # The space between the boxes along each axis; below 0, they overlap by so much.
+    gap_x, gap_y = (mean(jnp.maximum(a_t4[:, i] - b_t4[:, i + 2], b_t4[:, i] - a_t4[:, i + 2])) for i in (0, 1))
     near, far = truth.depth_m[a], truth.depth_m[b]
     ordered = (near > 0) & (far > 0)
     overlap = mean(jax.vmap(box_iou)(a_t4, b_t4)) > 0
+    apart = jnp.maximum(gap_x, gap_y) > APART
+
+    def side(distance, gap):
+        return (distance >= GAP) | ((gap >= -TOUCH) & (distance >= TOUCH))
+
     holds = jnp.array([
-        dx >= GAP, dx <= -GAP, dy >= GAP, dy <= -GAP, ordered & (near < far), ordered & (near > far),
+        side(dx, gap_x), side(-dx, gap_x), side(dy, gap_y), side(-dy, gap_y), ordered & (near < far),
+        ordered & (near > far),
         mean(jax.vmap(_share_within)(a_t4, b_t4)) >= INSIDE, mean(jax.vmap(_share_within)(b_t4, a_t4)) >= INSIDE,
-        overlap,
+        overlap, False, False,
     ])  # fmt: skip
-    return holds[kind] & both_t.any()
+    always = jnp.array(True)
+    checkable = jnp.array([
+        *(always,) * 4, ordered, ordered, *(always,) * 3, apart, apart | (dy <= -GAP),
+    ])  # fmt: skip
+    seen = both_t.any()
+    return holds[kind] & seen, checkable[kind] | ~seen
 
 
 def _share_within(a_4, b_4):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from dtr1_jax.specialists.embedding_cache import EmbeddingCache
 from dtr1_jax.twin.construct import Request
 from dtr1_jax.types import Instance, Video
 
@@ -34,9 +35,15 @@ class PerceivedScene:
 
 
 class Perceiver(Protocol):
-    """Runs specialists on pictures and videos. Equal requests about equal pixels are computed once and remembered."""
+    """Runs specialists on pictures and videos. Equal requests about equal pixels are computed once and remembered.
+
+    Attributes:
+      description: the specialists by name.
+      cache: what was found before; `cache.hits` and `cache.misses` count.
+    """
 
     description: str
+    cache: EmbeddingCache
 
     def perceive(self, visuals: list[np.ndarray | Video], requests: list[Request]) -> list[PerceivedScene]:
         """The scenes of n requests.

@@ -12,8 +12,9 @@ from fake_perceivers import ASKING, request, speak
 
 from dtr1_jax import mesh
 from dtr1_jax.asking import complete, perceived_twins
+from dtr1_jax.asking.requested_work import PHASES
 from dtr1_jax.data import pipeline, sources
-from dtr1_jax.evaluation import predict
+from dtr1_jax.evaluation import metrics, predict
 from dtr1_jax.modes import evaluate, experience, train
 from dtr1_jax.policies import pretrained
 from dtr1_jax.policies.runtime import Runtime, host_tools
@@ -58,7 +59,9 @@ def test_sampler_and_scorer_agree_over_real_insertions(path, small, monkeypatch,
         assert bool(one.twin.objects) == (twins == "annotated")
         read = got.transcripts[b][g]
         assert not read.sound and "<twin>" in read.text and read.constructor == "specialists"
-    assert set(got.seconds) == {"rollout", "perceive"}
+    assert set(got.seconds) == {"rollout", *PHASES} and min(got.seconds.values()) > 0
+    phases = sum(got.seconds[name] for name in PHASES)
+    assert got.seconds["rollout"] == pytest.approx(phases - got.seconds["perceive"])
 
 
 def test_padded_batches_and_a_mesh(path, monkeypatch):
@@ -112,6 +115,9 @@ def test_answers_by_ids_have_the_real_masks(path, small, monkeypatch, ops):
         assert sum(calls) == sum(boxed) and not any(e for e, b in zip(equal, boxed) if b)
     assert all("economy" in p.columns and not any(n.startswith("twin_") for n in p.columns) for p in predictions)
     assert all(p.fidelity is None for p in predictions)
+    numbers = metrics.compute_metrics(predictions)
+    assert numbers["eval/requested"] == 1 and numbers["eval/work"] == 1 + len(ops)
+    assert numbers["eval/perceive_s"] == pytest.approx(2 * predictions[0].seconds["perceive"])
 
 
 def test_gather_counts_requests(path, monkeypatch):
@@ -123,15 +129,20 @@ def test_gather_counts_requests(path, monkeypatch):
         runtime = runtime_of(c, fake_perceivers.annotated(examples), segmenter)
         batch = next(pipeline.evaluation_batches(examples, runtime.policy.style, 4, 4))
         got = experience.gather(runtime, batch, jax.random.key(0))
-    numbers = experience.describe(got)
+    numbers = experience.describe(got) | experience.requests(got)
     assert numbers["train/requested"] == 1 and numbers["train/looks"] == 1 and numbers["train/ops_asked"] == 2
     assert numbers["train/sound"] == 1 and numbers["train/mask_iou"] == 1 and 0 < numbers["train/twin_tokens"] <= 400
     assert got.tokens == got.rollout.mask_bgs.sum() and numbers["train/length"] == got.rollout.mask_bgs.sum(-1).mean()
+    assert numbers["train/work"] == 2 and numbers["train/work_segment"] == numbers["train/work_detect"] == 1
+    assert numbers["train/work_depth"] == 0 and numbers["train/needless"] == 0 and "train/remembered" not in numbers
+    assert numbers["train/rollout_s"] == pytest.approx(
+        sum(numbers[f"train/{name}_s"] for name in ("write_request", "insert", "write_answer"))
+    )
     both = experience._join(got, got)
-    assert experience.describe(both)["train/looks"] == 1 and both.rollout.inserted_bgs.shape[0] == 8
+    assert experience.requests(both)["train/looks"] == 1 and both.rollout.inserted_bgs.shape[0] == 8
 
 
-def test_whole_runs(path, small, monkeypatch, tmp_path):
+def test_whole_runs(path, small, monkeypatch, tmp_path, capsys):
     """Training and evaluation with specialists that find nothing; the perceiver is closed with the run."""
     module = fake_perceivers.install(monkeypatch, fake_perceivers.nothing)
     c = tiny.settings(path, **ASKING, train__steps=1, train__eval_examples=0, checkpoint__every=0)
@@ -141,8 +152,15 @@ def test_whole_runs(path, small, monkeypatch, tmp_path):
     assert len(steps) == 1 and all(row["train/mismatch_max"] < 1e-4 for row in steps)
     assert all(row["train/requested"] == 0 and row["train/twin_tokens"] > 0 for row in steps)
     assert len(module.opened) == 1 and module.opened[0].closed
-    evaluate.run(dataclasses.replace(c, train=dataclasses.replace(c.train, eval_examples=2)), tmp_path)
+    shown = evaluate.run(dataclasses.replace(c, train=dataclasses.replace(c.train, eval_examples=2)), tmp_path)
     assert len(module.opened) == 2 and module.opened[1].closed
+    assert "sound requests" in shown and "0.0 %" in shown
+    (written,) = tmp_path.glob("evaluations/*/eval.json")
+    numbers = json.loads(written.read_text())
+    assert numbers["eval/requested"] == numbers["eval/work"] == 0 and "eval/needless" not in numbers
+    assert all(numbers[f"eval/{name}_s"] > 0 for name in PHASES)
+    assert "training, mean of the last 1 steps" in (tmp_path / "report.html").read_text()
+    assert "requested 0" in capsys.readouterr().out  # the progress line
 
 
 def test_no_perceiver_is_opened_for_other_constructors(path, small, monkeypatch):

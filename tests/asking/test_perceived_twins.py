@@ -2,21 +2,26 @@
 
 import dataclasses
 import json
+import random
 
 import fake_perceivers
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtr1_jax.asking import perceived_twins
+from dtr1_jax.asking.requested_work import Work, added
 from dtr1_jax.data import prompts, tokenizer
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.twinworld import picture_examples, video_examples
 from dtr1_jax.policies import policy_files
+from dtr1_jax.specialists.embedding_cache import EmbeddingCache
 from dtr1_jax.specialists.perceived import PerceivedScene
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.construct import Request
 from dtr1_jax.twin.coordinates import Canvas, Frame
+from dtr1_jax.types import Video
 
 T = tokenizer.load_tokenizer(policy_files.ASSETS / "tiny")
 STYLE = prompts.Style(T, None, Frame.NORM1000, "full", 512, "specialists", named=True)
@@ -60,10 +65,42 @@ def test_a_sound_request_gets_its_objects():
     assert all(o.depth is None for o in one.twin.objects)  # nobody asked for it
     assert set(one.masks) == {x.id for x in expected} and one.looked is None
     assert all((one.masks[x.id] == x.mask).all() for x in expected)
-    assert (got.requests, got.looks, got.failures) == (1, 1, 0)
+    assert got.work == [
+        Work(
+            1,
+            1,
+            1,
+            1,
+            0,
+            {"detect": 1, "segment": 1},
+            ops=2,
+            phrases=1,
+            frames=1,
+            weighed=2,
+            twins=1,
+            objects=len(expected),
+        )
+    ]
     assert parsed(request(label), one, PICTURE).sound
     ((visual, asked),) = perceiver.calls[0]
     assert visual is PICTURE.image and asked == Request((label,), ("detect", "segment"))
+
+
+def test_the_memory_of_the_perceiver_is_counted():
+    label, perceiver = PICTURE.scene[0].label, fake_perceivers.annotated([PICTURE])
+    found = perceiver.see
+
+    def see(visual, asked):
+        kept = perceiver.cache.get("a") if asked.ops == ("detect",) else perceiver.cache.get("b")
+        perceiver.cache.put("a", np.zeros(1))
+        return found(visual, asked) if kept is None else PerceivedScene(())
+
+    perceiver.cache, perceiver.see = EmbeddingCache(100), see
+    texts = [[request(label)], [request(label, ops=())]]
+    work = run(texts, PICTURE, PICTURE, perceiver=perceiver)[0].work
+    assert [(w.hits, w.lookups) for w in work] == [(1, 2), (0, 0)]  # they count at the first query
+    again = run(texts, PICTURE, PICTURE, perceiver=perceiver)[0].work
+    assert (again[0].hits, again[0].lookups) == (1, 2)  # those of this call alone
 
 
 def test_each_picture_and_request_is_asked_for_once():
@@ -73,9 +110,9 @@ def test_each_picture_and_request_is_asked_for_once():
     texts += [[request(labels[1])] * 3]
     got, perceiver = run(texts, PICTURE, again, PICTURE)
     assert len(perceiver.calls) == 1 and len(perceiver.calls[0]) == 2
-    assert (got.requests, got.looks) == (7, 2)
+    assert [(w.requests, w.looks) for w in got.work] == [(2, 1), (2, 0), (3, 1)]
     silent, perceiver = run([["", "<construct>"]], PICTURE)
-    assert perceiver.calls == [] and silent.looks == 0
+    assert perceiver.calls == [] and added(silent.work).looks == 0
 
 
 @pytest.mark.parametrize(
@@ -145,17 +182,21 @@ def test_a_video_at_some_of_its_frames():
         PerceivedScene(tuple(VIDEO.scene), frames=(0,)),  # boxes for other frames
         PerceivedScene((dataclasses.replace(VIDEO.scene[0], label=""),), frames=(0, 1, 2, 3)),
         PerceivedScene((), frames=(), failures=("the detector failed",)),
+        PerceivedScene((VIDEO.scene[0],), frames=(0, 1, 2, 99)),  # a frame that was not shown
     ],
 )
 def test_a_scene_that_is_no_twin_is_an_empty_one(scene, caplog):
     got, _ = run([[request("dog", ops=())]], VIDEO, perceiver=fake_perceivers.FakePerceiver(lambda *_: scene))
     (one,) = got.insertions[0]
     assert one.twin.objects == () and one.ids
-    assert got.failures == len(scene.failures) and (not scene.failures or "the detector failed" in caplog.text)
+    assert added(got.work).failures == len(scene.failures) and (
+        not scene.failures or "the detector failed" in caplog.text
+    )
 
 
 OPS = st.sampled_from(["detect", "segment", "depth", "track", "fly", None, 3])
-PHRASES = st.lists(st.text(max_size=70) | st.sampled_from([x.label for x in PICTURE.scene]) | st.none(), max_size=18)
+LABELS = st.sampled_from([x.label for x in (*PICTURE.scene, *VIDEO.scene)])
+PHRASES = st.lists(st.text(max_size=70) | LABELS | st.none(), max_size=18)
 ENTRIES = st.fixed_dictionaries({"op": OPS}, optional={"phrases": PHRASES, "more": st.integers()})
 REQUESTS = st.fixed_dictionaries(
     {"ops": st.lists(ENTRIES, max_size=5) | st.none()}, optional={"frames": st.lists(st.integers(-1, 5), max_size=5)}
@@ -163,17 +204,65 @@ REQUESTS = st.fixed_dictionaries(
 PIECES = st.sampled_from(
     ["<construct>", "</construct>", "<twin>", "</twin>", "{", "}", '"', "<", "\n", "\ud800", "9" * 99]
 )
-TEXTS = REQUESTS.map(lambda v: f"<construct>{json.dumps(v)}</construct>") | st.lists(
-    PIECES | st.text(max_size=9) | REQUESTS.map(json.dumps), max_size=8
-).map("".join)
-COMMON = {
-    example.uid: fake_perceivers.FakePerceiver(see)
-    for example, see in ((PICTURE, fake_perceivers.annotated([PICTURE]).see), (VIDEO, fake_perceivers.nothing))
-}
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64).filter(str.strip)
+
+
+@st.composite
+def sound(draw):
+    """A request without faults, for a picture or (with track or frames) for the video; text may follow."""
+    phrases = draw(st.lists(LABELS, min_size=1, max_size=4) | st.lists(LABELS | WORDS, min_size=1, max_size=16))
+    ops = draw(st.lists(st.sampled_from(["segment", "depth", "track"]), unique=True, max_size=3))
+    frames = draw(st.none() | st.lists(st.integers(0, 3), unique=True, min_size=1).map(sorted))
+    return request(*phrases, ops=ops, frames=frames) + draw(st.sampled_from(["", "", "<", "\n", "<twin>", " x"]))
+
+
+TEXTS = st.one_of(
+    sound(), sound(), REQUESTS.map(lambda v: f"<construct>{json.dumps(v)}</construct>"),
+    st.lists(PIECES | st.text(max_size=9) | REQUESTS.map(json.dumps), max_size=8).map("".join),
+)  # fmt: skip
+
+
+def see(visual, asked):
+    """The annotated objects that are asked for, in any state that a broken specialist might leave them in."""
+    example = VIDEO if isinstance(visual, Video) else PICTURE
+    draw = random.Random(repr(asked))
+    items = [fake_perceivers.asked_of(x, asked) for x in example.scene if x.label in asked.phrases]
+    places = [list(range(4)).index(n) for n in asked.frames]
+    if places:
+        items = [dataclasses.replace(x, boxes=x.boxes[places], masks=x.masks[places], velocity=None) for x in items]
+    kind = draw.randrange(12)
+    if kind == 0:
+        items = [dataclasses.replace(items[0], id=i) for i in range(1, 400)] if items else []
+    elif kind == 1:
+        items = [dataclasses.replace(x, id=1) for x in items]
+    elif kind == 2:
+        field = {"label": draw.choice(["", " ", "\ud800", "x" * 999, "</twin>", "\x1b[31m"])}
+        items = [dataclasses.replace(x, **field) for x in items]
+    elif kind == 3:
+        bad = (float("nan"), 0.0, draw.choice([1.0, float("inf"), -5.0]), 1.0)
+        items = [dataclasses.replace(x, box=bad, boxes=None if x.boxes is None else x.boxes * np.nan) for x in items]
+    elif kind == 4:
+        wrong = draw.choice(
+            [np.zeros((0, 0), bool), np.ones((3, 5), bool), np.ones((96, 96)), np.ones((2, 2, 2), bool)]
+        )
+        items = [dataclasses.replace(x, mask=wrong, masks=wrong if places else None) for x in items]
+    elif kind == 5:
+        items = [dataclasses.replace(x, depth=draw.choice([-1, 10**30]), attributes=("", "a" * 500)) for x in items]
+    elif kind == 6:
+        items = [dataclasses.replace(x, boxes=np.zeros((1, 4)), masks=np.zeros((1, 2, 2), bool)) for x in items]
+    relations = ((1, "on", 2), (7, "", 7)) if kind == 7 else ()
+    frames = (99,) if kind == 8 and asked.frames else asked.frames
+    return PerceivedScene(tuple(items), relations, frames=frames, failures=("it broke",) if kind == 9 else ())
+
+
+COMMON = {example.uid: fake_perceivers.FakePerceiver(see) for example in (PICTURE, VIDEO)}
 
 
 def check(example, texts):
-    """Every completion gets tokens that fit, and a transcript that is sound only with a sound request."""
+    """Every completion gets tokens that fit, and a transcript that is sound only with a sound request.
+
+    Returns what was asked for.
+    """
     perceiver = COMMON[example.uid]
     perceiver.calls.clear()  # so that memory stays bounded
     got = perceived_twins.perceive([texts], batch_of(example), STYLE, perceiver, 300)
@@ -182,7 +271,9 @@ def check(example, texts):
         read = parsed(text, one, example)
         assert 0 < len(one.ids) <= 300 and (asked is not None or not read.sound)
         assert read.request == asked or not read.sound
-    assert len(perceiver.calls) <= 1 and sum(map(len, perceiver.calls)) == got.looks <= len(texts)
+        assert all(mask.shape[-2:] == (96, 96) for mask in one.masks.values())
+    assert len(perceiver.calls) <= 1 and sum(map(len, perceiver.calls)) == got.work[0].looks <= len(texts)
+    return got.work[0]
 
 
 @settings(deadline=None, max_examples=100)
@@ -191,20 +282,56 @@ def test_random_requests(example, texts):
     check(example, texts)
 
 
+BROKEN = [
+    "", "<construct>", "</construct>", "<twin>", "</twin>", "{", "}", "[", "]", '"', ",", ":", "<", "\\", "\n", "\x00",
+    "\ud800", "9" * 400, "null", "true", "NaN", "1e999", "-1", '"ops"', '"frames"', "[" * 300, "\u202e", "\U0001f600",
+]  # fmt: skip
+
+
+def random_text(draw: random.Random) -> str:
+    """Half of the texts are sound requests, with some text behind them; the others are these with changes, or noise."""
+    labels = [x.label for x in (*PICTURE.scene, *VIDEO.scene)]
+    words = ["".join(chr(draw.randrange(32, 0x3000)) for _ in range(draw.randrange(1, 40))) for _ in range(2)]
+    phrases = [draw.choice([*labels, *labels, *words, *BROKEN[4:9]]) for _ in range(draw.choice([1, 1, 2, 3, 16, 17]))]
+    phrases = phrases if draw.random() < 0.3 else [word for word in phrases if word in labels] or labels[:1]
+    ops = draw.sample(["segment", "depth", "track"], draw.randrange(4))
+    frames = sorted(draw.sample(range(4), draw.randrange(1, 5))) if draw.random() < 0.3 else None
+    text = request(*phrases, ops=ops, frames=frames) + draw.choice(["", "", "", "<", "\n", "<twin>", " x"])
+    if draw.random() < 0.5:
+        return text
+    if draw.random() < 0.3:
+        return "".join(draw.choice(BROKEN) for _ in range(draw.randrange(12)))
+    for _ in range(draw.randrange(1, 4)):
+        i, j = sorted(draw.randrange(len(text) + 1) for _ in range(2))
+        text = draw.choice(
+            [text[:i] + draw.choice(BROKEN) + text[i:], text[:i] + text[j:], text[:i], text[:j] + text[i:]]
+        )
+    return text
+
+
 @pytest.mark.slow
 def test_a_hundred_thousand_random_requests():
-    """No crash, no hang, and memory that does not grow."""
+    """No crash, no hang, and memory that does not grow; and many of the requests are sound, so that twins are made."""
     import resource
 
-    counts, peaks = [], []
-
-    @settings(deadline=None, max_examples=2500, database=None)
-    @given(st.sampled_from([PICTURE, VIDEO]), st.lists(TEXTS, min_size=8, max_size=8))
-    def piece(example, texts):
-        check(example, texts)
-        counts.append(len(texts))
-
-    while sum(counts) < 100_000:
-        piece()
+    draw, counts, peaks = random.Random(0), [], []
+    for piece in range(50):
+        for _ in range(250):
+            counts.append(check(draw.choice([PICTURE, VIDEO]), [random_text(draw) for _ in range(8)]))
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    assert peaks[-1] < peaks[0] + 200_000  # kB
+        whole = added(counts)
+        print(
+            piece,
+            whole.completions,
+            "texts",
+            whole.requests,
+            "sound",
+            whole.objects,
+            "objects",
+            peaks[-1],
+            "kB",
+            flush=True,
+        )
+    assert whole.completions == 100_000
+    assert peaks[-1] < peaks[4] + 100_000  # kB
+    assert whole.requests > 30_000 and whole.objects > 30_000 and whole.failures > 1000

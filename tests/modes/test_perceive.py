@@ -184,6 +184,30 @@ def test_pseudo_queries(tmp_path):
         assert example.target.mask.any() and example.answer_ids and example.program
 
 
+def test_pseudo_queries_about_a_video(tmp_path):
+    """A person goes to the right, and a dog stands still: the targets are their perceived masks in each frame."""
+    davis(tmp_path / "davis")
+    c = settings(specialists__pseudo_queries=12)
+    perceive.run(c, None, str(tmp_path / "davis/JPEGImages/a"), str(tmp_path / "out"))
+    found = lines(tmp_path / "out")
+    steps = {line["oracle"]["program"][0]: line for line in found if line["oracle"].get("program")}
+    assert {"moves right"} <= set(steps) <= {"moves right", "moves", "still", "stays"} and len(found) >= 4
+    source = sources.open_source(
+        dataclasses.replace(c.data, source="jsonl", root=str(tmp_path / "out/twins.jsonl"), frames=4), "train"
+    )
+    for i in range(len(source)):
+        example = source[i]
+        labels = {x.label for x in example.scene if x.id in example.answer_ids}
+        ((name, (_, label)),) = [example.program]
+        assert labels == {label} and label in example.query
+        assert name == "stays" or (name == "still") == (label == "dog")
+        chosen = [x for x in example.scene if x.id in example.answer_ids]
+        np.testing.assert_array_equal(example.target.masks, np.any([x.masks for x in chosen], 0))
+    again = tmp_path / "again"
+    perceive.run(c, None, str(tmp_path / "davis/JPEGImages/a"), str(again))
+    assert [line["query"] for line in lines(again)] == [line["query"] for line in found]
+
+
 def test_a_killed_run_goes_on(tmp_path, tools, caplog):
     """It stops after the first batch, with half a line written; the same command does the rest, each picture once."""
     folder, out = photos(tmp_path / "in"), tmp_path / "out"

@@ -32,3 +32,17 @@ def test_perception_and_reasoning_of_the_first_and_the_last_evaluation(tmp_path)
     assert "before training 25.0 % (2) 50.0 % (4) 25.0 % (2) 0.0 % (0) 8" in text
     write_log(tmp_path, [{"step": 0, "eval/program/vqa/picture/examples": "many"}])
     assert "Where errors come from" not in ParsedPage(page.build(tmp_path)).text
+
+
+def test_requests_to_specialists_in_the_report(tmp_path):
+    def logged(step, kind, share, **more):
+        return {"step": step, f"{kind}/requested": share, f"{kind}/work": 2.0, **more}
+
+    steps = [logged(s, "train", s / 2, **{"train/update_s": float(s)}) for s in (1, 2)]
+    write_log(tmp_path, [logged(0, "eval", 0.0), *steps, logged(2, "eval", 0.75, **{"eval/perceive_s": 9.0})])
+    text = ParsedPage(page.build(tmp_path)).text
+    assert "What the policy asks specialists for" in text
+    assert "held-out, first 0.0 % 2" in text and "held-out, last 75.0 % 2 9" in text
+    assert "training, mean of the last 2 steps 75.0 % 2 1.5" in text
+    write_log(tmp_path, [{"step": 0, "eval/requested": "all", "eval/work": [1], "train/requested": None}])
+    assert "What the policy asks" not in ParsedPage(page.build(tmp_path)).text

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from scored import CANVAS, TWIN, example
 
-from dtr1_jax.rewards.economy import economy
+from dtr1_jax.rewards.economy import economy, units
 from dtr1_jax.twin.construct import Request
 from dtr1_jax.twin.schema import Answer
 from dtr1_jax.twin.transcript import compose, parse
@@ -43,3 +43,10 @@ def asked(query="which thing?", program=(), task="segmentation"):
 )
 def test_by_hand(request_, query, value):
     assert economy(request_, query) == pytest.approx(value)
+
+
+def test_units_by_hand():
+    request = Request(("mug", "cat"), ("detect", "segment", "depth"))
+    assert units(request, TWIN, asked(program=SIZES)) == (2, 4)  # the cat, and the depth
+    assert units(request, None, asked(program=SIZES)) == (3, 4)
+    assert units(request, None, asked("is the mug or the cat near?")) == (0, 4)

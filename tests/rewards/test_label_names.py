@@ -27,10 +27,16 @@ def test_synonyms_of_labels(said, annotated, same):
 def test_relations_have_one_kind_in_all_wordings():
     for words, kind in (
         ("left of", "left of"), ("To the left of", "left of"), ("is behind", "behind"), ("under", "below"),
-        ("contains", "around"), ("in", "inside"),
+        ("contains", "around"), ("in", "inside"), ("on", "on"), ("is on top of", "on"), ("touches", "touching"),
     ):  # fmt: skip
         assert RELATIONS[label_names.relation_kind(words)] == kind
     assert label_names.relation_kind("dreams of") == -1
+
+
+def test_every_relation_that_specialists_state_has_a_kind():
+    stated = ("inside", "on", "overlapping", "touching", "in front of", "left of", "right of", "above", "below")
+    for name in (*stated, *RELATIONS):
+        assert RELATIONS[label_names.relation_kind(name)] == name
 
 
 def test_no_name_stands_for_two_things():

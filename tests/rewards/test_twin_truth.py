@@ -81,6 +81,51 @@ def test_inside_around_and_overlapping():
         assert columns(objects(scene), [(ids[0], name, ids[1])], scene)["twin_relations"] == true
 
 
+CUP = Instance(1, "cup", (0.4, 0.3, 0.5, 0.5), BLANK, 1)
+TABLE = Instance(2, "table", (0.2, 0.49, 0.9, 0.9), BLANK, 1)
+LAMP = Instance(3, "lamp", (0.56, 0.3, 0.58, 0.48), BLANK)  # no depth is annotated
+FLY = Instance(4, "fly", (0.585, 0.3, 0.605, 0.33), BLANK, 2)
+
+
+@pytest.mark.parametrize(
+    ("relation", "true"),
+    [
+        # The boxes meet, so nobody knows whether the things do; a false relation beside it decides alone.
+        ((1, "on", 2), None), ((1, "on top of", 2), None), ((1, "touching", 2), None), ((2, "touches", 1), None),
+        ((2, "on", 1), False),  # the table's centre is far below the cup's
+        ((1, "on", 3), False), ((1, "touching", 3), False), ((3, "touching", 1), False),  # 0.06 apart
+        ((3, "touching", 4), None),  # 0.005 apart
+        ((3, "on", 4), False), ((4, "on", 3), None), ((4, "on", 1), False),  # the lamp's centre is 0.075 lower
+        # Depth: the cup and the table share a rank, so neither is nearer; that of the lamp is not known.
+        ((1, "in front of", 2), False), ((1, "behind", 2), False), ((1, "in front of", 4), True),
+        ((4, "in front of", 1), False), ((1, "in front of", 3), None), ((3, "behind", 1), None),
+        # Two thin things side by side: their centres are 0.025 apart.
+        ((3, "left of", 4), True), ((4, "right of", 3), True), ((4, "left of", 3), False), ((3, "above", 4), False),
+        ((1, "above", 2), True), ((1, "overlapping", 2), True), ((1, "overlapping", 3), False),
+        ((1, "dreams of", 2), False),
+    ],
+)  # fmt: skip
+def test_relations_that_specialists_state_by_hand(relation, true):
+    """True and false ones count; those that boxes and depths cannot check count neither way (None)."""
+    scene = [CUP, TABLE, LAMP, FLY]
+
+    def score(*relations):
+        return columns(objects(scene), relations, scene)["twin_relations"]
+
+    right, wrong = (1, "left of", 3), (3, "left of", 1)
+    assert score(relation) == (1 if true is None else true)
+    assert score(relation, wrong) == (0 if not true else 0.5)
+    assert score(relation, right, wrong) == pytest.approx(0.5 if true is None else (1 + true) / 3)
+
+
+def test_what_nobody_can_check_gains_nothing_for_things_that_are_not_there():
+    scene = [CUP, TABLE]
+    things = [*objects(scene), Object(8, "cat", (0, 800, 100, 1000))]
+    assert columns(things, [(8, "on", 2)], scene)["twin_relations"] == 0
+    assert columns([], [], scene)["twin_relations"] == 0
+    assert columns(things, [(1, "on", 1)], scene)["twin_relations"] == 0
+
+
 def test_an_invented_relation_costs():
     true, invented = (1, "left of", 2), (2, "left of", 1)
     assert columns(objects())["twin_relations"] == 1

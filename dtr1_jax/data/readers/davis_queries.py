@@ -4,7 +4,8 @@ Nouns are labels that the data set gives. Without a label, an annotated object i
 sets annotate what a video is about, while others may do the same things in the background, and one number may stand for
 a rider with the horse or for two who fight. Whether and where an
 object moves is judged against the background, not against the picture's edges, because the camera moves too
-(camera_motion.py). Every sentence asks to point at objects.
+(camera_motion.py), and where the tracks leave a doubt whether an object enters or leaves, nobody asks for that
+(queries/track_queries.py). Every sentence asks to point at objects.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from dtr1_jax import camera_motion
 from dtr1_jax.data import image_files, mask_files
-from dtr1_jax.data.queries import temporal
+from dtr1_jax.data.queries import temporal, track_queries
 from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.motion import STILL
 from dtr1_jax.data.queries.phrases import NOUNS, SENTENCES
@@ -31,6 +32,7 @@ UNNAMED = "object"  # the label of objects to which the data set gives none
 MAIN = "main object or group"  # their noun in a query
 RATIO = 1.3  # two objects whose numbers of pixels differ by less than this factor have no order
 _ANSWER_SIZES = ("none", "one", "one", "one", "many")  # how many objects answer a query about time, drawn evenly
+_GROWTH = 0.2  # share of the queries that ask for what becomes larger or comes nearer, where the video has it
 _FOLLOWED = 240  # frames of a video over which the camera is followed, at most
 _PIXELS = 320 * 240  # of the pictures on which it is followed
 _FARTHEST = 3.0  # unit frame: a camera that moves farther is not followed, since the errors of all steps add up
@@ -41,7 +43,7 @@ def temporal_query(
     rng: np.random.Generator, split: str, scene: Sequence[Instance], levels: Sequence[int],
     path: Sequence[np.ndarray] | None,
 ) -> Query | None:  # fmt: skip
-    """A query about time; None if the video allows none of these levels.
+    """A query about time, of one of these levels if the video allows one; None if its tracks settle none at all.
 
     Args:
       split: whose words are used.
@@ -54,12 +56,17 @@ def temporal_query(
         return None
     is_still = camera_motion.moved_share(path) <= STILL
     world = scene if is_still else [_in_world(instance, path) for instance in scene]
+    objects = track_queries.tracked(scene, world, is_still, exact=True)
+    ask = functools.partial(track_queries.sample, rng, split, objects, nouns={UNNAMED: MAIN})
+    if rng.random() < _GROWTH and (query := ask(tuple(track_queries.GROWTH))) is not None:
+        return query
     for level in levels:
         query = temporal.sample_temporal_query(rng, split, world, level, pick(rng, _ANSWER_SIZES), bare=True)
-        if query is not None:  # a program measures motion in the picture, where the camera's motion is added to it
+        if query is not None and track_queries.settles(query.program, objects):
+            # a program measures motion in the picture, where the camera's motion is added to it
             text = _NOUNS.sub(MAIN, query.text)
             return dataclasses.replace(query, text=text, program=query.program if is_still else ())
-    return None
+    return ask()
 
 
 def _in_world(instance: Instance, path: Sequence[np.ndarray]) -> Instance:
