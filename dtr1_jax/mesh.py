@@ -1,8 +1,9 @@
-"""The device mesh and the only sharding table of the project.
+"""The device mesh and the only sharding tables of the project: RULES for weights, ACTIVATIONS for what layers compute.
 
 The mesh has three axes: `data` splits the queries and replicates the weights, `fsdp` splits queries and weights, and
-`tensor` splits heads and hidden units. The layer axis of stacked weights is never split. A dimension that the size of a
-mesh axis does not divide stays whole.
+`tensor` splits heads, hidden units and the vocabulary. The layer axis of stacked weights is never split. A dimension
+that the size of a mesh axis does not divide stays whole, and so do heads that their number does not divide. layout.py
+applies the tables inside jitted functions.
 """
 
 from __future__ import annotations
@@ -39,6 +40,28 @@ RULES = (
     (r"(^|/)opt/.*/ns_coeffs$", P(None)),  # constants of the Muon optimizer
     (r"(^|/)ema/\w+_k$", P(None)),  # running averages of the rewards of each task
 )
+# While a layer is computed, its weights are whole over `fsdp`. Those of RULES that also differ in `tensor`:
+RESIDENT_RULES = (
+    (r"(^|/)(o|down|out|fc2)/a$", P("tensor", None)),  # its input is cut over tensor
+    (r"(^|/)(o|down|out|fc2)/b$", P(None, None)),
+    (r"(^|/)(qkv|patch)/a$", P(None, None)),
+    (r"(^|/)(qkv|patch)/b$", P(None, None)),
+    # The queries, keys and values of a tower are one kernel; a cut of its columns is none between heads.
+    (r"(^|/)(qkv|patch)/kernel$", P(None, None)),
+    (r"(^|/)(qkv|patch)/(bias|kernel_scale)$", P(None)),
+    (r"(^|/)\w+/a$", P(None, None)),
+    (r"(^|/)\w+/b$", P(None, "tensor")),
+)
+# name of an activation's axis -> the mesh axes that split it
+ACTIVATIONS = {
+    "batch": QUERIES,
+    "rows": ("data", "fsdp", "tensor"),  # completions, where no other axis is split
+    "data": "data",  # the batch where the width is split over fsdp
+    "width": "fsdp",
+    "heads": "tensor",
+    "hidden": "tensor",
+    "vocab": "tensor",
+}
 
 
 def axis_sizes(sizes: config.Mesh, device_count: int) -> tuple[int, int, int]:
@@ -135,12 +158,52 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def shardings(mesh: Mesh, tree: Any) -> Any:
+def shardings(mesh: Mesh, tree: Any, heads: dict[str, int] | None = None, resident: bool = False) -> Any:
     """Tree of shardings for weights, adapters or optimizer state, by the path of each leaf in RULES.
 
-    `tree` holds arrays or shapes. Raises KeyError if no rule matches.
+    Args:
+      mesh: the devices.
+      tree: arrays or shapes.
+      heads: `Spec.head_counts`, the number of heads in the projections that have heads: these are cut between heads
+        only. None = between any columns that the mesh divides.
+      resident: as they are used, whole over fsdp, instead of as they are stored.
+
+    Raises KeyError if no rule matches.
     """
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(mesh, path, leaf)), tree)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: sharding(mesh, path, leaf, heads, resident), tree)
+
+
+def sharding(
+    mesh: Mesh, path: tuple, leaf: Any, heads: dict[str, int] | None = None, resident: bool = False
+) -> NamedSharding:
+    """`shardings` of one leaf at a path of jax.tree_util."""
+    return NamedSharding(mesh, P(*_axes(mesh, path, leaf, heads, resident)))
+
+
+def spread_sharding(mesh: Mesh, path: tuple, leaf: Any, heads: dict[str, int] | None) -> NamedSharding:
+    """The sharding of a matrix with a copy for each batch shard, [..., shards, i, o] (layout.spread)."""
+    *stack, i, o = _axes(mesh, path, leaf, heads, resident=True)
+    return NamedSharding(mesh, P(*stack[:-1], QUERIES, i, o))
+
+
+def spread_shardings(mesh: Mesh, tree: Any, heads: dict[str, int] | None) -> Any:
+    """`spread_sharding` of a tree of matrices."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: spread_sharding(mesh, path, leaf, heads), tree)
+
+
+def of_activation(mesh: Mesh, shape: tuple[int, ...], names: tuple[str | tuple[str, int] | None, ...]) -> NamedSharding:
+    """The sharding of an activation, by the names of its axes in ACTIVATIONS (layout.place)."""
+    units = [(name if isinstance(name, tuple) else (name, size)) for name, size in zip(names, shape)]
+    return NamedSharding(
+        mesh, P(*(ACTIVATIONS[name] if name and parts(mesh, name, count) > 1 else None for name, count in units))
+    )
+
+
+def parts(mesh: Mesh, name: str, size: int) -> int:
+    """The number of parts into which the mesh cuts an axis of an activation; 1 where it does not divide `size`."""
+    axes = ACTIVATIONS[name]
+    count = math.prod(mesh.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes))
+    return count if size % count == 0 else 1
 
 
 def put(tree: Any, sharding: Any) -> Any:
@@ -246,12 +309,21 @@ def _put(x, sharding):
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
-def _spec(mesh, path, leaf):
+def _axes(mesh, path, leaf, heads, resident):
+    """The mesh axis, or None, of each dimension of a leaf."""
     if not leaf.ndim:
-        return P()
-    name = "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", "")))) for p in path)
-    spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), None)
+        return ()
+    keys = [str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", "")))) for p in path]
+    name = "/".join(keys)
+    rules = RESIDENT_RULES + RULES if resident else RULES
+    spec = next((spec for pattern, spec in rules if re.search(pattern, name)), None)
     if spec is None:
         raise KeyError(f"no sharding rule for {name} {leaf.shape}; add one to RULES in {__name__}")
+    if resident:
+        spec = tuple(None if axis == "fsdp" else axis for axis in spec)
+    count = (heads or {}).get(keys[-2] if len(keys) > 1 else "", 0)  # 0 is a multiple of all sizes
     axes = (None,) * (leaf.ndim - len(spec)) + tuple(spec)
-    return P(*(a if a is not None and n % mesh.shape[a] == 0 else None for a, n in zip(axes, leaf.shape)))
+    return tuple(
+        axis if axis and n % mesh.shape[axis] == 0 and (axis != "tensor" or count % mesh.shape[axis] == 0) else None
+        for axis, n in zip(axes, leaf.shape)
+    )

@@ -5,9 +5,9 @@ devices, from shapes alone, and reads the collective operations in the partition
 their loops. The last line is one JSON object.
 
 Fields: `rollout.bytes_per_token` is the bytes of all collective operations for each token of the decode loop, on each
-device; `rollout.largest` and `update.largest` are the largest single operation, in bytes; `update.bytes` is the sum over
-an update, where each micro-group has the longest completions; `by_kind` divides the sums. An operation counts the bytes
-of its operand or its result on one device, whichever is larger.
+device; `rollout.largest` and `update.largest` are the largest single operation, in bytes; `update.bytes` is the sum
+over an update, where each micro-group has the longest completions; `by_kind` divides the sums. An operation counts the
+bytes of its operand or its result on one device, whichever is larger.
 
 The default policy is small and random, with the proportions of a 7B model. With `--topology=v5e:4x4` the TPU compiler
 (`pip install 'jax[tpu]'`; no TPU is needed) compiles for such a slice, and the memory on each chip is reported too:
@@ -44,8 +44,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--effort", type=float, default=0.0, help="of the TPU compiler, from -1 (fast) to 1")
     parser.add_argument("--phases", default="rollout,update")
     parser.add_argument("--show", type=int, default=8, help="lines about the operations with the most bytes")
-    for name in WORK[False]:
-        parser.add_argument(f"--{name}", type=int, help=f"default {WORK[False][name]}, with --policy {WORK[True][name]}")
+    for name, value in WORK[False].items():
+        parser.add_argument(f"--{name}", type=int, help=f"default {value}, with --policy {WORK[True][name]}")
     args = parser.parse_args(argv)
     for name, value in WORK[bool(args.policy)].items():
         if getattr(args, name) is None:
@@ -153,8 +153,8 @@ def lower_update(args: argparse.Namespace, spec: Spec, device_mesh: jax.sharding
     sizes = dataclasses.replace(settings.rollout, queries=args.queries, group=args.group)
     trainable, frozen = weight_shapes(args, spec)
     state = update.State(trainable, jax.eval_shape(tx.init, trainable))
-    state = placed(state, mesh.shardings(device_mesh, state))
-    frozen = placed(frozen, mesh.shardings(device_mesh, frozen))
+    state = placed(state, mesh.shardings(device_mesh, state, spec.head_counts))
+    frozen = placed(frozen, mesh.shardings(device_mesh, frozen, spec.head_counts))
     return update.update.lower(
         state, frozen, batch_shapes(args, spec, device_mesh), None, spec=spec, tx=tx, knobs=knobs, temperature=1.0,
         micro=accumulate.micro_batch(sizes, knobs, device_mesh), mesh=device_mesh, dtype=jnp.dtype(args.dtype),
@@ -166,11 +166,12 @@ def lower_rollout(args: argparse.Namespace, spec: Spec, device_mesh: jax.shardin
     trainable, frozen = weight_shapes(args, spec)
     base, lora = update.weights(trainable, frozen)
     both = {"base": base, "lora": lora or {}}
-    both = placed(both, mesh.shardings(device_mesh, both))
+    both = placed(both, mesh.shardings(device_mesh, both, spec.head_counts, resident=True))
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=mesh.replicated(device_mesh))
     return rollout.sample.lower(
         both["base"], both["lora"] or None, batch_shapes(args, spec, device_mesh).prompt, key, None, spec=spec,
         group=args.group, new_tokens=args.new, end=-1, pad=0, temperature=1.0, dtype=jnp.dtype(args.dtype),
+        mesh=device_mesh,
     )  # fmt: skip
 
 

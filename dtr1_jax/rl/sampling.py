@@ -67,10 +67,10 @@ def sample(
     if temperature == 0:
         token_r = jnp.argmax(logp_rv, axis=-1)
     elif top_k or top_p < 1:
-        rows, size = logp_rv.shape
+        size = logp_rv.shape[1]
         top_rk, id_rk = jax.lax.top_k(logp_rv, min(top_k or size, size))
         top_rk = _nucleus(top_rk, top_p) if top_p < 1 else top_rk
-        token_r = id_rk[jnp.arange(rows), _draw(key, top_rk)]
+        token_r = jnp.take_along_axis(id_rk, _draw(key, top_rk)[:, None], 1)[:, 0]
     else:
         token_r = _draw(key, logp_rv)
     token_r = token_r.astype(jnp.int32)
@@ -104,7 +104,8 @@ def _draw(key, logp_rn):
     keys_r = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
     u_r2 = jax.vmap(lambda row_key: jax.random.uniform(row_key, (2,)))(keys_r)
     block_r = _invert(p_rbw.sum(-1), u_r2[:, 0])
-    return block_r * width + _invert(p_rbw[jnp.arange(rows), block_r], u_r2[:, 1])
+    p_rw = jnp.take_along_axis(p_rbw, block_r[:, None, None], 1)[:, 0]
+    return block_r * width + _invert(p_rw, u_r2[:, 1])
 
 
 def _invert(p_rn, u_r):
