@@ -216,6 +216,7 @@ class Mesh:
     data: int
     fsdp: int
     tensor: int
+    rollout: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -392,6 +393,7 @@ def _mesh_rules(c: Config) -> Iterator[Rule]:
         "sizes of at least 1, at most one of them -1",
         sizes,
     )
+    yield c.mesh.rollout >= -1, "mesh.rollout", "-1, 0 or a number of devices", c.mesh.rollout
 
 
 RULES = (_policy_rules, _reward_rules, _grpo_rules, _optim_rules, _data_rules, _mesh_rules)

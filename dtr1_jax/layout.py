@@ -172,9 +172,7 @@ def spread(tree: Any, heads: dict[str, int]) -> Any:
         x = jnp.broadcast_to(x[..., None, :, :], (*x.shape[:-2], shards, *x.shape[-2:]))
         return jax.lax.with_sharding_constraint(x, mesh_lib.spread_sharding(current.mesh, path, x, heads))
 
-    return jax.tree_util.tree_map_with_path(
-        lambda path, x: copies(x, path) if x.ndim > 1 else x, gathered(tree, heads)
-    )
+    return jax.tree_util.tree_map_with_path(lambda path, x: copies(x, path) if x.ndim > 1 else x, gathered(tree, heads))
 
 
 def by_shard(x: jax.Array, kernel: jax.Array, preferred_element_type: Any = None) -> jax.Array:

@@ -8,7 +8,7 @@ applies the tables inside jitted functions.
 
 from __future__ import annotations
 
-import collections
+import functools
 import math
 import re
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from dtr1_jax import config
+from dtr1_jax import config, device_order
 
 AXES = ("data", "fsdp", "tensor")
 QUERIES = ("data", "fsdp")  # the mesh axes that split the batch axis
@@ -79,8 +79,8 @@ def axis_sizes(sizes: config.Mesh, device_count: int) -> tuple[int, int, int]:
 def make(sizes: config.Mesh, devices: list | None = None) -> Mesh:
     """Builds the mesh over `devices` (default: all devices), with the sizes that `axis_sizes` returns.
 
-    Devices are placed as JAX finds best for their network; if that splits a tensor group over processes, process by
-    process. Raises ConfigError if the product of the sizes is not the number of devices, and as `check_processes` does.
+    Raises ConfigError if the product of the sizes is not the number of devices, and as `device_order.check_processes`
+    does.
     """
     devices = jax.devices() if devices is None else devices
     shape = axis_sizes(sizes, len(devices))
@@ -89,49 +89,40 @@ def make(sizes: config.Mesh, devices: list | None = None) -> Mesh:
             f"config.mesh: data x fsdp x tensor = {' x '.join(map(str, shape))} = {math.prod(shape)} devices, but "
             f"there are {len(devices)} ({devices[0].platform}); set one of them to -1 to use the remaining devices"
         )
-    mesh = jax.make_mesh(shape, AXES, devices=devices, axis_types=(AxisType.Auto,) * 3)
-    if _spanning_group(mesh.devices) is None:
-        check_processes(mesh.devices)
-        return mesh
-    by_process = np.array(sorted(devices, key=lambda device: device.process_index)).reshape(shape)
-    check_processes(by_process)
-    return Mesh(by_process, AXES, axis_types=(AxisType.Auto,) * 3)
+    placed = device_order.order(shape, devices)
+    device_order.check_processes(placed)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def check_processes(devices: np.ndarray) -> None:
-    """Raises ConfigError if the processes cannot each prepare the queries of their own devices.
+def share_of_rows(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
+    """(number of a share, how many shares there are): the share of the global batch that a process prepares.
 
-    The devices of a *tensor group* compute the same queries together. If two processes held a part of it, each would
-    put its own queries there, and the group would compute with different queries as if they were the same. And all
-    processes prepare the same number of queries, so they need the same number of tensor groups.
+    Rows belong to batch shards. Where tensor groups span processes, these processes have the same share, and each
+    prepares its rows.
 
     Args:
-      devices: object[data, fsdp, tensor], devices with a `process_index`; a tensor group is devices[d, f].
+      mesh: the devices.
+      process: its number; None = this process.
     """
-    counts = collections.Counter(device.process_index for device in devices.flat)
-    if group := _spanning_group(devices):
-        least_count = min(counts.values())
-        sizes = ", ".join(str(n) for n in range(1, least_count + 1) if all(c % n == 0 for c in counts.values()))
-        raise config.ConfigError(
-            f"config.mesh.tensor = {devices.shape[2]}: set it to a divisor of the devices of each process ({sizes}), so"
-            f" that a process holds whole tensor groups; now a group spans the processes {group}, which would train on"
-            " different queries as if they were the same. To cut the weights over processes, set config.mesh.fsdp"
-        )
-    if len(set(counts.values())) > 1:
-        described = ", ".join(f"process {process} has {count}" for process, count in sorted(counts.items()))
-        raise config.ConfigError(
-            "config.mesh: start every process with the same number of devices, because each prepares the same number of"
-            f" queries; now {described}"
-        )
+    groups = device_order.groups_of_processes(mesh.devices)
+    shares = sorted({min(held) for held in groups.values()})
+    return shares.index(min(groups[jax.process_index() if process is None else process])), len(shares)
 
 
-def _spanning_group(devices):
-    """The processes of the first tensor group that more than one process holds; None if there is none."""
-    for group in devices.reshape(-1, devices.shape[2]):
-        processes = sorted({device.process_index for device in group})
-        if len(processes) > 1:
-            return processes
-    return None
+def replicas(mesh: Mesh) -> int:
+    """How many processes prepare the same rows; 1 unless tensor groups span processes."""
+    return len(device_order.groups_of_processes(mesh.devices)) // share_of_rows(mesh)[1]
+
+
+def for_rollout(mesh: Mesh, tensor: int) -> Mesh:
+    """The mesh of the same devices in the same order whose `tensor` axis is larger, at the cost of `fsdp`.
+
+    Raises ValueError if `tensor` is no multiple of the mesh's own, or does not divide fsdp x tensor.
+    """
+    data, fsdp, own = (mesh.shape[axis] for axis in AXES)
+    if tensor % own or (fsdp * own) % tensor:
+        raise ValueError(f"expected a multiple of tensor = {own} that divides fsdp x tensor = {fsdp * own}: {tensor}")
+    return Mesh(mesh.devices.reshape(data, fsdp * own // tensor, tensor), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def batch_shards(mesh: Mesh) -> int:
@@ -218,9 +209,30 @@ def put(tree: Any, sharding: Any) -> Any:
 
 
 def put_batch(mesh: Mesh, tree: Any) -> Any:
-    """Copies batch arrays onto the mesh; each process passes the rows that it prepared."""
+    """Copies batch arrays onto the mesh; each process passes the rows of its share (`share_of_rows`).
+
+    Where several processes have one share, the rows of the process with the first tensor devices count. So the devices
+    of a tensor group never compute with different rows, even if these processes prepared different ones.
+    """
     place = batch(mesh)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, np.asarray(x)), tree)
+    if replicas(mesh) == 1:
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, np.asarray(x)), tree)
+    own = NamedSharding(mesh, P("tensor", QUERIES))
+    columns = [
+        t for t in range(mesh.shape["tensor"])
+        if any(device.process_index == jax.process_index() for device in mesh.devices[..., t].flat)
+    ]  # fmt: skip
+
+    def of_all(x):
+        x = np.asarray(x)
+        return jax.make_array_from_process_local_data(own, np.broadcast_to(x, (len(columns), *x.shape)))
+
+    return _first(jax.tree.map(of_all, tree), place)
+
+
+@functools.partial(jax.jit, static_argnames="place")
+def _first(tree, place):
+    return jax.lax.with_sharding_constraint(jax.tree.map(lambda x: x[0], tree), place)
 
 
 def local(tree: Any) -> Any:
@@ -249,7 +261,10 @@ def mean(values: dict[str, float]) -> dict[str, float]:
 
 
 def total(values: dict[str, float]) -> dict[str, float]:
-    """Sum over the processes of each named number. All processes must call it, with the same names in one order."""
+    """Sum over the processes of each named number. All processes must call it, with the same names in one order.
+
+    Processes that prepare the same rows (`replicas`) all count.
+    """
     if jax.process_count() == 1:
         return values
     return dict(zip(values, _gather(np.array(list(values.values()), np.float32)).sum(0).tolist()))

@@ -21,6 +21,7 @@ import dataclasses
 import json
 import math
 import os
+import pathlib
 import time
 from typing import Any
 
@@ -43,6 +44,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rollout", type=int, default=0, help="as config.mesh.rollout")
     parser.add_argument("--effort", type=float, default=0.0, help="of the TPU compiler, from -1 (fast) to 1")
     parser.add_argument("--phases", default="rollout,update")
+    parser.add_argument("--hlo", default="", help="folder for the text of the compiled programs")
     parser.add_argument("--show", type=int, default=8, help="lines about the operations with the most bytes")
     for name, value in WORK[False].items():
         parser.add_argument(f"--{name}", type=int, help=f"default {value}, with --policy {WORK[True][name]}")
@@ -185,6 +187,8 @@ def measure(args: argparse.Namespace, phase: str) -> tuple[dict[str, Any], list[
     start = time.monotonic()
     options = {"exec_time_optimization_effort": args.effort} if args.topology and args.effort else None
     compiled = LOWER[phase](args, spec, device_mesh).compile(options)
+    if args.hlo:
+        pathlib.Path(args.hlo, f"{phase}.txt").write_text(compiled.as_text())
     messages = collectives.read(compiled.as_text())
     largest = collectives.largest(messages)
     fields = {"bytes": collectives.total(messages), "largest": largest.bytes if largest else 0}

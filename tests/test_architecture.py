@@ -14,7 +14,18 @@ ROOT = pathlib.Path(__file__).parents[1]
 # that fits. A room may import itself and the rooms of the lines before its own.
 LAYERS = (
     ("types", "checked_fields", "outside", "plain_text"),
-    ("config", "mesh", "draw", "camera_motion", "run", "run.atomic", "run.worker_pool", "evaluation.benchmarks"),
+    (
+        "config",
+        "device_order",
+        "mesh",
+        "layout",
+        "draw",
+        "camera_motion",
+        "run",
+        "run.atomic",
+        "run.worker_pool",
+        "evaluation.benchmarks",
+    ),
     ("twin",),
     ("data", "data.queries", "models", "specialists"),
     ("rewards", "rl"),
@@ -28,7 +39,9 @@ LAYERS = (
 )
 # What a room may import of its own layer.
 ALSO = {
-    "mesh": ("config",),
+    "device_order": ("config",),
+    "mesh": ("config", "device_order"),
+    "layout": ("mesh",),
     "run": ("run.atomic",),
     "run.worker_pool": ("run.worker_messages",),
     "data": ("data.queries",),
@@ -38,7 +51,7 @@ ALSO = {
 ONLY = {
     "data.queries": ("types",),  # the query language knows no data set
     "rewards": ("types", "outside", "config", "twin", "data.queries", "run.worker_pool", "evaluation.benchmarks"),
-    "rl": ("types", "config", "mesh", "models.policy"),
+    "rl": ("types", "config", "mesh", "layout", "models.policy"),
     "run": ("plain_text", "run.atomic"),
 }
 # Packages of others, and the files (or folders) that may import them. All else is free.

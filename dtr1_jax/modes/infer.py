@@ -65,7 +65,7 @@ def run(
     parent = results.open_folder(Path(workdir) / "infer")
     notes = {"query": query}
     with open_perceiver(c) as perceiver:
-        runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, perceiver=perceiver)
+        runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, perceiver=perceiver).for_rollout()
         completed = predict.ask(runtime, batch, jax.random.key(c.seed))
         if perceiver is not None:
             notes["twin_by"] = perceiver.description

@@ -56,8 +56,8 @@ def run(c: config.Config, workdir: Path) -> Path:
     start = pretrained.read_weights(c, pretrained_policy, device_mesh) if c.policy.path else None
     begin = functools.partial(_initial_state, c, pretrained_policy, tx)
     shapes = jax.eval_shape(begin, start)
-    shardings = mesh.shardings(device_mesh, shapes)
-    batches = ColdStartBatches(c, pretrained_policy.style)
+    shardings = mesh.shardings(device_mesh, shapes, pretrained_policy.spec.head_counts)
+    batches = ColdStartBatches(c, pretrained_policy.style, mesh.share_of_rows(device_mesh))
     with (
         results.locked(workdir, "sft"),
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as checkpoints,
@@ -170,7 +170,7 @@ def _step(
     trainable, opt, numbers = imitation.update(
         state["trainable"], state["opt"], mesh.put_batch(device_mesh, demonstrations),
         mesh.put_batch(device_mesh, practice), tx=tx, spec=pretrained_policy.spec, reasoning=c.sft.reasoning,
-        dense=dense_weight(c), counts=patch_targets.COUNTS, text=text,
+        dense=dense_weight(c), counts=patch_targets.COUNTS, text=text, mesh=device_mesh,
     )  # fmt: skip
     return {"trainable": trainable, "opt": opt}, numbers
 

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from dtr1_jax import config
+from dtr1_jax import config, layout
 from dtr1_jax.models import policy
 from dtr1_jax.models.policy import Spec
 from dtr1_jax.types import Demonstration
@@ -146,15 +147,17 @@ def loss(
 
 
 @functools.partial(
-    jax.jit, static_argnames=("tx", "spec", "reasoning", "dense", "counts", "text"), donate_argnums=(0, 1)
+    jax.jit, static_argnames=("tx", "spec", "reasoning", "dense", "counts", "text", "mesh"), donate_argnums=(0, 1)
 )
 def update(
     trainable: dict, opt_state: optax.OptState, batch: Demonstration, practice: Demonstration | None = None, *,
     tx: optax.GradientTransformation, spec: Spec, reasoning: float, dense: float, counts: tuple[int, ...], text: bool,
+    mesh: Mesh | None = None,
 ) -> tuple[dict, optax.OptState, dict[str, jax.Array]]:  # fmt: skip
     """One optimizer step on `loss`: (trainable, opt_state, metrics). The first two arguments are donated."""
-    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
-        trainable, spec, batch, practice, reasoning=reasoning, dense=dense, counts=counts, text=text
-    )
+    with layout.use(mesh):
+        (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
+            trainable, spec, batch, practice, reasoning=reasoning, dense=dense, counts=counts, text=text
+        )
     updates, opt_state = tx.update(grads, opt_state, trainable)
     return optax.apply_updates(trainable, updates), opt_state, metrics | {"grad_norm": optax.global_norm(grads)}
