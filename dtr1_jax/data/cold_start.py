@@ -56,6 +56,7 @@ class ColdStartBatches:
     Args:
       c: the settings.
       style: how the policy is prompted.
+      shard: (number of a share of each batch, how many shares there are); None = one share for each process.
     """
 
     def __init__(self, c: Config, style: Style, shard: tuple[int, int] | None = None):

@@ -1,9 +1,9 @@
 """The weights of a rollout: whole on each batch shard, because all of them are read for each token.
 
-In the update, `mesh.fsdp` cuts the weights over devices, which gather them layer by layer. Decoding would have to gather
-all layers for each token. So a rollout has its own copy of the weights in the compute dtype. It is made once for each
-rollout, by one jitted function, and is dropped at the rollout's end. `mesh.rollout` devices of one process hold the
-copy together, cut as by `mesh.tensor`.
+In the update, `mesh.fsdp` cuts the weights over devices, which gather them layer by layer. Decoding would have to
+gather all layers for each token. So a rollout has its own copy of the weights in the compute dtype. It is made once for
+each rollout, by one jitted function, and is dropped at the rollout's end. `mesh.rollout` devices of one process hold
+the copy together, cut as by `mesh.tensor`.
 """
 
 from __future__ import annotations
