@@ -20,7 +20,7 @@ import contextvars
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -180,3 +180,32 @@ def by_shard(x: jax.Array, kernel: jax.Array, preferred_element_type: Any = None
     rows = x.reshape(kernel.shape[0], -1, x.shape[-1])
     product = jnp.matmul(rows, kernel, preferred_element_type=preferred_element_type)
     return product.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def by_vocab(function: Callable, x_rv: jax.Array, id_v: jax.Array, *rows: jax.Array) -> Any:
+    """Calls `function(join, gather, x_rv, id_v, *rows)` on each device with its part of the vocabulary and of the rows.
+
+    `join(y)` sums up y over the parts of the vocabulary, and `gather(y)` puts them behind each other on the last axis.
+
+    Args:
+      function: its results have the rows on their first axis, and are equal on all parts of the vocabulary.
+      x_rv: [R, V], cut over rows and vocabulary.
+      id_v: int32[V], the ids of the columns.
+      rows: arrays [R, ...], cut over rows.
+    """
+    mesh = _current.get().mesh
+    axis = mesh_lib.ACTIVATIONS["vocab"]
+    join = functools.partial(jax.lax.psum, axis_name=axis)
+
+    def gather(y):
+        return jax.lax.all_gather(y, axis, axis=y.ndim - 1, tiled=True)
+
+    def spec(x, *names):
+        return mesh_lib.of_activation(mesh, x.shape, (*names, *(None,) * (x.ndim - len(names)))).spec
+
+    places = (spec(x_rv, "batch", "vocab"), spec(id_v, "vocab"), *(spec(x, "batch") for x in rows))
+    mapped = jax.shard_map(
+        functools.partial(function, join, gather), mesh=mesh, in_specs=places, out_specs=spec(x_rv[:, 0], "batch"),
+        check_vma=False,
+    )  # fmt: skip
+    return mapped(x_rv, id_v, *rows)

@@ -131,9 +131,27 @@ def _of_line(line, bodies, done):
 def _of_loop(name, rest, bodies, done):
     parts = [re.search(rf"{part}=%?([\w.\-]+)", rest) for part in ("condition", "body")]
     messages = [m for part in parts if part for m in _of_computation(part[1], bodies, done)]
-    if known := _TRIPS.search(rest):
-        return [dataclasses.replace(m, trips=m.trips * int(known[1])) for m in messages]
+    if trips := _trips(rest, bodies.get(parts[0][1], []) if parts[0] else []):
+        return [dataclasses.replace(m, trips=m.trips * trips) for m in messages]
     return [dataclasses.replace(m, unknown=m.unknown or name) for m in messages]
+
+
+def _trips(rest, condition):
+    """Trip count of a loop, or 0 where it is not known.
+
+    The TPU compiler does not write it down. There it is n where the condition is "counter < n" for a constant n: the
+    loops of jax.lax.scan and fori_loop count from 0 in steps of 1.
+    """
+    if known := _TRIPS.search(rest):
+        return int(known[1])
+    text = "\n".join(condition)
+    compared = re.search(r"ROOT %?[\w.\-]+ = pred\[\]\S* compare\(([^)]*)\), direction=(LT|GT)", text)
+    counters = re.findall(r"%?([\w.\-]+) = s32\[\]\S* get-tuple-element\(", text)
+    constants = dict(re.findall(r"%?([\w.\-]+) = s32\[\]\S* constant\((\d+)\)", text))
+    if not compared:
+        return 0
+    names = re.findall(r"%([\w.\-]+)", compared[1])[:: 1 if compared[2] == "LT" else -1]
+    return int(constants[names[1]]) if len(names) == 2 and names[0] in counters and names[1] in constants else 0
 
 
 def _message(kind, result, rest, asynchronous):

@@ -110,7 +110,7 @@ def extend(
     def draw(s):
         z_bgv = layout.place(policy.logits(params, spec, s.state_bgd), "batch", None, "vocab")
         token_r, logp_r = sampling.sample(
-            jax.random.fold_in(key, s.slot), layout.place(z_bgv.reshape(b * g, -1), "rows", None),
+            jax.random.fold_in(key, s.slot), layout.place(z_bgv.reshape(b * g, -1), "batch", "vocab"),
             temperature=temperature, top_k=top_k, top_p=top_p, banned_v=banned_v,
         )  # fmt: skip
         return layout.place_tree((token_r.reshape(b, g), logp_r.reshape(b, g)))
