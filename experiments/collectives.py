@@ -72,7 +72,7 @@ from dtr1_jax import config, mesh  # noqa: E402
 from dtr1_jax.models import policy, published_sizes  # noqa: E402
 from dtr1_jax.models.spec import Spec, VisionSpec  # noqa: E402
 from dtr1_jax.policies import collectives  # noqa: E402
-from dtr1_jax.rl import accumulate, optim, rollout, update  # noqa: E402
+from dtr1_jax.rl import accumulate, optim, rollout, stretches, update  # noqa: E402
 from dtr1_jax.types import Images, Prompt, Rollout  # noqa: E402
 
 SMALL = Spec(
@@ -146,7 +146,7 @@ def placed(tree: Any, shardings: Any) -> Any:
 
 
 def lower_update(args: argparse.Namespace, spec: Spec, device_mesh: jax.sharding.Mesh) -> Any:
-    """update.update, lowered for the mesh."""
+    """update.update, lowered for the mesh, with the branch for the longest completions alone."""
     settings = config.from_configdict(default.get_config())
     tx = optim.optimizer(settings.optim, 10)
     knobs = dataclasses.replace(
@@ -157,10 +157,14 @@ def lower_update(args: argparse.Namespace, spec: Spec, device_mesh: jax.sharding
     state = update.State(trainable, jax.eval_shape(tx.init, trainable))
     state = placed(state, mesh.shardings(device_mesh, state, spec.head_counts))
     frozen = placed(frozen, mesh.shardings(device_mesh, frozen, spec.head_counts))
-    return update.update.lower(
-        state, frozen, batch_shapes(args, spec, device_mesh), None, spec=spec, tx=tx, knobs=knobs, temperature=1.0,
-        micro=accumulate.micro_batch(sizes, knobs, device_mesh), mesh=device_mesh, dtype=jnp.dtype(args.dtype),
-    )  # fmt: skip
+    every, stretches.STRETCHES = stretches.STRETCHES, 1  # the other branches would only take time to compile
+    try:
+        return update.update.lower(
+            state, frozen, batch_shapes(args, spec, device_mesh), None, spec=spec, tx=tx, knobs=knobs, temperature=1.0,
+            micro=accumulate.micro_batch(sizes, knobs, device_mesh), mesh=device_mesh, dtype=jnp.dtype(args.dtype),
+        )  # fmt: skip
+    finally:
+        stretches.STRETCHES = every
 
 
 def lower_rollout(args: argparse.Namespace, spec: Spec, device_mesh: jax.sharding.Mesh) -> Any:

@@ -157,9 +157,9 @@ def _trips(rest, condition):
 def _message(kind, result, rest, asynchronous):
     """The message of an operation whose result type is `result`."""
     shapes = _SHAPE.findall(result)
-    if asynchronous and kind in ("all-gather", "collective-permute", "collective-broadcast") and len(shapes) > 1:
-        shapes = shapes[1:] if len(shapes) % 2 else shapes[len(shapes) // 2 :]  # (operands, results, context ...)
-        shapes = [s for s in shapes if s[1] or s[0] not in ("u32", "s32")] or shapes
+    if asynchronous and kind in ("all-gather", "collective-permute", "collective-broadcast"):
+        shapes = [s for s in shapes if s not in (("u32", ""), ("s32", ""))]  # (operands, results, context ...)
+        shapes = shapes[len(shapes) // 2 :]
     size = sum(_bytes(s) for s in shapes)
     if kind == "reduce-scatter":
         size *= _group_size(rest)  # the operand
