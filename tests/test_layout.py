@@ -1,4 +1,4 @@
-"""Activations and weights on the mesh inside jitted functions: where they are, and that nothing changes their values."""
+"""Activations and weights on the mesh inside jitted functions: where they are, and that their values stay the same."""
 
 import functools
 

@@ -42,7 +42,7 @@ def test_decoding_sends_no_more_than_whether_all_rows_have_ended(sizes):
 @pytest.mark.parametrize("sizes", ["1,4,2", pytest.param("1,2,4", marks=pytest.mark.slow)])
 def test_decoding_over_tensor_sends_states_and_sums_over_blocks(sizes):
     """With tensor = 4, each of the 2 kv heads is on two devices; its keys are not sent."""
-    args, spec, fields, messages = measured(sizes, "rollout")
+    args, spec, fields, _ = measured(sizes, "rollout")
     state = rows(args) * (spec.width + args.lora) * ITEM  # adapters send their inner values beside a state
     block = rows(args) * 4 * spec.vocab**0.5 * ITEM
     assert fields["largest_per_token"] <= max(state, block)
@@ -68,15 +68,14 @@ def test_an_update_sends_weights_by_layer(sizes):
     adapters = 4 * sum(x.size for x in jax.tree.leaves(script.weight_shapes(args, spec)[0])) * ITEM
     assert reading.total(gathers) <= 1.1 * (decoder + tower + head + adapters)
     if tensor == 1:  # over tensor, states are summed up in each layer
-        states = (
-            parts * args.queries // (parts * data * fsdp) * (args.prompt + args.group * args.new) * spec.width * ITEM
-        )
+        tokens = args.queries // (data * fsdp) * (args.prompt + args.group * args.new)
+        states = tokens * spec.width * ITEM
         others = reading.total(m for m in messages if m.kind != "all-gather")
         assert others <= 1.1 * (2 * adapters + 2 * states) + 4096
 
 
 def test_full_training_reduces_the_gradients_of_a_layer_and_no_activations():
-    args, spec, fields, messages = measured("1,8,1", "update", "--lora=0")
+    args, spec, fields, _ = measured("1,8,1", "update", "--lora=0")
     params = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
     total = sum(x.size for x in jax.tree.leaves(params)) * ITEM
     assert fields["largest"] <= spec.width * spec.vocab * ITEM
@@ -85,7 +84,7 @@ def test_full_training_reduces_the_gradients_of_a_layer_and_no_activations():
 
 
 def test_the_lines_name_what_is_sent():
-    args, _, fields, messages = measured("1,8,1", "update")
+    _, _, fields, messages = measured("1,8,1", "update")
     (line,) = script.lines(messages, 1)
     top = max(messages, key=lambda m: m.bytes * m.trips)
     assert f"{top.bytes * top.trips:,} B = {top.kind} {top.shape} x {top.trips}" in line
