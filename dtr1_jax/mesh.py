@@ -300,14 +300,6 @@ def most(value: int) -> int:
     return -least(-value)
 
 
-def constrain(tree: Any, mesh: Mesh | None, axis: int = 0) -> Any:
-    """Inside jit: tells the compiler to split `axis` of every leaf like the batch. Without a mesh: the identity."""
-    if mesh is None:
-        return tree
-    place = NamedSharding(mesh, P(*(None,) * axis, QUERIES))
-    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, place), tree)
-
-
 def _local(x):
     if not isinstance(x, jax.Array) or x.is_fully_addressable:
         return np.asarray(x)

@@ -212,17 +212,6 @@ def test_arrays_on_the_mesh_can_be_donated(sizes):
         assert all((np.asarray(x) == y).all() for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(before)))
 
 
-@needs_8
-def test_constrain():
-    m = device_mesh(2, 2, 2)
-    tree = {"a": jnp.ones((8, 3)), "b": jnp.ones(8)}
-    assert mesh.constrain(tree, None) is tree
-    cut = jax.jit(lambda t: mesh.constrain(t, m))(tree)
-    assert all(x.sharding.is_equivalent_to(mesh.batch(m), x.ndim) for x in jax.tree.leaves(cut))
-    second = jax.jit(lambda x: mesh.constrain(x, m, axis=1))(jnp.ones((3, 8)))
-    assert second.addressable_shards[0].data.shape == (3, 2)
-
-
 def test_numbers_of_one_process():
     assert mesh.mean({"a": 1.5, "b": -2.0}) == {"a": 1.5, "b": -2.0}
     assert mesh.least(3) == mesh.most(3) == 3
@@ -253,7 +242,7 @@ def sample(m, prompt):
 
 
 def tensor_over_processes(rank: int, sampled: Rollout, mine: slice) -> None:
-    """Two tensor groups, each with two devices of both processes, which prepare all rows; the second prepares others."""
+    """Two tensor groups, each with devices of both processes, which prepare all rows; the second prepares others."""
     m = jax.sharding.Mesh(np.array(jax.devices())[[0, 1, 4, 5, 2, 3, 6, 7]].reshape(1, 2, 4), mesh.AXES)
     device_order.check_processes(m.devices)
     assert mesh.share_of_rows(m) == (0, 1) and mesh.replicas(m) == 2
