@@ -189,7 +189,10 @@ def measure(args: argparse.Namespace, phase: str) -> tuple[dict[str, Any], list[
     spec = spec_of(args)
     device_mesh = mesh.make(config.Mesh(*args.mesh), devices_of(args))
     start = time.monotonic()
-    options = {"exec_time_optimization_effort": args.effort} if args.topology and args.effort else None
+    # What the CPU compiler does after the program is cut over devices only takes time here.
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    if args.topology:
+        options = {"exec_time_optimization_effort": args.effort} if args.effort else {}
     compiled = LOWER[phase](args, spec, device_mesh).compile(options)
     if args.hlo:
         pathlib.Path(args.hlo, f"{phase}.txt").write_text(compiled.as_text())

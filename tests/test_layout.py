@@ -66,7 +66,7 @@ def test_weights_are_gathered_and_their_gradients_cut():
     m = device_mesh(1, 4, 2)
     rng = np.random.default_rng(0)
     tree = {"q": {"kernel": rng.normal(size=(8, 16)).astype(np.float32)}, "o": {"kernel": rng.normal(size=(16, 8))}}
-    tree = jax.tree.map(lambda x: x.astype(np.float32), tree)
+    tree = jax.tree.map(lambda x: 0.1 * x.astype(np.float32), tree)
     x = rng.normal(size=(8, 8)).astype(np.float32)
     there = mesh.put(tree, mesh.shardings(m, tree, HEADS))
 
@@ -98,8 +98,8 @@ def test_each_batch_shard_has_the_gradient_of_its_rows():
     m = device_mesh(2, 4, 1)
     rng = np.random.default_rng(1)
     kernel, x = rng.normal(size=(3, 4, 5)).astype(np.float32), rng.normal(size=(8, 2, 4)).astype(np.float32)
-    there = {"q": {"a": kernel}}
-    spread = on(m, lambda t: layout.spread(t, HEADS), there)["q"]["a"]
+    there = {"lora": {"q": {"a": kernel}}}
+    spread = on(m, lambda t: layout.spread(t, HEADS), there)["lora"]["q"]["a"]
     assert spread.shape == (3, 8, 4, 5) and spread.addressable_shards[0].data.shape == (3, 1, 4, 5)
 
     def product(kernel, x):
@@ -110,6 +110,10 @@ def test_each_batch_shard_has_the_gradient_of_its_rows():
     got = on(m, jax.grad(lambda k, x: (product(k, x) * weight).sum()), spread[1], x)
     np.testing.assert_allclose(got, np.einsum("bgi,bgo->bio", x, weight), rtol=1e-5, atol=1e-5)  # one row each
     whole = on(
-        m, jax.grad(lambda k: (product(layout.spread({"q": {"a": k}}, HEADS)["q"]["a"], x) * weight).sum()), kernel[1]
+        m,
+        jax.grad(
+            lambda k: (product(layout.spread({"lora": {"q": {"a": k}}}, HEADS)["lora"]["q"]["a"], x) * weight).sum()
+        ),
+        kernel[1],
     )
     np.testing.assert_allclose(whole, np.einsum("bgi,bgo->io", x, weight), rtol=1e-5, atol=1e-5)
