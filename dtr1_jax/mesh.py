@@ -1,13 +1,14 @@
-"""The device mesh and the only sharding table of the project.
+"""The device mesh and the only sharding tables of the project: RULES for weights, ACTIVATIONS for what layers compute.
 
 The mesh has three axes: `data` splits the queries and replicates the weights, `fsdp` splits queries and weights, and
-`tensor` splits heads and hidden units. The layer axis of stacked weights is never split. A dimension that the size of a
-mesh axis does not divide stays whole.
+`tensor` splits heads, hidden units and the vocabulary. The layer axis of stacked weights is never split. A dimension
+that the size of a mesh axis does not divide stays whole, and so do heads that their number does not divide. layout.py
+applies the tables inside jitted functions.
 """
 
 from __future__ import annotations
 
-import collections
+import functools
 import math
 import re
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from dtr1_jax import config
+from dtr1_jax import config, device_order
 
 AXES = ("data", "fsdp", "tensor")
 QUERIES = ("data", "fsdp")  # the mesh axes that split the batch axis
@@ -39,6 +40,28 @@ RULES = (
     (r"(^|/)opt/.*/ns_coeffs$", P(None)),  # constants of the Muon optimizer
     (r"(^|/)ema/\w+_k$", P(None)),  # running averages of the rewards of each task
 )
+# While a layer is computed, its weights are whole over `fsdp`. Those of RULES that also differ in `tensor`:
+RESIDENT_RULES = (
+    (r"(^|/)(o|down|out|fc2)/a$", P("tensor", None)),  # its input is cut over tensor
+    (r"(^|/)(o|down|out|fc2)/b$", P(None, None)),
+    (r"(^|/)(qkv|patch)/a$", P(None, None)),
+    (r"(^|/)(qkv|patch)/b$", P(None, None)),
+    # The queries, keys and values of a tower are one kernel; a cut of its columns is none between heads.
+    (r"(^|/)(qkv|patch)/kernel$", P(None, None)),
+    (r"(^|/)(qkv|patch)/(bias|kernel_scale)$", P(None)),
+    (r"(^|/)\w+/a$", P(None, None)),
+    (r"(^|/)\w+/b$", P(None, "tensor")),
+)
+# name of an activation's axis -> the mesh axes that split it
+ACTIVATIONS = {
+    "batch": QUERIES,
+    "rows": ("data", "fsdp", "tensor"),  # completions, where no other axis is split
+    "data": "data",  # the batch where the width is split over fsdp
+    "width": "fsdp",
+    "heads": "tensor",
+    "hidden": "tensor",
+    "vocab": "tensor",
+}
 
 
 def axis_sizes(sizes: config.Mesh, device_count: int) -> tuple[int, int, int]:
@@ -56,8 +79,8 @@ def axis_sizes(sizes: config.Mesh, device_count: int) -> tuple[int, int, int]:
 def make(sizes: config.Mesh, devices: list | None = None) -> Mesh:
     """Builds the mesh over `devices` (default: all devices), with the sizes that `axis_sizes` returns.
 
-    Devices are placed as JAX finds best for their network; if that splits a tensor group over processes, process by
-    process. Raises ConfigError if the product of the sizes is not the number of devices, and as `check_processes` does.
+    Raises ConfigError if the product of the sizes is not the number of devices, and as `device_order.check_processes`
+    does.
     """
     devices = jax.devices() if devices is None else devices
     shape = axis_sizes(sizes, len(devices))
@@ -66,49 +89,40 @@ def make(sizes: config.Mesh, devices: list | None = None) -> Mesh:
             f"config.mesh: data x fsdp x tensor = {' x '.join(map(str, shape))} = {math.prod(shape)} devices, but "
             f"there are {len(devices)} ({devices[0].platform}); set one of them to -1 to use the remaining devices"
         )
-    mesh = jax.make_mesh(shape, AXES, devices=devices, axis_types=(AxisType.Auto,) * 3)
-    if _spanning_group(mesh.devices) is None:
-        check_processes(mesh.devices)
-        return mesh
-    by_process = np.array(sorted(devices, key=lambda device: device.process_index)).reshape(shape)
-    check_processes(by_process)
-    return Mesh(by_process, AXES, axis_types=(AxisType.Auto,) * 3)
+    placed = device_order.order(shape, devices)
+    device_order.check_processes(placed)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def check_processes(devices: np.ndarray) -> None:
-    """Raises ConfigError if the processes cannot each prepare the queries of their own devices.
+def share_of_rows(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
+    """(number of a share, how many shares there are): the share of the global batch that a process prepares.
 
-    The devices of a *tensor group* compute the same queries together. If two processes held a part of it, each would
-    put its own queries there, and the group would compute with different queries as if they were the same. And all
-    processes prepare the same number of queries, so they need the same number of tensor groups.
+    Rows belong to batch shards. Where tensor groups span processes, these processes have the same share, and each
+    prepares its rows.
 
     Args:
-      devices: object[data, fsdp, tensor], devices with a `process_index`; a tensor group is devices[d, f].
+      mesh: the devices.
+      process: its number; None = this process.
     """
-    counts = collections.Counter(device.process_index for device in devices.flat)
-    if group := _spanning_group(devices):
-        least_count = min(counts.values())
-        sizes = ", ".join(str(n) for n in range(1, least_count + 1) if all(c % n == 0 for c in counts.values()))
-        raise config.ConfigError(
-            f"config.mesh.tensor = {devices.shape[2]}: set it to a divisor of the devices of each process ({sizes}), so"
-            f" that a process holds whole tensor groups; now a group spans the processes {group}, which would train on"
-            " different queries as if they were the same. To cut the weights over processes, set config.mesh.fsdp"
-        )
-    if len(set(counts.values())) > 1:
-        described = ", ".join(f"process {process} has {count}" for process, count in sorted(counts.items()))
-        raise config.ConfigError(
-            "config.mesh: start every process with the same number of devices, because each prepares the same number of"
-            f" queries; now {described}"
-        )
+    groups = device_order.groups_of_processes(mesh.devices)
+    shares = sorted({min(held) for held in groups.values()})
+    return shares.index(min(groups[jax.process_index() if process is None else process])), len(shares)
 
 
-def _spanning_group(devices):
-    """The processes of the first tensor group that more than one process holds; None if there is none."""
-    for group in devices.reshape(-1, devices.shape[2]):
-        processes = sorted({device.process_index for device in group})
-        if len(processes) > 1:
-            return processes
-    return None
+def replicas(mesh: Mesh) -> int:
+    """How many processes prepare the same rows; 1 unless tensor groups span processes."""
+    return len(device_order.groups_of_processes(mesh.devices)) // share_of_rows(mesh)[1]
+
+
+def for_rollout(mesh: Mesh, tensor: int) -> Mesh:
+    """The mesh of the same devices in the same order whose `tensor` axis is larger, at the cost of `fsdp`.
+
+    Raises ValueError if `tensor` is no multiple of the mesh's own, or does not divide fsdp x tensor.
+    """
+    data, fsdp, own = (mesh.shape[axis] for axis in AXES)
+    if tensor % own or (fsdp * own) % tensor:
+        raise ValueError(f"expected a multiple of tensor = {own} that divides fsdp x tensor = {fsdp * own}: {tensor}")
+    return Mesh(mesh.devices.reshape(data, fsdp * own // tensor, tensor), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def batch_shards(mesh: Mesh) -> int:
@@ -135,12 +149,52 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def shardings(mesh: Mesh, tree: Any) -> Any:
+def shardings(mesh: Mesh, tree: Any, heads: dict[str, int] | None = None, resident: bool = False) -> Any:
     """Tree of shardings for weights, adapters or optimizer state, by the path of each leaf in RULES.
 
-    `tree` holds arrays or shapes. Raises KeyError if no rule matches.
+    Args:
+      mesh: the devices.
+      tree: arrays or shapes.
+      heads: `Spec.head_counts`, the number of heads in the projections that have heads: these are cut between heads
+        only. None = between any columns that the mesh divides.
+      resident: as they are used, whole over fsdp, instead of as they are stored.
+
+    Raises KeyError if no rule matches.
     """
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(mesh, path, leaf)), tree)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: sharding(mesh, path, leaf, heads, resident), tree)
+
+
+def sharding(
+    mesh: Mesh, path: tuple, leaf: Any, heads: dict[str, int] | None = None, resident: bool = False
+) -> NamedSharding:
+    """`shardings` of one leaf at a path of jax.tree_util."""
+    return NamedSharding(mesh, P(*_axes(mesh, path, leaf, heads, resident)))
+
+
+def spread_sharding(mesh: Mesh, path: tuple, leaf: Any, heads: dict[str, int] | None) -> NamedSharding:
+    """The sharding of a matrix with a copy for each batch shard, [..., shards, i, o] (layout.spread)."""
+    *stack, i, o = _axes(mesh, path, leaf, heads, resident=True)
+    return NamedSharding(mesh, P(*stack[:-1], QUERIES, i, o))
+
+
+def spread_shardings(mesh: Mesh, tree: Any, heads: dict[str, int] | None) -> Any:
+    """`spread_sharding` of a tree of matrices."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: spread_sharding(mesh, path, leaf, heads), tree)
+
+
+def of_activation(mesh: Mesh, shape: tuple[int, ...], names: tuple[str | tuple[str, int] | None, ...]) -> NamedSharding:
+    """The sharding of an activation, by the names of its axes in ACTIVATIONS (layout.place)."""
+    units = [(name if isinstance(name, tuple) else (name, size)) for name, size in zip(names, shape)]
+    return NamedSharding(
+        mesh, P(*(ACTIVATIONS[name] if name and parts(mesh, name, count) > 1 else None for name, count in units))
+    )
+
+
+def parts(mesh: Mesh, name: str, size: int) -> int:
+    """The number of parts into which the mesh cuts an axis of an activation; 1 where it does not divide `size`."""
+    axes = ACTIVATIONS[name]
+    count = math.prod(mesh.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes))
+    return count if size % count == 0 else 1
 
 
 def put(tree: Any, sharding: Any) -> Any:
@@ -155,9 +209,30 @@ def put(tree: Any, sharding: Any) -> Any:
 
 
 def put_batch(mesh: Mesh, tree: Any) -> Any:
-    """Copies batch arrays onto the mesh; each process passes the rows that it prepared."""
+    """Copies batch arrays onto the mesh; each process passes the rows of its share (`share_of_rows`).
+
+    Where several processes have one share, the rows of the process with the first tensor devices count. So the devices
+    of a tensor group never compute with different rows, even if these processes prepared different ones.
+    """
     place = batch(mesh)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, np.asarray(x)), tree)
+    if replicas(mesh) == 1:
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, np.asarray(x)), tree)
+    own = NamedSharding(mesh, P("tensor", QUERIES))
+    columns = [
+        t for t in range(mesh.shape["tensor"])
+        if any(device.process_index == jax.process_index() for device in mesh.devices[..., t].flat)
+    ]  # fmt: skip
+
+    def of_all(x):
+        x = np.asarray(x)
+        return jax.make_array_from_process_local_data(own, np.broadcast_to(x, (len(columns), *x.shape)))
+
+    return _first(jax.tree.map(of_all, tree), place)
+
+
+@functools.partial(jax.jit, static_argnames="place")
+def _first(tree, place):
+    return jax.lax.with_sharding_constraint(jax.tree.map(lambda x: x[0], tree), place)
 
 
 def local(tree: Any) -> Any:
@@ -186,7 +261,10 @@ def mean(values: dict[str, float]) -> dict[str, float]:
 
 
 def total(values: dict[str, float]) -> dict[str, float]:
-    """Sum over the processes of each named number. All processes must call it, with the same names in one order."""
+    """Sum over the processes of each named number. All processes must call it, with the same names in one order.
+
+    Processes that prepare the same rows (`replicas`) all count.
+    """
     if jax.process_count() == 1:
         return values
     return dict(zip(values, _gather(np.array(list(values.values()), np.float32)).sum(0).tolist()))
@@ -222,14 +300,6 @@ def most(value: int) -> int:
     return -least(-value)
 
 
-def constrain(tree: Any, mesh: Mesh | None, axis: int = 0) -> Any:
-    """Inside jit: tells the compiler to split `axis` of every leaf like the batch. Without a mesh: the identity."""
-    if mesh is None:
-        return tree
-    place = NamedSharding(mesh, P(*(None,) * axis, QUERIES))
-    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, place), tree)
-
-
 def _local(x):
     if not isinstance(x, jax.Array) or x.is_fully_addressable:
         return np.asarray(x)
@@ -246,12 +316,21 @@ def _put(x, sharding):
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
-def _spec(mesh, path, leaf):
+def _axes(mesh, path, leaf, heads, resident):
+    """The mesh axis, or None, of each dimension of a leaf."""
     if not leaf.ndim:
-        return P()
-    name = "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", "")))) for p in path)
-    spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), None)
+        return ()
+    keys = [str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", "")))) for p in path]
+    name = "/".join(keys)
+    rules = RESIDENT_RULES + RULES if resident else RULES
+    spec = next((spec for pattern, spec in rules if re.search(pattern, name)), None)
     if spec is None:
         raise KeyError(f"no sharding rule for {name} {leaf.shape}; add one to RULES in {__name__}")
+    if resident:
+        spec = tuple(None if axis == "fsdp" else axis for axis in spec)
+    count = (heads or {}).get(keys[-2] if len(keys) > 1 else "", 0)  # 0 is a multiple of all sizes
     axes = (None,) * (leaf.ndim - len(spec)) + tuple(spec)
-    return P(*(a if a is not None and n % mesh.shape[a] == 0 else None for a, n in zip(axes, leaf.shape)))
+    return tuple(
+        axis if axis and n % mesh.shape[axis] == 0 and (axis != "tensor" or count % mesh.shape[axis] == 0) else None
+        for axis, n in zip(axes, leaf.shape)
+    )

@@ -14,7 +14,18 @@ ROOT = pathlib.Path(__file__).parents[1]
 # that fits. A room may import itself and the rooms of the lines before its own.
 LAYERS = (
     ("types", "checked_fields", "config_groups", "outside", "plain_text"),
-    ("config", "mesh", "draw", "camera_motion", "run", "run.atomic", "run.worker_pool", "evaluation.benchmarks"),
+    (
+        "config",
+        "device_order",
+        "mesh",
+        "layout",
+        "draw",
+        "camera_motion",
+        "run",
+        "run.atomic",
+        "run.worker_pool",
+        "evaluation.benchmarks",
+    ),
     ("twin",),
     ("data", "data.queries", "models", "specialists"),
     ("rewards", "rl"),
@@ -29,7 +40,9 @@ LAYERS = (
 # What a room may import of its own layer.
 ALSO = {
     "config_groups": ("checked_fields",),
-    "mesh": ("config",),
+    "device_order": ("config",),
+    "mesh": ("config", "device_order"),
+    "layout": ("mesh",),
     "run": ("run.atomic",),
     "run.worker_pool": ("run.worker_messages",),
     "data": ("data.queries",),
@@ -39,7 +52,7 @@ ALSO = {
 ONLY = {
     "data.queries": ("types",),  # the query language knows no data set
     "rewards": ("types", "outside", "config", "twin", "data.queries", "run.worker_pool", "evaluation.benchmarks"),
-    "rl": ("types", "config", "mesh", "models.policy"),
+    "rl": ("types", "config", "mesh", "layout", "models.policy"),
     "run": ("plain_text", "run.atomic"),
 }
 # Packages of others, and the files (or folders) that may import them. All else is free.
@@ -127,7 +140,7 @@ TESTED_IN = {
 # Test files about several modules at once, or about files outside dtr1_jax/.
 WHOLE = {
     "data/readers/test_small_folders",
-    "experiments/test_davis_videos", "experiments/test_detectors_and_depth",
+    "experiments/test_collectives", "experiments/test_davis_videos", "experiments/test_detectors_and_depth",
     "experiments/test_hacking", "experiments/test_idf", "experiments/test_query_check",
     "experiments/test_real_weights",
     "experiments/test_smollm2", "experiments/test_speed",

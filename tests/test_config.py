@@ -48,7 +48,7 @@ def test_settings_can_not_be_changed():
     [
         ({"grpo__betta": 0.1}, 'config.grpo.betta: unknown setting (did you mean "beta"?)'),
         ({"rolout": 1}, 'config.rolout: unknown setting (did you mean "rollout"?)'),
-        ({"mesh__zzz": 1}, "config.mesh.zzz: unknown setting (known: data, fsdp, tensor)"),
+        ({"mesh__zzz": 1}, "config.mesh.zzz: unknown setting (known: data, fsdp, rollout, tensor)"),
     ],
 )
 def test_unknown_name(changes, line):

@@ -16,7 +16,7 @@ import pytest
 import small
 
 from configs import default
-from dtr1_jax import config, mesh
+from dtr1_jax import config, device_order, mesh
 from dtr1_jax.models import int8, policy
 from dtr1_jax.models.spec import SPECS
 from dtr1_jax.modes import learn as learning
@@ -63,48 +63,18 @@ def test_axis_sizes_need_no_devices(sizes, count, shape):
     assert mesh.axis_sizes(config.Mesh(*sizes), count) == shape
 
 
-def placed(sizes, owners):
-    """Stand-ins for devices on a mesh of `sizes`; `owners` are their processes, in order."""
+@pytest.mark.parametrize("sizes, owners, shares", [
+    ((8, 1, 1), [0] * 4 + [1] * 4, [(0, 2), (1, 2)]), ((1, 2, 4), [0] * 4 + [1] * 4, [(0, 2), (1, 2)]),
+    ((1, 1, 8), [0] * 4 + [1] * 4, [(0, 1), (0, 1)]),  # one tensor group in two processes: both prepare all rows
+    ((1, 2, 4), [0, 0, 1, 1, 2, 2, 3, 3], [(0, 2), (0, 2), (1, 2), (1, 2)]),
+    ((2, 1, 4), [1, 1, 0, 0, 3, 3, 2, 2], [(0, 2), (0, 2), (1, 2), (1, 2)]),
+    ((2, 2, 2), [1, 1, 0, 0] * 2, [(1, 2), (0, 2)]),  # process 0 has the second rows of each half
+])  # fmt: skip
+def test_rows_belong_to_batch_shards(sizes, owners, shares):
     devices = [types.SimpleNamespace(id=i, process_index=process) for i, process in enumerate(owners)]
-    return np.array(devices).reshape(sizes)
-
-
-@pytest.mark.parametrize("sizes, owners", [
-    ((8, 1, 1), [0] * 4 + [1] * 4), ((1, 2, 4), [0] * 4 + [1] * 4), ((2, 2, 2), [0, 0, 1, 1] * 2), ((1, 1, 8), [0] * 8),
-    ((1, 4, 2), [0, 0, 1, 1, 2, 2, 3, 3]),
-])  # fmt: skip
-def test_whole_tensor_groups_in_each_process_are_fine(sizes, owners):
-    mesh.check_processes(placed(sizes, owners))
-
-
-@pytest.mark.parametrize("sizes, owners, processes", [
-    ((1, 1, 8), [0] * 4 + [1] * 4, r"\(1, 2, 4\).* spans the processes \[0, 1\]"),
-    ((1, 2, 4), [0, 0, 1, 1, 2, 2, 3, 3], r"\(1, 2\).* spans the processes \[0, 1\]"),
-    ((4, 1, 2), [0, 1] * 4, r"\(1, 2, 4\).* spans the processes \[0, 1\]"),
-    ((2, 1, 3), [0, 0, 0, 0, 1, 1], r"\(1, 2\).* spans the processes \[0, 1\]"),
-])  # fmt: skip
-def test_a_tensor_group_that_spans_processes_is_refused(sizes, owners, processes):
-    with pytest.raises(
-        config.ConfigError, match=rf"config\.mesh\.tensor = {sizes[2]}: set it to a divisor .*{processes}"
-    ):
-        mesh.check_processes(placed(sizes, owners))
-
-
-def test_processes_with_different_numbers_of_devices_are_refused():
-    with pytest.raises(config.ConfigError, match="process 0 has 4, process 1 has 2"):
-        mesh.check_processes(placed((3, 1, 2), [0, 0, 0, 0, 1, 1]))
-
-
-@needs_8
-def test_devices_are_placed_process_by_process_if_the_network_order_splits_a_group(monkeypatch):
-    """As on a 4 x 4 torus of hosts with 2 x 2 chips, where the order of the network puts a column into a group."""
-    devices = jax.devices()[:8]
-    monkeypatch.setattr(mesh, "_spanning_group", lambda array: [0, 1] if array.flat[0] is devices[-1] else None)
-    network = jax.sharding.Mesh(np.array(devices[::-1]).reshape(2, 1, 4), mesh.AXES)
-    monkeypatch.setattr(jax, "make_mesh", lambda *args, **options: network)
-    made = device_mesh(2, 1, 4)
-    assert made.devices.flatten().tolist() == devices and made.axis_names == mesh.AXES
-    assert all(t == jax.sharding.AxisType.Auto for t in made.axis_types)
+    m = types.SimpleNamespace(devices=np.array(devices).reshape(sizes))
+    assert [mesh.share_of_rows(m, process) for process in range(len(shares))] == shares
+    assert mesh.replicas(m) == len(shares) // shares[0][1]
 
 
 @needs_8
@@ -177,6 +147,24 @@ def test_dimensions_that_do_not_divide_stay_whole():
 
 
 @needs_8
+def test_heads_are_cut_between_heads_only():
+    m, heads = device_mesh(1, 2, 4), {"q": 8, "k": 2, "qkv": 6, "out": 6}
+    tree = {name: {"kernel": jnp.zeros((16, 48)), "bias": jnp.zeros(48)} for name in ("q", "k", "qkv", "gate")}
+    tree["out"] = {"kernel": jnp.zeros((48, 16))}
+    got = jax.tree.map(lambda p: tuple(p.spec), mesh.shardings(m, tree, heads))
+    assert got["q"] == got["gate"] == {"kernel": ("fsdp", "tensor"), "bias": ("tensor",)}
+    assert got["k"] == got["qkv"] == {"kernel": ("fsdp", None), "bias": (None,)}  # 4 devices, 2 and 6 heads
+    assert got["out"]["kernel"] == (None, "fsdp")
+    used = jax.tree.map(lambda p: tuple(p.spec), mesh.shardings(m, tree, heads, resident=True))
+    assert used["q"] == {"kernel": (None, "tensor"), "bias": ("tensor",)} and used["qkv"]["kernel"] == (None, None)
+    lora = {"lora": {name: {"a": jnp.zeros((2, 16, 4)), "b": jnp.zeros((2, 4, 16))} for name in ("q", "k", "o", "up")}}
+    used = jax.tree.map(lambda p: tuple(p.spec), mesh.shardings(m, lora, heads | {"o": 8}, resident=True))["lora"]
+    assert used["q"] == used["up"] == {"a": (None, None, None), "b": (None, None, "tensor")}
+    assert used["k"]["b"] == (None, None, None)
+    assert used["o"] == {"a": (None, "tensor", None), "b": (None, None, None)}
+
+
+@needs_8
 @pytest.mark.parametrize("name", ["kernal", "xq/kernel"])
 def test_an_unknown_path_is_an_error(name):
     tree = {"decoder": {name.split("/")[0]: {"kernel": jnp.zeros((4, 4))} if "/" in name else jnp.zeros((4, 4))}}
@@ -224,17 +212,6 @@ def test_arrays_on_the_mesh_can_be_donated(sizes):
         assert all((np.asarray(x) == y).all() for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(before)))
 
 
-@needs_8
-def test_constrain():
-    m = device_mesh(2, 2, 2)
-    tree = {"a": jnp.ones((8, 3)), "b": jnp.ones(8)}
-    assert mesh.constrain(tree, None) is tree
-    cut = jax.jit(lambda t: mesh.constrain(t, m))(tree)
-    assert all(x.sharding.is_equivalent_to(mesh.batch(m), x.ndim) for x in jax.tree.leaves(cut))
-    second = jax.jit(lambda x: mesh.constrain(x, m, axis=1))(jnp.ones((3, 8)))
-    assert second.addressable_shards[0].data.shape == (3, 2)
-
-
 def test_numbers_of_one_process():
     assert mesh.mean({"a": 1.5, "b": -2.0}) == {"a": 1.5, "b": -2.0}
     assert mesh.least(3) == mesh.most(3) == 3
@@ -244,7 +221,7 @@ def learn(m, prompt, rollout, advantage):
     """One step of full training with every array on the mesh: (loss, all weights as numpy on every process)."""
     tx = optax.sgd(0.5)
     trainable = {"base": small.params()}
-    trainable = mesh.put(trainable, mesh.shardings(m, trainable))
+    trainable = mesh.put(trainable, mesh.shardings(m, trainable, small.SPEC.head_counts))
     knobs = dataclasses.replace(SETTINGS.grpo, variant="dapo", micro_group=0)
     batch = mesh.put_batch(m, update.Minibatch(prompt, rollout, advantage))
     state, metrics = update.update(
@@ -252,6 +229,27 @@ def learn(m, prompt, rollout, advantage):
         temperature=1.0, mesh=m,
     )  # fmt: skip
     return float(metrics["loss"]), jax.tree.leaves(mesh.whole(m, state.trainable))
+
+
+def sample(m, prompt):
+    """The completions of the rows that this process prepared."""
+    weights = {"base": small.params()}
+    places = mesh.shardings(m, weights, small.SPEC.head_counts, resident=True)
+    return mesh.local(rl_rollout.sample(
+        mesh.put(weights, places)["base"], None, prompt, jax.random.key(0), None, spec=small.SPEC, group=2,
+        new_tokens=6, end=-1, pad=0, temperature=1.0, mesh=m,
+    ))  # fmt: skip
+
+
+def tensor_over_processes(rank: int, sampled: Rollout, mine: slice) -> None:
+    """Two tensor groups, each with devices of both processes, which prepare all rows; the second prepares others."""
+    m = jax.sharding.Mesh(np.array(jax.devices())[[0, 1, 4, 5, 2, 3, 6, 7]].reshape(1, 2, 4), mesh.AXES)
+    device_order.check_processes(m.devices)
+    assert mesh.share_of_rows(m) == (0, 1) and mesh.replicas(m) == 2
+    there = mesh.put_batch(m, small.prompt(8, seed=rank))
+    for got, want in zip(jax.tree.leaves(mesh.local(there)), jax.tree.leaves(small.prompt(8))):
+        np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(sample(m, there).token_bgs[mine], sampled.token_bgs)
 
 
 def work(rank: int, out: str) -> None:
@@ -269,18 +267,14 @@ def work(rank: int, out: str) -> None:
         assert mesh.mean({"a": 1.0 + rank, **some, "b": 4.0}) == {"a": 1.5, "b": 4.0, "c": 3.0}
         assert (mesh.least(5 - rank), mesh.most(5 - rank)) == (4, 5)
         assert mesh.total({"a": 1.0 + rank, "b": 4.0}) == {"a": 3.0, "b": 8.0}
-        with pytest.raises(config.ConfigError, match=r"config.mesh.tensor = 8: .* spans the processes \[0, 1\]"):
-            mesh.make(config.Mesh(1, 1, 8))
-    weights = mesh.put({"base": small.params()}, mesh.shardings(m, {"base": small.params()}))["base"]
-    sampled = mesh.local(rl_rollout.sample(
-        weights, None, there, jax.random.key(0), None, spec=small.SPEC, group=2, new_tokens=6, end=-1, pad=0,
-        temperature=1.0,
-    ))  # fmt: skip
+    sampled = sample(m, there)
     length = np.where(np.arange(8) < 4, 2, 5)[mine]
     mask = np.broadcast_to(np.arange(6) < length[:, None, None], sampled.token_bgs.shape)
     rollout = Rollout(sampled.token_bgs, mask, sampled.logp_bgs, sampled.stopped_bg)
     advantage = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)[mine]
     loss, leaves = learn(m, prompt, rollout, advantage)
+    if rank >= 0:
+        tensor_over_processes(rank, sampled, mine)
     task, place = np.arange(8, dtype=np.int32)[mine] // 3, mesh.replicated(m)
     ema = mesh.put(advantages.initial_ema(), place)
     for _ in range(2):  # moments are those of all processes, and each gets its own rows back

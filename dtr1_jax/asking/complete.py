@@ -87,7 +87,7 @@ def complete(
         return _with_specialists(runtime, batch, prompt, key, group, sampling)
     rollout = rollouts.sample(
         runtime.params, runtime.lora, prompt, key, policy.banned_v, spec=policy.spec, group=group,
-        new_tokens=c.rollout.new_tokens, pad=tokenizer.pad, dtype=policy.dtype, **sampling,
+        new_tokens=c.rollout.new_tokens, pad=tokenizer.pad, dtype=policy.dtype, mesh=runtime.mesh, **sampling,
     )  # fmt: skip
     rollout = jax.tree.map(lambda x: x[:count], mesh.local(rollout))
     seconds = {"rollout": time.monotonic() - start}
@@ -106,7 +106,7 @@ def _with_specialists(
     session = staged.write_requests(
         *weights, prompt, key, policy.banned_v, closing_table(tokenizer, policy.spec.vocab, CLOSING), spec=policy.spec,
         group=group, request_tokens=sizes.construct_tokens, new_tokens=sizes.new_tokens, twin_tokens=sizes.twin_tokens,
-        pad=tokenizer.pad, dtype=policy.dtype, **sampling,
+        pad=tokenizer.pad, dtype=policy.dtype, mesh=runtime.mesh, **sampling,
     )  # fmt: skip
     token_bgs, mask_bgs, ended_bg = mesh.local((session.token_bgs, session.mask_bgs, session.ended_bg))
     ends = [time.monotonic()]  # of the phases
@@ -118,13 +118,13 @@ def _with_specialists(
 
     for token_bgn, count_bg in _chunks(perception.insertions, len(token_bgs), sizes.twin_tokens):
         part = mesh.put_batch(runtime.mesh, (token_bgn, count_bg))
-        session = staged.insert_twins(*weights, session, *part, spec=policy.spec)
+        session = staged.insert_twins(*weights, session, *part, spec=policy.spec, mesh=runtime.mesh)
     jax.block_until_ready(session.length_bg)
     ends.append(time.monotonic())
 
     session = staged.write_answers(
         *weights, session, key, policy.banned_v, spec=policy.spec,
-        answer_tokens=sizes.new_tokens - sizes.construct_tokens, **sampling,
+        answer_tokens=sizes.new_tokens - sizes.construct_tokens, mesh=runtime.mesh, **sampling,
     )  # fmt: skip
     rollout = jax.tree.map(lambda x: x[:count], staged.local_rollout(session))
     ends.append(time.monotonic())

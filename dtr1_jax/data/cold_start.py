@@ -65,9 +65,10 @@ class ColdStartBatches:
     Args:
       c: the settings.
       style: how the policy is prompted.
+      shard: (number of a share of each batch, how many shares there are); None = one share for each process.
     """
 
-    def __init__(self, c: Config, style: Style):
+    def __init__(self, c: Config, style: Style, shard: tuple[int, int] | None = None):
         # (about videos, summaries) -> the tasks of such a step with their weights
         kinds: dict[tuple[bool, bool], dict[str, float]] = {}
         for task, video, weight in sources.cells(c.data):
@@ -76,7 +77,7 @@ class ColdStartBatches:
         self._steps = mixture.interleave(tuple(sum(tasks.values()) for tasks in kinds.values()))
         self._step = 0
         self._streams = [
-            _streams(c, style, tasks, video, functools.partial(self._steps.place, part))
+            _streams(c, style, tasks, video, functools.partial(self._steps.place, part), shard)
             for part, ((video, _), tasks) in enumerate(kinds.items())
         ]
 
@@ -105,14 +106,18 @@ class ColdStartBatches:
                 practice.set_state(position["practice"])
 
 
-def _streams(c: Config, style: Style, tasks: dict[str, float], video: bool, step_of: Callable[[int], int]) -> tuple:
+def _streams(
+    c: Config, style: Style, tasks: dict[str, float], video: bool, step_of: Callable[[int], int],
+    shard: tuple[int, int] | None,
+) -> tuple:  # fmt: skip
     """(iterator of demonstrations, iterator of practice or None) for one kind of step.
 
     Args:
       tasks: the tasks of these steps with their weights.
       step_of: maps the number k of a batch of this kind to the step of the cold start that trains on it.
+      shard: (number of a share of each batch, how many shares there are); None = one share for each process.
     """
-    count, shard = object_schedule(c, video), (jax.process_index(), jax.process_count())
+    count, shard = object_schedule(c, video), shard or (jax.process_index(), jax.process_count())
     common: dict = {
         "seed": c.data.seed, "workers": c.data.workers, "shard": shard, "budget": c.data.prefetch_mb << 20,
     }  # fmt: skip

@@ -76,7 +76,7 @@ def ask_blind(
     rollout = rollouts.sample(
         runtime.params, runtime.lora, mesh.put_batch(runtime.mesh, prompt), key, policy.banned_v, spec=policy.spec,
         group=1, new_tokens=new_tokens, end=tokenizer.ends, pad=tokenizer.pad, temperature=temperature, top_k=top_k,
-        top_p=top_p, dtype=policy.dtype,
+        top_p=top_p, dtype=policy.dtype, mesh=runtime.mesh,
     )  # fmt: skip
     rollout = mesh.local(rollout)
 

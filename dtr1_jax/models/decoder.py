@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from dtr1_jax import layout
 from dtr1_jax.models import layers
 from dtr1_jax.models.layers import KV
 from dtr1_jax.models.spec import Spec
@@ -55,24 +56,34 @@ class Block(nn.Module):
         def project(name, heads, x):
             return linear(name, heads * s.head_dim, x, s.qkv_bias).reshape(b, g, q, heads, s.head_dim)
 
+        x_bgqd = layout.place(x_bgqd, "batch", None, None, None)
         y = layers.RMSNorm(s.eps, name="attn_norm")(x_bgqd)
         query, key, value = project("q", s.heads, y), project("k", s.kv_heads, y), project("v", s.kv_heads, y)
         if s.qk_norm:
             query = layers.RMSNorm(s.eps, name="q_norm")(query)
             key = layers.RMSNorm(s.eps, name="k_norm")(key)
         factor = 1.0 if s.rotary is None else s.rotary.attention
-        own = KV(layers.rotate(key, angle, factor).swapaxes(2, 3), value.swapaxes(2, 3))
-        keys_values = own
+        key, value = _kv_heads(s, layers.rotate(key, angle, factor)), _kv_heads(s, value)
+        keys_values = own = KV(key.swapaxes(2, 3), value.swapaxes(2, 3))
         if cache is not None:
             own = KV(_write(cache.k, own.k.swapaxes(3, 4), -1, slot), _write(cache.v, own.v, -2, slot))
-            keys_values = KV(*(x.reshape(b, g, s.kv_heads, *x.shape[-2:]) for x in own))
-        query = layers.rotate(query, angle, factor)
+            keys_values = KV(*(x.reshape(b, g, key.shape[3], *x.shape[-2:]) for x in own))
+        query = layout.place(layers.rotate(query, angle, factor), "batch", None, None, "heads", None)
         y = layers.attend(query, keys_values, own_mask, prefix, prefix_mask_bp, transposed=cache is not None)
-        x_bgqd = x_bgqd + linear("o", s.width, y, s.out_bias)
+        y = layout.place(y, "batch", None, None, ("heads", s.heads))
+        x_bgqd = layout.place(x_bgqd + linear("o", s.width, y, s.out_bias), "batch", None, None, None)
 
         y = layers.RMSNorm(s.eps, name="mlp_norm")(x_bgqd)
         gate, up = linear("gate", s.hidden, y, s.mlp_bias), linear("up", s.hidden, y, s.mlp_bias)
-        return x_bgqd + linear("down", s.width, nn.silu(gate) * up, s.mlp_bias), own
+        y = layout.place(nn.silu(gate) * up, "batch", None, None, "hidden")
+        return layout.place(x_bgqd + linear("down", s.width, y, s.mlp_bias), "batch", None, None, None), own
+
+
+def _kv_heads(spec, x_bgqnh):
+    """Keys or values [B, G, q, K, H], each head `layout.kv_copies` times in a row, cut like the query heads."""
+    copies = layout.kv_copies(spec.heads, spec.kv_heads)
+    x_bgqnh = jnp.repeat(x_bgqnh, copies, 3) if copies > 1 else x_bgqnh
+    return layout.place(x_bgqnh, "batch", None, None, "heads", None)
 
 
 def empty_cache(b: int, g: int, kv_heads: int, slots: int, head_dim: int, dtype: Any) -> KV:
@@ -82,7 +93,9 @@ def empty_cache(b: int, g: int, kv_heads: int, slots: int, head_dim: int, dtype:
     in two shapes, and would copy and write both at each step: four times the size of the cache.
     """
     rows = tuple(n for n in (b, g, kv_heads) if n > 1)
-    return KV(jnp.zeros((*rows, head_dim, slots), dtype), jnp.zeros((*rows, slots, head_dim), dtype))
+    names = tuple(name for name, n in (("batch", b), (None, g), ("heads", kv_heads)) if n > 1)
+    empty = KV(jnp.zeros((*rows, head_dim, slots), dtype), jnp.zeros((*rows, slots, head_dim), dtype))
+    return KV(*(layout.place(x, *names, None, None) for x in empty))
 
 
 def _write(cache, new, axis, slot):
@@ -132,9 +145,10 @@ def scan(
 
     def layer(x, inputs):
         weights, adapters, layer_prefix, key = inputs
+        weights = layout.gathered(weights, spec.head_counts, x.dtype)
         return _apply(spec, weights, adapters, x, angle, own_mask, layer_prefix, prefix_mask_bp, key=key)
 
-    step = jax.checkpoint(layer) if spec.remat else layer
+    step = layout.checkpointed(layer, spec.remat)
 
     def body(x, inputs):
         x, own = step(x, inputs[:4])
@@ -175,6 +189,7 @@ def step(
     """
     caches = []
     for weights, adapters, layer_prefix, layer_cache in zip(params, lora, prefix, cache):
+        weights = layout.gathered(weights, spec.head_counts, x_bgqd.dtype)
         x_bgqd, layer_cache = _apply(
             spec, weights, adapters, x_bgqd, angle, own_mask, layer_prefix, prefix_mask_bp, layer_cache, slot
         )

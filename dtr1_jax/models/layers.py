@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from dtr1_jax import layout
 from dtr1_jax.models import int8, rotary_scaling
 from dtr1_jax.models.rotary_scaling import RotaryScaling
 
@@ -83,6 +84,7 @@ class Projection(nn.Module):
     """x @ kernel (+ bias); with adapters a and b in the `lora` collection, + lora_scale * (x @ a) @ b (Hu et al. 2021).
 
     The kernel holds floats, or int8 numbers with a `kernel_scale` beside it (models/int8.py).
+    The adapters may have a copy for each batch shard (layout.spread).
     With a "dropout" rng, only the adapter's input is dropout(x), as in PEFT: each value becomes 0 with probability
     `lora_dropout`, and is divided by 1 - lora_dropout otherwise.
     """
@@ -106,7 +108,8 @@ class Projection(nn.Module):
             if self.lora_dropout and self.has_rng("dropout"):
                 keep_mask = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.lora_dropout, x.shape)
                 x = jnp.where(keep_mask, x / (1 - self.lora_dropout), 0).astype(x.dtype)
-            y = y + matmul(matmul(x, a), b) * self.lora_scale
+            product = layout.by_shard if a.ndim == 3 else matmul
+            y = y + product(product(x, a), b) * self.lora_scale
         return y
 
 
@@ -198,7 +201,7 @@ def attend(
     """
     b, g, q, n, _ = q_bgqnh.shape
     scores = b * g * q * n * (own.v.shape[3] + (0 if prefix is None else prefix.v.shape[2]))
-    size = queries_at_once(q, scores, jax.device_count())
+    size = queries_at_once(q, scores, layout.parts("batch", b) * layout.parts("heads", n))
     if size == q:
         return _attend(q_bgqnh, own, own_mask, prefix, prefix_mask_bp, transposed)
 

@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dtr1_jax import layout
 from dtr1_jax.models import decoder, int8, layers, vision
 from dtr1_jax.models.layers import KV
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import native
 from dtr1_jax.types import Prompt
 
-CHUNK = 2**24  # logits that scoring holds at once, in values; a larger number only costs memory
+CHUNK = 2**24  # logits that scoring holds at once on a device, in values; a larger number only costs memory
+LEAST = 512  # tokens that a device of a mesh scores at once, at least
 
 
 class Prefix(NamedTuple):
@@ -129,7 +131,7 @@ def embed(
     Returns:
       (dtype[B, P, D] embeddings, dtype[levels, B, P, D] DeepStack features with 0 at text, or None without DeepStack).
     """
-    x_bpd = params["embed"]["table"].astype(dtype)[prompt.token_bp]
+    x_bpd = _look_up(params, spec, prompt.token_bp, dtype)
     if vision_bme is None:
         return x_bpd, None
     slot_bp = prompt.slot_bp
@@ -173,7 +175,7 @@ def prefill(
         params["decoder"], adapters, spec, x_bpd[:, None], angle, mask, deep_lbgqd=deep_lbgpd, key=k_decoder
     )
     index_b = (prompt.mask_bp * jnp.arange(length)).argmax(1)
-    last_bd = jnp.take_along_axis(x_bgpd[:, 0], index_b[:, None, None], 1)[:, 0]
+    last_bd = layout.place(jnp.take_along_axis(x_bgpd[:, 0], index_b[:, None, None], 1)[:, 0], "batch", None)
     return Prefix(KV(kv.k[:, :, 0], kv.v[:, :, 0]), prompt.mask_bp, _norm(params, spec, last_bd), prompt.next_b)
 
 
@@ -190,7 +192,7 @@ def hidden(
     if s == 1:
         return first
     _check_window(spec, prefix.mask_bp.shape[1] + s)
-    x_bgsd = params["embed"]["table"].astype(first.dtype)[token_bgs[:, :, :-1]]
+    x_bgsd = _look_up(params, spec, token_bgs[:, :, :-1], first.dtype)
     position_bs = prefix.next_b[:, None] + jnp.arange(s - 1)
     angle = _angle(spec, jnp.repeat(position_bs[..., None], 3, -1))[:, None]
     mask = jnp.tril(jnp.ones((s - 1, s - 1), bool))[None, None]
@@ -216,15 +218,17 @@ def logprobs(
     all tokens are never held at once.
     """
     x_bgsd = hidden(params, lora, spec, prefix, token_bgs, key)
+    head = output_projection(params, spec, x_bgsd.dtype, spread=True)  # gathered once for all chunks
 
     def token_logprobs(x, token):
-        z = temper(logits(params, spec, x))
-        return jnp.take_along_axis(z, token[..., None], -1)[..., 0] - jax.nn.logsumexp(z, -1)
+        z = temper(_logits(head, layout.place(x, "batch", None, None, None)))
+        z = layout.place(z, "batch", None, None, "vocab")
+        return _chosen(z, token) - jax.nn.logsumexp(z, -1)
 
     b, g, s = token_bgs.shape
-    if b * g * s * spec.vocab <= CHUNK:
+    size = chunk_length(b * g, s, spec.vocab, layout.parts("batch", b), layout.parts("vocab", spec.vocab))
+    if size == s:
         return token_logprobs(x_bgsd, token_bgs)
-    size = chunk_length(b * g, s, spec.vocab)
     pad = -s % size
 
     def split(x):  # [B, G, S, ...] -> [chunks, B, G, size, ...]
@@ -235,28 +239,78 @@ def logprobs(
     return jnp.moveaxis(logp, 0, 2).reshape(b, g, s + pad)[..., :s]
 
 
-def chunk_length(rows: int, length: int, vocab: int) -> int:
-    """How many tokens of each completion `logprobs` scores at once, so that it holds about CHUNK logits.
+def chunk_length(rows: int, length: int, vocab: int, shards: int = 1, tensor: int = 1) -> int:
+    """How many tokens of each completion `logprobs` scores at once, so that a device holds about CHUNK logits.
+
+    Over a mesh, a chunk has at least LEAST tokens on each device, because each chunk reads the whole output projection.
 
     Args:
-      rows: completions that are scored together.
+      rows: completions that are scored together, on all devices.
       length: tokens of each completion, at least 1.
       vocab: logits of a token.
+      shards: parts into which the mesh cuts the rows.
+      tensor: parts into which it cuts the vocabulary.
 
     Returns:
-      A number from 1 to `length`; the logits of a chunk are rows * chunk_length * vocab values.
+      A number from 1 to `length`; the logits of a chunk are rows * chunk_length * vocab values on all devices.
     """
-    chunks = -(-rows * length * vocab // CHUNK)
+    chunks = -(-rows * length * vocab // (CHUNK * shards * tensor))
+    if shards * tensor > 1:
+        chunks = min(chunks, max(rows * length // (shards * LEAST), 1))
     return -(-length // min(max(chunks, 1), length))
 
 
 def logits(params: dict, spec: Spec, x: jax.Array) -> jax.Array:
     """Logits float32[..., V] of normed hidden states [..., D]."""
+    return _logits(output_projection(params, spec, x.dtype), x)
+
+
+def output_projection(params: dict, spec: Spec, dtype: Any, spread: bool = False) -> dict:
+    """The output projection, {"kernel": [D, V]}, in int8 with its scales; over a mesh as devices use it (layout.py).
+
+    Args:
+      params: weights.
+      spec: sizes of the policy.
+      dtype: compute dtype.
+      spread: over a mesh, the kernel is [shards, D, V] and its gradient is summed up over the shards once.
+    """
     head = {"kernel": params["embed"]["table"].T} if spec.tied else params["head"]
+    if int8.SCALE in head:
+        return layout.gathered({"head": head}, spec.head_counts)["head"]
+    head = {"kernel": head["kernel"].astype(dtype)}
+    return (layout.spread if spread else layout.gathered)({"head": head}, spec.head_counts)["head"]
+
+
+def _logits(head, x):
+    """`logits` by a projection of `output_projection`."""
     if int8.SCALE in head:
         return int8.product(x, head["kernel"], head[int8.SCALE])
     # The product stays float32: near 16, bfloat16 has steps of 1/8, which would be errors of the log-probabilities.
-    return jnp.matmul(x, head["kernel"].astype(x.dtype), preferred_element_type=jnp.float32)
+    product = layout.by_shard if head["kernel"].ndim == 3 else jnp.matmul
+    return product(x, head["kernel"], preferred_element_type=jnp.float32)
+
+
+def _chosen(z, token):
+    """The logits z[..., V] of tokens [...]."""
+    if layout.parts("vocab", z.shape[-1]) == 1:
+        return jnp.take_along_axis(z, token[..., None], -1)[..., 0]
+    # A choice by index would gather all logits; each device sums up those that it holds, of which one counts at most.
+    return jnp.where(jnp.arange(z.shape[-1]) == token[..., None], z, 0).sum(-1)
+
+
+def _look_up(params, spec, token, dtype):
+    """Embeddings [B, ..., D] of tokens int32[B, ...].
+
+    Where the table is cut over fsdp, each device looks up its part of the width for the tokens of all devices, and the
+    devices exchange these parts for the whole embeddings of their own rows. That sends less than gathering the table.
+    """
+    table, rest = params["embed"]["table"].astype(dtype), (None,) * (token.ndim - 1)
+    if layout.gathers():
+        x = layout.place(table[layout.place(token, "data", *rest)], "data", *rest, "width")
+    else:
+        table = layout.gathered({"embed": {"table": table}}, spec.head_counts)["embed"]["table"]
+        x = table[layout.place(token, "batch", *rest)]
+    return layout.place(x, "batch", *rest, None)
 
 
 def start(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, group: int, slots: int) -> tuple[Decoding, list]:
@@ -271,10 +325,12 @@ def start(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, group: in
       slots: completion tokens that a cache has room for.
     """
     _check_window(spec, prefix.mask_bp.shape[1] + slots)
+    shared = KV(prefix.kv.k.swapaxes(-2, -1), prefix.kv.v)
+    shared = KV(*(layout.place(x, None, "batch", "heads", None, None) for x in shared))
     split = Decoding(
         decoder.unstack(params["decoder"], spec.layers),
         decoder.unstack((lora or {}).get("decoder"), spec.layers),
-        decoder.unstack(KV(prefix.kv.k.swapaxes(-2, -1), prefix.kv.v), spec.layers),
+        decoder.unstack(shared, spec.layers),
     )
     _, b, kv_heads, _, h = prefix.kv.k.shape
     empty = decoder.empty_cache(b, group, kv_heads, slots, h, prefix.kv.k.dtype)
@@ -302,7 +358,7 @@ def decode(
     Returns:
       ([B, G, q, D] normed hidden states of the new tokens, the new caches).
     """
-    x_bgqd = params["embed"]["table"].astype(prefix.last_bd.dtype)[token_bgq]
+    x_bgqd = _look_up(params, spec, token_bgq, prefix.last_bd.dtype)
     b, g, q = token_bgq.shape
     angle = _angle(spec, jnp.repeat(position_bgq.reshape(b, g * q, 1), 3, -1)).reshape(b, g, q, -1)
     slots = seen_bgt.shape[-1]

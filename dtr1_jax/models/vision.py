@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from dtr1_jax import layout
 from dtr1_jax.models import layers
 from dtr1_jax.models.spec import VisionSpec
 from dtr1_jax.types import Images
@@ -48,9 +49,10 @@ class TowerBlock(nn.Module):
         def linear(name, features, x):
             return layers.Projection(features, True, self.lora_scale, self.lora_dropout, name=name)(x)
 
+        x_bnd = layout.place(x_bnd, "batch", None, None)
         y = _norm(s, "norm1")(x_bnd)
         qkv = linear("qkv", 3 * d, y).reshape(b, n, 3, s.heads, d // s.heads)
-        q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        q, k, v = (layout.place(qkv[:, :, i], "batch", None, "heads", None) for i in range(3))
         q, k = layers.rotate(q, angle_bna), layers.rotate(k, angle_bna)
         if full is None:
             y = attend_same(q, k, v, segment_bn)
@@ -62,11 +64,13 @@ class TowerBlock(nn.Module):
                 lambda q, k, v: attend_runs(q, k, v, window_bn, longest),
                 q, k, v,
             )  # fmt: skip
-        x_bnd = x_bnd + linear("out", d, y)
+        y = layout.place(y, "batch", None, ("heads", s.heads))
+        x_bnd = layout.place(x_bnd + linear("out", d, y), "batch", None, None)
         y = _norm(s, "norm2")(x_bnd)
         up = linear("up", s.hidden, y)
         y = nn.silu(linear("gate", s.hidden, y)) * up if s.gated else nn.gelu(up, approximate=True)
-        return x_bnd + linear("down", d, y)
+        y = layout.place(y, "batch", None, "hidden")
+        return layout.place(x_bnd + linear("down", d, y), "batch", None, None)
 
 
 def attend_same(q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array) -> jax.Array:
@@ -131,7 +135,8 @@ class Merger(nn.Module):
         def linear(name, features, x):
             return layers.Projection(features, True, self.lora_scale, self.lora_dropout, name=name)(x)
 
-        return linear("fc2", self.width, nn.gelu(linear("fc1", block * d, y), approximate=False))
+        y = layout.place(nn.gelu(linear("fc1", block * d, y), approximate=False), "batch", None, "hidden")
+        return layout.place(linear("fc2", self.width, y), "batch", None, None)
 
 
 def init(key: jax.Array, spec: VisionSpec, width: int) -> dict:
@@ -183,7 +188,8 @@ def encode(
     k_patch, k_blocks, k_merger, k_deep = [None] * 4 if key is None else jax.random.split(key, 4)
 
     def variables(name):
-        return {"params": params[name], **({"lora": lora[name]} if name in lora else {})}
+        weights = layout.gathered({name: params[name]}, spec.head_counts, dtype)[name]
+        return {"params": weights, **({"lora": lora[name]} if name in lora else {})}
 
     def merge(weights, x_bnd, key, norm_after=False):
         return Merger(spec, width, lora_scale, norm_after, lora_dropout).apply(weights, x_bnd, rngs=layers.rngs(key))
@@ -191,9 +197,11 @@ def encode(
     patch = layers.Projection(spec.width, spec.patch_bias, lora_scale, lora_dropout)
     x_bnd = patch.apply(variables("patch"), images.patch_bnc.astype(dtype), rngs=layers.rngs(k_patch))
     if spec.side:
-        corners = params["position"]["table"][images.corner_bn4]  # [B, n, 4, D]
+        table = layout.gathered({"position": params["position"]}, spec.head_counts)["position"]["table"]
+        corners = table[images.corner_bn4]  # [B, n, 4, D]
         x_bnd = x_bnd + (corners * images.corner_weight_bn4[..., None]).sum(2).astype(dtype)
 
+    x_bnd = layout.place(x_bnd, "batch", None, None)
     block = TowerBlock(spec, lora_scale, lora_dropout)
     x_bnd, states = _scan(
         block, params["blocks"], lora.get("blocks", {}), images, x_bnd, dtype, remat, unroll, k_blocks
@@ -220,6 +228,7 @@ def _scan(block, params, lora, images, x_bnd, dtype, remat, unroll, key):
 
     def layer(x_bnd, weights, full):
         p, l, k = weights
+        p = layout.gathered(p, spec.head_counts, x_bnd.dtype)
         variables = {"params": p, **({"lora": l} if l else {})}
         return block.apply(variables, x_bnd, angle_bna, images.segment_bn, images.window_bn, full, rngs=layers.rngs(k))
 
@@ -228,7 +237,7 @@ def _scan(block, params, lora, images, x_bnd, dtype, remat, unroll, key):
     # The DeepStack level that a layer's state is written to. All other layers write past the end, which has no effect.
     level = np.where(np.isin(number, spec.deepstack), np.searchsorted(spec.deepstack, number), len(spec.deepstack))
     states = jnp.zeros((len(spec.deepstack), *x_bnd.shape), dtype) if spec.deepstack else None
-    checkpointed = jax.checkpoint(layer) if remat else layer
+    checkpointed = layout.checkpointed(layer, remat)
 
     def body(carry, inputs):
         x_bnd, states = carry

@@ -62,6 +62,8 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
         if perceiver is not None:
             log.info("twins by %s", perceiver.description)
         runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, segmenter, text_scorers, perceiver)
+        del params, lora  # The rollout may have its own copy.
+        runtime = runtime.for_rollout()
         predictions = predict.evaluate(runtime, source, skipped=skipped)
         cells = table.cells([metrics.row(p) for p in predictions])
         numbers = metrics.compute_metrics(predictions, skipped.count)

@@ -76,7 +76,7 @@ def run(
         params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
         parent = results.open_folder(Path(workdir) / "infer")
         notes: dict[str, Any] = {"query": query} | ({} if perceiver is None else {"twin_by": perceiver.description})
-        runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, perceiver=perceiver)
+        runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, perceiver=perceiver).for_rollout()
         completed = predict.ask(runtime, batch, jax.random.key(c.seed))
     transcript, canvas = completed.transcripts[0][0], batch.canvases[0]
     real = completed.real[0][0] if completed.real else None

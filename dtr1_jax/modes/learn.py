@@ -53,7 +53,7 @@ def learn(
         twin_bgs = completions.twin_tokens(experience.rollout, policy.style.tokenizer)
     micro = accumulate.micro_batch(c.rollout, c.grpo, runtime.mesh)
     mask_bgs = update.loss_mask(experience.rollout, c.grpo.mask_truncated)
-    batch_tokens = mesh.total({"tokens": float(mask_bgs.sum())})["tokens"]
+    batch_tokens = mesh.total({"tokens": float(mask_bgs.sum())})["tokens"] / mesh.replicas(runtime.mesh)
     batch = update.Minibatch(experience.prompt, experience.rollout, advantage_bg, twin_bgs)
     if c.grpo.importance != importance.OFF:
         both = update.weights(state.trainable, frozen)

@@ -213,4 +213,10 @@ def _table(planned: dict[str, Any]) -> Iterator[str]:
         for name, size in ({**parts, "together": sum(parts.values())} if parts else {}).items():
             yield f"  {title:<10} {name.replace('_', ' '):<20} {size / GIB:9.2f}"
     yield f"  {'peak':<31} {planned['peak'] / GIB:9.2f}"
+    if planned["mesh"]["fsdp"] > 1:
+        size = planned["parameters"] * share["item"] / GIB
+        yield (
+            f"Not counted: with mesh.fsdp > 1, a rollout also holds a copy of the weights, {size:.2f} GiB together on"
+            " config.mesh.rollout devices (0 = as few as their memory allows)"
+        )
     yield ""

@@ -61,9 +61,9 @@ def run(c: config.Config, workdir: Path) -> Path:
     start = pretrained.read_weights(c, pretrained_policy, device_mesh) if _has_start(c, pretrained_policy) else None
     begin = functools.partial(_initial_state, c, pretrained_policy, tx)
     shapes = jax.eval_shape(begin, start)
-    shardings = mesh.shardings(device_mesh, shapes)
+    shardings = mesh.shardings(device_mesh, shapes, pretrained_policy.spec.head_counts)
     frozen = {"policy": start} if c.lora.rank else None
-    batches = ColdStartBatches(c, pretrained_policy.style)
+    batches = ColdStartBatches(c, pretrained_policy.style, mesh.share_of_rows(device_mesh))
     with (
         results.locked(workdir, "sft"),
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as checkpoints,
@@ -218,7 +218,7 @@ def _step(
         state["trainable"], state["opt"], mesh.put_batch(device_mesh, demonstrations),
         mesh.put_batch(device_mesh, practice), frozen, tx=tx, spec=pretrained_policy.spec, reasoning=c.sft.reasoning,
         dense=dense_weight(c, pretrained_policy.style), counts=patch_targets.COUNTS, text=text,
-        dtype=pretrained_policy.dtype, key=key,
+        dtype=pretrained_policy.dtype, key=key, mesh=device_mesh,
     )  # fmt: skip
     return numbers
 

@@ -117,10 +117,10 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     source, heldout = (sources.open_source(c.data, split) for split in (c.data.train_split, c.data.eval_split))
     if jax.process_index() == 0:
         check.describe(c, source, heldout, pretrained_policy.style)
-    skipped = pipeline.SkipCounter()
+    skipped, share = pipeline.SkipCounter(), mesh.share_of_rows(device_mesh)
     batches = pipeline.query_batches(
-        source, pretrained_policy.style, c.rollout.queries // jax.process_count(), seed=c.data.seed + c.seed,
-        workers=c.data.workers, shard=(jax.process_index(), jax.process_count()), skips=skipped,
+        source, pretrained_policy.style, c.rollout.queries // share[1], seed=c.data.seed + c.seed,
+        workers=c.data.workers, shard=share, skips=skipped,
         budget=c.data.prefetch_mb << 20,
     )  # fmt: skip
     tx = optim.optimizer(c.optim, schedule_updates(c))
@@ -137,7 +137,8 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
             c, pretrained_policy, device_mesh, segmenter=segmenter, text_scorers=text_scorers, perceiver=perceiver
         )
         ema = c.grpo.advantage == state.EMA
-        position = Position(state.initial_state(tx, trainable, device_mesh, ema))
+        heads = pretrained_policy.spec.head_counts
+        position = Position(state.initial_state(tx, trainable, device_mesh, ema, heads))
         watch = diagnosis.Watch(workdir, active=jax.process_index() == 0)
         this = Run(runtime, workdir, frozen, tx, iter(batches), skipped, heldout, checkpoints, log_writer, watch, stop)
         position = _resumed(this, position)
@@ -205,7 +206,7 @@ def _step(this: Run, position: Position) -> tuple[Position, dict[str, float], ex
     c, step = this.config, position.step
     key, start = jax.random.fold_in(jax.random.key(c.seed), step), time.monotonic()
     runtime = this.runtime.with_weights(*update.weights(position.state.trainable, this.frozen))
-    collected = experience.collect(runtime, this.batches, key)
+    collected = experience.collect(runtime.for_rollout(), this.batches, key)
     update_start = time.monotonic()
     new_state, numbers = learn(this.runtime, position.state, this.frozen, this.tx, collected, key)
     step, end = step + 1, time.monotonic()
@@ -289,7 +290,7 @@ def _evaluate(this: Run, position: Position) -> float:
     name = "before" if step == 0 else "after" if step >= c.train.steps else "latest"
     log.info("evaluating on %d held-out queries", min(c.train.eval_examples, len(this.heldout)))
     skipped = pipeline.SkipCounter()
-    runtime = this.runtime.with_weights(*update.weights(position.state.trainable, this.frozen))
+    runtime = this.runtime.with_weights(*update.weights(position.state.trainable, this.frozen)).for_rollout()
     predictions = predict.evaluate(
         runtime, this.heldout, check=lambda: _leave_if_asked(this, position), skipped=skipped
     )

@@ -86,17 +86,17 @@ def resident(c: config.Config, spec: Spec, device_mesh: Mesh) -> tuple[dict[str,
     opt = jax.eval_shape(optim.optimizer(c.optim, c.train.steps).init, trainable)
     copy = {"reference": base} if c.grpo.beta and not c.lora.rank else {}
     bytes_by_kind = {
-        "weights": bytes_on_device(device_mesh, {"base": base}),
-        "adapters": bytes_on_device(device_mesh, {"lora": lora}) if c.lora.rank else 0,
-        "optimizer": bytes_on_device(device_mesh, {"opt": opt}),
-        "frozen_copies": bytes_on_device(device_mesh, copy),
+        "weights": bytes_on_device(device_mesh, {"base": base}, spec),
+        "adapters": bytes_on_device(device_mesh, {"lora": lora}, spec) if c.lora.rank else 0,
+        "optimizer": bytes_on_device(device_mesh, {"opt": opt}, spec),
+        "frozen_copies": bytes_on_device(device_mesh, copy, spec),
     }
     return bytes_by_kind, {"parameters": _count(_weights(spec)), "trainable": _count(trainable)}
 
 
-def bytes_on_device(device_mesh: Mesh, tree: Any) -> int:
+def bytes_on_device(device_mesh: Mesh, tree: Any, spec: Spec) -> int:
     """Bytes that each device holds of a tree of shapes, cut as the sharding table says."""
-    shardings = mesh.shardings(device_mesh, tree)
+    shardings = mesh.shardings(device_mesh, tree, spec.head_counts)
     sizes = jax.tree.map(lambda x, s: math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize, tree, shardings)
     return sum(jax.tree.leaves(sizes))
 
@@ -111,7 +111,7 @@ def layer_bytes(c: config.Config, spec: Spec, device_mesh: Mesh) -> int:
     base = _base(c, spec)
     weights = base["decoder"] if c.policy.weights_dtype == "int8" else _as(base["decoder"], c.policy.dtype)
     lora = _as(_adapters(c, base).get("decoder", {}), c.policy.dtype)
-    return bytes_on_device(device_mesh, {"base": {"decoder": weights}, "lora": {"decoder": lora}})
+    return bytes_on_device(device_mesh, {"base": {"decoder": weights}, "lora": {"decoder": lora}}, spec)
 
 
 def _base(c, spec):
@@ -225,7 +225,9 @@ class _Rows:
 
 def _kv(spec, share, rows, length):
     """Bytes of the keys and values of all layers."""
-    heads = spec.kv_heads // share.tensor if spec.kv_heads % share.tensor == 0 else spec.kv_heads
+    heads = spec.kv_heads
+    if spec.heads % math.lcm(heads, share.tensor) == 0:  # repeated where tensor is larger (layout.kv_copies)
+        heads = math.lcm(heads, share.tensor) // share.tensor
     return 2 * spec.layers * rows * length * heads * spec.head_dim * share.item
 
 

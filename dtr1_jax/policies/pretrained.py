@@ -147,7 +147,7 @@ def _read_base(config: Config, pretrained_policy: PretrainedPolicy, device_mesh:
     if device_mesh is None:
         places = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), shapes)
     else:
-        places = mesh.shardings(device_mesh, shapes)
+        places = mesh.shardings(device_mesh, shapes, pretrained_policy.spec.head_counts)
     if pretrained_policy.checkpoint is not None:
         return loading.load_weights(pretrained_policy.checkpoint, shapes, places, dtype)
     params = native.load_native(policy_files.weights_path(config), template(pretrained_policy))

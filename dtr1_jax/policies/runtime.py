@@ -11,6 +11,7 @@ import jax
 
 from dtr1_jax.config import Config
 from dtr1_jax.models import sentence_encoder
+from dtr1_jax.policies import rollout_layout
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rewards.text_scorers import TextScorers
 from dtr1_jax.specialists import catalogue
@@ -46,6 +47,17 @@ class Runtime:
     def with_weights(self, params: dict, lora: dict | None) -> Runtime:
         """The same with other weights and adapters."""
         return dataclasses.replace(self, params=params, lora=lora)
+
+    def for_rollout(self) -> Runtime:
+        """The same with a copy of the weights that is laid out for sampling, if config.mesh.rollout says so.
+
+        The caller drops it after the rollout, because the copy takes memory. All processes must call it. Raises
+        ConfigError if the mesh does not allow the setting.
+        """
+        device_mesh, params, lora = rollout_layout.copy(
+            self.config.mesh.rollout, self.mesh, self.policy.spec, self.params, self.lora, self.policy.dtype
+        )
+        return dataclasses.replace(self, mesh=device_mesh, params=params, lora=lora)
 
 
 @contextlib.contextmanager

@@ -38,7 +38,8 @@ def initial_weights(
         # The reference is a copy, because the trained weights are donated to each update.
         return {"base": base}, {"reference": jax.tree.map(jnp.copy, base)} if c.grpo.beta else {}
     trainable = {"lora": initial_adapters(c, base)}
-    return mesh.put(trainable, mesh.shardings(device_mesh, trainable)), {"base": base}
+    places = mesh.shardings(device_mesh, trainable, pretrained_policy.spec.head_counts)
+    return mesh.put(trainable, places), {"base": base}
 
 
 def initial_adapters(c: config.Config, base: dict) -> dict:
@@ -50,16 +51,18 @@ def initial_adapters(c: config.Config, base: dict) -> dict:
 
 
 def initial_state(
-    tx: optax.GradientTransformation, trainable: dict, device_mesh: jax.sharding.Mesh, ema: bool = False
-) -> update.State:
+    tx: optax.GradientTransformation, trainable: dict, device_mesh: jax.sharding.Mesh, ema: bool = False,
+    heads: dict[str, int] | None = None,
+) -> update.State:  # fmt: skip
     """The state before the first update. The optimizer's arrays are cut over the mesh as the weights are.
 
     Args:
       tx: the optimizer.
       trainable: the trainable weights on the mesh.
       ema: keep moving averages of each task's rewards too (grpo.advantage = "ema").
+      heads: `Spec.head_counts` of the policy, as the weights were cut.
     """
-    shardings = mesh.shardings(device_mesh, {"opt": jax.eval_shape(tx.init, trainable)})["opt"]
+    shardings = mesh.shardings(device_mesh, {"opt": jax.eval_shape(tx.init, trainable)}, heads)["opt"]
     averages = mesh.put(advantages.initial_ema(), mesh.replicated(device_mesh)) if ema else None
     return update.State(trainable, jax.jit(tx.init, out_shardings=shardings)(trainable), averages)
 
@@ -103,7 +106,8 @@ def trained_weights(
         ) as checkpoints:
             # From the run's config.json, not from `c`: it decides which arrays the checkpoint has.
             ema = checkpoints.settings.get("grpo.advantage") == EMA
-            state = initial_state(optim.optimizer(c.optim, c.train.steps), trainable, device_mesh, ema)
+            heads = pretrained_policy.spec.head_counts
+            state = initial_state(optim.optimizer(c.optim, c.train.steps), trainable, device_mesh, ema, heads)
             restored = checkpoints.restore(state_template(state), number)
             if restored is not None:
                 log.info("weights of step %d in %s", restored[2], workdir)

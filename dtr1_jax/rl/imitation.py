@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from dtr1_jax import config
+from dtr1_jax import config, layout
 from dtr1_jax.models import policy
 from dtr1_jax.models.policy import Spec
 from dtr1_jax.types import Demonstration
@@ -161,17 +162,20 @@ def loss(
 
 
 @functools.partial(
-    jax.jit, static_argnames=("tx", "spec", "reasoning", "dense", "counts", "text", "dtype"), donate_argnums=(0, 1)
-)
+    jax.jit, static_argnames=("tx", "spec", "reasoning", "dense", "counts", "text", "dtype", "mesh"),
+    donate_argnums=(0, 1),
+)  # fmt: skip
 def update(
     trainable: dict, opt_state: optax.OptState, batch: Demonstration, practice: Demonstration | None = None,
     frozen: dict | None = None, *, tx: optax.GradientTransformation, spec: Spec, reasoning: float, dense: float,
     counts: tuple[int, ...], text: bool, dtype: Any = jnp.float32, key: jax.Array | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[dict, optax.OptState, dict[str, jax.Array]]:  # fmt: skip
     """One optimizer step on `loss`: (trainable, opt_state, metrics). The first two arguments are donated."""
-    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
-        trainable, spec, batch, practice, frozen, reasoning=reasoning, dense=dense, counts=counts, text=text,
-        dtype=dtype, key=key,
-    )  # fmt: skip
+    with layout.use(mesh):
+        (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
+            trainable, spec, batch, practice, frozen, reasoning=reasoning, dense=dense, counts=counts, text=text,
+            dtype=dtype, key=key,
+        )  # fmt: skip
     updates, opt_state = tx.update(grads, opt_state, trainable)
     return optax.apply_updates(trainable, updates), opt_state, metrics | {"grad_norm": optax.global_norm(grads)}

@@ -12,7 +12,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
+from dtr1_jax import layout
 from dtr1_jax.models import policy
 from dtr1_jax.models.policy import Spec
 from dtr1_jax.rl import sampling
@@ -106,12 +108,12 @@ def extend(
         return (s.slot < slots) & active(s, halted_bg).any()
 
     def draw(s):
-        z_bgv = policy.logits(params, spec, s.state_bgd)
+        z_bgv = layout.place(policy.logits(params, spec, s.state_bgd), "batch", None, "vocab")
         token_r, logp_r = sampling.sample(
-            jax.random.fold_in(key, s.slot), z_bgv.reshape(b * g, -1),
+            jax.random.fold_in(key, s.slot), layout.place(z_bgv.reshape(b * g, -1), "batch", "vocab"),
             temperature=temperature, top_k=top_k, top_p=top_p, banned_v=banned_v,
         )  # fmt: skip
-        return token_r.reshape(b, g), logp_r.reshape(b, g)
+        return layout.place_tree((token_r.reshape(b, g), logp_r.reshape(b, g)))
 
     def step(carry):
         s, halted_bg, matched_bg = carry
@@ -210,21 +212,25 @@ def result(session: Session) -> Rollout:
 
 @functools.partial(
     jax.jit,
-    static_argnames=("spec", "group", "new_tokens", "end", "pad", "temperature", "top_k", "top_p", "dtype"),
+    static_argnames=("spec", "group", "new_tokens", "end", "pad", "temperature", "top_k", "top_p", "dtype", "mesh"),
 )
 def sample(
     params: dict, lora: dict | None, prompt: Prompt, key: jax.Array, banned_v: jax.Array | None, *, spec: Spec,
     group: int, new_tokens: int, end: int | tuple[int, ...], pad: int, temperature: float, top_k: int = 0,
-    top_p: float = 1.0, dtype: jnp.dtype = jnp.float32,
+    top_p: float = 1.0, dtype: jnp.dtype = jnp.float32, mesh: Mesh | None = None,
 ) -> Rollout:  # fmt: skip
     """Samples G completions of up to `new_tokens` tokens for each prompt; compiled once for each shape.
 
-    A completion ends with the first token of `end` (ids or one id; () or -1 = never).
+    A completion ends with the first token of `end` (ids or one id; () or -1 = never). The arrays are cut over `mesh`,
+    or None; each batch shard should hold whole weights (`mesh.shardings` with resident = True), because all weights are
+    read for each token.
     """
-    session = begin(
-        params, lora, spec, prompt, group=group, new_tokens=new_tokens, slots=new_tokens, pad=pad, dtype=dtype
-    )
-    session = extend(
-        params, lora, spec, session, key, end=end, temperature=temperature, top_k=top_k, top_p=top_p, banned_v=banned_v
-    )
-    return result(session)
+    with layout.use(mesh, resident=True):
+        session = begin(
+            params, lora, spec, prompt, group=group, new_tokens=new_tokens, slots=new_tokens, pad=pad, dtype=dtype
+        )
+        session = extend(
+            params, lora, spec, session, key, end=end, temperature=temperature, top_k=top_k, top_p=top_p,
+            banned_v=banned_v,
+        )  # fmt: skip
+        return layout.place_tree(result(session))

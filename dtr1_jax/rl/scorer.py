@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from dtr1_jax import mesh as mesh_lib
+from dtr1_jax import layout
 from dtr1_jax.models import policy
 from dtr1_jax.models.policy import Spec
 from dtr1_jax.rl import sampling
@@ -45,14 +45,14 @@ def score(
 
     def score_queries(_, part):
         (prompt, *rows), _ = part
-        prompt, rows = mesh_lib.constrain((prompt, rows), mesh)
+        prompt, rows = layout.place_tree((prompt, rows))
         prefix = policy.prefill(params, lora, spec, prompt, dtype)
 
         def score_completions(_, part):
             rows, _ = part
 
             def logprobs(rows):
-                token_bgs, mask_bgs = mesh_lib.constrain(rows, mesh)
+                token_bgs, mask_bgs = layout.place_tree(rows)
                 logp_bgs = policy.logprobs(params, lora, spec, prefix, token_bgs, temper)
                 missing = tokens - token_bgs.shape[-1]
                 return jnp.pad(jnp.where(mask_bgs, logp_bgs, 0.0), ((0, 0), (0, 0), (0, missing)))
@@ -62,5 +62,6 @@ def score(
         _, logp_bgs = scan_parts(score_completions, None, rows, groups, axis=1, key=None)
         return None, join_parts(logp_bgs, groups, axis=1)
 
-    _, logp_bgs = scan_parts(score_queries, None, (prompt, token_bgs, mask_bgs), batches, axis=0, key=None)
-    return mesh_lib.constrain(join_parts(logp_bgs, batches, axis=0), mesh)
+    with layout.use(mesh):
+        _, logp_bgs = scan_parts(score_queries, None, (prompt, token_bgs, mask_bgs), batches, axis=0, key=None)
+        return layout.place_tree(join_parts(logp_bgs, batches, axis=0))

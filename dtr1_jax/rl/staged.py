@@ -15,8 +15,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from dtr1_jax import mesh
+from dtr1_jax import layout
+from dtr1_jax import mesh as mesh_lib
 from dtr1_jax.models.policy import Spec
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.rl.rollout import Session
@@ -40,13 +42,14 @@ def slots(new_tokens: int, twin_tokens: int) -> int:
 @functools.partial(
     jax.jit,
     static_argnames=(
-        "spec", "group", "request_tokens", "new_tokens", "twin_tokens", "end", "pad", "dtype", *_SAMPLING,
+        "spec", "group", "request_tokens", "new_tokens", "twin_tokens", "end", "pad", "dtype", "mesh", *_SAMPLING,
     ),
 )  # fmt: skip
 def write_requests(
     params: dict, lora: dict | None, prompt: Prompt, key: jax.Array, banned_v: jax.Array | None, closing_vk: jax.Array,
     *, spec: Spec, group: int, request_tokens: int, new_tokens: int, twin_tokens: int, end: int | tuple[int, ...],
     pad: int, temperature: float, top_k: int = 0, top_p: float = 1.0, dtype: jnp.dtype = jnp.float32,
+    mesh: Mesh | None = None,
 ) -> Session:  # fmt: skip
     """Samples the first `request_tokens` tokens of G completions for each prompt, at most up to the closing text.
 
@@ -56,40 +59,45 @@ def write_requests(
       new_tokens, twin_tokens: tokens of a completion that are sampled and that are inserted, at most.
       The others are those of `rollout.sample`.
     """
-    session = rollouts.begin(
-        params, lora, spec, prompt, group=group, new_tokens=new_tokens + twin_tokens,
-        slots=slots(new_tokens, twin_tokens), pad=pad, dtype=dtype,
-    )  # fmt: skip
-    return rollouts.extend(
-        params, lora, spec, session, key, end=end, temperature=temperature, top_k=top_k, top_p=top_p, banned_v=banned_v,
-        most_bg=jnp.full(session.length_bg.shape, request_tokens), closing_vk=closing_vk,
-    )  # fmt: skip
+    with layout.use(mesh, resident=True):
+        session = rollouts.begin(
+            params, lora, spec, prompt, group=group, new_tokens=new_tokens + twin_tokens,
+            slots=slots(new_tokens, twin_tokens), pad=pad, dtype=dtype,
+        )  # fmt: skip
+        return rollouts.extend(
+            params, lora, spec, session, key, end=end, temperature=temperature, top_k=top_k, top_p=top_p,
+            banned_v=banned_v, most_bg=jnp.full(session.length_bg.shape, request_tokens), closing_vk=closing_vk,
+        )  # fmt: skip
 
 
-@functools.partial(jax.jit, static_argnames="spec", donate_argnames="session")
+@functools.partial(jax.jit, static_argnames=("spec", "mesh"), donate_argnames="session")
 def insert_twins(
-    params: dict, lora: dict | None, session: Session, token_bgn: jax.Array, count_bg: jax.Array, *, spec: Spec
-) -> Session:
+    params: dict, lora: dict | None, session: Session, token_bgn: jax.Array, count_bg: jax.Array, *, spec: Spec,
+    mesh: Mesh | None = None,
+) -> Session:  # fmt: skip
     """Appends the first `count_bg` of `token_bgn`, int32[B, G, chunk], to the rows. The session is donated."""
-    return rollouts.insert(params, lora, spec, session, token_bgn, count_bg)
+    with layout.use(mesh, resident=True):
+        return rollouts.insert(params, lora, spec, session, token_bgn, count_bg)
 
 
 @functools.partial(
-    jax.jit, static_argnames=("spec", "answer_tokens", "end", *_SAMPLING), donate_argnames="session"
+    jax.jit, static_argnames=("spec", "answer_tokens", "end", "mesh", *_SAMPLING), donate_argnames="session"
 )  # fmt: skip
 def write_answers(
     params: dict, lora: dict | None, session: Session, key: jax.Array, banned_v: jax.Array | None, *, spec: Spec,
     answer_tokens: int, end: int | tuple[int, ...], temperature: float, top_k: int = 0, top_p: float = 1.0,
+    mesh: Mesh | None = None,
 ) -> Session:  # fmt: skip
     """Samples up to `answer_tokens` further tokens of each row that has not ended. The session is donated."""
-    return rollouts.extend(
-        params, lora, spec, session, key, end=end, temperature=temperature, top_k=top_k, top_p=top_p, banned_v=banned_v,
-        most_bg=session.length_bg + answer_tokens,
-    )  # fmt: skip
+    with layout.use(mesh, resident=True):
+        return rollouts.extend(
+            params, lora, spec, session, key, end=end, temperature=temperature, top_k=top_k, top_p=top_p,
+            banned_v=banned_v, most_bg=session.length_bg + answer_tokens,
+        )  # fmt: skip
 
 
 def local_rollout(session: Session) -> Rollout:
     """The completions as numpy, with the rows of this process."""
-    local, length_bg = mesh.local((rollouts.result(session), session.length_bg))
+    local, length_bg = mesh_lib.local((rollouts.result(session), session.length_bg))
     in_text_bgs = np.arange(local.token_bgs.shape[-1]) < length_bg[..., None]
     return dataclasses.replace(local, inserted_bgs=in_text_bgs & ~local.mask_bgs)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from dtr1_jax import layout
 from dtr1_jax import mesh as mesh_lib
 from dtr1_jax.config import Grpo
 from dtr1_jax.models import policy
@@ -120,13 +121,17 @@ def update(
       tokens, and the metrics of `loss.grpo_loss`, reduced over the minibatch.
     """
     completions = _completions(batch, knobs, max_tokens, batch_tokens)
-    add_micro_batch = functools.partial(
-        _add_micro_batch, trainable=state.trainable, frozen=frozen, spec=spec, knobs=knobs, mesh=mesh, dtype=dtype,
-        temper=functools.partial(sampling.temper, temperature=temperature, banned_v=banned_v),
-    )  # fmt: skip
-    zero = jnp.float32(0), jax.tree.map(jnp.zeros_like, state.trainable)
+    temper = functools.partial(sampling.temper, temperature=temperature, banned_v=banned_v)
     count = batch.advantage_bg.shape[0] // micro if micro else 1
-    (loss, grads), metrics = scan_parts(add_micro_batch, zero, (batch.prompt, completions), count, axis=0, key=key)
+    with layout.use(mesh):
+        # Each batch shard has adapters of its own in all parts, so their gradients are summed over the shards once.
+        used, join = jax.vjp(functools.partial(_used, spec=spec), state.trainable)
+        add_micro_batch = functools.partial(
+            _add_micro_batch, trainable=used, frozen=frozen, spec=spec, knobs=knobs, dtype=dtype, temper=temper
+        )
+        zero = jnp.float32(0), _placed(jax.tree.map(jnp.zeros_like, used), spec, mesh)
+        (loss, grads), metrics = scan_parts(add_micro_batch, zero, (batch.prompt, completions), count, axis=0, key=key)
+        grads = join(grads)[0]
 
     trainable, opt, info = optim.guarded_update(grads, loss, state.opt, state.trainable, tx)
     metrics = loss_lib.reduce_metrics(metrics) | info | {"loss": loss}
@@ -134,7 +139,7 @@ def update(
     if mesh is not None:
         # Otherwise the compiler chooses the output shardings itself, and the next step recompiles where they differ
         # from the input shardings.
-        state = jax.lax.with_sharding_constraint(state, mesh_lib.shardings(mesh, state))
+        state = jax.lax.with_sharding_constraint(state, mesh_lib.shardings(mesh, state, spec.head_counts))
     return state, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
 
 
@@ -143,6 +148,24 @@ def loss_mask(rollout: Rollout, mask_truncated: bool) -> Any:
     completions that have their end token. numpy or jax, as the rollout.
     """
     return rollout.mask_bgs & rollout.stopped_bg[..., None] if mask_truncated else rollout.mask_bgs
+
+
+def _used(trainable, spec):
+    """The trainable weights as the parts of a minibatch use them, with a copy of the adapters on each batch shard."""
+    return {
+        name: layout.spread({name: x}, spec.head_counts)[name] if name == "lora" else x for name, x in trainable.items()
+    }
+
+
+def _placed(gradients, spec, mesh):
+    """Gradients of `_used` weights, cut as these are; the compiler must not guess the cut of a sum over parts."""
+    if mesh is None:
+        return gradients
+    places = {
+        name: (mesh_lib.spread_shardings if name == "lora" else mesh_lib.shardings)(mesh, {name: x}, spec.head_counts)
+        for name, x in gradients.items()
+    }
+    return {name: jax.lax.with_sharding_constraint(x, places[name][name]) for name, x in gradients.items()}
 
 
 def _completions(batch, knobs, max_tokens, batch_tokens):
@@ -160,7 +183,7 @@ def _completions(batch, knobs, max_tokens, batch_tokens):
     )
 
 
-def _add_micro_batch(total, part, *, trainable, frozen, spec, knobs, mesh, dtype, temper):
+def _add_micro_batch(total, part, *, trainable, frozen, spec, knobs, dtype, temper):
     """Adds loss and gradient of one micro-batch to `total`: (new total, metrics of its micro-groups).
 
     All completions of a query share its prompt, so the prompt goes forward once and backward once. In between, the
@@ -168,7 +191,7 @@ def _add_micro_batch(total, part, *, trainable, frozen, spec, knobs, mesh, dtype
     last hidden state. The prompt's backward pass turns the last two into the rest of the weights' gradient.
     """
     (prompt, completions), key = part
-    prompt, completions = mesh_lib.constrain((prompt, completions), mesh)
+    prompt, completions = layout.place_tree((prompt, completions))
     k_prompt, k_completions = (None, None) if key is None else jax.random.split(key)
 
     # The prompts, forward: under the policy that learns, and under the reference.
@@ -201,7 +224,7 @@ def _add_micro_batch(total, part, *, trainable, frozen, spec, knobs, mesh, dtype
         rows, key = part
 
         def gradient(rows):
-            rows = mesh_lib.constrain(rows, mesh)
+            rows = layout.place_tree(rows)
             value_and_grad = jax.value_and_grad(micro_group_loss, argnums=(0, 1), has_aux=True)
             return value_and_grad(trainable, prompt_state, rows, key)
 

@@ -21,6 +21,7 @@ FREE = (
 ADDED = {
     "data": {"prefetch_mb": 512},
     "grpo": {"importance": "off", "importance_low": 0.0, "importance_high": 3.0},
+    "mesh": {"rollout": 0},
     "optim": {"decay_steps": 0},
     "policy": {"ids": "number", "adapter": ""},
     "rollout": {"construct_tokens": 64, "twin_tokens": 160},  # read for policy.constructor=specialists only

@@ -27,8 +27,9 @@ def run(counts, tokens, mesh=None, temperature=1.0, end=NEVER, spec=small.TEXT, 
     weights, prompt = {"base": PARAMS, "lora": LORA}, small.prompt(B, pictures=spec.vision is not None)
     place = (lambda x: x) if mesh is None else (lambda x: mesh_lib.put_batch(mesh, x))
     if mesh is not None:
-        weights, prompt = mesh_lib.put(weights, mesh_lib.shardings(mesh, weights)), place(prompt)
-    pair, knobs = (weights["base"], weights["lora"]), {"end": end, "temperature": temperature}
+        places = mesh_lib.shardings(mesh, weights, spec.head_counts, resident=True)
+        weights, prompt = mesh_lib.put(weights, places), place(prompt)
+    pair, knobs = (weights["base"], weights["lora"]), {"end": end, "temperature": temperature, "mesh": mesh}
     session = staged.write_requests(
         *pair, prompt, jax.random.key(3), None, jnp.asarray(table() if closing is None else closing), spec=spec,
         group=G, request_tokens=ASK, new_tokens=NEW, twin_tokens=TWIN, pad=small.PAD, **knobs,
@@ -37,7 +38,8 @@ def run(counts, tokens, mesh=None, temperature=1.0, end=NEVER, spec=small.TEXT, 
     for start in range(0, TWIN, chunk):
         part = np.zeros((B, G, chunk), np.int32)
         part[..., : tokens[..., start : start + chunk].shape[-1]] = tokens[..., start : start + chunk]
-        session = staged.insert_twins(*pair, session, place(part), place(np.clip(counts - start, 0, chunk)), spec=spec)
+        part = place((part, np.clip(counts - start, 0, chunk)))
+        session = staged.insert_twins(*pair, session, *part, spec=spec, mesh=mesh)
     session = staged.write_answers(*pair, session, jax.random.key(3), None, spec=spec, answer_tokens=NEW - ASK, **knobs)
     return staged.local_rollout(session), requested
 

@@ -332,13 +332,14 @@ def with_pictures():
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
-@pytest.mark.parametrize("sizes, micro", [((8, 1, 1), 0), ((2, 4, 1), 0), ((2, 2, 2), 4)])
+@pytest.mark.parametrize("sizes, micro", [((8, 1, 1), 0), ((2, 4, 1), 0), ((2, 2, 2), 4), ((1, 2, 4), 0)])
 def test_a_mesh_takes_the_same_step(sizes, micro):
     weights, data, want, numbers = with_pictures()
     mesh = mesh_lib.make(config.Mesh(*sizes), jax.devices()[:8])
-    trainable = mesh_lib.put(weights, mesh_lib.shardings(mesh, weights))
+    heads = small.SPEC.head_counts
+    trainable = mesh_lib.put(weights, mesh_lib.shardings(mesh, weights, heads))
     opt = jax.eval_shape(TX.init, trainable)
-    opt = jax.jit(TX.init, out_shardings=mesh_lib.shardings(mesh, {"opt": opt})["opt"])(trainable)
+    opt = jax.jit(TX.init, out_shardings=mesh_lib.shardings(mesh, {"opt": opt}, heads)["opt"])(trainable)
     data = mesh_lib.put_batch(mesh, data)
     places = [x.sharding for x in jax.tree.leaves((trainable, opt))]
     q = trainable["base"]["decoder"]["q"]["kernel"]

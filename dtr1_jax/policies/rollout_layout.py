@@ -1,0 +1,134 @@
+"""The weights of a rollout: whole on each batch shard, because all of them are read for each token.
+
+In the update, `mesh.fsdp` cuts the weights over devices, which gather them layer by layer. Decoding would have to
+gather all layers for each token. So a rollout has its own copy of the weights in the compute dtype. It is made once for
+each rollout, by one jitted function, and is dropped at the rollout's end. `mesh.rollout` devices of one process hold
+the copy together, cut as by `mesh.tensor`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from dtr1_jax import mesh as mesh_lib
+from dtr1_jax.config import ConfigError
+from dtr1_jax.models.spec import Spec
+
+AS_UPDATE = -1  # the setting mesh.rollout: the rollout takes the arrays of the update
+SHARE = 0.4  # of a device's memory that the copy may take; the update's weights and the caches need the rest
+
+log = logging.getLogger(__name__)
+
+
+def choose(setting: int, device_mesh: Mesh, spec: Spec, copy_bytes: int, memory: int | None) -> tuple[int, str]:
+    """(devices that hold a copy of the weights together, the reason); AS_UPDATE = the arrays of the update.
+
+    Args:
+      setting: config.mesh.rollout; 0 = automatic.
+      device_mesh: the mesh of the update.
+      spec: sizes of the policy.
+      copy_bytes: bytes of a copy of all weights in the compute dtype.
+      memory: bytes of memory of a device, or None if it is not known.
+
+    Raises ConfigError if the mesh has no such groups of devices within a process.
+    """
+    tensor = device_mesh.shape["tensor"]
+    if setting == AS_UPDATE:
+        return AS_UPDATE, "config.mesh.rollout = -1"
+    sizes = [n for n in range(tensor, tensor * device_mesh.shape["fsdp"] + 1) if _fits(device_mesh, spec, n)]
+    if setting:
+        if setting not in sizes:
+            raise ConfigError(
+                f"config.mesh.rollout = {setting}: expected one of {', '.join(map(str, sizes))}, a multiple of"
+                f" mesh.tensor = {tensor} that divides mesh.fsdp x mesh.tensor, the {spec.heads} heads and the devices"
+                " of a process; or 0 = automatic, -1 = as in the update"
+            )
+        return setting, f"config.mesh.rollout = {setting}"
+    if device_mesh.shape["fsdp"] == 1:
+        return AS_UPDATE, "mesh.fsdp = 1, so each batch shard holds whole weights anyway"
+    if memory is None:
+        return sizes[0], "the memory of a device is not known"
+    fitting = [n for n in sizes if copy_bytes / n <= SHARE * memory]
+    if fitting:
+        size = fitting[0]
+        return size, f"{copy_bytes / size / 2**30:.1f} of {memory / 2**30:.1f} GiB on each device"
+    return AS_UPDATE, (
+        f"no copy fits: {copy_bytes / 2**30:.1f} GiB over {sizes[-1]} devices of a process are more than {SHARE:.0%} of"
+        f" {memory / 2**30:.1f} GiB each. All weights are gathered for each token, which is slow: use bfloat16 or int8"
+        " (config.policy.dtype, weights_dtype), a larger config.mesh.tensor, or devices with more memory"
+    )
+
+
+def _fits(device_mesh, spec, size):
+    """Whether `size` devices can hold a copy: they are neighbours on the mesh, of one process, and cut the heads."""
+    tensor, both = device_mesh.shape["tensor"], device_mesh.shape["fsdp"] * device_mesh.shape["tensor"]
+    if size == tensor:
+        return True
+    if size % tensor or both % size or spec.heads % size:
+        return False
+    groups = device_mesh.devices.reshape(-1, size)
+    return all(len({device.process_index for device in group}) == 1 for group in groups)
+
+
+def copy(
+    setting: int, device_mesh: Mesh, spec: Spec, params: dict, lora: dict | None, dtype: Any
+) -> tuple[Mesh, dict, dict | None]:
+    """(mesh of the rollout, weights, adapters): what a rollout works with. All processes must call it.
+
+    Args:
+      setting: config.mesh.rollout.
+      device_mesh: the mesh of the update, on which the weights are.
+      spec: sizes of the policy.
+      params: weights.
+      lora: adapters, or None.
+      dtype: compute dtype.
+
+    Raises ConfigError as `choose` does.
+    """
+    if device_mesh.size == 1:
+        return device_mesh, params, lora
+    sizes = jax.eval_shape(functools.partial(_as_computed, dtype=dtype), params)
+    copy_bytes = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(sizes))
+    size = _logged_choice(setting, device_mesh, spec, copy_bytes)
+    if size == AS_UPDATE:
+        return device_mesh, params, lora
+    rollout_mesh = mesh_lib.for_rollout(device_mesh, size)
+    tree = {"base": params, "lora": lora or {}}
+    places = mesh_lib.shardings(rollout_mesh, tree, spec.head_counts, resident=True)
+    leaves, structure = jax.tree.flatten(places)
+    copied = _reshard(tuple(leaves), structure, dtype)(tree)
+    return rollout_mesh, copied["base"], copied["lora"] if lora else None
+
+
+@functools.cache  # a run logs its choice once
+def _logged_choice(setting, device_mesh, spec, copy_bytes):
+    stats = jax.local_devices()[0].memory_stats() or {}
+    memory = int(mesh_lib.least(stats.get("bytes_limit", 0) >> 20)) << 20 or None  # the same choice on all processes
+    size, why = choose(setting, device_mesh, spec, copy_bytes, memory)
+    level = logging.WARNING if size == AS_UPDATE and device_mesh.shape["fsdp"] > 1 and setting == 0 else logging.INFO
+    held = "as in the update" if size == AS_UPDATE else f"a copy on every {size} device(s)"
+    log.log(level, "weights of rollouts: %s (%s)", held, why)
+    return size
+
+
+@functools.cache  # jax.jit compiles once for each function
+def _reshard(places, structure, dtype):
+    return jax.jit(functools.partial(_as_computed, dtype=dtype), out_shardings=jax.tree.unflatten(structure, places))
+
+
+def _as_computed(tree, dtype):
+    """The tree with the arrays that layers convert to the compute dtype before they use them in that dtype."""
+
+    def convert(path, x):
+        converts = path[-1].key in ("kernel", "a", "b") or (len(path) > 1 and path[-2].key == "embed")
+        smaller = jnp.issubdtype(x.dtype, jnp.floating) and jnp.dtype(dtype).itemsize < x.dtype.itemsize
+        return x.astype(dtype) if converts and smaller else x
+
+    return jax.tree_util.tree_map_with_path(convert, tree)

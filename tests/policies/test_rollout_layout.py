@@ -1,0 +1,81 @@
+"""Which devices hold a copy of the weights in a rollout, why, and that the copy holds the same numbers."""
+
+import dataclasses
+import re
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+
+from dtr1_jax import config, mesh
+from dtr1_jax.policies import rollout_layout
+
+GIB = 2**30
+SPEC = dataclasses.replace(small.SPEC, heads=8, kv_heads=2)
+
+
+def fake_mesh(*sizes, devices_of_a_process=4):
+    devices = np.empty(sizes, object)
+    for i in range(devices.size):
+        devices.flat[i] = types.SimpleNamespace(process_index=i // devices_of_a_process)
+    return types.SimpleNamespace(devices=devices, shape=dict(zip(mesh.AXES, sizes)))
+
+
+@pytest.mark.parametrize("setting, sizes, gib, memory, size, why", [
+    (0, (1, 16, 1), 15.2, 16, 4, "3.8 of 16.0 GiB"),  # 7B in bfloat16 on v5e: not on 1 or 2 chips
+    (0, (1, 16, 1), 6.0, 16, 1, "6.0 of 16.0"), (0, (1, 16, 1), 12.0, 16, 2, "6.0 of 16.0"),
+    (0, (1, 8, 2), 6.0, 16, 2, "3.0 of 16.0"),  # never fewer than tensor
+    (0, (1, 16, 1), 64.0, 16, -1, r"no copy fits: 64.0 GiB over 4 devices of a process are more than 40%"),
+    (0, (16, 1, 1), 15.2, 16, -1, "mesh.fsdp = 1"), (0, (1, 8, 1), 1.0, None, 1, "not known"),
+    (0, (1, 2, 8), 64.0, 16, -1, "no copy fits: 64.0 GiB over 8 devices"),
+    (4, (1, 16, 1), 6.0, 16, 4, "config.mesh.rollout = 4"), (-1, (1, 16, 1), 6.0, 16, -1, "config.mesh.rollout = -1"),
+])  # fmt: skip
+def test_the_choice(setting, sizes, gib, memory, size, why):
+    got, reason = rollout_layout.choose(setting, fake_mesh(*sizes), SPEC, int(gib * GIB), memory and memory * GIB)
+    assert got == size
+    assert re.search(why, reason), reason
+
+
+@pytest.mark.parametrize("setting, sizes", [(8, (1, 16, 1)), (3, (1, 12, 1)), (2, (1, 4, 4)), (16, (1, 8, 1))])
+def test_groups_that_do_not_exist_are_refused(setting, sizes):
+    """8 devices are those of two processes; 3 do not divide 8 heads; 2 is less than tensor; there are no 16."""
+    with pytest.raises(config.ConfigError, match=rf"config.mesh.rollout = {setting}: expected one of "):
+        rollout_layout.choose(setting, fake_mesh(*sizes), SPEC, GIB, None)
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
+@pytest.mark.parametrize(
+    "setting, sizes, kernel", [(0, (1, 8, 1), (2, 16, 32)), (4, (1, 8, 1), (2, 16, 8)), (4, (2, 2, 2), (2, 16, 8))]
+)
+def test_the_copy(setting, sizes, kernel):
+    m = mesh.make(config.Mesh(*sizes), jax.devices()[:8])
+    weights = {"base": small.params(), "lora": small.lora(small.params())}
+    there = mesh.put(weights, mesh.shardings(m, weights, small.SPEC.head_counts))
+    rollout_mesh, params, lora = rollout_layout.copy(setting, m, small.SPEC, there["base"], there["lora"], jnp.bfloat16)
+    tensor = setting or 1
+    assert dict(rollout_mesh.shape) == {"data": sizes[0], "fsdp": 8 // sizes[0] // tensor, "tensor": tensor}
+    assert list(rollout_mesh.devices.flat) == list(m.devices.flat)
+    q = params["decoder"]["q"]["kernel"]
+    assert q.addressable_shards[0].data.shape == kernel and q.dtype == jnp.bfloat16
+    assert params["norm"]["scale"].dtype == jnp.float32 and params["embed"]["table"].dtype == jnp.bfloat16
+    got = mesh.whole(rollout_mesh, {"base": params, "lora": lora})
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(weights)):
+        np.testing.assert_array_equal(a, b.astype(a.dtype))
+    assert not any(x.is_deleted() for x in jax.tree.leaves(there))
+
+
+def test_one_device_needs_no_copy():
+    m, params = mesh.make(config.Mesh(1, 1, 1), jax.devices()[:1]), small.params()
+    got = rollout_layout.copy(0, m, small.SPEC, params, None, jnp.bfloat16)
+    assert got[0] is m and got[1] is params and got[2] is None
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
+def test_a_mesh_for_rollouts_needs_a_size_that_divides():
+    m = mesh.make(config.Mesh(1, 4, 2), jax.devices()[:8])
+    assert dict(mesh.for_rollout(m, 8).shape) == {"data": 1, "fsdp": 1, "tensor": 8}
+    with pytest.raises(ValueError, match="multiple of tensor = 2 that divides fsdp x tensor = 8: 3"):
+        mesh.for_rollout(m, 3)
