@@ -23,9 +23,9 @@ class Bound:
     expected: str
     holds: Callable[[Any], bool]
 
-    def field(self) -> Any:
+    def field(self, default: Any = dataclasses.MISSING) -> Any:
         """A dataclass field with this bound; `faults_of_bounds` reads it from the metadata."""
-        return dataclasses.field(metadata={"bound": self})
+        return dataclasses.field(default=default, metadata={"bound": self})
 
 
 def at_least(low: int, expected: str = "") -> Any:

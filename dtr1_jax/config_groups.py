@@ -198,7 +198,7 @@ class Mesh:
     data: int
     fsdp: int
     tensor: int
-    rollout: int = Bound("-1, 0 or a number of devices", lambda n: n >= -1).field()
+    rollout: int = Bound("-1, 0 or a number of devices", lambda n: n >= -1).field(0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """`--mode=sft` on published policies, adapters or all weights; and GRPO goes on from them."""
 
+import functools
 import json
 import signal
 
@@ -7,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from checkpoints import write
+from safetensors.numpy import load_file
 
 from configs import default
 from dtr1_jax import config, mesh
@@ -15,6 +17,8 @@ from dtr1_jax.modes import export, sft, train
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.rl import imitation
 from dtr1_jax.run import interrupt, run_log
+
+MAKE = mesh.make
 
 
 def values(path, constructor="given", **changes):
@@ -144,3 +148,22 @@ def test_what_cannot_be_adapted_is_refused(tmp_path, caplog):
     other = config.from_configdict(values(tmp_path / "base", **{"policy.adapter": str(folder)}))
     pretrained.read_weights(other, pretrained.load_policy(other))
     assert "was trained on org/other-model" in caplog.text
+
+
+@pytest.mark.parametrize("family, constructor", [("qwen2", "given"), ("qwen3_vl", "policy")])
+def test_adapters_are_the_same_on_eight_devices(tmp_path, monkeypatch, family, constructor):
+    write(tmp_path / "base", family)
+    arrays = []
+    for sizes in ((1, 1, 1), (2, 2, 2)):
+        c = values(
+            tmp_path / "base", constructor, **{"policy.prompt": "full", "sft.steps": 2, "sft.batch": 4, "sft.lr": 2e-3}
+        )
+        c.mesh.data, c.mesh.fsdp, c.mesh.tensor = sizes
+        count = sizes[0] * sizes[1] * sizes[2]
+        with monkeypatch.context() as patch:
+            patch.setattr(mesh, "make", functools.partial(MAKE, devices=jax.devices()[:count]))
+            folder = sft.run(config.from_configdict(c), tmp_path / str(count))
+        arrays.append(load_file(folder / "adapter_model.safetensors"))
+    assert losses(tmp_path / "1") == pytest.approx(losses(tmp_path / "8"), rel=1e-5)
+    for name, array in arrays[0].items():
+        np.testing.assert_allclose(arrays[1][name], array, atol=2e-5, err_msg=name)
