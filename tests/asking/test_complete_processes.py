@@ -47,7 +47,7 @@ def start(tmp_path, name: str, rank: int | None, port: int = 0) -> subprocess.Po
 def finish(running: list[subprocess.Popen]) -> None:
     """Waits for all of them; all must succeed."""
     try:
-        said = [process.communicate(timeout=900)[0] for process in running]
+        said = [process.communicate(timeout=1800)[0] for process in running]
     finally:
         for process in running:
             process.kill()
