@@ -67,7 +67,8 @@ def test_two_processes_look_at_their_own_pictures(tmp_path):
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
-    finish([*(start(tmp_path, "two", rank, port) for rank in (0, 1)), start(tmp_path, "one", None)])
+    finish([start(tmp_path, "two", rank, port) for rank in (0, 1)])
+    finish([start(tmp_path, "one", None)])
     (one, (whole,)), (two, parts) = read(tmp_path, "one", None), read(tmp_path, "two", 0, 1)
     assert [len(part) for part in (whole, *parts)] == [STEPS] * 3 and len(one) == len(two) == STEPS
     for step in range(STEPS):
