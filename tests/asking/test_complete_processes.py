@@ -47,7 +47,7 @@ def start(tmp_path, name: str, rank: int | None, port: int = 0) -> subprocess.Po
 def finish(running: list[subprocess.Popen]) -> None:
     """Waits for all of them; all must succeed."""
     try:
-        said = [process.communicate(timeout=900)[0] for process in running]
+        said = [process.communicate(timeout=1800)[0] for process in running]
     finally:
         for process in running:
             process.kill()
@@ -67,7 +67,8 @@ def test_two_processes_look_at_their_own_pictures(tmp_path):
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
-    finish([*(start(tmp_path, "two", rank, port) for rank in (0, 1)), start(tmp_path, "one", None)])
+    finish([start(tmp_path, "two", rank, port) for rank in (0, 1)])
+    finish([start(tmp_path, "one", None)])
     (one, (whole,)), (two, parts) = read(tmp_path, "one", None), read(tmp_path, "two", 0, 1)
     assert [len(part) for part in (whole, *parts)] == [STEPS] * 3 and len(one) == len(two) == STEPS
     for step in range(STEPS):

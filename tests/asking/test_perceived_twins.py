@@ -334,4 +334,4 @@ def test_a_hundred_thousand_random_requests():
         )
     assert whole.completions == 100_000
     assert peaks[-1] < peaks[4] + 100_000  # kB
-    assert whole.requests > 30_000 and whole.objects > 30_000 and whole.failures > 1000
+    assert whole.requests > 30_000 and whole.objects > 20_000 and whole.failures > 1000
