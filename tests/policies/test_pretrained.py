@@ -140,8 +140,8 @@ def test_weights_on_a_mesh_in_the_dtype_asked_for(tmp_path):
     c = of_files(tmp_path)
     made = pretrained.load_policy(c)
     device_mesh = mesh.make(dataclasses.replace(c.mesh, data=1, fsdp=2, tensor=-1))
+    got = pretrained.read_weights(c, made, device_mesh)
     places = mesh.shardings(device_mesh, got, made.spec.head_counts)
-    places = mesh.shardings(device_mesh, got)
     jax.tree.map(lambda x, p: x.sharding.is_equivalent_to(p, x.ndim) or pytest.fail(str(p)), got, places)
     assert {str(x.dtype) for x in jax.tree.leaves(got)} == {"bfloat16"}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(np.float32(a), b, rtol=1 / 128), got, params)
