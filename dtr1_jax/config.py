@@ -23,14 +23,14 @@ from dtr1_jax.checked_fields import (
     within_one,
 )
 from dtr1_jax.outside import SAFE_URL, SAFE_VARIABLE, is_safe_url, is_safe_variable, shown_url
-from dtr1_jax.types import TASKS
+from dtr1_jax.types import TASKS, SourceName
 
 __all__ = ["Config", "ConfigError", "from_configdict", "nearest", "to_dict"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    source: Literal["twinworld", "coco", "davis", "jsonl", "easy_vqa"]
+    source: SourceName
     root: str
     task: Literal["segmentation", "grounding", "vqa", "summary", "unified"]
     mix: dict[str, float]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from dtr1_jax.data import json_files, pipeline
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
 from dtr1_jax.data.working_size import DRAWN, fit, fit_masks
-from dtr1_jax.evaluation import blind, query_metrics, twin_answers
+from dtr1_jax.evaluation import benchmark_rows, blind, query_metrics, twin_answers
 from dtr1_jax.evaluation.benchmarks import twin_fidelity
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import answer_regions, score
@@ -36,6 +37,7 @@ class Prediction:
       columns: the reward columns that the query's task has, and "reward", their weighted sum.
       measures: numbers that the query adds to the figures of its task, see query_metrics.py and twin_answers.py.
       fidelity: how true the policy's own twin is; None if the twin was given or nothing is annotated.
+      benchmark: what it adds to the figures of its public benchmark (benchmark_rows.py); None if it is of none.
     """
 
     example: Example
@@ -45,6 +47,7 @@ class Prediction:
     columns: dict[str, float]
     measures: dict[str, float]
     fidelity: twin_fidelity.Fidelity | None = None
+    benchmark: dict[str, Any] | None = None
 
 
 def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> Completions:
@@ -82,6 +85,7 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
             fidelity=_fidelity(transcripts[i][0], example, canvas)
             if runtime.policy.style.constructor == "policy"
             else None,
+            benchmark=benchmark_rows.measure(example, transcripts[i][0], outcomes[i][0]),
         )
         for i, (example, canvas) in enumerate(zip(batch.examples, batch.canvases))
     ]
