@@ -29,7 +29,7 @@ LEVELS = (1, 2, 3, 4)
 # The values of data.source: our own, formats, and public benchmarks.
 SourceName = Literal[
     "twinworld", "coco", "davis", "jsonl", "easy_vqa",
-    "refcoco", "refcoco+", "refcocog",
+    "refcoco", "refcoco+", "refcocog", "grefcoco", "reasonseg", "llm_seg", "clevr", "vqav2", "gqa",
 ]  # fmt: skip
 
 # An operation on the objects of a twin and its arguments, which are words, tuples of words, or programs of their own:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 
 from dtr1_jax import config
-from dtr1_jax.data.readers import refcoco
+from dtr1_jax.data.readers import clevr, gqa, grefcoco, llm_seg, reasonseg, refcoco, vqav2
 from dtr1_jax.data.readers.benchmark import Benchmark
 from dtr1_jax.types import POINTING
 
@@ -20,7 +20,14 @@ def _refcoco(root: str, split: str, task: str, most: int, *, name: str) -> Bench
 
 SOURCES: dict[str, tuple[tuple[str, ...], Opener]] = {
     **{name: (POINTING, functools.partial(_refcoco, name=name)) for name in refcoco.NAMES},
-}
+    "grefcoco": (POINTING, lambda root, split, task, most: grefcoco.open_grefcoco_source(
+        root, split, task, max_objects=most)),
+    "reasonseg": (("segmentation",), lambda root, split, task, _: reasonseg.open_reasonseg_source(root, split, task)),
+    "llm_seg": (POINTING, lambda root, split, task, _: llm_seg.open_llm_seg_source(root, split, task)),
+    "clevr": (("vqa",), lambda root, split, task, _: clevr.open_clevr_source(root, split, task)),
+    "vqav2": (("vqa",), lambda root, split, task, _: vqav2.open_vqav2_source(root, split, task)),
+    "gqa": (("vqa",), lambda root, split, task, _: gqa.open_gqa_source(root, split, task)),
+}  # fmt: skip
 SERVED = {name: tasks for name, (tasks, _) in SOURCES.items()}  # source -> the tasks for which it has targets
 
 
