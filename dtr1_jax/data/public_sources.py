@@ -32,5 +32,5 @@ SERVED = {name: tasks for name, (tasks, _) in SOURCES.items()}  # source -> the 
 
 
 def open_public_source(data: config.Data, split: str, task: str) -> Benchmark:
-    """The examples of a split of the benchmark that data.source names, one of SERVED, for one task. Raises DataError."""
+    """The examples of a split of the benchmark that data.source names, for one task. Raises DataError."""
     return SOURCES[data.source][1](data.root, split, task, data.max_objects)

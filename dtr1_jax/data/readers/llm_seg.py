@@ -2,8 +2,8 @@
 
     ROOT/NAME.json     {picture: {"from_dataset": "coco" | "ego_objects", "qa_pairs": [{question, answer, rle_seg}]}}
 
-The names of its files are not published with their numbers: a split is a word of NAME ("train" finds llmseg_train.json),
-in ROOT or annotations/, or ROOT is the file. Photos of COCO are train2017; those of EgoObjects are in EgoObjects/images,
+The names of its files are not documented: a split is a word of NAME ("train" finds llmseg_train.json), in ROOT or
+annotations/, or ROOT is the file. Photos of COCO are train2017; those of EgoObjects are in EgoObjects/images,
 ego_objects or images.
 """
 

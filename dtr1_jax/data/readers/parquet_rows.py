@@ -68,7 +68,7 @@ def read_cell(cell: Cell, column: str) -> Any:
 
 
 def picture_bytes(cell: Cell, column: str = "image") -> bytes:
-    """The bytes of a picture, as `datasets` stores it: {"bytes": ..., "path": ...}, or plain bytes. Raises ImageError."""
+    """The bytes of a picture, stored as {"bytes": ..., "path": ...} or as plain bytes. Raises ImageError."""
     value = read_cell(cell, column)
     raw = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(raw, bytes):

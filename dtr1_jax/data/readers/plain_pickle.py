@@ -1,7 +1,7 @@
 """Reads a pickle of plain values (dicts, lists, texts, numbers) without executing anything.
 
-The release of RefCOCO is a pickle, and a pickle is a program that may call any function. Python's own reader can be kept
-from looking up names, but not from allocating memory that a few bytes ask for. Here a small machine knows the
+The release of RefCOCO is a pickle, and a pickle is a program that may call any function. Python's own reader can be
+kept from looking up names, but not from allocating memory that a few bytes ask for. Here a small machine knows the
 instructions that plain values need, in all protocols from 0 on. It looks up nothing, calls nothing, and refuses every
 other instruction by its name. Each byte of the file costs constant time and memory.
 

@@ -3,10 +3,10 @@
     ROOT/{train,val,test}/NAME.jpg, NAME.json    {"text": [...], "is_sentence": bool, "shapes": [{"label", "points"}]}
     ROOT/*.parquet                               a mirror with image, text and mask (see below)
 
-Masks are drawn as by LISA's code (utils/data_processing.py): points are cut to whole pixels; each polygon is its outline
-of one pixel and its inside; polygons are drawn by their area, the largest first; a later one wins. Labels with "flag"
-are left out, "ignore" marks pixels that do not count, any other label is the target. Each polygon of the target that
-shows pixels gives a box.
+Masks are drawn as by LISA's code (utils/data_processing.py): points are cut to whole pixels; each polygon is its
+outline of one pixel and its inside; polygons are drawn by their area, the largest first; a later one wins. Labels with
+"flag" are left out, "ignore" marks pixels that do not count, any other label is the target. Each polygon of the target
+that shows pixels gives a box.
 
 Validation and test ask text[0] alone, and tag a query long (is_sentence) or short; in training, each text is a query.
 In the mirrors Ricky06662/ReasonSeg_val and _test, whose only split is named test, ignored pixels became targets.

@@ -111,7 +111,7 @@ QUIRKS = {  # value of one file beside a good one -> (number of queries, words o
     "fields of labelme": ({"value": entry(imagePath="C:\\a\\b.jpg", imageData=None)}, 2, ""),
     "points outside": ({"value": entry(square(-5, -5, 90, 90))}, 2, ""),
     "another label": ({"value": entry(square(1, 1, 9, 9, "cup"))}, 2, "1 (kept as target or ignore) shapes"),
-    "no points": ({"value": entry({"label": "target", "points": []}, square(1, 1, 9, 9))}, 2, "1 shapes without a label"),
+    "no points": ({"value": entry({"label": "target", "points": []}, square(1, 1, 9, 9))}, 2, "1 shapes without"),
     "points as text": ({"value": entry({"label": "target", "points": [["1", "2"]]})}, 2, "1 shapes without a label"),
     "infinite": ({"value": '{"text": ["a"], "shapes": [{"label": "target", "points": [[1e999, 1]]}]}'}, 2, "1 shapes"),
     "no shapes": ({"value": {"text": ["tea"]}}, 1, "1 annotations without text or shapes (such as a.json)"),

@@ -1,4 +1,4 @@
-"""RefCOCO's release and the JSON form: sentences, boxes, masks and scenes by hand; quirks are read or refused by name."""
+"""RefCOCO's release and the JSON form: sentences, boxes, masks and scenes by hand; quirks are read or refused."""
 
 import json
 

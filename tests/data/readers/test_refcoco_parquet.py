@@ -134,7 +134,7 @@ def test_quirks(tmp_path, caplog, number):
 
 
 def test_other_tables_are_refused(tmp_path):
-    with pytest.raises(DataError, match="expected the columns of one of lmms, jxu124, .*got a, b; take one of these"):
+    with pytest.raises(DataError, match=r"expected the columns of one of lmms, jxu124, .*got a, b; take one of these"):
         open_source(write(tmp_path, "val", [{"a": 1, "b": 2}]))
     with pytest.raises(DataError, match=r"expected testB-\*\.parquet, got val-00000-of-00001\.parquet"):
         open_source(tmp_path, "testB")
