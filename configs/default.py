@@ -16,7 +16,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
 
     c.data = ConfigDict()
     # twinworld | coco | davis | jsonl | easy_vqa, or a public benchmark (docs/benchmarks.md): refcoco | refcoco+ |
-    # refcocog | grefcoco | reasonseg | llm_seg | clevr | vqav2 | gqa
+    # refcocog | grefcoco | reasonseg | llm_seg | clevr | vqav2 | gqa | vrt
     c.data.source = "twinworld"
     c.data.root = ""  # jsonl: the file; all others but twinworld: the folder with annotations and images
     c.data.task = (

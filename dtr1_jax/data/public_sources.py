@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 
 from dtr1_jax import config
-from dtr1_jax.data.readers import clevr, gqa, grefcoco, llm_seg, reasonseg, refcoco, vqav2
+from dtr1_jax.data.readers import clevr, gqa, grefcoco, llm_seg, reasonseg, refcoco, vqav2, vrt
 from dtr1_jax.data.readers.benchmark import Benchmark
 from dtr1_jax.types import POINTING
 
@@ -24,6 +24,7 @@ SOURCES: dict[str, tuple[tuple[str, ...], Opener]] = {
         root, split, task, max_objects=most)),
     "reasonseg": (("segmentation",), lambda root, split, task, _: reasonseg.open_reasonseg_source(root, split, task)),
     "llm_seg": (POINTING, lambda root, split, task, _: llm_seg.open_llm_seg_source(root, split, task)),
+    "vrt": (POINTING, lambda root, split, task, most: vrt.open_vrt_source(root, split, task, max_objects=most)),
     "clevr": (("vqa",), lambda root, split, task, _: clevr.open_clevr_source(root, split, task)),
     "vqav2": (("vqa",), lambda root, split, task, _: vqav2.open_vqav2_source(root, split, task)),
     "gqa": (("vqa",), lambda root, split, task, _: gqa.open_gqa_source(root, split, task)),

@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax.evaluation.benchmarks import boxes, exact_words, referring_boxes, referring_masks, segmentation
+from dtr1_jax.data.working_size import OBJECTWISE
+from dtr1_jax.evaluation.benchmarks import (
+    boxes,
+    exact_words,
+    referring_boxes,
+    referring_masks,
+    segmentation,
+    traced_masks,
+)
 from dtr1_jax.evaluation.query_metrics import truncate_answer
 from dtr1_jax.rewards import video_overlap
 from dtr1_jax.rewards.answer_regions import Outcome
@@ -27,20 +35,30 @@ Row = dict[str, Any]
 _REFERRING = ("refcoco", "refcoco+", "refcocog", "llm_seg")
 
 
-def measure(example: Example, transcript: Transcript, outcome: Outcome) -> dict[str, Any] | None:
+def measure(
+    example: Example, transcript: Transcript, outcome: Outcome, masks: Sequence[np.ndarray] = ()
+) -> dict[str, Any] | None:
     """The field "benchmark" of the row of an answered query; None if its data is no public benchmark or a video.
 
     It has name, tags, and by task:
         segmentation   target, answer: areas in pixels (answer is null for a failed sample); with ignored pixels also
-                       `ignore`, the [intersection, union] where these are targets
+                       `ignore`, the [intersection, union] where these are targets; for OBJECTWISE benchmarks `ious`,
+                       the IoU of each target (traced_masks.py)
         grounding      strict, generalised (0 or 1), targets, boxes: see referring_boxes.BoxAnswer
         vqa            exact, plain, normalised: see exact_words.py
+
+    Args:
+      example: the query with its target.
+      transcript: the parsed completion.
+      outcome: boxes and mask of the answer.
+      masks: for OBJECTWISE benchmarks the mask bool[h, w] of each object of the answer, of the target's size.
     """
     if not example.benchmark or outcome.tracks is not None or example.task == "summary":
         return None
     head = {"name": example.benchmark, "tags": list(example.tags)}
     if example.task == "segmentation":
-        return head | _of_mask(example, outcome)
+        ious = {"ious": _object_ious(example, masks)} if example.benchmark in OBJECTWISE else {}
+        return head | _of_mask(example, outcome) | ious
     if example.task == "grounding":
         return head | _of_boxes(example, transcript, outcome)
     answer, references = answer_text(transcript), [clean(text) for text in example.target.references]
@@ -112,6 +130,9 @@ def fault(row: Row) -> str | None:
     pair = field.get("ignore", [0, 0])
     if not (isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair)) and pair[0] <= pair[1]):
         return "benchmark.ignore: expected intersection and union in pixels"
+    ious = field.get("ious", [] if field["name"] not in OBJECTWISE or row["task"] != "segmentation" else None)
+    if not (isinstance(ious, list) and all(_is_number(iou) and iou <= 1 for iou in ious)):
+        return "benchmark.ious: expected the IoU of each target, in [0, 1]"
     return None
 
 
@@ -124,6 +145,12 @@ def _of_mask(example: Example, outcome: Outcome) -> dict[str, Any]:
         return areas
     both = segmentation.overlap(pred, target | ignore)
     return areas | {"ignore": [both.intersection, both.union]}
+
+
+def _object_ious(example: Example, masks: Sequence[np.ndarray]) -> list[float]:
+    shape, wanted = example.target.mask.shape, example.answer_ids or ()
+    targets = [video_overlap.resize_mask(item.mask, shape) for item in example.scene if item.id in wanted]
+    return traced_masks.target_ious(masks, targets)
 
 
 def _of_boxes(example: Example, transcript: Transcript, outcome: Outcome) -> dict[str, Any]:
@@ -148,6 +175,9 @@ def _mask_figures(name: str, rows: Sequence[Row]) -> dict[str, float]:
         )
         for r in rows
     ]  # fmt: skip
+    if name in OBJECTWISE:
+        ious = [iou for r in rows for iou in r["benchmark"]["ious"]]
+        return referring_masks.res(answers) | (traced_masks.figures(ious) if ious else {})
     if name in _REFERRING:
         return referring_masks.res(answers)
     if name == "grefcoco":

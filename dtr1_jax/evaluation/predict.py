@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,12 +13,13 @@ from dtr1_jax.asking.complete import Completions, complete
 from dtr1_jax.data import json_files, pipeline
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
-from dtr1_jax.data.working_size import DRAWN, fit, fit_masks
+from dtr1_jax.data.working_size import DRAWN, OBJECTWISE, fit, fit_masks
 from dtr1_jax.evaluation import benchmark_rows, blind, query_metrics, twin_answers
+from dtr1_jax.evaluation.answered_objects import object_masks
 from dtr1_jax.evaluation.benchmarks import twin_fidelity
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import answer_regions, score
-from dtr1_jax.rewards.answer_regions import Outcome
+from dtr1_jax.rewards.answer_regions import Outcome, RealMasks, SegmentFn
 from dtr1_jax.twin import tracks
 from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.transcript import Transcript
@@ -85,10 +86,25 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
             fidelity=_fidelity(transcripts[i][0], example, canvas)
             if runtime.policy.style.constructor == "policy"
             else None,
-            benchmark=benchmark_rows.measure(example, transcripts[i][0], outcomes[i][0]),
+            benchmark=benchmark_rows.measure(
+                example,
+                transcripts[i][0],
+                outcomes[i][0],
+                _answered(example, transcripts[i][0], canvas, segmenter, real and real[i][0]),
+            ),
         )
         for i, (example, canvas) in enumerate(zip(batch.examples, batch.canvases))
     ]
+
+
+def _answered(
+    example: Example, transcript: Transcript, canvas: Canvas, segmenter: SegmentFn,
+    real: RealMasks | None,
+) -> list[np.ndarray]:  # fmt: skip
+    """The masks of the answer's objects, where the figures of the example's benchmark compare object with object."""
+    if example.benchmark not in OBJECTWISE or example.task != "segmentation":
+        return []
+    return object_masks(example, transcript, canvas, segmenter, real)
 
 
 def _fidelity(transcript: Transcript, example: Example, canvas: Canvas) -> twin_fidelity.Fidelity | None:

@@ -123,9 +123,9 @@ def load(source: Benchmark, query: Query) -> Example:
 
 
 def _of_split(found: list[Path], by: str, split: str, name: str) -> list[Path]:
-    """The files of a split; jxu124 and Ricky06662 name testA "test"."""
-    plain = name.replace("+", "plus")
-    names = [f"{plain}_{by}_{split}", split] + ["test"] * (split == "testA")
+    """The files of a split; jxu124 names val "validation" and, as Ricky06662, testA "test"."""
+    others = {"val": ["validation"], "testA": ["test"]}.get(split, [])
+    names = [f"{name.replace('+', '_plus')}_{by}_{split}", split, *others]
     for wanted in names:
         chosen = [path for path in found if re.match(rf"{re.escape(wanted)}(-\d|\.parquet|$)", path.name)]
         if chosen:

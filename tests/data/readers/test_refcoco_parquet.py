@@ -81,15 +81,19 @@ def jxu_rows(form):
     return rows
 
 
-@pytest.mark.parametrize(("form", "split"), [("jxu124", "val"), ("benchmark", "refcoco_unc_val")])
+@pytest.mark.parametrize(
+    ("form", "split"), [("jxu124", "val"), ("jxu124", "validation"), ("benchmark", "refcoco_unc_val")]
+)
 def test_jxu124(tmp_path, form, split):
     write(tmp_path, split, jxu_rows(form))
+    write(tmp_path, "refcoco_plus_unc_val", jxu_rows(form)[:1])
     with pytest.raises(DataError, match="expected is COCO's train2014 beside the parquet files"):
         open_source(tmp_path)
     write_photos(tmp_path / "coco" / "train2014")
     source = open_source(tmp_path)
     assert [q.uid for q in source.queries] == [f"refcoco/unc/val/{x}" for x in ("7/1", "7/2", "8/3")]
     check_man(source[0])
+    assert len(open_source(tmp_path, name="refcoco+")) == 2, "the file of RefCOCO+ has its own name"
     assert picture_places.place(source, 0, source[0]) == {"image": [tmp_path / "coco/train2014" / photo_name(9)]}
 
 
