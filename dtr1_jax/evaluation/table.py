@@ -129,8 +129,8 @@ def cell_metrics(rows: Sequence[Row]) -> dict[str, float]:
         mains.append(part_figures[main_metric(task, modality)])
         numbers |= {f"eval/{task}/{modality}/{name}": number for name, number in part_figures.items()}
         numbers[f"eval/{task}/{modality}/examples"] = len(part)
-    numbers |= {"eval/mean": float(np.mean(mains))} if mains else {}
-    return numbers | twin_answers.figures(rows) | benchmark_rows.figures(rows)
+    mean = {"eval/mean": float(np.mean(mains))} if mains else {}
+    return numbers | mean | twin_answers.figures(rows) | benchmark_rows.figures(rows)
 
 
 def cells(rows: Sequence[Row]) -> list[Cell]:

@@ -4,9 +4,9 @@
     ROOT/*.parquet                               a mirror with image, text and mask (see below)
 
 Masks are drawn as by LISA's code (utils/data_processing.py): points are cut to whole pixels; each polygon is its
-outline of one pixel and its inside; polygons are drawn by their area, the largest first; a later one wins. Labels with
-"flag" are left out, "ignore" marks pixels that do not count, any other label is the target. Each polygon of the target
-that shows pixels gives a box.
+outline of one pixel and its inside; polygons are drawn by their area, the largest first; a later one wins. Polygons of
+the label "flag" are left out, a label with "ignore" marks pixels that do not count, any other is the target. Each
+polygon of the target that shows pixels gives a box.
 
 Validation and test ask text[0] alone, and tag a query long (is_sentence) or short; in training, each text is a query.
 In the mirrors Ricky06662/ReasonSeg_val and _test, whose only split is named test, ignored pixels became targets.
@@ -60,11 +60,13 @@ def open_reasonseg_source(root: str, split: str, task: str) -> Benchmark:
     part = folder / split if file_names.is_folder(folder / split) else folder / "ReasonSeg" / split
     if not file_names.is_folder(part):
         raise DataError(f"{folder}: expected {LAYOUT}, got no folder {split}; set data.root to the folder of ReasonSeg")
-    faults = coco_records.Faults()
-    queries = [query for file in sorted(part.glob("*.json")) for query in _queries(file, split, faults)]
+    faults, remarks = coco_records.Faults(), coco_records.Faults()
+    queries = [query for file in sorted(part.glob("*.json")) for query in _queries(file, split, faults, remarks)]
     place = f"{folder}: {NAME} {split}"
     if str(faults):
         log.warning("%s: left out %s", place, faults)
+    if str(remarks):
+        log.warning("%s: took for targets %s", place, remarks)
     benchmark.check_count(place, len({query.photo.names for query in queries}), COUNTS[split], "pictures")
     benchmark.check_photos(place, queries, LAYOUT)
     return Benchmark(NAME, folder, split, task, tuple(queries), load)
@@ -104,7 +106,7 @@ def _paint(canvas: np.ndarray, points: np.ndarray, value: int) -> np.ndarray:
     return canvas
 
 
-def _queries(file: Path, split: str, faults: coco_records.Faults) -> Iterator[Query]:
+def _queries(file: Path, split: str, faults: coco_records.Faults, remarks: coco_records.Faults) -> Iterator[Query]:
     photo = next((file.with_suffix(s) for s in _SUFFIXES if file_names.is_file(file.with_suffix(s))), None)
     if photo is None:
         faults.add("annotations without a picture", file.name)
@@ -114,7 +116,7 @@ def _queries(file: Path, split: str, faults: coco_records.Faults) -> Iterator[Qu
     except (ValueError, DataError):
         faults.add("annotations that are no JSON", file.name)
         return
-    polygons = _polygons(value.get("shapes"), faults, file.name) if isinstance(value, dict) else None
+    polygons = _polygons(value.get("shapes"), faults, remarks, file.name) if isinstance(value, dict) else None
     texts = value.get("text") if isinstance(value, dict) else None
     texts = [" ".join(t.split()) for t in (texts if isinstance(texts, list) else [texts]) if is_text(t)]
     if polygons is None or not texts:
@@ -136,7 +138,9 @@ def _parse(raw: bytes) -> Any:
     return json_files.parse_json(raw)
 
 
-def _polygons(shapes: Any, faults: coco_records.Faults, name: str) -> list[Polygon] | None:
+def _polygons(
+    shapes: Any, faults: coco_records.Faults, remarks: coco_records.Faults, name: str
+) -> list[Polygon] | None:
     """The polygons that count; None if there is no list of shapes."""
     if not isinstance(shapes, list):
         return None
@@ -149,10 +153,11 @@ def _polygons(shapes: Any, faults: coco_records.Faults, name: str) -> list[Polyg
             faults.add("shapes without a label or points", name)
             continue
         total += len(points)
-        if "flag" not in label.lower():
-            if label not in ("target", "ignore"):
-                faults.add("(kept as target or ignore) shapes with another label", label)
-            found.append((IGNORE if "ignore" in label.lower() else TARGET, points))
+        if label.lower() != "flag":
+            ignored = "ignore" in label.lower()
+            if not ignored and label.lower() != "target":
+                remarks.add("shapes with another label", label)
+            found.append((IGNORE if ignored else TARGET, points))
     return found
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from dtr1_jax.data import json_files
 from dtr1_jax.data.json_files import DataError
+from dtr1_jax.data.queries.coco_uses import SINGLES
 from dtr1_jax.data.readers import (
     benchmark,
     coco_photos,
@@ -48,6 +49,11 @@ COUNTS: dict[str, dict[str, dict[str, tuple[int, int]]]] = {
 }
 SENTENCES = {("refcoco", "unc", "train"): 120624, ("refcoco", "unc", "val"): 10834, ("refcoco", "unc", "testA"): 5657,
              ("refcoco", "unc", "testB"): 5095}  # fmt: skip
+_UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # ids up to 90 that COCO gave to no category
+# The JSON form has no categories, but the ids of COCO's 80; SINGLES begins with their names in the order of the ids.
+COCO_CATEGORIES = {
+    number: {"id": number, "name": name} for number, name in zip((i for i in range(1, 91) if i not in _UNUSED), SINGLES)
+}
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +218,7 @@ def _read_json(
         notes = [note for note in entry.get("anns") or () if isinstance(note, dict)]
         for key, record in records.items():
             if record:
-                photos[key] = _photo(key, record, notes, {}, folders)
+                photos[key] = _photo(key, record, notes, COCO_CATEGORIES, folders)
     return refs, photos
 
 

@@ -192,6 +192,14 @@ def test_a_pickle_of_code_is_refused(tmp_path):
         open_source(root)
 
 
+def test_ids_of_coco():
+    """As in instances_train2014.json: the first, some after the gaps, and the last."""
+    known = {1: "person", 11: "fire hydrant", 13: "stop sign", 27: "backpack", 44: "bottle", 51: "bowl",
+             67: "dining table", 70: "toilet", 84: "book", 86: "vase", 90: "toothbrush"}  # fmt: skip
+    assert {number: refcoco.COCO_CATEGORIES[number]["name"] for number in known} == known
+    assert len(refcoco.COCO_CATEGORIES) == 80
+
+
 def test_json_form_of_tensorflow_datasets(tmp_path):
     by = {"dataset": "refcoco", "dataset_partition": "unc"}
     rows = [r | by | {"ann": NOTES[0]} for r in REFS] + [REFS[0] | by | {"dataset_partition": "google"}]
@@ -206,6 +214,7 @@ def test_json_form_of_tensorflow_datasets(tmp_path):
         for a, b in zip(source, release):
             np.testing.assert_array_equal(a.target.mask, b.target.mask)
             np.testing.assert_array_equal(a.target.boxes, b.target.boxes)
+            assert [o.label for o in a.scene] == ["person", "bicycle"], "COCO's ids 1 and 2"
     assert [len(open_source(tmp_path, s)) for s in ("google/val", "testA")] == [2, 1]
     with pytest.raises(DataError, match=r"refs of refcoco\+ unc/val, got refcoco google/val, refcoco unc/testA"):
         open_source(tmp_path, name="refcoco+")

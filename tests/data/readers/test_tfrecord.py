@@ -63,7 +63,8 @@ def test_a_damaged_record_is_found(tmp_path):
 
 @pytest.mark.parametrize(
     "raw",
-    [b"\xff" * 20, b"\x0a", b"\x0a\x05ab", b"\x0b\x00", b"\x0a\x04\x0a\x02\x08\x01", b"\x08\x80", b"\x0a\x03\x0a\x01\xff",
+    [b"\xff" * 20, b"\x0a", b"\x0a\x05ab", b"\x0b\x00", b"\x0a\x04\x0a\x02\x08\x01", b"\x08\x80",
+     b"\x0a\x03\x0a\x01\xff",
      example({"ids": (3, b"\x0a\x01\xff")}), example({"x": (2, b"\x0a\x02ab")}), example({"b": (1, b"\x08\x01")})],
 )  # fmt: skip
 def test_other_bytes_are_no_example(raw):
