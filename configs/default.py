@@ -15,8 +15,10 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.seed = 0  # the seed from which every random key of the run is derived
 
     c.data = ConfigDict()
-    c.data.source = "twinworld"  # twinworld | coco | davis | jsonl | easy_vqa
-    c.data.root = ""  # coco, davis, easy_vqa: the folder with annotations and images; jsonl: the file
+    # twinworld | coco | davis | jsonl | easy_vqa, or a public benchmark (docs/benchmarks.md): refcoco | refcoco+ |
+    # refcocog | grefcoco | reasonseg | llm_seg | clevr | vqav2 | gqa | vrt
+    c.data.source = "twinworld"
+    c.data.root = ""  # jsonl: the file; all others but twinworld: the folder with annotations and images
     c.data.task = (
         "segmentation"  # segmentation | grounding | vqa | summary | unified (several tasks in turns, by data.mix)
     )
@@ -31,7 +33,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data.frames = 0
     c.data.max_video_objects = 3  # twinworld: max_objects for videos, whose transcripts are about twice as long
     # twinworld: train | heldout | validation (to choose settings on); coco: part of the annotation file's name; jsonl:
-    # the value of a line's "split"
+    # the value of a line's "split"; benchmarks: their own names, where heldout is the usual one for validation
     c.data.train_split = "train"
     c.data.eval_split = "heldout"
     c.data.seed = 0  # seed of generated scenes and queries, and of the order of examples

@@ -7,11 +7,12 @@ import math
 from typing import Literal
 
 from dtr1_jax.checked_fields import Bound, above, at_least, within_one
+from dtr1_jax.types import SourceName
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    source: Literal["twinworld", "coco", "davis", "jsonl", "easy_vqa"]
+    source: SourceName
     root: str
     task: Literal["segmentation", "grounding", "vqa", "summary", "unified"]
     mix: dict[str, float]

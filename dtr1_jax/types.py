@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -26,6 +26,12 @@ TASKS = ("segmentation", "grounding", "vqa", "summary")
 POINTING = ("segmentation", "grounding")  # tasks answered by objects or boxes; the others are in words
 CATEGORIES = ("semantic", "spatial", "count", "temporal")
 LEVELS = (1, 2, 3, 4)
+# The values of data.source: our own, formats, and public benchmarks.
+SourceName = Literal[
+    "twinworld", "coco", "davis", "jsonl", "easy_vqa",
+    "refcoco", "refcoco+", "refcocog", "grefcoco", "reasonseg", "llm_seg", "clevr", "vqav2", "gqa",
+    "vrt",
+]  # fmt: skip
 
 # An operation on the objects of a twin and its arguments, which are words, tuples of words, or programs of their own:
 # ("left of", ("word", ("all",), "red"), ("label", "mug")). twin/programs.py executes it. () = none.
@@ -134,6 +140,8 @@ class Example:
       empty_scene: `scene` is empty because somebody looked and found no object, not because the data set has none.
       visuals: the pictures uint8[h, w, 3] and Videos that the policy sees, in order. Boxes refer to the first, which
         must have the size of `image`. Empty = the policy sees `image` alone.
+      benchmark: name of the public benchmark to whose figures the query counts; "" = none.
+      tags: words by which the benchmark reports its figures, such as "long".
     """
 
     uid: str
@@ -149,6 +157,8 @@ class Example:
     visuals: tuple[np.ndarray | Video, ...] = ()
     program: Program = ()
     empty_scene: bool = False
+    benchmark: str = ""
+    tags: tuple[str, ...] = ()
 
     @property
     def video(self) -> Video | None:

@@ -39,7 +39,7 @@ LAYERS = (
 )
 # What a room may import of its own layer.
 ALSO = {
-    "config_groups": ("checked_fields",),
+    "config_groups": ("checked_fields", "types"),
     "device_order": ("config",),
     "mesh": ("config", "device_order"),
     "layout": ("mesh",),
@@ -92,6 +92,10 @@ TESTED_IN = {
     "modes/perceived_video_queries": "modes/test_perceive.py",
     "twin/label_synonyms": "rewards/test_label_names.py",
     "twin/faults": "twin/test_schema.py",
+    "data/readers/benchmark": "data/readers/test_refcoco.py",
+    "data/readers/coco_photos": "data/readers/test_refcoco.py",
+    "data/readers/ref_sentences": "data/readers/test_refcoco.py",
+    "data/readers/parquet_rows": "data/readers/test_refcoco_parquet.py",
     "data/readers/davis_queries": "data/readers/test_davis.py",
     "data/queries/attributes": "data/twinworld/test_picture_examples.py",
     "data/queries/temporal_phrases": "data/queries/test_phrases.py",

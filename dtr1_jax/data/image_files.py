@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import threading
@@ -25,24 +26,30 @@ class ImageError(ValueError):
     """A file that is not a usable picture; the message names the file, the fault and a next step."""
 
 
-def load_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, upright: bool = True) -> np.ndarray:
+def load_image(
+    path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, upright: bool = True, raw: bytes | None = None
+) -> np.ndarray:
     """Loads a picture file as uint8[h, w, 3], sRGB, upright.
 
     The EXIF rotation is applied unless `upright` is False, transparent pixels are blended with white, and grey,
     palette, CMYK and 16-bit pictures are converted. An animation gives its first frame. Colour profiles are not
     applied. A picture of more than `max_pixels` is shrunk to at most that many, keeping its shape.
 
+    With `raw`, these are the bytes of the picture, as tables hold them, and `path` is their name in messages.
+
     Raises ImageError if the file is not a usable picture, or has more than MAX_PIXELS.
     """
-    return load_shrunk(path, max_pixels, upright)[0]
+    return load_shrunk(path, max_pixels, upright, raw)[0]
 
 
-def load_shrunk(path: str | os.PathLike, max_pixels: int, upright: bool = True) -> tuple[np.ndarray, tuple[int, int]]:
+def load_shrunk(
+    path: str | os.PathLike, max_pixels: int, upright: bool = True, raw: bytes | None = None
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Loads a picture as `load_image` does; returns it with the (height, width) that the picture has when not shrunk.
 
     The size is that of the upright picture or, where `upright` is False, that of the picture as it is stored.
     """
-    with _opened(path, max_pixels, upright) as (image, size):
+    with _opened(path, max_pixels, upright, raw=raw) as (image, size):
         image = _shrunk(image, max_pixels)
         if image.mode in _WIDE:
             image = Image.fromarray(_to_uint8(np.asarray(image)))
@@ -136,24 +143,31 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> ImageError:
     return ImageError(f"{str(path)[:300]!r}: the system cannot read this path ({reason}); check the path")
 
 
+def _check_regular(path: Path) -> None:
+    mode = file_mode(path)
+    if stat.S_ISDIR(mode):
+        raise ImageError(f"{path}: expected a picture file, got a folder; name a file in it")
+    if not stat.S_ISREG(mode):
+        raise ImageError(f"{path}: expected a regular file, got a device or pipe; save the picture to a file first")
+
+
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike, max_pixels: int, upright: bool = True, decode: bool = True):
+def _opened(
+    path: str | os.PathLike, max_pixels: int, upright: bool = True, decode: bool = True, raw: bytes | None = None
+):
     """Opens and decodes a picture and turns it upright. Any exception inside the context becomes an ImageError.
 
     Yields it with the (height, width) that the file has, upright unless `upright` is False: a large JPEG is decoded at
     a part of its size, at least `max_pixels`.
     """
     path = Path(path)
-    mode = file_mode(path)
-    if stat.S_ISDIR(mode):
-        raise ImageError(f"{path}: expected a picture file, got a folder; name a file in it")
-    if not stat.S_ISREG(mode):
-        raise ImageError(f"{path}: expected a regular file, got a device or pipe; save the picture to a file first")
+    if raw is None:
+        _check_regular(path)
     try:
-        if path.stat().st_size == 0:
+        if (path.stat().st_size if raw is None else len(raw)) == 0:
             raise ImageError(f"{path}: the file is empty; fetch or export it again")
         with _quiet():
-            image = Image.open(path, formats=_FORMATS)
+            image = Image.open(path if raw is None else io.BytesIO(raw), formats=_FORMATS)
         with image:
             width, height = image.size
             if width * height > MAX_PIXELS:

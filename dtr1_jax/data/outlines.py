@@ -10,6 +10,7 @@ from dtr1_jax.data import video_files
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.mixture import Mixture
 from dtr1_jax.data.readers import coco_layout, file_names
+from dtr1_jax.data.readers.benchmark import Benchmark, photo_file
 from dtr1_jax.data.readers.coco import Coco
 from dtr1_jax.data.readers.davis import Davis
 from dtr1_jax.data.readers.easy_vqa import EasyVqa
@@ -64,6 +65,10 @@ def _files(source: Source) -> Iterator[Path]:
     elif isinstance(source, EasyVqa):
         for _, _, number, _ in source.items:
             yield source.folder / "images" / f"{number}.png"
+    elif isinstance(source, Benchmark):
+        for photo in {id(query.photo): query.photo for query in source.queries}.values():
+            if photo.folders:
+                yield photo_file(photo)
 
 
 def _frames(folder: Path) -> list[Path]:

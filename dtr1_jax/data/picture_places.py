@@ -8,6 +8,7 @@ from typing import Any
 from dtr1_jax.data import image_files, video_files
 from dtr1_jax.data.mixture import Mixture
 from dtr1_jax.data.readers import coco, coco_layout, file_names
+from dtr1_jax.data.readers.benchmark import Benchmark, photo_file
 from dtr1_jax.data.readers.coco import Coco
 from dtr1_jax.data.readers.davis import Davis
 from dtr1_jax.data.readers.easy_vqa import EasyVqa
@@ -42,6 +43,8 @@ def place(source: Source, index: int, example: Example) -> dict[str, Any] | None
         paths = [file_names.find_file(coco_layout.photo_folders(source.annotations.path), picture.file)]
     elif isinstance(source, EasyVqa):
         paths = [source.folder / "images" / f"{source.items[index][2]}.png"]
+    elif isinstance(source, Benchmark) and source.queries[index].photo.folders:
+        paths = [photo_file(source.queries[index].photo)]
     if not paths or any(image_files.stored_size(path)[2] >= _TURNED for path in paths):
         return None
     return {"image": paths}

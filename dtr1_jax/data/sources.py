@@ -12,9 +12,11 @@ import dataclasses
 from typing import Protocol
 
 from dtr1_jax import config
+from dtr1_jax.data import public_sources
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.mixture import Mixture
 from dtr1_jax.data.readers import coco, davis, easy_vqa, jsonl
+from dtr1_jax.data.readers.benchmark import Benchmark
 from dtr1_jax.data.twinworld import tasks
 from dtr1_jax.types import TASKS, Example
 
@@ -25,6 +27,7 @@ SERVED = {  # source -> the tasks for which it has targets
     "davis": ("segmentation", "grounding"),
     "jsonl": TASKS,
     "easy_vqa": ("vqa",),
+    **public_sources.SERVED,
 }
 _FRAMES = {"twinworld": 4, "davis": davis.FRAMES}  # source -> frames of a video if data.frames is 0
 
@@ -101,7 +104,7 @@ def shrunk(source: Source, max_pixels: int) -> Source:
     """
     if isinstance(source, Mixture):
         return dataclasses.replace(source, parts=tuple(shrunk(part, max_pixels) for part in source.parts))
-    if isinstance(source, coco.Coco | jsonl.Jsonl):
+    if isinstance(source, coco.Coco | jsonl.Jsonl | Benchmark):
         return dataclasses.replace(source, max_pixels=max_pixels)
     return source
 
@@ -122,7 +125,7 @@ def cells(data: config.Data) -> list[tuple[str, bool, float]]:
 
 def max_frames(data: config.Data) -> int:
     """The largest number of frames in a video of the source; 1 where the settings name a source of pictures only."""
-    if data.source in ("coco", "easy_vqa") or (data.source == "twinworld" and not data.video):
+    if data.source in ("coco", "easy_vqa", *public_sources.SERVED) or (data.source == "twinworld" and not data.video):
         return 1
     return data.frames or _FRAMES.get(data.source, 1)
 
@@ -136,6 +139,8 @@ def _open_cell(data: config.Data, split: str, task: str, video: bool) -> Source:
         )
     if data.source == "easy_vqa":
         return easy_vqa.open_easy_vqa_source(data.root, split)
+    if data.source in public_sources.SERVED:
+        return public_sources.open_public_source(data, split, task)
     most = data.max_video_objects if video else data.max_objects
     source = TwinWorld(
         split, task, data.seed, data.image_size, min(data.min_objects, most), most, max_frames(data) if video else 0

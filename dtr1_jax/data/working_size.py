@@ -19,6 +19,7 @@ from dtr1_jax.types import Example, Instance, Target, Video
 PIXELS = (
     1 << 20
 )  # a picture of up to this many pixels is never shrunk; photos of COCO and frames of 480 rows are smaller
+OBJECTWISE = ("vrt",)  # benchmarks whose figures compare the answer with each object of the target
 DRAWN = 1 << 18  # pixels of pictures that are kept only to be drawn
 
 
@@ -56,8 +57,11 @@ def fit(example: Example, pixels: int) -> Example:
 def fit_scene(example: Example, pixels: int = PIXELS) -> Example:
     """The example with masks of the scene of at most `pixels` pixels; pictures and target keep their size.
 
-    No metric reads these masks, and a photo with seven of them would take three times its memory.
+    No metric reads these masks, except that of OBJECTWISE benchmarks, and a photo with seven of them would take three
+    times its memory.
     """
+    if example.benchmark in OBJECTWISE:
+        return example
     scene = _fit_scene(example.scene, _shrunk_shape(example.image.shape[:2], pixels))
     same = all(a is b for a, b in zip(scene, example.scene))
     return example if same else dataclasses.replace(example, scene=scene)

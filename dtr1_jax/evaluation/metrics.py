@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax.asking import requested_work
-from dtr1_jax.evaluation import query_metrics, table
+from dtr1_jax.evaluation import benchmark_rows, query_metrics, table
 from dtr1_jax.evaluation.benchmarks import segmentation, twin_fidelity
 from dtr1_jax.evaluation.predict import Prediction
 from dtr1_jax.rewards import score
@@ -27,6 +27,7 @@ def compute_metrics(predictions: Sequence[Prediction], skipped: int = 0) -> dict
       short names for segmentation on pictures, with the 95 % interval of gIoU;
     - `eval/<column>`: the mean of a reward column over the queries whose task has that column, and `eval/reward`;
     - `eval/program/<task>/<modality>/...`: perception x reasoning (twin_answers.py), for queries with a program;
+    - `eval/<benchmark>/...`: the figures of a public benchmark by its own convention (benchmark_rows.py);
     - `eval/twin/...`: the fidelity of the twins (benchmarks/twin_fidelity.py);
     - `eval/requested`, `eval/work`, ...: what specialists were asked for (asking/requested_work.py), if they were;
     - `eval/sound`, `eval/reasoned`: shares of the transcripts; `eval/examples`, `eval/examples_skipped`: numbers.
@@ -52,7 +53,8 @@ def compute_metrics(predictions: Sequence[Prediction], skipped: int = 0) -> dict
         numbers |= {f"eval/{name}": float(np.mean(values))} if values else {}
     fidelity = twin_fidelity.figures([p.fidelity for p in predictions if p.fidelity is not None])
     numbers |= {f"eval/{name}": float(value) for name, value in _requests(predictions).items()}
-    return numbers | table.cell_metrics(rows) | {f"eval/twin/{name}": value for name, value in fidelity.items()}
+    numbers |= table.cell_metrics(rows) | benchmark_rows.of_all(rows, skipped)
+    return numbers | {f"eval/twin/{name}": value for name, value in fidelity.items()}
 
 
 def _requests(predictions: Sequence[Prediction]) -> dict[str, float]:
@@ -98,4 +100,5 @@ def row(prediction: Prediction) -> dict[str, Any]:
         "twin": json.loads(text.dumps_twin(transcript.twin)) if transcript.twin else None,
         "references": list(example.target.references),
     }  # fmt: skip
+    line |= {"benchmark": prediction.benchmark} if prediction.benchmark else {}
     return line | {"metric": table.main_metric(example.task, modality), "value": table.value(line)}

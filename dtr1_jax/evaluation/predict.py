@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,12 +14,13 @@ from dtr1_jax.asking.requested_work import Work
 from dtr1_jax.data import json_files, pipeline
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
-from dtr1_jax.data.working_size import DRAWN, fit, fit_masks
-from dtr1_jax.evaluation import blind, query_metrics, twin_answers
+from dtr1_jax.data.working_size import DRAWN, OBJECTWISE, fit, fit_masks
+from dtr1_jax.evaluation import benchmark_rows, blind, query_metrics, twin_answers
+from dtr1_jax.evaluation.answered_objects import object_masks
 from dtr1_jax.evaluation.benchmarks import twin_fidelity
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import answer_regions, score
-from dtr1_jax.rewards.answer_regions import Outcome
+from dtr1_jax.rewards.answer_regions import Outcome, RealMasks, SegmentFn
 from dtr1_jax.twin import tracks
 from dtr1_jax.twin.coordinates import Canvas
 from dtr1_jax.twin.transcript import Transcript
@@ -39,6 +41,7 @@ class Prediction:
       fidelity: how true the policy's own twin is; None if the twin was given or nothing is annotated.
       work: what specialists were asked for; None where the constructor is another.
       seconds: its share of the times of its batch, see asking.complete.Completions.
+      benchmark: what it adds to the figures of its public benchmark (benchmark_rows.py); None if it is of none.
     """
 
     example: Example
@@ -50,6 +53,7 @@ class Prediction:
     fidelity: twin_fidelity.Fidelity | None = None
     work: Work | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    benchmark: dict[str, Any] | None = None
 
 
 def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> Completions:
@@ -90,9 +94,25 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
             else None,
             work=completed.perception.work[i] if completed.perception is not None else None,
             seconds=seconds,
+            benchmark=benchmark_rows.measure(
+                example,
+                transcripts[i][0],
+                outcomes[i][0],
+                _answered(example, transcripts[i][0], canvas, segmenter, real and real[i][0]),
+            ),
         )
         for i, (example, canvas) in enumerate(zip(batch.examples, batch.canvases))
     ]
+
+
+def _answered(
+    example: Example, transcript: Transcript, canvas: Canvas, segmenter: SegmentFn,
+    real: RealMasks | None,
+) -> list[np.ndarray]:  # fmt: skip
+    """The masks of the answer's objects, where the figures of the example's benchmark compare object with object."""
+    if example.benchmark not in OBJECTWISE or example.task != "segmentation":
+        return []
+    return object_masks(example, transcript, canvas, segmenter, real)
 
 
 def _fidelity(transcript: Transcript, example: Example, canvas: Canvas) -> twin_fidelity.Fidelity | None:

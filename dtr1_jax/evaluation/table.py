@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax.data.json_files import DataError, parse_json
-from dtr1_jax.evaluation import twin_answers
+from dtr1_jax.evaluation import benchmark_rows, twin_answers
 from dtr1_jax.evaluation.benchmarks import captions, segmentation
 from dtr1_jax.evaluation.query_metrics import MODALITIES, truncate_answer
 from dtr1_jax.types import CATEGORIES, LEVELS, TASKS
@@ -120,7 +120,8 @@ def cell_metrics(rows: Sequence[Row]) -> dict[str, float]:
     """All figures by name: `eval/<task>/<modality>/<figure>`, the number of queries as `.../examples`, and `eval/mean`.
 
     `eval/mean` is the mean of the main metrics of all tasks and modalities. Those without rows are left out. Queries
-    with a program add the figures of twin_answers.figures.
+    with a program add the figures of twin_answers.figures, and those of a public benchmark its own
+    (benchmark_rows.figures).
     """
     numbers, mains = {}, []
     for (task, modality), part in _parts(rows).items():
@@ -128,7 +129,8 @@ def cell_metrics(rows: Sequence[Row]) -> dict[str, float]:
         mains.append(part_figures[main_metric(task, modality)])
         numbers |= {f"eval/{task}/{modality}/{name}": number for name, number in part_figures.items()}
         numbers[f"eval/{task}/{modality}/examples"] = len(part)
-    return numbers | ({"eval/mean": float(np.mean(mains))} if mains else {}) | twin_answers.figures(rows)
+    mean = {"eval/mean": float(np.mean(mains))} if mains else {}
+    return numbers | mean | twin_answers.figures(rows) | benchmark_rows.figures(rows)
 
 
 def cells(rows: Sequence[Row]) -> list[Cell]:
@@ -221,6 +223,8 @@ def _fault(row: Any) -> str | None:
         for name in ("perception", "reasoning"):
             if row.get(name) not in (0, 1) or type(row[name]) is bool:
                 return f"{name}: expected 0 or 1, got {_short(row.get(name))}"
+    if (benchmark_fault := benchmark_rows.fault(row)) is not None:
+        return benchmark_fault
     if row["task"] == "summary":
         references, answer = row.get("references"), row.get("answer", 0)
         if not isinstance(references, list) or not all(isinstance(r, str) for r in references):

@@ -13,7 +13,16 @@ import jax
 
 from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline, sources
-from dtr1_jax.evaluation import metrics, predict, predictions_file, request_table, table, twin_answers
+from dtr1_jax.data.readers.benchmark import Benchmark
+from dtr1_jax.evaluation import (
+    benchmark_rows,
+    metrics,
+    predict,
+    predictions_file,
+    request_table,
+    table,
+    twin_answers,
+)
 from dtr1_jax.modes import results
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.runtime import Runtime, host_tools
@@ -47,6 +56,7 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
     pretrained_policy, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
     mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
     source = sources.open_source(c.data, c.data.eval_split)
+    _warn_of_a_part(source, c.train.eval_examples)
     header: dict[str, Any] = {"name": name, "data": describe_data(c), "policy": describe_policy(c)}
     if name is not None:  # What can be refused before the weights are read is refused here.
         check_free(Path(workdir) / "evaluations" / name, header)
@@ -72,8 +82,20 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
             write_json(folder / "eval.json", header | numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
     log.info("evaluation %s is in %s", header["name"], folder)
     warning = f"{skipped.count} more could not be used and count nowhere; the warnings say why"
-    parts = [table.format_table(cells), twin_answers.format_figures(numbers), request_table.format_figures(numbers)]
-    return "\n".join([part for part in parts if part] + [warning] * (skipped.count > 0))
+    more = [
+        twin_answers.format_figures(numbers), request_table.format_figures(numbers),
+        benchmark_rows.format_figures(numbers),
+    ]  # fmt: skip
+    return "\n".join([table.format_table(cells), *filter(None, more)] + [warning] * (skipped.count > 0))
+
+
+def _warn_of_a_part(source: sources.Source, examples: int) -> None:
+    if isinstance(source, Benchmark) and examples < len(source):
+        log.warning(
+            "the first %d of %d queries of %s are asked: figures of a part do not compare with published ones; set "
+            "config.train.eval_examples to at least %d for all",
+            examples, len(source), source.name, len(source),
+        )  # fmt: skip
 
 
 def describe_data(c: config.Config) -> dict[str, Any]:

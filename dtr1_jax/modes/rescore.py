@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from dtr1_jax import config
-from dtr1_jax.evaluation import table, twin_answers
+from dtr1_jax.evaluation import benchmark_rows, table, twin_answers
 
 
 def run(predictions: str | None) -> str:
@@ -19,5 +19,5 @@ def run(predictions: str | None) -> str:
         raise config.ConfigError("--mode=rescore needs --predictions=FILE, a predictions.jsonl of an evaluation")
     cells, numbers = table.recompute(Path(predictions).expanduser())
     last = json.dumps(numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
-    errors = twin_answers.format_figures(numbers)
-    return "\n".join([table.format_table(cells)] + [errors] * bool(errors) + [last])
+    more = [twin_answers.format_figures(numbers), benchmark_rows.format_figures(numbers)]
+    return "\n".join([table.format_table(cells), *filter(None, more), last])

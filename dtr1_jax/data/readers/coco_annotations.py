@@ -178,11 +178,11 @@ def load_pixels(path: Path, picture: Picture, max_pixels: int = image_files.MAX_
       max_pixels: the photo is shrunk to at most this many; the masks are not.
     """
     file = file_names.find_file(coco_layout.photo_folders(path), picture.file)
-    image = _load_sized(file, picture.size, path.name, max_pixels)
+    image = load_sized(file, picture.size, path.name, max_pixels)
     segment_ids = None
     if picture.segments:
         segments = file_names.find_file(coco_layout.segment_folders(path), picture.segments)
-        colours = _load_sized(segments, picture.size, path.name)
+        colours = load_sized(segments, picture.size, path.name)
         segment_ids = colours.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
     objects, crowds, boxes, partial = [], [], [], set(picture.partial)
     for annotation in picture.annotations:
@@ -202,12 +202,18 @@ def load_pixels(path: Path, picture: Picture, max_pixels: int = image_files.MAX_
     return Pixels(image, objects, crowds, void, boxes, frozenset(partial))
 
 
-def _load_sized(
+def load_sized(
     file: Path, size: tuple[int, int], annotations: str, max_pixels: int = image_files.MAX_PIXELS
 ) -> np.ndarray:
-    """The image in a file, upright or as it is stored, whichever has `size`, that of the annotation file.
+    """uint8[h, w, 3], the image in a file, upright or as it is stored, whichever has the annotated size.
 
-    It is shrunk to at most `max_pixels`; `size` is that before. Raises ImageError if neither has.
+    Args:
+      file: the picture.
+      size: (w, h) in pixels, that of the annotation file.
+      annotations: the annotation file's name, for messages.
+      max_pixels: the image is shrunk to at most this many; `size` is that before.
+
+    Raises ImageError if neither has that size.
     """
     *stored, orientation = image_files.stored_size(file)
     upright = tuple(stored[::-1] if orientation >= 5 else stored)  # 5 to 8 swap the sides

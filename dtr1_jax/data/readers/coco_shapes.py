@@ -31,7 +31,7 @@ def parse_shape(note: dict, size: tuple[int, int]) -> tuple[Shape | None, str]:
     if isinstance(value, dict):
         return _parse_rle(value, size)
     if value is None or value == [] or value == [[]]:
-        return _parse_box(note.get("bbox"), size)
+        return parse_box(note.get("bbox"), size)
     polygons = _polygons(value) if isinstance(value, list) else [None]
     if any(p is None for p in polygons):
         return None, "annotations without polygons, RLE or box"
@@ -84,8 +84,15 @@ def _parse_rle(value: dict, size: tuple[int, int]) -> tuple[dict | None, str]:
     return (rle, "") if rle["size"] == [size[1], size[0]] else (None, "RLEs of another size than their picture")
 
 
-def _parse_box(value: Any, size: tuple[int, int]) -> tuple[np.ndarray | None, str]:
-    """A box x1, y1, x2, y2 from [x, y, width, height]."""
+def parse_box(value: Any, size: tuple[int, int]) -> tuple[np.ndarray | None, str]:
+    """Reads a box of COCO, [x, y, width, height] in pixels.
+
+    Args:
+      value: the field "bbox" of an annotation.
+      size: width and height of its picture, pixels.
+
+    Returns (float64[4], x1, y1, x2, y2 in pixels, ""), or (None, the fault in words that fit after a number).
+    """
     if not isinstance(value, list) or len(value) != 4 or not all(map(json_files.is_number, value)):
         return None, "annotations without polygons, RLE or box"
     x, y, w, h = value

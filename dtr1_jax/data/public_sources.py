@@ -1,0 +1,37 @@
+"""The public benchmarks by their name in the settings: the tasks that each serves, and the reader that opens it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from dtr1_jax import config
+from dtr1_jax.data.readers import clevr, gqa, grefcoco, llm_seg, reasonseg, refcoco, vqav2, vrt
+from dtr1_jax.data.readers.benchmark import Benchmark
+from dtr1_jax.types import POINTING
+
+# (root, split, task, most objects of a scene) -> the examples of a split
+Opener = Callable[[str, str, str, int], Benchmark]
+
+
+def _refcoco(root: str, split: str, task: str, most: int, *, name: str) -> Benchmark:
+    return refcoco.open_refcoco_source(name, root, split, task, max_objects=most)
+
+
+SOURCES: dict[str, tuple[tuple[str, ...], Opener]] = {
+    **{name: (POINTING, functools.partial(_refcoco, name=name)) for name in refcoco.NAMES},
+    "grefcoco": (POINTING, lambda root, split, task, most: grefcoco.open_grefcoco_source(
+        root, split, task, max_objects=most)),
+    "reasonseg": (("segmentation",), lambda root, split, task, _: reasonseg.open_reasonseg_source(root, split, task)),
+    "llm_seg": (POINTING, lambda root, split, task, _: llm_seg.open_llm_seg_source(root, split, task)),
+    "vrt": (POINTING, lambda root, split, task, most: vrt.open_vrt_source(root, split, task, max_objects=most)),
+    "clevr": (("vqa",), lambda root, split, task, _: clevr.open_clevr_source(root, split, task)),
+    "vqav2": (("vqa",), lambda root, split, task, _: vqav2.open_vqav2_source(root, split, task)),
+    "gqa": (("vqa",), lambda root, split, task, _: gqa.open_gqa_source(root, split, task)),
+}  # fmt: skip
+SERVED = {name: tasks for name, (tasks, _) in SOURCES.items()}  # source -> the tasks for which it has targets
+
+
+def open_public_source(data: config.Data, split: str, task: str) -> Benchmark:
+    """The examples of a split of the benchmark that data.source names, for one task. Raises DataError."""
+    return SOURCES[data.source][1](data.root, split, task, data.max_objects)
