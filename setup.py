@@ -1,4 +1,4 @@
-"""Package `dtr1_jax`; extras: tpu, cuda, cuda12, video, onnx, test, docs, parity."""
+"""Package `dtr1_jax`; extras: tpu, cuda, cuda12, video, parquet, onnx, test, docs, parity."""
 
 from setuptools import find_packages, setup
 
@@ -41,6 +41,7 @@ setup(
         "cuda": [f"jax[cuda13]{JAX}"],
         "cuda12": [f"jax[cuda12]{JAX}"],  # for GPU drivers older than CUDA 13 asks for
         "video": ["av>=14,<19"],  # reads video files; folders of frames need nothing
+        "parquet": ["pyarrow>=17"],  # reads data sets in Parquet files
         "onnx": ["onnxruntime>=1.20,<2"],  # detectors and depth models as .onnx files, on CPUs
         "test": [
             "pytest>=8",
@@ -48,6 +49,7 @@ setup(
             "hypothesis>=6.120",
             "pycocotools>=2.0.8",
             "av>=14,<19",
+            "pyarrow>=17",
             "onnxruntime>=1.20,<2",
             "ruff>=0.12",
             "mypy>=1.18",

@@ -20,9 +20,10 @@ MODES = {
     "plan": "the memory it takes",
     "check": "what is in a data set",
     "rescore": "the table of a predictions.jsonl again",
+    "convert": "JSON lines from the format of another trainer or tool",
 }
 OF_RUN = ("eval", "infer", "export")  # These modes take the settings of the run in --workdir where --config is missing.
-WITHOUT_SETTINGS = ("rescore",)
+WITHOUT_SETTINGS = ("rescore", "convert")
 
 # A setting that does not exist is let in here, because config.py then refuses all faults of the settings at once.
 CONFIG = config_flags.DEFINE_config_file(
@@ -31,7 +32,7 @@ CONFIG = config_flags.DEFINE_config_file(
 )  # fmt: skip
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: metrics, checkpoints, report (default: runs/<task>)")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "sft", "eval", "infer", "perceive", "export", "plan", "check", "rescore"],
+    "mode", "train", ["train", "sft", "eval", "infer", "perceive", "export", "plan", "check", "rescore", "convert"],
     "; ".join(f"{mode}: {meaning}" for mode, meaning in MODES.items()),
 )  # fmt: skip
 STEP = flags.DEFINE_string(
@@ -43,7 +44,10 @@ NAME = flags.DEFINE_string(
 PREDICTIONS = flags.DEFINE_string("predictions", None, "rescore: the predictions.jsonl of an evaluation")
 IMAGE = flags.DEFINE_multi_string("image", None, "infer: a picture; may be given several times")
 IMAGES = flags.DEFINE_string(
-    "images", None, "perceive: a folder of pictures (default, without --video: the data set of the settings)"
+    "images",
+    None,
+    "perceive: a folder of pictures (default, without --video: the data set of the settings); convert: a folder in "
+    "which the pictures of --from are looked for first",
 )
 VIDEO = flags.DEFINE_string(
     "video", None, "infer, perceive: a video file or a folder of frames; the answer, or the twin, is about it"
@@ -56,7 +60,16 @@ OUT = flags.DEFINE_string(
     "out",
     None,
     "export: the folder to write, a new or empty one; check: the folder for check.json and sheet.png; "
-    "perceive: the folder for twins.jsonl, which a run that was stopped goes on with",
+    "perceive: the folder for twins.jsonl, which a run that was stopped goes on with; "
+    "convert: the file of JSON lines to write",
+)
+FROM = flags.DEFINE_string("from", None, "convert: the file or folder in the format of another trainer or tool")
+FRAME = flags.DEFINE_string(
+    "frame", "", "convert: what the coordinates of --from are, pixel | stated | unit | square | norm1000 | norm1024 "
+    "(default: by the rule of the format and by the boxes)",
+)  # fmt: skip
+BOX = flags.DEFINE_string(
+    "box", "", "convert: the order of the four numbers of a box, xyxy | xywh | yxyx | cxcywh (default: likewise)"
 )
 ADAPTER = flags.DEFINE_bool("adapter", False, "export: the LoRA alone, as PEFT reads it, instead of merged weights")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join a run on several hosts; on a TPU pod this is the default")
@@ -150,6 +163,9 @@ def main(argv: list[str]) -> None:
                 query=QUERY.value,
                 task=TASK.value,
                 out=OUT.value,
+                source=FROM.value,
+                frame=FRAME.value,
+                box=BOX.value,
                 adapter=ADAPTER.value,
                 distributed=DISTRIBUTED.value,
             ),

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from dtr1_jax import config, plain_text
 from dtr1_jax.data import image_files, json_files, prompts, tokenizer
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import check, evaluate, export, infer, perceive, plan, rescore, sft, train
+from dtr1_jax.modes import check, convert, evaluate, export, infer, perceive, plan, rescore, sft, train
 from dtr1_jax.run import checkpoint, interrupt, workdir_lock
 from dtr1_jax.run.worker_pool import WorkerError
 
@@ -40,6 +40,9 @@ class Options:
     query: str | None = None
     task: str | None = None
     out: str | None = None
+    source: str | None = None
+    frame: str = ""
+    box: str = ""
     adapter: bool = False
     distributed: bool = False
 
@@ -47,12 +50,15 @@ class Options:
 def run(mode: str, settings: ConfigDict | None, workdir: str | None, options: Options = Options()) -> int:
     """Runs a mode; returns the exit status: 0 done, 1 an error of the user's (printed), 130 stopped by a signal.
 
-    `settings` may be None for a mode that needs none (rescore).
+    `settings` may be None for a mode that needs none (rescore, convert).
     """
     try:
         if mode == "check":
             return _check(settings, options)
-        if mode == "rescore":
+        if mode == "convert":
+            text = convert.run(options.source, options.out, options.images, options.frame, options.box)
+            print(plain_text.for_terminal(text))
+        elif mode == "rescore":
             # It starts no accelerator, which another run may hold.
             print(plain_text.for_terminal(rescore.run(options.predictions)))
         else:
@@ -105,7 +111,7 @@ def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options
     if mode == "plan":
         return plan.run(c)
     raise config.ConfigError(
-        f"--mode: expected train, sft, eval, infer, perceive, export, plan, check or rescore, got {mode!r}"
+        f"--mode: expected train, sft, eval, infer, perceive, export, plan, check, rescore or convert, got {mode!r}"
     )
 
 

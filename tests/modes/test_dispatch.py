@@ -40,7 +40,7 @@ SEG = "--config=configs/seg.py"
         (
             [SEG, "--mode=evaluate"],
             "error: flag --mode=evaluate: value should be one of "
-            "<train|sft|eval|infer|perceive|export|plan|check|rescore>",
+            "<train|sft|eval|infer|perceive|export|plan|check|rescore|convert>",
         ),
         ([SEG, "photo.jpg"], "error: unexpected arguments: photo.jpg"),
         ([], "error: --config is missing"),
