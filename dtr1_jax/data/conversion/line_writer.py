@@ -145,7 +145,9 @@ def _checked(
     row["pictures"], row["size"] = [_relative(path, base) for path in paths], (w, h)
     boxes = [*(sample.boxes or ()), *(box for _, box in sample.objects)]
     if boxes:
-        evidence.setdefault(sample.notation, Evidence(sample.notation)).add(list(dict.fromkeys(boxes)), (w, h), sample.stated)
+        evidence.setdefault(sample.notation, Evidence(sample.notation)).add(
+            list(dict.fromkeys(boxes)), (w, h), sample.stated, paths[0]
+        )
     return row
 
 
