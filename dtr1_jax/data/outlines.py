@@ -11,6 +11,7 @@ from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.mixture import Mixture
 from dtr1_jax.data.readers import coco_layout, file_names
 from dtr1_jax.data.readers.coco import Coco
+from dtr1_jax.data.readers.coco_index import Pictures
 from dtr1_jax.data.readers.davis import Davis
 from dtr1_jax.data.readers.easy_vqa import EasyVqa
 from dtr1_jax.data.readers.jsonl import Jsonl
@@ -31,6 +32,8 @@ def task_counts(source: Source) -> dict[str, int]:
 
 def label_counts(source: Source) -> dict[str, int] | None:
     """Annotated objects by label, the most frequent first; None if only the decoded examples know them."""
+    if isinstance(source, Coco) and isinstance(source.annotations.pictures, Pictures):
+        return dict(collections.Counter(source.annotations.pictures.label_counts()).most_common())
     if isinstance(source, Coco):
         notes = (note for picture in source.annotations.pictures for note in picture.annotations if not note.crowd)
         return dict(collections.Counter(note.label for note in notes).most_common())
@@ -52,8 +55,10 @@ def _files(source: Source) -> Iterator[Path]:
             yield from _files(part)
     elif isinstance(source, Coco):
         folders = coco_layout.photo_folders(source.annotations.path)
-        for picture in source.annotations.pictures:
-            yield file_names.find_file(folders, picture.file)
+        pictures = source.annotations.pictures
+        names = pictures.files() if isinstance(pictures, Pictures) else [picture.file for picture in pictures]
+        for name in names:
+            yield file_names.find_file(folders, name)
     elif isinstance(source, Jsonl):
         for line in source.lines:
             for path in (line.image, *line.others):

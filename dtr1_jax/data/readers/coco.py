@@ -21,6 +21,7 @@ from dtr1_jax.data import image_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import photos
 from dtr1_jax.data.readers import coco_annotations, coco_layout
+from dtr1_jax.data.readers.coco_index import Pictures
 from dtr1_jax.twin import masks, things
 from dtr1_jax.types import Example, Instance, Target
 
@@ -106,18 +107,29 @@ def open_coco_source(root: str, split: str, task: str, *, seed: int, max_objects
     """
     file, share = coco_layout.find_annotation_file(Path(root), split)
     annotations = coco_annotations.read_annotations(file, share)
-    notes = [note for picture in annotations.pictures for note in picture.annotations]
-    boxed = sum(note.boxed for note in notes)
+    boxed, count = _boxed(annotations)
     if boxed and task == "segmentation":
         annotations = _with_masks(annotations, boxed)
     elif boxed:
-        log.warning("%s: %d of %d annotations have no outline: their boxes are used", file, boxed, len(notes))
+        log.warning("%s: %d of %d annotations have no outline: their boxes are used", file, boxed, count)
     return Coco(annotations, split, task, seed, max_objects)
+
+
+def _boxed(file: coco_annotations.AnnotationFile) -> tuple[int, int]:
+    """(number of annotations that have a box alone, number of all)."""
+    if isinstance(file.pictures, Pictures):
+        return file.pictures.boxed()
+    notes = [note for picture in file.pictures for note in picture.annotations]
+    return sum(note.boxed for note in notes), len(notes)
 
 
 def _with_masks(file: coco_annotations.AnnotationFile, boxed: int) -> coco_annotations.AnnotationFile:
     """The pictures that have an outline. Raises DataError if none has."""
-    pictures = tuple(p for p in file.pictures if not all(note.boxed or note.crowd for note in p.annotations))
+    pictures: Sequence[coco_annotations.Picture]
+    if isinstance(file.pictures, Pictures):
+        pictures = file.pictures.outlined()
+    else:
+        pictures = tuple(p for p in file.pictures if not all(note.boxed or note.crowd for note in p.annotations))
     if not pictures:
         raise DataError(
             f"{file.path}: expected polygons or RLE for segmentation, got {boxed} annotations with a box only; set "

@@ -145,7 +145,8 @@ def crowds_are_objects(rows: Iterable[tuple[Any, str, bool]]) -> set[str]:
     regions: collections.Counter[tuple[Any, str]] = collections.Counter()
     for picture, label, crowd in rows:
         (crowds if crowd else singles)[label] += 1
-        regions[picture, label] += crowd
+        if crowd:
+            regions[picture, label] += 1
     total, all_rows = crowds.total(), crowds.total() + singles.total()
     twice = max(regions.values(), default=0) > 1
     if total and (total == all_rows or twice or (total >= TOOL_CROWDS and total >= TOOL_SHARE * all_rows)):
