@@ -77,6 +77,7 @@ TESTED_IN = {
     "twin/label_synonyms": "rewards/test_label_names.py",
     "twin/faults": "twin/test_schema.py",
     "data/readers/davis_queries": "data/readers/test_davis.py",
+    "data/readers/jsonl_reading": "data/readers/test_jsonl.py",
     "data/readers/coco_photos": "data/readers/test_coco_annotations.py",
     "data/conversion/samples": "data/conversion/test_answer_rows.py",
     "data/conversion/picture_store": "data/conversion/test_answer_rows.py",

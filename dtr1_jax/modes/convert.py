@@ -70,7 +70,9 @@ def _text(path: Path, target: Path, found: recognition.Found, report: line_write
         name, order = frame_evidence.FRAMES[decision.frame], frame_evidence.ORDERS[decision.order]
         lines.append(f"coordinates ({notation}): {name}, {order}; {decision.reason}")
     if report.forms.get("boxes"):
-        lines.append("boxes: exact targets for config.data.task=grounding; for segmentation, filled boxes are weak targets")
+        lines.append(
+            "boxes: exact targets for config.data.task=grounding; for segmentation, filled boxes are weak targets"
+        )
     if set(report.splits) != {"none"}:
         lines.append("splits: " + ", ".join(f"{count} {name}" for name, count in report.splits.items()))
     if report.pictures:

@@ -61,8 +61,11 @@ def detection_samples(place: str, row: Mapping[str, Any], names: Mapping[int, st
     if isinstance(value, list):
         value = {key: [item.get(key) for item in value] for key in (value[0] if value else ())}
     boxes = value.get("bbox") if isinstance(value, dict) else None
-    labels = next((value[k] for k in ("category", "label", "categories", "labels", "category_id") if k in value), None) \
-        if isinstance(value, dict) else None
+    labels = (
+        next((value[k] for k in ("category", "label", "categories", "labels", "category_id") if k in value), None)
+        if isinstance(value, dict)
+        else None
+    )
     if not pictures or not isinstance(boxes, list) or not isinstance(labels, list) or len(labels) != len(boxes):
         raise LeftOut("rows without a picture, or with other numbers of boxes and labels", place)
     if not all(map(box_texts.is_box, boxes)):

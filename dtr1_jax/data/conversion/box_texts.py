@@ -27,7 +27,9 @@ _MINIGPT = re.compile(r"\{?<\d+><\d+><\d+><\d+>\}?")
 _TAGS = re.compile(r"</?(?:answer|ref|think|p|box|points?)>|<\|[\w]+\|>|```(?:json)?|<image>|\\boxed", re.IGNORECASE)
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
 _KEYS = {"bbox_2d": "bbox_2d", "box_2d": "box_2d", "bbox": "bbox", "box": "bbox", "bounding_box": "bbox"}
-_NOTHING = re.compile(r"\W*(?:none|nothing|null|no (?:such )?\w+(?: \w+)?|not (?:found|present|visible))\W*", re.IGNORECASE)
+_NOTHING = re.compile(
+    r"\W*(?:none|nothing|null|no (?:such )?\w+(?: \w+)?|not (?:found|present|visible))\W*", re.IGNORECASE
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +150,9 @@ def _tagged(text: str) -> list[BoxText]:
     for notation, form in _FORMS:
         boxes = [_box([float(v) for v in match]) for match in form.findall(text)]
         if boxes:
-            found.append(BoxText(notation, tuple(boxes), ("",) * len(boxes), _TAGS.sub(" ", form.sub(" ", text)).strip()))
+            found.append(
+                BoxText(notation, tuple(boxes), ("",) * len(boxes), _TAGS.sub(" ", form.sub(" ", text)).strip())
+            )
     listed = [box for match in _LISTED.findall(text) for box in _BRACKETS.findall(match)]
     if listed:
         boxes = [_box([float(v) for v in box]) for box in listed]

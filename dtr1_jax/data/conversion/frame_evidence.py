@@ -93,9 +93,7 @@ class Evidence:
         self._unpadded = 0.0
         self._last: tuple[Sequence[Box], object] | None = None
 
-    def add(
-        self, boxes: Sequence[Box], size: tuple[int, int], stated: tuple[int, int] | None, picture: object
-    ) -> None:
+    def add(self, boxes: Sequence[Box], size: tuple[int, int], stated: tuple[int, int] | None, picture: object) -> None:
         """Adds the boxes of a picture of `size` = (w, h) pixels; `stated` is the size that the file states.
 
         Boxes that equal those before, of the same `picture`, are the same evidence: several queries have one scene.

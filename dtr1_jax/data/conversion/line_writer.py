@@ -138,7 +138,9 @@ def _checked(
         store.size(path)
     if turned and sample.boxes is not None:
         if sample.stated == (h, w) != (w, h):
-            raise LeftOut("pictures with an EXIF rotation, annotated as they are stored (save them without it)", paths[0])
+            raise LeftOut(
+                "pictures with an EXIF rotation, annotated as they are stored (save them without it)", paths[0]
+            )
         remarks.add(_TURNED, paths[0].name)
     if sample.mask is not None:
         row["mask"] = _relative(store.place(sample.mask), base)

@@ -21,7 +21,15 @@ from dtr1_jax.data.readers import file_names
 MOST_BYTES = 64 << 20  # of a picture inside a file
 _DATA_URL = re.compile(r"data:image/[\w.+-]+(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{200,}={0,2}\s*")
-_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif", "PPM": ".ppm"}
+_SUFFIXES = {
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+    "PPM": ".ppm",
+}
 _URL = "pictures that are addresses on the web, which are not fetched (download them, and write their paths or give --images)"
 
 
@@ -85,7 +93,9 @@ class PictureStore:
             if tail and file_names.is_file(found):
                 if start:
                     if self._names.setdefault(found, name) != name:
-                        raise LeftOut("pictures of which several paths lead to one file (put their folders beside it)", name)
+                        raise LeftOut(
+                            "pictures of which several paths lead to one file (put their folders beside it)", name
+                        )
                     self.renamed += 1
                 return found
         raise LeftOut("pictures that are not found (--images=FOLDER says where they are)", name)

@@ -103,7 +103,9 @@ def _rows(files: Sequence[Path], root: Path) -> Found:
             for place, value in row_files.rows(file):
                 try:
                     if not isinstance(value, dict):
-                        raise LeftOut("rows that are no JSON objects", value if isinstance(value, ValueError) else place)
+                        raise LeftOut(
+                            "rows that are no JSON objects", value if isinstance(value, ValueError) else place
+                        )
                     for sample in read(place, value, tally, names):
                         yield sample if sample.split or not split else dataclasses.replace(sample, split=split)
                 except LeftOut as reason:
@@ -133,7 +135,10 @@ def _format_of(row: Mapping[str, Any], file: Path) -> tuple[str, Callable[..., I
     if "conversations" in keys or "conversation" in keys:
         return "LLaVA / ShareGPT (conversations)", chat
     if "messages" in keys:
-        return "ms-swift (messages)" if "objects" in keys else "chat messages, as ms-swift and chat APIs have them", chat
+        return (
+            "ms-swift (messages)" if "objects" in keys else "chat messages, as ms-swift and chat APIs have them",
+            chat,
+        )
     if {"query", "response"} <= keys:
         return "ms-swift's old format (query, response)", chat
     if "reward_model" in keys or "data_source" in keys:
@@ -175,7 +180,9 @@ def _is_line(head: bytes) -> bool:
     try:
         value = json.loads(first)
     except (ValueError, RecursionError):
-        return not first.rstrip().endswith((b"{", b"[", b",")) and b'"images": [{' not in first and len(first) >= 1 << 16
+        return (
+            not first.rstrip().endswith((b"{", b"[", b",")) and b'"images": [{' not in first and len(first) >= 1 << 16
+        )
     return not (isinstance(value, dict) and isinstance(value.get("annotations"), list) and "images" in value) and not (
         video_lists.is_video_list(value)
     )

@@ -71,7 +71,11 @@ def _video(file: Path, record: Any, notes: list[dict], names: Mapping, tally: Ta
         if category is None:
             raise LeftOut("videos with an annotation of an unknown category", str(note.get("category_id")))
         label = coco_records.label_of(names[category])
-        if not isinstance(shapes, list) or len(shapes) != len(frames) or json_files.whole_number(note.get("iscrowd")) == 1:
+        if (
+            not isinstance(shapes, list)
+            or len(shapes) != len(frames)
+            or json_files.whole_number(note.get("iscrowd")) == 1
+        ):
             tally.add("objects without a mask for each frame, or crowds, with their label", label)
             faulty.add(label)
         else:
@@ -111,7 +115,9 @@ def _frame_numbers(file: Path, frames: list[str]) -> tuple[Path, list[int]]:
     folders = [root / place / parent for root in roots for place in FOLDERS]
     folder = next((f for f in folders if file_names.is_folder(f)), None)
     if folder is None:
-        raise LeftOut("videos that are not found (their folder belongs beside the file or into JPEGImages)", str(parent))
+        raise LeftOut(
+            "videos that are not found (their folder belongs beside the file or into JPEGImages)", str(parent)
+        )
     try:
         listing = {path.name: i for i, path in enumerate(video_files.list_frames(folder))}
     except ImageError as error:

@@ -38,7 +38,9 @@ def samples(root: Path, tally: Tally) -> Iterator[Sample]:
     """The queries of all pictures. Raises DataError if the names of the classes are missing or cannot be read."""
     file = find_names(root)
     if file is None:
-        raise DataError(f"{root}: expected data.yaml or classes.txt with the names of the classes, got neither; add one")
+        raise DataError(
+            f"{root}: expected data.yaml or classes.txt with the names of the classes, got neither; add one"
+        )
     names = read_names(file)
     for path in label_files(root):
         try:
@@ -82,7 +84,9 @@ def _inline(text: str, file: Path) -> dict[int, str]:
     body = re.match(r"[\[{](.*?)[\]}]", text, re.DOTALL)
     if body is None:
         raise DataError(f"{file}: the list of names is not closed; write names: [a, b]")
-    items = re.findall(r"""\s*(?:(\d+)\s*:\s*)?(?:'((?:[^']|'')*)'|"([^"]*)"|([^,'"#\n][^,\n]*?))\s*(?:,|\n|$)""", body[1])
+    items = re.findall(
+        r"""\s*(?:(\d+)\s*:\s*)?(?:'((?:[^']|'')*)'|"([^"]*)"|([^,'"#\n][^,\n]*?))\s*(?:,|\n|$)""", body[1]
+    )
     found = {}
     for i, (number, single, double, bare) in enumerate(item for item in items if any(item[1:])):
         found[int(number) if number else i] = (single.replace("''", "'") or double or bare).strip()

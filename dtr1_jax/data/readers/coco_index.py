@@ -135,9 +135,7 @@ def build(found: coco_scan.Scan) -> Index:
     return Index(pictures, names, kept, tuple(categories.values()), str(faults), str(remarks), crowds)
 
 
-def _matched(
-    notes: np.ndarray, records: Mapping, same: Mapping, categories: Mapping, faults: Faults
-) -> np.ndarray:
+def _matched(notes: np.ndarray, records: Mapping, same: Mapping, categories: Mapping, faults: Faults) -> np.ndarray:
     """The annotations of known pictures and categories; `category` becomes its index, `picture` the id of its file."""
     ids = np.array(sorted(records), np.int64)
     place = np.minimum(np.searchsorted(ids, notes["picture"]), len(ids) - 1)
@@ -268,7 +266,9 @@ class Pictures(Sequence):
             try:
                 found.append((json.loads(raw), bool(note["crowd"])))
             except ValueError:
-                raise DataError(f"{self._path}: the file has changed since the run began; start the run again") from None
+                raise DataError(
+                    f"{self._path}: the file has changed since the run began; start the run again"
+                ) from None
         return found
 
 
@@ -289,7 +289,9 @@ def _save(index: Index, folder: Path) -> None:
 def _load(folder: Path) -> Index | None:
     """The index in a folder, mapped into memory; None if there is none or it is damaged."""
     try:
-        arrays = [np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in ("pictures", "names", "notes")]
+        arrays = [
+            np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in ("pictures", "names", "notes")
+        ]
         rest = json.loads((folder / "rest.json").read_text("utf-8"))
         if arrays[0].dtype != _PICTURE or arrays[2].dtype != _NOTE or len(arrays[0]) != len(arrays[1]):
             return None

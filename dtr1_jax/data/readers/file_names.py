@@ -24,9 +24,14 @@ def is_elsewhere(name: str) -> bool:
     return is_url(name) or (os.name != "nt" and _DRIVE.match(name) is not None)
 
 
+def is_plain(name: str) -> bool:
+    """Whether a name is a relative path of letters, digits, "-", "_" and ".", which has one spelling."""
+    return _PLAIN.fullmatch(name) is not None
+
+
 def stays_inside(name: str) -> bool:
     """Whether a name is a relative path below its folder, in every spelling that `spellings` gives."""
-    if _PLAIN.fullmatch(name):
+    if is_plain(name):
         return True
     if not name or not name.isprintable() or is_url(name) or _DRIVE.match(name):
         return False

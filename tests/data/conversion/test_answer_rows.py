@@ -123,7 +123,9 @@ def test_parquet_with_pictures_inside(case):
     result = case.convert(parquet(case, rows))
     assert len(result.lines) == 5 and "pictures: 2 written to mine_pictures" in result.text
     assert {line["image"].partition("/")[0] for line in result.lines} == {"mine_pictures"}
-    assert all((case.root / "out" / line["image"]).read_bytes() in (png(value=0), png(value=1)) for line in result.lines)
+    assert all(
+        (case.root / "out" / line["image"]).read_bytes() in (png(value=0), png(value=1)) for line in result.lines
+    )
 
 
 def test_shards_name_their_splits(case):
@@ -135,7 +137,9 @@ def test_shards_name_their_splits(case):
 
 def test_object_detection_of_hugging_face(case):
     objects = {"bbox": [[66.5, 130, 356, 232], [10, 20, 30, 40]], "category": [1, 0], "id": [1, 2], "area": [1, 2]}
-    rows = [{"image_id": 1, "image": {"bytes": png(), "path": "a.png"}, "width": 640, "height": 480, "objects": objects}]
+    rows = [
+        {"image_id": 1, "image": {"bytes": png(), "path": "a.png"}, "width": 640, "height": 480, "objects": objects}
+    ]
     names = {"info": {"features": {"objects": {"category": {"names": ["spoons", "Mug"], "_type": "ClassLabel"}}}}}
     result = case.convert(parquet(case, rows, metadata={"huggingface": json.dumps(names)}))
     assert [line["query"] for line in result.lines] == ["Find every mug.", "Find every spoon."]

@@ -111,7 +111,12 @@ def test_the_size_that_the_file_states():
 
 @pytest.mark.parametrize(
     ("order", "box"),
-    [("xyxy", (64, 48, 320, 96)), ("xywh", (64, 48, 256, 48)), ("yxyx", (48, 64, 96, 320)), ("cxcywh", (192, 72, 256, 48))],
+    [
+        ("xyxy", (64, 48, 320, 96)),
+        ("xywh", (64, 48, 256, 48)),
+        ("yxyx", (48, 64, 96, 320)),
+        ("cxcywh", (192, 72, 256, 48)),
+    ],
 )
 def test_orders(order, box):
     assert frame_evidence.as_corners(box, order) == (64, 48, 320, 96)

@@ -96,5 +96,8 @@ def test_videos_with_one_json_of_questions(case):
     case.write(rows, "qa.json")
     result = case.convert()
     (line,) = result.lines
-    assert line == {"video": "../videos/v1", "query": "What is it?", "task": "vqa", "answers": ["a dog"]} and place.is_dir()
+    assert (
+        line == {"video": "../videos/v1", "query": "What is it?", "task": "vqa", "answers": ["a dog"]}
+        and place.is_dir()
+    )
     assert "left out: 1 " in result.text

@@ -36,7 +36,9 @@ def test_names(tmp_path, name):
     assert yolo_folders.read_names(file) == {0: "mug", 1: "spoons"}
 
 
-@pytest.mark.parametrize("text", ["nc: 2\n", "names:\n", "names: []\n", "names: [mug\n", "names: !!python/object:os.system x\n"])
+@pytest.mark.parametrize(
+    "text", ["nc: 2\n", "names:\n", "names: []\n", "names: [mug\n", "names: !!python/object:os.system x\n"]
+)
 def test_names_that_cannot_be_read(tmp_path, text):
     file = tmp_path / "data.yaml"
     file.write_text(text)
@@ -55,7 +57,10 @@ GOOD = {
 def test_boxes(case, name):
     result = folder(case, [GOOD[name]]).convert()
     assert result.lines[0]["boxes"] == [BOX] and result.lines[0]["query"] == "Find every mug.", result.text
-    assert result.lines[0]["image"] == "../images/0.png" and result.lines[0]["objects"][0] == {"label": "mug", "box": BOX}
+    assert result.lines[0]["image"] == "../images/0.png" and result.lines[0]["objects"][0] == {
+        "label": "mug",
+        "box": BOX,
+    }
     assert "centre, width, height; by the rule of the format" in result.text
 
 

@@ -53,17 +53,33 @@ def test_the_same_pictures_and_examples(tmp_path, monkeypatch, caplog):
     root = write_coco_folder(tmp_path, notes(), pictures=8)
     with caplog.at_level(logging.WARNING):
         whole, indexed = both(monkeypatch, root)
-    assert [p.id for p in indexed.annotations.pictures] == [p.id for p in whole.annotations.pictures] == [3, 1, 2, 4, 5, 6, 7]
-    assert (whole.annotations.labels, whole.annotations.stuff) == (indexed.annotations.labels, indexed.annotations.stuff)
+    assert (
+        [p.id for p in indexed.annotations.pictures]
+        == [p.id for p in whole.annotations.pictures]
+        == [3, 1, 2, 4, 5, 6, 7]
+    )
+    assert (whole.annotations.labels, whole.annotations.stuff) == (
+        indexed.annotations.labels,
+        indexed.annotations.stuff,
+    )
     assert len(whole) == len(indexed)
     for i in range(len(whole)):
         one, other = whole[i], indexed[i]
-        assert (one.uid, one.query, one.answer_ids, one.program) == (other.uid, other.query, other.answer_ids, other.program)
+        assert (one.uid, one.query, one.answer_ids, one.program) == (
+            other.uid,
+            other.query,
+            other.answer_ids,
+            other.program,
+        )
         assert np.array_equal(one.target.mask, other.target.mask) and np.array_equal(one.image, other.image)
     assert outlines.label_counts(whole) == outlines.label_counts(indexed)
     assert outlines.picture_files(whole) == outlines.picture_files(indexed)
     lines = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
-    for text in ("1 annotations that refer to no image", "1 annotations of no known category", "1 annotations that stand twice"):
+    for text in (
+        "1 annotations that refer to no image",
+        "1 annotations of no known category",
+        "1 annotations that stand twice",
+    ):
         assert all(text in line for line in lines) and len(lines) == 2
 
 
@@ -82,7 +98,9 @@ def test_layouts_of_files(tmp_path, monkeypatch, layout):
     value = json.loads(file.read_text())
     if layout == "annotations first":
         value = {"annotations": value["annotations"], "info": {"a": {}}, "licenses": []} | value
-    text = json.dumps(value, indent=2 if layout == "indented" else None, separators=(",", ":") if layout == "tight" else None)
+    text = json.dumps(
+        value, indent=2 if layout == "indented" else None, separators=(",", ":") if layout == "tight" else None
+    )
     file.write_bytes(b"\xef\xbb\xbf" * (layout == "byte order mark") + text.encode())
     if layout == "small blocks":
         monkeypatch.setattr("dtr1_jax.data.readers.coco_scan._BLOCK", 97)
