@@ -66,12 +66,15 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class AnnotationFile:
-    """An annotation file: its usable annotated pictures, the labels to ask for, and which of its labels are stuff."""
+    """An annotation file: its usable annotated pictures, the labels to ask for, which of its labels are stuff, and
+    whether its labels are COCO's own.
+    """
 
     path: Path
     pictures: Sequence[Picture]
     labels: frozenset[str]
     stuff: frozenset[str]
+    of_coco: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +137,7 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
         counts = f"{len(value['images'])} pictures and {len(value['annotations'])} annotations, but none to use"
         raise _nothing_to_use(path, counts, str(faults))
     _check_photos(path, [picture.file for picture in pictures])
-    return AnnotationFile(path, tuple(pictures), labels, _stuff(categories))
+    return AnnotationFile(path, tuple(pictures), labels, _stuff(categories), coco_records.are_of_coco(categories))
 
 
 def _nothing_to_use(path: Path, counts: str, faults: str) -> DataError:
@@ -176,7 +179,7 @@ def _of_index(path: Path, index: coco_index.Index, share: bool | None) -> Annota
     if unusable == len(sample) or not labels or not len(pictures):
         raise _nothing_to_use(path, f"{len(ids)} pictures, but none of a sample to use", str(faults))
     _check_photos(path, pictures.files())
-    return AnnotationFile(path, pictures, labels, _stuff(categories))
+    return AnnotationFile(path, pictures, labels, _stuff(categories), coco_records.are_of_coco(categories))
 
 
 def parse_indexed(pictures: coco_index.Pictures, index: int, faults: Faults) -> Picture:

@@ -149,7 +149,7 @@ def _no_lines(file: Path, split: str, names: Collection[str], count: int) -> Dat
 
 def _open_large(file: Path, split: str, task: str, max_objects: int, frames: int) -> Jsonl:
     """The examples of a split of a large file. Raises DataError as `open_jsonl_source`; jsonl_large.Several."""
-    found = jsonl_large.survey(file, task, functools.partial(read_line, file, task))
+    found = jsonl_large.survey(file, task, read_line)
     reading = Reading(file, task)
     checked = [reading.parse(found.lines.raw(i), int(found.lines.numbers[i])) for i in found.doubtful]
     foreign = foreign_formats.name_rows(file, reading.faulty)

@@ -8,16 +8,16 @@ small file. A fault in another line is found when the line is read, and costs th
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import os
 import time
 import unicodedata
 import urllib.parse
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class Lines(Sequence):
         """The bytes of line `index`."""
         with self.path.open("rb") as file:
             file.seek(int(self.starts[index]))
-            return file.read(int(self.lengths[index]))
+            return file.read(int(self.lengths[index])).removeprefix(b"\xef\xbb\xbf")
 
     def task_counts(self) -> dict[tuple[str, bool], int]:
         """Number of lines by (task, whether they are about videos)."""
@@ -118,46 +118,98 @@ def is_large(file: Path) -> bool:
         if file.stat().st_size < LARGE:
             return False
         with file.open("rb") as opened:
-            first = opened.readline(1 << 20).removeprefix(b"\xef\xbb\xbf").strip()
+            head = opened.read(1 << 20).removeprefix(b"\xef\xbb\xbf").lstrip()
+            first = head.split(b"\n", 1)[0].strip()
     except OSError:
         return False  # the caller's own reading names the fault
     return first.startswith(b"{") and first.endswith(b"}")
 
 
-def survey(file: Path, task: str, make: Callable[[bytes, int], Line]) -> Survey:
-    """Reads a file once. Raises Several; OSError if it cannot be read."""
-    columns = {name: array(code) for name, code in (("starts", "q"), ("lengths", "i"), ("numbers", "i"))}
-    kinds, splits, keys, ids, held = array("b"), array("i"), array("q"), array("q"), array("b")
-    tasks: dict[tuple[Any, bool], int] = {}
+def survey(file: Path, task: str, make: Callable[[Path, str, bytes, int], Line]) -> Survey:
+    """Reads a file once; both splits of a run share it. Raises Several; OSError if it cannot be read.
+
+    Args:
+      file: the file.
+      task: the task of lines without the field "task".
+      make: makes a Line of the file, the task, the bytes of a line and its number.
+    """
+    stat = file.stat()
+    return _survey(file, task, make, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _survey(file: Path, task: str, make: Callable[[Path, str, bytes, int], Line], size: int, changed: int) -> Survey:
+    """The survey of a file that had this size, and was changed at this time, ns."""
+    del size, changed
+    parts: list[_Part] = []
+    tasks: dict[tuple[str, bool], int] = {}
     names: dict[str, int] = {}
-    doubtful: list[int] = []
     for start, number, raws in _blocks(file):
-        base = len(kinds)
-        for offset, (place, length, row, own_number) in enumerate(_rows(start, number, raws)):
-            columns["starts"].append(place)
-            columns["lengths"].append(length)
-            columns["numbers"].append(own_number)
-            sound, video, name = _outline(row)
-            if not sound:
-                doubtful.append(base + offset)
-                row = {}
-            kinds.append(min(tasks.setdefault((_plain(row.get("task", task)), video), len(tasks)), 127))
-            split = row.get("split")
-            splits.append(-1 if split is None else names.setdefault(_plain(split), len(names)))
-            uid = row.get("id")
-            ids.append(own_number - (1 << 62) if uid is None else hash(_plain(uid)) >> 2)
-            key = _key(name, file.parent) if name else ""
-            keys.append(hash(key))
-            held.append(json_files.held_out(key))
-    arrays = {name: np.frombuffer(value, value.typecode) for name, value in columns.items()}
-    lines = Lines(file, make, **arrays, tasks=np.frombuffer(kinds, np.int8), names=tuple(tasks))
-    step = max(1, len(lines) // CHECKED)
-    _, first = np.unique(np.frombuffer(ids, np.int64), return_index=True)
-    twins = np.setdiff1d(np.arange(len(lines)), first).tolist()
-    return Survey(
-        lines, sorted({*doubtful, *range(0, len(lines), step)}), np.frombuffer(splits, np.int32), tuple(names),
-        _held(np.frombuffer(keys, np.int64), np.frombuffer(held, np.int8) > 0, lines, file.parent), twins,
+        places, lengths, rows, numbers = _rows(start, number, raws)
+        parts.append(_part(places, lengths, rows, numbers, task, tasks, names, file.parent))
+    if not parts:
+        raise ValueError(f"{file}: expected lines, got none")
+    column = {field: np.concatenate([getattr(part, field) for part in parts]) for field in _Part._fields}
+    lines = Lines(
+        file, functools.partial(make, file, task), column["starts"], column["lengths"], column["numbers"],
+        column["tasks"], tuple(tasks),
     )  # fmt: skip
+    step = max(1, len(lines) // CHECKED)
+    _, first = np.unique(column["ids"], return_index=True)
+    twins = np.setdiff1d(np.arange(len(lines)), first).tolist()
+    doubtful = sorted({*np.flatnonzero(~column["sound"]).tolist(), *range(0, len(lines), step)})
+    held = _held(column["keys"], column["held"], lines, file.parent)
+    return Survey(lines, doubtful, column["splits"], tuple(names), held, twins)
+
+
+class _Part(NamedTuple):
+    """Arrays[n] about n lines, see Lines and Survey; `keys` and `ids` are hashes."""
+
+    starts: np.ndarray
+    lengths: np.ndarray
+    numbers: np.ndarray
+    tasks: np.ndarray
+    splits: np.ndarray
+    keys: np.ndarray
+    ids: np.ndarray
+    held: np.ndarray
+    sound: np.ndarray
+
+
+def _part(
+    places: list[int], lengths: list[int], values: list[Any], numbers: list[int], task: str,
+    tasks: dict[tuple[str, bool], int], names: dict[str, int], folder: Path,
+) -> _Part:  # fmt: skip
+    """What opening needs of some lines. `tasks` and `names` (of splits) get the new ones. Raises Several."""
+    rows = [value if isinstance(value, dict) else {} for value in values]
+    images = [row.get("image") for row in rows]
+    video = [image is None and "video" in row for image, row in zip(images, rows)]
+    files = [_first(row.get("video") if v else image) for v, image, row in zip(video, images, rows)]
+    sound = [
+        bool(name) and type(row.get("query")) is str and len(_TARGETS & row.keys()) == 1
+        for name, row in zip(files, rows)
+    ]
+    keys = [name if file_names.is_plain(name) and name.islower() else _key(name, folder) for name in files]
+    splits = [row.get("split") for row in rows]
+    ids = [row.get("id") for row in rows]
+    codes = [tasks.setdefault((str(row.get("task", task)), v), len(tasks)) for row, v in zip(rows, video)]
+    return _Part(
+        np.array(places, np.int64), np.array(lengths, np.int32), np.array(numbers, np.int32),
+        np.minimum(codes, 127).astype(np.int8),
+        np.array([-1 if split is None else names.setdefault(str(split), len(names)) for split in splits], np.int32),
+        np.array([hash(key) for key in keys], np.int64),
+        np.array([n - (1 << 62) if uid is None else hash(str(uid)) >> 2 for n, uid in zip(numbers, ids)], np.int64),
+        np.array([json_files.held_out(key) for key in keys], bool), np.array(sound, bool),
+    )  # fmt: skip
+
+
+def _first(name: Any) -> str:
+    """The path of a line's picture; "" if it has none. Raises Several."""
+    if isinstance(name, list):
+        if len(name) > 1:
+            raise Several
+        name = name[0] if name else None
+    return name if isinstance(name, str) else ""
 
 
 def _blocks(file: Path) -> Iterator[tuple[int, int, list[bytes]]]:
@@ -178,19 +230,20 @@ def _blocks(file: Path) -> Iterator[tuple[int, int, list[bytes]]]:
         yield start, number, [rest]
 
 
-def _rows(start: int, number: int, raws: list[bytes]) -> Iterator[tuple[int, int, Any, int]]:
-    """(place, length, value or None if it is malformed, line number) of the lines that are not blank."""
-    whole = [raw if raw and not raw.isspace() else b"null" for raw in raws]
-    whole[0] = whole[0].removeprefix(b"\xef\xbb\xbf") if start == 0 else whole[0]
+def _rows(start: int, number: int, raws: list[bytes]) -> tuple[list[int], list[int], list[Any], list[int]]:
+    """(places, lengths, values, line numbers) of the lines that are not blank; a malformed one has the value None."""
+    lengths = [len(raw) for raw in raws]
+    places = (start + np.cumsum([0, *(length + 1 for length in lengths[:-1])])).tolist()
+    if start == 0 and raws:
+        raws = [raws[0].removeprefix(b"\xef\xbb\xbf"), *raws[1:]]
+    kept = [k for k, raw in enumerate(raws) if raw and not raw.isspace()]
+    texts = [raws[k] for k in kept]
     try:
-        values = json.loads(b"[" + b",".join(whole) + b"]")
-        values = values if len(values) == len(raws) else [_value(raw) for raw in whole]
+        values = json.loads(b"[" + b",".join(texts) + b"]")
+        values = values if len(values) == len(texts) else list(map(_value, texts))
     except (ValueError, RecursionError):
-        values = [_value(raw) for raw in whole]
-    for k, (raw, value) in enumerate(zip(raws, values)):
-        if raw and not raw.isspace():
-            yield start, len(raw), value, number + k
-        start += len(raw) + 1
+        values = list(map(_value, texts))
+    return [places[k] for k in kept], [lengths[k] for k in kept], values, [number + k for k in kept]
 
 
 def _value(raw: bytes) -> Any:
@@ -198,26 +251,6 @@ def _value(raw: bytes) -> Any:
         return json.loads(raw)
     except (ValueError, RecursionError):
         return None
-
-
-def _outline(row: Any) -> tuple[bool, bool, str]:
-    """(whether a row has the fields of a line, whether it is about a video, the picture or video). Raises Several."""
-    if not isinstance(row, dict):
-        return False, False, ""
-    name = row.get("image")
-    video = name is None and "video" in row
-    name = row.get("video") if video else name
-    if isinstance(name, list):
-        if len(name) > 1:
-            raise Several
-        name = name[0] if name else None
-    query = row.get("query")
-    sound = isinstance(name, str) and isinstance(query, str) and len(_TARGETS & row.keys()) == 1
-    return sound, video, name if isinstance(name, str) else ""
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, str) else str(value)
 
 
 def _key(name: str, folder: Path) -> str:
@@ -238,7 +271,7 @@ def _held(keys: np.ndarray, held: np.ndarray, lines: Lines, folder: Path) -> np.
         return held
     names = {}
     for index, key in zip(first.tolist(), unique.tolist()):
-        _, _, name = _outline(_value(lines.raw(index)))
-        names[key] = _key(name, folder) if name else ""
+        row = _value(lines.raw(index)) or {}
+        names[key] = _key(_first(row.get("video", row.get("image"))), folder) if isinstance(row, dict) else ""
     part = json_files.held_out_part(names.values())
     return np.array([names[key] in part for key in keys.tolist()], bool)
