@@ -1,7 +1,8 @@
 """Rows of conversations: LLaVA and ShareGPT (`conversations`), ms-swift and chat APIs (`messages`).
 
     {"image": "1.jpg", "conversations": [{"from": "human", "value": "<image>\\nWhere is it?"}, {"from": "gpt", ...}]}
-    {"messages": [{"role": "user", "content": "<image>Locate <ref-object>"}, {"role": "assistant", "content": "<bbox>"}],
+    {"messages": [{"role": "user", "content": "<image>Locate <ref-object>"},
+                  {"role": "assistant", "content": "<bbox>"}],
      "images": ["1.jpg"], "objects": {"ref": ["mug"], "bbox": [[66, 130, 122, 162]], "bbox_type": "real"}}
 
 Each question with its answer becomes a Sample. Sources: haotian-liu/LLaVA docs/Finetune_Custom_Data.md;
@@ -18,13 +19,14 @@ from dtr1_jax.data.conversion import box_texts
 from dtr1_jax.data.conversion.samples import Box, LeftOut, Sample, Tally
 
 SHORT = 12  # words; a longer answer is compared as a text (summary), not as an answer of vqa
-ASKERS, ANSWERERS = {"human", "user"}, {"gpt", "assistant", "bard", "chatgpt", "model", "bot", "claude", "qwen"}
+ASKERS = {"human", "user"}
+ANSWERERS = {"gpt", "assistant", "bard", "chatgpt", "model", "bot", "claude", "qwen"}
 _PICTURE_KEYS = ("image", "images", "image_path", "image_paths", "img", "image_file", "file_name")
 _VIDEO_KEYS = ("video", "videos", "video_path")
 _PLACES = re.compile(r"</?image(?:_\d+)?>|<video>|<\|vision_start\|>.*?<\|vision_end\|>|<img>.*?</img>", re.DOTALL)
 _PLEASE = re.compile(
-    r"please provide (?:the|a) bounding box coordinates? (?:of|for) the (?:region|object) (?:that )?this (?:sentence|text)"
-    r" describes?\s*:?\s*",
+    r"please provide (?:the|a) bounding box coordinates? (?:of|for) the (?:region|object) (?:that )?"
+    r"this (?:sentence|text) describes?\s*:?\s*",
     re.IGNORECASE,
 )
 _FORMATS = re.compile(  # demands on the form of the answer, which our own prompt states
@@ -37,7 +39,7 @@ _FORMATS = re.compile(  # demands on the form of the answer, which our own promp
 
 
 def samples(place: str, row: Mapping[str, Any], tally: Tally) -> Iterator[Sample]:
-    """The queries of a row of conversations. Adds the turns that are left out to `tally`; raises LeftOut for the row."""
+    """The queries of a row of conversations. Adds turns that are left out to `tally`; raises LeftOut for the row."""
     turns = _turns(row)
     pictures, video = pictures_of(row), video_of(row)
     inline = [part for _, _, parts in turns for part in parts]

@@ -30,7 +30,10 @@ _SUFFIXES = {
     "TIFF": ".tif",
     "PPM": ".ppm",
 }
-_URL = "pictures that are addresses on the web, which are not fetched (download them, and write their paths or give --images)"
+_URL = (
+    "pictures that are addresses on the web, which are not fetched (download them, and write their paths or give "
+    "--images)"
+)
 
 
 class PictureStore:

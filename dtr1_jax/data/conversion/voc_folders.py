@@ -87,7 +87,7 @@ def _picture(path: Path, splits: dict[str, str], tally: Tally, first: int) -> It
 
 
 def _picture_file(path: Path, name: str, folder: str | None) -> str:
-    """The picture: beside the XML file or in a folder of pictures, under the file's own name if the stated is absent."""
+    """The picture: beside the XML file or in a folder of pictures, or under the name of the XML file."""
     beside = (path.parent.parent / n for n in ("JPEGImages", "images", "imgs", folder or "."))
     places = [path.parent, *beside]
     stem = path.with_suffix("").name

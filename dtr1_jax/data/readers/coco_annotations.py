@@ -66,9 +66,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class AnnotationFile:
-    """An annotation file: its usable annotated pictures, the labels to ask for, which of its labels are stuff, and
-    whether its labels are COCO's own.
-    """
+    """An annotation file: its usable pictures, the labels to ask for, those of stuff, and whether they are COCO's own."""
 
     path: Path
     pictures: Sequence[Picture]
@@ -164,7 +162,7 @@ def _of_index(path: Path, index: coco_index.Index, share: bool | None) -> Annota
     faults, unusable, sample = Faults(), 0, pictures[:: max(1, len(pictures) // coco_index.CHECKED)]
     for i in range(len(sample)):
         try:
-            parse_indexed(sample, i, faults)
+            sample.make(i, faults=faults)
         except image_files.ImageError:
             unusable += 1
     if str(faults):
@@ -180,11 +178,6 @@ def _of_index(path: Path, index: coco_index.Index, share: bool | None) -> Annota
         raise _nothing_to_use(path, f"{len(ids)} pictures, but none of a sample to use", str(faults))
     _check_photos(path, pictures.files())
     return AnnotationFile(path, pictures, labels, _stuff(categories), coco_records.are_of_coco(categories))
-
-
-def parse_indexed(pictures: coco_index.Pictures, index: int, faults: Faults) -> Picture:
-    """Picture `index` of an index; counts faulty annotations. Raises ImageError if none of them can be used."""
-    return pictures.make(index, faults=faults)
 
 
 def _indexed_picture(

@@ -217,7 +217,7 @@ def read_phrases(path: Path, labels: Collection[str]) -> dict[str, tuple[str, ..
         texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(texts, list) or not texts or not all(_is_phrase(text) for text in texts):
             raise DataError(
-                f'{path}: {label[:64]}: expected phrases of 1 to 100 printable characters such as "thing that keeps tea '
+                f'{path}: {label[:64]}: expected phrases of 1 to 100 printable characters such as "what keeps tea '
                 f'hot", got {show(texts)}'
             )
         found[label] = tuple(" ".join(text.split()) for text in texts)

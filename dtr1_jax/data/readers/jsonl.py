@@ -34,7 +34,6 @@ for the cold start (--mode=sft) if it has `objects`, and its target is in words 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path

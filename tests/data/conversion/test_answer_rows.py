@@ -26,7 +26,7 @@ BOXES = {  # name -> row; all of them want BOX
     "solution as text": ASKED | {"solution": "[66, 130, 422, 362]"},
     "solution in answer tags": ASKED | {"solution": "<answer>[66, 130, 422, 362]</answer>"},
     "list of one box": ASKED | {"solution": [BOX]},
-    "solution as JSON in a fence": ASKED | {"solution": '```json\n[{"bbox_2d": [66, 130, 422, 362], "label": "x"}]\n```'},
+    "solution as JSON in a fence": ASKED | {"solution": '```json\n[{"bbox_2d": [66, 130, 422, 362], "label": "x"}]\n```'},  # noqa: E501
     "whole numbers as floats": ASKED | {"solution": [66.0, 130.0, 422.0, 362.0], "id": 7},
     "EasyR1 with a box": {"images": ["0.png"], "problem": "<image>the mug", "answer": "[66, 130, 422, 362]"},
     "VisionReasoner": ASKED | {"answer": '[{"bbox_2d": [66, 130, 422, 362], "point_2d": [200, 200]}]'},
@@ -158,7 +158,7 @@ def test_a_damaged_parquet_file(case):
 
 def test_too_few_boxes_name_the_setting(case):
     file = case.write([{"image": "0.png", "problem": "the mug", "answer": "[66, 130, 422, 362]"}])
-    with pytest.raises(DataError, match="set --frame=pixel|norm1000"):
+    with pytest.raises(DataError, match=r"set --frame=pixel|norm1000"):
         case.convert(file)
     assert not (case.root / "out" / "mine.jsonl").exists()
     assert case.convert(file, frame="norm1000").boxes == [[[42.24, 62.4, 270.08, 173.76]]]

@@ -107,7 +107,7 @@ def test_left_out_by_name(case, reason):
     result = case.rows([llava("red"), LEFT_OUT[reason]])
     assert [line["answers"] for line in result.lines] == [["red"]]
     assert any(text.startswith("left out: 1 ") and reason in text for text in result.text.splitlines()), result.text
-    with pytest.raises(DataError, match="none that can be used: 1 .*"):
+    with pytest.raises(DataError, match=r"none that can be used: 1 .*"):
         case.rows([LEFT_OUT[reason]])
 
 

@@ -62,7 +62,7 @@ def test_a_rule_that_the_boxes_contradict_is_refused():
     for notation in ("Pascal VOC", "solution"):
         with pytest.raises(DataError, match="3 are not pixels of the picture"):
             evidence(notation, [(100, 100, 990, 470)] * 3).decide()
-        with pytest.raises(DataError, match="3 are not pixels of the picture.*set --frame=unit"):
+        with pytest.raises(DataError, match=r"3 are not pixels of the picture.*set --frame=unit"):
             evidence(notation, [(0.125, 0.25, 0.5, 0.75)] * 3).decide()
     with pytest.raises(DataError, match=r"they would fit as 0 to 1 of the width and height.*set --frame=unit"):
         evidence("ms-swift norm1000", [(0.125, 0.25, 0.5, 0.75)] * 3).decide()

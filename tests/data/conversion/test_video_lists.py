@@ -42,7 +42,7 @@ def folder(case, document, frames=("00000", "00005", "00010"), place="JPEGImages
 GOOD = {
     "plain": (value(), "JPEGImages/a"), "folder beside the file": (value(), "a"),
     "train/JPEGImages": (value(), "train/JPEGImages/a"),
-    "uncompressed": (value(note={"segmentations": [{"size": [48, 64], "counts": [5 * 48 + 5, 10, 64 * 48 - 5 * 48 - 15]},
+    "uncompressed": (value(note={"segmentations": [{"size": [48, 64], "counts": [5 * 48 + 5, 10, 64 * 48 - 5 * 48 - 15]},  # noqa: E501
         rle(20), None]}), "JPEGImages/a"),
     "ids as text": (value(note={"video_id": "1", "category_id": "3"}), "JPEGImages/a"),
     "backslashes": (value(video={"file_names": ["a\\00000.png", "a\\00005.png", "a\\00010.png"]}), "JPEGImages/a"),

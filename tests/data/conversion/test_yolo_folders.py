@@ -42,7 +42,7 @@ def test_names(tmp_path, name):
 def test_names_that_cannot_be_read(tmp_path, text):
     file = tmp_path / "data.yaml"
     file.write_text(text)
-    with pytest.raises(DataError, match="data.yaml: "):
+    with pytest.raises(DataError, match=r"data.yaml: "):
         yolo_folders.read_names(file)
 
 
@@ -67,7 +67,7 @@ def test_boxes(case, name):
 BAD = {
     "lines of a class without a name": "7 0.5 0.5 0.1 0.1", "lines that are not numbers": "mug 1 2 3 4",
     "lines that are neither a box nor a polygon": "0 0.5 0.5",
-    "rows with a box beyond its picture or without area": "0 0.5 0.5 0 0.1", "objects that stand twice": f"{LINE}\n{LINE}",
+    "rows with a box beyond its picture or without area": "0 0.5 0.5 0 0.1", "objects that stand twice": f"{LINE}\n{LINE}",  # noqa: E501
     "pictures without an object": "",
 }  # fmt: skip
 
@@ -106,7 +106,7 @@ def test_pixels_in_place_of_0_to_1_are_refused(case):
 def test_classes_txt_and_a_missing_picture(case):
     folder(case, [LINE, LINE])
     (case.root / "data.yaml").unlink()
-    with pytest.raises(DataError, match="expected data.yaml or classes.txt"):
+    with pytest.raises(DataError, match=r"expected data.yaml or classes.txt"):
         case.convert()
     (case.root / "classes.txt").write_text("mug\nspoons\n")
     (case.root / "images" / "1.png").unlink()

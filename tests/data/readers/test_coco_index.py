@@ -1,4 +1,4 @@
-"""A large file by its index gives what the same file gives when it is read as a whole; the cache is shared and checked."""
+"""A large file by its index gives what the file gives when it is read as a whole; the cache is shared and checked."""
 
 import dataclasses
 import json
