@@ -12,16 +12,7 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
-from dtr1_jax.checked_fields import (
-    Bound,
-    ConfigError,
-    above,
-    at_least,
-    build,
-    faults_of_bounds,
-    nearest,
-    within_one,
-)
+from dtr1_jax.checked_fields import Bound, ConfigError, above, at_least, build, faults_of_bounds, nearest, within_one
 from dtr1_jax.outside import SAFE_URL, SAFE_VARIABLE, is_safe_url, is_safe_variable, shown_url
 from dtr1_jax.types import TASKS
 

@@ -66,7 +66,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class AnnotationFile:
-    """An annotation file: its usable pictures, the labels to ask for, those of stuff, and whether they are COCO's own."""
+    """A file: its usable pictures, the labels to ask for, those of stuff, and whether all labels are COCO's own."""
 
     path: Path
     pictures: Sequence[Picture]
