@@ -41,7 +41,7 @@ setup(
         "cuda": [f"jax[cuda13]{JAX}"],
         "cuda12": [f"jax[cuda12]{JAX}"],  # for GPU drivers older than CUDA 13 asks for
         "video": ["av>=14,<19"],  # reads video files; folders of frames need nothing
-        "parquet": ["pyarrow>=15"],  # reads benchmarks in parquet files
+        "parquet": ["pyarrow>=17"],  # reads data sets and benchmarks in Parquet files
         "onnx": ["onnxruntime>=1.20,<2"],  # detectors and depth models as .onnx files, on CPUs
         "test": [
             "pytest>=8",
@@ -49,6 +49,7 @@ setup(
             "hypothesis>=6.120",
             "pycocotools>=2.0.8",
             "av>=14,<19",
+            "pyarrow>=17",
             "onnxruntime>=1.20,<2",
             "ruff>=0.12",
             "mypy>=1.18",

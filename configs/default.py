@@ -40,6 +40,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data.min_objects = 2  # twinworld: fewest objects in a scene
     c.data.max_objects = 7  # twinworld: most objects in a scene; other sources: most objects in an oracle twin
     c.data.image_size = 96  # twinworld: side of the drawn picture, pixels
+    # coco: a JSON file {"label": ["noun phrase for its use", ...]} for queries; "" = COCO's phrases where the labels
+    # are COCO's own, and the names of the labels in other data sets
+    c.data.phrases = ""
     c.data.workers = 0  # processes that prepare batches; 0 = a thread of the main process
     # memory of the batches that wait, MiB; one batch is made ahead even if it takes more. With data.workers, each
     # process has at most two batches instead

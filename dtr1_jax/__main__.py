@@ -21,9 +21,10 @@ MODES = {
     "check": "what is in a data set",
     "rescore": "the table of a predictions.jsonl again",
     "fetch": "published weights of vision models and of a small policy",
+    "convert": "JSON lines from the format of another trainer or tool",
 }
 OF_RUN = ("eval", "infer", "export")  # These modes take the settings of the run in --workdir where --config is missing.
-WITHOUT_SETTINGS = ("rescore", "fetch")
+WITHOUT_SETTINGS = ("rescore", "fetch", "convert")
 
 # A setting that does not exist is let in here, because config.py then refuses all faults of the settings at once.
 CONFIG = config_flags.DEFINE_config_file(
@@ -32,7 +33,8 @@ CONFIG = config_flags.DEFINE_config_file(
 )  # fmt: skip
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: metrics, checkpoints, report (default: runs/<task>)")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "sft", "eval", "infer", "perceive", "export", "plan", "check", "rescore", "fetch"],
+    "mode", "train",
+    ["train", "sft", "eval", "infer", "perceive", "export", "plan", "check", "rescore", "fetch", "convert"],
     "; ".join(f"{mode}: {meaning}" for mode, meaning in MODES.items()),
 )  # fmt: skip
 STEP = flags.DEFINE_string(
@@ -44,7 +46,10 @@ NAME = flags.DEFINE_string(
 PREDICTIONS = flags.DEFINE_string("predictions", None, "rescore: the predictions.jsonl of an evaluation")
 IMAGE = flags.DEFINE_multi_string("image", None, "infer: a picture; may be given several times")
 IMAGES = flags.DEFINE_string(
-    "images", None, "perceive: a folder of pictures (default, without --video: the data set of the settings)"
+    "images",
+    None,
+    "perceive: a folder of pictures (default, without --video: the data set of the settings); convert: a folder in "
+    "which the pictures of --from are looked for first",
 )
 VIDEO = flags.DEFINE_string(
     "video", None, "infer, perceive: a video file or a folder of frames; the answer, or the twin, is about it"
@@ -58,7 +63,16 @@ OUT = flags.DEFINE_string(
     None,
     "export: the folder to write, a new or empty one; check: the folder for check.json and sheet.png; "
     "perceive: the folder for twins.jsonl, which a run that was stopped goes on with; "
-    "fetch: the folder for the weights",
+    "fetch: the folder for the weights; "
+    "convert: the file of JSON lines to write",
+)
+FROM = flags.DEFINE_string("from", None, "convert: the file or folder in the format of another trainer or tool")
+FRAME = flags.DEFINE_string(
+    "frame", "", "convert: what the coordinates of --from are, pixel | stated | unit | square | norm1000 | norm1024 "
+    "(default: by the rule of the format and by the boxes)",
+)  # fmt: skip
+BOX = flags.DEFINE_string(
+    "box", "", "convert: the order of the four numbers of a box, xyxy | xywh | yxyx | cxcywh (default: likewise)"
 )
 MODELS = flags.DEFINE_string(
     "models", None, "fetch: names with commas between, or all; a name that is not known prints the table of names "
@@ -157,6 +171,9 @@ def main(argv: list[str]) -> None:
                 task=TASK.value,
                 out=OUT.value,
                 models=MODELS.value,
+                source=FROM.value,
+                frame=FRAME.value,
+                box=BOX.value,
                 adapter=ADAPTER.value,
                 distributed=DISTRIBUTED.value,
             ),

@@ -123,9 +123,8 @@ def check_command(name: str, words: list[str]) -> None:
         assert flag.split(".")[0] in flags, f"{name}: the program has no flag --{flag}"
         assert value in (flags[flag.split(".")[0]] or [value]), f"{name}: --{flag}={value}"
     mode = given.get("mode", "train")
-    assert "config" in given or (mode in OF_RUN and "workdir" in given) or mode in ("rescore", "fetch"), (
-        f"{name}: {words}"
-    )
+    without = mode in ("rescore", "fetch", "convert") or (mode in OF_RUN and "workdir" in given)
+    assert "config" in given or without, f"{name}: {words}"
     settings = settings_of(name, given.get("config", "configs/seg.py"))
     for flag, value in given.items():
         if flag.startswith("config.") and "$" not in value:

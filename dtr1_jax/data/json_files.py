@@ -83,6 +83,8 @@ def held_out_part(keys: Iterable[Hashable]) -> frozenset[Hashable]:
     unique = set(keys)
     chosen = {key for key in unique if held_out(key)}
     fewest, most = min(max(1, len(unique) // 10), len(unique) // 2), len(unique) // 2
+    if fewest <= len(chosen) <= most:
+        return frozenset(chosen)
     ranking = sorted(unique, key=lambda key: (key not in chosen, _digest(key), str(key)))
     return frozenset(ranking[: min(max(len(chosen), fewest), most)])
 

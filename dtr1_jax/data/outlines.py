@@ -12,9 +12,11 @@ from dtr1_jax.data.mixture import Mixture
 from dtr1_jax.data.readers import coco_layout, file_names
 from dtr1_jax.data.readers.benchmark import Benchmark, photo_file
 from dtr1_jax.data.readers.coco import Coco
+from dtr1_jax.data.readers.coco_index import Pictures
 from dtr1_jax.data.readers.davis import Davis
 from dtr1_jax.data.readers.easy_vqa import EasyVqa
 from dtr1_jax.data.readers.jsonl import Jsonl
+from dtr1_jax.data.readers.jsonl_large import Lines
 from dtr1_jax.data.sources import Source, TwinWorld
 
 
@@ -22,6 +24,8 @@ def task_counts(source: Source) -> dict[str, int]:
     """Number of examples by task; " (video)" is added to the task of examples about videos."""
     if isinstance(source, Mixture):
         return _mixed_counts(source)
+    if isinstance(source, Jsonl) and isinstance(source.lines, Lines):
+        return {_key(*name): count for name, count in source.lines.task_counts().items()}
     if isinstance(source, Jsonl):
         return dict(collections.Counter(_key(line.task, line.video is not None) for line in source.lines))
     if isinstance(source, EasyVqa):
@@ -32,10 +36,12 @@ def task_counts(source: Source) -> dict[str, int]:
 
 def label_counts(source: Source) -> dict[str, int] | None:
     """Annotated objects by label, the most frequent first; None if only the decoded examples know them."""
+    if isinstance(source, Coco) and isinstance(source.annotations.pictures, Pictures):
+        return dict(collections.Counter(source.annotations.pictures.label_counts()).most_common())
     if isinstance(source, Coco):
         notes = (note for picture in source.annotations.pictures for note in picture.annotations if not note.crowd)
         return dict(collections.Counter(note.label for note in notes).most_common())
-    if isinstance(source, Jsonl):
+    if isinstance(source, Jsonl) and not isinstance(source.lines, Lines):
         scenes = {(line.image, str(line.objects)): line.objects for line in source.lines}  # several queries, one scene
         labels = collections.Counter(item["label"] for objects in scenes.values() for item in objects)
         return dict(labels.most_common())
@@ -53,8 +59,14 @@ def _files(source: Source) -> Iterator[Path]:
             yield from _files(part)
     elif isinstance(source, Coco):
         folders = coco_layout.photo_folders(source.annotations.path)
-        for picture in source.annotations.pictures:
-            yield file_names.find_file(folders, picture.file)
+        pictures = source.annotations.pictures
+        names = pictures.files() if isinstance(pictures, Pictures) else [picture.file for picture in pictures]
+        for name in names:
+            yield file_names.find_file(folders, name)
+    elif isinstance(source, Jsonl) and isinstance(source.lines, Lines):
+        for name in source.lines.files():
+            path = file_names.find_file([source.path.parent], name, or_folder=True)
+            yield from _frames(path) if file_names.is_folder(path) else (path,)
     elif isinstance(source, Jsonl):
         for line in source.lines:
             for path in (line.image, *line.others):

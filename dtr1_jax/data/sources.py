@@ -132,7 +132,9 @@ def max_frames(data: config.Data) -> int:
 
 def _open_cell(data: config.Data, split: str, task: str, video: bool) -> Source:
     if data.source == "coco":
-        return coco.open_coco_source(data.root, split, task, seed=data.seed, max_objects=data.max_objects)
+        return coco.open_coco_source(
+            data.root, split, task, seed=data.seed, max_objects=data.max_objects, phrases=data.phrases
+        )
     if data.source == "davis":
         return davis.open_davis_source(
             data.root, split, task, seed=data.seed, max_objects=data.max_objects, frames=max_frames(data)

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from dtr1_jax import config, plain_text
 from dtr1_jax.data import image_files, json_files, prompts, tokenizer
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import check, evaluate, export, fetch, infer, perceive, plan, rescore, sft, train
+from dtr1_jax.modes import check, convert, evaluate, export, fetch, infer, perceive, plan, rescore, sft, train
 from dtr1_jax.run import checkpoint, interrupt, workdir_lock
 from dtr1_jax.run.worker_pool import WorkerError
 
@@ -41,6 +41,9 @@ class Options:
     task: str | None = None
     out: str | None = None
     models: str | None = None
+    source: str | None = None
+    frame: str = ""
+    box: str = ""
     adapter: bool = False
     distributed: bool = False
 
@@ -48,7 +51,7 @@ class Options:
 def run(mode: str, settings: ConfigDict | None, workdir: str | None, options: Options = Options()) -> int:
     """Runs a mode; returns the exit status: 0 done, 1 an error of the user's (printed), 130 stopped by a signal.
 
-    `settings` may be None for a mode that needs none (rescore, fetch).
+    `settings` may be None for a mode that needs none (rescore, fetch, convert).
     """
     try:
         if mode == "check":
@@ -57,7 +60,10 @@ def run(mode: str, settings: ConfigDict | None, workdir: str | None, options: Op
             text, complete = fetch.run(options.out, options.models)
             print(plain_text.for_terminal(text))
             return 0 if complete else 1
-        if mode == "rescore":
+        if mode == "convert":
+            text = convert.run(options.source, options.out, options.images, options.frame, options.box)
+            print(plain_text.for_terminal(text))
+        elif mode == "rescore":
             # It starts no accelerator, which another run may hold.
             print(plain_text.for_terminal(rescore.run(options.predictions)))
         else:
@@ -110,7 +116,8 @@ def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options
     if mode == "plan":
         return plan.run(c)
     raise config.ConfigError(
-        f"--mode: expected train, sft, eval, infer, perceive, export, plan, check, rescore or fetch, got {mode!r}"
+        "--mode: expected train, sft, eval, infer, perceive, export, plan, check, rescore, fetch or convert, got "
+        f"{mode!r}"
     )
 
 

@@ -40,7 +40,7 @@ SEG = "--config=configs/seg.py"
         (
             [SEG, "--mode=evaluate"],
             "error: flag --mode=evaluate: value should be one of "
-            "<train|sft|eval|infer|perceive|export|plan|check|rescore|fetch>",
+            "<train|sft|eval|infer|perceive|export|plan|check|rescore|fetch|convert>",
         ),
         ([SEG, "photo.jpg"], "error: unexpected arguments: photo.jpg"),
         ([], "error: --config is missing"),

@@ -20,6 +20,7 @@ import numpy as np
 
 from dtr1_jax.data.queries.chance import pick
 from dtr1_jax.data.queries.coco_uses import FAMILIES, SINGLES, STUFF
+from dtr1_jax.data.queries.label_phrases import phrase
 from dtr1_jax.types import Instance, Program
 
 MARGIN = 0.03  # unit frame: two centres closer than this have no order
@@ -83,6 +84,8 @@ class Facts:
       crowds: labels with crowd regions, whose single objects are not all known.
       stuff: labels of regions without a definite place (sky, grass); their places and sizes are not compared.
       partial: labels of which the photo may have objects that are not annotated; they are not asked about.
+      phrases: phrases for the use of labels, in place of COCO's: None = COCO's own are meant; a label that is not among
+        them is asked for by its name.
       unsized: labels with objects of which only the box is known; their sizes are not compared.
     """
 
@@ -93,6 +96,7 @@ class Facts:
     stuff: Collection[str] = frozenset()
     partial: Collection[str] = frozenset()
     unsized: Collection[str] = frozenset()
+    phrases: Mapping[str, Sequence[str]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,14 +166,17 @@ def _kind(labels: tuple[str, ...], phrase: str, facts: Facts) -> _Kind:
 def _kinds(facts: Facts, rng: np.random.Generator) -> list[_Kind]:
     """Returns the uses whose labels are all annotated, not `partial`, and have no TINY object, each in one phrase.
 
-    Families are left out if some label is not one of COCO's: a category of the user's own might belong to a family too.
+    COCO's phrases are true of COCO's labels alone: in a data set with other labels, a "mouse" may be an animal, and
+    labels are asked for by phrases of the user's or by their names.
     """
     vocabulary = set(facts.vocabulary)
-    only_coco = vocabulary <= set(SINGLES) | set(STUFF.values())
+    only_coco = facts.phrases is None and vocabulary <= set(SINGLES) | set(STUFF.values())
     families = {labels: pool for labels, pool in FAMILIES.items() if only_coco and vocabulary.issuperset(labels)}
     covered = {label for labels in families for label in labels}
     single_labels = sorted(label for label in vocabulary if label in SINGLES or label not in covered)
-    singles = {(label,): SINGLES.get(label, (label,)) for label in single_labels}
+    own = facts.phrases or {}
+    known = SINGLES if only_coco else {}
+    singles = {(label,): own.get(label) or known.get(label) or (phrase(label),) for label in single_labels}
     kinds = [_kind(labels, pick(rng, pool), facts) for labels, pool in (singles | families).items()]
     tiny = {o.label for o in facts.scene if o.mask.mean() < TINY}
     return [kind for kind in kinds if not (tiny | set(facts.partial)) & set(kind.labels)]
@@ -253,10 +260,10 @@ def _fallback_query(facts: Facts) -> PhotoQuery:
     if not present and not absent:
         raise ValueError("its annotation settles no query; annotate all objects of some label, or remove the picture")
     label = (present or absent)[0]
-    kind = _kind((label,), label, facts)
+    kind = _kind((label,), phrase(label), facts)
     best = sorted(kind.objects, key=_area)[-1:]
     steps = [_use_step(kind), f"largest: {_ids_text(best)}"]
-    return _query(SIZES["largest"][0].format(label), kind, best, steps, 2, ("most pixels", kind.program))
+    return _query(SIZES["largest"][0].format(kind.phrase), kind, best, steps, 2, ("most pixels", kind.program))
 
 
 _GENERATORS: dict[str, Callable[[Facts, np.random.Generator], Iterator[PhotoQuery]]] = {

@@ -20,7 +20,8 @@ import numpy as np
 from dtr1_jax.data import image_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import photos
-from dtr1_jax.data.readers import coco_annotations, coco_layout
+from dtr1_jax.data.readers import coco_annotations, coco_layout, coco_records
+from dtr1_jax.data.readers.coco_index import Pictures
 from dtr1_jax.twin import masks, things
 from dtr1_jax.types import Example, Instance, Target
 
@@ -39,13 +40,16 @@ class Coco:
     task: str
     seed: int
     max_objects: int
+    phrases: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # of the user's, by label
     max_pixels: int = image_files.MAX_PIXELS  # a larger photo is shrunk while it is decoded; the masks are not
 
     def __repr__(self) -> str:
         path, pictures = self.annotations.path.as_posix(), len(self.annotations.pictures)
         return (
             f"Coco({path!r}, split={self.split!r}, task={self.task!r}, seed={self.seed}, "
-            f"max_objects={self.max_objects}, pictures={pictures})"
+            f"max_objects={self.max_objects}, pictures={pictures}"
+            + f", phrases={self.phrases}" * bool(self.phrases)
+            + ")"
         )
 
     def __len__(self) -> int:
@@ -89,10 +93,11 @@ class Coco:
         partial = pixels.partial | (boxed if self.task == "segmentation" else set())
         labels = self.annotations.labels
         partial |= counts.keys() - labels
-        return photos.Facts(scene, labels, counts, crowds, self.annotations.stuff, partial, boxed)
+        names = self.phrases if self.phrases or not self.annotations.of_coco else None
+        return photos.Facts(scene, labels, counts, crowds, self.annotations.stuff, partial, boxed, names)
 
 
-def open_coco_source(root: str, split: str, task: str, *, seed: int, max_objects: int) -> Coco:
+def open_coco_source(root: str, split: str, task: str, *, seed: int, max_objects: int, phrases: str = "") -> Coco:
     """Reads the annotations of a split and returns its examples; each photo is read when its example is indexed.
 
     Args:
@@ -101,23 +106,37 @@ def open_coco_source(root: str, split: str, task: str, *, seed: int, max_objects
       task: segmentation or grounding.
       seed: of the queries.
       max_objects: most objects of a scene; the largest are kept.
+      phrases: a file with phrases for labels (coco_records.read_phrases); "" = COCO's own for COCO's labels, and the
+        names of labels for others.
 
     Raises DataError: there is no such annotation file, or none of its pictures can be used.
     """
     file, share = coco_layout.find_annotation_file(Path(root), split)
     annotations = coco_annotations.read_annotations(file, share)
-    notes = [note for picture in annotations.pictures for note in picture.annotations]
-    boxed = sum(note.boxed for note in notes)
+    boxed, count = _boxed(annotations)
     if boxed and task == "segmentation":
         annotations = _with_masks(annotations, boxed)
     elif boxed:
-        log.warning("%s: %d of %d annotations have no outline: their boxes are used", file, boxed, len(notes))
-    return Coco(annotations, split, task, seed, max_objects)
+        log.warning("%s: %d of %d annotations have no outline: their boxes are used", file, boxed, count)
+    own = coco_records.read_phrases(Path(phrases), annotations.labels) if phrases else {}
+    return Coco(annotations, split, task, seed, max_objects, own)
+
+
+def _boxed(file: coco_annotations.AnnotationFile) -> tuple[int, int]:
+    """(number of annotations that have a box alone, number of all)."""
+    if isinstance(file.pictures, Pictures):
+        return file.pictures.boxed()
+    notes = [note for picture in file.pictures for note in picture.annotations]
+    return sum(note.boxed for note in notes), len(notes)
 
 
 def _with_masks(file: coco_annotations.AnnotationFile, boxed: int) -> coco_annotations.AnnotationFile:
     """The pictures that have an outline. Raises DataError if none has."""
-    pictures = tuple(p for p in file.pictures if not all(note.boxed or note.crowd for note in p.annotations))
+    pictures: Sequence[coco_annotations.Picture]
+    if isinstance(file.pictures, Pictures):
+        pictures = file.pictures.outlined()
+    else:
+        pictures = tuple(p for p in file.pictures if not all(note.boxed or note.crowd for note in p.annotations))
     if not pictures:
         raise DataError(
             f"{file.path}: expected polygons or RLE for segmentation, got {boxed} annotations with a box only; set "

@@ -20,7 +20,7 @@ import numpy as np
 
 from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers import coco_layout, coco_records, coco_shapes, file_names
+from dtr1_jax.data.readers import coco_index, coco_layout, coco_records, coco_shapes, file_names, sized_photos
 from dtr1_jax.data.readers.coco_records import Faults
 
 LOOKED_AT = 2000  # photos that are looked for when a file is opened
@@ -66,12 +66,13 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class AnnotationFile:
-    """An annotation file: its usable annotated pictures, the labels to ask for, and which of its labels are stuff."""
+    """A file: its usable pictures, the labels to ask for, those of stuff, and whether all labels are COCO's own."""
 
     path: Path
-    pictures: tuple[Picture, ...]
+    pictures: Sequence[Picture]
     labels: frozenset[str]
     stuff: frozenset[str]
+    of_coco: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +107,9 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
       DataError: the file is not in COCO's format, an id stands for two categories, no picture with a usable annotation
         is left, or its photos are missing.
     """
+    index = coco_index.open_index(path)
+    if index is not None:
+        return _of_index(path, index, share)
     value = json_files.read_json(path)
     for name in ("images", "annotations", "categories"):
         if not isinstance(value, dict) or not isinstance(value.get(name), list):
@@ -129,20 +133,87 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
     pictures = _part(pictures, share, path)
     if not pictures or not labels:
         counts = f"{len(value['images'])} pictures and {len(value['annotations'])} annotations, but none to use"
-        why = f"; left out were {faults}" if str(faults) else ""
-        raise DataError(
-            f"{path}: expected pictures with annotations, got {counts}{why}; check the file or take another split"
-        )
-    _check_photos(path, pictures)
-    stuff = frozenset(coco_records.label_of(c) for c in categories.values() if _is_stuff(c))
-    return AnnotationFile(path, tuple(pictures), labels, stuff)
+        raise _nothing_to_use(path, counts, str(faults))
+    _check_photos(path, [picture.file for picture in pictures])
+    return AnnotationFile(path, tuple(pictures), labels, _stuff(categories), coco_records.are_of_coco(categories))
 
 
-def _check_photos(path: Path, pictures: Sequence[Picture]) -> None:
+def _nothing_to_use(path: Path, counts: str, faults: str) -> DataError:
+    why = f"; left out were {faults}" if faults else ""
+    return DataError(
+        f"{path}: expected pictures with annotations, got {counts}{why}; check the file or take another split"
+    )
+
+
+def _stuff(categories: Mapping) -> frozenset[str]:
+    return frozenset(coco_records.label_of(c) for c in categories.values() if _is_stuff(c))
+
+
+def _of_index(path: Path, index: coco_index.Index, share: bool | None) -> AnnotationFile:
+    """A large file: all records are matched, the shapes of a sample are checked now and the others when read."""
+    categories = {coco_records.parse_id(record["id"]): record for record in index.categories}
+    pictures = coco_index.Pictures(path, index, functools.partial(_indexed_picture, path.as_posix(), categories))
+    if index.left_out:
+        log.warning("%s: left out %s", path, index.left_out)
+    if index.odd:
+        log.warning("%s: kept %s", path, index.odd)
+    crowds = index.crowds
+    _say_crowds(path, crowds["objects"], crowds["labels"], crowds["crowds"], crowds["alone"])
+    faults, unusable, sample = Faults(), 0, pictures[:: max(1, len(pictures) // coco_index.CHECKED)]
+    for i in range(len(sample)):
+        try:
+            sample.make(i, faults=faults)
+        except image_files.ImageError:
+            unusable += 1
+    if str(faults):
+        log.warning("%s: of a sample of %d pictures, left out %s; all are checked when read", path, len(sample), faults)
+    labels = coco_records.labels_to_ask(categories, set(pictures.label_counts()) | set(crowds["labels"]), Faults())
+    ids = pictures.ids()
+    if share is not None and len(ids) > 1:
+        held = json_files.held_out_part(ids)
+        pictures = pictures.of(np.flatnonzero([(number in held) == share for number in ids]))
+        if share:
+            log.info("%s: %d of its %d pictures are held out for evaluation", path, len(pictures), len(ids))
+    if unusable == len(sample) or not labels or not len(pictures):
+        raise _nothing_to_use(path, f"{len(ids)} pictures, but none of a sample to use", str(faults))
+    _check_photos(path, pictures.files())
+    return AnnotationFile(path, pictures, labels, _stuff(categories), coco_records.are_of_coco(categories))
+
+
+def _indexed_picture(
+    path: str, categories: Mapping, index: coco_index.Index, row: int, records: Sequence, faults: Faults | None = None
+) -> Picture:
+    """The picture in a row of an index, from (value, whether it is a crowd) of its annotations. Raises ImageError."""
+    found = Faults() if faults is None else faults
+    number, w, h = (int(index.pictures[name][row]) for name in ("id", "w", "h"))
+    notes, partial = [], set()
+    for value, crowd in records:
+        label, annotation = _parse_annotation(value, categories, (w, h), False, found)
+        partial |= label if annotation is None else set()
+        notes += [dataclasses.replace(annotation, crowd=crowd)] if annotation else []
+    if faults is None and str(found):
+        _warn_of_shapes(path)
+    if not notes:
+        raise image_files.ImageError(f"{path}: picture {number}: no annotation of it can be used: {found}")
+    by_picture, unknown = {number: notes}, {number: partial}
+    _complete_partial(by_picture, unknown, categories)
+    file = index.names[row].decode()
+    return Picture(number, file, (w, h), tuple(notes), None, frozenset(unknown[number]))
+
+
+@functools.cache  # once for each annotation file
+def _warn_of_shapes(path: str) -> None:
+    log.warning(
+        "%s: an annotation was left out when its picture was read, and queries about that picture do not ask for its "
+        "label; more may follow. --mode=check lists the faults of a sample", path,
+    )  # fmt: skip
+
+
+def _check_photos(path: Path, files: Sequence[str]) -> None:
     """Looks for up to LOOKED_AT photos; warns if some are missing, and raises DataError if all are."""
     folders = coco_layout.photo_folders(path)
-    sample = pictures[:: -(-len(pictures) // LOOKED_AT)]
-    missing = [p.file for p in sample if not file_names.is_file(file_names.find_file(folders, p.file))]
+    sample = files[:: -(-len(files) // LOOKED_AT)]
+    missing = [name for name in sample if not file_names.is_file(file_names.find_file(folders, name))]
     if len(missing) == len(sample):
         places = ", ".join(map(str, folders))
         raise DataError(f"{path}: expected photos such as {missing[0]} in one of {places}, got none; put them there")
@@ -178,11 +249,11 @@ def load_pixels(path: Path, picture: Picture, max_pixels: int = image_files.MAX_
       max_pixels: the photo is shrunk to at most this many; the masks are not.
     """
     file = file_names.find_file(coco_layout.photo_folders(path), picture.file)
-    image = load_sized(file, picture.size, path.name, max_pixels)
+    image = sized_photos.load_sized(file, picture.size, path.name, max_pixels)
     segment_ids = None
     if picture.segments:
         segments = file_names.find_file(coco_layout.segment_folders(path), picture.segments)
-        colours = load_sized(segments, picture.size, path.name)
+        colours = sized_photos.load_sized(segments, picture.size, path.name)
         segment_ids = colours.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
     objects, crowds, boxes, partial = [], [], [], set(picture.partial)
     for annotation in picture.annotations:
@@ -200,41 +271,6 @@ def load_pixels(path: Path, picture: Picture, max_pixels: int = image_files.MAX_
             boxes.append(coco_shapes.unit_box_of(annotation.shape, picture.size))
     void = None if segment_ids is None else segment_ids == 0
     return Pixels(image, objects, crowds, void, boxes, frozenset(partial))
-
-
-def load_sized(
-    file: Path, size: tuple[int, int], annotations: str, max_pixels: int = image_files.MAX_PIXELS
-) -> np.ndarray:
-    """uint8[h, w, 3], the image in a file, upright or as it is stored, whichever has the annotated size.
-
-    Args:
-      file: the picture.
-      size: (w, h) in pixels, that of the annotation file.
-      annotations: the annotation file's name, for messages.
-      max_pixels: the image is shrunk to at most this many; `size` is that before.
-
-    Raises ImageError if neither has that size.
-    """
-    *stored, orientation = image_files.stored_size(file)
-    upright = tuple(stored[::-1] if orientation >= 5 else stored)  # 5 to 8 swap the sides
-    if size in (upright, tuple(stored)):
-        if orientation > 1 and stored == list(upright):
-            _warn_of_rotation(annotations)
-        return image_files.load_image(file, max_pixels=max_pixels, upright=size == upright)
-    turned = f" (its EXIF rotation {orientation} is applied)" if orientation > 1 else ""
-    raise image_files.ImageError(
-        f"{file}: expected {size[0]} x {size[1]} pixels, the size in {annotations}, got {upright[0]} x {upright[1]}"
-        f"{turned}; take the file that was annotated"
-    )
-
-
-@functools.cache  # once for each annotation file
-def _warn_of_rotation(annotations: str) -> None:
-    log.warning(
-        "%s: some photos have an EXIF rotation that their size does not show (square, or turned by half), and are read "
-        "upright; if their annotations do not fit, save the photos again without the rotation",
-        annotations,
-    )
 
 
 def _pictures(value: dict, categories: Mapping, faults: Faults, remarks: Faults, path: Path) -> list[Picture]:
@@ -297,18 +333,23 @@ def _read_crowds(notes: dict[Any, list[Annotation]], path: Path) -> None:
     rows = [(number, note.label, note.crowd) for number, usable in notes.items() for note in usable]
     labels = coco_records.crowds_are_objects(rows)
     count = sum(crowd for _, label, crowd in rows if label in labels)
+    kept = collections.Counter(label for _, label, crowd in rows if crowd and label not in labels)
+    alone = sorted(set(kept) - {label for _, label, crowd in rows if not crowd})
+    _say_crowds(path, count, sorted(labels), kept.total(), alone)
+    for number, usable in notes.items():
+        notes[number] = [dataclasses.replace(n, crowd=n.crowd and n.label not in labels) for n in usable]
+
+
+def _say_crowds(path: Path, count: int, labels: Sequence[str], kept: int, alone: Sequence[str]) -> None:
+    """Logs how iscrowd 1 is read: `count` objects of `labels`, `kept` crowds, and labels with crowds `alone`."""
     if count:
         log.warning(
             "%s: %d annotations with iscrowd 1 are read as single objects, since tools such as CVAT write brush masks "
             "so (labels: %s); if they are crowds, add the single objects or remove them",
-            path, count, ", ".join(sorted(labels)[:8]),
+            path, count, ", ".join(labels[:8]),
         )  # fmt: skip
-    for number, usable in notes.items():
-        notes[number] = [dataclasses.replace(n, crowd=n.crowd and n.label not in labels) for n in usable]
-    kept = collections.Counter(label for _, label, crowd in rows if crowd and label not in labels)
     if kept:
-        log.info("%s: %d crowd regions, whose pixels are ignored in queries about their labels", path, kept.total())
-    alone = sorted(set(kept) - {label for _, label, crowd in rows if not crowd})
+        log.info("%s: %d crowd regions, whose pixels are ignored in queries about their labels", path, kept)
     if alone:
         log.warning(
             "%s: labels with crowd regions and no single object, such as %s: they are ignored and not asked about; "

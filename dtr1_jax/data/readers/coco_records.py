@@ -7,16 +7,20 @@ both as an RLE with iscrowd 1.
 from __future__ import annotations
 
 import collections
+import logging
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries.coco_uses import SINGLES, STUFF
 from dtr1_jax.data.readers import file_names
-from dtr1_jax.twin.schema import encodable
+from dtr1_jax.twin.schema import encodable, show
 
 SHOWN = 3  # examples of a fault in a warning
+log = logging.getLogger(__name__)
+
 TOOL_CROWDS, TOOL_SHARE = 3, 0.25  # see `crowds_are_objects`
 NO_LABELS = {"none", "null", "nan", "n/a", "background", "unlabeled", "unlabelled", "unknown", "void", "ignore"}
 
@@ -145,7 +149,8 @@ def crowds_are_objects(rows: Iterable[tuple[Any, str, bool]]) -> set[str]:
     regions: collections.Counter[tuple[Any, str]] = collections.Counter()
     for picture, label, crowd in rows:
         (crowds if crowd else singles)[label] += 1
-        regions[picture, label] += crowd
+        if crowd:
+            regions[picture, label] += 1
     total, all_rows = crowds.total(), crowds.total() + singles.total()
     twice = max(regions.values(), default=0) > 1
     if total and (total == all_rows or twice or (total >= TOOL_CROWDS and total >= TOOL_SHARE * all_rows)):
@@ -179,6 +184,53 @@ def labels_to_ask(table: Mapping[int | str, dict], used: Collection[str], faults
             faults.add(f"{kind} (not asked about)", name)
         labels -= names
     return frozenset(labels)
+
+
+# Labels of COCO that have another usual meaning -> their ids in COCO.
+_AMBIGUOUS = {"mouse": 74, "orange": 55, "tie": 32, "kite": 38, "remote": 75}
+_MANY_LABELS = 10
+
+
+def are_of_coco(table: Mapping[int | str, dict]) -> bool:
+    """Whether the categories are COCO's, so that phrases about COCO's labels are true of them.
+
+    All labels must be COCO's. In a set of fewer than _MANY_LABELS, a label with another usual meaning must also have
+    COCO's id: a set of "mouse" alone may be about animals.
+    """
+    labels = {label_of(record) for record in table.values()}
+    if not labels <= set(SINGLES) | set(STUFF.values()):
+        return False
+    unsure = [number for number, record in table.items() if _AMBIGUOUS.get(record["name"], number) != number]
+    return len(labels) >= _MANY_LABELS or not unsure
+
+
+def read_phrases(path: Path, labels: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Phrases for labels from a file of the user's: {"label": ["phrase", ...]}, each a noun phrase in the singular.
+
+    Raises DataError: the file has another form, or names no label of `labels`.
+    """
+    value = json_files.read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object of labels and phrases, got {show(value)}")
+    found: dict[str, tuple[str, ...]] = {}
+    for label, texts in value.items():
+        texts = [texts] if isinstance(texts, str) else texts
+        if not isinstance(texts, list) or not texts or not all(_is_phrase(text) for text in texts):
+            raise DataError(
+                f'{path}: {label[:64]}: expected phrases of 1 to 100 printable characters such as "what keeps tea '
+                f'hot", got {show(texts)}'
+            )
+        found[label] = tuple(" ".join(text.split()) for text in texts)
+    unknown = sorted(set(found) - set(labels))
+    if len(unknown) == len(found):
+        raise DataError(f"{path}: expected labels of the data set, such as {', '.join(sorted(labels)[:5])}, got none")
+    if unknown:
+        log.warning("%s: %d labels are not in the data set, such as %s", path, len(unknown), ", ".join(unknown[:5]))
+    return found
+
+
+def _is_phrase(text: Any) -> bool:
+    return isinstance(text, str) and 1 <= len(text.strip()) <= 100 and text.isprintable() and "<" not in text
 
 
 def children(table: Mapping[int | str, dict]) -> dict[str, set[str]]:

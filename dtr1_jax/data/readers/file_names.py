@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]+://|data:)", re.IGNORECASE)
+_PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*", re.ASCII)  # the usual name; none of its parts begins with a dot
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")  # C:\ or \\server
 
 
@@ -23,8 +24,15 @@ def is_elsewhere(name: str) -> bool:
     return is_url(name) or (os.name != "nt" and _DRIVE.match(name) is not None)
 
 
+def is_plain(name: str) -> bool:
+    """Whether a name is a relative path of letters, digits, "-", "_" and ".", which has one spelling."""
+    return _PLAIN.fullmatch(name) is not None
+
+
 def stays_inside(name: str) -> bool:
     """Whether a name is a relative path below its folder, in every spelling that `spellings` gives."""
+    if is_plain(name):
+        return True
     if not name or not name.isprintable() or is_url(name) or _DRIVE.match(name):
         return False
     paths = [PurePosixPath(spelling) for spelling in spellings(name)]

@@ -33,48 +33,37 @@ for the cold start (--mode=sft) if it has `objects`, and its target is in words 
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dtr1_jax.data import image_files, json_files, mask_files
+from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers import file_names, foreign_formats, jsonl_faults, jsonl_scene, jsonl_video
-from dtr1_jax.data.readers.jsonl_faults import fault
+from dtr1_jax.data.readers import (  # fmt: skip
+    file_names,
+    foreign_formats,
+    jsonl_faults,
+    jsonl_fields,
+    jsonl_large,
+    jsonl_scene,
+    jsonl_video,
+)
 from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
-    ANSWERS,
-    CHOICES,
-    TEXT,
     Line,
     answer_ids,
-    append_choices,
-    are_answers,
-    are_boxes,
-    are_choices,
-    are_paths,
-    are_polygons,
-    are_rles,
     check_outside,
     fill_box,
-    is_object,
-    is_text,
     keep_objects,
-    picture_keys,
     unit_box,
     whole_rle,
 )
+from dtr1_jax.data.readers.jsonl_reading import FORMS, Reading
 from dtr1_jax.data.readers.jsonl_video import FRAMES
 from dtr1_jax.twin import masks
-from dtr1_jax.twin.schema import show
-from dtr1_jax.types import POINTING, TASKS, Example, Instance, Target
-
-VALIDATION = ("val", "valid", "validation", "dev", "test")  # names that "heldout" finds where no line has it
+from dtr1_jax.types import Example, Instance, Target
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +75,7 @@ class Jsonl:
     path: Path
     split: str
     max_objects: int
-    lines: tuple[Line, ...]
+    lines: Sequence[Line]
     frames: int = FRAMES
     max_pixels: int = image_files.MAX_PIXELS  # a larger picture is shrunk while it is decoded; its masks are not
 
@@ -111,7 +100,7 @@ def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, fra
 
     Args:
       path: the file.
-      split: value of the field "split"; "heldout" also finds VALIDATION where no line is "heldout".
+      split: value of the field "split"; "heldout" also finds jsonl_fields.VALIDATION where no line is "heldout".
       task: the task of lines without the field "task".
       max_objects: most objects of a scene; the objects of the target are kept, then the largest.
       frames: most frames of a video, for lines without the field "frames".
@@ -124,193 +113,80 @@ def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, fra
     if file_names.is_folder(file):
         names = ", ".join(sorted(item.name for item in file.glob("*.json*"))[:5]) or "no such file"
         raise DataError(f"{file}: expected a JSON lines file, got a folder with {names}; set data.root to the file")
+    if jsonl_large.is_large(file):
+        try:
+            return _open_large(file, split, task, max_objects, frames)
+        except jsonl_large.Several:
+            log.warning("%s: it is read as a whole, since lines about several pictures decide the splits", file)
     raw = json_files.read_bytes(file)
     foreign = foreign_formats.name_bytes(file, raw)
     if foreign:
         raise DataError(foreign)
-    reading = _Reading(file, task)
+    reading = Reading(file, task)
     lines = [reading.parse(row, i) for i, row in enumerate(raw.splitlines(), 1) if row.strip()]
     lines = [line for line in lines if line]
     foreign = foreign_formats.name_rows(file, reading.faulty)
     if foreign:
         raise DataError(foreign)
-    faults = reading.faults + list(_faults_between(lines))
+    faults = reading.faults + list(jsonl_faults.faults_between(lines))
     if faults:
         raise DataError(jsonl_faults.message(file, faults))
     reading.warn(lines)
-    chosen = _of_split(lines, split, file.parent)
+    chosen = jsonl_fields.of_split(lines, split, file.parent)
     if not chosen:
-        known = ", ".join(sorted({line.split for line in lines if line.split}))
-        known = f"of split {known}" if known else 'without "split" about one picture, and 2 are needed to hold one out'
-        count = f"{len(lines)} lines {known}"
-        raise DataError(f"{file}: expected lines of split {split!r}, got {count}; change the lines or data.*_split")
+        raise _no_lines(file, split, {line.split for line in lines if line.split}, len(lines))
     return Jsonl(file, split, max_objects, tuple(chosen), frames)
 
 
-def _of_split(lines: Sequence[Line], split: str, folder: Path) -> list[Line]:
-    if all(line.split is None for line in lines):
-        keys = picture_keys(lines, folder)
-        held = json_files.held_out_part(keys)
-        chosen = [line for line, key in zip(lines, keys) if (key in held) == (split != "train")]
-        if split != "train":
-            log.info(
-                "%d of the %d lines are held out, by picture; a field split chooses others", len(chosen), len(lines)
-            )
-        return chosen
-    for name in (split, *VALIDATION) if split == "heldout" else (split,):
-        chosen = [line for line in lines if line.split == name]
-        if chosen:
-            return chosen
-    return []
-
-
-def _faults_between(lines: Sequence[Line]) -> Iterator[tuple[str, str]]:
-    """Ids that two lines share, and a "split" that only some lines have."""
-    by_uid = {}
-    for line in lines:
-        first = by_uid.setdefault(line.uid, line)
-        if first is not line:
-            yield line.location, f"id: expected a name that no other line has, got the id of {first.location}"
-    missing = [line.location for line in lines if line.split is None]
-    if missing and len(missing) < len(lines):
-        yield missing[0], f"split: expected it in every line or in none, got {len(missing)} lines without it"
-
-
-class _Reading:
-    """Parses the lines of one file; collects faults, rows with faults, and fields that no line has."""
-
-    def __init__(self, file: Path, task: str):
-        self._file, self._task = file, task
-        self.faults: list[tuple[str, str]] = []  # (location, fault)
-        self.faulty: list[Any] = []
-        self._unknown: collections.Counter[str] = collections.Counter()
-        self._path = functools.cache(lambda name: file_names.find_file([file.parent], name))
-
-    def parse(self, raw: bytes, number: int) -> Line | None:
-        """A line, or None after adding its faults."""
-        location = f"{self._file.name}:{number}"
-        try:
-            row = json_files.parse_json(raw)
-        except ValueError as error:
-            self.faults.append((location, f"expected JSON, got a malformed line: {error}"))
-            return None
-        if not isinstance(row, dict):
-            self.faults.append((location, f"expected a JSON object, got {show(row)}"))
-            return None
-        task, known = row.get("task", self._task), _known(row)
-        misnamed, others = jsonl_faults.unknown_fields(row, known, tuple(_forms(row)))
-        self._unknown.update(others)
-        faults = misnamed or [*_field_faults(row, task), *_target_faults(row, task), *_object_faults(row)]
-        faults += [] if misnamed else jsonl_scene.line_faults(row)
-        if faults:
-            self.faults += [(location, fault) for fault in faults]
-            self.faulty.append(row)
-            return None
-        return self._line(row, location, task)
-
-    def _line(self, row: dict, location: str, task: str) -> Line:
-        uid, split = row.get("id", location), row.get("split")
-        (form,) = [form for form in _forms(row) if form in row]
-        target, objects, choices = row[form], tuple(row.get("objects", ())), tuple(row.get("choices", ()))
-        query = append_choices(row["query"], choices)
-        oracle = row.get(jsonl_scene.FIELD, {})
-        if "video" in row:
-            target = jsonl_video.parse_target(form, target, self._path)
-            path = file_names.find_file([self._file.parent], row["video"], or_folder=True)
-            frames = tuple(row.get("frames", ()))
-            return Line(
-                location, uid, path, query, task, split, form, target, objects, path, frames, choices, oracle=oracle,
-                described="objects" in row,
-            )  # fmt: skip
-        target = self._path(target) if form == "mask" else target
-        names = [row["image"]] if isinstance(row["image"], str) else row["image"]
-        image, *others = map(self._path, names)
-        return Line(
-            location, uid, image, query, task, split, form, target, objects, choices=choices, others=tuple(others),
-            oracle=oracle, described="objects" in row,
-        )  # fmt: skip
-
-    def warn(self, lines: Sequence[Line]) -> None:
-        """Warns of fields that are not used, and of masks in lossy files."""
-        if self._unknown:
-            names = ", ".join(f"{name[:40]!r} ({n} lines)" for name, n in self._unknown.most_common(5))
-            log.warning("%s: %d unknown fields are not used: %s", self._file, len(self._unknown), names)
-        lossy = [line for line in lines if line.form == "mask" and line.target.suffix.lower() in mask_files.LOSSY]
-        if lossy:
-            log.warning(
-                "%s: %d masks are JPEG, such as %s, which blurs edges: they are cut at half of their largest value; "
-                "save masks as PNG",
-                self._file, len(lossy), lossy[0].target.name,
-            )  # fmt: skip
-
-
-def _field_faults(row: dict, task: Any) -> Iterator[str]:
-    """Yields the faults of all fields except the target."""
-    if "video" in row and "image" in row:
-        yield "image, video: expected one of them, got both"
-    for field in ("video", "query") if "video" in row else ("query",):
-        if not is_text(row.get(field)):
-            yield fault(field, TEXT, row.get(field))
-    if "video" not in row and not are_paths(row.get("image")):
-        yield fault("image", "a path or a list of 1 to 16 paths", row.get("image"))
-    for field in ("video", "image", "mask"):
-        yield from jsonl_faults.place_fault(field, row.get(field))
-    for field in ("id", "split"):
-        if field in row and not is_text(row[field]):
-            yield fault(field, TEXT, row[field])
-    if task not in TASKS:
-        yield fault("task", f"one of {', '.join(TASKS)}", task)
-
-
-def _target_faults(row: dict, task: Any) -> Iterator[str]:
-    known = _forms(row)
-    forms = [form for form in known if form in row]
-    if len(forms) != 1:
-        yield f"target: expected exactly one of {', '.join(known)}, got {' and '.join(forms) or 'none of them'}"
-    for form in forms:
-        sound, expected = known[form][:2]
-        if not sound(row[form]):
-            yield fault(form, expected, row[form])
-        elif form in ("boxes", "polygons", "tracks"):
-            boxes = jsonl_video.track_boxes(row[form]) if form == "tracks" else row[form]
-            yield from jsonl_faults.small_shapes(form, boxes)
-        if task in TASKS and (form == "answers") != (task not in POINTING):
-            others = ", ".join(other for other in known if other != "answers")
-            expected = f"answers for vqa and summary, one of {others} for other tasks"
-            yield f"target: expected {expected}, got {form} for {task}"
-    if "video" in row and not jsonl_video.are_frames(row.get("frames", [])):
-        yield fault("frames", "a list of ascending frame numbers from 0 on", row["frames"])
-    if "choices" in row and not are_choices(row["choices"], row.get("answers"), task):
-        yield fault("choices", CHOICES, row["choices"])
-
-
-def _object_faults(row: dict) -> Iterator[str]:
-    objects = row.get("objects", [])
-    if not isinstance(objects, list):
-        yield fault("objects", "a list", objects)
-        return
-    sound, expected = is_object, "a label, a box and, if any, attributes"
-    if "video" in row:
-        sound, expected = jsonl_video.is_object, "a label, a box or track and, if any, attributes"
-    for i, item in enumerate(objects):
-        misnamed = list(jsonl_faults.object_fields(f"objects[{i}]", item)) if isinstance(item, dict) else []
-        if misnamed or not sound(item):
-            yield from misnamed or [fault(f"objects[{i}]", expected, item)]
-        else:
-            boxes = [item["box"]] if "box" in item else jsonl_video.track_boxes([item["track"]])
-            yield from jsonl_faults.small_shapes(f"objects[{i}]", boxes)
-            yield from jsonl_scene.object_faults(f"objects[{i}]", item, "video" in row)
-
-
-def _forms(row: dict) -> dict:
-    return jsonl_video.FORMS if "video" in row else FORMS
-
-
-def _known(row: dict) -> tuple[str, ...]:
-    """The fields of a line of this sort."""
-    return ("query", "task", "id", "split", "choices", "objects", jsonl_scene.FIELD, *_forms(row)) + (
-        ("video", "frames") if "video" in row else ("image",)
+def _no_lines(file: Path, split: str, names: Collection[str], count: int) -> DataError:
+    known = ", ".join(sorted(names))
+    known = f"of split {known}" if known else 'without "split" about one picture, and 2 are needed to hold one out'
+    return DataError(
+        f"{file}: expected lines of split {split!r}, got {count} lines {known}; change the lines or data.*_split"
     )
+
+
+def _open_large(file: Path, split: str, task: str, max_objects: int, frames: int) -> Jsonl:
+    """The examples of a split of a large file. Raises DataError as `open_jsonl_source`; jsonl_large.Several."""
+    found = jsonl_large.survey(file, task, read_line)
+    reading = Reading(file, task)
+    checked = [reading.parse(found.lines.raw(i), int(found.lines.numbers[i])) for i in found.doubtful]
+    foreign = foreign_formats.name_rows(file, reading.faulty)
+    if foreign:
+        raise DataError(foreign)
+    faults = reading.faults + [
+        (f"{file.name}:{found.lines.numbers[i]}", "id: expected a name that no other line has, got that of another")
+        for i in found.twins
+    ]
+    missing = np.flatnonzero(found.splits < 0)
+    if 0 < len(missing) < len(found.lines):
+        place = f"{file.name}:{found.lines.numbers[missing[0]]}"
+        faults.append((place, f"split: expected it in every line or in none, got {len(missing)} lines without it"))
+    if faults:
+        raise DataError(jsonl_faults.message(file, faults))
+    reading.warn([line for line in checked if line])
+    log.info(
+        "%s: all fields of %d of its %d lines are checked now, and those of a line when it is read",
+        file, len(checked), len(found.lines),
+    )  # fmt: skip
+    if not found.split_names:
+        chosen = found.held != (split == "train")
+    else:
+        names = (split, *jsonl_fields.VALIDATION) if split == "heldout" else (split,)
+        number = next((found.split_names.index(name) for name in names if name in found.split_names), -2)
+        chosen = found.splits == number
+    if not chosen.any():
+        raise _no_lines(file, split, found.split_names, len(found.lines))
+    return Jsonl(file, split, max_objects, found.lines.of(chosen), frames)
+
+
+def read_line(file: Path, task: str, raw: bytes, number: int) -> Line:
+    """The line of a large file. Raises ImageError if it has faults."""
+    reading = Reading(file, task)
+    line = reading.parse(raw, number)
+    if line is None:
+        raise image_files.ImageError("; ".join(f"{place}: {text}" for place, text in reading.faults[:3]))
+    return line
 
 
 def _picture_example(line: Line, max_objects: int, max_pixels: int) -> Example:
@@ -362,28 +238,6 @@ def _target_objects(line: Line, h: int, w: int) -> tuple[list, list[np.ndarray]]
             )
     object_masks = [mask for mask in object_masks if mask.any()]
     return [masks.bbox(mask) for mask in object_masks], object_masks
-
-
-def _polygon_masks(polygons: list, h: int, w: int) -> list[np.ndarray]:
-    return [masks.from_polygons([polygon], h, w) for polygon in polygons]
-
-
-def _rle_masks(rles: Any, h: int, w: int) -> list[np.ndarray]:
-    return [masks.decode(whole_rle(rle)) for rle in (rles if isinstance(rles, list) else [rles])]
-
-
-def _bitmap_masks(path: Path, h: int, w: int) -> list[np.ndarray]:
-    return [mask_files.load_mask(path)]
-
-
-# Field of the target: (its check, the expected value for messages, reader of its masks).
-FORMS: dict[str, tuple[Callable, str, Callable | None]] = {
-    "boxes": (are_boxes, "a list of [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2", None),
-    "polygons": (are_polygons, "a list of [x, y, x, y, ...] in pixels, each of at least 3 points", _polygon_masks),
-    "rle": (are_rles, "an object with size and counts, or a list of such objects", _rle_masks),
-    "mask": (is_text, "a path", _bitmap_masks),
-    "answers": (are_answers, ANSWERS, None),
-}
 
 
 def _scene(

@@ -10,6 +10,7 @@ from typing import Any
 
 from dtr1_jax.data import json_files
 from dtr1_jax.data.readers import file_names
+from dtr1_jax.data.readers.jsonl_fields import Line
 from dtr1_jax.twin.schema import show
 
 MAX_FAULTS = 10  # kinds of faults that an error message lists
@@ -160,3 +161,15 @@ def message(file: Path, faults: Sequence[tuple[str, str]]) -> str:
         return f"{file}: {count}; {advice}: {kinds[0]}"
     more = f"\n  and {len(kinds) - MAX_FAULTS} more kinds" if len(kinds) > MAX_FAULTS else ""
     return f"{file}: {count}; {advice}:\n  " + "\n  ".join(kinds[:MAX_FAULTS]) + more
+
+
+def faults_between(lines: Sequence[Line]) -> Iterator[tuple[str, str]]:
+    """Ids that two lines share, and a "split" that only some lines have."""
+    by_uid = {}
+    for line in lines:
+        first = by_uid.setdefault(line.uid, line)
+        if first is not line:
+            yield line.location, f"id: expected a name that no other line has, got the id of {first.location}"
+    missing = [line.location for line in lines if line.split is None]
+    if missing and len(missing) < len(lines):
+        yield missing[0], f"split: expected it in every line or in none, got {len(missing)} lines without it"

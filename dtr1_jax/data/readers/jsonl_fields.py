@@ -51,6 +51,7 @@ class Line:
 log = logging.getLogger(__name__)
 
 BEYOND = 0.1  # share of a side
+VALIDATION = ("val", "valid", "validation", "dev", "test")  # names that "heldout" finds where no line has it
 _WARNED: set[str] = set()  # files with a box that reaches beyond its picture
 TEXT = "a string that is not blank"
 ANSWERS = "a list of 1 to 64 strings that are not blank"
@@ -240,3 +241,21 @@ def picture_keys(lines: Sequence[Line], folder: Path) -> list[str]:
             low, high = sorted((first(names[0]), first(name)))
             parent[high] = low
     return [first(names[0]) for names in files]
+
+
+def of_split(lines: Sequence[Line], split: str, folder: Path) -> list[Line]:
+    """The lines of a split, by their field or, where none has it, by their picture's name in `folder`."""
+    if all(line.split is None for line in lines):
+        keys = picture_keys(lines, folder)
+        held = json_files.held_out_part(keys)
+        chosen = [line for line, key in zip(lines, keys) if (key in held) == (split != "train")]
+        if split != "train":
+            log.info(
+                "%d of the %d lines are held out, by picture; a field split chooses others", len(chosen), len(lines)
+            )
+        return chosen
+    for name in (split, *VALIDATION) if split == "heldout" else (split,):
+        chosen = [line for line in lines if line.split == name]
+        if chosen:
+            return chosen
+    return []

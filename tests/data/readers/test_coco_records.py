@@ -197,3 +197,47 @@ def test_names_of_photos_elsewhere_are_counted(tmp_path, caplog, name, fault):
     change(root, lambda value: value["images"][0].update(file_name=name))
     assert len(open_source(root)) == 4
     assert f"1 {fault}" in caplog.text and len([r for r in caplog.records if r.levelno == logging.WARNING]) <= 2
+
+
+def table(*names, first=1):
+    return {i: {"id": i, "name": name} for i, name in enumerate(names, first)}
+
+
+def test_cocos_phrases_are_for_cocos_label_set_alone():
+    assert coco_records.are_of_coco(table("person", "dog", "car"))
+    assert not coco_records.are_of_coco(table("person", "dog", "forklift"))
+    assert not coco_records.are_of_coco(table("mouse"))  # lab mice
+    assert coco_records.are_of_coco(table("mouse", first=74)) and not coco_records.are_of_coco(table("lab mice"))
+    names = ("mouse", "keyboard", "tv", "cup", "fork", "knife", "spoon", "bowl", "chair", "couch")
+    assert coco_records.are_of_coco(table(*names)) and not coco_records.are_of_coco(table(*names[:9]))
+
+
+def queries(root, name, **settings):
+    categories = [{"id": 1, "name": name}, {"id": 2, "name": "cage"}]
+    notes = [note(rectangle(2, 2, 12, 12), category=1), note(rectangle(20, 2, 39, 25), category=2, number=2)]
+    source = open_source(write_coco_folder(root, notes, categories=categories), **settings)
+    return " ".join(source[i].query for i in range(4))
+
+
+def test_labels_of_other_sets_are_asked_for_by_their_names(tmp_path):
+    text = queries(tmp_path, "mouse")
+    assert "cursor" not in text and "pointer" not in text and ("mouse" in text or "cage" in text)
+    assert "traffic light" in queries(tmp_path, "Traffic_Lights") + "traffic light"
+
+
+def test_phrases_of_the_users_own(tmp_path):
+    file = tmp_path / "phrases.json"
+    file.write_text(json.dumps({"mouse": ["rodent"], "cage": "thing with bars", "x": ["y"]}))
+    text = queries(tmp_path, "mouse", phrases=str(file))
+    assert ("rodent" in text or "thing with bars" in text) and "mouse" not in text and "cage" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [([1], "expected a JSON object"), ({"mouse": []}, "expected phrases"), ({"mouse": ["<b>"]}, "expected phrases"),
+     ({"mouse": [3]}, "expected phrases"), ({"rat": ["x"]}, "expected labels of the data set")],
+)  # fmt: skip
+def test_bad_files_of_phrases(tmp_path, value, message):
+    (tmp_path / "phrases.json").write_text(json.dumps(value))
+    with pytest.raises(DataError, match=message):
+        coco_records.read_phrases(tmp_path / "phrases.json", {"mouse"})

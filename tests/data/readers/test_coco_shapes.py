@@ -9,7 +9,7 @@ from PIL import Image
 
 from dtr1_jax.data import image_files
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers import coco_annotations, coco_shapes
+from dtr1_jax.data.readers import coco_shapes, sized_photos
 
 SIZE = (40, 30)
 OWN = [{"id": i, "name": name} for i, name in enumerate(("mug", "lamp", "pan"), 1)]
@@ -143,7 +143,7 @@ def test_a_rotated_photo_is_used_in_the_frame_of_its_annotation(tmp_path, orient
 
 
 def test_a_rotation_that_the_size_does_not_show_is_warned_about_once(tmp_path, caplog):
-    coco_annotations._warn_of_rotation.cache_clear()
+    sized_photos._warn_of_rotation.cache_clear()
     stored = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
     source = write_rotated(tmp_path, stored, 3)
     for _ in range(3):

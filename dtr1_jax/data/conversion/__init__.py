@@ -1,0 +1,1 @@
+"""Data sets in the formats of other trainers and tools, rewritten as JSON lines."""

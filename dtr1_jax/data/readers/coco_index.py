@@ -1,0 +1,301 @@
+"""The pictures of a large file in COCO's format by an index; polygons are parsed when their picture is read.
+
+The index is kept in a cache folder, under a name that the content of the annotation file gives. Both splits, later
+runs and the worker processes of a run share it, as a file that is mapped into memory.
+
+Checks that need no polygon are made of all annotations when the file is opened; the shapes of CHECKED pictures are
+checked then, and the others when their picture is read. A shape that fails costs what it costs in a small file: its
+label is not asked for in its picture. The numbers in the warning are then of the sample.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtr1_jax.data.json_files import DataError
+from dtr1_jax.data.readers import coco_records, coco_scan
+from dtr1_jax.data.readers.coco_records import Faults
+from dtr1_jax.run import atomic
+
+LARGE = 64 << 20  # bytes; a smaller file is read as a whole
+CHECKED = 1000  # pictures
+VERSION = 1  # of the index; another one is not read
+_PICTURE = np.dtype([("id", "i8"), ("w", "i4"), ("h", "i4"), ("first", "i8"), ("count", "i4")])
+_NOTE = np.dtype([("start", "i8"), ("length", "i4"), ("category", "i4"), ("crowd", "?"), ("kind", "i1")])
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """The annotated pictures of a file.
+
+    Attributes:
+      pictures: _PICTURE[n] in the order of their first annotation; `first` and `count` are a part of `notes`.
+      names: bytes[n], the file names in UTF-8.
+      notes: _NOTE[m], the annotations by picture; `category` is an index into `categories`.
+      categories: the records of the categories.
+      left_out, odd: what was left out, and what was kept though it is odd, in words; "" = nothing.
+      crowds: what messages say of iscrowd 1, see `_read_crowds`.
+      folder: where the index is kept; None if nowhere.
+    """
+
+    pictures: np.ndarray
+    names: np.ndarray
+    notes: np.ndarray
+    categories: tuple[dict, ...]
+    left_out: str
+    odd: str
+    crowds: dict[str, Any]
+    folder: Path | None = None
+
+    def __reduce__(self) -> tuple:
+        """A worker process maps the same file in place of getting a copy of the arrays."""
+        if self.folder is not None:
+            return _load, (self.folder,)
+        return Index, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+
+
+def open_index(path: Path) -> Index | None:
+    """The index of a large file, from the cache or made now; None for a small file and one that needs a whole parse."""
+    try:
+        stat = path.stat()
+        return None if stat.st_size < LARGE else _open(path, stat.st_size, stat.st_mtime_ns)
+    except OSError:
+        return None  # the caller's own reading names the fault
+
+
+@functools.lru_cache(maxsize=2)  # the splits of a run are parts of one file
+def _open(path: Path, size: int, changed: int) -> Index | None:
+    """The index of a file that had this size, and was changed at this time, ns. Raises OSError."""
+    del size, changed
+    with path.open("rb") as file:
+        key = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    folder = _cache_folder() / f"{key}-{VERSION}"
+    found = _load(folder)
+    if found is not None:
+        return found
+    try:
+        index = build(coco_scan.scan(path))
+    except coco_scan.Unusual as reason:
+        log.warning("%s: it is read as a whole, which takes more memory: %s", path, reason)
+        return None
+    try:
+        _save(index, folder)
+    except OSError as error:
+        log.warning("%s: the index cannot be kept in %s (%s); the next run reads the file again", path, folder, error)
+        return index
+    return _load(folder) or index
+
+
+def build(found: coco_scan.Scan) -> Index:
+    """The index of the records of a file. Raises DataError if an id stands for two categories."""
+    faults = Faults()
+    categories = coco_records.categories(found.categories, faults)
+    records = coco_records.pictures(found.images, faults)
+    if any(not isinstance(number, int) for number in [*records, *categories]):
+        raise coco_scan.Unusual("ids of its pictures or categories are text")
+    if any("neg_category_ids" in record for record in found.images[:100]):
+        raise coco_scan.Unusual("it is a file of LVIS")
+    remarks = Faults()
+    same = coco_records.same_file(records, remarks)
+    notes = _matched(found.notes, records, same, categories, faults)
+    labels = [coco_records.label_of(record) for record in categories.values()]
+    notes = _without_twins(notes, faults)
+    twice = len(notes) - len(np.unique(notes["id"]))
+    if twice:
+        remarks.add("annotations with the id of another one", count=twice)
+    crowds = _read_crowds(notes, labels)
+    order = np.argsort(notes["picture"], kind="stable")
+    numbers, first, counts = np.unique(notes["picture"][order], return_index=True, return_counts=True)
+    appearance = np.argsort(order[first], kind="stable")  # the order of their first annotation
+    empty = len(set(same.values())) - len(numbers)
+    if empty:
+        faults.add("pictures without a usable annotation", count=empty)
+    pictures = np.zeros(len(numbers), _PICTURE)
+    pictures["id"], pictures["first"], pictures["count"] = numbers, first, counts
+    pictures = pictures[appearance]
+    chosen = [records[number] for number in pictures["id"].tolist()]
+    pictures["w"], pictures["h"] = [r["width"] for r in chosen], [r["height"] for r in chosen]
+    names = np.array([record["file_name"].encode() for record in chosen], dtype=bytes)
+    kept = np.zeros(len(notes), _NOTE)
+    for name in _NOTE.names or ():
+        kept[name] = notes[name][order]
+    return Index(pictures, names, kept, tuple(categories.values()), str(faults), str(remarks), crowds)
+
+
+def _matched(notes: np.ndarray, records: Mapping, same: Mapping, categories: Mapping, faults: Faults) -> np.ndarray:
+    """The annotations of known pictures and categories; `category` becomes its index, `picture` the id of its file."""
+    ids = np.array(sorted(records), np.int64)
+    place = np.minimum(np.searchsorted(ids, notes["picture"]), len(ids) - 1)
+    known = ids[place] == notes["picture"]
+    if not known.all():
+        missing = notes[~known]
+        for number in missing["id"][:3].tolist():
+            faults.add("annotations that refer to no image", number, 0)
+        faults.add("annotations that refer to no image", count=len(missing))
+    targets = np.array([same.get(number, np.iinfo(np.int64).min) for number in ids.tolist()], np.int64)
+    target = targets[place]
+    numbers = np.array(list(categories), np.int64)
+    order = np.argsort(numbers)
+    spot = np.minimum(np.searchsorted(numbers[order], notes["category"]), len(numbers) - 1)
+    named = numbers[order][spot] == notes["category"]
+    sound = known & (target != np.iinfo(np.int64).min)
+    if not named[sound].all():
+        for number in notes["category"][sound & ~named][:3].tolist():
+            faults.add("annotations of no known category", number, 0)
+        faults.add("annotations of no known category", count=int((~named[sound]).sum()))
+    result = notes.copy()
+    result["category"], result["picture"] = order[spot], target
+    return result[sound & named]
+
+
+def _without_twins(notes: np.ndarray, faults: Faults) -> np.ndarray:
+    """The annotations without those whose picture, label, crowd and shape equal those of an earlier one."""
+    keys = np.stack([notes["picture"], notes["category"] * 2 + notes["crowd"], notes["hash"]], 1)
+    keys = np.ascontiguousarray(keys).view([("", "i8")] * 3).ravel()
+    _, first = np.unique(keys, return_index=True)
+    if len(first) < len(notes):
+        faults.add("annotations that stand twice", count=len(notes) - len(first))
+        notes = notes[np.sort(first)]
+    return notes
+
+
+def _read_crowds(notes: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    """Changes crowd regions that are single objects (coco_records.crowds_are_objects); returns what messages need."""
+    names = [labels[i] for i in range(len(labels))]
+    crowds = np.flatnonzero(notes["crowd"])
+    if not len(crowds):
+        return {"objects": 0, "labels": [], "crowds": 0, "alone": []}
+    rows = ((p, names[c], k) for p, c, k in zip(*(notes[n].tolist() for n in ("picture", "category", "crowd"))))
+    single = coco_records.crowds_are_objects(rows)
+    chosen = [i for i in crowds.tolist() if names[notes["category"][i]] in single]
+    notes["crowd"][chosen] = False
+    kept = {names[i] for i in np.unique(notes["category"][notes["crowd"]]).tolist()}
+    others = {names[i] for i in np.unique(notes["category"][~notes["crowd"]]).tolist()}
+    return {
+        "objects": len(chosen), "labels": sorted(single), "crowds": int(notes["crowd"].sum()),
+        "alone": sorted(kept - others),
+    }  # fmt: skip
+
+
+class Pictures(Sequence):
+    """The pictures of an index, or some of them, each made when it is asked for."""
+
+    def __init__(self, path: Path, index: Index, make: Callable[..., Any], rows: np.ndarray | None = None):
+        self._path, self._index, self._make = path, index, make
+        self.rows = np.arange(len(index.pictures)) if rows is None else rows
+        self._file: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Picture `index`, or for a slice the Pictures of it. Raises IndexError; DataError if the file is gone."""
+        if isinstance(index, slice):
+            return self.of(self.rows[index])
+        return self.make(index)
+
+    def make(self, index: int, **options: Any) -> Any:
+        """Picture `index`, with further options of the function that makes it. Raises as it does."""
+        row = int(self.rows[index])
+        return self._make(self._index, row, self._records(row), **options)
+
+    def of(self, rows: np.ndarray) -> Pictures:
+        """The pictures in some rows of the index."""
+        return Pictures(self._path, self._index, self._make, rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_file": None}
+
+    def ids(self) -> list[int]:
+        """The ids of the pictures."""
+        return self._index.pictures["id"][self.rows].tolist()
+
+    def files(self) -> list[str]:
+        """The file names of the pictures."""
+        return [name.decode() for name in self._index.names[self.rows].tolist()]
+
+    def _notes(self) -> np.ndarray:
+        chosen = np.zeros(len(self._index.pictures), bool)
+        chosen[self.rows] = True
+        order = np.argsort(self._index.pictures["first"])
+        return self._index.notes[np.repeat(chosen[order], self._index.pictures["count"][order])]
+
+    def label_counts(self) -> dict[str, int]:
+        """Number of annotations that are no crowds by label."""
+        notes = self._notes()
+        numbers = np.bincount(notes["category"][~notes["crowd"]], minlength=len(self._index.categories))
+        counts: collections.Counter[str] = collections.Counter()
+        for record, number in zip(self._index.categories, numbers.tolist()):
+            counts[coco_records.label_of(record)] += number
+        return {label: number for label, number in counts.items() if number}
+
+    def boxed(self) -> tuple[int, int]:
+        """(number of annotations that have a box alone, number of all)."""
+        notes = self._notes()
+        return int((notes["kind"] == coco_scan.BOX).sum()), len(notes)
+
+    def outlined(self) -> Pictures:
+        """The pictures with an object that has an outline."""
+        notes = self._index.notes
+        shown = (notes["kind"] != coco_scan.BOX) & ~notes["crowd"]
+        total = np.concatenate([[0], np.cumsum(shown)])
+        first, count = (self._index.pictures[name][self.rows] for name in ("first", "count"))
+        return self.of(self.rows[total[first + count] > total[first]])
+
+    def _records(self, row: int) -> list[tuple[Any, bool]]:
+        """(the value of each annotation, whether it is a crowd) of a picture."""
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDONLY)
+        first, count = (int(self._index.pictures[name][row]) for name in ("first", "count"))
+        found = []
+        for note in self._index.notes[first : first + count]:
+            raw = os.pread(self._file, int(note["length"]), int(note["start"]))
+            try:
+                found.append((json.loads(raw), bool(note["crowd"])))
+            except ValueError:
+                raise DataError(
+                    f"{self._path}: the file has changed since the run began; start the run again"
+                ) from None
+        return found
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "dtr1_jax" / "coco-index"
+
+
+def _save(index: Index, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.replacing_folder(folder) as partial:
+        for name in ("pictures", "names", "notes"):
+            np.save(partial / f"{name}.npy", getattr(index, name), allow_pickle=False)
+        rest = {name: getattr(index, name) for name in ("categories", "left_out", "odd", "crowds")}
+        (partial / "rest.json").write_text(json.dumps(rest), "utf-8")
+
+
+def _load(folder: Path) -> Index | None:
+    """The index in a folder, mapped into memory; None if there is none or it is damaged."""
+    try:
+        arrays = [
+            np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in ("pictures", "names", "notes")
+        ]
+        rest = json.loads((folder / "rest.json").read_text("utf-8"))
+        if arrays[0].dtype != _PICTURE or arrays[2].dtype != _NOTE or len(arrays[0]) != len(arrays[1]):
+            return None
+        texts = str(rest["left_out"]), str(rest["odd"])
+        return Index(arrays[0], arrays[1], arrays[2], tuple(rest["categories"]), *texts, dict(rest["crowds"]), folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
