@@ -17,7 +17,7 @@ import numpy as np
 from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers import coco_annotations, coco_shapes, file_names
+from dtr1_jax.data.readers import coco_shapes, file_names, sized_photos
 from dtr1_jax.data.readers.jsonl_fields import unit_box
 from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target
@@ -141,7 +141,7 @@ def load_photo(photo: Photo, annotations: str, max_pixels: int) -> np.ndarray:
     file = photo_file(photo)
     if photo.size is None:
         return image_files.load_image(file, max_pixels=max_pixels)
-    return coco_annotations.load_sized(file, photo.size, annotations, max_pixels)
+    return sized_photos.load_sized(file, photo.size, annotations, max_pixels)
 
 
 def pointing_example(source: Benchmark, query: Query, image: np.ndarray | None = None) -> Example:
