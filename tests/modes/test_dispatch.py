@@ -232,7 +232,7 @@ def test_exit_status_of_every_end(path, small, tmp_path, capsys):
     assert run(capsys, "sft", tiny.values(path), str(tmp_path))[0] == 0
     assert run(capsys, "walk", tiny.values(path), str(tmp_path)) == (
         1,
-        "error: --mode: expected train, sft, eval, infer, perceive, export, plan, check, rescore or fetch, "
+        "error: --mode: expected train, sft, eval, infer, perceive, export, plan, check, rescore, fetch or convert, "
         "got 'walk'\n",
     )  # fmt: skip
 
