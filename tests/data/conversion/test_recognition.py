@@ -45,7 +45,7 @@ def test_a_folder_of_nothing_and_of_too_much(case):
     with pytest.raises(DataError, match="got none of these files"):
         recognition.recognise(case.root)
     case.write([{"a": 1}], "a.json"), case.write([{"a": 1}], "b.json")
-    with pytest.raises(DataError, match="2 JSON files, a.json, b.json; set --from to one of them"):
+    with pytest.raises(DataError, match=r"2 JSON files, a.json, b.json; set --from to one of them"):
         recognition.recognise(case.root)
     with pytest.raises(DataError, match="no such file or folder"):
         recognition.recognise(case.root / "none")
