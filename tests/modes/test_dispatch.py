@@ -231,7 +231,9 @@ def test_exit_status_of_every_end(path, small, tmp_path, capsys):
     small.setattr(sft, "run", lambda c, folder: folder / "policy.safetensors")
     assert run(capsys, "sft", tiny.values(path), str(tmp_path))[0] == 0
     assert run(capsys, "walk", tiny.values(path), str(tmp_path)) == (
-        1, "error: --mode: expected train, sft, eval, infer, perceive, export, plan, check, rescore or convert, got 'walk'\n"
+        1,
+        "error: --mode: expected train, sft, eval, infer, perceive, export, plan, check, rescore or convert, got "
+        "'walk'\n",
     )  # fmt: skip
 
 

@@ -58,5 +58,5 @@ class Case:
 def case(tmp_path, monkeypatch):
     # The sheet has tests of its own, and most of the time of a conversion this small.
     monkeypatch.setattr(data_sheet, "sheet", lambda examples: np.zeros((1, len(examples), 3), np.uint8))
-    monkeypatch.setattr(convert, "DRAWN", 1)
+    monkeypatch.setattr(convert, "DRAWN", 2)
     return Case(tmp_path)
