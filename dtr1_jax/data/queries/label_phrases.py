@@ -34,7 +34,7 @@ def phrase(label: str) -> str:
     scissors". Capitals stay in words that have only capitals ("QR code"). Of "person wearing gloves" the first noun is
     left as it is: only the last word of a label without a preposition is brought to the singular.
     """
-    text = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", label)
+    text = re.sub(r"(?<=[a-z]{2})(?=[A-Z][a-z])", " ", label)
     text = re.sub(r"[_\s]+", " ", text).strip(" -.") or label
     if re.fullmatch(r"\w+(?:-\w+)+", text):
         text = text.replace("-", " ") if not re.search(r"\d", text) else text
@@ -42,12 +42,14 @@ def phrase(label: str) -> str:
     if words and words[0] in ("a", "an", "the") and len(words) > 1:
         words = words[1:]
     if words and not any(word in _PREPOSITIONS for word in words):
-        words[-1:] = _singular(words[-1]).split()
+        drinks = words[-1] == "glasses" and len(words) > 1 and words[-2] in _DRINKS
+        words[-1:] = ["glass"] if drinks else [_singular(words[-1])]
         if words[-1] in _PAIRS:
             words = ["pair", "of", *words]
     return " ".join(words)
 
 
+_DRINKS = frozenset("wine beer water drinking cocktail champagne shot whisky martini juice pint".split())
 _PREPOSITIONS = frozenset("of with in on at from for without under over by and or not no wearing holding".split())
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dtr1_jax.data import json_files
+
 POLYGONS, RLE, BOX = 0, 1, 2  # kinds of shapes, before they are checked
 NOTE = np.dtype([
     ("start", "i8"), ("length", "i4"), ("picture", "i8"), ("category", "i8"), ("id", "i8"), ("hash", "i8"),
@@ -53,6 +55,11 @@ class Scan:
 
 def scan(path: Path) -> Scan:
     """Reads a file once. Raises Unusual; OSError if it cannot be read."""
+    with json_files.without_collector():
+        return _scan(path)
+
+
+def _scan(path: Path) -> Scan:
     parts: list[np.ndarray] = []
     records: dict[str, list[dict]] = {"images": [], "categories": []}
     for section, starts, texts in _sections(path):

@@ -134,7 +134,8 @@ def survey(file: Path, task: str, make: Callable[[Path, str, bytes, int], Line])
       make: makes a Line of the file, the task, the bytes of a line and its number.
     """
     stat = file.stat()
-    return _survey(file, task, make, stat.st_size, stat.st_mtime_ns)
+    with json_files.without_collector():
+        return _survey(file, task, make, stat.st_size, stat.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=1)
@@ -155,8 +156,7 @@ def _survey(file: Path, task: str, make: Callable[[Path, str, bytes, int], Line]
         column["tasks"], tuple(tasks),
     )  # fmt: skip
     step = max(1, len(lines) // CHECKED)
-    _, first = np.unique(column["ids"], return_index=True)
-    twins = np.setdiff1d(np.arange(len(lines)), first).tolist()
+    twins = _later_twins(column["ids"])
     doubtful = sorted({*np.flatnonzero(~column["sound"]).tolist(), *range(0, len(lines), step)})
     held = _held(column["keys"], column["held"], lines, file.parent)
     return Survey(lines, doubtful, column["splits"], tuple(names), held, twins)
@@ -201,6 +201,12 @@ def _part(
         np.array([n - (1 << 62) if uid is None else hash(str(uid)) >> 2 for n, uid in zip(numbers, ids)], np.int64),
         np.array([json_files.held_out(key) for key in keys], bool), np.array(sound, bool),
     )  # fmt: skip
+
+
+def _later_twins(ids: np.ndarray) -> list[int]:
+    """Indices of the values that stand at an earlier index too."""
+    order = np.argsort(ids, kind="stable")
+    return np.sort(order[1:][ids[order][1:] == ids[order][:-1]]).tolist()
 
 
 def _first(name: Any) -> str:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from dtr1_jax.modes import convert
+from dtr1_jax.report import data_sheet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,5 +55,8 @@ class Case:
 
 
 @pytest.fixture
-def case(tmp_path):
+def case(tmp_path, monkeypatch):
+    # The sheet has tests of its own, and most of the time of a conversion this small.
+    monkeypatch.setattr(data_sheet, "sheet", lambda examples: np.zeros((1, len(examples), 3), np.uint8))
+    monkeypatch.setattr(convert, "DRAWN", 2)
     return Case(tmp_path)

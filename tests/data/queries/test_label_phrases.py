@@ -10,7 +10,8 @@ from dtr1_jax.data.queries.label_phrases import phrase
     [
         ("mug", "mug"), ("Mugs", "mug"), ("traffic_lights", "traffic light"), ("TrafficLight", "traffic light"),
         ("hot-dog", "hot dog"), ("lab mice", "lab mouse"), ("people", "person"), ("scissors", "pair of scissors"),
-        ("wine glasses", "pair of wine glasses"), ("QR code", "QR code"), ("bus", "bus"), ("buses", "bus"),
+        ("wine glasses", "wine glass"), ("safety glasses", "pair of safety glasses"),
+        ("QR code", "QR code"), ("bus", "bus"), ("buses", "bus"),
         ("cherries", "cherry"), ("boxes", "box"), ("dishes", "dish"), ("glass", "glass"), ("person with gloves",
         "person with gloves"), ("the car", "car"), ("PCB", "PCB"), ("cactus", "cactus"), ("knives", "knife"),
         ("iPhone", "iphone"), ("class 3", "class 3"), ("lenses", "lens"), ("bees", "bee"), ("grass", "grass"),
