@@ -150,6 +150,7 @@ def test_what_cannot_be_adapted_is_refused(tmp_path, caplog):
     assert "was trained on org/other-model" in caplog.text
 
 
+@pytest.mark.slow  # virtual devices can wait for each other for ever where few cores serve them
 @pytest.mark.parametrize("family, constructor", [("qwen2", "given"), ("qwen3_vl", "policy")])
 def test_adapters_are_the_same_on_eight_devices(tmp_path, monkeypatch, family, constructor):
     write(tmp_path / "base", family)
