@@ -151,7 +151,7 @@ TESTED_IN = {
 # Test files about several modules at once, or about files outside dtr1_jax/.
 WHOLE = {
     "data/readers/test_small_folders",
-    "experiments/test_collectives", "experiments/test_davis_videos", "experiments/test_detectors_and_depth",
+    "experiments/test_collectives_script", "experiments/test_davis_videos", "experiments/test_detectors_and_depth",
     "experiments/test_hacking", "experiments/test_idf", "experiments/test_query_check",
     "experiments/test_real_weights",
     "experiments/test_smollm2", "experiments/test_speed",

@@ -59,7 +59,7 @@ def adapter_path(config: Config) -> Path | None:
     setting = config.policy.adapter
     if not setting:
         return None
-    path = download(setting, "policy.adapter") if is_hub_id(setting) else Path(setting).expanduser()
+    path = download(setting, setting="policy.adapter") if is_hub_id(setting) else Path(setting).expanduser()
     if not path.is_dir():
         raise ConfigError(
             f"config.policy.adapter = {setting!r}: expected a folder with adapter_config.json and "
@@ -85,7 +85,7 @@ def is_hub_id(path: str) -> bool:
     return hub.is_hub_id(path)
 
 
-def download(hub_id: str, setting: str = "policy.path", patterns: Sequence[str] = hub.PATTERNS) -> Path:
+def download(hub_id: str, patterns: Sequence[str] = hub.PATTERNS, setting: str = "policy.path") -> Path:
     """Downloads a snapshot of a hub repository and returns its folder, as `hub.download` does.
 
     Raises ConfigError, which names the setting, if that fails.
