@@ -188,6 +188,7 @@ def step(base, device_mesh=None):
     return jax.device_get((state.trainable["lora"], numbers))
 
 
+@pytest.mark.slow  # virtual devices can wait for each other for ever where few cores serve them
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 def test_a_mesh_takes_the_same_step():
     device_mesh = mesh.make(config.Mesh(2, 2, 2), jax.devices()[:8])
