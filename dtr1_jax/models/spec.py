@@ -132,14 +132,14 @@ class Spec:
             raise ValueError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}")
         if self.sections is not None and sum(self.sections) != self.head_dim // 2:
             raise ValueError(f"sections {self.sections} must sum to head_dim / 2 = {self.head_dim // 2}")
+        if self.vision is not None and len(self.vision.deepstack) > self.layers:
+            raise ValueError(f"{len(self.vision.deepstack)} DeepStack levels do not fit into {self.layers} layers")
 
     @property
     def head_counts(self) -> dict[str, int]:
         """The number of heads in each projection that has heads; mesh.shardings cuts these between heads only."""
         tower = {} if self.vision is None else self.vision.head_counts
         return {"q": self.heads, "o": self.heads, "k": self.kv_heads, "v": self.kv_heads, **tower}
-        if self.vision is not None and len(self.vision.deepstack) > self.layers:
-            raise ValueError(f"{len(self.vision.deepstack)} DeepStack levels do not fit into {self.layers} layers")
 
 
 TINY = Spec(

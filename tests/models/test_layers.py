@@ -220,13 +220,12 @@ def test_queries_at_once(queries, scores, devices, count):
 def test_attention_takes_as_many_queries_at_once_as_the_rule_says(monkeypatch):
     """2 rows of 40 queries, 3 heads and 5 keys are 1200 scores: with room for 600, two pieces of 20 queries each."""
     q, own = normal(2, 1, 40, 3, 4), layers.KV(normal(2, 1, 3, 5, 4), normal(2, 1, 3, 5, 4))
-    monkeypatch.setattr(layers, "SCORES", 600 // jax.device_count())
+    monkeypatch.setattr(layers, "SCORES", 600)
     pieces = []
     actual = layers._attend
     monkeypatch.setattr(layers, "_attend", lambda q, *args: pieces.append(q.shape[2]) or actual(q, *args))
     jax.eval_shape(lambda q: layers.attend(q, own, np.ones((1, 1, 1, 5), bool)), q)
-    size = layers.queries_at_once(40, 2 * 40 * 3 * 5, jax.device_count())
-    assert set(pieces) == {size} and size < 40
+    assert set(pieces) == {20} == {layers.queries_at_once(40, 2 * 40 * 3 * 5, 1)}  # one device, since there is no mesh
 
 
 @pytest.mark.parametrize("narrow", [False, True])
