@@ -28,6 +28,7 @@ import sys
 import time
 from pathlib import Path
 
+import grpo
 import numpy as np
 import photo_queries
 import weights
@@ -194,15 +195,6 @@ def run(args: argparse.Namespace) -> dict:
     return result
 
 
-def change(text: str) -> tuple[str, object]:
-    """Parses NAME=VALUE; a value that is not JSON is a string."""
-    name, _, value = text.partition("=")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
 def main(argv: list[str] | None = None) -> None:
     """Parses the arguments and runs the experiment; an expected error ends it with one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -214,7 +206,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--segmenter", type=Path, default=beside / "weights/mobile_sam.pt")
     parser.add_argument("--depth", type=Path, help="an ONNX depth model with its specialist.json; else no depth")
     parser.add_argument("--seed", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--set", type=change, nargs="*", default=[], metavar="NAME=VALUE", help="settings to change")
+    parser.add_argument(
+        "--set", type=grpo.change, nargs="*", default=[], metavar="NAME=VALUE", help="settings to change"
+    )
     args = parser.parse_args(argv)
     console.set_up_logging()
     try:

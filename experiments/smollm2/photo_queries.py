@@ -11,11 +11,9 @@ import hashlib
 import json
 from pathlib import Path
 
-import numpy as np
-
 from dtr1_jax.data import json_files
 from dtr1_jax.data.readers import coco, coco_annotations, coco_layout, file_names
-from dtr1_jax.twin import masks
+from dtr1_jax.modes.perceived_lines import rle
 
 PARTS = (
     "coco_mini/annotations/instances_train2017.json",
@@ -53,12 +51,6 @@ def lines(part: Path, max_objects: int) -> list[dict]:
             "oracle": oracle | {"category": example.category}, "objects": objects,
         })  # fmt: skip
     return rows
-
-
-def rle(mask: np.ndarray) -> dict:
-    """COCO's RLE of a mask bool[h, w], for JSON."""
-    value = masks.encode(mask)
-    return value | {"counts": value["counts"].decode("ascii")}
 
 
 def write(assets: Path, file: Path, max_objects: int) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers import coco_shapes, file_names, sized_photos
+from dtr1_jax.data.readers import coco_records, coco_shapes, file_names, sized_photos
 from dtr1_jax.data.readers.jsonl_fields import unit_box
 from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target
@@ -197,6 +197,19 @@ def choose_split(root: Path, split: str, known: Collection[str], usual: str) -> 
             f"{split!r}; set it to one of them"
         )
     return chosen
+
+
+def checked_questions(source: Benchmark, faults: coco_records.Faults, known: int | None, layout: str) -> Benchmark:
+    """The same source of questions, after warnings of the rows that were left out and of an unusual number.
+
+    `known` is the published number. Raises DataError as `check_photos`.
+    """
+    place = f"{source.root}: {source.name} {source.split}"
+    if str(faults):
+        log.warning("%s: left out %s", place, faults)
+    check_count(place, len(source.queries), known, "questions")
+    check_photos(place, source.queries, layout)
+    return source
 
 
 def check_count(

@@ -61,12 +61,8 @@ def open_clevr_source(root: str, split: str, task: str) -> Benchmark:
     for number, row in enumerate(json_items.list_items(file, "questions")):
         query = _query(number, row, split, photos, folder, faults)
         queries += [query] if query else []
-    place = f"{folder}: {NAME} {split}"
-    if str(faults):
-        log.warning("%s: left out %s", place, faults)
-    benchmark.check_count(place, len(queries), COUNTS[split], "questions")
-    benchmark.check_photos(place, queries, LAYOUT)
-    return Benchmark(NAME, folder, split, task, tuple(queries), load)
+    source = Benchmark(NAME, folder, split, task, tuple(queries), load)
+    return benchmark.checked_questions(source, faults, COUNTS[split], LAYOUT)
 
 
 def load(source: Benchmark, query: Query) -> Example:

@@ -10,7 +10,6 @@ them as train_all, val_all and testdev_all. A query is tagged with its structura
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,6 @@ COUNTS = {
     "train_all": 14_305_356, "val_all": 2_011_853, "testdev_all": 172_174,
 }  # fmt: skip
 LAYOUT = "SPLIT_questions.json, such as testdev_balanced_questions.json, and images/IMAGEID.jpg"
-
-log = logging.getLogger(__name__)
 
 
 def open_gqa_source(root: str, split: str, task: str) -> Benchmark:
@@ -53,12 +50,8 @@ def open_gqa_source(root: str, split: str, task: str) -> Benchmark:
         for number, row in json_items.object_items(file):
             query = _query(number, row, split, photos, folders or (folder / "images",), faults)
             queries += [query] if query else []
-    place = f"{folder}: {NAME} {split}"
-    if str(faults):
-        log.warning("%s: left out %s", place, faults)
-    benchmark.check_count(place, len(queries), COUNTS[split], "questions")
-    benchmark.check_photos(place, queries, LAYOUT)
-    return Benchmark(NAME, folder, split, task, tuple(queries), benchmark.words_example)
+    source = Benchmark(NAME, folder, split, task, tuple(queries), benchmark.words_example)
+    return benchmark.checked_questions(source, faults, COUNTS[split], LAYOUT)
 
 
 def _query(

@@ -10,7 +10,6 @@ answer_type: yes/no, number or other.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,6 @@ NAME = "vqav2"
 COUNTS = {"train": 443_757, "val": 214_354}
 LAYOUT = "v2_OpenEnded_mscoco_*_questions.json, v2_mscoco_*_annotations.json, and COCO's photos in val2014/"
 _MOST_ANSWERS = 64
-
-log = logging.getLogger(__name__)
 
 
 def open_vqav2_source(root: str, split: str, task: str) -> Benchmark:
@@ -61,12 +58,8 @@ def open_vqav2_source(root: str, split: str, task: str) -> Benchmark:
     for row in json_items.list_items(questions, "questions"):
         query = _query(row, split, answered, photos, folders, faults)
         queries += [query] if query else []
-    place = f"{folder}: {NAME} {split}"
-    if str(faults):
-        log.warning("%s: left out %s", place, faults)
-    benchmark.check_count(place, len(queries), COUNTS[split], "questions")
-    benchmark.check_photos(place, queries, LAYOUT)
-    return Benchmark(NAME, folder, split, task, tuple(queries), benchmark.words_example)
+    source = Benchmark(NAME, folder, split, task, tuple(queries), benchmark.words_example)
+    return benchmark.checked_questions(source, faults, COUNTS[split], LAYOUT)
 
 
 def _query(
