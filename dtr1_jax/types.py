@@ -138,6 +138,7 @@ class Example:
       program: computes the answer from the objects of a twin, see twin/programs.py; () if there is none. That of a
         summary gives the objects that it describes.
       empty_scene: `scene` is empty because somebody looked and found no object, not because the data set has none.
+      relations: (id, words, id) of objects of `scene`, such as (1, "on", 2).
       visuals: the pictures uint8[h, w, 3] and Videos that the policy sees, in order. Boxes refer to the first, which
         must have the size of `image`. Empty = the policy sees `image` alone.
       benchmark: name of the public benchmark to whose figures the query counts; "" = none.
@@ -157,6 +158,7 @@ class Example:
     visuals: tuple[np.ndarray | Video, ...] = ()
     program: Program = ()
     empty_scene: bool = False
+    relations: tuple[tuple[int, str, int], ...] = ()
     benchmark: str = ""
     tags: tuple[str, ...] = ()
 

@@ -71,7 +71,9 @@ def given_twin(example: types.Example, canvas: Canvas, named: bool = False) -> T
             f'{example.uid}: no annotated objects, but the constructor is "given"; use data with a scene, or '
             'the constructor "policy"'
         )
-    return from_scene(example.scene, canvas, named)
+    twin = from_scene(example.scene, canvas, named)
+    ids = {item.id for item in twin.objects}
+    return dataclasses.replace(twin, relations=tuple(r for r in example.relations if {r[0], r[2]} <= ids))
 
 
 def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, Canvas]:

@@ -38,21 +38,24 @@ def lines(item: Item, scene: PerceivedScene, pseudo_queries: int = 0, seed: int 
     base = {**item.fields, "id": item.uid}
     if item.split:
         base["split"] = item.split
-    objects = [_object(one, scene.frames, height, width) for one in scene.instances]
+    described: dict[str, Any] = {"objects": [_object(one, scene.frames, height, width) for one in scene.instances]}
+    if scene.relations:
+        number = {one.id: i for i, one in enumerate(scene.instances, 1)}
+        described["relations"] = [[number[a], words, number[b]] for a, words, b in scene.relations]
     if item.example is not None:
-        return [base | _query(item.example, scene, height, width) | {"objects": objects}]
+        return [base | _query(item.example, scene, height, width) | described]
     if not pseudo_queries:
-        return [base | {"objects": objects}]
+        return [base | described]
     return [
-        base | asked | {"id": f"{item.uid}/pseudo/{k}", "objects": objects}
+        base | asked | {"id": f"{item.uid}/pseudo/{k}"} | described
         for k, asked in enumerate(_pseudo(item, scene, pseudo_queries, seed))
     ]
 
 
 def provenance(item: Item, scene: PerceivedScene) -> dict[str, Any]:
-    """Where each field of each object comes from, with scores; the relations; and what failed."""
+    """Where each field of each object comes from, with scores; and what failed."""
     of_objects = [{"id": one.id, "label": one.label, **scene.provenance.get(one.id, {})} for one in scene.instances]
-    found = {"id": item.uid, "objects": of_objects, "relations": [list(relation) for relation in scene.relations]}
+    found = {"id": item.uid, "objects": of_objects}
     return found | ({"failures": list(scene.failures)} if scene.failures else {})
 
 

@@ -1,6 +1,7 @@
-"""Estimates the tokens of a twin's text, and leaves objects out of a twin that is too long.
+"""Estimates the tokens of a twin's text, and leaves relations and objects out of a twin that is too long.
 
-The objects that the query names are kept first, then the largest. The twin says how many are missing, as `"more": n`.
+Relations go before objects do. The objects that the query names are kept first, then the largest. The twin says how
+many objects are missing, as `"more": n`.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ def fit(
     first_ids: Collection[int] = (),
     count: Callable[[str], int] = estimate_tokens,
 ) -> Twin:
-    """Leaves out the least important objects of a twin until its text fits into `budget` tokens.
+    """Leaves out relations, and then the least important objects of a twin, until its text fits into `budget` tokens.
 
     The most important objects are those of `first_ids`, then those with a word of the query in their label or
     attributes. Among equals, larger ones are more important; an object with a track has the size of its largest box.
-    The objects that stay keep their order. Relations of removed objects are removed too, and `Twin.more`
-    grows by the number of removed objects.
+    The objects that stay keep their order, and `Twin.more` grows by the number of removed objects. The room that is
+    left takes relations between them: those of two important objects in the above sense first, then those of one, then
+    the others, each in the twin's order.
 
     Args:
       twin: sound.
@@ -51,14 +53,34 @@ def fit(
         return twin
     words = _words(query)
     ranked = sorted(range(len(twin.objects)), key=lambda i: _sort_key(twin.objects[i], words, first_ids, i))
-    low, high = 0, len(ranked) - 1  # a binary search: `low` objects fit, and `high` + 1 do not
+
+    def of_objects(n: int) -> Twin:
+        return _cut(twin, ranked[:n])
+
+    bare = of_objects(_most(len(ranked), lambda n: count(text.dumps_twin(of_objects(n))) <= budget))
+    important = set(first_ids) | named_ids(twin, query)
+    ids = {item.id for item in bare.objects}
+    related = sorted(
+        (r for r in twin.relations if r[0] in ids and r[2] in ids), key=lambda r: -len({r[0], r[2]} & important)
+    )
+
+    def with_relations(n: int) -> Twin:
+        chosen = set(related[:n])
+        return dataclasses.replace(bare, relations=tuple(r for r in twin.relations if r in chosen))
+
+    return with_relations(_most(len(related), lambda n: count(text.dumps_twin(with_relations(n))) <= budget))
+
+
+def _most(n: int, fits: Callable[[int], bool]) -> int:
+    """The largest of 0 to n that fits, by a binary search; 0 if none does. What fits stays so when it is smaller."""
+    low, high = 0, n
     while low < high:
         middle = (low + high + 1) // 2
-        if count(text.dumps_twin(_cut(twin, ranked[:middle]))) <= budget:
+        if fits(middle):
             low = middle
         else:
             high = middle - 1
-    return _cut(twin, ranked[: max(low, 0)])
+    return low
 
 
 def named_ids(twin: Twin, query: str) -> set[int]:
@@ -68,14 +90,10 @@ def named_ids(twin: Twin, query: str) -> set[int]:
 
 
 def _cut(twin: Twin, places: Collection[int]) -> Twin:
-    """The twin with the objects at these places only."""
+    """The twin with the objects at these places only, and without relations."""
     places = set(places)
     objects = tuple(item for i, item in enumerate(twin.objects) if i in places)
-    ids = {item.id for item in objects}
-    relations = tuple(r for r in twin.relations if r[0] in ids and r[2] in ids)
-    return dataclasses.replace(
-        twin, objects=objects, relations=relations, more=twin.more + len(twin.objects) - len(objects)
-    )
+    return dataclasses.replace(twin, objects=objects, relations=(), more=twin.more + len(twin.objects) - len(objects))
 
 
 def _sort_key(item: Object, words: Set[str], first_ids: Collection[int], place: int) -> tuple:

@@ -76,8 +76,9 @@ def test_a_folder_of_pictures(tmp_path):
     person, dog = first["objects"]
     assert (person["label"], person["box"], person["depth"]) == ("person", [10, 10, 40, 60], 2)
     assert (dog["label"], dog["attributes"], dog["rle"]["size"]) == ("dog", ["blue"], [80, 120])
+    assert first["relations"] == [[1, "left of", 2]]
     facts = lines(out, "provenance.jsonl")[0]
-    assert facts["objects"][0]["label"] == {"by": "boxes", "score": 0.9} and facts["relations"]
+    assert facts["objects"][0]["label"] == {"by": "boxes", "score": 0.9}
     header = json.loads((out / "header.json").read_text())
     assert header["models"].startswith("detector: boxes") and header["specialists"]["depth"] == "fake"
     assert header["phrases"] == list(fakes.Detector.classes)
@@ -97,6 +98,7 @@ def test_a_data_set_keeps_its_queries_and_targets(tmp_path):
             assert (one.uid, one.query, one.task) == (other.uid, other.query, other.task)
             assert (one.program, one.category, one.level) == (other.program, other.category, other.level)
             np.testing.assert_array_equal(one.target.mask, other.target.mask)
+            assert other.relations == ((1, "left of", 2),)
             np.testing.assert_allclose(one.target.boxes, other.target.boxes, atol=1e-6)
             assert [x.label for x in other.scene] == ["person", "dog"] and other.answer_ids == one.answer_ids
             assert [x.depth for x in other.scene] == [2, 1] and other.scene[1].attributes == ("blue",)

@@ -23,10 +23,9 @@ MANY = Twin(
 )
 
 
-def room(*ids, more):
-    """Tokens of the twin with these objects alone."""
+def room(*ids, more, relations=()):
+    """Tokens of the twin with these objects and relations alone."""
     objects = tuple(o for o in MANY.objects if o.id in ids)
-    relations = tuple(r for r in MANY.relations if {r[0], r[2]} <= set(ids))
     return budget.estimate_tokens(dumps_twin(Twin(SIZE, objects, relations, more=more)))
 
 
@@ -48,10 +47,23 @@ def test_a_twin_that_fits_is_unchanged():
 
 def test_the_largest_objects_are_kept_and_the_others_counted():
     cut = budget.fit(MANY, room(2, 4, more=3))
-    assert ids(cut) == [2, 4] and cut.more == 3 and cut.relations == ((2, "near", 4),)
+    assert ids(cut) == [2, 4] and cut.more == 3 and cut.relations == ()
     assert ids(budget.fit(MANY, room(2, 4, more=3) - 1)) == [2]
     assert '"more":3}' in dumps_twin(cut)
     assert read_twin(json.loads(dumps_twin(cut)), size=SIZE, limit=SIZE)[0] == cut
+
+
+def test_relations_go_before_objects_and_those_of_named_objects_last():
+    everything = (1, 2, 3, 4, 9)
+    assert budget.fit(MANY, room(*everything, more=0)).relations == ()
+    first, named = ((1, "near", 2),), ((3, "on", 4),)
+    kept = budget.fit(MANY, room(*everything, more=0, relations=first))
+    assert ids(kept) == [1, 2, 3, 4, 9] and kept.relations == first and kept.more == 0
+    assert budget.fit(MANY, room(*everything, more=0, relations=named), query="the key").relations == named
+    both = budget.fit(MANY, room(*everything, more=0, relations=first + named), query="the key")
+    assert both.relations == first + named  # in the twin's order
+    of_cut = budget.fit(MANY, room(2, 4, more=3, relations=((2, "near", 4),)))
+    assert of_cut.relations in ((), ((2, "near", 4),)) and len(of_cut.objects) >= 2
 
 
 def test_objects_that_the_query_names_come_before_larger_ones():

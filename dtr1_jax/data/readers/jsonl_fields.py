@@ -29,6 +29,7 @@ class Line:
       others: the pictures after the first.
       oracle: what the line says of the right answer besides the target, see jsonl_scene.py.
       described: whether the line has `objects`, if only an empty list: somebody looked and found none.
+      relations: [number, words, number] of two of `objects`, which count from 1.
     """
 
     location: str
@@ -46,6 +47,7 @@ class Line:
     others: tuple[Path, ...] = ()
     oracle: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     described: bool = False
+    relations: tuple[list, ...] = ()
 
 
 log = logging.getLogger(__name__)

@@ -96,21 +96,21 @@ class Reading:
         (form,) = [form for form in _forms(row) if form in row]
         target, objects, choices = row[form], tuple(row.get("objects", ())), tuple(row.get("choices", ()))
         query = append_choices(row["query"], choices)
-        oracle = row.get(jsonl_scene.FIELD, {})
+        oracle, relations = row.get(jsonl_scene.FIELD, {}), tuple(row.get(jsonl_scene.RELATIONS, ()))
         if "video" in row:
             target = jsonl_video.parse_target(form, target, self._path)
             path = file_names.find_file([self._file.parent], row["video"], or_folder=True)
             frames = tuple(row.get("frames", ()))
             return Line(
                 location, uid, path, query, task, split, form, target, objects, path, frames, choices, oracle=oracle,
-                described="objects" in row,
+                described="objects" in row, relations=relations,
             )  # fmt: skip
         target = self._path(target) if form == "mask" else target
         names = [row["image"]] if isinstance(row["image"], str) else row["image"]
         image, *others = map(self._path, names)
         return Line(
             location, uid, image, query, task, split, form, target, objects, choices=choices, others=tuple(others),
-            oracle=oracle, described="objects" in row,
+            oracle=oracle, described="objects" in row, relations=relations,
         )  # fmt: skip
 
     def warn(self, lines: Sequence[Line]) -> None:
@@ -191,6 +191,6 @@ def _forms(row: dict) -> dict:
 
 def _known(row: dict) -> tuple[str, ...]:
     """The fields of a line of this sort."""
-    return ("query", "task", "id", "split", "choices", "objects", jsonl_scene.FIELD, *_forms(row)) + (
+    return ("query", "task", "id", "split", "choices", "objects", jsonl_scene.FIELD, jsonl_scene.RELATIONS, *_forms(row)) + (
         ("video", "frames") if "video" in row else ("image",)
     )

@@ -14,6 +14,7 @@ Fields of an object:
     depth     rank, 1 = nearest
     rle       its mask, of the picture's size or smaller with the same proportions; videos have "rles" by frame number
     velocity  [dx, dy], mean motion of its centre from one shown frame to the next, pixels; videos only
+The field "relations" of the line has lists [number, words, number] of objects, such as [1, "on", 2].
 """
 
 from __future__ import annotations
@@ -28,20 +29,21 @@ import numpy as np
 from dtr1_jax.data import json_files
 from dtr1_jax.data.readers.jsonl_fields import Line, fill_box, is_rle, whole_rle
 from dtr1_jax.twin import masks, programs
-from dtr1_jax.twin.schema import MAX_INT, show
+from dtr1_jax.twin.schema import MAX_INT, MAX_RELATIONS, show
 from dtr1_jax.types import CATEGORIES, LEVELS, Example, Instance
 
-FIELD = "oracle"
+FIELD, RELATIONS = "oracle", "relations"
 _FIELDS = ("answer", "ignore", "program", "category", "level")
 
 
 def line_faults(row: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the faults of the field "oracle" of a line."""
+    """Yields the faults of the fields "oracle" and "relations" of a line."""
     value, objects = row.get(FIELD, {}), row.get("objects")
+    count = len(objects) if isinstance(objects, list) else 0
+    yield from _relation_faults(row.get(RELATIONS, []), count)
     if not isinstance(value, dict) or set(value) - set(_FIELDS):
         yield f"{FIELD}: expected an object with some of {', '.join(_FIELDS)}, got {show(value)}"
         return
-    count = len(objects) if isinstance(objects, list) else 0
     answer = value.get("answer", [])
     if not isinstance(answer, list) or not all(type(i) is int and 1 <= i <= count for i in answer):
         yield f"{FIELD}.answer: expected a list of numbers of objects, 1 to {count}, got {show(answer)}"
@@ -53,6 +55,24 @@ def line_faults(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"{FIELD}.category: expected one of {', '.join(CATEGORIES)}, got {show(value['category'])}"
     if type(value.get("level", 1)) is not int or value.get("level", 1) not in LEVELS:
         yield f"{FIELD}.level: expected one of {', '.join(map(str, LEVELS))}, got {show(value['level'])}"
+
+
+def _relation_faults(value: Any, count: int) -> Iterator[str]:
+    """Yields the first fault of "relations", of a line with `count` objects."""
+    expected = f"expected [number, words, number] of two of the {count} objects, such as [1, \"on\", 2]"
+    if not isinstance(value, list) or len(value) > MAX_RELATIONS:
+        yield f"{RELATIONS}: expected a list of at most {MAX_RELATIONS} relations, got {show(value)}"
+        return
+    for i, relation in enumerate(value):
+        if not (
+            isinstance(relation, list)
+            and len(relation) == 3
+            and all(type(relation[k]) is int and 1 <= relation[k] <= count for k in (0, 2))
+            and relation[0] != relation[2]
+            and json_files.is_name(relation[1])
+        ):
+            yield f"{RELATIONS}[{i}]: {expected}, got {show(relation)}"
+            return
 
 
 def object_faults(name: str, item: Mapping[str, Any], is_video: bool) -> Iterator[str]:
@@ -100,7 +120,7 @@ def video_object(instance: Instance, item: Mapping[str, Any], numbers: Sequence[
 
 
 def completed(example: Example, line: Line, kept: Sequence[int]) -> Example:
-    """The example with what its line says in the field "oracle", and whether it says that there is no object.
+    """The example with what its line says in the fields "oracle" and "relations", and whether it has no object.
 
     Args:
       example: without it.
@@ -109,14 +129,17 @@ def completed(example: Example, line: Line, kept: Sequence[int]) -> Example:
 
     Raises ValueError: `ignore` is no mask of the picture.
     """
-    fields = line.oracle
+    fields, id_of = line.oracle, {place + 1: i for i, place in enumerate(kept, 1)}
     changes: dict[str, Any] = {name: fields[name] for name in ("category", "level") if name in fields}
+    if line.relations:
+        there = ((id_of.get(a), words, id_of.get(b)) for a, words, b in line.relations)
+        changes["relations"] = tuple(r for r in there if r[0] is not None and r[2] is not None)
     if line.described and not line.objects:
         changes["empty_scene"] = True
     if "program" in fields:
         changes["program"] = _as_tuple(fields["program"])
     if "answer" in fields and (example.scene or "empty_scene" in changes):
-        ids = [kept.index(number - 1) + 1 if number - 1 in kept else None for number in set(fields["answer"])]
+        ids = [id_of.get(number) for number in set(fields["answer"])]
         changes["answer_ids"] = None if None in ids else tuple(sorted(ids))
     if "ignore" in fields:
         ignore = _mask(fields["ignore"], *example.target.mask.shape) & ~example.target.mask

@@ -53,6 +53,17 @@ def test_all_fields_of_a_picture(tmp_path):
     np.testing.assert_array_equal(example.target.ignore, ignore & ~CORNER)
 
 
+def test_relations_reach_the_given_twin_under_the_ids_of_the_kept_objects(tmp_path):
+    objects = [DOG | {"box": [0, 20, 2, 22]}, DOG, MUG]
+    relations = [[1, "left of", 2], [3, "above", 2], [3, "touching", 1]]
+    (example,) = opened(tmp_path, line(objects=objects, relations=relations))
+    assert example.relations == ((1, "left of", 2), (3, "above", 2), (3, "touching", 1))
+    twin = prompts.given_twin(example, Canvas(Frame.PIXEL, (W, H)))
+    assert twin.relations == example.relations
+    (fewer,) = opened(tmp_path, line(objects=objects, relations=relations), max_objects=2)
+    assert [x.label for x in fewer.scene] == ["dog", "mug"] and fewer.relations == ((2, "above", 1),)
+
+
 def test_lines_without_them_stay_as_they_were(tmp_path):
     (example,) = opened(tmp_path, line(objects=[{"label": "mug", "box": [10, 5, 30, 15]}]))
     assert example.scene[0].depth == 0 and example.answer_ids == (1,) and example.program == ()
@@ -92,6 +103,13 @@ def test_masks_of_another_shape_cost_the_example(tmp_path, shape):
         ({"oracle": {"level": 9}}, r"oracle\.level: expected one of 1, 2"),
         ({"oracle": {"thought": "x"}}, "oracle: expected an object with some of answer"),
         ({"oracle": 3}, "oracle: expected an object"),
+        ({"relations": 3}, "relations: expected a list of at most 1024 relations"),
+        ({"relations": [[1, "on", 2], [1, "on", 3]]}, r"relations\[1\]: expected \[number, words, number\] of two of the 2"),
+        ({"relations": [[0, "on", 2]]}, r"relations\[0\]: expected"),
+        ({"relations": [[1, "on", 1]]}, r"relations\[0\]: expected"),
+        ({"relations": [[True, "on", 2]]}, r"relations\[0\]: expected"),
+        ({"relations": [[1, "<twin>", 2]]}, r"relations\[0\]: expected"),
+        ({"relations": [[1, "on"]]}, r"relations\[0\]: expected"),
         ({"objects": [MUG | {"depth": 0}]}, r"objects\[0\]\.depth: expected a rank from 1 on"),
         ({"objects": [MUG | {"depth": 0.5}]}, r"objects\[0\]\.depth: expected a rank"),
         ({"objects": [MUG | {"rle": "x"}]}, r"objects\[0\]\.rle: expected an RLE"),
