@@ -191,6 +191,6 @@ def _forms(row: dict) -> dict:
 
 def _known(row: dict) -> tuple[str, ...]:
     """The fields of a line of this sort."""
-    return ("query", "task", "id", "split", "choices", "objects", jsonl_scene.FIELD, jsonl_scene.RELATIONS, *_forms(row)) + (
-        ("video", "frames") if "video" in row else ("image",)
-    )
+    visuals = ("video", "frames") if "video" in row else ("image",)
+    described = ("objects", jsonl_scene.RELATIONS, jsonl_scene.FIELD)
+    return ("query", "task", "id", "split", "choices", *described, *_forms(row), *visuals)

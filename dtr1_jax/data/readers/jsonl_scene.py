@@ -59,7 +59,7 @@ def line_faults(row: Mapping[str, Any]) -> Iterator[str]:
 
 def _relation_faults(value: Any, count: int) -> Iterator[str]:
     """Yields the first fault of "relations", of a line with `count` objects."""
-    expected = f"expected [number, words, number] of two of the {count} objects, such as [1, \"on\", 2]"
+    expected = f'expected [number, words, number] of two of the {count} objects, such as [1, "on", 2]'
     if not isinstance(value, list) or len(value) > MAX_RELATIONS:
         yield f"{RELATIONS}: expected a list of at most {MAX_RELATIONS} relations, got {show(value)}"
         return

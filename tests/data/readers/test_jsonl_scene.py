@@ -104,7 +104,7 @@ def test_masks_of_another_shape_cost_the_example(tmp_path, shape):
         ({"oracle": {"thought": "x"}}, "oracle: expected an object with some of answer"),
         ({"oracle": 3}, "oracle: expected an object"),
         ({"relations": 3}, "relations: expected a list of at most 1024 relations"),
-        ({"relations": [[1, "on", 2], [1, "on", 3]]}, r"relations\[1\]: expected \[number, words, number\] of two of the 2"),
+        ({"relations": [[1, "on", 2], [1, "on", 3]]}, r"relations\[1\]: expected \[number, words, number\] of two"),
         ({"relations": [[0, "on", 2]]}, r"relations\[0\]: expected"),
         ({"relations": [[1, "on", 1]]}, r"relations\[0\]: expected"),
         ({"relations": [[True, "on", 2]]}, r"relations\[0\]: expected"),
