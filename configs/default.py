@@ -227,6 +227,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.train.log_every = 1  # steps
     c.train.samples_every = 20  # steps between tables of sampled completions; 0 = never
     c.train.gallery = 24  # held-out queries with pictures in the report
+    c.train.profile = 0  # steps, from the second on, of which a trace is written into WORKDIR/profile
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every = 20  # steps between checkpoints; 0 = only at the end and when stopped by a signal

@@ -187,6 +187,7 @@ class Train:
     log_every: int = at_least(1)
     samples_every: int = at_least(0)
     gallery: int = at_least(0)
+    profile: int = Bound("0 or more", lambda n: n >= 0).field(0)
 
 
 @dataclasses.dataclass(frozen=True)

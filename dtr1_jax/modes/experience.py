@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-import time
 from collections.abc import Iterator
 
 import jax
@@ -20,6 +19,7 @@ from dtr1_jax.evaluation import blind
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import score
 from dtr1_jax.rl import advantages
+from dtr1_jax.run.step_trace import phase
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import TASKS, Example, Prompt, Rewards, Rollout
 
@@ -34,8 +34,8 @@ class Experience:
       prompt: the B prompts.
       rollout: the completions.
       rewards: their reward columns and totals.
-      seconds: "rollout", the time spent sampling; with specialists, the time of each of requested_work.PHASES;
-        "score", the time spent scoring transcripts and asking blind.
+      seconds: "data", the time spent waiting for queries; "rollout", that of sampling; with specialists, that of each
+        of requested_work.PHASES; "score", that of scoring transcripts and asking blind.
       tokens: all tokens that were sampled, also those of groups that dynamic sampling threw away.
       segmenter_failures: completions for which the segmenter made no mask.
       text_failures: completions whose words no text scorer could score.
@@ -58,24 +58,26 @@ def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
     """Samples G completions for each query of the batch and scores them."""
     c, text_scorers = runtime.config, runtime.text_scorers
     sampling = {name: getattr(c.rollout, name) for name in ("group", "temperature", "top_k", "top_p")}
-    completed = complete(runtime, batch, key, **sampling)
-    transcripts, rollout, start = completed.transcripts, completed.rollout, time.monotonic()
-    blind_bg = blind.blind_scores(
-        runtime, batch, transcripts, jax.random.fold_in(key, 1), temperature=c.rollout.temperature,
-        top_k=c.rollout.top_k, top_p=c.rollout.top_p,
-    )  # fmt: skip
+    with jax.profiler.TraceAnnotation("rollout"):
+        completed = complete(runtime, batch, key, **sampling)
+    transcripts, rollout, seconds = completed.transcripts, completed.rollout, dict(completed.seconds)
     failures_before = text_scorers.failures if text_scorers else 0
-    rewards, outcomes = score.score(
-        transcripts, batch.examples, batch.canvases, runtime.segmenter, c.reward, text_scorers,
-        rollout.mask_bgs.sum(-1), blind_bg, completed.real,
-    )  # fmt: skip
+    with phase("score", seconds):
+        blind_bg = blind.blind_scores(
+            runtime, batch, transcripts, jax.random.fold_in(key, 1), temperature=c.rollout.temperature,
+            top_k=c.rollout.top_k, top_p=c.rollout.top_p,
+        )  # fmt: skip
+        rewards, outcomes = score.score(
+            transcripts, batch.examples, batch.canvases, runtime.segmenter, c.reward, text_scorers,
+            rollout.mask_bgs.sum(-1), blind_bg, completed.real,
+        )  # fmt: skip
     return Experience(
         examples=batch.examples,
         transcripts=transcripts,
         prompt=batch.prompt,
         rollout=rollout,
         rewards=rewards,
-        seconds={**completed.seconds, "score": time.monotonic() - start},
+        seconds=seconds,
         tokens=int(rollout.mask_bgs.sum()),
         segmenter_failures=sum(outcome.failed for group in outcomes for outcome in group),
         text_failures=text_scorers.failures - failures_before if text_scorers else 0,
@@ -92,7 +94,11 @@ def collect(runtime: Runtime, batches: Iterator[Batch], key: jax.Array) -> Exper
     """
     rounds, informative = [], collections.Counter()
     for i in range(1 + runtime.config.grpo.resample):
-        rounds.append(gather(runtime, next(batches), jax.random.fold_in(key, i)))
+        seconds: dict[str, float] = {}
+        with phase("data", seconds):
+            batch = next(batches)
+        gathered = gather(runtime, batch, jax.random.fold_in(key, i))
+        rounds.append(dataclasses.replace(gathered, seconds=gathered.seconds | seconds))
         has_spread_b = np.asarray(advantages.informative_b(rounds[-1].rewards.total_bg))
         informative.update(e.task for e, has_spread in zip(rounds[-1].examples, has_spread_b) if has_spread)
         shares = collections.Counter(e.task for e in rounds[0].examples)
@@ -177,7 +183,7 @@ def describe(e: Experience) -> dict[str, float]:
         # The mean of -log p over sampled tokens estimates the entropy without bias and costs nothing.
         "train/entropy": -(e.rollout.logp_bgs * mask_bgs).sum() / max(1, mask_bgs.sum()),
         "train/segmenter_failed": e.segmenter_failures, "train/unread": e.text_failures,
-        "train/rollout_s": e.seconds["rollout"], "train/score_s": e.seconds["score"],
+        **{f"train/{name}_s": e.seconds[name] for name in ("data", "rollout", "score")},
         "train/rollout_tokens_per_s": e.tokens / e.seconds["rollout"],
     }  # fmt: skip
     own = owners(e.rewards)

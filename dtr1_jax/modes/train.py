@@ -5,6 +5,7 @@ One step reads: batches -> rollout -> transcripts -> rewards (experience.py) -> 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -26,7 +27,7 @@ from dtr1_jax.policies.runtime import Runtime, host_tools
 from dtr1_jax.report import page
 from dtr1_jax.rewards import score
 from dtr1_jax.rl import accumulate, optim, update
-from dtr1_jax.run import checkpoint, interrupt, run_log
+from dtr1_jax.run import checkpoint, interrupt, run_log, step_trace
 
 PATIENCE = 3  # updates skipped in a row that end a run
 
@@ -51,6 +52,7 @@ class Run:
       heldout: the examples of the evaluations.
       checkpoints, run_log: where the run is saved and logged.
       watch: warns where the run goes nowhere.
+      trace: profiles train.profile steps.
       stop: is set where somebody asked the run to stop.
     """
 
@@ -64,6 +66,7 @@ class Run:
     checkpoints: checkpoint.Checkpoints
     run_log: Any
     watch: diagnosis.Watch
+    trace: step_trace.StepTrace
     stop: interrupt.Flag
 
     @property
@@ -129,6 +132,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as checkpoints,
         run_log.open_run_log(workdir, active=jax.process_index() == 0) as log_writer,
         host_tools(c) as (segmenter, text_scorers, perceiver),
+        contextlib.closing(step_trace.StepTrace(workdir / "profile", c.train.profile)) as trace,
     ):
         log.info("masks by %s", segmenter.description)
         if perceiver is not None:
@@ -140,7 +144,9 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         heads = pretrained_policy.spec.head_counts
         position = Position(state.initial_state(tx, trainable, device_mesh, ema, heads))
         watch = diagnosis.Watch(workdir, active=jax.process_index() == 0)
-        this = Run(runtime, workdir, frozen, tx, iter(batches), skipped, heldout, checkpoints, log_writer, watch, stop)
+        this = Run(
+            runtime, workdir, frozen, tx, iter(batches), skipped, heldout, checkpoints, log_writer, watch, trace, stop
+        )
         position = _resumed(this, position)
         del trainable  # If a checkpoint was restored, nothing else may hold the initial weights and moments.
         _steps(this, position)
@@ -182,19 +188,23 @@ def _steps(this: Run, position: Position) -> None:
     """All steps from `position` on, with their evaluations, checkpoints and log lines."""
     c, progress = this.config, run_log.Progress(this.config.train.steps, position.step)
     while True:
-        last = position.step >= c.train.steps
+        last, saving = position.step >= c.train.steps, {"checkpoint": 0.0}
         if evaluation_due(c, position.step):
             metric = _logged_metric(this.workdir, position.step)
             if metric is None:
                 metric = _evaluate(this, position)
-            position = _save(this, position, metric, wait=last)
+            with step_trace.phase("checkpoint", saving):
+                position = _save(this, position, metric, wait=last)
         elif last or (c.checkpoint.every and position.step and position.step % c.checkpoint.every == 0):
-            position = _save(this, position, wait=last)
+            with step_trace.phase("checkpoint", saving):
+                position = _save(this, position, wait=last)
         if last:
             return
         _leave_if_asked(this, position)
         earlier = position.skipped_updates
-        position, numbers, collected = _step(this, position)
+        with this.trace.step(position.step + 1):
+            position, numbers, collected = _step(this, position)
+        numbers["train/checkpoint_s"] = saving["checkpoint"]
         _log_step(this, position.step, numbers, collected, progress)
         own = {"train/skipped": position.skipped_updates - earlier}  # The log has the sum so far.
         this.watch.note_step(position.step, numbers | own, c)
@@ -207,8 +217,9 @@ def _step(this: Run, position: Position) -> tuple[Position, dict[str, float], ex
     key, start = jax.random.fold_in(jax.random.key(c.seed), step), time.monotonic()
     runtime = this.runtime.with_weights(*update.weights(position.state.trainable, this.frozen))
     collected = experience.collect(runtime.for_rollout(), this.batches, key)
-    update_start = time.monotonic()
-    new_state, numbers = learn(this.runtime, position.state, this.frozen, this.tx, collected, key)
+    seconds: dict[str, float] = {}
+    with step_trace.phase("update", seconds):
+        new_state, numbers = learn(this.runtime, position.state, this.frozen, this.tx, collected, key)
     step, end = step + 1, time.monotonic()
     updates, skipped = updates_per_step(c), int(numbers["train/skipped"])
     if skipped:
@@ -217,8 +228,8 @@ def _step(this: Run, position: Position) -> tuple[Position, dict[str, float], ex
     position = Position(new_state, step, position.saved, position.skipped_updates + skipped, in_a_row)
     numbers |= mesh.mean(experience.describe(collected)) | experience.by_task(collected)
     numbers |= experience.requests(collected) | {
-        "train/update_s": end - update_start, "train/step_s": end - start,
-        "train/update_tokens_per_s": c.grpo.epochs * collected.rollout.mask_bgs.sum() / (end - update_start),
+        "train/update_s": seconds["update"], "train/step_s": end - start,
+        "train/update_tokens_per_s": c.grpo.epochs * collected.rollout.mask_bgs.sum() / seconds["update"],
         "train/lr": float(optim.lr_at(c.optim, schedule_updates(c), step * updates - 1)),
         "train/skipped": position.skipped_updates, "train/examples_skipped": this.skipped.count,
         **run_log.peak_memory(jax.local_devices()[0].memory_stats()),

@@ -55,7 +55,8 @@ def begin(
     dtype: jnp.dtype,
 ) -> Session:  # fmt: skip
     """Reads the prompts, and allocates completions of up to `new_tokens` tokens and caches of `slots` slots."""
-    prefix = policy.prefill(params, lora, spec, prompt, dtype)
+    with jax.named_scope("prefill"):
+        prefix = policy.prefill(params, lora, spec, prompt, dtype)
     _, cache = policy.start(params, lora, spec, prefix, group, slots)
     b, d = prefix.last_bd.shape
     return Session(
@@ -128,7 +129,8 @@ def extend(
         return new, halted_bg | (live_bg & halts_bg), matched_bg
 
     matched_bg = None if closing_vk is None else jnp.zeros((b, g), jnp.int32)
-    return jax.lax.while_loop(more, step, (session, jnp.zeros((b, g), bool), matched_bg))[0]
+    with jax.named_scope("decode"):
+        return jax.lax.while_loop(more, step, (session, jnp.zeros((b, g), bool), matched_bg))[0]
 
 
 def _write(params, spec, split, s, live_bg, token_bg, logp_bg):

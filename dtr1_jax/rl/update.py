@@ -199,10 +199,12 @@ def _add_micro_batch(total, part, *, trainable, frozen, spec, knobs, dtype, temp
         prefix = policy.prefill(*weights(trainable, frozen), spec, prompt, dtype, key=k_prompt)
         return (prefix.kv, prefix.last_bd), prefix
 
-    prompt_state, prompt_backward, prefix = jax.vjp(read_prompts, trainable, has_aux=True)
+    with jax.named_scope("prompts"):
+        prompt_state, prompt_backward, prefix = jax.vjp(read_prompts, trainable, has_aux=True)
     if knobs.beta:
         reference = frozen.get("reference", weights(trainable, frozen)[0])
-        reference_prefix = policy.prefill(reference, None, spec, prompt, dtype)
+        with jax.named_scope("reference_prompts"):
+            reference_prefix = policy.prefill(reference, None, spec, prompt, dtype)
 
     # The completions, forward and backward, one micro-group after the other.
     logprobs = functools.partial(policy.logprobs, temper=temper)
@@ -236,9 +238,10 @@ def _add_micro_batch(total, part, *, trainable, frozen, spec, knobs, dtype, temp
     group = completions.token_bgs.shape[1]
     count = group // micro_group(group, knobs.micro_group)
     completions = sort_by_length(completions, completions.mask_bgs, count)
-    (loss, grads, prompt_grads), metrics = scan_parts(
-        add_micro_group, (loss, grads, zero), completions, count, axis=1, key=k_completions
-    )
+    with jax.named_scope("completions"):
+        (loss, grads, prompt_grads), metrics = scan_parts(
+            add_micro_group, (loss, grads, zero), completions, count, axis=1, key=k_completions
+        )
 
-    # The prompts, backward.
-    return (loss, jax.tree.map(jnp.add, grads, prompt_backward(prompt_grads)[0])), metrics
+    with jax.named_scope("prompts_backward"):
+        return (loss, jax.tree.map(jnp.add, grads, prompt_backward(prompt_grads)[0])), metrics

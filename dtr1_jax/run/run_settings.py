@@ -31,6 +31,7 @@ ADDED = {
         "max_pixels": 1 << 20, "batch": 8, "cache_mb": 256, "workers": 2, "deadline": 2.0,
         "pseudo_queries": 0, "examples": 0,
     },
+    "train": {"profile": 0},
 }  # fmt: skip
 GROUPS = ("specialists",)  # those of ADDED that earlier versions lacked as a whole
 # Reward columns that no query of an earlier run had, so that any weight of them acts as none.

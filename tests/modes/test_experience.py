@@ -38,7 +38,7 @@ def made(number, rewards):
         prompt=Prompt(filled(4), filled(4) >= 0, filled(4, 3), filled(4), filled(), None),
         rollout=Rollout(filled(G, S), filled(G, S) >= 0, -1.0 * filled(G, S), filled(G) >= 0),
         rewards=Rewards({"structure": total, "mask_iou": filled(G) + 0.0}, total),
-        seconds={"rollout": 1.0, "score": 0.5},
+        seconds={"data": 0.0, "rollout": 1.0, "score": 0.5},
         tokens=6 * b,
         segmenter_failures=number,
     )
@@ -78,7 +78,8 @@ def names(e):
 def test_one_round_is_enough(monkeypatch):
     rounds = [made(0, [SPREAD, SPREAD]), made(1, [SPREAD, SPREAD])]
     got, asked = collect(monkeypatch, rounds, 3)
-    assert got is rounds[0] and len(asked) == 1
+    assert got.examples is rounds[0].examples and got.rollout is rounds[0].rollout and len(asked) == 1
+    assert got.seconds.keys() == {"data", "rollout", "score"}
 
 
 def test_without_resampling_flat_groups_stay(monkeypatch):
@@ -92,7 +93,11 @@ def test_flat_groups_are_replaced(monkeypatch):
     assert names(got) == [1, 12, 20]
     assert [batch for batch, _ in asked] == [0, 1, 2] and len({str(key) for _, key in asked}) == 3
     assert got.rewards.total_bg.tolist() == [list(SPREAD)] * 3
-    assert got.seconds == {"rollout": 3.0, "score": 1.5} and got.tokens == 54 and got.segmenter_failures == 3
+    assert (
+        got.seconds | {"data": 0} == {"data": 0, "rollout": 3.0, "score": 1.5}
+        and got.tokens == 54
+        and got.segmenter_failures == 3
+    )
     assert [e.tokens for e in rounds] == [18] * 3  # the rounds themselves are as they were
 
 
@@ -127,8 +132,8 @@ def example():
     ]
     rewards = Rewards({"structure": np.array([[0.0, 1.0], [1.0, 1.0]])}, e.rewards.total_bg)
     return dataclasses.replace(
-        e, rollout=rollout, transcripts=transcripts, rewards=rewards, seconds={"rollout": 2.0, "score": 0.5}, tokens=20,
-        segmenter_failures=1, text_failures=2,
+        e, rollout=rollout, transcripts=transcripts, rewards=rewards, tokens=20, segmenter_failures=1, text_failures=2,
+        seconds={"data": 0.1, "rollout": 2.0, "score": 0.5},
     )  # fmt: skip
 
 
@@ -138,7 +143,7 @@ def test_describe_by_hand():
         "train/length": 2.0, "train/length_max": 3.0, "train/truncated": 0.25, "train/sound": 0.75,
         "train/reasoned": 0.25,
         "train/entropy": (7 * 0.5 + 2.5) / 8, "train/segmenter_failed": 1.0, "train/unread": 2.0,
-        "train/rollout_s": 2.0, "train/score_s": 0.5, "train/rollout_tokens_per_s": 10.0,
+        "train/data_s": 0.1, "train/rollout_s": 2.0, "train/score_s": 0.5, "train/rollout_tokens_per_s": 10.0,
         "train/structure": 0.75, "train/structure_std": 0.25,
     })  # fmt: skip
 

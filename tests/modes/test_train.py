@@ -23,7 +23,7 @@ from dtr1_jax.run import checkpoint, interrupt, run_log, warnings_file
 def whole(path, tmp_path_factory):
     """A run of four steps that nothing disturbs: (workdir, settings)."""
     workdir = tmp_path_factory.mktemp("whole")
-    c = tiny.settings(path)
+    c = tiny.settings(path, train__profile=2)
     with pytest.MonkeyPatch.context() as patch:
         tiny.install(patch)
         train.run(c, workdir)
@@ -37,6 +37,15 @@ def assert_same_run(workdir, whole, rows_too=True):
         assert tiny.timeless(run_log.read_run_log(workdir)) == tiny.timeless(run_log.read_run_log(whole[0]))
 
 
+def test_a_trace_of_two_steps_has_their_phases_by_name(whole):
+    (file,) = whole[0].glob("profile/plugins/profile/*/*.xplane.pb")
+    events = [e for plane in jax.profiler.ProfileData.from_file(str(file)).planes for line in plane.lines
+              for e in line.events]  # fmt: skip
+    assert {dict(e.stats).get("step_num") for e in events if e.name == "step"} == {2, 3}
+    for name in ("data", "rollout", "score", "update"):
+        assert sum(e.name == name for e in events) == 2, name
+
+
 def test_a_run_leaves_what_it_should(whole, small):
     workdir, c = whole
     rows = run_log.read_run_log(workdir)
@@ -48,7 +57,8 @@ def test_a_run_leaves_what_it_should(whole, small):
         "train/reward", "train/reward_std", "train/structure", "train/structure_std", "train/mask_iou",
         "train/mask_iou_std", "train/box_iou", "train/box_iou_std", "train/groups_without_spread", "train/length",
         "train/entropy", "train/clip_low", "train/clip_high", "train/mismatch", "train/mismatch_max", "train/grad_norm",
-        "train/rollout_tokens_per_s", "train/update_tokens_per_s", "train/lr", "train/skipped",
+        "train/rollout_tokens_per_s", "train/update_tokens_per_s", "train/data_s", "train/rollout_s", "train/score_s",
+        "train/update_s", "train/checkpoint_s", "train/step_s", "train/lr", "train/skipped",
         "train/examples_skipped", "memory/host_peak_mb",
     }  # fmt: skip
     assert names <= {name for row in rows for name in row}
