@@ -16,6 +16,8 @@ from dtr1_jax.models.rotary_scaling import RotaryScaling
 
 MASKED = -1e30  # a finite number, so that the softmax of a row without keys is uniform and not NaN
 SCORES = 2**28  # attention scores that a device holds at once, in values; a larger number only costs memory
+# Blocks of queries in causal attention. More blocks skip more, and take longer to compile.
+MOST_BLOCKS, LEAST_BLOCK = 8, 64
 
 
 class KV(NamedTuple):
@@ -178,6 +180,7 @@ def attend(
     prefix: KV | None = None,
     prefix_mask_bp: jax.Array | None = None,
     transposed: bool = False,
+    causal: bool = False,
 ) -> jax.Array:
     """Attention of G branches over their shared prefix and over their own keys.
 
@@ -195,11 +198,25 @@ def attend(
       prefix: keys and values [B, K, P, H], or None.
       prefix_mask_bp: bool[B, P], True at real keys. Example row: [1 1 1 0].
       transposed: all keys have their last two axes swapped (`KV`).
+      causal: `own_mask` hides all own keys behind the place of the query, which has one mask for each query (q = t).
+        Blocks of queries then leave out the keys that none of them sees.
 
     Returns:
       [B, G, q, N * H].
     """
     b, g, q, n, _ = q_bgqnh.shape
+    if causal and causal_blocks(q) > 1:
+        assert own_mask.shape[2:] == (q, q) and not transposed, (own_mask.shape, q)
+        size = -(-q // causal_blocks(q))
+        blocks = [(start, min(start + size, q)) for start in range(0, q, size)]
+        rows = [
+            attend(
+                q_bgqnh[:, :, start:end], KV(*(x[..., :end, :] for x in own)), own_mask[:, :, start:end, :end], prefix,
+                prefix_mask_bp,
+            )
+            for start, end in blocks
+        ]  # fmt: skip
+        return jnp.concatenate(rows, 2)
     scores = b * g * q * n * (own.v.shape[3] + (0 if prefix is None else prefix.v.shape[2]))
     size = queries_at_once(q, scores, layout.parts("batch", b) * layout.parts("heads", n))
     if size == q:
@@ -219,6 +236,11 @@ def attend(
 
     out = jnp.moveaxis(jax.lax.map(piece, (cut(q_bgqnh), cut(own_mask) if masks_differ else None)), 0, 2)
     return out.reshape(b, g, -1, out.shape[-1])[:, :, :q]
+
+
+def causal_blocks(queries: int) -> int:
+    """The number of blocks into which `attend` cuts the queries of causal attention, 1 to MOST_BLOCKS."""
+    return min(MOST_BLOCKS, max(queries // LEAST_BLOCK, 1))
 
 
 def queries_at_once(queries: int, scores: int, devices: int = 1) -> int:

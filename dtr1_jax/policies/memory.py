@@ -236,16 +236,22 @@ def _hidden(spec, share, rows):
     return rows.tokens * spec.hidden * share.item // share.tensor
 
 
+def _own_keys(rows):
+    """Own keys for which a token has scores, in the mean: blocks of layers.attend leave out those behind them."""
+    blocks = layers.causal_blocks(rows.length)
+    return rows.length * (blocks + 1) // (2 * blocks)
+
+
 def _scores(spec, share, rows):
     """Bytes of the attention scores, own and prefix, of all tokens or of as many as layers.attend takes at once."""
-    values = rows.tokens * spec.heads // share.tensor * (rows.length + rows.prefix)
+    values = rows.tokens * spec.heads // share.tensor * (_own_keys(rows) + rows.prefix)
     return FLOAT * min(values, max(layers.SCORES, values * 16 // rows.length))
 
 
 def _attention(spec, share, rows):
     """Bytes of attention scores while the mask is applied: own and prefix scores, and a copy of the larger one."""
-    total = _scores(spec, share, rows)
-    return total + total * max(rows.length, rows.prefix) // (rows.length + rows.prefix)
+    total, own = _scores(spec, share, rows), _own_keys(rows)
+    return total + total * max(own, rows.prefix) // (own + rows.prefix)
 
 
 def _saved(spec, share, rows):
@@ -253,7 +259,8 @@ def _saved(spec, share, rows):
     if spec.remat:
         return spec.layers * rows.tokens * spec.width * share.item
     scores = _scores(spec, share, rows)
-    each = 6 * _hidden(spec, share, rows) + scores + scores * rows.length // (rows.length + rows.prefix)
+    own = _own_keys(rows)
+    each = 6 * _hidden(spec, share, rows) + scores + scores * own // (own + rows.prefix)
     each += rows.tokens * (5 * spec.width + 4 * spec.heads * spec.head_dim) * share.item
     return spec.layers * each
 

@@ -228,6 +228,36 @@ def test_attention_takes_as_many_queries_at_once_as_the_rule_says(monkeypatch):
     assert set(pieces) == {20} == {layers.queries_at_once(40, 2 * 40 * 3 * 5, 1)}  # one device, since there is no mesh
 
 
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_causal_attention_in_blocks_is_the_same(monkeypatch, in_pieces):
+    """Values and gradients of 37 queries in blocks of 10; the products of keys that no query sees are left out."""
+    b, g, q, n, kv, p, h = 2, 2, 37, 4, 2, 3, 4
+    query, own = normal(b, g, q, n, h), layers.KV(normal(b, g, kv, q, h), normal(b, g, kv, q, h))
+    prefix, prefix_mask = layers.KV(normal(b, kv, p, h), normal(b, kv, p, h)), np.array([[1, 1, 0], [0, 1, 1]], bool)
+    mask = np.tril(np.ones((q, q), bool)) & (RNG.random((b, 1, 1, q)) < 0.8) | np.eye(q, dtype=bool)
+    weight = normal(b, g, q, n * h)
+
+    def loss(query, own, prefix, causal):
+        return (layers.attend(query, own, mask, prefix, prefix_mask, causal=causal) * weight).sum()
+
+    whole, grads = jax.value_and_grad(loss, argnums=(0, 1, 2))(query, own, prefix, False)
+    monkeypatch.setattr(layers, "LEAST_BLOCK", 9)
+    if in_pieces:
+        monkeypatch.setattr(layers, "SCORES", 1)
+    keys, actual = [], layers._attend
+    monkeypatch.setattr(layers, "_attend", lambda q, own, *rest: keys.append(own.k.shape[3]) or actual(q, own, *rest))
+    blocks, block_grads = jax.value_and_grad(loss, argnums=(0, 1, 2))(query, own, prefix, True)
+    assert set(keys) == {10, 20, 30, 37}
+    np.testing.assert_allclose(blocks, whole, atol=1e-4)
+    for x, y in zip(jax.tree.leaves(block_grads), jax.tree.leaves(grads)):
+        np.testing.assert_allclose(x, y, atol=1e-5)
+
+
+@pytest.mark.parametrize(("queries", "blocks"), [(1, 1), (127, 1), (128, 2), (256, 4), (512, 8), (4096, 8)])
+def test_blocks_of_causal_attention(queries, blocks):
+    assert layers.causal_blocks(queries) == blocks
+
+
 @pytest.mark.parametrize("narrow", [False, True])
 def test_attention_in_pieces_is_the_same(monkeypatch, narrow):
     """Values and gradients of 37 queries, 16 at a time, with a mask for each of them or one for all."""
