@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from dtr1_jax import config, layout, mesh
 from dtr1_jax.rl import sampling
 
 LOGITS = np.array([2.0, 1.0, 0.0, -1.0, 1.5, -3.0], np.float32)
@@ -187,6 +188,33 @@ def test_sharding_does_not_change_the_draw():
     (token_r, logp_r), (cut_token_r, cut_logp_r) = f(logits_rv), f(cut_rv)
     assert (np.asarray(cut_token_r) == np.asarray(token_r)).all()
     np.testing.assert_allclose(np.asarray(cut_logp_r), np.asarray(logp_r), rtol=1e-6)
+
+
+@pytest.mark.parametrize("vocab", [64, 52])
+@pytest.mark.parametrize(
+    "knobs",
+    [{"temperature": 0.0}, {}, {"top_k": 5}, {"top_k": 40}, {"top_p": 0.7}, {"top_k": 9, "top_p": 0.5}],
+    ids=str,
+)
+def test_a_vocabulary_that_is_cut_over_devices_gives_the_same_tokens(knobs, vocab):
+    """Rows with ties, bans, -inf and NaN; a top_k of 5 is within a device's part of the vocabulary, and 40 is not."""
+    rng = np.random.default_rng(vocab)
+    logits_rv = rng.normal(0, 2, (6, vocab)).astype(np.float32)
+    logits_rv[0] = np.round(logits_rv[0])  # ties, within a part and between parts
+    logits_rv[1, ::3], logits_rv[2, 5] = -np.inf, np.nan
+    logits_rv[3, [7, vocab - 1]] = 30.0
+    banned_v = np.arange(vocab) % 11 == 7
+    device_mesh = mesh.make(config.Mesh(1, 1, 4), jax.devices()[:4])
+
+    def draw(key, logits_rv, on):
+        with layout.use(on):
+            return sampling.sample(key, logits_rv, **{"temperature": 1.0} | knobs, banned_v=banned_v)
+
+    one, cut = (jax.jit(functools.partial(draw, on=on)) for on in (None, device_mesh))
+    for key in jax.random.split(jax.random.key(1), 20):
+        (token_r, logp_r), (cut_token_r, cut_logp_r) = one(key, logits_rv), cut(key, logits_rv)
+        np.testing.assert_array_equal(cut_token_r, token_r)
+        np.testing.assert_allclose(cut_logp_r, logp_r, atol=1e-5)
 
 
 def test_nothing_is_sorted_without_a_cut():
