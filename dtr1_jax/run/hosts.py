@@ -27,7 +27,7 @@ import jax
 
 import dtr1_jax
 
-STATUS = 75  # exit status of a process that ends because another one did; EX_TEMPFAIL of sysexits.h
+STATUS = 75  # exit status of a process that ends because another one is lost; EX_TEMPFAIL of sysexits.h
 BEAT = 1.0  # seconds between two signs of life
 LOST_AFTER = 20.0  # seconds without a sign of life after which a process counts as lost
 GRACE = 3.0  # seconds in which the others can read why the run ends, before process 0 takes the store away
@@ -244,9 +244,9 @@ class Watch:
         """Ends this process; one with an error of its own gets the time to report that itself."""
         if self._rank == 0 or not verdict["lost"]:
             self._stopped.wait(GRACE)
-        self._end(verdict["text"])
+        self._end(verdict["text"], STATUS if verdict["lost"] else 1)
 
-    def _end(self, text: str) -> None:
+    def _end(self, text: str, status: int = STATUS) -> None:
         with self._lock:
             if self._stopped.is_set():
                 return
@@ -254,13 +254,16 @@ class Watch:
                 f"\nerror: {text}, so this process {self._rank} ends too. What was saved before is untouched: the same"
                 " command on all hosts goes on from the newest checkpoint\n"
             ).encode("utf-8", "replace"))  # fmt: skip
-            _leave(STATUS)
+            _leave(status, flushes=False)
 
 
-def _leave(status: int, seconds: float = 0.0) -> None:
-    """Ends this process after some seconds: JAX's orderly end would wait for processes that do not come any more."""
+def _leave(status: int, seconds: float = 0.0, flushes: bool = True) -> None:
+    """Ends this process after some seconds: JAX's orderly end would wait for processes that do not come any more.
+
+    A stream cannot be flushed (`flushes`) where a thread that waits for ever may hold it.
+    """
     time.sleep(seconds)
-    if status != STATUS:  # else a stream may be held by a thread that waits for ever
+    if flushes:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
