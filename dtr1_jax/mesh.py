@@ -109,6 +109,11 @@ def share_of_rows(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
     return shares.index(min(groups[jax.process_index() if process is None else process])), len(shares)
 
 
+def local_shards(mesh: Mesh) -> int:
+    """Number of batch shards whose rows this process prepares."""
+    return batch_shards(mesh) // share_of_rows(mesh)[1]
+
+
 def replicas(mesh: Mesh) -> int:
     """How many processes prepare the same rows; 1 unless tensor groups span processes."""
     return len(device_order.groups_of_processes(mesh.devices)) // share_of_rows(mesh)[1]
@@ -246,37 +251,26 @@ def whole(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), gathered)
 
 
-def mean(values: dict[str, float]) -> dict[str, float]:
-    """Mean over the processes of each named number. All processes must call it.
+def of_shares(mesh: Mesh | None, message: bytes) -> list[bytes]:
+    """The messages of all processes, one for each share of the rows (`share_of_rows`), in the order of the shares.
 
-    A process may lack a name, because it had no such rows. The mean is then over the processes that have it.
+    Where several processes have one share, it is the message of the process whose rows count (`put_batch`). All
+    processes must call it. `mesh` may be None in a run of one process.
     """
-    if jax.process_count() == 1:
-        return values
-    names = _union(values)
-    mine = np.array([values.get(name, 0.0) for name in names], np.float32)
-    gathered = _gather(np.stack([mine, [name in values for name in names]]))
-    sums, counts = gathered.sum(0)
-    return dict(zip(names, (sums / counts).tolist()))
+    if jax.process_count() == 1 or mesh is None:
+        return [message]
+    lengths = _gather(np.int32(len(message)))
+    size = 1 << (int(lengths.max()) - 1).bit_length()  # few sizes, because each is compiled
+    gathered = _gather(np.frombuffer(message.ljust(size, b"\0"), np.uint8))
+    first_shards = sorted({min(shards) for shards in device_order.groups_of_processes(mesh.devices).values()})
+    groups = mesh.devices.reshape(-1, mesh.shape["tensor"])
+    owners = [groups[shard, 0].process_index for shard in first_shards]
+    return [gathered[owner, : lengths[owner]].tobytes() for owner in owners]
 
 
-def total(values: dict[str, float]) -> dict[str, float]:
-    """Sum over the processes of each named number. All processes must call it, with the same names in one order.
-
-    Processes that prepare the same rows (`replicas`) all count.
-    """
-    if jax.process_count() == 1:
-        return values
-    return dict(zip(values, _gather(np.array(list(values.values()), np.float32)).sum(0).tolist()))
-
-
-def _union(names) -> list[str]:
-    """The names that any process has, in the same order on all processes: first those of the first process."""
-    text = np.frombuffer("\n".join(names).encode(), np.uint8)
-    gathered = _gather(np.pad(text, (0, most(len(text)) - len(text))))
-    return list(
-        dict.fromkeys(name for row in gathered for name in row.tobytes().rstrip(b"\0").decode().split("\n") if name)
-    )
+def total_of_shares(mesh: Mesh | None, value: int) -> int:
+    """Sum of the numbers of the processes, one for each share of the rows (`of_shares`). All processes must call it."""
+    return sum(int.from_bytes(part, "big") for part in of_shares(mesh, value.to_bytes(8, "big")))
 
 
 def _gather(x: np.ndarray) -> np.ndarray:
@@ -298,6 +292,13 @@ def least(value: int) -> int:
 def most(value: int) -> int:
     """The largest of the processes' numbers. All processes must call it."""
     return -least(-value)
+
+
+def largest(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The largest of the processes' numbers, for each of several. All processes must call it."""
+    if jax.process_count() == 1:
+        return sizes
+    return tuple(_gather(np.array(sizes, np.int32)).max(0).tolist())
 
 
 def _local(x):

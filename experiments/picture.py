@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dtr1_jax.data import demonstrations, image_files
 from dtr1_jax.data.twinworld import picture_examples
-from dtr1_jax.evaluation import predict, predictions_file, query_metrics
+from dtr1_jax.evaluation import drawings, predict, query_metrics
 from dtr1_jax.rewards import answer_regions
 from dtr1_jax.specialists.segmenter import grabcut
 from dtr1_jax.twin import transcript
@@ -91,7 +91,7 @@ def _rows(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, np.ndarray]
             p = oracle(index)
             yield (
                 _caption(p.example.query, p.transcript.text, p.measures["iou"]),
-                dict(predictions_file.draw_prediction(p)),
+                dict(drawings.draw_prediction(p)),
             )
 
 

@@ -86,6 +86,7 @@ TESTED_IN = {
     "specialists/looks": "specialists/test_perceiver.py",
     "specialists/frame_rows": "specialists/test_perceiver.py",
     "specialists/assembly": "specialists/test_perceiver.py",
+    "modes/step_numbers": "modes/test_experience.py",
     "modes/perceive_inputs": "modes/test_perceive.py",
     "modes/perceive_journal": "modes/test_perceive.py",
     "modes/perceived_lines": "modes/test_perceive.py",
@@ -106,6 +107,9 @@ TESTED_IN = {
     "data/conversion/box_texts": "data/conversion/test_chat_rows.py",
     "data/queries/attributes": "data/twinworld/test_picture_examples.py",
     "data/queries/temporal_phrases": "data/queries/test_phrases.py",
+    "data/numbered_batches": "data/test_pipeline.py",
+    "evaluation/answered": "evaluation/test_metrics.py",
+    "evaluation/drawings": "evaluation/test_metrics.py",
     "evaluation/predictions_file": "evaluation/test_metrics.py",
     "models/weights/published_files": "models/weights/test_fetched_models.py",
     "models/weights/hub": "policies/test_policy_files.py",
@@ -156,7 +160,8 @@ WHOLE = {
     "experiments/test_real_weights",
     "experiments/test_smollm2", "experiments/test_speed",
     "experiments/test_utilization", "models/test_parity_generation", "models/test_parity_logits",
-    "models/test_parity_prompts", "models/test_parity_scaling", "modes/test_cells", "modes/test_processes",
+    "models/test_parity_prompts", "models/test_parity_scaling", "modes/test_cells", "modes/test_process_counts",
+    "modes/test_processes",
     "modes/test_real_data", "test_annotations", "test_architecture", "test_configs", "test_docs", "test_main",
 }  # fmt: skip
 CODE = ("dtr1_jax/**/*.py", "configs/**/*.py", "experiments/**/*.py", "main.py")

@@ -22,7 +22,7 @@ from PIL import Image
 from configs import seg
 from dtr1_jax import config, types
 from dtr1_jax.data.readers import jsonl
-from dtr1_jax.evaluation import predictions_file
+from dtr1_jax.evaluation import answered, predictions_file
 from dtr1_jax.models import policy, published_sizes, spec
 from dtr1_jax.rewards import columns, structure
 from dtr1_jax.twin import transcript
@@ -419,7 +419,8 @@ def test_generated_queries_are_no_public_benchmark(name):
 
 def test_picture_of_a_gallery(tmp_path):
     picture = scripts.load_script("experiments/picture.py")
-    predictions_file.write_predictions(tmp_path, [picture.oracle(44), picture.oracle(4)], 1)
+    queries = [answered.of_prediction(picture.oracle(n), n == 44) for n in (44, 4)]
+    predictions_file.write_predictions(tmp_path, queries)
     words, panels = picture.gallery(tmp_path, 0)
     assert words.startswith("Query: please point at the orange object") and "rain: umbrella 5." in words
     assert set(panels) == set(picture.PANELS) and not np.array_equal(panels["image"], panels["answer"])

@@ -213,8 +213,8 @@ def test_arrays_on_the_mesh_can_be_donated(sizes):
 
 
 def test_numbers_of_one_process():
-    assert mesh.mean({"a": 1.5, "b": -2.0}) == {"a": 1.5, "b": -2.0}
-    assert mesh.least(3) == mesh.most(3) == 3
+    assert mesh.least(3) == mesh.most(3) == 3 and mesh.largest((3, 5)) == (3, 5)
+    assert mesh.of_shares(None, b"a\0") == [b"a\0"] and mesh.total_of_shares(None, 7) == 7
 
 
 def learn(m, prompt, rollout, advantage):
@@ -245,7 +245,8 @@ def tensor_over_processes(rank: int, sampled: Rollout, mine: slice) -> None:
     """Two tensor groups, each with devices of both processes, which prepare all rows; the second prepares others."""
     m = jax.sharding.Mesh(np.array(jax.devices())[[0, 1, 4, 5, 2, 3, 6, 7]].reshape(1, 2, 4), mesh.AXES)
     device_order.check_processes(m.devices)
-    assert mesh.share_of_rows(m) == (0, 1) and mesh.replicas(m) == 2
+    assert mesh.share_of_rows(m) == (0, 1) and mesh.replicas(m) == 2 and mesh.local_shards(m) == 2
+    assert mesh.of_shares(m, b"ab"[rank : rank + 1]) == [b"a"] and mesh.total_of_shares(m, 5 + rank) == 5
     there = mesh.put_batch(m, small.prompt(8, seed=rank))
     for got, want in zip(jax.tree.leaves(mesh.local(there)), jax.tree.leaves(small.prompt(8))):
         np.testing.assert_array_equal(got, want)
@@ -263,10 +264,10 @@ def work(rank: int, out: str) -> None:
     assert all((x == y).all() for x, y in zip(jax.tree.leaves(back), jax.tree.leaves(prompt)))
     assert (mesh.local(jax.jit(lambda x: x, out_shardings=mesh.replicated(m))(there.next_b)) == prompt.next_b).all()
     if rank >= 0:
-        some = {"c": 3.0} if rank else {}  # of a task that only one process had
-        assert mesh.mean({"a": 1.0 + rank, **some, "b": 4.0}) == {"a": 1.5, "b": 4.0, "c": 3.0}
         assert (mesh.least(5 - rank), mesh.most(5 - rank)) == (4, 5)
-        assert mesh.total({"a": 1.0 + rank, "b": 4.0}) == {"a": 3.0, "b": 8.0}
+        assert mesh.largest((1 + rank, 8 - rank)) == (2, 8)
+        assert mesh.of_shares(m, (b"a\0", b"bcde\0\0")[rank]) == [b"a\0", b"bcde\0\0"]
+        assert mesh.total_of_shares(m, 2**40 + rank) == 2**41 + 1
     sampled = sample(m, there)
     length = np.where(np.arange(8) < 4, 2, 5)[mine]
     mask = np.broadcast_to(np.arange(6) < length[:, None, None], sampled.token_bgs.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from dtr1_jax.asking.given_masks import GivenMasks, given_masks
 from dtr1_jax.asking.perceived_twins import Insertion, Perception
 from dtr1_jax.asking.requested_work import PHASES, Work
 from dtr1_jax.data import completions
-from dtr1_jax.data.batches import Batch
+from dtr1_jax.data.batches import Batch, shape_of, with_shape
 from dtr1_jax.data.closing_tags import closing_table
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards.answer_regions import RealMasks
@@ -68,8 +69,9 @@ def complete(
 ) -> Completions:  # fmt: skip
     """Samples G = `group` completions for each query.
 
-    The batch may have any size: it is padded to a multiple of this process's part of mesh.batch_shards, and the padding
-    is dropped at the end. All processes must call it, with batches of one size.
+    The batch may have any size, and the processes may have different ones. It is padded to the size of the largest, and
+    to a multiple of mesh.local_shards; the padding is dropped at the end. All processes must call it, with prompts of
+    one shape (`aligned`).
 
     Args:
       runtime: the policy with its weights; with the constructor "specialists" also the perceiver.
@@ -79,15 +81,14 @@ def complete(
     """
     c, policy, start = runtime.config, runtime.policy, time.monotonic()
     tokenizer, count = policy.style.tokenizer, len(batch.examples)
-    # Each process has equally many shards (mesh.check_processes), so it pads its own rows to a multiple of these alone.
-    size = count + -count % (mesh.batch_shards(runtime.mesh) // jax.process_count())
-    prompt = mesh.put_batch(runtime.mesh, jax.tree.map(lambda x: _fill_up(x, size), batch.prompt))
+    prompt, number_b = filled_up(runtime.mesh, (batch.prompt, batch.numbers))
     sampling = {"end": tokenizer.ends, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     if policy.style.constructor == "specialists":
-        return _with_specialists(runtime, batch, prompt, key, group, sampling)
+        return _with_specialists(runtime, batch, prompt, number_b, key, group, sampling)
     rollout = rollouts.sample(
         runtime.params, runtime.lora, prompt, key, policy.banned_v, spec=policy.spec, group=group,
-        new_tokens=c.rollout.new_tokens, pad=tokenizer.pad, dtype=policy.dtype, mesh=runtime.mesh, **sampling,
+        new_tokens=c.rollout.new_tokens, pad=tokenizer.pad, dtype=policy.dtype, mesh=runtime.mesh, number_b=number_b,
+        **sampling,
     )  # fmt: skip
     rollout = jax.tree.map(lambda x: x[:count], mesh.local(rollout))
     seconds = {"rollout": time.monotonic() - start}
@@ -95,8 +96,23 @@ def complete(
     return Completions(completions.read_completions(rollout, batch, policy.style), rollout, seconds, given=given)
 
 
+def aligned(batch: Batch) -> Batch:
+    """The batch with prompts of the largest shape of any process. All processes must call it."""
+    return dataclasses.replace(batch, prompt=with_shape(batch.prompt, *mesh.largest(shape_of(batch.prompt))))
+
+
+def filled_up(device_mesh: jax.sharding.Mesh, tree: Any) -> Any:
+    """Copies arrays of rows onto the mesh, each with its last row repeated up to a size that the mesh can cut.
+
+    All processes must call it. They may have different numbers of rows, at least one; each is padded to the largest.
+    """
+    size = mesh.most(len(jax.tree.leaves(tree)[0]))
+    size += -size % mesh.local_shards(device_mesh)
+    return mesh.put_batch(device_mesh, jax.tree.map(lambda x: _fill_up(x, size), tree))
+
+
 def _with_specialists(
-    runtime: Runtime, batch: Batch, prompt: Prompt, key: jax.Array, group: int, sampling: dict
+    runtime: Runtime, batch: Batch, prompt: Prompt, number_b: jax.Array, key: jax.Array, group: int, sampling: dict
 ) -> Completions:
     """`complete` for the constructor "specialists"; `prompt` is on the mesh, and may have padding."""
     policy, sizes, weights = runtime.policy, runtime.config.rollout, (runtime.params, runtime.lora)
@@ -106,7 +122,7 @@ def _with_specialists(
     session = staged.write_requests(
         *weights, prompt, key, policy.banned_v, closing_table(tokenizer, policy.spec.vocab, CLOSING), spec=policy.spec,
         group=group, request_tokens=sizes.construct_tokens, new_tokens=sizes.new_tokens, twin_tokens=sizes.twin_tokens,
-        pad=tokenizer.pad, dtype=policy.dtype, mesh=runtime.mesh, **sampling,
+        pad=tokenizer.pad, dtype=policy.dtype, mesh=runtime.mesh, number_b=number_b, **sampling,
     )  # fmt: skip
     token_bgs, mask_bgs, ended_bg = mesh.local((session.token_bgs, session.mask_bgs, session.ended_bg))
     ends = [time.monotonic()]  # of the phases

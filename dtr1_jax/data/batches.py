@@ -31,11 +31,19 @@ class Batch:
       examples: the B examples.
       canvases: the canvas of each query's first picture or video.
       prompt: types.Prompt of numpy arrays.
+      number_b: int32[B], the number of each query, from which the random keys of its completions come: its row in the
+        batch of all processes, or its place in an evaluation. None = 0, 1, ...
     """
 
     examples: list[types.Example]
     canvases: list[Canvas]
     prompt: types.Prompt
+    number_b: np.ndarray | None = None
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """`number_b`, int32[B], also where it is None."""
+        return np.arange(len(self.examples), dtype=np.int32) if self.number_b is None else self.number_b
 
 
 def bucket_tokens(count: int, most: int) -> int:
@@ -93,24 +101,27 @@ def stack_images(rows: Sequence[dict]) -> types.Images:
 
 
 def stack_queries(
-    rows: Sequence[tuple[types.Example, dict, dict | None, Canvas]], style: Style, fixed: bool = False
+    rows: Sequence[tuple[types.Example, dict, dict | None, Canvas]], style: Style, numbers: Sequence[int] | None = None
 ) -> Batch:
-    """Stacks B rows (example, and the three results of prompts.prompt).
+    """Stacks B rows (example, and the three results of prompts.prompt), padded to the smallest bucket that holds them.
+
+    The processes of a run may have different buckets; `with_shape` brings them to one.
 
     Args:
       rows: the rows.
       style: of the prompts.
-      fixed: pad to the largest shape that there can be, instead of the smallest bucket that holds the rows. Several
-        processes need the same shapes, and cannot ask each other.
+      numbers: of the queries, see `Batch.number_b`; None = 0, 1, ...
     """
     examples, fields, pictures, canvases = zip(*rows)
-    return Batch(list(examples), list(canvases), _stack_prompt(list(zip(fields, pictures)), style, fixed))
+    number_b = np.asarray(range(len(rows)) if numbers is None else numbers, np.int32)
+    return Batch(list(examples), list(canvases), _stack_prompt(list(zip(fields, pictures)), style, False), number_b)
 
 
-def stack_demonstrations(rows: Sequence[tuple], style: Style, fixed: bool = True) -> types.Demonstration:
+def stack_demonstrations(rows: Sequence[tuple], style: Style, fixed: bool = False) -> types.Demonstration:
     """Stacks B rows (fields of the prompt, fields of its pictures, token, mask, reason[, classes, boxes]).
 
-    `fixed` as in `stack_queries`. Rows without classes and boxes cannot serve the dense loss.
+    With `fixed`, the pictures are padded to the largest number of patches that there can be. Rows without classes and
+    boxes cannot serve the dense loss.
     """
     prompt = _cut_prompt(_stack_prompt([row[:2] for row in rows], style, fixed))
     token, mask, reason, *dense = (np.stack(x) for x in list(zip(*rows))[2:])
@@ -138,6 +149,39 @@ def join_prompts(first: types.Prompt, second: types.Prompt) -> types.Prompt:
         patches = max(len(x.segment_bn[0]) for x in both)
         images = stack_images([pad_patches(row, patches) for x in both for row in _rows(x)])
     return types.Prompt(**{name: np.stack([row[name] for row in fields]) for name in fields[0]}, images=images)
+
+
+def shape_of(prompt: types.Prompt) -> tuple[int, int]:
+    """(tokens, patches) to which the prompts of a batch are padded; patches is 0 without pictures."""
+    return prompt.token_bp.shape[1], 0 if prompt.images is None else prompt.images.segment_bn.shape[1]
+
+
+def with_shape(prompt: types.Prompt, tokens: int, patches: int) -> types.Prompt:
+    """The prompts of numpy arrays, padded further, to a shape as `shape_of` gives it."""
+    if shape_of(prompt) == (tokens, patches):
+        return prompt
+    fields = {f.name: getattr(prompt, f.name) for f in dataclasses.fields(prompt) if f.name != "images"}
+    fields = {
+        name: x if x.ndim == 1 else _grown(x, 1, tokens, -1 if name == "slot_bp" else 0) for name, x in fields.items()
+    }
+    images = prompt.images
+    if images is not None:
+        images = types.Images(
+            **{name: None if x is None else _grown(x, 1, patches) for name, x in vars(images).items()}
+        )
+    return types.Prompt(**fields, images=images)
+
+
+def with_lengths(demonstration: types.Demonstration, tokens: int, patches: int, length: int) -> types.Demonstration:
+    """The demonstrations with prompts of a shape (`with_shape`) and texts of `length` tokens, padded at the end."""
+    texts = {name: _grown(getattr(demonstration, name), 2, length) for name in ("token_bgs", "mask_bgs", "reason_bgs")}
+    return dataclasses.replace(demonstration, prompt=with_shape(demonstration.prompt, tokens, patches), **texts)
+
+
+def _grown(x: np.ndarray, axis: int, size: int, value: int = 0) -> np.ndarray:
+    """Pads one axis at its end to `size`."""
+    missing = [(0, size - n if i == axis else 0) for i, n in enumerate(x.shape)]
+    return np.pad(x, missing, constant_values=value)
 
 
 def _rows(arrays: types.Prompt | types.Images) -> list[dict]:

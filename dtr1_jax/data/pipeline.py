@@ -1,4 +1,4 @@
-"""grain pipelines: shuffle, shard, prepare, batch. They are deterministic, and resume from a small state dict."""
+"""Pipelines: shuffle, share, prepare, batch. They are deterministic, and resume from a small state dict."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from dtr1_jax.data import asking_demonstrations, batches, demonstrations, mixtur
 from dtr1_jax.data.batches import PRACTICE_QUERY, Batch
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.prefetch import BUDGET, Prefetch
+from dtr1_jax.data.numbered_batches import Share, numbered_batches, substitute, usable_row
+from dtr1_jax.data.prefetch import BUDGET
 from dtr1_jax.data.prompts import PromptError, Style, prompt, prompt_with_twin
 from dtr1_jax.data.twinworld import patch_targets, picture_examples, practice, tasks
 from dtr1_jax.data.working_size import fit, fit_scene, working_pixels
@@ -28,9 +29,6 @@ from dtr1_jax.types import Demonstration, Example
 PRACTICE_TWIN, PRACTICE_VIDEO, PRACTICE_SUMMARY = 160, 384, 160
 SEGMENTATION = MappingProxyType({"segmentation": 1.0})  # the task mixture that is used if none is given
 SPARE = 3  # queries drawn beyond the wanted number, to replace those that are too long
-ENDLESS = 2**53  # length of the index sequence of a mixture; never reached
-# A pipeline gives up after this many unusable examples in a row: PASSES times all examples, but at most PATIENCE.
-PASSES, PATIENCE = 10, 2000
 
 log = logging.getLogger(__name__)
 
@@ -84,46 +82,55 @@ def query_batches(
     if not len(source):
         raise DataError(f"no examples in {source!r}; expected at least one")
 
-    fixed, pixels = shard[1] > 1, working_pixels(style.geometry)
+    pixels, share, index = working_pixels(style.geometry), Share(batch, *shard), _order(source, seed)
     if style.geometry is not None:  # without pictures in the prompt, boxes may be in pixels of the file
         source = sources.shrunk(source, pixels)
 
-    def load(index: int):
-        example = source[index]
-        fields, pictures, canvas = prompt(example, style)
-        if fixed and pictures and len(pictures["segment_bn"]) > batches.max_patches(style):
-            raise PromptError(
-                f"{example.uid}: its pictures have {len(pictures['segment_bn'])} patches, more than the "
-                f"{batches.max_patches(style)} to which they are padded in a run of several processes; use one process"
-            )
-        return fit(example, pixels), fields, pictures, canvas
+    def load(place: int, attempt: int):
+        example = source[index(place, attempt)]
+        return fit(example, pixels), *prompt(example, style)
 
-    prepare = _skip_unusable(load, len(source), skips or SkipCounter())
-    # The shuffle works on indices, so that each example is loaded once, and in a prefetch thread.
-    data = _order(source, seed)[shard[0] :: shard[1]]
-    stack = functools.partial(batches.stack_queries, style=style, fixed=fixed)
-    return _iterate(data.map(prepare), batch, stack, workers, budget)
+    row = usable_row(load, len(source), skips or SkipCounter())
+    stack = functools.partial(batches.stack_queries, style=style, numbers=share.rows)
+    return numbered_batches(row, stack, share, workers, budget)
 
 
 def evaluation_batches(
-    source: sources.Source, style: Style, batch: int, count: int, skips: SkipCounter | None = None
-) -> Iterator[Batch]:
-    """The first `count` examples of a source in order, in batches of B = `batch`; the last batch may be smaller.
+    source: sources.Source, style: Style, batch: int, count: int, skips: SkipCounter | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> Iterator[Batch | None]:  # fmt: skip
+    """The first `count` examples of a source in order, in batches of `batch` places; the last one may have fewer.
 
     Examples that cannot be used are left out, and counted in `skips`. Pictures and targets have the size of the files.
+
+    Args:
+      shard: (index, count) of this process among those that share each batch. It gets about batch / count places of
+        each, and None for a batch in which it has no usable example. All processes get equally many batches.
     """
-    skips, ready = skips or SkipCounter(), []
-    for index in range(min(count, len(source))):
-        try:
-            example = fit_scene(source[index])
-            ready.append((example, *prompt(example, style)))
-        except (ImageError, PromptError, OSError) as error:
-            skips.add(error)
-        if len(ready) == batch:
-            yield batches.stack_queries(ready, style)
-            ready = []
-    if ready:
-        yield batches.stack_queries(ready, style)
+    skips, size = skips or SkipCounter(), min(count, len(source))
+    for start in range(0, size, batch):
+        width = min(batch, size - start)
+        first, last = (start + width * (shard[0] + i) // shard[1] for i in (0, 1))
+        rows = [(index, row) for index in range(first, last) if (row := _usable(source, style, index, skips))]
+        yield batches.stack_queries([row for _, row in rows], style, [index for index, _ in rows]) if rows else None
+
+
+def first_usable(source: sources.Source, style: Style, count: int) -> Batch | None:
+    """A batch of the first of the first `count` examples that can be used; None if there is none."""
+    silent = SkipCounter(warnings=0)
+    rows = (_usable(source, style, index, silent) for index in range(min(count, len(source))))
+    row = next(filter(None, rows), None)
+    return None if row is None else batches.stack_queries([row], style)
+
+
+def _usable(source: sources.Source, style: Style, index: int, skips: SkipCounter) -> tuple | None:
+    """The row of an example for `batches.stack_queries`; None, and counted, if it cannot be used."""
+    try:
+        example = fit_scene(source[index])
+        return example, *prompt(example, style)
+    except (ImageError, PromptError, OSError) as error:
+        skips.add(error)
+        return None
 
 
 def single_batch(example: Example, style: Style) -> Batch:
@@ -158,16 +165,17 @@ def demonstration_batches(
     names, places = tuple(task_weights), mixture.interleave(tuple(task_weights.values()))
     style = dataclasses.replace(style, frames=max(frames, 1))
 
-    def load(index: int):
-        count, task = objects(index), names[places.at(index)[0]]
+    def load(place: int, attempt: int):
+        count, task, index = objects(place), names[places.at(place)[0]], _scene(place, attempt)
         example = tasks.example(
             task, seed, "train", index, video=frames > 0, size=size, frames=frames, min_objects=count, max_objects=count
         )
         row = demonstration(example, style, length, np.random.default_rng([seed, index]).random() >= direct)
         return *row, *patch_targets.targets(example, style.geometry, style.frames)
 
-    stack = functools.partial(batches.stack_demonstrations, style=style)
-    return _training_split(load, batch, stack, workers, shard, skips or SkipCounter(), budget)
+    stack = functools.partial(batches.stack_demonstrations, style=style, fixed=True)
+    row = usable_row(load, sources.TRAIN, skips or SkipCounter())
+    return numbered_batches(row, stack, Share(batch, *shard), workers, budget)
 
 
 def annotated_demonstrations(
@@ -179,16 +187,17 @@ def annotated_demonstrations(
     The other arguments are those of `query_batches` and `demonstration_batches`. Examples without a scene or an answer
     in it, and those that are too long, are left out. The batches have no targets for the dense loss.
     """
-    skips, fixed = skips or SkipCounter(), shard[1] > 1
+    index = _order(source, seed)
     if style.geometry is not None:  # as in `query_batches`
         source = sources.shrunk(source, working_pixels(style.geometry))
 
-    def load(index: int):
-        return demonstration(source[index], style, length, np.random.default_rng([seed, index]).random() >= direct)
+    def load(place: int, attempt: int):
+        number = index(place, attempt)
+        return demonstration(source[number], style, length, np.random.default_rng([seed, number]).random() >= direct)
 
-    data = _order(source, seed)[shard[0] :: shard[1]]
-    stack = functools.partial(batches.stack_demonstrations, style=style, fixed=fixed)
-    return _iterate(data.map(_skip_unusable(load, len(source), skips)), batch, stack, workers, budget)
+    row = usable_row(load, len(source), skips or SkipCounter())
+    stack = functools.partial(batches.stack_demonstrations, style=style)
+    return numbered_batches(row, stack, Share(batch, *shard), workers, budget)
 
 
 def demonstration(example: Example, style: Style, length: int, reasons: bool = True) -> tuple:
@@ -226,70 +235,38 @@ def practice_batches(
     length = PRACTICE_SUMMARY if "summary" in task_weights else PRACTICE_QUERY
     names, places = tuple(task_weights), mixture.interleave(tuple(task_weights.values()))
 
-    def load(index: int):
-        kinds = [names[places.at(index * queries + k)[0]] for k in range(queries + SPARE)]
-        scene, exercises = practice.practice(seed, index, objects(index), kinds, drills, frames)
+    def load(place: int, attempt: int):
+        kinds = [names[places.at(place * queries + k)[0]] for k in range(queries + SPARE)]
+        index = _scene(place, attempt)
+        scene, exercises = practice.practice(seed, index, objects(place), kinds, drills, frames)
         twin = from_scene(scene, canvas, style.named)
         return demonstrations.exercise(twin, exercises, style, length, queries + drills, drills)
 
-    skips = skips or SkipCounter(warnings=0)
-    return _training_split(load, batch, batches.stack_practice, workers, shard, skips, budget)
+    row = usable_row(load, sources.TRAIN, skips or SkipCounter(warnings=0))
+    return numbered_batches(row, batches.stack_practice, Share(batch, *shard), workers, budget)
 
 
-def _training_split(
-    load, batch: int, stack, workers: int, shard: tuple[int, int], skips: SkipCounter, budget: int
-) -> Iterable:
-    """Endless batches of TwinWorld's training split, in its order."""
-    data = grain.MapDataset.range(sources.TRAIN)[shard[0] :: shard[1]]
-    return _iterate(data.map(_skip_unusable(load, sources.TRAIN, skips)), batch, stack, workers, budget)
+def _scene(place: int, attempt: int) -> int:
+    """The number of the scene of TwinWorld's training split for a place; a further attempt draws another one."""
+    return place % sources.TRAIN if attempt == 0 else (place + sources.TRAIN // 2 + attempt) % sources.TRAIN
 
 
-def _order(source: sources.Source, seed: int) -> grain.MapDataset:
-    """Endless indices of a source, shuffled anew in each pass. Each part of a mixture is shuffled by itself."""
+def _order(source: sources.Source, seed: int) -> Callable[[int, int], int]:
+    """A function (place, attempt) -> index in the source. The places have no end, and attempt 0 is the first.
+
+    The source is shuffled anew in each pass, and each part of a mixture by itself. Further attempts for a place give
+    other examples of the same part.
+    """
     if not isinstance(source, mixture.Mixture):
-        return grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+        order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+        return lambda place, attempt: order[substitute(place, attempt)]
     # Each part has a seed of its own: parts may share their scenes, and must not show them at the same time.
     seeds = np.random.SeedSequence(seed).generate_state(len(source.parts)).tolist()
-    rows = [grain.MapDataset.range(len(part)).seed(s).shuffle().repeat() for part, s in zip(source.parts, seeds)]
+    orders = [grain.MapDataset.range(len(part)).seed(s).shuffle().repeat() for part, s in zip(source.parts, seeds)]
     places = source.places
 
-    def index(place: int) -> int:
+    def index(place: int, attempt: int) -> int:
         part, number = places.at(place)
-        return places.place(part, rows[part][number])
+        return places.place(part, orders[part][substitute(number, attempt)])
 
-    return grain.MapDataset.range(ENDLESS).map(index)
-
-
-def _skip_unusable(load: Callable[[int], tuple], examples: int, skips: SkipCounter) -> Callable[[int], tuple | None]:
-    """Wraps `load`: returns None, which grain skips, for an example that cannot be used.
-
-    An endless pipeline without a usable example would search for ever and say nothing. So the wrapper raises DataError
-    after many unusable examples in a row.
-    """
-    most, in_a_row = min(PASSES * examples, PATIENCE), 0
-
-    def prepare(index: int):
-        nonlocal in_a_row
-        try:
-            row = load(index)
-        except (ImageError, PromptError, OSError) as error:
-            skips.add(error)
-            in_a_row += 1
-            if in_a_row >= most:
-                raise DataError(
-                    f"none of {in_a_row} examples in a row could be used (there are {examples}); the last: {error}"
-                ) from error
-            return None
-        in_a_row = 0
-        return row
-
-    return prepare
-
-
-def _iterate(data: grain.MapDataset, batch: int, stack: Callable, workers: int, budget: int) -> Iterable:
-    # grain's own reading ahead counts examples, whatever their size.
-    reading = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    batched = data.to_iter_dataset(reading).batch(batch, batch_fn=stack)
-    if workers:
-        return batched.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=workers))
-    return Prefetch(batched, budget)
+    return index

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from dtr1_jax import config, mesh
+from dtr1_jax.asking.complete import filled_up
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.blind_prompts import START, blind_prompts
 from dtr1_jax.policies.runtime import Runtime
@@ -70,13 +71,13 @@ def ask_blind(
     twins = [[t.twin if t.sound else None for t in group] for group in transcripts]
     # A prompt has room for the words of any prompt and for the longest twin that a completion can hold.
     prompt, asked_bg = blind_prompts(batch, twins, policy.style, policy.style.length + new_tokens)
-    count = asked_bg.size
-    size = count + -count % mesh.batch_shards(runtime.mesh)
-    prompt = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], size - count, 0)]), prompt)
+    group = asked_bg.shape[1]
+    number_r = (batch.numbers[:, None] * group + np.arange(group, dtype=np.int32)).reshape(-1)
+    prompt, number_r = filled_up(runtime.mesh, (prompt, number_r))
     rollout = rollouts.sample(
-        runtime.params, runtime.lora, mesh.put_batch(runtime.mesh, prompt), key, policy.banned_v, spec=policy.spec,
+        runtime.params, runtime.lora, prompt, key, policy.banned_v, spec=policy.spec,
         group=1, new_tokens=new_tokens, end=tokenizer.ends, pad=tokenizer.pad, temperature=temperature, top_k=top_k,
-        top_p=top_p, dtype=policy.dtype, mesh=runtime.mesh,
+        top_p=top_p, dtype=policy.dtype, mesh=runtime.mesh, number_b=number_r,
     )  # fmt: skip
     rollout = mesh.local(rollout)
 

@@ -1,24 +1,21 @@
-"""The `eval/...` numbers of an evaluation, and the rows of predictions.jsonl from which they can be made again."""
+"""The `eval/...` numbers of an evaluation, computed from the queries that all processes have answered."""
 
 from __future__ import annotations
 
 import collections
-import dataclasses
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from dtr1_jax.asking import requested_work
-from dtr1_jax.evaluation import benchmark_rows, query_metrics, table
+from dtr1_jax.evaluation import benchmark_rows, table
+from dtr1_jax.evaluation.answered import Answered
 from dtr1_jax.evaluation.benchmarks import segmentation, twin_fidelity
-from dtr1_jax.evaluation.predict import Prediction
 from dtr1_jax.rewards import score
-from dtr1_jax.twin import text
 
 
-def compute_metrics(predictions: Sequence[Prediction], skipped: int = 0) -> dict[str, float]:
+def compute_metrics(queries: Sequence[Answered], skipped: int = 0) -> dict[str, float]:
     """The metrics of an evaluation over all tasks, by name:
 
     - `eval/<task>/<modality>/<metric>` for each metric of a task (such as giou, jf, acc, accuracy, rouge_l), and
@@ -32,39 +29,39 @@ def compute_metrics(predictions: Sequence[Prediction], skipped: int = 0) -> dict
     - `eval/requested`, `eval/work`, ...: what specialists were asked for (asking/requested_work.py), if they were;
     - `eval/sound`, `eval/reasoned`: shares of the transcripts; `eval/examples`, `eval/examples_skipped`: numbers.
 
-    Without predictions only the last two are there.
+    Without queries only the last two are there.
 
     Args:
       skipped: number of examples that could not be used; they count in no other metric.
     """
-    if not predictions:
+    if not queries:
         return {"eval/examples": 0, "eval/examples_skipped": skipped}
-    rows = [row(p) for p in predictions]
+    rows = [query.row for query in queries]
     numbers = _segmentation_of_pictures([r for r in rows if (r["task"], r["modality"]) == ("segmentation", "picture")])
     numbers |= {
-        "eval/examples": len(predictions),
+        "eval/examples": len(queries),
         "eval/examples_skipped": skipped,
-        "eval/sound": float(np.mean([p.transcript.sound for p in predictions])),
-        "eval/reasoned": float(np.mean([p.transcript.reasoned for p in predictions])),
-        "eval/segmenter_failed": sum(p.outcome.failed for p in predictions),
+        "eval/sound": float(np.mean([r["sound"] for r in rows])),
+        "eval/reasoned": float(np.mean([query.reasoned for query in queries])),
+        "eval/segmenter_failed": sum(query.failed for query in queries),
     }
     for name in (*score.COLUMNS, "reward"):
-        values = [p.columns[name] for p in predictions if name in p.columns]
+        values = [r["columns"][name] for r in rows if name in r["columns"]]
         numbers |= {f"eval/{name}": float(np.mean(values))} if values else {}
-    fidelity = twin_fidelity.figures([p.fidelity for p in predictions if p.fidelity is not None])
-    numbers |= {f"eval/{name}": float(value) for name, value in _requests(predictions).items()}
+    fidelity = twin_fidelity.figures([query.fidelity for query in queries if query.fidelity is not None])
+    numbers |= {f"eval/{name}": float(value) for name, value in _requests(queries).items()}
     numbers |= table.cell_metrics(rows) | benchmark_rows.of_all(rows, skipped)
     return numbers | {f"eval/twin/{name}": value for name, value in fidelity.items()}
 
 
-def _requests(predictions: Sequence[Prediction]) -> dict[str, float]:
+def _requests(queries: Sequence[Answered]) -> dict[str, float]:
     """The figures of what specialists were asked for; empty where the constructor is another."""
-    work = [p.work for p in predictions if p.work is not None]
+    work = [query.work for query in queries if query.work is not None]
     if not work:
         return {}
     seconds: collections.Counter[str] = collections.Counter()
-    for p in predictions:
-        seconds.update(p.seconds)
+    for query in queries:
+        seconds.update(query.seconds)
     return requested_work.figures(requested_work.added(work), seconds)
 
 
@@ -83,22 +80,3 @@ def _segmentation_of_pictures(rows: list[dict[str, Any]]) -> dict[str, float]:
         "eval/ciou": segmentation.ciou(overlaps),
         **{f"eval/giou/{name}": segmentation.giou(group) for name, group in sorted(groups.items())},
     }  # fmt: skip
-
-
-def row(prediction: Prediction) -> dict[str, Any]:
-    """The line of predictions.jsonl for one query: the query, the transcript and its parts, and the measures from which
-    evaluation/table.py makes the table.
-    """
-    example, transcript = prediction.example, prediction.transcript
-    modality = query_metrics.modality(prediction.outcome)
-    line = {
-        "uid": example.uid, "query": example.query, "task": example.task, "modality": modality,
-        "category": example.category, "level": example.level, "transcript": transcript.text,
-        "sound": transcript.sound, "faults": [dataclasses.asdict(f) for f in transcript.faults],
-        "thought": transcript.thought, "columns": prediction.columns, **prediction.measures,
-        "answer": json.loads(text.dumps_answer(transcript.answer, transcript.twin)) if transcript.answer else None,
-        "twin": json.loads(text.dumps_twin(transcript.twin)) if transcript.twin else None,
-        "references": list(example.target.references),
-    }  # fmt: skip
-    line |= {"benchmark": prediction.benchmark} if prediction.benchmark else {}
-    return line | {"metric": table.main_metric(example.task, modality), "value": table.value(line)}

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from dtr1_jax.asking.complete import Completions, complete
+from dtr1_jax import mesh
+from dtr1_jax.asking.complete import Completions, aligned, complete
 from dtr1_jax.asking.requested_work import Work
 from dtr1_jax.data import json_files, pipeline
 from dtr1_jax.data.batches import Batch
@@ -42,6 +43,7 @@ class Prediction:
       work: what specialists were asked for; None where the constructor is another.
       seconds: its share of the times of its batch, see asking.complete.Completions.
       benchmark: what it adds to the figures of its public benchmark (benchmark_rows.py); None if it is of none.
+      place: of the query in its source.
     """
 
     example: Example
@@ -54,6 +56,7 @@ class Prediction:
     work: Work | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     benchmark: dict[str, Any] | None = None
+    place: int = 0
 
 
 def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> Completions:
@@ -62,8 +65,8 @@ def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> Completions:
 
 
 def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
-    """Answers a batch as `ask` does, and scores the answers."""
-    c, segmenter = runtime.config, runtime.segmenter
+    """Answers a batch as `ask` does, and scores the answers. All processes must call it, each with its own queries."""
+    c, segmenter, batch = runtime.config, runtime.segmenter, aligned(batch)
     completed = ask(runtime, batch, key)
     transcripts, real = completed.transcripts, completed.real
     blind_bg = blind.blind_scores(
@@ -100,6 +103,7 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
                 outcomes[i][0],
                 _answered(example, transcripts[i][0], canvas, segmenter, real and real[i][0]),
             ),
+            place=int(batch.numbers[i]),
         )
         for i, (example, canvas) in enumerate(zip(batch.examples, batch.canvases))
     ]
@@ -132,31 +136,43 @@ def evaluate(
     check: Callable[[], None] = lambda: None,
     skipped: pipeline.SkipCounter | None = None,
 ) -> list[Prediction]:
-    """Predictions on the first train.eval_examples examples of `source`.
+    """Predictions on the first train.eval_examples examples of `source`: those of this process's share of each batch.
 
-    Large pictures and masks are shrunk after their numbers are computed, because all predictions are kept.
+    Large pictures and masks are shrunk after their numbers are computed, because all predictions are kept. All
+    processes must call it; `answered.of_all` brings their answers together.
 
     Args:
-      check: called before the first batch and after each; it may raise to end the evaluation.
+      check: called before the first batch and after each, equally often in all processes; it may raise to end the
+        evaluation.
       skipped: counts the examples that cannot be read; each is left out with a warning.
 
     Raises DataError if no example can be used.
     """
-    c = runtime.config
+    c, style = runtime.config, runtime.policy.style
     predictions: list[Prediction] = []
     skipped, root = skipped or pipeline.SkipCounter(), jax.random.key(c.seed)
-    batches = pipeline.evaluation_batches(
-        source, runtime.policy.style, c.train.eval_batch, c.train.eval_examples, skipped
-    )
+    sizes = c.train.eval_batch, c.train.eval_examples
+    batches = pipeline.evaluation_batches(source, style, *sizes, skipped, mesh.share_of_rows(runtime.mesh))
     check()
-    for i, batch in enumerate(batches):
-        predictions += map(_to_draw, predict(runtime, batch, jax.random.fold_in(root, i)))
+    for batch in batches:
+        if mesh.most(batch is not None):
+            predictions += map(_to_draw, predict(runtime, batch, root) if batch else _stand_in(runtime, source, root))
         check()
-    if skipped.count and not predictions:
+    unusable = mesh.total_of_shares(runtime.mesh, skipped.count)
+    if unusable and not mesh.most(len(predictions)):
         raise json_files.DataError(
-            f"none of the {skipped.count} held-out examples of {source!r} could be used; the warnings say why"
+            f"none of the {unusable} held-out examples of {source!r} could be used; the warnings say why"
         )
     return predictions
+
+
+def _stand_in(runtime: Runtime, source: Source, key: jax.Array) -> list[Prediction]:
+    """Takes part in a batch in which only other processes have queries: asks any query, and drops the answer."""
+    batch = pipeline.first_usable(source, runtime.policy.style, runtime.config.train.eval_examples)
+    if batch is None:
+        raise json_files.DataError(f"{source!r}: this process can use none of the examples, but others can")
+    predict(runtime, batch, key)
+    return []
 
 
 def _to_draw(prediction: Prediction) -> Prediction:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from dtr1_jax import mesh
 from dtr1_jax.data import pipeline
+from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
 from dtr1_jax.evaluation import predict
 from dtr1_jax.policies.runtime import Runtime
@@ -25,20 +27,40 @@ def same_answers(runtime: Runtime, source: Source, predictions: Sequence[predict
     Args:
       runtime: with the weights that made the predictions.
       source: the examples of the evaluation.
-      predictions: those of `predict.evaluate` on `source`.
+      predictions: those of `predict.evaluate` on `source` in this process.
     """
     c, style = runtime.config, runtime.policy.style
-    if runtime.policy.spec.vision is None or style.constructor != "policy" or not predictions:
+    if runtime.policy.spec.vision is None or style.constructor != "policy":
         return 0.0, 0
     silent = pipeline.SkipCounter(warnings=0)  # The evaluation has warned of the examples that cannot be used.
-    batch = next(pipeline.evaluation_batches(source, style, c.train.eval_batch, c.train.eval_examples, silent))
+    # Each process prepares all queries of the batch, because each may get the pixels of any other.
+    whole = pipeline.evaluation_batches(source, style, c.train.eval_batch, c.train.eval_examples, silent)
+    batch = next((batch for batch in whole if batch is not None), None)
+    if batch is None:
+        return 0.0, 0
     prompt, changed_b = with_pixels_of_others(batch.prompt)
     if not changed_b.any():
         return 0.0, 0
-    key = jax.random.fold_in(jax.random.key(c.seed), 0)  # that of the first batch in predict.evaluate
-    transcripts = predict.ask(runtime, dataclasses.replace(batch, prompt=prompt), key).transcripts
-    same_b = np.array([t[0].text == p.transcript.text for t, p in zip(transcripts, predictions)])
-    return float(same_b[changed_b].mean()), int(changed_b.sum())
+    texts = {p.place: p.transcript.text for p in predictions}
+    own = [i for i, place in enumerate(batch.numbers) if int(place) in texts and changed_b[i]]
+    asked = rows_of(
+        dataclasses.replace(batch, prompt=prompt), own or [0]
+    )  # Without queries it takes part all the same.
+    transcripts = predict.ask(runtime, asked, jax.random.key(c.seed)).transcripts
+    same = sum(t[0].text == texts[int(batch.numbers[i])] for i, t in zip(own, transcripts))
+    same, changed = (mesh.total_of_shares(runtime.mesh, count) for count in (same, len(own)))
+    return same / max(changed, 1), changed
+
+
+def rows_of(batch: Batch, rows: Sequence[int]) -> Batch:
+    """The batch of some rows of another one."""
+    chosen = np.asarray(rows)
+    return Batch(
+        [batch.examples[i] for i in rows],
+        [batch.canvases[i] for i in rows],
+        jax.tree.map(lambda x: x[chosen], batch.prompt),
+        batch.numbers[chosen],
+    )
 
 
 def with_pixels_of_others(prompt: Prompt) -> tuple[Prompt, np.ndarray]:

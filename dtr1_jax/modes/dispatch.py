@@ -6,7 +6,9 @@ import dataclasses
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -15,14 +17,14 @@ from dtr1_jax import config, plain_text
 from dtr1_jax.data import image_files, json_files, prompts, tokenizer
 from dtr1_jax.models.weights import native
 from dtr1_jax.modes import check, convert, evaluate, export, fetch, infer, perceive, plan, rescore, sft, train
-from dtr1_jax.run import checkpoint, interrupt, workdir_lock
+from dtr1_jax.run import checkpoint, hosts, interrupt, workdir_lock
 from dtr1_jax.run.worker_pool import WorkerError
 
 # Errors that the user's settings or files cause: they are printed without a traceback.
 EXPECTED = (
     config.ConfigError, checkpoint.CheckpointError, native.WeightsError, json_files.DataError, image_files.ImageError,
     prompts.PromptError, tokenizer.TokenizerError, WorkerError, train.DivergedError, workdir_lock.LockError,
-    OSError,
+    hosts.HostsError, OSError,
 )  # fmt: skip
 STOPPED = 130  # exit status of a run that a signal stopped
 
@@ -96,6 +98,22 @@ def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options
     c = config.from_configdict(settings)
     folder = Path(workdir or f"runs/{c.data.task}").expanduser()
     join_processes(options.distributed)
+    flags = {"mode": mode, "workdir": str(folder)} | dataclasses.asdict(options)
+    del flags["distributed"]  # A host may also join by its environment.
+    with hosts.together(flags | flattened(config.to_dict(c), "config.")):
+        return _work(mode, c, folder if workdir else None, folder, options)
+
+
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _work(mode: str, c: config.Config, named: Path | None, folder: Path, options: Options) -> str:
+    """`_result` after the processes have joined; `named` is the folder of --workdir, and `folder` also its default."""
     if mode == "train":
         return f"report: {train.run(c, folder)}"
     if mode == "sft":
@@ -109,7 +127,7 @@ def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options
             )
         )
     if mode == "export":
-        target = export.run(c, folder if workdir else None, options.out, options.adapter, options.step)
+        target = export.run(c, named, options.out, options.adapter, options.step)
         return f"exported: {target}"
     if mode == "perceive":
         return perceive.run(c, options.images, options.video, options.out)

@@ -15,6 +15,7 @@ from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.data.readers.benchmark import Benchmark
 from dtr1_jax.evaluation import (
+    answered,
     benchmark_rows,
     metrics,
     predict,
@@ -75,18 +76,20 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
         del params, lora  # The rollout may have its own copy.
         runtime = runtime.for_rollout()
         predictions = predict.evaluate(runtime, source, skipped=skipped)
-        cells = table.cells([metrics.row(p) for p in predictions])
-        numbers = metrics.compute_metrics(predictions, skipped.count)
+        queries = answered.of_all(device_mesh, predictions, c.train.gallery)
+        unusable = mesh.total_of_shares(device_mesh, skipped.count)
+        cells = table.cells([query.row for query in queries])
+        numbers = metrics.compute_metrics(queries, unusable)
         if jax.process_index() == 0:
-            predictions_file.write_predictions(folder, predictions, c.train.gallery)
+            predictions_file.write_predictions(folder, queries)
             write_json(folder / "eval.json", header | numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
     log.info("evaluation %s is in %s", header["name"], folder)
-    warning = f"{skipped.count} more could not be used and count nowhere; the warnings say why"
+    warning = f"{unusable} more could not be used and count nowhere; the warnings say why"
     more = [
         twin_answers.format_figures(numbers), request_table.format_figures(numbers),
         benchmark_rows.format_figures(numbers),
     ]  # fmt: skip
-    return "\n".join([table.format_table(cells), *filter(None, more)] + [warning] * (skipped.count > 0))
+    return "\n".join([table.format_table(cells), *filter(None, more)] + [warning] * (unusable > 0))
 
 
 def _warn_of_a_part(source: sources.Source, examples: int) -> None:

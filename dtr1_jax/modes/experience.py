@@ -12,7 +12,7 @@ import numpy as np
 
 from dtr1_jax import mesh, plain_text
 from dtr1_jax.asking import requested_work
-from dtr1_jax.asking.complete import complete
+from dtr1_jax.asking.complete import aligned, complete
 from dtr1_jax.asking.requested_work import Work
 from dtr1_jax.data.batches import Batch, join_prompts
 from dtr1_jax.evaluation import blind
@@ -21,7 +21,7 @@ from dtr1_jax.rewards import score
 from dtr1_jax.rl import advantages
 from dtr1_jax.run.step_trace import phase
 from dtr1_jax.twin.transcript import Transcript
-from dtr1_jax.types import TASKS, Example, Prompt, Rewards, Rollout
+from dtr1_jax.types import Example, Prompt, Rewards, Rollout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Experience:
 
 
 def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
-    """Samples G completions for each query of the batch and scores them."""
-    c, text_scorers = runtime.config, runtime.text_scorers
+    """Samples G completions for each query of the batch and scores them. All processes must call it."""
+    c, text_scorers, batch = runtime.config, runtime.text_scorers, aligned(batch)
     sampling = {name: getattr(c.rollout, name) for name in ("group", "temperature", "top_k", "top_p")}
     with jax.profiler.TraceAnnotation("rollout"):
         completed = complete(runtime, batch, key, **sampling)
@@ -162,81 +162,6 @@ def owners(rewards: Rewards) -> dict[str, np.ndarray]:
     if rewards.own is not None:
         return rewards.own
     return {name: np.ones(len(column), bool) for name, column in rewards.columns.items()}
-
-
-def describe(e: Experience) -> dict[str, float]:
-    """The `train/...` numbers of the completions: reward columns, groups without spread, length, entropy, speed.
-
-    The mean of a column is over the queries whose task has it. The column "length" is `train/reward_length`, because
-    `train/length` is the number of tokens.
-    """
-    mask_bgs = e.rollout.mask_bgs
-    length_bg = mask_bgs.sum(-1)
-    flat = ~np.asarray(advantages.informative_b(e.rewards.total_bg))
-    out = {
-        "train/reward": e.rewards.total_bg.mean(), "train/reward_std": e.rewards.total_bg.std(1).mean(),
-        "train/groups_without_spread": flat.mean(),
-        "train/length": length_bg.mean(), "train/length_max": length_bg.max(),
-        "train/truncated": 1 - e.rollout.stopped_bg.mean(),
-        "train/sound": np.mean([t.sound for group in e.transcripts for t in group]),
-        "train/reasoned": np.mean([t.reasoned for group in e.transcripts for t in group]),
-        # The mean of -log p over sampled tokens estimates the entropy without bias and costs nothing.
-        "train/entropy": -(e.rollout.logp_bgs * mask_bgs).sum() / max(1, mask_bgs.sum()),
-        "train/segmenter_failed": e.segmenter_failures, "train/unread": e.text_failures,
-        **{f"train/{name}_s": e.seconds[name] for name in ("data", "rollout", "score")},
-        "train/rollout_tokens_per_s": e.tokens / e.seconds["rollout"],
-    }  # fmt: skip
-    own = owners(e.rewards)
-    for name, column_bg in e.rewards.columns.items():
-        rows = column_bg[own[name]]
-        key = f"train/reward_{name}" if f"train/{name}" in out else f"train/{name}"
-        if len(rows):
-            out |= {key: rows.mean(), f"{key}_std": rows.std(1).mean()}
-    return {name: float(value) for name, value in out.items()}
-
-
-def requests(e: Experience) -> dict[str, float]:
-    """The `train/...` numbers of the requests to specialists over all processes (asking/requested_work.py).
-
-    The dict is empty where the constructor is another. All processes must call it.
-    """
-    if e.work is None:
-        return {}
-    work = requested_work.of_counts(mesh.total(requested_work.to_counts(e.work)))
-    numbers = requested_work.figures(work, mesh.mean(e.seconds))
-    numbers |= mesh.mean({"twin_tokens": float(e.rollout.inserted_bgs.sum(-1).mean())})
-    return {f"train/{name}": float(number) for name, number in numbers.items()}
-
-
-def by_task(e: Experience) -> dict[str, float]:
-    """The `train/<task>/...` numbers over all processes: rewards, groups without spread, length, soundness of each
-    task.
-
-    A mean leaves out queries whose number is not finite, and queries whose task lacks the column. The column
-    "length" is `reward_length`. The dict is empty if all queries are of one task, because `describe` has the same
-    numbers. All processes must call it.
-    """
-    flat_b = ~np.asarray(advantages.informative_b(e.rewards.total_bg))
-    rows = {
-        "reward": e.rewards.total_bg.mean(1), "reward_std": e.rewards.total_bg.std(1), "groups_without_spread": flat_b,
-        "length": e.rollout.mask_bgs.sum(-1).mean(1),
-        "sound": np.array([np.mean([t.sound for t in group]) for group in e.transcripts]),
-    }  # fmt: skip
-    own = owners(e.rewards)
-    for name in score.COLUMNS:  # all columns, because another process may have tasks that this one lacks
-        has_b = own.get(name, np.zeros(len(e.examples), bool))
-        value_b = e.rewards.columns[name].mean(1) if name in own else np.zeros(len(e.examples))
-        rows[f"reward_{name}" if name in rows else name] = np.where(has_b, value_b, np.nan)
-    task_b = np.array([x.task for x in e.examples])
-    sums, counts = {}, {}  # These have the same names in the same order in every process.
-    for task in TASKS:
-        for name, row_b in rows.items():
-            known = row_b[(task_b == task) & np.isfinite(row_b)]
-            key = f"train/{task}/{name}"
-            sums[key], counts[key] = float(known.sum()), float(len(known))
-    sums, counts = mesh.total(sums), mesh.total(counts)
-    several = sum(counts[f"train/{task}/length"] > 0 for task in TASKS) > 1
-    return {name: value / counts[name] for name, value in sums.items() if several and counts[name]}
 
 
 def samples(e: Experience, most: int = 4) -> str:

@@ -53,7 +53,7 @@ def learn(
         twin_bgs = completions.twin_tokens(experience.rollout, policy.style.tokenizer)
     micro = accumulate.micro_batch(c.rollout, c.grpo, runtime.mesh)
     mask_bgs = update.loss_mask(experience.rollout, c.grpo.mask_truncated)
-    batch_tokens = mesh.total({"tokens": float(mask_bgs.sum())})["tokens"] / mesh.replicas(runtime.mesh)
+    batch_tokens = mesh.total_of_shares(runtime.mesh, int(mask_bgs.sum()))
     batch = update.Minibatch(experience.prompt, experience.rollout, advantage_bg, twin_bgs)
     if c.grpo.importance != importance.OFF:
         both = update.weights(state.trainable, frozen)
@@ -140,9 +140,11 @@ def describe_ema(ema: advantages.Ema) -> dict[str, float]:
 
 
 def _minibatches(batch: update.Minibatch, count: int) -> list[update.Minibatch]:
-    """The batch cut into `count` equal parts along the queries."""
-    size = len(batch.advantage_bg) // count
-    return [jax.tree.map(lambda x, i=i: x[i * size : (i + 1) * size], batch) for i in range(count)]
+    """The batch cut into `count` equal parts along the queries: part i has the rows i, i + count, i + 2 * count, ...
+
+    So the minibatches of a run do not depend on how many processes share its rows.
+    """
+    return [jax.tree.map(lambda x, i=i: x[i::count], batch) for i in range(count)]
 
 
 def _over_steps(metrics: list[dict[str, np.ndarray]]) -> dict[str, float]:

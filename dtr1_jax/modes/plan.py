@@ -172,7 +172,7 @@ def blind_share(share: DeviceShare) -> DeviceShare:
 def evaluation_share(c: config.Config, share: DeviceShare, device_mesh: memory.Mesh) -> DeviceShare:
     """The work of one device in an evaluation: one completion each of train.eval_batch queries, or of all if fewer.
 
-    This is right for one process. With n processes, each answers all queries, so a device has n times the rows.
+    All devices share the queries, on any number of processes.
     """
     rows = min(c.train.eval_batch, c.train.eval_examples)
     return dataclasses.replace(share, queries=-(-rows // mesh.batch_shards(device_mesh)), group=1)

@@ -19,6 +19,7 @@ import optax
 
 from dtr1_jax import config, mesh
 from dtr1_jax.data import image_files, json_files, patches, pipeline, prompts, sources
+from dtr1_jax.data.batches import shape_of, with_lengths
 from dtr1_jax.data.cold_start import ColdStartBatches, dense_weight, is_drawn_to_order, tower_steps
 from dtr1_jax.data.twinworld import patch_targets
 from dtr1_jax.models import policy
@@ -30,6 +31,7 @@ from dtr1_jax.policies import state as weights_state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.rl import imitation
 from dtr1_jax.run import atomic, checkpoint, interrupt, run_log
+from dtr1_jax.types import Demonstration
 
 TRIED = 64  # examples that are read at the start, to find one that can be imitated
 
@@ -85,9 +87,10 @@ def run(c: config.Config, workdir: Path) -> Path:
             numbers = _step(c, pretrained_policy, device_mesh, tx, state, frozen, batches, step)
             step += 1
             meter.write(step, numbers)
-            if stop.is_set or step == c.sft.steps or (c.checkpoint.every and step % c.checkpoint.every == 0):
-                checkpoints.save(step, state, batches.get_state(), wait=stop.is_set)
-            if stop.is_set:
+            is_asked = mesh.least(not stop.is_set) == 0  # Any process may have got the signal.
+            if is_asked or step == c.sft.steps or (c.checkpoint.every and step % c.checkpoint.every == 0):
+                checkpoints.save(step, state, batches.get_state(), wait=is_asked)
+            if is_asked:
                 log.warning("asked to stop: saved step %d; the same command goes on from here", step)
                 raise interrupt.Interrupted(step)
         return _write(c, pretrained_policy, device_mesh, Path(workdir), state["trainable"])
@@ -212,7 +215,7 @@ def _step(
     The first steps train the tower alone.
     """
     text = step >= tower_steps(c, pretrained_policy.style)
-    demonstrations, practice = batches.next(text)
+    demonstrations, practice = map(_aligned, batches.next(text))
     key = jax.random.fold_in(jax.random.key(c.seed), step) if c.lora.dropout else None
     state["trainable"], state["opt"], numbers = imitation.update(
         state["trainable"], state["opt"], mesh.put_batch(device_mesh, demonstrations),
@@ -221,6 +224,14 @@ def _step(
         dtype=pretrained_policy.dtype, key=key, mesh=device_mesh,
     )  # fmt: skip
     return numbers
+
+
+def _aligned(demonstrations: Demonstration | None) -> Demonstration | None:
+    """Demonstrations padded to the lengths of the longest of any process. All processes must call it."""
+    if demonstrations is None:
+        return None
+    sizes = (*shape_of(demonstrations.prompt), demonstrations.token_bgs.shape[2])
+    return with_lengths(demonstrations, *mesh.largest(sizes))
 
 
 class _Meter:

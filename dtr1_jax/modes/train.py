@@ -19,8 +19,8 @@ import optax
 
 from dtr1_jax import config, mesh
 from dtr1_jax.data import pipeline, sources
-from dtr1_jax.evaluation import metrics, predict, predictions_file, query_metrics, table, wrong_pictures
-from dtr1_jax.modes import check, diagnosis, experience, results
+from dtr1_jax.evaluation import answered, metrics, predict, predictions_file, wrong_pictures
+from dtr1_jax.modes import check, diagnosis, experience, results, step_numbers
 from dtr1_jax.modes.learn import learn
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.runtime import Runtime, host_tools
@@ -121,6 +121,12 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     if jax.process_index() == 0:
         check.describe(c, source, heldout, pretrained_policy.style)
     skipped, share = pipeline.SkipCounter(), mesh.share_of_rows(device_mesh)
+    if c.grpo.resample and share[1] > 1:
+        log.warning(
+            "grpo.resample = %d: each of the %d processes replaces groups without spread by groups of its own queries,"
+            " so this run depends on the number of processes; all else does not",
+            c.grpo.resample, share[1],
+        )  # fmt: skip
     batches = pipeline.query_batches(
         source, pretrained_policy.style, c.rollout.queries // share[1], seed=c.data.seed + c.seed,
         workers=c.data.workers, shard=share, skips=skipped,
@@ -172,7 +178,8 @@ def _resumed(this: Run, position: Position) -> Position:
     restored_state, document, step = restored
     counts = document["counts"]
     this.batches.set_state(document["data"])
-    this.skipped.count = counts["examples"]
+    if jax.process_index() == 0:  # It counts for all processes, however many there were.
+        this.skipped.count = counts["examples"]
     this.run_log.truncate(step)
     this.watch.forget(step)
     c = this.config
@@ -226,12 +233,12 @@ def _step(this: Run, position: Position) -> tuple[Position, dict[str, float], ex
         log.warning("step %d: %d of %d updates skipped, loss or gradient not finite", step, skipped, updates)
     in_a_row = position.skipped_in_a_row + skipped if skipped == updates else 0
     position = Position(new_state, step, position.saved, position.skipped_updates + skipped, in_a_row)
-    numbers |= mesh.mean(experience.describe(collected)) | experience.by_task(collected)
-    numbers |= experience.requests(collected) | {
+    completed = step_numbers.gather(collected, this.runtime.mesh)
+    numbers |= step_numbers.describe(completed) | step_numbers.by_task(completed) | step_numbers.requests(completed) | {
         "train/update_s": seconds["update"], "train/step_s": end - start,
-        "train/update_tokens_per_s": c.grpo.epochs * collected.rollout.mask_bgs.sum() / seconds["update"],
+        "train/update_tokens_per_s": c.grpo.epochs * completed.rows["tokens"].sum() / seconds["update"],
         "train/lr": float(optim.lr_at(c.optim, schedule_updates(c), step * updates - 1)),
-        "train/skipped": position.skipped_updates, "train/examples_skipped": this.skipped.count,
+        "train/skipped": position.skipped_updates, "train/examples_skipped": _skipped_by_all(this),
         **run_log.peak_memory(jax.local_devices()[0].memory_stats()),
     }  # fmt: skip
     return position, numbers, collected
@@ -265,8 +272,8 @@ def _save(this: Run, position: Position, metric: float | None = None, wait: bool
     """
     if position.step != position.saved:
         counts = {
-            "skipped": position.skipped_updates, "in_a_row": position.skipped_in_a_row, "examples": this.skipped.count,
-            "schedule": schedule_updates(this.config),
+            "skipped": position.skipped_updates, "in_a_row": position.skipped_in_a_row,
+            "examples": _skipped_by_all(this), "schedule": schedule_updates(this.config),
         }  # fmt: skip
         document = {"data": this.batches.get_state(), "counts": counts}
         this.checkpoints.save(position.step, position.state, document, metric)
@@ -275,6 +282,11 @@ def _save(this: Run, position: Position, metric: float | None = None, wait: bool
     if wait:
         this.checkpoints.wait()
     return dataclasses.replace(position, saved=position.step)
+
+
+def _skipped_by_all(this: Run) -> int:
+    """Training examples that could not be used, counted by all processes. All processes must call it."""
+    return mesh.total_of_shares(this.runtime.mesh, this.skipped.count)
 
 
 def _leave_if_asked(this: Run, position: Position) -> None:
@@ -305,21 +317,22 @@ def _evaluate(this: Run, position: Position) -> float:
     predictions = predict.evaluate(
         runtime, this.heldout, check=lambda: _leave_if_asked(this, position), skipped=skipped
     )
-    numbers = metrics.compute_metrics(predictions, skipped.count)
+    queries = answered.of_all(runtime.mesh, predictions, c.train.gallery)
+    numbers = metrics.compute_metrics(queries, mesh.total_of_shares(runtime.mesh, skipped.count))
     if name != "latest":
-        same, queries = wrong_pictures.same_answers(runtime, this.heldout, predictions)
-        numbers |= {"eval/same_with_wrong_pictures": same} if queries else {}
-        this.watch.give(step, diagnosis.of_pictures(same, queries))
+        same, compared = wrong_pictures.same_answers(runtime, this.heldout, predictions)
+        numbers |= {"eval/same_with_wrong_pictures": same} if compared else {}
+        this.watch.give(step, diagnosis.of_pictures(same, compared))
     if step and jax.process_index() == 0:
-        rows = [metrics.row(p) for p in predictions]
+        rows = [query.row for query in queries]
         this.watch.give(step, diagnosis.of_evaluation(diagnosis.rows_before(this.workdir), rows))
     if jax.process_index() == 0:
-        predictions_file.write_predictions(this.workdir / "gallery" / name, predictions, c.train.gallery)
+        predictions_file.write_predictions(this.workdir / "gallery" / name, queries)
     mean = numbers["eval/mean"]  # With one task and modality this is its main metric, such as gIoU.
     this.run_log.write(step, numbers)  # Last, because from here on the evaluation counts as done.
-    names = {table.main_metric(p.example.task, query_metrics.modality(p.outcome)) for p in predictions}
+    names = {query.row["metric"] for query in queries}
     metric = names.pop() if len(names) == 1 else "mean of the main metrics"
-    log.info("held-out %s: %s %.3f, %d queries", name, metric, mean, len(predictions))
+    log.info("held-out %s: %s %.3f, %d queries", name, metric, mean, len(queries))
     return mean
 
 

@@ -36,6 +36,7 @@ class Session:
       logp_bgs: float32[B, G, S], log-probability of each sampled token, 0 elsewhere.
       length_bg: int32[B, G], tokens in token_bgs.
       ended_bg: bool[B, G], True if an end token was sampled.
+      number_b: int32[B], the number of each prompt. Its completions draw with the numbers number_b * G + g.
     """
 
     prefix: policy.Prefix
@@ -48,13 +49,17 @@ class Session:
     logp_bgs: jax.Array
     length_bg: jax.Array
     ended_bg: jax.Array
+    number_b: jax.Array
 
 
 def begin(
     params: dict, lora: dict | None, spec: Spec, prompt: Prompt, *, group: int, new_tokens: int, slots: int, pad: int,
-    dtype: jnp.dtype,
+    dtype: jnp.dtype, number_b: jax.Array | None = None,
 ) -> Session:  # fmt: skip
-    """Reads the prompts, and allocates completions of up to `new_tokens` tokens and caches of `slots` slots."""
+    """Reads the prompts, and allocates completions of up to `new_tokens` tokens and caches of `slots` slots.
+
+    `number_b` (int32[B]) are the numbers of the prompts, from which the random keys come; None = 0, 1, ...
+    """
     with jax.named_scope("prefill"):
         prefix = policy.prefill(params, lora, spec, prompt, dtype)
     _, cache = policy.start(params, lora, spec, prefix, group, slots)
@@ -70,6 +75,7 @@ def begin(
         logp_bgs=jnp.zeros((b, group, new_tokens)),
         length_bg=jnp.zeros((b, group), jnp.int32),
         ended_bg=jnp.zeros((b, group), bool),
+        number_b=jnp.arange(b) if number_b is None else number_b,
     )
 
 
@@ -86,7 +92,7 @@ def extend(
     change.
 
     Args:
-      key: the token in cache slot t is drawn with fold_in(key, t).
+      key: the token in cache slot t is drawn with fold_in(key, t), and by each row with its own number.
       end: ids of the end tokens, or one id; () or -1 = rows never end.
       stop: ids of tokens after which a row halts.
       temperature, top_k, top_p, banned_v: as in `sampling.sample`.
@@ -100,6 +106,7 @@ def extend(
     most_bg = jnp.full((b, g), room) if most_bg is None else jnp.minimum(most_bg, room)
     slots = session.occupied_bgt.shape[-1]
     end_n, stop_n = (jnp.array(ids, jnp.int32) for ids in (end, stop))
+    number_r = (session.number_b[:, None] * g + jnp.arange(g)).reshape(-1)
 
     def active(s, halted_bg):
         return ~halted_bg & ~s.ended_bg & (s.length_bg < most_bg)
@@ -112,7 +119,7 @@ def extend(
         z_bgv = layout.place(policy.logits(params, spec, s.state_bgd), "batch", None, "vocab")
         token_r, logp_r = sampling.sample(
             jax.random.fold_in(key, s.slot), layout.place(z_bgv.reshape(b * g, -1), "batch", "vocab"),
-            temperature=temperature, top_k=top_k, top_p=top_p, banned_v=banned_v,
+            temperature=temperature, top_k=top_k, top_p=top_p, banned_v=banned_v, number_r=number_r,
         )  # fmt: skip
         return layout.place_tree((token_r.reshape(b, g), logp_r.reshape(b, g)))
 
@@ -153,6 +160,7 @@ def _write(params, spec, split, s, live_bg, token_bg, logp_bg):
         logp_bgs=jnp.where(write_bgs, logp_bg[..., None], s.logp_bgs),
         length_bg=s.length_bg + live_bg,
         ended_bg=s.ended_bg,
+        number_b=s.number_b,
     )
 
 
@@ -204,6 +212,7 @@ def _append(params, lora, spec, session, token_bgn, count_bg):
         logp_bgs=session.logp_bgs,
         length_bg=session.length_bg + count_bg,
         ended_bg=session.ended_bg,
+        number_b=session.number_b,
     )
 
 
@@ -219,9 +228,11 @@ def result(session: Session) -> Rollout:
 def sample(
     params: dict, lora: dict | None, prompt: Prompt, key: jax.Array, banned_v: jax.Array | None, *, spec: Spec,
     group: int, new_tokens: int, end: int | tuple[int, ...], pad: int, temperature: float, top_k: int = 0,
-    top_p: float = 1.0, dtype: jnp.dtype = jnp.float32, mesh: Mesh | None = None,
+    top_p: float = 1.0, dtype: jnp.dtype = jnp.float32, mesh: Mesh | None = None, number_b: jax.Array | None = None,
 ) -> Rollout:  # fmt: skip
     """Samples G completions of up to `new_tokens` tokens for each prompt; compiled once for each shape.
+
+    The prompts have the numbers `number_b`, int32[B], from which the random keys come; None = 0, 1, ...
 
     A completion ends with the first token of `end` (ids or one id; () or -1 = never). The arrays are cut over `mesh`,
     or None; each batch shard should hold whole weights (`mesh.shardings` with resident = True), because all weights are
@@ -229,8 +240,9 @@ def sample(
     """
     with layout.use(mesh, resident=True):
         session = begin(
-            params, lora, spec, prompt, group=group, new_tokens=new_tokens, slots=new_tokens, pad=pad, dtype=dtype
-        )
+            params, lora, spec, prompt, group=group, new_tokens=new_tokens, slots=new_tokens, pad=pad, dtype=dtype,
+            number_b=number_b,
+        )  # fmt: skip
         session = extend(
             params, lora, spec, session, key, end=end, temperature=temperature, top_k=top_k, top_p=top_p,
             banned_v=banned_v,

@@ -38,13 +38,14 @@ def sample(
     top_k: int = 0,
     top_p: float = 1.0,
     banned_v: jax.Array | None = None,
+    number_r: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Draws one token for each row.
 
-    Row r draws with `fold_in(key, r)`, so its token depends neither on the number of rows nor on the device. Each row
-    draws two random numbers, and without top-k and top-p nothing is sorted. Top-k keeps the k most likely tokens (ties:
-    the lower id). Top-p renormalises them and keeps the fewest most likely tokens whose probabilities reach top_p, at
-    least one (arXiv:1904.09751).
+    Row r draws with `fold_in(key, number_r[r])`, so its token depends neither on the number of rows nor on the device
+    or the process. Each row draws two random numbers, and without top-k and top-p nothing is sorted. Top-k keeps the k
+    most likely tokens (ties: the lower id). Top-p renormalises them and keeps the fewest most likely tokens whose
+    probabilities reach top_p, at least one (arXiv:1904.09751).
 
     No logits make a NaN: tokens at +inf share all the probability, and a NaN counts as -inf, which is drawn only where
     no other token is allowed.
@@ -56,6 +57,7 @@ def sample(
       top_k: 0 = off; more than V is V.
       top_p: in (0, 1]; 1 = off.
       banned_v: bool[V] or None, see `temper`.
+      number_r: int32[R], the numbers of the rows; None = 0, 1, ...
 
     Returns:
       token_r int32[R], and logp_r float32[R], its log-probability under softmax(temper(logits)): with bans and
@@ -68,49 +70,50 @@ def sample(
         raise ValueError(f"expected temperature >= 0, top_k >= 0, 0 < top_p <= 1, got {temperature}, {top_k}, {top_p}")
     logp_rv = jax.nn.log_softmax(temper(_finite(logits_rv, temperature), temperature=temperature, banned_v=banned_v))
     logp_rv = layout.place(logp_rv, "batch", "vocab")
+    keys_r = _keys(key, jnp.arange(logits_rv.shape[0]) if number_r is None else number_r)
     if layout.parts("vocab", logp_rv.shape[1]) > 1:
-        return _sample_cut(key, logp_rv, temperature, top_k, top_p)
-    token_r = _choose(key, logp_rv, temperature, top_k, top_p)
+        return _sample_cut(keys_r, logp_rv, temperature, top_k, top_p)
+    token_r = _choose(keys_r, logp_rv, temperature, top_k, top_p)
     return token_r, jnp.take_along_axis(logp_rv, token_r[:, None], axis=-1)[:, 0]
 
 
-def _choose(key, logp_rv, temperature, top_k, top_p):
+def _choose(keys_r, logp_rv, temperature, top_k, top_p):
     """int32[R] tokens."""
     if temperature == 0:
         token_r = jnp.argmax(logp_rv, axis=-1)
     elif top_k or top_p < 1:
         size = logp_rv.shape[1]
-        token_r = _choose_top(key, *jax.lax.top_k(logp_rv, min(top_k or size, size)), top_p)
+        token_r = _choose_top(keys_r, *jax.lax.top_k(logp_rv, min(top_k or size, size)), top_p)
     else:
-        token_r = _draw(key, logp_rv)
+        token_r = _draw(keys_r, logp_rv)
     return token_r.astype(jnp.int32)
 
 
-def _choose_top(key, top_rk, id_rk, top_p):
+def _choose_top(keys_r, top_rk, id_rk, top_p):
     """The ids of one of the most likely tokens of each row, which are sorted."""
     top_rk = _nucleus(top_rk, top_p) if top_p < 1 else top_rk
-    return jnp.take_along_axis(id_rk, _draw(key, top_rk)[:, None], 1)[:, 0]
+    return jnp.take_along_axis(id_rk, _draw(keys_r, top_rk)[:, None], 1)[:, 0]
 
 
-def _sample_cut(key, logp_rv, temperature, top_k, top_p):
+def _sample_cut(keys_r, logp_rv, temperature, top_k, top_p):
     """`sample` where the mesh cuts the vocabulary: the devices exchange sums over blocks, not log-probabilities.
 
     The tokens are those of `sample` on one device, but for the rounding of sums over blocks that the cut divides. Top-p
     without top-k sorts the whole vocabulary, so it does send all log-probabilities.
     """
-    rows, size = logp_rv.shape
+    size = logp_rv.shape[1]
     id_v = jnp.arange(size)
     if temperature == 0:
         # the first of the most likely tokens, as argmax finds it
         token_r = jnp.where(logp_rv == logp_rv.max(-1, keepdims=True), id_v, size - 1).min(-1)
     elif top_k and top_k <= size // layout.parts("vocab", size):
-        token_r = _choose_top(key, *layout.by_vocab(functools.partial(_top, count=top_k), logp_rv, id_v), top_p)
+        token_r = _choose_top(keys_r, *layout.by_vocab(functools.partial(_top, count=top_k), logp_rv, id_v), top_p)
     elif top_k or top_p < 1:
-        token_r = _choose(key, layout.place(logp_rv, "rows", None), temperature, top_k, top_p)
+        token_r = _choose(keys_r, layout.place(logp_rv, "rows", None), temperature, top_k, top_p)
     else:
         width = _width(size)
         draw = functools.partial(_draw_cut, width=width, blocks=-(-size // width))
-        token_r = layout.by_vocab(draw, jnp.exp(logp_rv), id_v, _uniform(key, rows))
+        token_r = layout.by_vocab(draw, jnp.exp(logp_rv), id_v, _uniform(keys_r))
     token_r = layout.place(token_r.astype(jnp.int32), "batch")
     return token_r, jnp.where(id_v == token_r[:, None], logp_rv, 0).sum(-1)
 
@@ -152,7 +155,7 @@ def _nucleus(logp_rk, top_p):
     return jnp.where(before_rk < top_p, logp_rk, -jnp.inf)
 
 
-def _draw(key, logp_rn):
+def _draw(keys_r, logp_rn):
     """int32[rows], each an index drawn in proportion to exp(logp_rn), by inverting the distribution function.
 
     First a block of about sqrt(n) neighbours is drawn in proportion to its sum, then an index inside the block. So no
@@ -162,7 +165,7 @@ def _draw(key, logp_rn):
     rows, size = logp_rn.shape
     width = _width(size)
     p_rbw = jnp.pad(jnp.exp(logp_rn), ((0, 0), (0, -size % width))).reshape(rows, -1, width)
-    u_r2 = _uniform(key, rows)
+    u_r2 = _uniform(keys_r)
     block_r = _invert(p_rbw.sum(-1), u_r2[:, 0])
     p_rw = jnp.take_along_axis(p_rbw, block_r[:, None, None], 1)[:, 0]
     return block_r * width + _invert(p_rw, u_r2[:, 1])
@@ -173,9 +176,13 @@ def _width(size):
     return math.isqrt(size - 1) + 1
 
 
-def _uniform(key, rows):
+def _keys(key, number_r):
+    """A key for each row."""
+    return jax.vmap(lambda number: jax.random.fold_in(key, number))(number_r)
+
+
+def _uniform(keys_r):
     """float32[rows, 2] in [0, 1), each row from its own key."""
-    keys_r = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
     return layout.place(jax.vmap(lambda row_key: jax.random.uniform(row_key, (2,)))(keys_r), "batch", None)
 
 

@@ -49,7 +49,7 @@ def write_requests(
     params: dict, lora: dict | None, prompt: Prompt, key: jax.Array, banned_v: jax.Array | None, closing_vk: jax.Array,
     *, spec: Spec, group: int, request_tokens: int, new_tokens: int, twin_tokens: int, end: int | tuple[int, ...],
     pad: int, temperature: float, top_k: int = 0, top_p: float = 1.0, dtype: jnp.dtype = jnp.float32,
-    mesh: Mesh | None = None,
+    mesh: Mesh | None = None, number_b: jax.Array | None = None,
 ) -> Session:  # fmt: skip
     """Samples the first `request_tokens` tokens of G completions for each prompt, at most up to the closing text.
 
@@ -62,7 +62,7 @@ def write_requests(
     with layout.use(mesh, resident=True):
         session = rollouts.begin(
             params, lora, spec, prompt, group=group, new_tokens=new_tokens + twin_tokens,
-            slots=slots(new_tokens, twin_tokens), pad=pad, dtype=dtype,
+            slots=slots(new_tokens, twin_tokens), pad=pad, dtype=dtype, number_b=number_b,
         )  # fmt: skip
         return rollouts.extend(
             params, lora, spec, session, key, end=end, temperature=temperature, top_k=top_k, top_p=top_p,

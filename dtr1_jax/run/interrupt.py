@@ -10,6 +10,8 @@ import threading
 class Interrupted(Exception):
     """The run was asked to stop, and stopped after it saved `step`."""
 
+    is_orderly = True  # all processes of a run stop at the same step
+
     def __init__(self, step: int):
         super().__init__(f"stopped after step {step}")
         self.step = step

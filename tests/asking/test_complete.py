@@ -14,8 +14,8 @@ from dtr1_jax import mesh
 from dtr1_jax.asking import complete, perceived_twins
 from dtr1_jax.asking.requested_work import PHASES
 from dtr1_jax.data import pipeline, sources
-from dtr1_jax.evaluation import metrics, predict
-from dtr1_jax.modes import evaluate, experience, train
+from dtr1_jax.evaluation import answered, metrics, predict
+from dtr1_jax.modes import evaluate, experience, step_numbers, train
 from dtr1_jax.policies import pretrained
 from dtr1_jax.policies.runtime import Runtime, host_tools
 from dtr1_jax.rl import scorer
@@ -115,7 +115,7 @@ def test_answers_by_ids_have_the_real_masks(path, small, monkeypatch, ops):
         assert sum(calls) == sum(boxed) and not any(e for e, b in zip(equal, boxed) if b)
     assert all("economy" in p.columns and not any(n.startswith("twin_") for n in p.columns) for p in predictions)
     assert all(p.fidelity is None for p in predictions)
-    numbers = metrics.compute_metrics(predictions)
+    numbers = metrics.compute_metrics([answered.of_prediction(p) for p in predictions])
     assert numbers["eval/requested"] == 1 and numbers["eval/work"] == 1 + len(ops)
     assert numbers["eval/perceive_s"] == pytest.approx(2 * predictions[0].seconds["perceive"])
 
@@ -129,7 +129,7 @@ def test_gather_counts_requests(path, monkeypatch):
         runtime = runtime_of(c, fake_perceivers.annotated(examples), segmenter)
         batch = next(pipeline.evaluation_batches(examples, runtime.policy.style, 4, 4))
         got = experience.gather(runtime, batch, jax.random.key(0))
-    numbers = experience.describe(got) | experience.requests(got)
+    numbers = step_numbers.numbers(got)
     assert numbers["train/requested"] == 1 and numbers["train/looks"] == 1 and numbers["train/ops_asked"] == 2
     assert numbers["train/sound"] == 1 and numbers["train/mask_iou"] == 1 and 0 < numbers["train/twin_tokens"] <= 400
     assert got.tokens == got.rollout.mask_bgs.sum() and numbers["train/length"] == got.rollout.mask_bgs.sum(-1).mean()
@@ -139,7 +139,7 @@ def test_gather_counts_requests(path, monkeypatch):
         sum(numbers[f"train/{name}_s"] for name in ("write_request", "insert", "write_answer"))
     )
     both = experience._join(got, got)
-    assert experience.requests(both)["train/looks"] == 1 and both.rollout.inserted_bgs.shape[0] == 8
+    assert step_numbers.numbers(both)["train/looks"] == 1 and both.rollout.inserted_bgs.shape[0] == 8
 
 
 def test_whole_runs(path, small, monkeypatch, tmp_path, capsys):

@@ -107,14 +107,18 @@ def test_batches_are_cut_to_buckets_and_new_shapes_are_logged(caplog):
         assert p.slot_bp.max() == count // 4 - 1
 
 
-def test_several_processes_have_one_shape():
-    ready = take(pipeline.query_batches(Sizes(), LARGE, 2, seed=0, shard=(0, 2)), 3)
-    assert {(b.prompt.token_bp.shape, b.prompt.images.segment_bn.shape) for b in ready} == {((2, 1024), (2, 4096))}
-    filling = dataclasses.replace(LARGE, geometry=dataclasses.replace(LARGE.geometry, rule="square"))
-    skipped = pipeline.SkipCounter()
-    ready = take(pipeline.query_batches(Sizes(), filling, 2, seed=0, shard=(1, 2), skips=skipped), 6)
-    assert {b.prompt.images.segment_bn.shape for b in ready} == {(2, 1600)}
-    assert skipped.count  # queries with two pictures
+def test_prompts_of_several_processes_get_one_shape():
+    small, large = (pipeline.single_batch(Sizes()[i], LARGE).prompt for i in (0, 11))
+    assert batches.shape_of(small)[0] < batches.shape_of(large)[0]
+    grown = batches.with_shape(small, *batches.shape_of(large))
+    assert batches.shape_of(grown) == batches.shape_of(large)
+    same(grown, jax.tree.map(lambda x: x[:1], batches.join_prompts(small, large)))
+    assert batches.with_shape(small, *batches.shape_of(small)) is small
+    text = np.ones((1, 2, 3), np.int32)
+    shown = types.Demonstration(small, text, text > 0, text > 0, None, None)
+    longer = batches.with_lengths(shown, *batches.shape_of(large), 5)
+    assert longer.token_bgs.tolist() == [[[1, 1, 1, 0, 0]] * 2] and not longer.mask_bgs[..., 3:].any()
+    same(longer.prompt, grown)
 
 
 def test_join_pads_to_the_larger():

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from dtr1_jax import types
-from dtr1_jax.data import batches, demonstrations, json_files, patches, pipeline, prompts, tokenizer
+from dtr1_jax.data import (
+    batches,
+    demonstrations,
+    json_files,
+    numbered_batches,
+    patches,
+    pipeline,
+    prompts,
+    tokenizer,
+)
 from dtr1_jax.data.queries import motion
 from dtr1_jax.data.twinworld import patch_targets, picture_examples, practice
 from dtr1_jax.policies import policy_files
@@ -179,6 +188,6 @@ def test_long_transcripts_are_left_out():
 
 
 def test_no_room_for_any_transcript(monkeypatch):
-    monkeypatch.setattr(pipeline, "PATIENCE", 20)
+    monkeypatch.setattr(numbered_batches, "PATIENCE", 20)
     with pytest.raises(json_files.DataError, match=r"none of 20 examples in a row .* more than the 5 it may have"):
         next(demo_batches(length=5))

@@ -10,7 +10,7 @@ import tiny
 from heldout import heldout
 
 from dtr1_jax.data import demonstrations, image_files, prompts, sources
-from dtr1_jax.evaluation import metrics, predictions_file, table
+from dtr1_jax.evaluation import answered, metrics, predictions_file, table
 from dtr1_jax.policies import pretrained
 from dtr1_jax.twin import transcript
 from dtr1_jax.twin.schema import Answer
@@ -48,8 +48,8 @@ def test_figures_are_those_of_the_answers(path, small, tmp_path):
         by_hand.append(0.0 if i == 2 else (filled & e.target.mask).sum() / union if union else 1.0)
     assert [p.measures["iou"] for p in predictions] == pytest.approx(by_hand, abs=0.03)
 
-    numbers = metrics.compute_metrics(predictions)
-    predictions_file.write_predictions(tmp_path, predictions, pictures=2)
+    numbers = metrics.compute_metrics([answered.of_prediction(p) for p in predictions])
+    predictions_file.write_predictions(tmp_path, [answered.of_prediction(p, i < 2) for i, p in enumerate(predictions)])
     rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     assert numbers["eval/giou"] == pytest.approx(np.mean([r["iou"] for r in rows]))
     assert numbers["eval/ciou"] == pytest.approx(sum(r["intersection"] for r in rows) / sum(r["union"] for r in rows))

@@ -7,7 +7,7 @@ import tiny
 from heldout import heldout
 
 from dtr1_jax.data import demonstrations, image_files, json_files, pipeline, prompts, sources
-from dtr1_jax.evaluation import metrics
+from dtr1_jax.evaluation import answered, metrics
 from dtr1_jax.policies import pretrained
 
 
@@ -23,7 +23,10 @@ def test_masks_are_judged_even_where_the_reward_does_not_ask_for_them(path, smal
     c = tiny.settings(path, reward__weights__segmentation__mask_iou=0.0, train__eval_examples=2)
     tiny.speak(small, c, oracles(c, 2)[2])
     predictions = heldout(c)
-    assert "mask_iou" not in predictions[0].columns and metrics.compute_metrics(predictions)["eval/giou"] > 0.3
+    assert (
+        "mask_iou" not in predictions[0].columns
+        and metrics.compute_metrics([answered.of_prediction(p) for p in predictions])["eval/giou"] > 0.3
+    )
 
 
 def test_the_same_policy_answers_the_same(path, small):
@@ -65,7 +68,7 @@ def test_unreadable_examples_are_left_out_and_counted(path, small, caplog):
     skipped = pipeline.SkipCounter()
     predictions = heldout(c, Broken(source, 3), skipped=skipped)
     assert [p.example.uid for p in predictions] == [source[3].uid]
-    numbers = metrics.compute_metrics(predictions, skipped.count)
+    numbers = metrics.compute_metrics([answered.of_prediction(p) for p in predictions], skipped.count)
     assert (numbers["eval/examples"], numbers["eval/examples_skipped"]) == (1, 3)
     assert "photo 2: corrupt" in caplog.text
     with pytest.raises(json_files.DataError, match="none of the 4 held-out examples"):

@@ -13,7 +13,7 @@ from configs import default
 from dtr1_jax import config
 from dtr1_jax.data import demonstrations
 from dtr1_jax.data.twinworld import tasks
-from dtr1_jax.evaluation import metrics, predict, predictions_file, query_metrics, table
+from dtr1_jax.evaluation import answered, metrics, predict, predictions_file, query_metrics, table
 from dtr1_jax.rewards import score, twin_truth
 from dtr1_jax.rewards.text_scorers import TextScorers
 from dtr1_jax.twin import transcript
@@ -72,7 +72,7 @@ def test_the_oracle_earns_all_but_what_masks_lose(scored):
 
 def test_figures_of_all_tasks(scored, tmp_path):
     predictions, _ = scored
-    numbers = metrics.compute_metrics(predictions)
+    numbers = metrics.compute_metrics([answered.of_prediction(p) for p in predictions])
     for task in TASKS:
         for modality in query_metrics.MODALITIES:
             assert numbers[f"eval/{task}/{modality}/examples"] == EACH
@@ -82,12 +82,12 @@ def test_figures_of_all_tasks(scored, tmp_path):
     assert numbers["eval/grounding/video/viou"] > 0.85 and numbers["eval/segmentation/video/jf"] > 0.3
     assert numbers["eval/giou"] == numbers["eval/segmentation/picture/giou"] > 0.3
     assert numbers["eval/answer"] == numbers["eval/rouge_l"] == 1.0
-    mains = [c.value for c in table.cells([metrics.row(p) for p in predictions]) if c.category == c.level == "all"]
+    mains = [c.value for c in table.cells([answered.row(p) for p in predictions]) if c.category == c.level == "all"]
     assert len(mains) == 8 and numbers["eval/mean"] == pytest.approx(np.mean(mains))
 
-    predictions_file.write_predictions(tmp_path, predictions, pictures=len(predictions))
+    predictions_file.write_predictions(tmp_path, [answered.of_prediction(p, draws=True) for p in predictions])
     cells, again = table.recompute(tmp_path / "predictions.jsonl")
-    assert again.items() <= numbers.items() and cells == table.cells([metrics.row(p) for p in predictions])
+    assert again.items() <= numbers.items() and cells == table.cells([answered.row(p) for p in predictions])
     rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     for r in rows:
         kinds = {"image", "twin"} | ({"target", "answer"} if r["task"] in ("segmentation", "grounding") else set())
@@ -131,7 +131,7 @@ def test_a_policy_on_a_source_of_all_tasks(path, small):
         ["accuracy", "perception", "reasoning"], ["rouge_l"],
     ]  # fmt: skip
     assert [p.outcome.mask is None for p in predictions] == [False, True, True, True]
-    numbers = metrics.compute_metrics(predictions)
+    numbers = metrics.compute_metrics([answered.of_prediction(p) for p in predictions])
     assert numbers["eval/vqa/picture/accuracy"] == numbers["eval/summary/picture/rouge_l"] == 1.0
     assert numbers["eval/twin/label"] == 1.0
     assert all(

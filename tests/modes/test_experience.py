@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from dtr1_jax.modes import experience
+from dtr1_jax.modes import experience, step_numbers
 from dtr1_jax.run import run_log
 from dtr1_jax.twin.schema import Fault
 from dtr1_jax.twin.transcript import Transcript
@@ -42,6 +42,14 @@ def made(number, rewards):
         tokens=6 * b,
         segmenter_failures=number,
     )
+
+
+def described(e):
+    return step_numbers.describe(step_numbers.gather(e))
+
+
+def by_task(e):
+    return step_numbers.by_task(step_numbers.gather(e))
 
 
 def collect(monkeypatch, rounds, resample):
@@ -111,7 +119,7 @@ def test_too_few_with_spread(monkeypatch, resample):
 def test_no_spread_at_all(monkeypatch):
     rounds = [made(i, [FLAT, (0.0, 0.0)]) for i in range(3)]
     got, _ = collect(monkeypatch, rounds, 2)
-    assert names(got) == [0, 1] and experience.describe(got)["train/groups_without_spread"] == 1
+    assert names(got) == [0, 1] and described(got)["train/groups_without_spread"] == 1
 
 
 def test_unscored_rewards_are_no_spread(monkeypatch):
@@ -138,7 +146,7 @@ def example():
 
 
 def test_describe_by_hand():
-    assert experience.describe(example()) == pytest.approx({
+    assert described(example()) == pytest.approx({
         "train/reward": 0.375, "train/reward_std": 0.25, "train/groups_without_spread": 0.5,
         "train/length": 2.0, "train/length_max": 3.0, "train/truncated": 0.25, "train/sound": 0.75,
         "train/reasoned": 0.25,
@@ -212,32 +220,36 @@ def test_numbers_by_task_by_hand():
     e = mix(example(), V, U)
     columns = e.rewards.columns | {"token_f1": np.array([[0.0] * 2, [0.5, 1.0]])}
     rewards = Rewards(columns, e.rewards.total_bg, {name: np.array([name != "token_f1", True]) for name in columns})
-    assert experience.by_task(dataclasses.replace(e, rewards=rewards)) == pytest.approx({
+    assert by_task(dataclasses.replace(e, rewards=rewards)) == pytest.approx({
         "train/vqa/reward": 0.5, "train/vqa/reward_std": 0.5, "train/vqa/groups_without_spread": 0.0,
         "train/vqa/length": 2.0, "train/vqa/sound": 0.5, "train/vqa/structure": 0.5,
         "train/summary/reward": 0.25, "train/summary/reward_std": 0.0, "train/summary/groups_without_spread": 1.0,
         "train/summary/length": 2.0, "train/summary/sound": 1.0, "train/summary/structure": 1.0,
         "train/summary/token_f1": 0.75,
     })  # fmt: skip
-    assert experience.by_task(example()) == {}
+    assert by_task(example()) == {}
 
 
-def test_numbers_by_task_are_those_of_all_processes(monkeypatch):
-    """The other process has no query of vqa, and this one none of segmentation."""
-    real = experience.mesh.total
-    seen = []
-    monkeypatch.setattr(experience.mesh, "total", lambda values: seen.append(values) or real(values))
-    experience.by_task(mix(example(), Q, U))
-    other = iter(seen.copy())
-
-    def total(values):
-        theirs = next(other)
-        assert list(values) == list(theirs)
-        return {name: value + theirs[name] for name, value in values.items()}
-
-    monkeypatch.setattr(experience.mesh, "total", total)
-    got = experience.by_task(mix(example(), V, U))
-    assert got["train/segmentation/reward"] == got["train/vqa/reward"] == 0.5 and got["train/summary/reward"] == 0.25
+def test_numbers_are_those_of_all_processes(monkeypatch):
+    """Each process has two of four queries. The tasks of one are not those of the other."""
+    columns = {"answer": np.array([[0.0, 1.0], [0.5, 0.5]]), "structure": np.array([[0.25, 0.75], [1.0, 1.0]])}
+    first = dataclasses.replace(mix(example(), V, U), rewards=Rewards(columns, example().rewards.total_bg))
+    second = dataclasses.replace(
+        mix(made(3, [SPREAD, (1.0, 1.0)]), Q, Q), seconds={"data": 0.3, "rollout": 4.0, "score": 1.5}, tokens=30
+    )
+    whole = step_numbers.numbers(experience._join(first, second))
+    messages = []
+    monkeypatch.setattr(step_numbers.mesh, "of_shares", lambda mesh, message: messages.append(message) or [message])
+    for e in (first, second):
+        step_numbers.gather(e)
+    monkeypatch.setattr(step_numbers.mesh, "of_shares", lambda mesh, message: messages)
+    got = [step_numbers.numbers(e) for e in (first, second)]
+    assert got[0] == got[1]
+    assert got[0].pop("train/rollout_s") == 3.0 and whole.pop("train/rollout_s") == 6.0  # they sample at the same time
+    assert got[0].pop("train/data_s") == pytest.approx(0.2) and whole.pop("train/data_s") == pytest.approx(0.4)
+    assert got[0].pop("train/score_s") == 1.0 and whole.pop("train/score_s") == 2.0
+    assert got[0].pop("train/rollout_tokens_per_s") == 50 / 3 and whole.pop("train/rollout_tokens_per_s") == 50 / 6
+    assert got[0] == whole and got[0]["train/vqa/reward"] == 0.5 and got[0]["train/segmentation/reward"] == 0.75
 
 
 def test_columns_of_several_tasks():
@@ -248,11 +260,11 @@ def test_columns_of_several_tasks():
     first = dataclasses.replace(first, rewards=Rewards(columns, first.rewards.total_bg, own))
     words = {"answer": np.array([[0.0, 1.0], [0.5, 0.5]])}
     second = dataclasses.replace(second, rewards=Rewards(words, second.rewards.total_bg))
-    numbers = experience.describe(first)
+    numbers = described(first)
     assert (numbers["train/mask_iou"], numbers["train/mask_iou_std"], numbers["train/answer"]) == (0.5, 0.25, 1.0)
     both = experience._join(first, second).rewards
     assert both.own["mask_iou"].tolist() == [True] + [False] * 3 and both.own["answer"].tolist() == [False] + [True] * 3
     assert both.columns["mask_iou"].tolist() == [[0.25, 0.75]] + [[0, 0]] * 3
-    assert experience.describe(experience._join(first, second))["train/answer"] == pytest.approx(2 / 3)
+    assert described(experience._join(first, second))["train/answer"] == pytest.approx(2 / 3)
     shown = experience.samples(first).split("### ")
     assert "mask_iou 0.25" in shown[1] and "answer" not in shown[1] and "mask_iou" not in shown[2]

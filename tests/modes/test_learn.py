@@ -16,14 +16,20 @@ from dtr1_jax.types import Prompt, Rollout
 METRICS = ("loss", "skipped", "ratio_max", "mismatch", "mismatch_max")
 
 
-def test_minibatches_are_consecutive_queries():
+def test_minibatches_are_the_same_queries_on_any_number_of_processes():
     row_b = np.arange(6)
     rollout = Rollout(row_b, row_b, row_b, row_b)
     prompt = Prompt(row_b, row_b, row_b, row_b, row_b, None)
     parts = learn._minibatches(update.Minibatch(prompt, rollout, row_b.astype(np.float32), None), 3)
-    assert [part.advantage_bg.tolist() for part in parts] == [[0, 1], [2, 3], [4, 5]]
+    assert [part.advantage_bg.tolist() for part in parts] == [[0, 3], [1, 4], [2, 5]]
     assert [part.prompt.next_b.tolist() for part in parts] == [part.rollout.token_bgs.tolist() for part in parts]
     assert all(part.twin_bgs is None for part in parts)
+    whole = update.Minibatch(prompt, rollout, row_b, None)
+    first, second = (  # the minibatches of two processes with three rows each
+        learn._minibatches(jax.tree.map(lambda x, rows=rows: x[rows], whole), 3) for rows in (slice(0, 3), slice(3, 6))
+    )
+    together = [[*a.advantage_bg.tolist(), *b.advantage_bg.tolist()] for a, b in zip(first, second)]
+    assert together == [part.advantage_bg.tolist() for part in parts]
 
 
 @pytest.mark.parametrize("mask_truncated, tokens", [(False, 7), (True, 4)])

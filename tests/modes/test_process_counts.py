@@ -1,0 +1,216 @@
+"""The same numbers, predictions and weights on any number of processes, and runs that change their number.
+
+As a program it is main.py with the small policy of tests/tiny.py, whose completions all earn rewards that differ; or
+with the arguments WEIGHTS and OUT, one process of `test_a_rollout_and_an_evaluation_in_two_processes`.
+"""
+
+import json
+import os
+import pathlib
+import runpy
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from dtr1_jax import mesh
+from dtr1_jax.data import image_files, pipeline, sources
+from dtr1_jax.evaluation import answered, metrics, predict, wrong_pictures
+from dtr1_jax.modes import dispatch, experience, step_numbers
+from dtr1_jax.policies import pretrained
+from dtr1_jax.policies import state as states
+from dtr1_jax.policies.runtime import Runtime, host_tools
+from dtr1_jax.rl import update
+from dtr1_jax.run import hosts
+
+CHANGES = {
+    "rollout__queries": 16, "rollout__temperature": 1.0, "grpo__minibatches": 2, "grpo__advantage": "batch",
+    "train__eval_examples": 7, "train__eval_batch": 8, "train__eval_every": 0, "train__eval_temperature": 1.0,
+    "train__samples_every": 0, "checkpoint__every": 1, "data__task": "unified", "policy__prompt_tokens": 96,
+    "mesh__data": 1, "mesh__fsdp": -1,
+}  # fmt: skip
+
+
+def start(tmp_path, name, processes, devices, **changes):
+    """main.py in `processes` processes with `devices` virtual devices each."""
+    command = ["--config=configs/seg.py", f"--workdir={tmp_path / name}"]
+    command += tiny.arguments(tiny.weights_file(tmp_path), **CHANGES | changes)
+    return launch(command, processes, devices)
+
+
+def launch(arguments, processes, devices):
+    """This file as a program in `processes` processes with `devices` virtual devices each."""
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        port = s.getsockname()[1]
+    env = {key: value for key, value in os.environ.items() if not key.startswith("JAX_COORD")} | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu", "PJRT_NPROC": "32",
+        "PYTHONPATH": os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / "tests"))),
+    }  # fmt: skip
+    running = []
+    for rank in range(processes):
+        if processes > 1:
+            env |= {
+                "JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": str(processes),
+                "JAX_PROCESS_ID": str(rank), "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+            }  # fmt: skip
+        running.append(subprocess.Popen(
+            [sys.executable, __file__, *arguments], env=env, cwd=tiny.ROOT, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ))  # fmt: skip
+    return running
+
+
+def finish(*runs):
+    """Waits for the processes of all runs; all must succeed."""
+    processes = [process for run in runs for process in run]
+    try:
+        said = [process.communicate(timeout=3000)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, words in zip(processes, said):
+        assert process.returncode == 0, words[-4000:]
+
+
+def check_equal(a: pathlib.Path, b: pathlib.Path, steps: int, rel=1e-5):
+    """Numbers of every step and evaluation, and predictions."""
+    rows = [[json.loads(line) for line in (x / "metrics.jsonl").read_text().splitlines()] for x in (a, b)]
+    assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]] == [*range(steps + 1), steps]
+    for first, second in zip(*map(tiny.timeless, rows)):
+        assert first.keys() == second.keys()
+        for name, value in first.items():
+            assert second[name] == pytest.approx(value, rel=rel, abs=1e-6), (first["step"], name)
+    trained = [row for row in rows[0] if "train/loss" in row]
+    assert len(trained) == steps
+    assert all(row["train/reward"] > 0.1 and row["train/reward_std"] > 0.1 and row["train/loss"] for row in trained)
+    for part in ("before", "after"):
+        files = [(x / "gallery" / part / "predictions.jsonl").read_text() for x in (a, b)]
+        assert files[0] == files[1] and files[0].count("\n") == 7
+        pictures = [sorted(p.name for p in (x / "gallery" / part).glob("*.png")) for x in (a, b)]
+        assert pictures[0] == pictures[1] != []
+
+
+class Broken:
+    """A source in which some examples cannot be read."""
+
+    def __init__(self, source):
+        self._source = source
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        if index in (2, 5, 7, 20):
+            raise image_files.ImageError(f"photo {index}: corrupt")
+        return self._source[index]
+
+
+def roll_out_and_evaluate(path: str) -> dict:
+    """The numbers and rewards of two rollouts, and the lines of an evaluation, by all processes together."""
+    changes = {"rollout__queries": 4, "train__eval_examples": 9, "train__eval_batch": 6}
+    c = tiny.settings(path, **CHANGES | changes)
+    ready, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
+    trainable, frozen = states.initial_weights(c, ready, device_mesh)
+    source, share = Broken(sources.open_source(c.data, "train")), mesh.share_of_rows(device_mesh)
+    batches = iter(pipeline.query_batches(source, ready.style, 4 // share[1], seed=3, shard=share))
+    collected = []
+    with host_tools(c) as (segmenter, text_scorers, _):
+        runtime = Runtime(c, ready, device_mesh, segmenter=segmenter, text_scorers=text_scorers)
+        runtime = runtime.with_weights(*update.weights(trainable, frozen)).for_rollout()
+        for step in range(2):
+            gathered = experience.collect(runtime, batches, jax.random.key(step))
+            collected.append(step_numbers.gather(gathered, device_mesh))
+        skipped = pipeline.SkipCounter()
+        queries = answered.of_all(device_mesh, predict.evaluate(runtime, source, skipped=skipped), pictures=2)
+        same = wrong_pictures.same_answers(runtime, source, predict.evaluate(runtime, source))
+    numbers = metrics.compute_metrics(queries, mesh.total_of_shares(device_mesh, skipped.count))
+    return {
+        "rows": [{name: row.tolist() for name, row in step.rows.items()} for step in collected],
+        "numbers": tiny.timeless([step_numbers.describe(step) | step_numbers.by_task(step) for step in collected]),
+        "queries": [query.row for query in queries], "places": [query.place for query in queries],
+        "pictures": [sorted(query.pictures) for query in queries], "evaluation": numbers, "same": list(same),
+        "position": batches.get_state(),
+    }  # fmt: skip
+
+
+def test_a_rollout_and_an_evaluation_in_two_processes(tmp_path, monkeypatch):
+    weights, out = tiny.weights_file(tmp_path), tmp_path / "out.json"
+    two = launch([weights, str(out)], 2, 1)
+    tiny.install(monkeypatch, devices=2)
+    one = json.loads(json.dumps(roll_out_and_evaluate(weights)))
+    finish(two)
+    got = json.loads(out.read_text())
+    assert one["places"] == [0, 1, 3, 4, 6, 8] and one["evaluation"]["eval/examples_skipped"] == 3
+    assert [bool(kinds) for kinds in one["pictures"]] == [True] * 2 + [False] * 4
+    assert min(row for step in one["rows"] for row in step["reward"]) > 0 and one["position"] == {"batch": 2}
+    assert one["numbers"][0]["train/reward_std"] > 0.1 and len(set(one["rows"][0]["logp"])) == 4
+    for name in ("queries", "places", "pictures", "position", "same"):
+        assert got[name] == one[name], name
+    for name in ("rows", "numbers"):
+        for a, b in zip(one[name], got[name], strict=True):
+            assert a.keys() == b.keys()
+            for key in a:
+                assert b[key] == pytest.approx(a[key], rel=1e-5, abs=1e-6), key
+    assert got["evaluation"] == pytest.approx(one["evaluation"], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(tmp_path):
+    changes = {"train__steps": 2, "rollout__queries": 4}
+    finish(start(tmp_path, "one", 1, 2, **changes), start(tmp_path, "two", 2, 1, **changes))
+    check_equal(tmp_path / "one", tmp_path / "two", steps=2)
+
+
+@pytest.mark.slow
+def test_eight_devices_of_one_two_or_four_processes(tmp_path):
+    changes = {"train__steps": 5, "grpo__minibatches": 1, "mesh__tensor": 2}
+    for processes in (1, 2, 4):
+        finish(start(tmp_path, str(processes), processes, 8 // processes, **changes))
+    check_equal(tmp_path / "1", tmp_path / "2", steps=5)
+    check_equal(tmp_path / "1", tmp_path / "4", steps=5)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_processes_and_another_mesh(tmp_path):
+    """Three steps with two processes, one and four, each with a mesh of its own, are those of one process."""
+    schedule = {"optim__decay_steps": 3, "train__eval_examples": 0}
+    finish(start(tmp_path, "one", 1, 2, train__steps=3, **schedule))
+    for steps, (processes, devices, fsdp) in enumerate(((2, 2, 4), (1, 2, 1), (4, 1, 2)), 1):
+        mesh = {"mesh__data": -1, "mesh__fsdp": fsdp}
+        finish(start(tmp_path, "several", processes, devices, train__steps=steps, **schedule | mesh))
+    rows = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "several")
+    ]
+    assert [row["step"] for row in rows[1]] == [row["step"] for row in rows[0]] == [1, 2, 3]
+    for one, several in zip(*rows):
+        for name in ("train/loss", "train/reward", "train/grad_norm", "train/length", "train/lr"):
+            assert several[name] == pytest.approx(one[name], rel=1e-4, abs=1e-6), (one["step"], name)
+    c = tiny.settings(tiny.weights_file(tmp_path), **CHANGES | schedule)
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.install(patch)
+        states = [tiny.state(tmp_path / name, c, 3) for name in ("one", "several")]
+    for name, value in states[0].items():
+        if value.dtype.kind == "f":
+            np.testing.assert_allclose(states[1][name], value, atol=1e-5, err_msg=name)
+        else:
+            assert (states[1][name] == value).all(), name
+
+
+if __name__ == "__main__":
+    patch = pytest.MonkeyPatch()
+    tiny.install(patch, devices=None)
+    if len(sys.argv) == 3:
+        dispatch.join_processes()
+        with hosts.together({}):
+            got = roll_out_and_evaluate(sys.argv[1])
+            if jax.process_index() == 0:
+                pathlib.Path(sys.argv[2]).write_text(json.dumps(got))
+    else:
+        sys.argv[0] = str(tiny.ROOT / "main.py")
+        runpy.run_path(sys.argv[0], run_name="__main__")
