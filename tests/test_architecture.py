@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A room is a module or folder below dtr1_jax/, with dots where it lies in another; a module belongs to the longest name
 # that fits. A room may import itself and the rooms of the lines before its own.
 LAYERS = (
-    ("types", "checked_fields", "outside", "plain_text"),
+    ("types", "checked_fields", "outside", "plain_text", "places"),
     ("config", "mesh", "draw", "camera_motion", "run", "run.atomic", "run.worker_pool", "evaluation.benchmarks"),
     ("twin",),
     ("data", "data.queries", "models", "specialists"),
@@ -37,9 +37,18 @@ ALSO = {
 # Rooms that may import this alone, whatever lies below them.
 ONLY = {
     "data.queries": ("types",),  # the query language knows no data set
-    "rewards": ("types", "outside", "config", "twin", "data.queries", "run.worker_pool", "evaluation.benchmarks"),
+    "rewards": (
+        "types",
+        "outside",
+        "places",
+        "config",
+        "twin",
+        "data.queries",
+        "run.worker_pool",
+        "evaluation.benchmarks",
+    ),
     "rl": ("types", "config", "mesh", "models.policy"),
-    "run": ("plain_text", "run.atomic"),
+    "run": ("plain_text", "places", "run.atomic"),
 }
 # Packages of others, and the files (or folders) that may import them. All else is free.
 OUTSIDE = {

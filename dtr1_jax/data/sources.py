@@ -16,6 +16,7 @@ from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.mixture import Mixture
 from dtr1_jax.data.readers import coco, davis, easy_vqa, jsonl
 from dtr1_jax.data.twinworld import tasks
+from dtr1_jax.run import local_copy
 from dtr1_jax.types import TASKS, Example
 
 TRAIN, HELDOUT = 2**31 - 1, 4096  # examples of TwinWorld's splits
@@ -77,8 +78,11 @@ def open_source(data: config.Data, split: str) -> Source:
       split: which part of the data set; each reader (data/readers/) documents how it finds the splits in its files.
 
     Raises:
+      PlaceError: data.root is in a bucket and cannot be copied to this machine.
       DataError: a file is missing, malformed or has nothing for this split or task; the message names file and cause.
     """
+    if data.root:
+        data = dataclasses.replace(data, root=str(local_copy.fetch(data.root, "config.data.root")))
     if data.source == "jsonl":  # each line may name its own task
         frames = data.frames or jsonl.FRAMES
         return jsonl.open_jsonl_source(data.root, split, data.task, max_objects=data.max_objects, frames=frames)

@@ -6,12 +6,11 @@ import dataclasses
 import logging
 import os
 import sys
-from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from dtr1_jax import config, plain_text
+from dtr1_jax import config, places, plain_text
 from dtr1_jax.data import image_files, json_files, prompts, tokenizer
 from dtr1_jax.models.weights import native
 from dtr1_jax.modes import check, evaluate, export, infer, perceive, plan, rescore, sft, train
@@ -83,7 +82,9 @@ def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options
     if settings is None:
         raise config.ConfigError(f"--mode={mode} needs --config, such as --config=configs/seg.py")
     c = config.from_configdict(settings)
-    folder = Path(workdir or f"runs/{c.data.task}").expanduser()
+    folder = places.path(workdir or f"runs/{c.data.task}")
+    if mode in ("train", "sft"):
+        places.check_for_checkpoints(folder)
     join_processes(options.distributed)
     if mode == "train":
         return f"report: {train.run(c, folder)}"

@@ -10,13 +10,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dtr1_jax import config, mesh
+from dtr1_jax import config, mesh, places
 from dtr1_jax.data import pipeline, video_files, visuals
 from dtr1_jax.evaluation import answers, predict
 from dtr1_jax.modes import results
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.policies.runtime import Runtime, open_perceiver
+from dtr1_jax.run import local_copy
 from dtr1_jax.specialists.learned_segmenter import open_segmenter
 from dtr1_jax.twin.transcript import Transcript
 from dtr1_jax.types import TASKS, Example, Target, Video
@@ -54,6 +55,7 @@ def run(
             '--mode=infer needs --query="what to look for" and --image=photo.jpg or --video=street.mp4'
         )
     pretrained_policy = pretrained.load_policy(c)
+    video = str(local_copy.fetch(video, "--video")) if video else None
     paths = ([video] if video else []) + _paths(image)
     inputs = _load_inputs(c, pretrained_policy, paths, video)
     if pretrained_policy.checkpoint is None:
@@ -62,7 +64,7 @@ def run(
     device_mesh = mesh.make(c.mesh)
     batch = pipeline.single_batch(example, pretrained_policy.style)
     params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
-    parent = results.open_folder(Path(workdir) / "infer")
+    parent = results.open_folder(places.path(workdir) / "infer")
     notes = {"query": query}
     with open_perceiver(c) as perceiver:
         runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, perceiver=perceiver)
@@ -153,4 +155,5 @@ def _why_unsound(c: config.Config, transcript: Transcript) -> str:
 def _paths(named: str | Sequence[str] | None) -> list[str]:
     """The paths of all --image flags. A value is one path, also with commas in it, or several with commas between."""
     values = [named] if isinstance(named, str) else named or []
-    return [path for one in values for path in ([one] if Path(one).exists() else map(str.strip, one.split(",")))]
+    named = [path for one in values for path in ([one] if Path(one).exists() else map(str.strip, one.split(",")))]
+    return [str(local_copy.fetch(path, "--image")) if places.is_bucket(path) else path for path in named]
