@@ -43,7 +43,7 @@ def path(place: str | os.PathLike) -> Path:
     match = _ADDRESS.match(os.fspath(place))
     if match is None:
         return Path(place).expanduser() if isinstance(place, str) else place
-    scheme, slashes, rest = (a or b for a, b in zip(match.groups()[:3], match.groups()[3:]))
+    scheme, slashes, rest = (a or b or "" for a, b in zip(match.groups()[:3], match.groups()[3:]))
     bucket = rest.partition("/")[0]
     if scheme not in PACKAGES or slashes != "//" or not bucket or ".." in rest.split("/"):
         raise PlaceError(
@@ -136,7 +136,11 @@ def move(source: Path, target: Path) -> None:
     """Renames a folder. In a bucket, where nothing can be renamed, it copies the objects and then removes them."""
     with named_errors(source):
         if is_bucket(source):
-            system(source).mv(os.fspath(source), os.fspath(target), recursive=True)
+            bucket, root = system(source), os.fspath(source).partition("://")[2]
+            names = bucket.find(root)
+            for name in names:
+                bucket.cp_file(name, os.fspath(target) + name.removeprefix(root))
+            bucket.rm(names)
         else:
             os.rename(source, target)
 

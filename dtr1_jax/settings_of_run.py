@@ -52,8 +52,8 @@ def _read(workdir: str) -> tuple[ConfigDict, dict[str, str]]:
         return settings, {name: value for name, value in values.items() if value}
     except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError(
-            f"{workdir}/config.json: expected a JSON object with the settings of a run, as --mode=train writes it; give --config, such"
-            f" as --config=configs/seg.py, instead: {getattr(error, 'strerror', None) or error}"
+            f"{workdir}/config.json: expected a JSON object with the settings of a run, as --mode=train writes"
+            f" it; give --config, such as --config=configs/seg.py, instead: {getattr(error, 'strerror', None) or error}"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""A bucket in memory, reached as a real one is: by fsspec (the addresses gs:// and s3://), and over HTTP by tensorstore.
+"""A bucket in memory, reached as a real one is: by fsspec (gs:// and s3://), and over HTTP by tensorstore.
 
 It has objects and no folders, takes no appending, and an object appears when its writing ends. `objects` maps
 "bucket/name" to (bytes, generation), and `log` lists what was done to them.
@@ -200,3 +200,16 @@ def installed() -> Iterator[None]:
         yield
     gpath.backend_lib.fsspec_backend._get_filesystem.cache_clear()
     objects.clear()
+
+
+@contextlib.contextmanager
+def with_checkpoints() -> Iterator[None]:
+    """`installed`, with orbax and tensorstore on the same objects."""
+    from orbax.checkpoint._src.path import gcs_utils
+
+    with installed(), server() as address, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TENSORSTORE_GCS_HTTP_URL", address)
+        patch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
+        # It would ask google.cloud.storage, which comes with gcsfs, about the kind of the bucket.
+        patch.setattr(gcs_utils, "is_hierarchical_namespace_enabled", lambda path: False)
+        yield
