@@ -83,10 +83,11 @@ delete() {
   gcloud compute tpus queued-resources delete "$RUN" --zone="$ZONE" --force --quiet
 }
 
+began='' # whether hosts may be running the program
 leave() { # the end of `run`: the slice that it made is deleted, after a run that is still going has saved
   local status=$?
   trap - EXIT INT TERM
-  if ((status > 128)); then stop || echo "the run could not be stopped before its slice is deleted" >&2; fi
+  if ((status)) && [[ -n $began ]]; then stop || echo "the run could not be stopped before its slice is deleted" >&2; fi
   delete || echo "queued resource $RUN could not be deleted and may cost money: delete it by hand" >&2
   exit "$status"
 }
@@ -103,6 +104,7 @@ case $command in
     fi
     await
     install
+    began=1
     train "$@"
     ;;
   create) create && await ;;

@@ -28,7 +28,7 @@ joining=--distributed
 create=create
 if [[ -n $PATHWAYS ]]; then
   joining='' # Pathways shows the chips of all hosts to one process
-  create=create-pathways
+  create='create-pathways'
 fi
 command="exec python -m dtr1_jax --workdir=$workdir --config=configs/seg.py --config.policy.dtype=bfloat16 \
   --config.mesh.data=-1 --config.mesh.fsdp=4 --config.grpo.micro_queries=4 --config.rollout.queries=64 \

@@ -133,10 +133,12 @@ TESTED_IN = {
 WHOLE = {
     "data/readers/test_small_folders",
     "experiments/test_davis_videos", "experiments/test_detectors_and_depth",
-    "experiments/test_hacking", "experiments/test_idf", "experiments/test_real_weights",
+    "experiments/test_colab", "experiments/test_hacking", "experiments/test_idf", "experiments/test_launchers",
+    "experiments/test_real_weights",
     "experiments/test_smollm2", "experiments/test_speed",
     "experiments/test_utilization", "models/test_parity_generation", "models/test_parity_logits",
-    "models/test_parity_prompts", "models/test_parity_scaling", "modes/test_bucket_runs", "modes/test_cells", "modes/test_processes",
+    "models/test_parity_prompts", "models/test_parity_scaling", "modes/test_bucket_runs",
+    "modes/test_cells", "modes/test_processes",
     "modes/test_real_data", "test_annotations", "test_architecture", "test_configs", "test_docs", "test_main",
 }  # fmt: skip
 CODE = ("dtr1_jax/**/*.py", "configs/**/*.py", "experiments/**/*.py", "main.py")
