@@ -54,6 +54,8 @@ setup(
             "onnxruntime>=1.20,<2",
             "ruff>=0.12",
             "mypy>=1.18",
+            "nbclient>=0.10",
+            "ipykernel>=6.29",
         ],
         "docs": ["sphinx>=9,<10", "myst-parser>=5,<6", "sphinx-book-theme>=1.1.4,<2"],
         # reference models and metrics; the tests that compare with them skip without it
