@@ -19,6 +19,7 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}  # of each scheme; the extras of setup.py have the scheme's name
 
@@ -156,7 +157,7 @@ def upload(file: Path, target: Path) -> None:
         raise PlaceError(f"{target}: expected {size(file)} bytes after the upload, got {size(target)}; start it again")
 
 
-def system(place: Path):
+def system(place: Path) -> Any:
     """The fsspec file system of a path in a bucket; it takes the whole address as a name."""
     import fsspec
 

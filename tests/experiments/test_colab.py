@@ -54,7 +54,11 @@ def test_all_cells_run(tmp_path, monkeypatch):
     assert list(code) == ["install", "train", "figures", "gallery", "report", "infer", "answer"]
     assert "git clone" in code["install"].source and "pip install" in code["install"].source
     code["install"].source = f"import pathlib\nFOLDER = pathlib.Path({str(place)!r})\n%cd $FOLDER"
-    nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3").execute(cwd=str(tmp_path))
+    try:
+        nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3").execute(cwd=str(tmp_path))
+    except nbclient.exceptions.CellExecutionError as error:
+        said = [str(output.get("text", "")) for cell in code.values() for output in cell.outputs]
+        pytest.fail(f"{error}\nthe cells before it said:\n" + "\n".join(said))
 
     said = {name: json.dumps([dict(output) for output in cell.outputs]) for name, cell in code.items()}
     assert "report: runs/colab/report.html" in said["train"]

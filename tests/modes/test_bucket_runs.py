@@ -100,7 +100,7 @@ def test_data_in_a_bucket(run, capsys, tmp_path):
     assert "usable: 1 of a sample for train and 1" in capsys.readouterr().out
     buckets.put("bucket/top.jsonl", b"")
     assert run("check", data__root="gs://bucket/top.jsonl", **data) == 1
-    assert "got a file at the bucket's top" in capsys.readouterr().err
+    assert "got a file at the bucket's top" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
