@@ -299,7 +299,7 @@ def test_pathways_is_opened_instead_of_joining(monkeypatch):
     with pytest.raises(config.ConfigError, match="--distributed: expected one process with JAX_PLATFORMS=proxy"):
         dispatch.join_processes(True)
     monkeypatch.setitem(sys.modules, "pathwaysutils", None)
-    with pytest.raises(config.ConfigError, match="needs pathwaysutils, .* pip install pathwaysutils"):
+    with pytest.raises(config.ConfigError, match=r"needs pathwaysutils, .* pip install pathwaysutils"):
         dispatch.join_processes()
     opened = []
     module = types.ModuleType("pathwaysutils")
