@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dtr1_jax import draw
+from dtr1_jax import draw, places
 from dtr1_jax.evaluation.metrics import row
 from dtr1_jax.evaluation.predict import Prediction
 from dtr1_jax.run import atomic
@@ -18,7 +18,7 @@ from dtr1_jax.twin.coordinates import to_unit
 
 def write_predictions(folder: Path, predictions: list[Prediction], pictures: int) -> None:
     """Writes predictions.jsonl into `folder`, and PNG files of the first `pictures` predictions beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    places.make_folder(folder)
     lines = []
     for i, prediction in enumerate(predictions):
         line = row(prediction)
@@ -26,7 +26,7 @@ def write_predictions(folder: Path, predictions: list[Prediction], pictures: int
             line["pictures"] = {}
             for kind, image in draw_prediction(prediction):
                 line["pictures"][kind] = f"{i:04d}_{kind}.png"
-                (folder / line["pictures"][kind]).write_bytes(draw.to_png(image))
+                places.write_bytes(folder / line["pictures"][kind], draw.to_png(image))
         lines.append(json.dumps(line) + "\n")  # ASCII, because a completion may hold lone surrogates
     with atomic.replacing(folder / "predictions.jsonl") as partial:
         partial.write_text("".join(lines), "utf-8")

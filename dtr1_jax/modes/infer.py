@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dtr1_jax import config, mesh
+from dtr1_jax import config, mesh, places
 from dtr1_jax.asking import perceived_twins
 from dtr1_jax.asking.perceived_twins import Insertion
 from dtr1_jax.data import pipeline, video_files, visuals
@@ -20,6 +20,7 @@ from dtr1_jax.modes import perceive, perceive_inputs, results
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.policies.runtime import Runtime, open_perceiver
+from dtr1_jax.run import local_copy
 from dtr1_jax.specialists.learned_segmenter import open_segmenter
 from dtr1_jax.specialists.perceived import PerceivedScene, Perceiver
 from dtr1_jax.twin.construct import Request
@@ -62,6 +63,7 @@ def run(
             '--mode=infer needs --query="what to look for" and --image=photo.jpg or --video=street.mp4'
         )
     pretrained_policy = pretrained.load_policy(c)
+    video = str(local_copy.fetch(video, "--video")) if video else None
     paths = ([video] if video else []) + _paths(image)
     inputs = _load_inputs(c, pretrained_policy, paths, video)
     if pretrained_policy.checkpoint is None:
@@ -74,7 +76,7 @@ def run(
         device_mesh = mesh.make(c.mesh)
         batch = pipeline.single_batch(example, pretrained_policy.style)
         params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
-        parent = results.open_folder(Path(workdir) / "infer")
+        parent = results.open_folder(places.path(workdir) / "infer")
         notes: dict[str, Any] = {"query": query} | ({} if perceiver is None else {"twin_by": perceiver.description})
         runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, perceiver=perceiver).for_rollout()
         completed = predict.ask(runtime, batch, jax.random.key(c.seed))
@@ -207,4 +209,5 @@ def _why_unsound(c: config.Config, transcript: Transcript, is_shown: bool) -> st
 def _paths(named: str | Sequence[str] | None) -> list[str]:
     """The paths of all --image flags. A value is one path, also with commas in it, or several with commas between."""
     values = [named] if isinstance(named, str) else named or []
-    return [path for one in values for path in ([one] if Path(one).exists() else map(str.strip, one.split(",")))]
+    named = [path for one in values for path in ([one] if Path(one).exists() else map(str.strip, one.split(",")))]
+    return [str(local_copy.fetch(path, "--image")) if places.is_bucket(path) else path for path in named]

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import optax
 
-from dtr1_jax import config, mesh
+from dtr1_jax import config, mesh, places
 from dtr1_jax.data import image_files, json_files, patches, pipeline, prompts, sources
 from dtr1_jax.data.cold_start import ColdStartBatches, dense_weight, is_drawn_to_order, tower_steps
 from dtr1_jax.data.twinworld import patch_targets
@@ -86,11 +86,12 @@ def run(c: config.Config, workdir: Path) -> Path:
             step += 1
             meter.write(step, numbers)
             if stop.is_set or step == c.sft.steps or (c.checkpoint.every and step % c.checkpoint.every == 0):
+                writer.flush()
                 checkpoints.save(step, state, batches.get_state(), wait=stop.is_set)
             if stop.is_set:
                 log.warning("asked to stop: saved step %d; the same command goes on from here", step)
                 raise interrupt.Interrupted(step)
-        return _write(c, pretrained_policy, device_mesh, Path(workdir), state["trainable"])
+        return _write(c, pretrained_policy, device_mesh, places.path(workdir), state["trainable"])
 
 
 def _has_start(c: config.Config, pretrained_policy: PretrainedPolicy) -> bool:

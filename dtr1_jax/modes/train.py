@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import optax
 
-from dtr1_jax import config, mesh
+from dtr1_jax import config, mesh, places
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.evaluation import metrics, predict, predictions_file, query_metrics, table, wrong_pictures
 from dtr1_jax.modes import check, diagnosis, experience, results
@@ -101,7 +101,7 @@ def run(c: config.Config, workdir: Path) -> Path:
     DivergedError if the loss or a gradient was not finite in PATIENCE updates in a row, and LockError if another run
     writes to `workdir`.
     """
-    workdir = Path(workdir)
+    workdir = places.path(workdir)
     # The flag is first, so that a signal during the start is kept until a save is possible.
     with interrupt.Flag() as stop, results.locked(workdir, "train"):
         _train(c, workdir, stop)
@@ -252,6 +252,7 @@ def _save(this: Run, position: Position, metric: float | None = None, wait: bool
 
     A step that was saved before its evaluation, because a signal came, gets its metric afterwards.
     """
+    this.run_log.flush()
     if position.step != position.saved:
         counts = {
             "skipped": position.skipped_updates, "in_a_row": position.skipped_in_a_row, "examples": this.skipped.count,
