@@ -46,10 +46,11 @@ def path(place: str | os.PathLike) -> Path:
         return Path(place).expanduser() if isinstance(place, str) else place
     scheme, slashes, rest = (a or b or "" for a, b in zip(match.groups()[:3], match.groups()[3:]))
     bucket = rest.partition("/")[0]
-    if scheme not in PACKAGES or slashes != "//" or not bucket or ".." in rest.split("/"):
+    if scheme not in PACKAGES or slashes != "//" or not bucket or "@" in bucket or ".." in rest.split("/"):
         raise PlaceError(
-            f"{os.fspath(place)}: expected a path of this machine, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER; copy or "
+            f"{shown(place)}: expected a path of this machine, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER; copy or "
             "mount what lies elsewhere, and name it there"
+            + "; credentials are found where gcloud or aws keeps them, and belong in no address" * ("@" in bucket)
         )
     _set_up(scheme)
     from etils import epath  # here, because most runs need no bucket
@@ -60,15 +61,26 @@ def path(place: str | os.PathLike) -> Path:
 def here(place: str | os.PathLike, name: str, advice: str) -> Path:
     """The local path of a text. Raises PlaceError for a bucket: `name` is the flag or setting, `advice` what to do."""
     if is_bucket(place):
-        raise PlaceError(f"{name}={os.fspath(place)}: expected a path of this machine, got a bucket; {advice}")
+        raise PlaceError(f"{name}={shown(place)}: expected a path of this machine, got an address; {advice}")
     return path(place)
+
+
+def shown(place: str | os.PathLike) -> str:
+    """A place for a message: without the parts of an address in which people put keys and passwords."""
+    text = os.fspath(place)
+    if not is_bucket(text):
+        return text
+    start, slashes, rest = text.partition("//")
+    bucket, slash, name = rest.partition("/")
+    name = name if start in ("gs:", "s3:") else name.partition("?")[0]  # "?" begins no query in a bucket's names
+    return start + slashes + ("..." + bucket[bucket.rindex("@") :] if "@" in bucket else bucket) + slash + name
 
 
 def check_for_checkpoints(workdir: Path) -> None:
     """Raises PlaceError for a bucket in which orbax cannot save: it writes to gs:// and to file systems."""
     if is_bucket(workdir) and not os.fspath(workdir).startswith("gs://"):
         raise PlaceError(
-            f"--workdir={os.fspath(workdir)}: checkpoints can be saved in gs:// and in folders only; mount the bucket"
+            f"--workdir={shown(workdir)}: checkpoints can be saved in gs:// and in folders only; mount the bucket"
             " as a folder, and name that"
         )
 
@@ -121,6 +133,22 @@ def write_text(file: Path, text: str) -> None:
     write_bytes(file, text.encode())
 
 
+def create(file: Path, text: str) -> None:
+    """Writes a new object of a bucket. Raises FileExistsError if there is one of its name, whoever made it; OSError.
+
+    Of several writers at the same time the bucket lets one through.
+    """
+    with named_errors(file):
+        system(file).pipe_file(os.fspath(file), text.encode(), mode="create")
+
+
+def is_file(place: str | os.PathLike) -> bool:
+    """Whether there is a file, or an object, of exactly this name. Raises PlaceError if a bucket cannot be asked."""
+    file = path(place)
+    with named_errors(file):
+        return file.is_file()
+
+
 def remove(file: Path) -> None:
     """Removes a file or object, if it is there. Raises OSError."""
     with named_errors(file):
@@ -170,7 +198,7 @@ def named_errors(file: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, PlaceError | FileNotFoundError) or not is_bucket(file):
+        if isinstance(error, PlaceError | FileNotFoundError | FileExistsError) or not is_bucket(file):
             raise
         raise PlaceError(f"{os.fspath(file)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 

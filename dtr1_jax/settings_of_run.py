@@ -15,7 +15,7 @@ OUTSIDE = ("reward.judge.url", "reward.judge.key_env", "reward.judge.cache")
 # Settings whose value would be downloaded if it is the name of a hub repository.
 MODELS = ("policy.path", "policy.adapter", "specialists.detector", "specialists.segmenter", "specialists.depth")
 # Further settings whose value would be copied to this machine if it is the address of a bucket.
-INPUTS = ("data.root", "reward.segmenter", "reward.sentences", "specialists.phrases")
+INPUTS = ("data.root", "data.phrases", "reward.segmenter", "reward.sentences", "reward.idf", "specialists.phrases")
 
 
 def get_config(workdir: str = "") -> ConfigDict:

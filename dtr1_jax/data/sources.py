@@ -9,7 +9,6 @@ example, and not the run.
 from __future__ import annotations
 
 import dataclasses
-from pathlib import PurePosixPath
 from typing import Protocol
 
 from dtr1_jax import config, places
@@ -82,11 +81,10 @@ def open_source(data: config.Data, split: str) -> Source:
       split: which part of the data set; each reader (data/readers/) documents how it finds the splits in its files.
 
     Raises:
-      PlaceError: data.root is in a bucket and cannot be copied to this machine.
+      PlaceError: data.root or data.phrases is in a bucket and cannot be copied to this machine.
       DataError: a file is missing, malformed or has nothing for this split or task; the message names file and cause.
     """
-    if data.root:
-        data = dataclasses.replace(data, root=_local_root(data.root))
+    data = _on_this_machine(data)
     if data.source == "jsonl":  # each line may name its own task
         frames = data.frames or jsonl.FRAMES
         return jsonl.open_jsonl_source(data.root, split, data.task, max_objects=data.max_objects, frames=frames)
@@ -102,13 +100,21 @@ def open_source(data: config.Data, split: str) -> Source:
     return parts[0] if len(parts) == 1 else Mixture(parts, tuple(weight for _, _, weight in weighted))
 
 
+def _on_this_machine(data: config.Data) -> config.Data:
+    """The settings, where files that are in a bucket are copies on this machine. Raises PlaceError."""
+    root = _local_root(data.root) if data.root else ""
+    phrases = str(local_copy.fetch(data.phrases, "config.data.phrases")) if data.phrases else ""
+    return dataclasses.replace(data, root=root, phrases=phrases)
+
+
 def _local_root(root: str) -> str:
     """data.root on this machine. Of a file in a bucket the folder is copied, because the pictures are beside the file.
 
     Raises PlaceError if it cannot be copied, or if that folder would be the whole bucket.
     """
-    if not places.is_bucket(root) or PurePosixPath(root).suffix not in (".json", ".jsonl"):
+    if not places.is_bucket(root) or not places.is_file(root.rstrip("/")):
         return str(local_copy.fetch(root, "config.data.root"))
+    root = root.rstrip("/")
     folder, name = root.rsplit("/", 1)
     if folder.endswith("/annotations"):  # the layout of COCO
         folder, name = folder.rsplit("/", 1)[0], f"annotations/{name}"

@@ -63,9 +63,8 @@ def run(
             '--mode=infer needs --query="what to look for" and --image=photo.jpg or --video=street.mp4'
         )
     pretrained_policy = pretrained.load_policy(c)
-    video = str(local_copy.fetch(video, "--video")) if video else None
-    paths = ([video] if video else []) + _paths(image)
-    inputs = _load_inputs(c, pretrained_policy, paths, video)
+    paths = ([str(local_copy.fetch(video, "--video"))] if video else []) + _paths(image)
+    inputs = _load_inputs(c, pretrained_policy, paths, bool(video))
     if pretrained_policy.checkpoint is None:
         c, pretrained_policy = _with_room(c, pretrained_policy, inputs)
     example = _example(c, paths, inputs, query, task)
@@ -149,14 +148,14 @@ def _task(c: config.Config, task: str | None) -> str:
 
 
 def _load_inputs(
-    c: config.Config, pretrained_policy: PretrainedPolicy, paths: list[str], video: str | None
+    c: config.Config, pretrained_policy: PretrainedPolicy, paths: list[str], video_first: bool
 ) -> tuple[np.ndarray | Video, ...]:
-    """The pictures and videos in the order of the prompt, the video first. Raises ImageError."""
+    """The pictures and videos in the order of the prompt, that of --video first. Raises ImageError."""
     geometry = pretrained_policy.style.geometry
-    if not video:
+    if not video_first:
         return tuple(visuals.load_visual(path, geometry) for path in paths)
     rule = pretrained.video_rule(c.policy) if geometry is None else geometry.video
-    first = video_files.load_video(video, rule, 1 if geometry is None else geometry.temporal_patch)
+    first = video_files.load_video(paths[0], rule, 1 if geometry is None else geometry.temporal_patch)
     return (first, *(visuals.load_visual(path, geometry) for path in paths[1:]))
 
 

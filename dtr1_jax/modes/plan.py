@@ -54,7 +54,7 @@ def policy_spec(c: config.Config) -> Spec:
     if policy_files.is_hub_id(path):
         folder = policy_files.download(path, ["config.json"])
     else:
-        folder = local_copy.fetch(path, "config.policy.path", ["config.json", "*.gguf"])
+        folder = local_copy.fetch(path, "config.policy.path", ["config.json", policy_files.OURS])
     if not (folder / "config.json").is_file():
         return pretrained.load_policy(c).spec
     try:

@@ -1,14 +1,14 @@
 """One writer for each folder of a bucket: the object `run.lock` names the run that writes there.
 
-A bucket has no lock that ends with its process, and the packages that reach it cannot create an object on the condition
-that there is none. So this lock is weaker than that of a local folder (workdir_lock.py):
+The object is created on the condition that there is none, so of two runs that start at once the bucket refuses one. But
+a bucket has no lock that ends with its process. So this one is weaker than that of a local folder (workdir_lock.py):
 
 - Its holder writes the object anew every few seconds, with a number that grows. A second run that finds the object
   watches it. If the number grows, the first run is alive, and the second is refused. If it stands still for _STALE
   seconds, the first run has ended without removing it, and its lock is taken over. No clocks are compared.
-- Of two runs that start in the same seconds, the one that wrote the object last goes on, and the other one is refused.
-  If the network holds up one of them for longer than _SETTLE seconds just then, both go on; each warns as soon as it
-  finds the other one's name in the object.
+- Of two runs that take over the lock of the same dead run in the same seconds, the one that wrote the object last goes
+  on, and the other one is refused. If the network holds up one of them for longer than _SETTLE seconds just then, both
+  go on; each warns as soon as it finds the other one's name in the object.
 """
 
 from __future__ import annotations
@@ -52,17 +52,21 @@ def hold(folder: str | os.PathLike, mode: str) -> Iterator[None]:
         "token": secrets.token_hex(8), "beat": 0, "machine": _machine(),
     }  # fmt: skip
     try:
-        _wait_for_end(path)
-        _write(path, owner)
-        time.sleep(_SETTLE)
+        dead = _wait_for_end(path)
+        if dead is not None and _read(path) == dead:
+            places.remove(path)
+        with contextlib.suppress(FileExistsError):  # of another run, or our own where the network sent it twice
+            places.create(path, _text(owner))
+        if dead is not None:
+            time.sleep(_SETTLE)
         holder = _read(path)
     except OSError as error:
         raise LockError(
             f"cannot write to {path.parent}: {error}; expected a bucket that exists, and that the user of this machine"
             " may read and write; choose another --workdir"
         ) from error
-    if holder.get("token") != owner["token"]:
-        raise LockError(_held(path, holder))
+    if holder is None or holder.get("token") != owner["token"]:
+        raise LockError(_held(path, holder or {}))
     stop = threading.Event()
     beat = threading.Thread(target=_keep, args=(path, owner, stop), name="workdir lock", daemon=True)
     beat.start()
@@ -72,18 +76,23 @@ def hold(folder: str | os.PathLike, mode: str) -> Iterator[None]:
         stop.set()
         beat.join()
         with contextlib.suppress(OSError):
-            if _read(path).get("token") == owner["token"]:
+            holder = _read(path)
+            if holder and holder.get("token") == owner["token"]:
                 places.remove(path)
 
 
-def _wait_for_end(path: Path) -> None:
-    """Returns when no run holds the lock; raises LockError if one does. OSError if the bucket cannot be read."""
+def _wait_for_end(path: Path) -> dict | None:
+    """Returns when no run holds the lock: what the object of a dead run says, or None if there is no object.
+
+    An object that is broken is no living run's, since objects appear whole. Raises LockError if a run holds the lock;
+    OSError if the bucket cannot be read.
+    """
     first = _read(path)
     if not first:
-        return
+        return first
     if first.get("machine") == _machine() and not workdir_lock.exists(first.get("pid")):
         _log.warning("taking over %s: %s has ended without removing it", path, workdir_lock.describe(first))
-        return
+        return first
     _log.warning(
         "%s names another run, %s: watching for up to %.0f seconds whether it is alive",
         path, workdir_lock.describe(first), _STALE,
@@ -92,11 +101,12 @@ def _wait_for_end(path: Path) -> None:
     while time.monotonic() < end:
         time.sleep(_LOOK)
         now = _read(path)
-        if not now:
-            return
+        if now is None:
+            return None
         if now != first:
             raise LockError(_held(path, now))
     _log.warning("taking over %s: %s has ended without removing it", path, workdir_lock.describe(first))
+    return first
 
 
 def _machine() -> str:
@@ -114,15 +124,17 @@ def _held(path: Path, holder: dict) -> str:
     )
 
 
-def _write(path: Path, owner: dict) -> None:
-    places.write_text(path, json.dumps(owner) + "\n")
+def _text(owner: dict) -> str:
+    return json.dumps(owner) + "\n"
 
 
-def _read(path: Path) -> dict:
-    """The holder that the object names; {} if there is none or it is broken. Raises OSError for a faulty bucket."""
+def _read(path: Path) -> dict | None:
+    """The holder that the object names; {} if it is broken, None if there is none. Raises OSError for a faulty bucket."""
     try:
         value = json.loads(places.read_text(path, "replace"))
-    except (FileNotFoundError, ValueError, RecursionError):
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -131,7 +143,7 @@ def _keep(path: Path, owner: dict, stop: threading.Event) -> None:
     """Writes the object anew every _BEAT seconds, until `stop` or until it names another run, which is an error."""
     while not stop.wait(_BEAT):
         try:
-            holder = _read(path)
+            holder = _read(path) or {}
             if holder.get("token", owner["token"]) != owner["token"]:
                 _log.error(
                     "%s now names another run, %s: both write into %s; stop one of them, and begin a new --workdir if "
@@ -139,6 +151,6 @@ def _keep(path: Path, owner: dict, stop: threading.Event) -> None:
                 )  # fmt: skip
                 return
             owner["beat"] += 1
-            _write(path, owner)
+            places.write_text(path, _text(owner))
         except OSError as error:
             _log.warning("%s could not be written, and is tried again: %s", path, error)

@@ -3,8 +3,8 @@
 The readers of these files need local ones (safetensors maps them into memory, PyAV and PIL seek in them), and training
 reads each picture many times. A copy is kept in the user's cache, or in the folder that DTR1_JAX_COPIES names:
 
-    copies/<digest of the address>/<name>/...    the files
-    copies/<digest of the address>/copied.jsonl  a line for each file: ["name", size in bytes, "version"]
+    copies/<digest of the address>/files/<name>/...  the files
+    copies/<digest of the address>/copied.jsonl      a line for each file: ["name", size in bytes, "version"]
 
 The next run copies only what has another size or version in the bucket, and removes what is gone from it.
 """
@@ -50,7 +50,12 @@ def fetch(place: str, name: str, patterns: Sequence[str] | None = None) -> Path:
     try:
         return _copied(place.rstrip("/"), None if patterns is None else tuple(patterns))
     except OSError as error:
-        raise places.PlaceError(f"{name}={place}: cannot be copied to this machine: {error}") from error
+        raise places.PlaceError(f"{name}={places.shown(place)}: cannot be copied to this machine: {error}") from error
+
+
+def stable_name(path: Path) -> str:
+    """The path as text; of a copy, without the folder of all copies. So it is the same on every machine of a run."""
+    return path.relative_to(folder()).as_posix() if path.is_relative_to(folder()) else path.as_posix()
 
 
 def folder() -> Path:
@@ -65,7 +70,7 @@ def _copied(url: str, patterns: tuple[str, ...] | None) -> Path:
     objects = _objects(source)
     home = folder() / hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
     home.mkdir(parents=True, exist_ok=True)
-    target = home / source.name
+    target = home / "files" / source.name  # a folder of its own, because an object may be named "copied.jsonl"
     with open(home / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the other processes of this host find the files that the first has copied
         done = _read(home / LISTING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import pathlib
@@ -21,6 +22,8 @@ from dtr1_jax.run import atomic
 
 NAME = "metrics.jsonl"
 PUBLISH = 30.0  # seconds; a bucket takes about one new version of an object a second, and all of it is sent each time
+
+_log = logging.getLogger(__name__)
 
 
 class RunLog:
@@ -67,7 +70,10 @@ class RunLog:
             for name, value in finite.items():
                 self._board.add_scalar(name, value, step)
         if time.monotonic() - self._published >= PUBLISH:
-            self.flush()
+            try:
+                self.flush()
+            except OSError as error:  # of a bucket, for a while; before a checkpoint it is an error
+                _log.warning("the log could not be copied, and is tried again in %.0f seconds: %s", PUBLISH, error)
 
     def write_text(self, step: int, name: str, markdown: str) -> None:
         """Writes a text, such as a table of samples, to `workdir/<name>/step_000020.md` and to TensorBoard.
