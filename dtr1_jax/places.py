@@ -50,7 +50,8 @@ def path(place: str | os.PathLike) -> Path:
         raise PlaceError(
             f"{shown(place)}: expected a path of this machine, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER; copy or "
             "mount what lies elsewhere, and name it there"
-            + "; credentials are found where gcloud or aws keeps them, and belong in no address" * ("@" in bucket)
+            + "; credentials are found where gcloud or aws keeps them, and belong in no address"
+            * ("@" in bucket)
         )
     _set_up(scheme)
     from etils import epath  # here, because most runs need no bucket

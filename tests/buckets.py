@@ -68,9 +68,9 @@ class Bucket(fsspec.AbstractFileSystem):
                 if path not in objects:
                     raise FileNotFoundError(path)
                 return io.BytesIO(objects[path][0])
-        if mode != "wb":
+        if mode not in ("wb", "xb"):
             raise NotImplementedError(f"an object cannot be opened by {mode!r}")
-        return _Writing(path)
+        return _Writing(path, new=mode == "xb")
 
     def mkdir(self, path, create_parents=True, **kwargs):
         log.append(("mkdir", path))
@@ -96,13 +96,17 @@ class Bucket(fsspec.AbstractFileSystem):
 
 
 class _Writing(io.BytesIO):
-    def __init__(self, name: str):
+    def __init__(self, name: str, new: bool):
         super().__init__()
-        self._name = name
+        self._name, self._new = name, new
 
     def close(self) -> None:
-        if not self.closed:
-            put(self._name, self.getvalue())
+        with _lock:
+            if not self.closed:
+                if self._new and self._name in objects:
+                    super().close()
+                    raise FileExistsError(self._name)
+                put(self._name, self.getvalue())
         super().close()
 
 

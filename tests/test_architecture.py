@@ -58,6 +58,7 @@ ONLY = {
         "config",
         "twin",
         "data.queries",
+        "run.local_copy",
         "run.worker_pool",
         "evaluation.benchmarks",
     ),

@@ -8,6 +8,7 @@ import fsspec
 import pytest
 
 from dtr1_jax import places
+from dtr1_jax.run import local_copy
 
 
 @pytest.fixture
@@ -35,6 +36,36 @@ def test_other_addresses_are_refused_and_not_taken_for_folders(bucket, text):
     assert places.is_bucket(text)
     with pytest.raises(places.PlaceError, match=re.escape(f"{text}: expected a path of this machine, gs://BUCKET")):
         places.path(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("s3://KEY:SECRET@bucket/run", "s3://...@bucket/run"),
+        ("https://me:SECRET@host/a?sig=SECRET", "https://...@host/a"),
+        ("https://host/a?sig=SECRET", "https://host/a"),
+    ],
+)
+def test_no_message_repeats_a_password(bucket, monkeypatch, tmp_path, text, shown):
+    monkeypatch.setenv("DTR1_JAX_COPIES", str(tmp_path))
+    for act in (
+        places.path,
+        lambda x: places.here(x, "--out", "no"),
+        lambda x: local_copy.fetch(x, "config.data.root"),
+    ):
+        with pytest.raises(places.PlaceError) as error:
+            act(text)
+        assert shown in str(error.value) and "SECRET" not in str(error.value)
+    assert places.shown("gs://bucket/what?/x") == "gs://bucket/what?/x" and places.shown("a@b?c") == "a@b?c"
+
+
+def test_one_object_is_created_once(bucket):
+    place = places.path("gs://bucket/run/x")
+    places.create(place, "1")
+    with pytest.raises(FileExistsError):
+        places.create(place, "2")
+    assert bucket["bucket/run/x"][0] == b"1"
+    assert places.is_file("gs://bucket/run/x") and not places.is_file("gs://bucket/run")
 
 
 def test_a_missing_package_is_named_with_its_installation(monkeypatch):

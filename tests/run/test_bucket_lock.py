@@ -7,6 +7,7 @@ import time
 import buckets
 import pytest
 
+from dtr1_jax import places
 from dtr1_jax.run import bucket_lock, workdir_lock
 from dtr1_jax.run.workdir_lock import LockError
 
@@ -70,12 +71,39 @@ def test_the_lock_of_a_dead_run_is_taken_over(caplog, monkeypatch):
             pass
 
 
-def test_of_two_that_start_at_once_the_last_writer_goes_on(monkeypatch):
+def test_of_two_that_start_at_once_the_bucket_lets_one_through(monkeypatch):
+    looked = bucket_lock._wait_for_end
+
+    def look(path):
+        assert looked(path) is None
+        other(token="first")  # between our look and our writing
+
+    monkeypatch.setattr(bucket_lock, "_wait_for_end", look)
+    with pytest.raises(LockError, match="process 7 on far"):
+        with bucket_lock.hold(URL, "train"):
+            pass
+    assert json.loads(buckets.objects[OBJECT][0])["token"] == "first"  # the other one's is left alone
+
+
+def test_an_object_that_the_network_sent_twice_is_ours(monkeypatch):
+    def twice(file, text):
+        places.write_text(file, text)
+        raise FileExistsError(file)  # the second sending finds the first
+
+    monkeypatch.setattr(places, "create", twice)
+    with bucket_lock.hold(URL, "train"):
+        pass
+    assert not buckets.objects
+
+
+def test_of_two_that_take_over_at_once_the_last_writer_goes_on(monkeypatch):
+    other(machine=bucket_lock._machine())
+    monkeypatch.setattr(workdir_lock, "exists", lambda pid: False)
     monkeypatch.setattr(bucket_lock.time, "sleep", lambda seconds: other(token="later"))
     with pytest.raises(LockError, match="process 7 on far"):
         with bucket_lock.hold(URL, "train"):
             pass
-    assert json.loads(buckets.objects[OBJECT][0])["token"] == "later"  # the other one's is left alone
+    assert json.loads(buckets.objects[OBJECT][0])["token"] == "later"
 
 
 def test_a_lock_that_was_taken_away_is_said_and_not_taken_back(caplog):

@@ -63,6 +63,21 @@ def test_only_what_changed_is_copied_and_what_is_gone_is_removed(bucket, copied)
     assert contents(again("gs://bucket/data"))["pictures/2.png"] == b"two"
 
 
+def test_an_object_may_be_named_like_our_own_files(bucket):
+    for name in ("copied.jsonl", "lock"):
+        buckets.put(f"bucket/data/{name}", name.encode())
+        assert local_copy.fetch(f"gs://bucket/data/{name}", "").read_bytes() == name.encode()
+        assert again(f"gs://bucket/data/{name}").read_bytes() == name.encode()
+
+
+def test_a_copy_has_one_name_on_all_machines(monkeypatch, tmp_path):
+    first = local_copy.stable_name(local_copy.fetch("gs://bucket/data", "") / "a.json")
+    monkeypatch.setenv("DTR1_JAX_COPIES", str(tmp_path / "elsewhere"))
+    copy = again("gs://bucket/data") / "a.json"
+    assert local_copy.stable_name(copy) == first and first.endswith("/files/data/a.json")
+    assert copy.is_relative_to(tmp_path / "elsewhere") and local_copy.stable_name(tmp_path / "x") == str(tmp_path / "x")
+
+
 def test_a_file_and_chosen_files(copied):
     file = local_copy.fetch("gs://bucket/data/pictures/1.png", "")
     assert file.name == "1.png" and file.read_bytes() == b"one"

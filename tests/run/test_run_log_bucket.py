@@ -5,6 +5,7 @@ import json
 import buckets
 import pytest
 
+from dtr1_jax import places
 from dtr1_jax.run import run_log, warnings_file
 
 URL = "gs://bucket/run"
@@ -50,6 +51,22 @@ def test_a_resumed_run_goes_on_from_the_lines_of_the_first():
     with run_log.RunLog(URL, tensorboard=False) as writer:
         writer.truncate(-1)
     assert steps() == [] == json.loads("[" + buckets.objects["bucket/run/metrics.jsonl"][0].decode() + "]")
+
+
+def test_a_network_that_fails_for_a_while_stops_no_run(monkeypatch, caplog):
+    def refuse(self, here, there, **_):
+        raise RuntimeError("503")
+
+    with run_log.RunLog(URL) as writer:
+        with monkeypatch.context() as patch:
+            patch.setattr(buckets.Bucket, "put_file", refuse)
+            patch.setattr(run_log, "PUBLISH", 0.0)
+            writer.write(1, {"train/reward": 0.5})
+            assert "could not be copied, and is tried again" in caplog.text and "503" in caplog.text
+            with pytest.raises(places.PlaceError, match="503"):
+                writer.flush()  # a checkpoint must not be ahead of the log
+        writer.write(2, {})
+    assert steps() == [1, 2]
 
 
 def test_the_lines_are_there_when_a_run_fails():
