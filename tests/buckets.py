@@ -11,6 +11,7 @@ import http.server
 import io
 import itertools
 import json
+import pathlib
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -32,6 +33,13 @@ def put(name: str, data: bytes) -> int:
         objects[name] = (bytes(data), next(_numbers))
         log.append(("put", name))
         return objects[name][1]
+
+
+def put_folder(folder: pathlib.Path, name: str) -> None:
+    """Makes an object of each file in a folder of this machine."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            put(f"{name}/{file.relative_to(folder).as_posix()}", file.read_bytes())
 
 
 class Bucket(fsspec.AbstractFileSystem):

@@ -23,7 +23,8 @@ def run(out: str | None, models: str | None) -> tuple[str, bool]:
       out: the folder for the weights; each model gets a folder of its own in it.
       models: names of published_files.MODELS, with commas between; None = published_files.FIRST.
 
-    Raises ConfigError: no --out, or a name that is not known. PlaceError: --out is in a bucket. LockError: another process fetches into this folder.
+    Raises ConfigError: no --out, or a name that is not known; PlaceError: --out is in a bucket; LockError: another
+    process fetches into this folder.
     """
     if not out:
         raise config.ConfigError("--mode=fetch needs --out, a folder for the weights, such as --out=weights")

@@ -129,7 +129,7 @@ def _text(owner: dict) -> str:
 
 
 def _read(path: Path) -> dict | None:
-    """The holder that the object names; {} if it is broken, None if there is none. Raises OSError for a faulty bucket."""
+    """The holder that the object names; {} if it is broken, None if there is none. Raises OSError."""
     try:
         value = json.loads(places.read_text(path, "replace"))
     except FileNotFoundError:

@@ -121,12 +121,12 @@ def test_what_cannot_be_is_refused_by_name(run, capsys, mode, options, changes, 
 
 
 def test_the_settings_of_somebody_elses_workdir_fetch_nothing(run, tmp_path):
-    values = tiny.values("gs://bucket/policies/tiny/policy.safetensors", data__root="gs://bucket/data")
+    inputs = {"data.phrases": "gs://bucket/words.json", "reward.idf": "gs://bucket/idf.json"}
+    inputs |= {"data.root": "gs://bucket/data", "reward.segmenter": "sam:gs://bucket/sam"}
+    values = tiny.values("gs://bucket/policies/tiny/policy.safetensors", **inputs)
     buckets.put("bucket/runs/a/config.json", json.dumps(config.to_dict(config.from_configdict(values))).encode())
     assert settings_of_run.get_config(URL).policy.path == ""
-    assert settings_of_run.withheld(URL) == {
-        "policy.path": "gs://bucket/policies/tiny/policy.safetensors", "data.root": "gs://bucket/data",
-    }  # fmt: skip
+    assert settings_of_run.withheld(URL) == inputs | {"policy.path": "gs://bucket/policies/tiny/policy.safetensors"}
     with pytest.raises(ValueError, match=f"{URL}2/config.json: expected a JSON object"):
         settings_of_run.get_config(f"{URL}2")
     assert not (tmp_path / "copies").exists()

@@ -109,8 +109,9 @@ class Benchmark:
     max_pixels: int = image_files.MAX_PIXELS
 
     def __repr__(self) -> str:
+        root = local_copy.stable_name(self.root)[-200:]
         return (
-            f"Benchmark({self.name!r}, {local_copy.stable_name(self.root)[-200:]!r}, split={self.split!r}, task={self.task!r}, "
+            f"Benchmark({self.name!r}, {root!r}, split={self.split!r}, task={self.task!r}, "
             f"max_objects={self.max_objects}, queries={len(self.queries)})"
         )
 
