@@ -17,6 +17,9 @@ MODELS = ("policy.path", "policy.adapter", "specialists.detector", "specialists.
 # Further settings whose value would be copied to this machine if it is the address of a bucket.
 INPUTS = ("data.root", "data.phrases", "reward.segmenter", "reward.sentences", "reward.idf", "specialists.phrases")
 
+# The value of a setting that is not taken over, where "" has no meaning.
+WITHOUT = {"reward.segmenter": "grabcut"}
+
 
 def get_config(workdir: str = "") -> ConfigDict:
     """The settings in `workdir`/config.json, with "" for those that reach outside this machine (see `withheld`).
@@ -47,7 +50,7 @@ def _read(workdir: str) -> tuple[ConfigDict, dict[str, str]]:
         buckets = [n for n in (*MODELS, *INPUTS) if places.is_bucket(_value(settings, n).removeprefix("sam:"))]
         names = [*OUTSIDE, *hub, *buckets]
         values = {name: _value(settings, name) for name in names}
-        settings.update_from_flattened_dict({name: "" for name, value in values.items() if value})
+        settings.update_from_flattened_dict({name: WITHOUT.get(name, "") for name, value in values.items() if value})
         config.from_configdict(settings)  # without the settings that are left out: their faults do not matter
         return settings, {name: value for name, value in values.items() if value}
     except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:

@@ -36,9 +36,9 @@ def run(source: str | None, out: str | None, images: str | None = None, frame: s
     for flag, value, known in (("frame", frame, frame_evidence.FRAMES), ("box", order, frame_evidence.ORDERS)):
         if value and value not in known:
             raise config.ConfigError(f"--{flag}: expected one of {', '.join(known)}, got {value!r}")
+    named = [places.here(images, "--images", _COPY)] if images else []
     found = recognition.recognise(path)
-    folders = [*([places.here(images, "--images", _COPY)] if images else []), *found.folders]
-    store = PictureStore(folders, target.with_name(f"{target.stem}_pictures"))
+    store = PictureStore([*named, *found.folders], target.with_name(f"{target.stem}_pictures"))
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(target) as partial, partial.open("w", encoding="utf-8") as file:
         report = line_writer.convert(found, file, store, target.parent, frame, order)

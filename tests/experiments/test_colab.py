@@ -46,6 +46,7 @@ def test_all_cells_run(tmp_path, monkeypatch):
     for name in ("main.py", "dtr1_jax", "configs"):
         (place / name).symlink_to(ROOT / name)
     monkeypatch.setenv("DTR1_COLAB_SETTINGS", SMALL)
+    monkeypatch.setenv("XLA_FLAGS", "")  # one device, as in Colab; the other tests have eight
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{place}", prepend=":")
     monkeypatch.setenv("PATH", str(pathlib.Path(sys.executable).parent), prepend=":")  # `!python` is this Python
 

@@ -2,14 +2,16 @@
 
 import json
 import pathlib
+import types
 
 import buckets
 import pytest
 import tiny
 from PIL import Image
 
-from dtr1_jax import config, settings_of_run
-from dtr1_jax.modes import dispatch, export
+from dtr1_jax import config, mesh, places, settings_of_run
+from dtr1_jax.modes import dispatch, export, sft
+from dtr1_jax.policies import policy_files
 from dtr1_jax.run import bucket_lock, local_copy, run_log
 
 URL = "gs://bucket/runs/a"
@@ -76,6 +78,26 @@ def test_train_stop_resume_evaluate_ask_and_export(run, tmp_path, capsys, monkey
     assert "expected a new or empty folder" in capsys.readouterr().err
 
 
+def test_what_sft_writes_is_what_grpo_and_export_read(run, monkeypatch):
+    def write(c, pretrained_policy, folder, weights, more):
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            (folder / name).write_text(f"{weights}")
+
+    monkeypatch.setattr(export, "write_adapter", write)
+    monkeypatch.setattr(mesh, "whole", lambda device_mesh, weights: weights)
+    values = tiny.values("gs://bucket/policies/tiny/policy.safetensors", lora__rank=4)
+    ours = types.SimpleNamespace(checkpoint=None)  # a policy of our own
+    for weights in ("first", "second"):
+        place = sft._write(config.from_configdict(values), ours, None, places.path(URL), {"lora": weights})
+    assert str(place) == f"{URL}/adapter" and names("adapter/") == {"adapter_config.json", "adapter_model.safetensors"}
+    values.policy.adapter = str(place)
+    copy = policy_files.adapter_path(config.from_configdict(values))
+    assert copy.is_dir() and (copy / "adapter_model.safetensors").read_text() == "second"
+    with pytest.raises(places.PlaceError, match=r"config\.policy\.adapter=gs://bucket/none: cannot be copied"):
+        values.policy.adapter = "gs://bucket/none"
+        policy_files.adapter_path(config.from_configdict(values))
+
+
 def test_a_second_run_is_refused(run, capsys, monkeypatch):
     monkeypatch.setattr(bucket_lock, "_BEAT", 0.05)
     with bucket_lock.hold(URL, "train"):
@@ -110,6 +132,18 @@ def test_data_in_a_bucket(run, capsys, tmp_path):
         ("train", {"workdir": "gs:/bucket/run"}, {}, "gs:/bucket/run: expected a path of this machine, gs://BUCKET"),
         ("sft", {"workdir": "az://c/run"}, {}, "az://c/run: expected a path of this machine"),
         ("perceive", {"out": "gs://bucket/x"}, {"specialists__detector": "d"}, "--out=gs://bucket/x: expected a path"),
+        (
+            "perceive",
+            {"out": "copies", "images": "gs://bucket/x"},
+            {"specialists__detector": "d"},
+            "--images=gs://buck",
+        ),
+        ("perceive", {"out": "copies", "video": "gs://bucket/x"}, {"specialists__detector": "d"}, "--video=gs://buck"),
+        ("fetch", {"out": "gs://bucket/x"}, {}, "--out=gs://bucket/x: expected a path of this machine, got an address"),
+        ("convert", {"source": "gs://bucket/x", "out": "x.jsonl"}, {}, "--from=gs://bucket/x: expected a path"),
+        ("convert", {"source": "x", "out": "gs://bucket/x.jsonl"}, {}, "--out=gs://bucket/x.jsonl: expected a path"),
+        ("convert", {"source": "x", "out": "x.jsonl", "images": "gs://bucket/x"}, {}, "--images=gs://bucket/x: expe"),
+        ("rescore", {"predictions": "gs://bucket/none"}, {}, "gs://bucket/none: cannot be read"),
         ("train", {}, {"policy__path": "gs://bucket/none"}, "config.policy.path=gs://bucket/none: cannot be copied"),
         ("export", {"out": "https://host/x"}, {}, "https://host/x: expected a path of this machine"),
     ],
@@ -125,7 +159,8 @@ def test_the_settings_of_somebody_elses_workdir_fetch_nothing(run, tmp_path):
     inputs |= {"data.root": "gs://bucket/data", "reward.segmenter": "sam:gs://bucket/sam"}
     values = tiny.values("gs://bucket/policies/tiny/policy.safetensors", **inputs)
     buckets.put("bucket/runs/a/config.json", json.dumps(config.to_dict(config.from_configdict(values))).encode())
-    assert settings_of_run.get_config(URL).policy.path == ""
+    taken = settings_of_run.get_config(URL)
+    assert (taken.policy.path, taken.reward.idf, taken.reward.segmenter) == ("", "", "grabcut")
     assert settings_of_run.withheld(URL) == inputs | {"policy.path": "gs://bucket/policies/tiny/policy.safetensors"}
     with pytest.raises(ValueError, match=f"{URL}2/config.json: expected a JSON object"):
         settings_of_run.get_config(f"{URL}2")
