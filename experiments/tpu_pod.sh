@@ -29,7 +29,11 @@ everywhere() { # runs a command on every host
   gcloud compute tpus tpu-vm ssh "$RUN" --zone="$ZONE" --worker=all --command="$1"
 }
 
-state() { # state of the queued resource, such as ACTIVE; fails if there is none
+listed() { # name of the queued resource, or nothing if there is none; fails only where Google cannot be asked
+  gcloud compute tpus queued-resources list --zone="$ZONE" --filter="name ~ (^|/)$RUN\$" --format='value(name)'
+}
+
+state() { # state of the queued resource, such as ACTIVE
   gcloud compute tpus queued-resources describe "$RUN" --zone="$ZONE" --format='value(state.state)'
 }
 
@@ -38,10 +42,18 @@ create() {
     --accelerator-type="$TYPE" --runtime-version="$RUNTIME" ${SPOT:+--spot}
 }
 
-await() { # waits until the slice is there
-  local now
-  while now=$(state) && [[ $now != ACTIVE ]]; do
+await() { # waits until the slice is there; a network that fails now and then is no reason to give its place up
+  local now misses=0
+  while true; do
+    if now=$(state); then
+      misses=0
+    elif ((++misses > 5)); then
+      return 1
+    else
+      now=''
+    fi
     case $now in
+      ACTIVE) return ;;
       FAILED | SUSPENDING | SUSPENDED | DELETING)
         echo "queued resource $RUN is $now; delete it and try again" >&2
         return 1
@@ -49,7 +61,6 @@ await() { # waits until the slice is there
     esac
     sleep "$POLL"
   done
-  [[ $now == ACTIVE ]]
 }
 
 install() {
@@ -83,6 +94,16 @@ delete() {
   gcloud compute tpus queued-resources delete "$RUN" --zone="$ZONE" --force --quiet
 }
 
+create_or_say() { # a failed creation deletes nothing: it can mean that somebody else has a slice of this name
+  local status=0
+  create || status=$?
+  if ((status)); then
+    trap - EXIT INT TERM
+    echo "queued resource $RUN could not be created; if it is there all the same, delete it by hand" >&2
+    exit "$status"
+  fi
+}
+
 began='' # whether hosts may be running the program
 leave() { # the end of `run`: the slice that it made is deleted, after a run that is still going has saved
   local status=$?
@@ -96,11 +117,12 @@ command=${1:?run, create, install, train, stop or delete}
 shift
 case $command in
   run)
-    if ! state >/dev/null 2>&1; then
+    there=$(listed)
+    if [[ -z $there ]]; then
       trap leave EXIT
       trap 'exit 130' INT
       trap 'exit 143' TERM
-      create
+      create_or_say
     fi
     await
     install

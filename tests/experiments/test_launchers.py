@@ -98,14 +98,14 @@ def received(folder: pathlib.Path, command: str) -> list[str]:
 
 # No queued resource until it is created; then it waits once, and is there.
 QUEUE = """
+if "list" in words and os.path.exists(state): print("projects/p/locations/z/queuedResources/seg-7b")
 if "describe" in words:
-    if not os.path.exists(state): sys.exit(1)
     left = int(open(state).read())
     open(state, "w").write(str(left - 1))
     print("ACTIVE" if left <= 0 else "WAITING_FOR_RESOURCES")
 if "create" in words: open(state, "w").write("1")
 """
-WHOLE = ["describe", "create", "describe", "describe", "ssh uv venv", "ssh -m dtr1_jax", "delete"]
+WHOLE = ["list", "create", "describe", "describe", "ssh uv venv", "ssh -m dtr1_jax", "delete"]
 
 
 def test_a_slice_from_creation_to_deletion(stage, tmp_path):
@@ -135,14 +135,32 @@ def test_training_needs_no_further_arguments(stage, tmp_path):
 def test_the_same_command_resumes_and_leaves_a_slice_that_was_there(stage):
     (stage.folder / "calls.state").write_text("0")
     assert stage.start("tpu_pod.sh", "run", act=QUEUE).returncode == 0
-    assert stage.steps() == ["describe", "describe", "ssh uv venv", "ssh -m dtr1_jax"]
+    assert stage.steps() == ["list", "describe", "ssh uv venv", "ssh -m dtr1_jax"]
+
+
+def test_nothing_is_deleted_where_it_is_not_known_who_made_the_slice(stage):
+    done = stage.start("tpu_pod.sh", "run", act=QUEUE + '\nif "list" in words: sys.exit(5)')
+    assert done.returncode == 5 and stage.steps() == ["list"]  # Google could not be asked
+    stage.log.unlink()
+    done = stage.start("tpu_pod.sh", "run", act=QUEUE + '\nif "create" in words: sys.exit(6)')
+    assert done.returncode == 6 and stage.steps() == ["list", "create"]  # it can mean that there is one by now
+    assert "could not be created; if it is there all the same, delete it by hand" in done.stderr
+
+
+def test_waiting_bears_a_network_that_fails_for_a_while(stage):
+    act = QUEUE + '\nif "describe" in words and open(os.environ["CALLS"]).read().count("describe") < 3: sys.exit(1)'
+    assert stage.start("tpu_pod.sh", "run", act=act).returncode == 0
+    assert stage.steps().count("describe") == 3 and stage.steps()[-2:] == ["ssh -m dtr1_jax", "delete"]
+    stage.log.unlink()
+    (stage.folder / "calls.state").unlink()
+    done = stage.start("tpu_pod.sh", "run", act=QUEUE + '\nif "describe" in words: sys.exit(1)')
+    assert done.returncode == 1 and stage.steps() == ["list", "create", *["describe"] * 6, "delete"]
 
 
 @pytest.mark.parametrize(
     ("fault", "steps"),
     [
-        ("create", ["describe", "create", "delete"]),
-        ("uv venv", ["describe", "create", "describe", "describe", "ssh uv venv", "delete"]),
+        ("uv venv", ["list", "create", "describe", "describe", "ssh uv venv", "delete"]),
         ("-m dtr1_jax", [*WHOLE[:-1], "ssh pkill", "delete"]),
     ],
 )
