@@ -120,8 +120,7 @@ def _check(c: config.Config, workdir: Path | None, out: str | None, adapter: boo
             f"--step={step} needs the --workdir of a run; without it the pretrained weights are written"
         )
     target = places.path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise config.ConfigError(f"--out={target}: expected a new or empty folder; nothing was changed")
+    _check_empty(target)
     if jax.process_count() > 1:
         raise config.ConfigError("--mode=export runs in one process: expected 1, got several; leave out --distributed")
     if adapter and not c.lora.rank:
@@ -131,6 +130,13 @@ def _check(c: config.Config, workdir: Path | None, out: str | None, adapter: boo
             f"{workdir}: no checkpoints to export; leave --workdir out for the policy's own weights"
         )
     return target
+
+
+def _check_empty(target: Path) -> None:
+    with places.named_errors(target):
+        filled = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    if filled:
+        raise config.ConfigError(f"--out={target}: expected a new or empty folder; nothing was changed")
 
 
 @contextlib.contextmanager
@@ -143,6 +149,7 @@ def _partial(out: Path) -> Iterator[Path]:
         results.open_folder(out)
         with atomic.replacing_folder(out) as partial:
             yield partial
+            _check_empty(out)  # again: another export may have ended here since, and would be replaced
         return
     partial = out.with_name(out.name + ".partial")
     try:

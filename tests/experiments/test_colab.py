@@ -56,7 +56,7 @@ def test_all_cells_run(tmp_path, monkeypatch):
     assert "git clone" in code["install"].source and "pip install" in code["install"].source
     code["install"].source = f"import pathlib\nFOLDER = pathlib.Path({str(place)!r})\n%cd $FOLDER"
     try:
-        nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3").execute(cwd=str(tmp_path))
+        nbclient.NotebookClient(notebook, timeout=3600, kernel_name="python3").execute(cwd=str(tmp_path))
     except nbclient.exceptions.CellExecutionError as error:
         said = [str(output.get("text", "")) for cell in code.values() for output in cell.outputs]
         pytest.fail(f"{error}\nthe cells before it said:\n" + "\n".join(said))

@@ -42,6 +42,7 @@ def names(folder: str) -> set[str]:
     return {name.removeprefix(start) for name in buckets.objects if name.startswith(start)}
 
 
+@pytest.mark.slow
 def test_train_stop_resume_evaluate_ask_and_export(run, tmp_path, capsys, monkeypatch):
     with pytest.MonkeyPatch.context() as patch:
         tiny.signals(patch, "TERM@learn:2")
