@@ -110,9 +110,13 @@ def check_writable(folder: Path) -> None:
 
 
 def read_bytes(file: Path) -> bytes:
-    """The bytes of a file or object. Raises OSError."""
+    """The bytes of a file or object. Raises OSError.
+
+    An object is read in one request. A reader that asks for its size first, as epath's does, can get a part of one that
+    is written anew meanwhile.
+    """
     with named_errors(file):
-        return file.read_bytes()
+        return system(file).cat_file(os.fspath(file)) if is_bucket(file) else file.read_bytes()
 
 
 def read_text(file: Path, errors: str = "strict") -> str:

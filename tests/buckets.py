@@ -12,6 +12,7 @@ import io
 import itertools
 import json
 import pathlib
+import re
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -119,7 +120,7 @@ class _Writing(io.BytesIO):
 
 
 class _Server(http.server.BaseHTTPRequestHandler):
-    """The part of Google's JSON API that tensorstore uses."""
+    """The part of Google's JSON API that tensorstore and gcsfs use."""
 
     protocol_version = "HTTP/1.1"
 
@@ -146,16 +147,12 @@ class _Server(http.server.BaseHTTPRequestHandler):
         bucket, name, query = self._split()
         with _lock:
             if not name:
-                prefix = f"{bucket}/{query.get('prefix', '')}"
-                names = sorted(n for n in objects if n.startswith(prefix))
-                items = [
-                    {"name": n.partition("/")[2], "size": str(len(objects[n][0])), "generation": str(objects[n][1])}
-                    for n in names
-                ]
-                return self._answer(200, json.dumps({"items": items}).encode(), Content_Type="application/json")
+                return self._list(bucket, query.get("prefix", ""), query.get("delimiter", ""))
             found = objects.get(f"{bucket}/{name}")
-        if found is None:
-            return self._answer(404)
+            if found is None:
+                return self._answer(404)
+            if "alt" not in query:
+                return self._json(self._about(f"{bucket}/{name}"))
         data, status, more = found[0], 200, {}
         if "Range" in self.headers:
             first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
@@ -164,15 +161,51 @@ class _Server(http.server.BaseHTTPRequestHandler):
             data, status = data[low:high], 206
         return self._answer(status, data, x_goog_generation=str(found[1]), **more)
 
+    def _json(self, value: dict) -> None:
+        self._answer(200, json.dumps(value).encode(), Content_Type="application/json")
+
+    def _about(self, name: str) -> dict[str, str]:
+        (bucket, _, rest), (data, generation) = name.partition("/"), objects[name]
+        media = f"http://{self.headers['Host']}/b/{bucket}/o/{urllib.parse.quote(rest, safe='')}?alt=media"
+        return {
+            "kind": "storage#object", "bucket": bucket, "name": rest, "size": str(len(data)), "mediaLink": media,
+            "generation": str(generation),
+        }  # fmt: skip
+
+    def _list(self, bucket: str, prefix: str, delimiter: str) -> None:
+        names = sorted(n for n in objects if n.startswith(f"{bucket}/{prefix}"))
+        ends = {n: n.find(delimiter, len(bucket) + 1 + len(prefix)) if delimiter else -1 for n in names}
+        self._json({
+            "kind": "storage#objects", "items": [self._about(n) for n in names if ends[n] < 0],
+            "prefixes": sorted({n[len(bucket) + 1 : ends[n] + 1] for n in names if ends[n] >= 0}),
+        })  # fmt: skip
+
+    def _body(self) -> bytes:
+        if "Content-Length" in self.headers:
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
     def do_POST(self) -> None:
-        """A new object."""
+        """A new object, by its content alone or with its description before it, or a copy of another one."""
         bucket, name, query = self._split()
-        data = self.rfile.read(int(self.headers["Content-Length"]))
+        data = self._body()
+        if "/rewriteTo/b/" in name:
+            name, _, target = name.partition("/rewriteTo/b/")
+            bucket, data, name = target.partition("/o/")[0], objects[f"{bucket}/{name}"][0], target.partition("/o/")[2]
+        elif query.get("uploadType") == "multipart":
+            _, about, content, _ = re.split(rb"\r?\n?--=+[0-9]+==(?:--)?", data)
+            name = json.loads(about.partition(b"\n\n")[2])["name"]
+            data = content.partition(b"\n\n")[2]
         with _lock:
             if not self._fits(f"{bucket}/{name}", query):
                 return self._answer(412)
-            generation = put(f"{bucket}/{name}", data)
-        return self._answer(200, json.dumps({"name": name, "generation": str(generation)}).encode())
+            put(f"{bucket}/{name}", data)
+            self._json(self._about(f"{bucket}/{name}") | {"done": True, "resource": self._about(f"{bucket}/{name}")})
 
     def do_DELETE(self) -> None:
         """Removes an object."""

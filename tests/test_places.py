@@ -59,6 +59,22 @@ def test_no_message_repeats_a_password(bucket, monkeypatch, tmp_path, text, show
     assert places.shown("gs://bucket/what?/x") == "gs://bucket/what?/x" and places.shown("a@b?c") == "a@b?c"
 
 
+def test_an_object_that_is_written_anew_meanwhile_is_read_whole(bucket, monkeypatch):
+    """gcsfs learns the size when a file is opened, and then reads so many bytes."""
+
+    class Grown(buckets.Bucket):
+        def _open(self, path, mode="rb", **more):
+            pytest.fail("opened, so its size was asked for first")
+
+        def cat_file(self, path, start=None, end=None, **more):
+            assert start is end is None
+            return bucket[self._strip_protocol(path)][0]
+
+    buckets.put("bucket/x", b"10")
+    monkeypatch.setattr(places, "system", lambda place: Grown())
+    assert places.read_text(places.path("gs://bucket/x")) == "10"
+
+
 def test_one_object_is_created_once(bucket):
     place = places.path("gs://bucket/run/x")
     places.create(place, "1")

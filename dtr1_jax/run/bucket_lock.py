@@ -84,12 +84,11 @@ def hold(folder: str | os.PathLike, mode: str) -> Iterator[None]:
 def _wait_for_end(path: Path) -> dict | None:
     """Returns when no run holds the lock: what the object of a dead run says, or None if there is no object.
 
-    An object that is broken is no living run's, since objects appear whole. Raises LockError if a run holds the lock;
-    OSError if the bucket cannot be read.
+    Raises LockError if a run holds it; OSError if the bucket cannot be read.
     """
     first = _read(path)
-    if not first:
-        return first
+    if first is None:
+        return None
     if first.get("machine") == _machine() and not workdir_lock.exists(first.get("pid")):
         _log.warning("taking over %s: %s has ended without removing it", path, workdir_lock.describe(first))
         return first

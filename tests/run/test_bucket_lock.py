@@ -65,8 +65,17 @@ def test_the_lock_of_a_dead_run_is_taken_over(caplog, monkeypatch):
     other(machine=bucket_lock._machine())  # its process would be on this machine, and is not
     with bucket_lock.hold(URL, "train"):
         pass
+    monkeypatch.setattr(bucket_lock, "_STALE", 0.1)
     for broken in (b"", b"[1]", b'{"host": "far', b"\xff"):
         buckets.put(OBJECT, broken)
+        with bucket_lock.hold(URL, "train"):
+            pass
+
+
+def test_a_broken_object_is_watched_like_a_whole_one(monkeypatch):
+    buckets.put(OBJECT, b'{"host": "f')
+    monkeypatch.setattr(bucket_lock.time, "sleep", lambda seconds: other())  # it is written whole meanwhile
+    with pytest.raises(LockError, match="process 7 on far"):
         with bucket_lock.hold(URL, "train"):
             pass
 
