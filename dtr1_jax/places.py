@@ -154,6 +154,20 @@ def is_file(place: str | os.PathLike) -> bool:
         return file.is_file()
 
 
+def is_folder(place: str | os.PathLike) -> bool:
+    """Whether there is a folder, or an object below this name. Raises PlaceError if a bucket cannot be asked."""
+    folder = path(place)
+    with named_errors(folder):
+        return folder.is_dir()
+
+
+def exists(place: str | os.PathLike) -> bool:
+    """Whether there is a file or a folder. Raises PlaceError if a bucket cannot be asked."""
+    found = path(place)
+    with named_errors(found):
+        return found.exists()
+
+
 def remove(file: Path) -> None:
     """Removes a file or object, if it is there. Raises OSError."""
     with named_errors(file):

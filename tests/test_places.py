@@ -142,6 +142,17 @@ def test_errors_of_the_package_name_the_object(bucket, monkeypatch):
         places.read_bytes(places.path("gs://bucket/run/x"))
 
 
+def test_questions_about_a_bucket_that_refuses_name_it_too(bucket, monkeypatch):
+    def refuse(self, path, **_):
+        raise RuntimeError("401 Anonymous caller")
+
+    for name in ("info", "exists", "isfile", "isdir"):
+        monkeypatch.setattr(buckets.Bucket, name, refuse)
+    for ask in (places.exists, places.is_file, places.is_folder, places.size):
+        with pytest.raises(places.PlaceError, match="gs://bucket/run: RuntimeError: 401 Anonymous caller"):
+            ask(places.path("gs://bucket/run"))
+
+
 def test_what_cannot_be_in_a_bucket_is_refused_by_its_name(bucket):
     with pytest.raises(places.PlaceError, match=r"--out=gs://b/x: expected a path of this machine, .*; copy it later"):
         places.here("gs://b/x", "--out", "copy it later")

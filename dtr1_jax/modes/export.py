@@ -125,7 +125,7 @@ def _check(c: config.Config, workdir: Path | None, out: str | None, adapter: boo
         raise config.ConfigError("--mode=export runs in one process: expected 1, got several; leave out --distributed")
     if adapter and not c.lora.rank:
         raise config.ConfigError("--adapter: config.lora.rank = 0 trains all weights, so there is no adapter to write")
-    if workdir is not None and not (places.path(workdir) / "checkpoints").is_dir():
+    if workdir is not None and not places.is_folder(places.path(workdir) / "checkpoints"):
         raise config.ConfigError(
             f"{workdir}: no checkpoints to export; leave --workdir out for the policy's own weights"
         )

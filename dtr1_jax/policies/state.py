@@ -100,7 +100,7 @@ def trained_weights(
     """
     number = checkpoint.parse_step(step)
     trainable, frozen = initial_weights(c, pretrained_policy, device_mesh)
-    if (places.path(workdir) / "checkpoints").is_dir():
+    if places.is_folder(places.path(workdir) / "checkpoints"):
         with checkpoint.Checkpoints(
             workdir, config.to_dict(c), keep=c.checkpoint.keep, fields=POLICY_SETTINGS, read_only=True
         ) as checkpoints:

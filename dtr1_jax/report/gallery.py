@@ -144,7 +144,7 @@ def _picture(folder: pathlib.Path, name: Any, kind: str, budget: list[int]) -> s
     try:
         if not places.is_bucket(path) and path.resolve().parent != folder.resolve():
             return blank("refused: outside its folder")
-        if not path.is_file():
+        if not places.is_file(path):
             return blank("missing")
         if places.size(path) > min(MAX_PICTURE, budget[0]):
             return blank("left out: too large")

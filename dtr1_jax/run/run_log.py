@@ -43,7 +43,7 @@ class RunLog:
         self._scratch = tempfile.TemporaryDirectory(prefix="dtr1_jax-") if places.is_bucket(self.workdir) else None
         self._folder = pathlib.Path(self._scratch.name) if self._scratch else self.workdir
         self._path, self._published = self._folder / NAME, time.monotonic()
-        if self._scratch and (self.workdir / NAME).exists():
+        if self._scratch and places.exists(self.workdir / NAME):
             self._path.write_bytes(places.read_bytes(self.workdir / NAME))
         self._file = _open_for_append(self._path)
         self._board = tensorboardX.SummaryWriter(str(self._folder / "tb")) if tensorboard else None
@@ -151,7 +151,7 @@ def open_run_log(workdir: str | pathlib.Path, *, active: bool) -> RunLog | Silen
 def read_run_log(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
     """The lines of `workdir/metrics.jsonl` in order, except those without an int "step"; [] if there is no file."""
     path = places.path(workdir) / NAME
-    if not path.exists():
+    if not places.exists(path):
         return []
     rows = []
     for line in places.read_text(path, "replace").split("\n"):

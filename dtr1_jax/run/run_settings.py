@@ -72,7 +72,7 @@ def settle(
     the file does not hold settings; OSError if it cannot be read or written.
     """
     text = json.dumps(config_dict, indent=2, sort_keys=True) + "\n"
-    if not path.exists():
+    if not places.exists(path):
         if not write:
             _log.warning("%s is missing, so nobody can check that its run had the settings of now", path)
         elif jax.process_index() == 0:

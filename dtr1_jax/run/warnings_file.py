@@ -16,7 +16,7 @@ def append_warning(workdir: str | pathlib.Path, step: int, name: str, message: s
     path = places.path(workdir) / NAME
     line = json.dumps({"step": step, "name": name, "message": message}) + "\n"
     if places.is_bucket(path):  # nothing can be appended to an object
-        before = places.read_text(path, "replace") if path.exists() else ""
+        before = places.read_text(path, "replace") if places.exists(path) else ""
         places.write_text(path, before + "\n" * (before[-1:] not in ("", "\n")) + line)
         return
     cut_off = path.exists() and path.stat().st_size and path.read_bytes()[-1:] != b"\n"
@@ -44,7 +44,7 @@ def read_warnings(workdir: str | pathlib.Path) -> list[dict]:
 def truncate_warnings(workdir: str | pathlib.Path, step: int) -> None:
     """Removes the lines after `step`, in one move; -1 removes all lines."""
     path = places.path(workdir) / NAME
-    if path.exists():
+    if places.exists(path):
         kept = [row for row in read_warnings(workdir) if row["step"] <= step]
         with atomic.replacing(path) as partial:
             partial.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
