@@ -1,4 +1,4 @@
-"""Package `dtr1_jax`; extras: tpu, cuda, cuda12, video, parquet, onnx, test, docs, parity."""
+"""Package `dtr1_jax`; extras: tpu, cuda, cuda12, gs, s3, video, parquet, onnx, test, docs, parity."""
 
 from setuptools import find_packages, setup
 
@@ -35,11 +35,14 @@ setup(
         "tensorboardX>=2.6.4,<3",
         "sacrebleu>=2.4,<3",
         "jaxtyping>=0.3,<0.4",
+        "etils[epath]>=1.12",
     ],
     extras_require={
         "tpu": [f"jax[tpu]{JAX}"],
         "cuda": [f"jax[cuda13]{JAX}"],
         "cuda12": [f"jax[cuda12]{JAX}"],  # for GPU drivers older than CUDA 13 asks for
+        "gs": ["gcsfs>=2025.3"],  # workdirs, data and weights in gs:// buckets
+        "s3": ["s3fs>=2025.3"],  # data and weights in s3:// buckets
         "video": ["av>=14,<19"],  # reads video files; folders of frames need nothing
         "parquet": ["pyarrow>=17"],  # reads data sets and benchmarks in Parquet files
         "onnx": ["onnxruntime>=1.20,<2"],  # detectors and depth models as .onnx files, on CPUs
@@ -53,6 +56,8 @@ setup(
             "onnxruntime>=1.20,<2",
             "ruff>=0.12",
             "mypy>=1.18",
+            "nbclient>=0.10",
+            "ipykernel>=6.29",
         ],
         "docs": ["sphinx>=9,<10", "myst-parser>=5,<6", "sphinx-book-theme>=1.1.4,<2"],
         # reference models and metrics; the tests that compare with them skip without it

@@ -31,7 +31,9 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "settings, such as configs/seg.py; --config.section.name=value changes one. Without --config, "
     "eval, infer and export take the settings of the run in --workdir", lock_config=False, accept_new_attributes=True,
 )  # fmt: skip
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: metrics, checkpoints, report (default: runs/<task>)")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder of the run, also in a gs:// bucket: metrics, checkpoints, report (default: runs/<task>)"
+)
 MODE = flags.DEFINE_enum(
     "mode", "train",
     ["train", "sft", "eval", "infer", "perceive", "export", "plan", "check", "rescore", "fetch", "convert"],

@@ -7,7 +7,6 @@ environment variable to any server, or have files downloaded. They come from the
 """
 
 import json
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -15,6 +14,11 @@ from ml_collections import ConfigDict
 OUTSIDE = ("reward.judge.url", "reward.judge.key_env", "reward.judge.cache")
 # Settings whose value would be downloaded if it is the name of a hub repository.
 MODELS = ("policy.path", "policy.adapter", "specialists.detector", "specialists.segmenter", "specialists.depth")
+# Further settings whose value would be copied to this machine if it is the address of a bucket.
+INPUTS = ("data.root", "data.phrases", "reward.segmenter", "reward.sentences", "reward.idf", "specialists.phrases")
+
+# The value of a setting that is not taken over, where "" has no meaning.
+WITHOUT = {"reward.segmenter": "grabcut"}
 
 
 def get_config(workdir: str = "") -> ConfigDict:
@@ -28,30 +32,31 @@ def get_config(workdir: str = "") -> ConfigDict:
 def withheld(workdir: str) -> dict[str, str]:
     """The settings of the run in `workdir` that get_config does not take over: dotted name -> value in the file.
 
-    Those of OUTSIDE, and those of MODELS that are the name of a hub repository, which would be downloaded. Raises
-    ValueError as get_config does.
+    Those of OUTSIDE, those of MODELS that are the name of a hub repository, which would be downloaded, and those of
+    MODELS and INPUTS that are in a bucket, which would be copied. Raises ValueError as get_config does.
     """
     return _read(workdir)[1]
 
 
 def _read(workdir: str) -> tuple[ConfigDict, dict[str, str]]:
-    from dtr1_jax import config  # Here, because JAX comes with it and --help need not wait for JAX.
+    from dtr1_jax import config, places  # Here, because JAX comes with it and --help need not wait for JAX.
     from dtr1_jax.policies import policy_files
     from dtr1_jax.run import run_settings
 
-    path = Path(workdir).expanduser() / "config.json"
     try:
-        settings = ConfigDict(run_settings.with_added(json.loads(path.read_text("utf-8"))))
+        path = places.path(workdir) / "config.json"
+        settings = ConfigDict(run_settings.with_added(json.loads(places.read_text(path))))
         hub = [name for name in MODELS if policy_files.is_hub_id(_value(settings, name).removeprefix("sam:"))]
-        names = [*OUTSIDE, *hub]
+        buckets = [n for n in (*MODELS, *INPUTS) if places.is_bucket(_value(settings, n).removeprefix("sam:"))]
+        names = [*OUTSIDE, *hub, *buckets]
         values = {name: _value(settings, name) for name in names}
-        settings.update_from_flattened_dict({name: "" for name, value in values.items() if value})
+        settings.update_from_flattened_dict({name: WITHOUT.get(name, "") for name, value in values.items() if value})
         config.from_configdict(settings)  # without the settings that are left out: their faults do not matter
         return settings, {name: value for name, value in values.items() if value}
     except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError(
-            f"{path}: expected a JSON object with the settings of a run, as --mode=train writes it; give --config, such"
-            f" as --config=configs/seg.py, instead: {getattr(error, 'strerror', None) or error}"
+            f"{workdir}/config.json: expected a JSON object with the settings of a run, as --mode=train writes"
+            f" it; give --config, such as --config=configs/seg.py, instead: {getattr(error, 'strerror', None) or error}"
         ) from error
 
 

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A room is a module or folder below dtr1_jax/, with dots where it lies in another; a module belongs to the longest name
 # that fits. A room may import itself and the rooms of the lines before its own.
 LAYERS = (
-    ("types", "checked_fields", "config_groups", "outside", "plain_text"),
+    ("types", "checked_fields", "config_groups", "outside", "plain_text", "places"),
     (
         "config",
         "device_order",
@@ -51,9 +51,19 @@ ALSO = {
 # Rooms that may import this alone, whatever lies below them.
 ONLY = {
     "data.queries": ("types",),  # the query language knows no data set
-    "rewards": ("types", "outside", "config", "twin", "data.queries", "run.worker_pool", "evaluation.benchmarks"),
+    "rewards": (
+        "types",
+        "outside",
+        "places",
+        "config",
+        "twin",
+        "data.queries",
+        "run.local_copy",
+        "run.worker_pool",
+        "evaluation.benchmarks",
+    ),
     "rl": ("types", "config", "mesh", "layout", "models.policy"),
-    "run": ("plain_text", "run.atomic"),
+    "run": ("plain_text", "places", "run.atomic"),
 }
 # Packages of others, and the files (or folders) that may import them. All else is free.
 OUTSIDE = {
@@ -155,13 +165,14 @@ TESTED_IN = {
 # Test files about several modules at once, or about files outside dtr1_jax/.
 WHOLE = {
     "data/readers/test_small_folders",
-    "experiments/test_collectives_script", "experiments/test_davis_videos", "experiments/test_detectors_and_depth",
-    "experiments/test_hacking", "experiments/test_idf", "experiments/test_query_check",
+    "experiments/test_colab", "experiments/test_collectives_script", "experiments/test_davis_videos",
+    "experiments/test_detectors_and_depth", "experiments/test_hacking", "experiments/test_idf",
+    "experiments/test_launchers", "experiments/test_query_check",
     "experiments/test_real_weights",
     "experiments/test_smollm2", "experiments/test_speed",
     "experiments/test_utilization", "models/test_parity_generation", "models/test_parity_logits",
-    "models/test_parity_prompts", "models/test_parity_scaling", "modes/test_cells", "modes/test_process_counts",
-    "modes/test_processes",
+    "models/test_parity_prompts", "models/test_parity_scaling", "modes/test_bucket_runs", "modes/test_cells",
+    "modes/test_process_counts", "modes/test_processes",
     "modes/test_real_data", "test_annotations", "test_architecture", "test_configs", "test_docs", "test_main",
 }  # fmt: skip
 CODE = ("dtr1_jax/**/*.py", "configs/**/*.py", "experiments/**/*.py", "main.py")

@@ -33,7 +33,7 @@ CARD = "dtr1_jax/assets/tiny/README.md"
 SITE = tuple(f"docs/{file.name}" for file in sorted((ROOT / "docs").glob("*.md")))
 EXPERIMENTS = ("experiments/README.md", "experiments/cold_start/README.md", "experiments/smollm2/README.md")
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *SITE, CARD, *EXPERIMENTS)
-SCRIPTS = ("experiments/tpu_pod.sh", "experiments/slurm.sh")
+SCRIPTS = tuple(f"experiments/{name}.sh" for name in ("tpu_pod", "xpk", "jobset", "slurm"))
 NOTEBOOK = "experiments/colab.ipynb"
 DOCUMENTS = (*PAGES, *SCRIPTS, NOTEBOOK)
 # The pages of the site that the README and the first page must link to, and that the tests below read.

@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
-from dtr1_jax import config
+from dtr1_jax import config, places
 from dtr1_jax.data import public_sources
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.mixture import Mixture
 from dtr1_jax.data.readers import coco, davis, easy_vqa, jsonl
 from dtr1_jax.data.readers.benchmark import Benchmark
 from dtr1_jax.data.twinworld import tasks
+from dtr1_jax.run import local_copy
 from dtr1_jax.types import TASKS, Example
 
 TRAIN, HELDOUT = 2**31 - 1, 4096  # examples of TwinWorld's splits
@@ -80,8 +81,10 @@ def open_source(data: config.Data, split: str) -> Source:
       split: which part of the data set; each reader (data/readers/) documents how it finds the splits in its files.
 
     Raises:
+      PlaceError: data.root or data.phrases is in a bucket and cannot be copied to this machine.
       DataError: a file is missing, malformed or has nothing for this split or task; the message names file and cause.
     """
+    data = _on_this_machine(data)
     if data.source == "jsonl":  # each line may name its own task
         frames = data.frames or jsonl.FRAMES
         return jsonl.open_jsonl_source(data.root, split, data.task, max_objects=data.max_objects, frames=frames)
@@ -95,6 +98,32 @@ def open_source(data: config.Data, split: str) -> Source:
             )
     parts = tuple(_open_cell(data, split, task, video) for task, video, _ in weighted)
     return parts[0] if len(parts) == 1 else Mixture(parts, tuple(weight for _, _, weight in weighted))
+
+
+def _on_this_machine(data: config.Data) -> config.Data:
+    """The settings, where files that are in a bucket are copies on this machine. Raises PlaceError."""
+    root = _local_root(data.root) if data.root else ""
+    phrases = str(local_copy.fetch(data.phrases, "config.data.phrases")) if data.phrases else ""
+    return dataclasses.replace(data, root=root, phrases=phrases)
+
+
+def _local_root(root: str) -> str:
+    """data.root on this machine. Of a file in a bucket the folder is copied, because the pictures are beside the file.
+
+    Raises PlaceError if it cannot be copied, or if that folder would be the whole bucket.
+    """
+    if not places.is_bucket(root) or not places.is_file(root.rstrip("/")):
+        return str(local_copy.fetch(root, "config.data.root"))
+    root = root.rstrip("/")
+    folder, name = root.rsplit("/", 1)
+    if folder.endswith("/annotations"):  # the layout of COCO
+        folder, name = folder.rsplit("/", 1)[0], f"annotations/{name}"
+    if folder.count("/") < 3:
+        raise places.PlaceError(
+            f"config.data.root={root}: expected a folder of the bucket that holds this file and its pictures, because "
+            "all of it is copied to this machine; got a file at the bucket's top"
+        )
+    return str(local_copy.fetch(folder, "config.data.root") / name)
 
 
 def shrunk(source: Source, max_pixels: int) -> Source:

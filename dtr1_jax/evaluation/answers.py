@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax import draw, plain_text
+from dtr1_jax import draw, places, plain_text
 from dtr1_jax.rewards.answer_regions import (
     RealFrames,
     RealMasks,
@@ -127,12 +127,12 @@ def write_answer(
       notes: further entries of answer.json.
     """
     video = example.video
-    (folder / "transcript.txt").write_text(plain_text.visible(transcript.text), "utf-8")
+    places.write_text(folder / "transcript.txt", plain_text.visible(transcript.text))
     first, names = frames[0], [f"{o.id} {o.label}" for o in transcript.twin.objects] if transcript.twin else []
     twin = transcript.twin or Twin(canvas.size, (), frames=canvas.frames)
     _write_json(folder / "twin.json", {"frame": canvas.frame.value, **json.loads(text.dumps_twin(twin))})
     small = draw.shrink(first.image)
-    (folder / "twin.png").write_bytes(draw.to_png(draw.overlay(small, boxes=first.twin_boxes_m4, names=names)))
+    places.write_bytes(folder / "twin.png", draw.to_png(draw.overlay(small, boxes=first.twin_boxes_m4, names=names)))
     answer = {
         "query": example.query, "task": example.task, "sound": transcript.sound, "transcript": transcript.text,
         "answer": json.loads(text.dumps_answer(transcript.answer, transcript.twin)) if transcript.answer else None,
@@ -145,19 +145,21 @@ def write_answer(
         _write_json(folder / "boxes.json", _boxes(frames, video is not None))
     else:
         words = transcript.answer.text if transcript.sound else ""
-        (folder / "answer.txt").write_text(plain_text.visible(words) + "\n", "utf-8")
+        places.write_text(folder / "answer.txt", plain_text.visible(words) + "\n")
     if video is None:
         if first.mask is not None:
-            (folder / "mask.png").write_bytes(draw.to_png(first.mask))
-        (folder / "overlay.png").write_bytes(draw.to_png(draw.overlay(small, marked=first.boxes, mask=first.mask)))
+            places.write_bytes(folder / "mask.png", draw.to_png(first.mask))
+        places.write_bytes(
+            folder / "overlay.png", draw.to_png(draw.overlay(small, marked=first.boxes, mask=first.mask))
+        )
         return
     for f in frames:
         if f.mask is not None:
-            (folder / "masks").mkdir(exist_ok=True)
-            (folder / "masks" / f"{f.number:06d}.png").write_bytes(draw.to_png(f.mask))
-    (folder / "overlay.gif").write_bytes(draw.to_gif(_draw_frames(frames, names), video.sampled_fps))
+            places.make_folder(folder / "masks")
+            places.write_bytes(folder / "masks" / f"{f.number:06d}.png", draw.to_png(f.mask))
+    places.write_bytes(folder / "overlay.gif", draw.to_gif(_draw_frames(frames, names), video.sampled_fps))
     try:
-        (folder / "overlay.mp4").write_bytes(draw.to_mp4(_draw_frames(frames, names), video.sampled_fps))
+        places.write_bytes(folder / "overlay.mp4", draw.to_mp4(_draw_frames(frames, names), video.sampled_fps))
     except ImportError:
         log.info("no overlay.mp4, only overlay.gif: writing it needs PyAV: pip install 'dtr1_jax[video]'")
     except Exception as error:  # encoders differ between builds of PyAV, and so do their errors; the GIF shows the same
@@ -188,4 +190,4 @@ def _boxes(frames: list[AnswerFrame], is_video: bool) -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
+    places.write_text(path, json.dumps(value, indent=2) + "\n")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dtr1_jax import places
 from dtr1_jax.data.json_files import DataError, parse_json
 from dtr1_jax.evaluation import benchmark_rows, twin_answers
 from dtr1_jax.evaluation.benchmarks import captions, segmentation
@@ -181,9 +182,9 @@ def read_predictions(path: Path) -> list[Row]:
     Raises DataError if the file cannot be read, has no rows, or has bad lines (the first MAX_FAULTS are listed).
     """
     try:
-        lines = Path(path).read_bytes().splitlines()
+        lines = places.read_bytes(places.path(path)).splitlines()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a predictions.jsonl") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); expected a predictions.jsonl") from None
     rows, faults = [], []
     for number, line in enumerate(lines, 1):
         try:

@@ -20,6 +20,7 @@ import numpy as np
 
 from dtr1_jax.models.weights import hf_checkpoint
 from dtr1_jax.models.weights.native import FLOATS, WeightsError, shortened
+from dtr1_jax.run import local_copy
 
 ROWS = 64  # largest number of texts in a batch
 _LAYER = {  # our name -> (name in a layer of the file, its shape: d the width, f the hidden units)
@@ -72,7 +73,7 @@ def embedder(folder: str | Path) -> Callable[[Sequence[str]], np.ndarray]:
     Any text is allowed. Long texts are cut to the folder's max_seq_length in tokens. Raises WeightsError if the
     folder does not hold such a model.
     """
-    folder = Path(folder)
+    folder = local_copy.fetch(str(folder), "config.reward.sentences")
     sizes, params = load_encoder(folder)
     tokenizer, max_tokens = _tokenizer(folder, sizes)
 

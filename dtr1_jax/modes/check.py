@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
 from typing import Any
 
-from dtr1_jax import config, draw
+from dtr1_jax import config, draw, places
 from dtr1_jax.data import duplicates, inspection, json_files, outlines, sources, tokenizer
 from dtr1_jax.data.prompts import Style
 from dtr1_jax.models.weights import native
@@ -31,7 +30,7 @@ def run(c: config.Config, out: str | None = None) -> tuple[str, bool]:
 
     Raises ConfigError if the folder cannot be written or the settings do not fit the policy's files.
     """
-    folder = results.open_folder(Path(out).expanduser()) if out else None
+    folder = results.open_folder(places.path(out)) if out else None
     style, trouble = _style(c)
     findings: dict[str, Any] = {"data": _name(c)}
     opened: dict[str, sources.Source] = {}

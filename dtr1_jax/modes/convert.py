@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dtr1_jax import config, draw
+from dtr1_jax import config, draw, places
 from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.conversion import frame_evidence, line_writer, recognition
 from dtr1_jax.data.conversion.picture_store import PictureStore
@@ -13,6 +13,7 @@ from dtr1_jax.report import data_sheet
 from dtr1_jax.run import atomic
 from dtr1_jax.types import Example
 
+_COPY = "the lines name their pictures by path, so copy the data set to this machine first"
 DRAWN = 12  # lines on the sheet
 _MAX_OBJECTS = 64  # of a line on the sheet
 _PIXELS = 512 * 512  # of a picture on the sheet
@@ -28,15 +29,16 @@ def run(source: str | None, out: str | None, images: str | None = None, frame: s
       frame: of all coordinates, a key of frame_evidence.FRAMES; "" = by the format's rule and the boxes.
       order: of the four numbers of a box, a key of frame_evidence.ORDERS; "" likewise.
 
-    Raises ConfigError: a flag is missing or has no such value; DataError: the data set cannot be converted.
+    Raises ConfigError: a flag is missing or has no such value; DataError: the data set cannot be converted;
+    PlaceError: a flag names a bucket.
     """
     path, target = _paths(source, out)
     for flag, value, known in (("frame", frame, frame_evidence.FRAMES), ("box", order, frame_evidence.ORDERS)):
         if value and value not in known:
             raise config.ConfigError(f"--{flag}: expected one of {', '.join(known)}, got {value!r}")
+    named = [places.here(images, "--images", _COPY)] if images else []
     found = recognition.recognise(path)
-    folders = [*([Path(images).expanduser()] if images else []), *found.folders]
-    store = PictureStore(folders, target.with_name(f"{target.stem}_pictures"))
+    store = PictureStore([*named, *found.folders], target.with_name(f"{target.stem}_pictures"))
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(target) as partial, partial.open("w", encoding="utf-8") as file:
         report = line_writer.convert(found, file, store, target.parent, frame, order)
@@ -52,7 +54,8 @@ def run(source: str | None, out: str | None, images: str | None = None, frame: s
 def _paths(source: str | None, out: str | None) -> tuple[Path, Path]:
     if not source or not out:
         raise config.ConfigError("--mode=convert needs --from=FILE_OR_FOLDER and --out=FILE.jsonl")
-    path, target = Path(source).expanduser(), Path(out).expanduser()
+    path = places.here(source, "--from", _COPY)
+    target = places.here(out, "--out", "write to this machine, and copy the file and its pictures afterwards")
     if target.suffix != ".jsonl":
         raise config.ConfigError(f"--out: expected the name of a file that ends in .jsonl, got {out!r}")
     if file_names.is_file(target) and file_names.is_file(path) and path.samefile(target):

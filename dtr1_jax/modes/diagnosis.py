@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dtr1_jax import config
+from dtr1_jax import config, places
 from dtr1_jax.evaluation import table
 from dtr1_jax.evaluation.benchmarks import segmentation
 from dtr1_jax.rl import importance
@@ -245,7 +245,7 @@ def of_schedule(
 def rows_before(workdir: Path) -> list[table.Row]:
     """The rows of the evaluation before the first step; [] if they cannot be read."""
     try:
-        return table.read_predictions(Path(workdir) / "gallery" / "before" / "predictions.jsonl")
+        return table.read_predictions(places.path(workdir) / "gallery" / "before" / "predictions.jsonl")
     except table.DataError as error:
         log.debug("no evaluation before training to compare with: %s", error)
         return []

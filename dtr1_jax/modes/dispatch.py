@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from dtr1_jax import config, plain_text
+from dtr1_jax import config, places, plain_text
 from dtr1_jax.data import image_files, json_files, prompts, tokenizer
 from dtr1_jax.models.weights import native
 from dtr1_jax.modes import check, convert, evaluate, export, fetch, infer, perceive, plan, rescore, sft, train
@@ -96,7 +96,9 @@ def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options
     if settings is None:
         raise config.ConfigError(f"--mode={mode} needs --config, such as --config=configs/seg.py")
     c = config.from_configdict(settings)
-    folder = Path(workdir or f"runs/{c.data.task}").expanduser()
+    folder = places.path(workdir or f"runs/{c.data.task}")
+    if mode in ("train", "sft"):
+        places.check_for_checkpoints(folder)
     join_processes(options.distributed)
     flags = {"mode": mode, "workdir": str(folder)} | dataclasses.asdict(options)
     del flags["distributed"]  # A host may also join by its environment.
@@ -145,13 +147,34 @@ def say(text: str) -> None:
         print(plain_text.for_terminal(text))
 
 
+def _open_pathways(distributed: bool) -> None:
+    """Makes JAX know the platform `proxy`. Raises ConfigError if its package is missing, or for --distributed."""
+    if distributed:
+        raise config.ConfigError(
+            "--distributed: expected one process with JAX_PLATFORMS=proxy, because Pathways shows it the devices of all"
+            " hosts; leave the flag out"
+        )
+    try:
+        import pathwaysutils
+    except ImportError as error:
+        raise config.ConfigError(
+            f"JAX_PLATFORMS=proxy needs pathwaysutils, which cannot be imported ({error}); pip install pathwaysutils"
+        ) from error
+    pathwaysutils.initialize()
+
+
 def join_processes(required: bool = False) -> None:
     """Joins the other processes of a run on several hosts; must come before anything touches a device.
 
     It does so where `required`, where JAX_COORDINATOR_ADDRESS is set, and on the workers of a TPU pod. JAX finds the
     processes by itself on TPU pods and under Slurm, Open MPI and Kubernetes. Elsewhere start one process on each host
     with JAX_COORDINATOR_ADDRESS=host:port, JAX_NUM_PROCESSES and JAX_PROCESS_ID (0, 1, ...). Raises ConfigError.
+
+    With JAX_PLATFORMS=proxy, Pathways shows the devices of all hosts to one process, which joins nobody.
     """
+    if "proxy" in os.environ.get("JAX_PLATFORMS", "").split(","):
+        _open_pathways(required)
+        return
     pod = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
     if not (required or pod or "JAX_COORDINATOR_ADDRESS" in os.environ):
         return

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from dtr1_jax import config, mesh
+from dtr1_jax import config, mesh, places
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.data.readers.benchmark import Benchmark
 from dtr1_jax.evaluation import (
@@ -60,10 +60,10 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
     _warn_of_a_part(source, c.train.eval_examples)
     header: dict[str, Any] = {"name": name, "data": describe_data(c), "policy": describe_policy(c)}
     if name is not None:  # What can be refused before the weights are read is refused here.
-        check_free(Path(workdir) / "evaluations" / name, header)
+        check_free(places.path(workdir) / "evaluations" / name, header)
     params, lora, number = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
     header |= {"name": name or default_name(c, number), "step": number}
-    folder = Path(workdir) / "evaluations" / header["name"]
+    folder = places.path(workdir) / "evaluations" / header["name"]
     check_free(folder, header)
     results.open_folder(folder)
     with results.locked(folder, "eval"), host_tools(c) as (segmenter, text_scorers, perceiver):
@@ -135,7 +135,7 @@ def check_free(folder: Path, header: dict[str, Any]) -> None:
     An evaluation may be made again under its own name, which replaces it.
     """
     try:
-        earlier = json.loads((folder / "eval.json").read_text("utf-8"))
+        earlier = json.loads(places.read_text(folder / "eval.json"))
         keys = [key for key in ("step", "data", "policy") if key in header]
         differences = [key for key in keys if earlier.get(key) != json.loads(json.dumps(header[key]))]
     except (FileNotFoundError, NotADirectoryError):  # nothing there yet; open_folder checks the path

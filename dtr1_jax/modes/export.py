@@ -13,13 +13,14 @@ from typing import Any
 
 import jax
 
-from dtr1_jax import config, mesh
+from dtr1_jax import config, mesh, places
 from dtr1_jax.data.patches import Geometry
 from dtr1_jax.models import published_sizes
 from dtr1_jax.models.weights import adapters, exporting, native
+from dtr1_jax.modes import results
 from dtr1_jax.policies import end_token_files, policy_files, pretrained, state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
-from dtr1_jax.run import checkpoint
+from dtr1_jax.run import atomic, checkpoint
 
 # The files of a checkpoint besides its weights and config.json; training changes no more than their end tokens.
 _SIDE_FILES = (
@@ -60,9 +61,10 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
             write_adapter(c, pretrained_policy, partial, lora, target)
         else:
             write_merged(c, pretrained_policy, partial, params, lora)
-        if target.exists():
-            target.rmdir()  # _check made sure that it is empty.
-        os.replace(partial, target)
+        if not places.is_bucket(target):
+            if target.exists():
+                target.rmdir()  # _check made sure that it is empty.
+            os.replace(partial, target)
     return target
 
 
@@ -117,23 +119,38 @@ def _check(c: config.Config, workdir: Path | None, out: str | None, adapter: boo
         raise config.ConfigError(
             f"--step={step} needs the --workdir of a run; without it the pretrained weights are written"
         )
-    target = Path(out).expanduser()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise config.ConfigError(f"--out={target}: expected a new or empty folder; nothing was changed")
+    target = places.path(out)
+    _check_empty(target)
     if jax.process_count() > 1:
         raise config.ConfigError("--mode=export runs in one process: expected 1, got several; leave out --distributed")
     if adapter and not c.lora.rank:
         raise config.ConfigError("--adapter: config.lora.rank = 0 trains all weights, so there is no adapter to write")
-    if workdir is not None and not (Path(workdir) / "checkpoints").is_dir():
+    if workdir is not None and not places.is_folder(places.path(workdir) / "checkpoints"):
         raise config.ConfigError(
             f"{workdir}: no checkpoints to export; leave --workdir out for the policy's own weights"
         )
     return target
 
 
+def _check_empty(target: Path) -> None:
+    with places.named_errors(target):
+        filled = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    if filled:
+        raise config.ConfigError(f"--out={target}: expected a new or empty folder; nothing was changed")
+
+
 @contextlib.contextmanager
 def _partial(out: Path) -> Iterator[Path]:
-    """A new folder beside `out`, removed again where the block raises. Raises ConfigError if it cannot be made."""
+    """A new folder beside `out`, removed again where the block raises. Raises ConfigError if it cannot be made.
+
+    For a folder of a bucket it is one of this machine, which is copied there at the end of the block.
+    """
+    if places.is_bucket(out):
+        results.open_folder(out)
+        with atomic.replacing_folder(out) as partial:
+            yield partial
+            _check_empty(out)  # again: another export may have ended here since, and would be replaced
+        return
     partial = out.with_name(out.name + ".partial")
     try:
         partial.mkdir(parents=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from dtr1_jax import config
+from dtr1_jax import config, places
 from dtr1_jax.models.weights import fetched_models
 from dtr1_jax.models.weights.fetching import FetchError
 from dtr1_jax.models.weights.published_files import FIRST, MODELS, Model
@@ -23,12 +23,13 @@ def run(out: str | None, models: str | None) -> tuple[str, bool]:
       out: the folder for the weights; each model gets a folder of its own in it.
       models: names of published_files.MODELS, with commas between; None = published_files.FIRST.
 
-    Raises ConfigError: no --out, or a name that is not known. LockError: another process fetches into this folder.
+    Raises ConfigError: no --out, or a name that is not known; PlaceError: --out is in a bucket; LockError: another
+    process fetches into this folder.
     """
     if not out:
         raise config.ConfigError("--mode=fetch needs --out, a folder for the weights, such as --out=weights")
     chosen = _chosen(models)
-    folder = results.open_folder(Path(out).expanduser())
+    folder = results.open_folder(places.here(out, "--out", "fetch to a folder of this machine, and copy it afterwards"))
     lines, here = [], []
     with results.locked(folder, "fetch"):
         for model in chosen:

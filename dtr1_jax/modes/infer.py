@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dtr1_jax import config, mesh
+from dtr1_jax import config, mesh, places
 from dtr1_jax.asking import perceived_twins
 from dtr1_jax.asking.perceived_twins import Insertion
 from dtr1_jax.data import pipeline, video_files, visuals
@@ -20,6 +20,7 @@ from dtr1_jax.modes import perceive, perceive_inputs, results
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.policies.runtime import Runtime, open_perceiver
+from dtr1_jax.run import local_copy
 from dtr1_jax.specialists.learned_segmenter import open_segmenter
 from dtr1_jax.specialists.perceived import PerceivedScene, Perceiver
 from dtr1_jax.twin.construct import Request
@@ -62,8 +63,8 @@ def run(
             '--mode=infer needs --query="what to look for" and --image=photo.jpg or --video=street.mp4'
         )
     pretrained_policy = pretrained.load_policy(c)
-    paths = ([video] if video else []) + _paths(image)
-    inputs = _load_inputs(c, pretrained_policy, paths, video)
+    paths = ([str(local_copy.fetch(video, "--video"))] if video else []) + _paths(image)
+    inputs = _load_inputs(c, pretrained_policy, paths, bool(video))
     if pretrained_policy.checkpoint is None:
         c, pretrained_policy = _with_room(c, pretrained_policy, inputs)
     example = _example(c, paths, inputs, query, task)
@@ -74,7 +75,7 @@ def run(
         device_mesh = mesh.make(c.mesh)
         batch = pipeline.single_batch(example, pretrained_policy.style)
         params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
-        parent = results.open_folder(Path(workdir) / "infer")
+        parent = results.open_folder(places.path(workdir) / "infer")
         notes: dict[str, Any] = {"query": query} | ({} if perceiver is None else {"twin_by": perceiver.description})
         runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, perceiver=perceiver).for_rollout()
         completed = predict.ask(runtime, batch, jax.random.key(c.seed))
@@ -147,14 +148,14 @@ def _task(c: config.Config, task: str | None) -> str:
 
 
 def _load_inputs(
-    c: config.Config, pretrained_policy: PretrainedPolicy, paths: list[str], video: str | None
+    c: config.Config, pretrained_policy: PretrainedPolicy, paths: list[str], video_first: bool
 ) -> tuple[np.ndarray | Video, ...]:
-    """The pictures and videos in the order of the prompt, the video first. Raises ImageError."""
+    """The pictures and videos in the order of the prompt, that of --video first. Raises ImageError."""
     geometry = pretrained_policy.style.geometry
-    if not video:
+    if not video_first:
         return tuple(visuals.load_visual(path, geometry) for path in paths)
     rule = pretrained.video_rule(c.policy) if geometry is None else geometry.video
-    first = video_files.load_video(video, rule, 1 if geometry is None else geometry.temporal_patch)
+    first = video_files.load_video(paths[0], rule, 1 if geometry is None else geometry.temporal_patch)
     return (first, *(visuals.load_visual(path, geometry) for path in paths[1:]))
 
 
@@ -207,4 +208,5 @@ def _why_unsound(c: config.Config, transcript: Transcript, is_shown: bool) -> st
 def _paths(named: str | Sequence[str] | None) -> list[str]:
     """The paths of all --image flags. A value is one path, also with commas in it, or several with commas between."""
     values = [named] if isinstance(named, str) else named or []
-    return [path for one in values for path in ([one] if Path(one).exists() else map(str.strip, one.split(",")))]
+    named = [path for one in values for path in ([one] if Path(one).exists() else map(str.strip, one.split(",")))]
+    return [str(local_copy.fetch(path, "--image")) if places.is_bucket(path) else path for path in named]

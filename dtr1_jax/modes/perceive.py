@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dtr1_jax import config, draw, mesh
+from dtr1_jax import config, draw, mesh, places
 from dtr1_jax.data.pipeline import SkipCounter
 from dtr1_jax.modes import perceive_inputs, perceive_journal, perceived_lines, results
 from dtr1_jax.modes.perceive_inputs import Inputs, Item
@@ -50,7 +50,7 @@ def run(c: config.Config, images: str | None, video: str | None, out: str | None
     if not out:
         raise config.ConfigError("--mode=perceive needs --out, a folder for the twins")
     catalogue.require_detector(c.specialists)
-    folder = results.open_folder(Path(out).expanduser())
+    folder = results.open_folder(places.here(out, "--out", "write to a folder of this machine, and copy it afterwards"))
     with interrupt.Flag() as stop, results.locked(folder, "perceive"):
         inputs = perceive_inputs.open_inputs(c, images, video, folder)
         with perceiver.open_perceiver(c) as look:

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dtr1_jax import config
+from dtr1_jax import config, places
 from dtr1_jax.data import image_files, json_files, picture_places, sources, video_files
 from dtr1_jax.data.readers.jsonl import FRAMES
-from dtr1_jax.run import atomic
+from dtr1_jax.run import atomic, local_copy
 from dtr1_jax.types import Example, Video
+
+COPY = "twins.jsonl names its pictures by their path, so copy them to this machine first"
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 PICTURES = "pictures"  # folder in --out for pictures that lie in no file
@@ -64,12 +66,13 @@ def open_inputs(c: config.Config, images: str | None, video: str | None, out: Pa
     if images and video:
         raise config.ConfigError("--images, --video: expected one of them, got both")
     if images:
-        return _folder(Path(images).expanduser(), out)
+        return _folder(places.here(images, "--images", COPY), out)
     if video:
-        path, frames = Path(video).expanduser(), c.data.frames or FRAMES
+        path, frames = places.here(video, "--video", COPY), c.data.frames or FRAMES
         if not path.exists():
             raise config.ConfigError(f"--video: expected a video file or a folder of frames, got {path}: no such file")
         return Inputs(f"video {path.name}, {frames} frames", 1, lambda _: _video(path, frames, out))
+    places.here(c.data.root, "config.data.root", COPY)
     return _data_set(c, out)
 
 
@@ -159,7 +162,7 @@ def phrases(c: config.Specialists, classes: Sequence[str] | None) -> tuple[str, 
 
     Raises ConfigError: phrases that can be no label, or none for a detector that has no classes.
     """
-    file = Path(c.phrases).expanduser()
+    file = local_copy.fetch(c.phrases, "config.specialists.phrases")
     if c.phrases and file.is_file():
         words = file.read_text("utf-8", errors="replace").splitlines()
     else:

@@ -9,7 +9,6 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,6 +23,7 @@ from dtr1_jax.models.weights import hf_checkpoint
 from dtr1_jax.policies import memory, policy_files, pretrained
 from dtr1_jax.policies.memory import DeviceShare
 from dtr1_jax.rl import accumulate, staged
+from dtr1_jax.run import local_copy
 from dtr1_jax.specialists.learned_segmenter import PREFIX
 from dtr1_jax.specialists.needs import Needs, needs
 from dtr1_jax.specialists.segmenter import DESCRIPTIONS
@@ -51,7 +51,10 @@ def policy_spec(c: config.Config) -> Spec:
         raise config.ConfigError(f"config.policy.path is empty, but policy {name!r} takes its sizes from there")
     if not path or (policy_files.is_hub_id(path) and name != policy_files.AUTO):
         return published_sizes.get_spec(name)
-    folder = policy_files.download(path, ["config.json"]) if policy_files.is_hub_id(path) else Path(path).expanduser()
+    if policy_files.is_hub_id(path):
+        folder = policy_files.download(path, ["config.json"])
+    else:
+        folder = local_copy.fetch(path, "config.policy.path", ["config.json", policy_files.OURS])
     if not (folder / "config.json").is_file():
         return pretrained.load_policy(c).spec
     try:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 
-from dtr1_jax import config
+from dtr1_jax import config, places
 from dtr1_jax.evaluation import benchmark_rows, table, twin_answers
 
 
@@ -17,7 +16,7 @@ def run(predictions: str | None) -> str:
     """
     if not predictions:
         raise config.ConfigError("--mode=rescore needs --predictions=FILE, a predictions.jsonl of an evaluation")
-    cells, numbers = table.recompute(Path(predictions).expanduser())
+    cells, numbers = table.recompute(places.path(predictions))
     last = json.dumps(numbers | {"table": [dataclasses.asdict(cell) for cell in cells]})
     more = [twin_answers.format_figures(numbers), benchmark_rows.format_figures(numbers)]
     return "\n".join([table.format_table(cells), *filter(None, more), last])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 
-from dtr1_jax import config, mesh
-from dtr1_jax.run import workdir_lock
+from dtr1_jax import config, mesh, places
+from dtr1_jax.run import bucket_lock, workdir_lock
 
 
 @contextlib.contextmanager
@@ -23,7 +23,8 @@ def locked(folder: str | Path, mode: str) -> Iterator[None]:
         fault = None
         if jax.process_index() == 0:
             try:
-                stack.enter_context(workdir_lock.hold(folder, mode))
+                hold = bucket_lock.hold if places.is_bucket(folder) else workdir_lock.hold
+                stack.enter_context(hold(folder, mode))
             except workdir_lock.LockError as error:
                 fault = error
         if mesh.least(fault is None) == 0:
@@ -36,9 +37,8 @@ def open_folder(folder: Path) -> Path:
     writable.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
+        places.check_writable(folder)
+        return folder
     except OSError as error:
         raise config.ConfigError(
             f"cannot write to {folder}: {error.strerror or error}; expected a folder that this user may create and"
@@ -47,7 +47,12 @@ def open_folder(folder: Path) -> Path:
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """Makes a folder that did not exist: name, name-2, name-3, ... Raises ConfigError after 100,000 of them."""
+    """Makes a folder that did not exist: name, name-2, name-3, ... Raises ConfigError after 100,000 of them.
+
+    A bucket has no folders that could be made, so the name of one there ends in a random number.
+    """
+    if places.is_bucket(parent):
+        return parent / f"{name}-{secrets.token_hex(4)}"
     for i in range(1, 100_000):
         folder = parent / (name if i == 1 else f"{name}-{i}")
         try:

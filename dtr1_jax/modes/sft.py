@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import optax
 
-from dtr1_jax import config, mesh
+from dtr1_jax import config, mesh, places
 from dtr1_jax.data import image_files, json_files, patches, pipeline, prompts, sources
 from dtr1_jax.data.batches import shape_of, with_lengths
 from dtr1_jax.data.cold_start import ColdStartBatches, dense_weight, is_drawn_to_order, tower_steps
@@ -89,11 +89,12 @@ def run(c: config.Config, workdir: Path) -> Path:
             meter.write(step, numbers)
             is_asked = mesh.least(not stop.is_set) == 0  # Any process may have got the signal.
             if is_asked or step == c.sft.steps or (c.checkpoint.every and step % c.checkpoint.every == 0):
+                writer.flush()
                 checkpoints.save(step, state, batches.get_state(), wait=is_asked)
             if is_asked:
                 log.warning("asked to stop: saved step %d; the same command goes on from here", step)
                 raise interrupt.Interrupted(step)
-        return _write(c, pretrained_policy, device_mesh, Path(workdir), state["trainable"])
+        return _write(c, pretrained_policy, device_mesh, places.path(workdir), state["trainable"])
 
 
 def _has_start(c: config.Config, pretrained_policy: PretrainedPolicy) -> bool:

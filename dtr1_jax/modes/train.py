@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import optax
 
-from dtr1_jax import config, mesh
+from dtr1_jax import config, mesh, places
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.evaluation import answered, metrics, predict, predictions_file, wrong_pictures
 from dtr1_jax.modes import check, diagnosis, experience, results, step_numbers
@@ -104,7 +104,7 @@ def run(c: config.Config, workdir: Path) -> Path:
     DivergedError if the loss or a gradient was not finite in PATIENCE updates in a row, and LockError if another run
     writes to `workdir`.
     """
-    workdir = Path(workdir)
+    workdir = places.path(workdir)
     # The flag is first, so that a signal during the start is kept until a save is possible.
     with interrupt.Flag() as stop, results.locked(workdir, "train"):
         _train(c, workdir, stop)
@@ -270,6 +270,7 @@ def _save(this: Run, position: Position, metric: float | None = None, wait: bool
 
     A step that was saved before its evaluation, because a signal came, gets its metric afterwards.
     """
+    this.run_log.flush()
     if position.step != position.saved:
         counts = {
             "skipped": position.skipped_updates, "in_a_row": position.skipped_in_a_row,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dtr1_jax import places
 from dtr1_jax.config import Config, ConfigError
 from dtr1_jax.models import published_sizes
 from dtr1_jax.models.weights import hf_checkpoint, hub
+from dtr1_jax.run import local_copy
 
 ASSETS = Path(__file__).parents[1] / "assets"
 OURS = "policy.safetensors"  # the weights of a policy of our own
@@ -19,7 +21,8 @@ def weights_path(config: Config) -> Path:
     """The place of the policy's files: config.policy.path, or the shipped files where that is empty.
 
     Returns a folder in the form of Hugging Face, a .gguf file, or a .safetensors file of our own. Downloads the files
-    of a hub id first. Raises ConfigError if there are no files or the download fails.
+    of a hub id first, and copies those of a bucket (run/local_copy.py). Raises ConfigError if there are no files or the
+    download fails; PlaceError if they cannot be copied.
     """
     setting, name = config.policy.path, config.policy.name
     if not setting:
@@ -30,10 +33,8 @@ def weights_path(config: Config) -> Path:
                 "safetensors, a .gguf file, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
             )
         return shipped
-    path = Path(setting).expanduser()
-    if is_hub_id(setting):
-        path = download(setting)
-    elif not path.exists() and path.suffix not in _FILES:
+    path = download(setting) if is_hub_id(setting) else local_copy.fetch(setting, "config.policy.path", hub.PATTERNS)
+    if not path.exists() and path.suffix not in _FILES:
         raise ConfigError(
             f"config.policy.path = {setting!r}: no such file or folder; expected a folder with config.json and "
             "safetensors, a .gguf file, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
@@ -52,14 +53,17 @@ def weights_path(config: Config) -> Path:
 
 
 def adapter_path(config: Config) -> Path | None:
-    """The folder of config.policy.adapter, downloaded first if it is a hub id; None where the setting is empty.
+    """The folder of config.policy.adapter, downloaded first if it is a hub id or in a bucket; None where it is empty.
 
     Raises ConfigError if there is no such folder or the download fails.
     """
     setting = config.policy.adapter
     if not setting:
         return None
-    path = download(setting, setting="policy.adapter") if is_hub_id(setting) else Path(setting).expanduser()
+    if is_hub_id(setting):
+        path = download(setting, setting="policy.adapter")
+    else:
+        path = local_copy.fetch(setting, "config.policy.adapter", hub.PATTERNS)
     if not path.is_dir():
         raise ConfigError(
             f"config.policy.adapter = {setting!r}: expected a folder with adapter_config.json and "
@@ -69,10 +73,12 @@ def adapter_path(config: Config) -> Path | None:
 
 
 def base_model(config: Config) -> tuple[str, str | None]:
-    """The policy's files as an adapter's config names them: (hub id, revision or None), or (folder, None).
+    """The policy's files as an adapter's config names them: (hub id, revision or None), or (folder or address, None).
 
     transformers and PEFT take the folder of a .gguf file as the model's name, and the file as the argument gguf_file.
     """
+    if places.is_bucket(config.policy.path):
+        return config.policy.path, None
     if not is_hub_id(config.policy.path):
         path = weights_path(config).resolve()
         return str(path.parent if path.is_file() else path), None

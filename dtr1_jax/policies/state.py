@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtr1_jax import config, mesh
+from dtr1_jax import config, mesh, places
 from dtr1_jax.models import policy
 from dtr1_jax.policies import policy_files, pretrained
 from dtr1_jax.policies.pretrained import PretrainedPolicy
@@ -100,7 +100,7 @@ def trained_weights(
     """
     number = checkpoint.parse_step(step)
     trainable, frozen = initial_weights(c, pretrained_policy, device_mesh)
-    if (Path(workdir) / "checkpoints").is_dir():
+    if places.is_folder(places.path(workdir) / "checkpoints"):
         with checkpoint.Checkpoints(
             workdir, config.to_dict(c), keep=c.checkpoint.keep, fields=POLICY_SETTINGS, read_only=True
         ) as checkpoints:

@@ -7,6 +7,7 @@ import json
 import pathlib
 from typing import Any
 
+from dtr1_jax import places
 from dtr1_jax.report.markup import to_number, to_text
 
 SIDES = ("before", "after")
@@ -41,7 +42,7 @@ def read_predictions(path: pathlib.Path) -> list[dict]:
     Lines that are not JSON objects are skipped.
     """
     try:
-        lines = path.read_text("utf-8", "replace").split("\n")
+        lines = places.read_text(path, "replace").split("\n")
     except OSError:
         return []
     records = []
@@ -141,13 +142,13 @@ def _picture(folder: pathlib.Path, name: Any, kind: str, budget: list[int]) -> s
         return blank("refused: outside its folder")
     path = folder / name
     try:
-        if path.resolve().parent != folder.resolve():
+        if not places.is_bucket(path) and path.resolve().parent != folder.resolve():
             return blank("refused: outside its folder")
-        if not path.is_file():
+        if not places.is_file(path):
             return blank("missing")
-        if path.stat().st_size > min(MAX_PICTURE, budget[0]):
+        if places.size(path) > min(MAX_PICTURE, budget[0]):
             return blank("left out: too large")
-        data = path.read_bytes()
+        data = places.read_bytes(path)
     except OSError:
         return blank("missing")
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):

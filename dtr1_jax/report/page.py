@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 
+from dtr1_jax import places
 from dtr1_jax.report import curves, gallery, stylesheet, tables
 from dtr1_jax.run import atomic, run_log, warnings_file
 
@@ -20,7 +21,7 @@ def build(workdir: str | os.PathLike) -> pathlib.Path:
     It shows metrics.jsonl, warnings.jsonl, config.json and gallery/{before,after} of `workdir`, and says which of them
     are missing or broken. Raises OSError if the page cannot be written.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = places.path(workdir)
     rows, config = run_log.read_run_log(workdir), _read_config(workdir / "config.json")
     page = "\n".join(
         [
@@ -44,7 +45,7 @@ def build(workdir: str | os.PathLike) -> pathlib.Path:
 
 def _read_config(path: pathlib.Path) -> dict:
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = json.loads(places.read_text(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -19,9 +19,11 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from dtr1_jax import outside
+from dtr1_jax import outside, places
 from dtr1_jax.rewards.text_metrics import clean
 from dtr1_jax.run.worker_pool import Failure, Pool, WorkerError
+
+LOCAL_CACHE = ("config.reward.judge.cache", "name a folder of this machine; each host of a run has its own")
 
 TOP = 10  # grades go from 0 to this
 PROMPT = (
@@ -77,7 +79,7 @@ class Judge:
         self.calls = 0
         self._request = {"url": url.rstrip("/") + "/chat/completions", "model": model, "key_env": key_env,
                        "seconds": deadline}  # fmt: skip
-        self._cache, self._budget = None if cache is None else Path(cache), budget
+        self._cache, self._budget = None if cache is None else places.here(cache, *LOCAL_CACHE), budget
         self._counts = {"garbage": 0, "budget": 0, "errors": 0}
         self._lock = threading.Lock()
         self._pool = Pool("dtr1_jax.rewards.judge:ask", workers, deadline)

@@ -5,6 +5,7 @@ A scorer that is slow or crashes costs its answer the column; it never holds up 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from dtr1_jax.evaluation.benchmarks import captions
 from dtr1_jax.rewards import answer_matching, text_metrics
 from dtr1_jax.rewards.columns import weighted_columns
 from dtr1_jax.rewards.judge import Judge
+from dtr1_jax.run import local_copy
 from dtr1_jax.run.worker_pool import Failure, Pool
 
 
@@ -35,13 +37,15 @@ class TextScorers:
         `embedder`.
         """
         names = weighted_columns(reward.weights)
-        self._reward, self._judge, self._embed = reward, None, None
+        self._judge, self._embed = None, None
         self._pool: Pool | None = None
         if "cider" in names and reward.idf:
+            reward = dataclasses.replace(reward, idf=str(local_copy.fetch(reward.idf, "config.reward.idf")))
             try:
                 captions.read_frequencies(reward.idf)
             except ValueError as error:
                 raise config.ConfigError(f"config.reward.idf: {error}") from None
+        self._reward = reward
         if "similarity" in names:
             if not reward.sentences or embedder is None:
                 raise config.ConfigError(

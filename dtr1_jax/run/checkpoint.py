@@ -15,7 +15,6 @@ import dataclasses
 import json
 import logging
 import math
-import os
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -24,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from dtr1_jax import places
 from dtr1_jax.run import atomic, run_settings
 from dtr1_jax.run.array_summary import array_differences, summarize_arrays
 
@@ -98,12 +98,13 @@ class Checkpoints:
 
         Raises CheckpointError if the workdir cannot be written, or if its run started with other settings.
         """
-        self.workdir = pathlib.Path(workdir).absolute()
+        self.workdir = places.absolute(workdir)
+        places.check_for_checkpoints(self.workdir)
         folder = self.workdir / "checkpoints"
         self._read_only = read_only
         try:
             if not read_only:
-                folder.mkdir(parents=True, exist_ok=True)
+                places.make_folder(folder)
             self.settings = run_settings.settle(self.workdir / "config.json", config_dict, fields, write=not read_only)
         except run_settings.SettingsError as e:
             raise CheckpointError(str(e)) from e
@@ -337,7 +338,7 @@ class Checkpoints:
     def _read_later_metric(self, step: int) -> float | None:
         """The metric that `add_metric` wrote; None if there is none or the file is broken."""
         try:
-            return json.loads(self._later_metric(step).read_text("utf-8"))["metric"]
+            return json.loads(places.read_text(self._later_metric(step)))["metric"]
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
 
@@ -360,7 +361,7 @@ class Checkpoints:
             for step in self._damaged:
                 source = self._manager.directory / str(step)
                 names = (source.parent / f"damaged-{step}-{n}" for n in range(10_000))
-                os.rename(source, next(path for path in names if not path.exists()))
+                places.move(source, next(path for path in names if not path.exists()))
         for step in self._damaged:
             self._metrics.pop(step, None)
         self._damaged.clear()

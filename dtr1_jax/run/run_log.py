@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
+import os
 import pathlib
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 import tensorboardX
 
-from dtr1_jax import plain_text
+from dtr1_jax import places, plain_text
 from dtr1_jax.run import atomic
+
+NAME = "metrics.jsonl"
+PUBLISH = 30.0  # seconds; a bucket takes about one new version of an object a second, and all of it is sent each time
+
+_log = logging.getLogger(__name__)
 
 
 class RunLog:
@@ -23,15 +31,22 @@ class RunLog:
 
     A line of metrics.jsonl is one JSON object: `{"step": 3, "train/reward": 0.5}`. Only the first process of a run
     writes it; the others have a SilentRunLog.
+
+    Nothing can be appended to the objects of a bucket. For a workdir there the files are written on this machine, and
+    copied to the bucket by `flush`, `truncate` and `close`, and by a `write` that comes PUBLISH seconds later.
     """
 
-    def __init__(self, workdir: str | pathlib.Path, *, tensorboard: bool = True):
+    def __init__(self, workdir: str | os.PathLike, *, tensorboard: bool = True):
         """Opens the files for appending; makes the folder if it is missing."""
-        self.workdir = pathlib.Path(workdir)
-        self.workdir.mkdir(parents=True, exist_ok=True)
-        self._path = self.workdir / "metrics.jsonl"
+        self.workdir = places.path(workdir)
+        places.make_folder(self.workdir)
+        self._scratch = tempfile.TemporaryDirectory(prefix="dtr1_jax-") if places.is_bucket(self.workdir) else None
+        self._folder = pathlib.Path(self._scratch.name) if self._scratch else self.workdir
+        self._path, self._published = self._folder / NAME, time.monotonic()
+        if self._scratch and places.exists(self.workdir / NAME):
+            self._path.write_bytes(places.read_bytes(self.workdir / NAME))
         self._file = _open_for_append(self._path)
-        self._board = tensorboardX.SummaryWriter(str(self.workdir / "tb")) if tensorboard else None
+        self._board = tensorboardX.SummaryWriter(str(self._folder / "tb")) if tensorboard else None
 
     def __enter__(self) -> RunLog:
         return self
@@ -54,6 +69,11 @@ class RunLog:
         if self._board:
             for name, value in finite.items():
                 self._board.add_scalar(name, value, step)
+        if time.monotonic() - self._published >= PUBLISH:
+            try:
+                self.flush()
+            except OSError as error:  # of a bucket, for a while; before a checkpoint it is an error
+                _log.warning("the log could not be copied, and is tried again in %.0f seconds: %s", PUBLISH, error)
 
     def write_text(self, step: int, name: str, markdown: str) -> None:
         """Writes a text, such as a table of samples, to `workdir/<name>/step_000020.md` and to TensorBoard.
@@ -61,9 +81,9 @@ class RunLog:
         Invisible characters are escaped, so that the text can be written and does nothing to a terminal.
         """
         folder = self.workdir / name
-        folder.mkdir(parents=True, exist_ok=True)
+        places.make_folder(folder)
         clean = plain_text.visible(markdown.encode("utf-8", "replace").decode())
-        (folder / f"step_{step:06d}.md").write_text(clean, "utf-8")
+        places.write_text(folder / f"step_{step:06d}.md", clean)
         if self._board:
             self._board.add_text(name, clean, step)
 
@@ -74,17 +94,34 @@ class RunLog:
         """
         self._file.close()
         with atomic.replacing(self._path) as partial, open(partial, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in read_run_log(self.workdir) if row["step"] <= step)
+            file.writelines(json.dumps(row) + "\n" for row in read_run_log(self._folder) if row["step"] <= step)
         self._file = _open_for_append(self._path)
         if self._board:
             self._board.close()
-            self._board = tensorboardX.SummaryWriter(str(self.workdir / "tb"), purge_step=step + 1)
+            self._board = tensorboardX.SummaryWriter(str(self._folder / "tb"), purge_step=step + 1)
+        self.flush()
+
+    def flush(self) -> None:
+        """Brings all that was written to the workdir: call it before a checkpoint, which says that a step was made."""
+        self._published = time.monotonic()
+        if self._scratch:
+            self._file.flush()
+            if self._board:
+                self._board.flush()
+            self._upload()
+
+    def _upload(self) -> None:
+        for file in sorted(file for file in self._folder.rglob("*") if file.is_file()):
+            places.upload(file, self.workdir / file.relative_to(self._folder).as_posix())
 
     def close(self) -> None:
         """Flushes and closes the files."""
         self._file.close()
         if self._board:
             self._board.close()
+        if self._scratch:
+            with self._scratch:  # removed afterwards
+                self._upload()
 
 
 class SilentRunLog(contextlib.nullcontext):
@@ -102,6 +139,9 @@ class SilentRunLog(contextlib.nullcontext):
     def truncate(self, step: int) -> None:
         """Does nothing."""
 
+    def flush(self) -> None:
+        """Does nothing."""
+
 
 def open_run_log(workdir: str | pathlib.Path, *, active: bool) -> RunLog | SilentRunLog:
     """The run log of a process: one that writes if `active` (the first process of a run), else a silent one."""
@@ -110,11 +150,11 @@ def open_run_log(workdir: str | pathlib.Path, *, active: bool) -> RunLog | Silen
 
 def read_run_log(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
     """The lines of `workdir/metrics.jsonl` in order, except those without an int "step"; [] if there is no file."""
-    path = pathlib.Path(workdir) / "metrics.jsonl"
-    if not path.exists():
+    path = places.path(workdir) / NAME
+    if not places.exists(path):
         return []
     rows = []
-    for line in path.read_text("utf-8", "replace").split("\n"):
+    for line in places.read_text(path, "replace").split("\n"):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from dtr1_jax import places
 from dtr1_jax.run import atomic
 
 # Settings (or sections) that may change when a run continues: they affect neither the state nor the order of the data.
@@ -72,7 +73,7 @@ def settle(
     the file does not hold settings; OSError if it cannot be read or written.
     """
     text = json.dumps(config_dict, indent=2, sort_keys=True) + "\n"
-    if not path.exists():
+    if not places.exists(path):
         if not write:
             _log.warning("%s is missing, so nobody can check that its run had the settings of now", path)
         elif jax.process_index() == 0:
@@ -80,7 +81,7 @@ def settle(
                 partial.write_text(text, "utf-8")
         return _flatten(json.loads(text))
     try:
-        old = _flatten(with_added(json.loads(path.read_text("utf-8"))))
+        old = _flatten(with_added(json.loads(places.read_text(path))))
     except (ValueError, RecursionError, AttributeError) as e:
         raise SettingsError(f"{path}: the settings of a run cannot be read ({e}); use a new --workdir") from e
     new = _flatten(with_added(json.loads(text)))  # through JSON too, so that a tuple equals the list it was saved as

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 
+from dtr1_jax import places
 from dtr1_jax.run import atomic
 
 NAME = "warnings.jsonl"
@@ -12,16 +13,21 @@ NAME = "warnings.jsonl"
 
 def append_warning(workdir: str | pathlib.Path, step: int, name: str, message: str) -> None:
     """Appends a line `{"step": 5, "name": "no_spread", "message": "..."}`. Raises OSError if it cannot be written."""
-    path = pathlib.Path(workdir) / NAME
+    path = places.path(workdir) / NAME
+    line = json.dumps({"step": step, "name": name, "message": message}) + "\n"
+    if places.is_bucket(path):  # nothing can be appended to an object
+        before = places.read_text(path, "replace") if places.exists(path) else ""
+        places.write_text(path, before + "\n" * (before[-1:] not in ("", "\n")) + line)
+        return
     cut_off = path.exists() and path.stat().st_size and path.read_bytes()[-1:] != b"\n"
     with open(path, "a", encoding="utf-8") as file:
-        file.write("\n" * bool(cut_off) + json.dumps({"step": step, "name": name, "message": message}) + "\n")
+        file.write("\n" * bool(cut_off) + line)
 
 
 def read_warnings(workdir: str | pathlib.Path) -> list[dict]:
     """The lines with an int "step" and a "name" and a "message" that are texts, in order; [] if there is no file."""
     try:
-        text = (pathlib.Path(workdir) / NAME).read_text("utf-8", "replace")
+        text = places.read_text(places.path(workdir) / NAME, "replace")
     except OSError:
         return []
     rows = []
@@ -37,8 +43,8 @@ def read_warnings(workdir: str | pathlib.Path) -> list[dict]:
 
 def truncate_warnings(workdir: str | pathlib.Path, step: int) -> None:
     """Removes the lines after `step`, in one move; -1 removes all lines."""
-    path = pathlib.Path(workdir) / NAME
-    if path.exists():
+    path = places.path(workdir) / NAME
+    if places.exists(path):
         kept = [row for row in read_warnings(workdir) if row["step"] <= step]
         with atomic.replacing(path) as partial:
             partial.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")

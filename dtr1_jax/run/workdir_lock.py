@@ -5,7 +5,7 @@ the system takes back when the process ends in any way, and touches it every few
 leaves behind is taken over: at once on the same host, after _STALE seconds from another one.
 
 Some file systems have no flock, and on some it does not reach other hosts. There the file itself decides: whether the
-process still exists on this host, and how long ago the holder last touched the file.
+process still exists on this host, and how long ago the holder last touched the file. For a bucket see bucket_lock.py.
 """
 
 from __future__ import annotations
@@ -131,17 +131,17 @@ def _check_holder(file: int, path: pathlib.Path, exclusive: bool | None) -> None
         return
     age, host, pid = _age(file, path.parent), holder.get("host"), holder.get("pid")
     if host == socket.gethostname():
-        running = exclusive is None and age < _STALE and pid != os.getpid() and _exists(pid)
+        running = exclusive is None and age < _STALE and pid != os.getpid() and exists(pid)
     else:
         running = age < _STALE
     if running:
         raise LockError(_held(path, holder))
-    _log.warning("taking over %s: %s has ended without removing it", path, _describe(holder))
+    _log.warning("taking over %s: %s has ended without removing it", path, describe(holder))
 
 
 def _held(path: pathlib.Path, holder: dict) -> str:
     """The message about a folder that another run holds."""
-    text = f"another run writes to {path.parent}: {_describe(holder)}; wait until it ends, or choose another --workdir."
+    text = f"another run writes to {path.parent}: {describe(holder)}; wait until it ends, or choose another --workdir."
     if holder.get("host") != socket.gethostname():
         text += (
             f" If that run has ended, wait {_STALE:.0f} seconds after its end and start again, or remove {path} by hand"
@@ -149,7 +149,8 @@ def _held(path: pathlib.Path, holder: dict) -> str:
     return text
 
 
-def _describe(holder: dict) -> str:
+def describe(holder: dict) -> str:
+    """The run that a lock file names, as ASCII for a message: mode, process, host and start."""
     mode, pid, host, start = (str(holder.get(key, "?"))[:100] for key in ("mode", "pid", "host", "time"))
     return ascii(f"--mode={mode}, process {pid} on {host} since {start}")[1:-1]
 
@@ -181,7 +182,7 @@ def _is_own(holder: dict) -> bool:
     return (holder.get("host"), holder.get("pid")) == (socket.gethostname(), os.getpid())
 
 
-def _exists(pid: object) -> bool:
+def exists(pid: object) -> bool:
     """Whether a process with this number is on this host."""
     if type(pid) is not int or not 0 < pid < 1 << 31:
         return False

@@ -15,6 +15,7 @@ from dtr1_jax import config
 from dtr1_jax.models.weights import hf_checkpoint, hub
 from dtr1_jax.models.weights.native import WeightsError
 from dtr1_jax.models.weights.published_files import GET_WEIGHTS
+from dtr1_jax.run import local_copy
 from dtr1_jax.specialists import batching, licences
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def local_path(path: str, patterns: Sequence[str] = hub.PATTERNS) -> Path:
             return hub.download(path, patterns)
         except hub.HubError as error:
             raise hub.HubError(f"{error} and load DIR") from error
-    where = Path(path).expanduser()
+    where = local_copy.fetch(path, "the files of a specialist")
     if not where.exists():
         raise WeightsError(
             f"{path}: no such file or folder; expected a folder with config.json and safetensors, a file of a model "

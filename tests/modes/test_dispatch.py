@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -292,3 +293,19 @@ def test_real_photos(name, tmp_path):
     written = tmp_path / f"run/evaluations/coco-{name}-val-step2/eval.json"
     assert json.loads(written.read_text())["eval/examples"] == 8
     assert [row["step"] for row in run_log.read_run_log(tmp_path / "run") if "train/loss" in row] == [1, 2]
+
+
+def test_pathways_is_opened_instead_of_joining(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "proxy,cpu")
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **_: pytest.fail("one process joins nobody"))
+    with pytest.raises(config.ConfigError, match="--distributed: expected one process with JAX_PLATFORMS=proxy"):
+        dispatch.join_processes(True)
+    monkeypatch.setitem(sys.modules, "pathwaysutils", None)
+    with pytest.raises(config.ConfigError, match=r"needs pathwaysutils, .* pip install pathwaysutils"):
+        dispatch.join_processes()
+    opened = []
+    module = types.ModuleType("pathwaysutils")
+    module.initialize = lambda: opened.append(True)
+    monkeypatch.setitem(sys.modules, "pathwaysutils", module)
+    dispatch.join_processes()
+    assert opened == [True]

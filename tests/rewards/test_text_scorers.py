@@ -1,12 +1,14 @@
 """The columns are those of the metrics themselves, equal answers are sent once, and a failure costs one answer only."""
 
 import dataclasses
+import pathlib
 
+import buckets
 import numpy as np
 import pytest
 from scored import settings
 
-from dtr1_jax import config
+from dtr1_jax import config, places
 from dtr1_jax.evaluation.benchmarks import captions
 from dtr1_jax.rewards import answer_matching, text_metrics
 from dtr1_jax.rewards.text_scorers import TextScorers
@@ -47,6 +49,19 @@ def test_columns_are_those_of_the_functions(tmp_path):
     assert got[0]["token_f1"] == pytest.approx(1.0) and got[0]["cider"] > 0  # articles do not count
     assert got[3] == {"rouge_l": text_metrics.rouge_l(*ROWS[3][1:])} and got[3]["rouge_l"] > 0
     assert got[2] == got[4] == dict.fromkeys(weights, 0.0)
+
+
+def test_document_frequencies_in_a_bucket_are_copied_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("DTR1_JAX_COPIES", str(tmp_path / "copies"))
+    captions.write_frequencies(tmp_path / "idf.json", captions.frequencies([["the red mug"], ["a cat"]]))
+    with buckets.installed():
+        buckets.put("bucket/idf.json", (tmp_path / "idf.json").read_bytes())
+        with TextScorers(dataclasses.replace(settings(cider=1.0), idf="gs://bucket/idf.json")) as text_scorers:
+            copy = pathlib.Path(text_scorers._reward.idf)  # what the workers are told, which know no bucket
+            assert copy.is_relative_to(tmp_path / "copies")
+            assert captions.read_frequencies(copy).documents == 2
+        with pytest.raises(places.PlaceError, match=r"config\.reward\.idf=gs://bucket/none: cannot be copied"):
+            TextScorers(dataclasses.replace(settings(cider=1.0), idf="gs://bucket/none"))
 
 
 class FailingPool:

@@ -19,6 +19,7 @@ from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import coco_records, coco_shapes, file_names, sized_photos
 from dtr1_jax.data.readers.jsonl_fields import unit_box
+from dtr1_jax.run import local_copy
 from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target
 
@@ -108,8 +109,9 @@ class Benchmark:
     max_pixels: int = image_files.MAX_PIXELS
 
     def __repr__(self) -> str:
+        root = local_copy.stable_name(self.root)[-200:]
         return (
-            f"Benchmark({self.name!r}, {self.root.as_posix()[-200:]!r}, split={self.split!r}, task={self.task!r}, "
+            f"Benchmark({self.name!r}, {root!r}, split={self.split!r}, task={self.task!r}, "
             f"max_objects={self.max_objects}, queries={len(self.queries)})"
         )
 

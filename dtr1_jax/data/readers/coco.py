@@ -22,6 +22,7 @@ from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import photos
 from dtr1_jax.data.readers import coco_annotations, coco_layout, coco_records
 from dtr1_jax.data.readers.coco_index import Pictures
+from dtr1_jax.run import local_copy
 from dtr1_jax.twin import masks, things
 from dtr1_jax.types import Example, Instance, Target
 
@@ -44,7 +45,7 @@ class Coco:
     max_pixels: int = image_files.MAX_PIXELS  # a larger photo is shrunk while it is decoded; the masks are not
 
     def __repr__(self) -> str:
-        path, pictures = self.annotations.path.as_posix(), len(self.annotations.pictures)
+        path, pictures = local_copy.stable_name(self.annotations.path), len(self.annotations.pictures)
         return (
             f"Coco({path!r}, split={self.split!r}, task={self.task!r}, seed={self.seed}, "
             f"max_objects={self.max_objects}, pictures={pictures}"

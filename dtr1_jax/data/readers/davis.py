@@ -41,6 +41,7 @@ from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries.pointing import Query
 from dtr1_jax.data.readers import davis_queries, file_names
 from dtr1_jax.data.readers.davis_queries import UNNAMED
+from dtr1_jax.run import local_copy
 from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target, Video
 
@@ -80,7 +81,7 @@ class Davis:
     def __repr__(self) -> str:
         settings = f"split={self.split!r}, task={self.task!r}, seed={self.seed}, max_objects={self.max_objects}"
         settings += f", frames={self.frames}"
-        return f"Davis({self.root.as_posix()!r}, {settings}, items={len(self.items)})"
+        return f"Davis({local_copy.stable_name(self.root)!r}, {settings}, items={len(self.items)})"
 
     def __len__(self) -> int:
         return len(self.items)

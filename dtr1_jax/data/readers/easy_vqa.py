@@ -20,6 +20,7 @@ import numpy as np
 from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers.jsonl_fields import is_text
+from dtr1_jax.run import local_copy
 from dtr1_jax.twin.schema import show
 from dtr1_jax.types import Example, Target
 
@@ -35,7 +36,7 @@ class EasyVqa:
     items: tuple[tuple[str, str, int, int], ...]  # question, answer, number of the picture, number of the question
 
     def __repr__(self) -> str:
-        return f"EasyVqa({self.folder.as_posix()!r}, split={self.split!r}, items={len(self.items)})"
+        return f"EasyVqa({local_copy.stable_name(self.folder)!r}, split={self.split!r}, items={len(self.items)})"
 
     def __len__(self) -> int:
         return len(self.items)

@@ -62,6 +62,7 @@ from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
 )
 from dtr1_jax.data.readers.jsonl_reading import FORMS, Reading
 from dtr1_jax.data.readers.jsonl_video import FRAMES
+from dtr1_jax.run import local_copy
 from dtr1_jax.twin import masks
 from dtr1_jax.types import Example, Instance, Target
 
@@ -80,7 +81,7 @@ class Jsonl:
     max_pixels: int = image_files.MAX_PIXELS  # a larger picture is shrunk while it is decoded; its masks are not
 
     def __repr__(self) -> str:
-        name = self.path.as_posix()
+        name = local_copy.stable_name(self.path)
         settings = f"split={self.split!r}, max_objects={self.max_objects}, frames={self.frames}"
         return f"Jsonl({name!r}, {settings}, lines={len(self.lines)})"
 

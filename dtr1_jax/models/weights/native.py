@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.flax import save_file
 
+from dtr1_jax import places
 from dtr1_jax.run import atomic
 
 FLOATS = ("F16", "BF16", "F32", "F64")
@@ -46,8 +47,8 @@ def unflatten(flat: dict) -> dict:
 
 def save_native(path: str | Path, params: dict, dtype: Any = jnp.bfloat16) -> None:
     """Writes all weights as `dtype`. An interrupted call leaves the old file, never half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = places.path(path)
+    places.make_folder(path.parent)
     with atomic.replacing(path) as partial:
         save_file({name: jnp.asarray(np.asarray(x)).astype(dtype) for name, x in flatten(params).items()}, partial)
 
