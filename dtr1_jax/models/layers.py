@@ -207,20 +207,30 @@ def attend(
     b, g, q, n, _ = q_bgqnh.shape
     if causal and causal_blocks(q) > 1:
         assert own_mask.shape[2:] == (q, q) and not transposed, (own_mask.shape, q)
-        size = -(-q // causal_blocks(q))
-        blocks = [(start, min(start + size, q)) for start in range(0, q, size)]
-        rows = [
-            attend(
-                q_bgqnh[:, :, start:end], KV(*(x[..., :end, :] for x in own)), own_mask[:, :, start:end, :end], prefix,
-                prefix_mask_bp,
-            )
-            for start, end in blocks
-        ]  # fmt: skip
-        return jnp.concatenate(rows, 2)
+        return _attend_in_blocks(q_bgqnh, own, own_mask, prefix, prefix_mask_bp)
     scores = b * g * q * n * (own.v.shape[3] + (0 if prefix is None else prefix.v.shape[2]))
     size = queries_at_once(q, scores, layout.parts("batch", b) * layout.parts("heads", n))
     if size == q:
         return _attend(q_bgqnh, own, own_mask, prefix, prefix_mask_bp, transposed)
+    return _attend_in_pieces(q_bgqnh, own, own_mask, prefix, prefix_mask_bp, transposed, size)
+
+
+def _attend_in_blocks(q_bgqnh, own, own_mask, prefix, prefix_mask_bp):
+    """Causal attention: each block of queries with the own keys up to its end."""
+    q = q_bgqnh.shape[2]
+    size = -(-q // causal_blocks(q))
+    rows = []
+    for start in range(0, q, size):
+        end = min(start + size, q)
+        seen = KV(*(x[..., :end, :] for x in own))
+        mask = own_mask[:, :, start:end, :end]
+        rows.append(attend(q_bgqnh[:, :, start:end], seen, mask, prefix, prefix_mask_bp))
+    return jnp.concatenate(rows, 2)
+
+
+def _attend_in_pieces(q_bgqnh, own, own_mask, prefix, prefix_mask_bp, transposed, size):
+    """`size` queries of each row after the other, so that the scores of the others need no memory."""
+    b, g, q = q_bgqnh.shape[:3]
 
     def cut(x):  # [B, G, q, ...] -> [pieces, B, G, size, ...]
         x = jnp.pad(x, [(0, 0), (0, 0), (0, -q % size)] + [(0, 0)] * (x.ndim - 3))

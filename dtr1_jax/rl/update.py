@@ -195,16 +195,15 @@ def _add_micro_batch(total, part, *, trainable, frozen, spec, knobs, dtype, temp
     k_prompt, k_completions = (None, None) if key is None else jax.random.split(key)
 
     # The prompts, forward: under the policy that learns, and under the reference.
+    @jax.named_scope("prompts")
     def read_prompts(trainable):
         prefix = policy.prefill(*weights(trainable, frozen), spec, prompt, dtype, key=k_prompt)
         return (prefix.kv, prefix.last_bd), prefix
 
-    with jax.named_scope("prompts"):
-        prompt_state, prompt_backward, prefix = jax.vjp(read_prompts, trainable, has_aux=True)
+    prompt_state, prompt_backward, prefix = jax.vjp(read_prompts, trainable, has_aux=True)
     if knobs.beta:
         reference = frozen.get("reference", weights(trainable, frozen)[0])
-        with jax.named_scope("reference_prompts"):
-            reference_prefix = policy.prefill(reference, None, spec, prompt, dtype)
+        reference_prefix = policy.prefill(reference, None, spec, prompt, dtype)
 
     # The completions, forward and backward, one micro-group after the other.
     logprobs = functools.partial(policy.logprobs, temper=temper)
@@ -222,6 +221,7 @@ def _add_micro_batch(total, part, *, trainable, frozen, spec, knobs, dtype, temp
             clip_low=knobs.clip_low, clip_high=knobs.clip_high, dual_clip=knobs.dual_clip,
         )  # fmt: skip
 
+    @jax.named_scope("completions")
     def add_micro_group(total, part):
         rows, key = part
 
@@ -238,10 +238,9 @@ def _add_micro_batch(total, part, *, trainable, frozen, spec, knobs, dtype, temp
     group = completions.token_bgs.shape[1]
     count = group // micro_group(group, knobs.micro_group)
     completions = sort_by_length(completions, completions.mask_bgs, count)
-    with jax.named_scope("completions"):
-        (loss, grads, prompt_grads), metrics = scan_parts(
-            add_micro_group, (loss, grads, zero), completions, count, axis=1, key=k_completions
-        )
+    (loss, grads, prompt_grads), metrics = scan_parts(
+        add_micro_group, (loss, grads, zero), completions, count, axis=1, key=k_completions
+    )
 
-    with jax.named_scope("prompts_backward"):
-        return (loss, jax.tree.map(jnp.add, grads, prompt_backward(prompt_grads)[0])), metrics
+    # The prompts, backward.
+    return (loss, jax.tree.map(jnp.add, grads, prompt_backward(prompt_grads)[0])), metrics

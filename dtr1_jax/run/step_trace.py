@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+
+from dtr1_jax import places
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ class StepTrace:
 
     def __init__(self, folder: Path, steps: int):
         self._folder, self._left, self._is_first, self._is_on = folder, steps, True, False
+        self._scratch: tempfile.TemporaryDirectory | None = None  # for the files, until they go into a bucket
 
     @contextlib.contextmanager
     def step(self, number: int) -> Iterator[None]:
@@ -62,15 +66,23 @@ class StepTrace:
         self._is_on, self._left = False, 0
         try:
             jax.profiler.stop_trace()
+            if self._scratch is not None:
+                local = Path(self._scratch.name)
+                for file in (file for file in local.rglob("*") if file.is_file()):
+                    places.upload(file, self._folder / file.relative_to(local).as_posix())
             log.info("a trace of the steps is in %s; tensorboard --logdir shows it with xprof installed", self._folder)
         except (RuntimeError, OSError) as error:
             log.warning("the trace of the steps was not written to %s: %s", self._folder, error)
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def _start(self) -> None:
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0  # calls of Python functions would fill the trace
         try:
-            jax.profiler.start_trace(self._folder, profiler_options=options)
+            if places.is_bucket(self._folder):
+                self._scratch = tempfile.TemporaryDirectory(prefix="dtr1_jax-", ignore_cleanup_errors=True)
+            jax.profiler.start_trace(self._scratch.name if self._scratch else self._folder, profiler_options=options)
             self._is_on = True
         except (RuntimeError, OSError) as error:  # such as another trace of this process
             self._left = 0

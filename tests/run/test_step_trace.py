@@ -1,8 +1,12 @@
 """Which steps are traced, and that a profiler that fails costs no run."""
 
+import pathlib
+
+import buckets
 import jax
 import pytest
 
+from dtr1_jax import places
 from dtr1_jax.run import step_trace
 from dtr1_jax.run.step_trace import StepTrace, phase
 
@@ -46,6 +50,22 @@ def test_an_exception_ends_the_trace(tmp_path, calls):
     with pytest.raises(KeyboardInterrupt), trace.step(2):
         raise KeyboardInterrupt
     assert calls == ["start", "stop"] and steps(trace, 1, calls) == [["start", "stop"]]
+
+
+def test_a_trace_goes_into_a_bucket_and_leaves_nothing_here(monkeypatch):
+    scratch = []
+
+    def start(folder, **_):
+        scratch.append(pathlib.Path(folder))
+        (scratch[0] / "plugins").mkdir()
+        (scratch[0] / "plugins" / "host.xplane.pb").write_bytes(b"events")
+
+    monkeypatch.setattr(jax.profiler, "start_trace", start)
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: None)
+    with buckets.installed():
+        steps(StepTrace(places.path("gs://bucket/run") / "profile", 1), 3, [])
+        assert buckets.objects["bucket/run/profile/plugins/host.xplane.pb"][0] == b"events"
+    assert not scratch[0].exists()
 
 
 @pytest.mark.parametrize("broken", ["start_trace", "stop_trace"])
