@@ -6,9 +6,7 @@ import dataclasses
 import logging
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -17,7 +15,7 @@ from dtr1_jax import config, places, plain_text
 from dtr1_jax.data import image_files, json_files, prompts, tokenizer
 from dtr1_jax.models.weights import native
 from dtr1_jax.modes import check, convert, evaluate, export, fetch, infer, perceive, plan, rescore, sft, train
-from dtr1_jax.run import checkpoint, hosts, interrupt, workdir_lock
+from dtr1_jax.run import checkpoint, hosts, interrupt, run_settings, workdir_lock
 from dtr1_jax.run.worker_pool import WorkerError
 
 # Errors that the user's settings or files cause: they are printed without a traceback.
@@ -102,16 +100,8 @@ def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options
     join_processes(options.distributed)
     flags = {"mode": mode, "workdir": str(folder)} | dataclasses.asdict(options)
     del flags["distributed"]  # A host may also join by its environment.
-    with hosts.together(flags | flattened(config.to_dict(c), "config.")):
+    with hosts.together(flags | run_settings.flatten(config.to_dict(c), "config.")):
         return _work(mode, c, folder if workdir else None, folder, options)
-
-
-def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _work(mode: str, c: config.Config, named: Path | None, folder: Path, options: Options) -> str:

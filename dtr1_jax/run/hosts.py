@@ -25,8 +25,6 @@ from typing import Any
 
 import jax
 
-import dtr1_jax
-
 STATUS = 75  # exit status of a process that ends because another one is lost; EX_TEMPFAIL of sysexits.h
 BEAT = 1.0  # seconds between two signs of life
 LOST_AFTER = 20.0  # seconds without a sign of life after which a process counts as lost
@@ -79,11 +77,11 @@ def _joined() -> Any:
 
 
 def code_version() -> str:
-    """The versions of this package, of its files and of JAX."""
-    folder, digest = pathlib.Path(dtr1_jax.__file__).parent, hashlib.sha256()
+    """A hash of the files of this package, and the version of JAX."""
+    folder, digest = pathlib.Path(__file__).parents[1], hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes() + b"\0")
-    return f"dtr1_jax {dtr1_jax.__version__}, files {digest.hexdigest()[:12]}, jax {jax.__version__}"
+    return f"files {digest.hexdigest()[:12]}, jax {jax.__version__}"
 
 
 def compare(client: Any, rank: int, count: int, what: Mapping[str, Any]) -> None:

@@ -79,12 +79,12 @@ def settle(
         elif jax.process_index() == 0:
             with atomic.replacing(path) as partial:
                 partial.write_text(text, "utf-8")
-        return _flatten(json.loads(text))
+        return flatten(json.loads(text))
     try:
-        old = _flatten(with_added(json.loads(places.read_text(path))))
+        old = flatten(with_added(json.loads(places.read_text(path))))
     except (ValueError, RecursionError, AttributeError) as e:
         raise SettingsError(f"{path}: the settings of a run cannot be read ({e}); use a new --workdir") from e
-    new = _flatten(with_added(json.loads(text)))  # through JSON too, so that a tuple equals the list it was saved as
+    new = flatten(with_added(json.loads(text)))  # through JSON too, so that a tuple equals the list it was saved as
 
     def must_equal(name: str) -> bool:
         listed = any(name == p or name.startswith(p + ".") for p in (FREE if fields is None else fields))
@@ -110,9 +110,9 @@ def settle(
     return old
 
 
-def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
     """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
     flat = {}
     for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
     return flat
