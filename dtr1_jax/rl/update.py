@@ -233,8 +233,7 @@ def _add_micro_batch(total, part, *, trainable, frozen, spec, knobs, dtype, temp
         (loss, metrics), grads = over_shortest_stretch(gradient, rows, rows.mask_bgs)
         return jax.tree.map(jnp.add, total, (loss, *grads)), metrics
 
-    loss, grads = total
-    zero = jax.tree.map(jnp.zeros_like, prompt_state)
+    (loss, grads), zero = total, jax.tree.map(jnp.zeros_like, prompt_state)
     group = completions.token_bgs.shape[1]
     count = group // micro_group(group, knobs.micro_group)
     completions = sort_by_length(completions, completions.mask_bgs, count)
