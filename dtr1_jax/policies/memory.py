@@ -80,8 +80,8 @@ def resident(c: config.Config, spec: Spec, device_mesh: Mesh) -> tuple[dict[str,
     Args:
       device_mesh: may be abstract, for devices that this machine does not have.
     """
-    base = _base(c, spec)
-    lora = _adapters(c, base)
+    base = base_shapes(c, spec)
+    lora = adapter_shapes(c, base)
     trainable = {"lora": lora} if c.lora.rank else {"base": base}
     opt = jax.eval_shape(optim.optimizer(c.optim, c.train.steps).init, trainable)
     copy = {"reference": base} if c.grpo.beta and not c.lora.rank else {}
@@ -108,13 +108,13 @@ def mlp_adapters(c: config.Config, spec: Spec) -> int:
 
 def layer_bytes(c: config.Config, spec: Spec, device_mesh: Mesh) -> int:
     """Bytes on a device of all layers' weights and adapters in the compute dtype (or int8)."""
-    base = _base(c, spec)
+    base = base_shapes(c, spec)
     weights = base["decoder"] if c.policy.weights_dtype == "int8" else _as(base["decoder"], c.policy.dtype)
-    lora = _as(_adapters(c, base).get("decoder", {}), c.policy.dtype)
+    lora = _as(adapter_shapes(c, base).get("decoder", {}), c.policy.dtype)
     return bytes_on_device(device_mesh, {"base": {"decoder": weights}, "lora": {"decoder": lora}}, spec)
 
 
-def _base(c, spec):
+def base_shapes(c: config.Config, spec: Spec) -> dict:
     """Shapes of the policy's weights, with their dtype in memory: int8 or config.policy.weights_dtype."""
     if c.policy.weights_dtype == "int8":
         return int8.template(_weights(spec), jnp.dtype(c.policy.dtype))
@@ -131,14 +131,15 @@ def _weights(spec):
     return jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
 
 
-def _adapters(c, base):
+def adapter_shapes(c: config.Config, base: dict) -> dict:
+    """Shapes of the adapters of the weights `base`; empty without adapters."""
     if not c.lora.rank:
         return {}
     return jax.eval_shape(lambda weights: state.initial_adapters(c, weights), base)
 
 
 def _adapter_paths(c, spec):
-    return set(native.flatten(_adapters(c, _base(c, spec))))
+    return set(native.flatten(adapter_shapes(c, base_shapes(c, spec))))
 
 
 def _count(tree):
