@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 from dtr1_jax import config, plain_text
 from dtr1_jax.data import image_files, json_files, prompts, tokenizer
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import check, convert, evaluate, export, fetch, infer, perceive, plan, rescore, sft, train
+from dtr1_jax.modes import check, convert, evaluate, export, fetch, infer, perceive, plan, rescore, sft, slice_plan, train
+from dtr1_jax.policies import ahead_of_time
 from dtr1_jax.run import checkpoint, interrupt, workdir_lock
 from dtr1_jax.run.worker_pool import WorkerError
 
@@ -45,6 +46,9 @@ class Options:
     frame: str = ""
     box: str = ""
     adapter: bool = False
+    topology: str | None = None
+    layers: int = 0
+    fast: bool = False
     distributed: bool = False
 
 
@@ -95,6 +99,8 @@ def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options
         raise config.ConfigError(f"--mode={mode} needs --config, such as --config=configs/seg.py")
     c = config.from_configdict(settings)
     folder = Path(workdir or f"runs/{c.data.task}").expanduser()
+    if options.topology:
+        ahead_of_time.prepare()
     join_processes(options.distributed)
     if mode == "train":
         return f"report: {train.run(c, folder)}"
@@ -113,6 +119,8 @@ def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options
         return f"exported: {target}"
     if mode == "perceive":
         return perceive.run(c, options.images, options.video, options.out)
+    if mode == "plan" and options.topology:
+        return slice_plan.run(c, options.topology, options.layers, options.fast)
     if mode == "plan":
         return plan.run(c)
     raise config.ConfigError(

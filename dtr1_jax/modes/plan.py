@@ -21,7 +21,7 @@ from dtr1_jax.evaluation import blind
 from dtr1_jax.models import published_sizes, spec
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import hf_checkpoint
-from dtr1_jax.policies import memory, policy_files, pretrained
+from dtr1_jax.policies import ahead_of_time, memory, policy_files, pretrained, rollout_layout
 from dtr1_jax.policies.memory import DeviceShare
 from dtr1_jax.rl import accumulate, staged
 from dtr1_jax.specialists.learned_segmenter import PREFIX
@@ -76,19 +76,22 @@ def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
     share = device_share(c, sizes, device_mesh)
     resident, counts = memory.resident(c, sizes, device_mesh)
     trained_bytes = resident["adapters"] if c.lora.rank else resident["weights"]
-    layers_bytes = memory.layer_bytes(c, sizes, device_mesh)
-    evaluation = evaluation_share(c, share, device_mesh)
+    sampling_mesh, copied, why = ahead_of_time.rollout_mesh(c, sizes, device_mesh, rollout_layout.device_memory())
+    layers_bytes = memory.layer_bytes(c, sizes, sampling_mesh, resident=copied)
+    copy_bytes = memory.copy_bytes(c, sizes, sampling_mesh) if copied else 0
+    evaluation = evaluation_share(c, sampling_share(c, share, sampling_mesh), sampling_mesh)
     specialists = specialist_needs(c)
 
     def sampling(of_phase: DeviceShare) -> dict[str, int]:
         shares = [of_phase] + [blind_share(of_phase)] * blind.is_on(c.reward)
         return max(
-            (memory.rollout_parts(sizes, x, layers_bytes) for x in shares), key=lambda parts: sum(parts.values())
+            (memory.rollout_parts(sizes, x, layers_bytes, copy_bytes) for x in shares),
+            key=lambda parts: sum(parts.values()),
         )
 
     phases = {
         "update": memory.update_parts(c, sizes, share, trained_bytes),
-        "rollout": sampling(share),
+        "rollout": sampling(sampling_share(c, share, sampling_mesh)),
         "evaluation": sampling(evaluation) if evaluation.queries else {},
         "scoring": {"specialists": max((n.activations or 0 for n in specialists.values()), default=0)}
         if specialists
@@ -100,6 +103,8 @@ def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
         "policy": c.policy.name,
         "devices": math.prod(device_mesh.shape.values()),
         "mesh": dict(device_mesh.shape),
+        "rollout_mesh": dict(sampling_mesh.shape),
+        "rollout_layout": why,
         "dtype": c.policy.dtype,
         "lora_rank": c.lora.rank,
         "per_device": dataclasses.asdict(share),
@@ -153,13 +158,19 @@ def device_share(c: config.Config, sizes: Spec, device_mesh: memory.Mesh) -> Dev
         part_group=accumulate.micro_group(c.rollout.group, c.grpo.micro_group),
         prompt=c.policy.prompt_tokens,
         new=pretrained.completion_slots(c),
-        patches=_patches(c, sizes),
+        patches=patches(c, sizes),
         branches=memory.mlp_adapters(c, sizes),
         item=jnp.dtype(c.policy.dtype).itemsize,
         tensor=device_mesh.shape["tensor"],
         rounded=c.policy.weights_dtype == "int8",
         inserted=staged.chunk(c.rollout.twin_tokens) if c.policy.constructor == "specialists" else 0,
     )
+
+
+def sampling_share(c: config.Config, share: DeviceShare, sampling_mesh: memory.Mesh) -> DeviceShare:
+    """The work of one device in a rollout, whose mesh may have a larger tensor axis than the update's."""
+    queries = c.rollout.queries // mesh.batch_shards(sampling_mesh)
+    return dataclasses.replace(share, queries=queries, tensor=sampling_mesh.shape["tensor"])
 
 
 def blind_share(share: DeviceShare) -> DeviceShare:
@@ -178,7 +189,7 @@ def evaluation_share(c: config.Config, share: DeviceShare, device_mesh: memory.M
     return dataclasses.replace(share, queries=-(-rows // mesh.batch_shards(device_mesh)), group=1)
 
 
-def _patches(c: config.Config, sizes: Spec) -> int:
+def patches(c: config.Config, sizes: Spec) -> int:
     """The most patches of a query: of one picture or of all frames of a video at their largest size.
 
     Their tokens must fit into the prompt. JSON lines may bring pictures or videos, so they count as a full prompt.
@@ -213,10 +224,9 @@ def _table(planned: dict[str, Any]) -> Iterator[str]:
         for name, size in ({**parts, "together": sum(parts.values())} if parts else {}).items():
             yield f"  {title:<10} {name.replace('_', ' '):<20} {size / GIB:9.2f}"
     yield f"  {'peak':<31} {planned['peak'] / GIB:9.2f}"
-    if planned["mesh"]["fsdp"] > 1:
-        size = planned["parameters"] * share["item"] / GIB
+    if planned["rollout"]["weights_copy"]:
         yield (
-            f"Not counted: with mesh.fsdp > 1, a rollout also holds a copy of the weights, {size:.2f} GiB together on"
-            " config.mesh.rollout devices (0 = as few as their memory allows)"
+            f"A rollout has a copy of the weights, cut over {planned['rollout_mesh']['tensor']} device(s)"
+            f" ({planned['rollout_layout']})"
         )
     yield ""

@@ -31,10 +31,19 @@ from dtr1_jax.types import Images, Prompt, Rollout
 ENVIRONMENT = {"ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_SKIP_MDS_QUERY": "1"}
 
 
+def prepare() -> None:
+    """Sets ENVIRONMENT, and keeps JAX on the CPU; must come before anything touches a device.
+
+    Otherwise JAX would look for TPUs on this machine, because libtpu is installed.
+    """
+    os.environ |= {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
+    jax.config.update("jax_platforms", "cpu")
+
+
 def devices_of_slice(topology: str) -> list:
     """The devices of a TPU slice such as "v5e:4x4", which can be compiled for, but not computed with.
 
-    Sets ENVIRONMENT, which libtpu reads when it is loaded.
+    `prepare` comes first.
 
     Raises ConfigError if libtpu is not installed, does not know the slice, or describes it with another number of
     devices than chips.
@@ -45,7 +54,6 @@ def devices_of_slice(topology: str) -> list:
             f"--topology={topology}: the TPU compiler is not installed; pip install 'dtr1_jax[tpu]' brings it (libtpu),"
             " also on a machine without TPUs"
         )
-    os.environ |= {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
     from jax.experimental import topologies
 
     try:

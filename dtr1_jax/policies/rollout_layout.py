@@ -133,10 +133,15 @@ def copy(
     return rollout_mesh, copied["base"], copied["lora"] if lora else None
 
 
+def device_memory() -> int | None:
+    """Bytes of memory of a device of this process; None where it does not say it, as CPUs."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit") or None
+
+
 @functools.cache  # a run logs its choice once
 def _logged_choice(setting, device_mesh, spec, copy_bytes):
-    stats = jax.local_devices()[0].memory_stats() or {}
-    memory = int(mesh_lib.least(stats.get("bytes_limit", 0) >> 20)) << 20 or None  # the same choice on all processes
+    memory = int(mesh_lib.least((device_memory() or 0) >> 20)) << 20 or None  # the same choice on all processes
     size, why = choose(setting, device_mesh, spec, copy_bytes, memory)
     level = logging.WARNING if size == AS_UPDATE and device_mesh.shape["fsdp"] > 1 and setting == 0 else logging.INFO
     held = "as in the update" if size == AS_UPDATE else f"a copy on every {size} device(s)"

@@ -28,7 +28,7 @@ def test_evaluation_by_hand():
     assert found(train_eval_examples=5)["evaluation"]["kv_cache"] == usual["evaluation"]["kv_cache"] / 8 * 2
     stays = sum(usual["resident"].values())
     assert usual["peak"] == stays + sum(usual["evaluation"].values()) > none["peak"]
-    assert none["evaluation"] == {} and none["peak"] == stays + sum(none["update"].values())
+    assert none["evaluation"] == {} and none["peak"] == stays + sum(none["rollout"].values())
 
 
 def test_the_rollout_without_pictures_by_hand():
