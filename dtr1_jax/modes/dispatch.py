@@ -14,7 +14,20 @@ from ml_collections import ConfigDict
 from dtr1_jax import config, plain_text
 from dtr1_jax.data import image_files, json_files, prompts, tokenizer
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import check, convert, evaluate, export, fetch, infer, perceive, plan, rescore, sft, slice_plan, train
+from dtr1_jax.modes import (
+    check,
+    convert,
+    evaluate,
+    export,
+    fetch,
+    infer,
+    perceive,
+    plan,
+    rescore,
+    sft,
+    slice_plan,
+    train,
+)
 from dtr1_jax.policies import ahead_of_time
 from dtr1_jax.run import checkpoint, interrupt, workdir_lock
 from dtr1_jax.run.worker_pool import WorkerError

@@ -82,7 +82,9 @@ def plan_slice(c: config.Config, sizes: Spec, topology: str, layers: int = 0, fa
     chip, count = chips.of_slice(topology)
     ahead_of_time.check_mesh(c, topology, count)
     if layers < 0 or layers > sizes.layers:
-        raise config.ConfigError(f"--layers={layers}: expected 1 to {sizes.layers}, the layers of {c.policy.name}, or 0")
+        raise config.ConfigError(
+            f"--layers={layers}: expected 1 to {sizes.layers}, the layers of {c.policy.name}, or 0"
+        )
     spec = with_layers(pretrained.adjusted(c, sizes), layers or sizes.layers)
     device_mesh = mesh.make(c.mesh, ahead_of_time.devices_of_slice(topology))
     share = plan.device_share(c, spec, device_mesh)  # It raises where the batch cannot be cut.

@@ -60,7 +60,9 @@ def of_slice(topology: str) -> tuple[Chip, int]:
         raise ConfigError(f"--topology={topology}: expected CHIP:SIZES with two or three sizes, such as v5e:4x4")
     name, sizes = match.groups()
     if name not in CHIPS:
-        raise ConfigError(f"--topology={topology}: the peaks of no chip {name!r} are known; there are {', '.join(CHIPS)}")
+        raise ConfigError(
+            f"--topology={topology}: the peaks of no chip {name!r} are known; there are {', '.join(CHIPS)}"
+        )
     count = math.prod(int(n) for n in sizes.split("x"))
     if not count:
         raise ConfigError(f"--topology={topology}: expected sizes of 1 and more")

@@ -74,7 +74,11 @@ def _costs(module, instruction, body):
     code = instruction.code
     if code in _LOOK_INSIDE:
         return []
-    if code in _FREE or code.endswith(("-done", "-update")) or 'custom_call_target="AllocateBuffer"' in instruction.text:
+    if (
+        code in _FREE
+        or code.endswith(("-done", "-update"))
+        or 'custom_call_target="AllocateBuffer"' in instruction.text
+    ):
         return [Cost()]
     return [Cost(_flops(module, instruction, body), _bytes(module, instruction, body))]
 

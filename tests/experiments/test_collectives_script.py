@@ -68,7 +68,9 @@ def test_an_update_sends_weights_by_layer(sizes):
     passes = parts * (1 + groups) * 2  # prompts and micro-groups, forward and backward
     decoder = passes * bytes_of["decoder"] // tensor
     tower = parts * 2 * bytes_of["vision"]  # its queries, keys and values are whole over tensor
-    adapters = 4 * sum(x.size for x in jax.tree.leaves(ahead_of_time.weight_shapes(script.settings_of(args), spec)[0])) * ITEM
+    adapters = (
+        4 * sum(x.size for x in jax.tree.leaves(ahead_of_time.weight_shapes(script.settings_of(args), spec)[0])) * ITEM
+    )
     assert reading.total(gathers) <= 1.1 * (decoder + tower + head + adapters)
     if tensor == 1:  # over tensor, states are summed up in each layer
         tokens = args.queries // (data * fsdp) * (args.prompt + args.group * args.new)
