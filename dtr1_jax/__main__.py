@@ -80,12 +80,12 @@ MODELS = flags.DEFINE_string(
 )  # fmt: skip
 ADAPTER = flags.DEFINE_bool("adapter", False, "export: the LoRA alone, as PEFT reads it, instead of merged weights")
 TOPOLOGY = flags.DEFINE_string(
-    "topology", None, "plan: a TPU slice such as v5e:4x4, for which update and rollout are compiled, without any TPU; "
+    "topology", None, "plan: a TPU slice such as v5e:4x4, for which update and rollout are compiled, without a TPU; "
     "needs pip install 'dtr1_jax[tpu]'",
 )  # fmt: skip
 LAYERS = flags.DEFINE_integer(
-    "layers", 0, "plan --topology: layers of the policy's decoder that are planned; 0 = all, with the rollout of a deep "
-    "policy compiled at two small depths and its figures continued",
+    "layers", 0, "plan --topology: layers of the policy's decoder that are planned; 0 = all, where the rollout of a "
+    "deep policy is compiled at two small depths, and its figures are continued",
 )  # fmt: skip
 FAST = flags.DEFINE_bool("fast", False, "plan --topology: compile with low effort")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join a run on several hosts; on a TPU pod this is the default")

@@ -1,8 +1,8 @@
 """Plans steps of several policies on several TPU slices: `python experiments/plan_table.py --out=plan.jsonl`.
 
-Each cell is one call of `main.py --mode=plan --topology=...` and becomes one line of JSON in the file, so a run that was
-stopped goes on with the cells that are missing. At the end, and with `--table` alone, it prints the table of what the
-file has. It needs `pip install 'dtr1_jax[tpu]'`, but no TPU; a cell takes minutes.
+Each cell is one call of `main.py --mode=plan --topology=...` and becomes one line of JSON in the file, so a run that
+was stopped goes on with the cells that are missing. At the end, and with `--table` alone, it prints the table of what
+the file has. It needs `pip install 'dtr1_jax[tpu]'`, but no TPU; a cell takes minutes.
 
 The work is that of docs/devices.md: 64 queries x 8 completions of 2048 + 1024 tokens, half of a prompt a picture. The
 mesh has fsdp as large as the queries allow, and tensor the rest.
@@ -78,8 +78,10 @@ def read(path: pathlib.Path) -> dict[str, dict[str, Any]]:
 
 def table(lines: dict[str, dict[str, Any]]) -> Iterator[str]:
     """A row in Markdown for each cell that was planned, in GiB, seconds and GB."""
-    yield "| policy | training | slice | GiB of usable | fits | update, s | MFU | GB sent | decode, ms | share | ms sent |"
-    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    names = "policy", "training", "slice", "GiB of usable", "fits", "update, s", "MFU", "GB sent"
+    names += "token, ms", "bandwidth", "ms sent"
+    yield f"| {' | '.join(names)} |"
+    yield "|---" * len(names) + "|"
     for cell in cells():
         planned = lines.get(cell, {}).get("planned")
         if planned:

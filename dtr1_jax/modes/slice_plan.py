@@ -22,7 +22,13 @@ from dtr1_jax import config, mesh
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.modes import plan, slice_table
 from dtr1_jax.policies import (
-    ahead_of_time, chips, compiled_figures, memory, model_flops, pretrained, roofline,
+    ahead_of_time,
+    chips,
+    compiled_figures,
+    memory,
+    model_flops,
+    pretrained,
+    roofline,
 )  # fmt: skip
 from dtr1_jax.policies.compiled_figures import Figures, Part, TooLargeError
 from dtr1_jax.policies.roofline import Work
@@ -167,7 +173,7 @@ def _figures(this: Slice, count: int, of_update, of_rollout) -> dict[str, Any]:
         "update": update and _phase(chip, update.once, updates),
         "weights_copy": _phase(chip, _copy(this), 1) if this.copied else None,
         "prefill": rollout and _phase(chip, rollout.once, 1),
-        "decode": rollout and _phase(chip, rollout.each_token, pretrained.completion_slots(c)) | _bandwidth(this, rollout),
+        "decode": rollout and _decode(this, rollout),
     }  # fmt: skip
     times = [phase["seconds"] for phase in phases.values() if phase]
     complete = update is not None and rollout is not None
@@ -239,8 +245,10 @@ def _model_flops(this: Slice) -> float:
     return model_flops.update(this.spec, sizes, adapters=number, reference=c.grpo.beta > 0)
 
 
-def _bandwidth(this: Slice, rollout: Figures) -> dict[str, float]:
-    """The share of the memory's bandwidth that decoding uses for bytes that it must read, and times of one token."""
+def _decode(this: Slice, rollout: Figures) -> dict[str, Any]:
+    """The fields of the decoding, with those of one token and the share of the memory's bandwidth for bytes that must
+    be read.
+    """
     c, chip = this.config, this.chip
     base, lora = ahead_of_time.rollout_weights(c, this.spec, this.sampling_mesh, this.copied)
     read = {name: base[name] for name in ("decoder", "norm") + (() if this.spec.tied else ("head",))}
@@ -255,7 +263,7 @@ def _bandwidth(this: Slice, rollout: Figures) -> dict[str, float]:
     must = model_flops.bytes_of_token(this.spec, sizes, weights, this.sampling_mesh.shape["tensor"], item)
     work = rollout.each_token.work
     seconds = work.bound(chip)[1]
-    return {
+    return _phase(chip, rollout.each_token, sizes.new) | {
         "token_seconds": seconds,
         "token_bytes_needed": must,
         "bandwidth_share": must / (seconds * chip.hbm_bytes_s),

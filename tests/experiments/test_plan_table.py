@@ -46,7 +46,7 @@ def test_a_command_is_one_of_the_program(cell):
 
 def test_goes_on_with_what_is_missing(tmp_path, monkeypatch, capsys):
     path, calls = tmp_path / "plan.jsonl", []
-    first, second, third = script.FIRST
+    first, second, _ = script.FIRST
     path.write_text(
         json.dumps({"cell": first, "planned": PLANNED}) + "\n" + json.dumps({"cell": second, "error": "x"}) + '\n{"cell'
     )

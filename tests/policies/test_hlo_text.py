@@ -1,4 +1,4 @@
-"""The text of compiled programs: shapes, operands, trips and branches, as the TPU compiler and XLA on the CPU write them."""
+"""The text of compiled programs, as the TPU compiler and XLA on the CPU write it: shapes, operands, trips, branches."""
 
 import pytest
 
