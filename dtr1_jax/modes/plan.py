@@ -63,20 +63,31 @@ def policy_spec(c: config.Config) -> Spec:
     return sizes
 
 
-def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
+def plan(
+    c: config.Config, sizes: Spec, device_mesh: memory.Mesh | None = None, device_bytes: int | None = None
+) -> dict[str, Any]:
     """Bytes on each device: {"parameters", "resident", "update", "rollout", "evaluation", "peak", ...}.
 
     The parts of `resident` stay for the whole run. Those of `update`, `rollout` and `evaluation` (empty where
     train.eval_examples is 0) and `scoring` (empty without a learned segmenter) come on top of it, never two of them at
     once. Where the column `blind` has a weight,
-    `rollout` and `evaluation` are those of its second rollout if that is larger. Raises ConfigError if the batch
-    cannot be cut over config.mesh.
+    `rollout` and `evaluation` are those of its second rollout if that is larger.
+
+    Args:
+      c: the settings.
+      sizes: of the policy.
+      device_mesh: the devices; None = config.mesh, with -1 filled from the devices here.
+      device_bytes: memory of a device, on which the rollout's copy of the weights depends; None = as the devices here
+        say it.
+
+    Raises ConfigError if the batch cannot be cut over the mesh.
     """
-    device_mesh, sizes = abstract_mesh(c.mesh), pretrained.adjusted(c, sizes)
+    device_mesh, sizes = device_mesh or abstract_mesh(c.mesh), pretrained.adjusted(c, sizes)
     share = device_share(c, sizes, device_mesh)
     resident, counts = memory.resident(c, sizes, device_mesh)
     trained_bytes = resident["adapters"] if c.lora.rank else resident["weights"]
-    sampling_mesh, copied, why = ahead_of_time.rollout_mesh(c, sizes, device_mesh, rollout_layout.device_memory())
+    device_bytes = device_bytes or rollout_layout.device_memory()
+    sampling_mesh, copied, why = ahead_of_time.rollout_mesh(c, sizes, device_mesh, device_bytes)
     layers_bytes = memory.layer_bytes(c, sizes, sampling_mesh, resident=copied)
     copy_bytes = memory.copy_bytes(c, sizes, sampling_mesh) if copied else 0
     evaluation = evaluation_share(c, sampling_share(c, share, sampling_mesh), sampling_mesh)

@@ -187,6 +187,7 @@ def _figures(this: Slice, count: int, of_update, of_rollout) -> dict[str, Any]:
         "fits": complete and peak <= chip.usable_bytes,
         "hbm_bytes_per_chip": round(peak), "usable_bytes": chip.usable_bytes,
         "memory": {"resident": resident, **{name: round(size) for name, size in need.items()}},
+        "counted": _counted(this),
         "step_seconds": sum(times) if complete else None,
         "mfu": roofline.mfu(wanted, phases["update"]["seconds"] / updates, chip, count) if update else None,
         "update_flops": wanted,
@@ -225,6 +226,13 @@ def _resident(this: Slice) -> dict[str, int]:
     both = {name: tree for name, tree in {**frozen, **trainable}.items() if name != "reference"}
     everything = {"trainable": trainable, "opt": state.opt, "frozen": frozen}
     return {"all": size(everything), "weights": size(both)}
+
+
+def _counted(this):
+    """The bytes of update and rollout that `--mode=plan` counts without a compiler (policies/memory.py)."""
+    counted = plan.plan(this.config, this.spec, this.mesh, this.chip.usable_bytes)
+    stays = sum(counted["resident"].values())
+    return {name: stays + sum(counted[name].values()) for name in ("update", "rollout")}
 
 
 def _copy(this):

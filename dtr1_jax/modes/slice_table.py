@@ -26,7 +26,8 @@ def lines(planned: dict[str, Any]) -> Iterator[str]:
     yield f"{'GiB on each chip':<24}{'':>10}"
     yield f"  {'stays':<22}{planned['memory']['resident']['all'] / GIB:>10.2f}"
     for name in ("update", "rollout"):
-        yield f"  {name + ', in all':<22}{planned['memory'][name] / GIB:>10.2f}"
+        counted = planned["counted"][name] / GIB
+        yield f"  {name + ', in all':<22}{planned['memory'][name] / GIB:>10.2f}   without the compiler: {counted:.2f}"
     yield f"  {'usable':<22}{planned['usable_bytes'] / GIB:>10.2f}   fits: {'yes' if planned['fits'] else 'NO'}"
     yield ""
     yield "a step on each chip       TFLOP   GB of memory      GB sent   seconds at least, and what takes them"

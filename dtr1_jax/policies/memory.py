@@ -115,7 +115,7 @@ def copy_bytes(c: config.Config, spec: Spec, sampling_mesh: Mesh) -> int:
 
 
 def layer_bytes(c: config.Config, spec: Spec, device_mesh: Mesh, resident: bool = False) -> int:
-    """Bytes on a device of all layers' weights and adapters in the compute dtype (or int8), cut as `bytes_on_device`."""
+    """Bytes on a device of all layers' weights and adapters in the compute dtype or int8, as `bytes_on_device`."""
     base = base_shapes(c, spec)
     weights = base["decoder"] if c.policy.weights_dtype == "int8" else _as(base["decoder"], c.policy.dtype)
     lora = _as(adapter_shapes(c, base).get("decoder", {}), c.policy.dtype)
