@@ -95,18 +95,14 @@ def plan(
 
     def sampling(of_phase: DeviceShare) -> dict[str, int]:
         shares = [of_phase] + [blind_share(of_phase)] * blind.is_on(c.reward)
-        return max(
-            (memory.rollout_parts(sizes, x, layers_bytes, copy_bytes) for x in shares),
-            key=lambda parts: sum(parts.values()),
-        )
+        return max((memory.rollout_parts(sizes, x, layers_bytes, copy_bytes) for x in shares), key=_together)
 
+    activations = max((n.activations or 0 for n in specialists.values()), default=0)
     phases = {
         "update": memory.update_parts(c, sizes, share, trained_bytes),
         "rollout": sampling(sampling_share(c, share, sampling_mesh)),
         "evaluation": sampling(evaluation) if evaluation.queries else {},
-        "scoring": {"specialists": max((n.activations or 0 for n in specialists.values()), default=0)}
-        if specialists
-        else {},
+        "scoring": {"specialists": activations} if specialists else {},
     }
     if specialists:
         resident["specialists"] = sum(n.weights for n in specialists.values())
@@ -123,8 +119,12 @@ def plan(
         "resident": resident,
         **phases,
         "specialists": {name: dataclasses.asdict(n) for name, n in specialists.items()},
-        "peak": sum(resident.values()) + max(sum(parts.values()) for parts in phases.values()),
+        "peak": _together(resident) + max(map(_together, phases.values())),
     }
+
+
+def _together(parts: dict[str, int]) -> int:
+    return sum(parts.values())
 
 
 def specialist_needs(c: config.Config) -> dict[str, Needs]:
