@@ -17,7 +17,7 @@ MODES = {
     "infer": "one question about a picture or video",
     "perceive": "twins of pictures, a video or a data set, by specialists",
     "export": "a Hugging Face folder",
-    "plan": "the memory it takes",
+    "plan": "the memory it takes; with --topology a whole step on a TPU slice",
     "check": "what is in a data set",
     "rescore": "the table of a predictions.jsonl again",
     "fetch": "published weights of vision models and of a small policy",
@@ -81,6 +81,15 @@ MODELS = flags.DEFINE_string(
     "(default: what configs/photo.py takes)",
 )  # fmt: skip
 ADAPTER = flags.DEFINE_bool("adapter", False, "export: the LoRA alone, as PEFT reads it, instead of merged weights")
+TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "plan: a TPU slice such as v5e:4x4, for which update and rollout are compiled, without a TPU; "
+    "needs pip install 'dtr1_jax[tpu]'",
+)  # fmt: skip
+LAYERS = flags.DEFINE_integer(
+    "layers", 0, "plan --topology: layers of the policy's decoder that are planned; 0 = all, where the rollout of a "
+    "deep policy is compiled at two small depths, and its figures are continued",
+)  # fmt: skip
+FAST = flags.DEFINE_bool("fast", False, "plan --topology: compile with low effort")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join a run on several hosts; on a TPU pod this is the default")
 
 
@@ -93,6 +102,10 @@ def parse(argv: list[str]) -> list[str]:
                 "--config is missing; expected a file such as configs/seg.py, or, for eval, infer and export, the "
                 "--workdir of a run"
             )
+        if (LAYERS.value or FAST.value) and not TOPOLOGY.value:
+            raise flags.Error("--layers and --fast need --topology, a TPU slice such as v5e:4x4")
+        if TOPOLOGY.value and MODE.value != "plan":
+            raise flags.Error(f"--topology needs --mode=plan, got --mode={MODE.value}")
         if rest[1:]:
             raise flags.Error(f"unexpected arguments: {' '.join(rest[1:])}; write settings as --name=value")
         return rest
@@ -177,6 +190,9 @@ def main(argv: list[str]) -> None:
                 frame=FRAME.value,
                 box=BOX.value,
                 adapter=ADAPTER.value,
+                topology=TOPOLOGY.value,
+                layers=LAYERS.value,
+                fast=FAST.value,
                 distributed=DISTRIBUTED.value,
             ),
         )

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from dtr1_jax import config, device_order
@@ -119,15 +119,20 @@ def replicas(mesh: Mesh) -> int:
     return len(device_order.groups_of_processes(mesh.devices)) // share_of_rows(mesh)[1]
 
 
-def for_rollout(mesh: Mesh, tensor: int) -> Mesh:
+def for_rollout(mesh: Mesh | AbstractMesh, tensor: int) -> Mesh | AbstractMesh:
     """The mesh of the same devices in the same order whose `tensor` axis is larger, at the cost of `fsdp`.
+
+    It is abstract if `mesh` is.
 
     Raises ValueError if `tensor` is no multiple of the mesh's own, or does not divide fsdp x tensor.
     """
     data, fsdp, own = (mesh.shape[axis] for axis in AXES)
     if tensor % own or (fsdp * own) % tensor:
         raise ValueError(f"expected a multiple of tensor = {own} that divides fsdp x tensor = {fsdp * own}: {tensor}")
-    return Mesh(mesh.devices.reshape(data, fsdp * own // tensor, tensor), AXES, axis_types=(AxisType.Auto,) * 3)
+    sizes = (data, fsdp * own // tensor, tensor)
+    if isinstance(mesh, AbstractMesh):
+        return AbstractMesh(sizes, AXES)
+    return Mesh(mesh.devices.reshape(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def batch_shards(mesh: Mesh) -> int:

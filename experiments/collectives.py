@@ -65,15 +65,12 @@ if __name__ == "__main__":  # before JAX starts
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={_count}"
 
 import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
 
 from configs import default  # noqa: E402
 from dtr1_jax import config, mesh  # noqa: E402
-from dtr1_jax.models import policy, published_sizes  # noqa: E402
+from dtr1_jax.models import published_sizes  # noqa: E402
 from dtr1_jax.models.spec import Spec, VisionSpec  # noqa: E402
-from dtr1_jax.policies import collectives  # noqa: E402
-from dtr1_jax.rl import accumulate, optim, rollout, stretches, update  # noqa: E402
-from dtr1_jax.types import Images, Prompt, Rollout  # noqa: E402
+from dtr1_jax.policies import ahead_of_time, collectives, pretrained  # noqa: E402
 
 SMALL = Spec(
     vocab=4096, width=128, layers=2, heads=8, kv_heads=2, head_dim=16, hidden=640, theta=1e4, sections=(2, 3, 3),
@@ -88,7 +85,6 @@ SMALL = Spec(
 def spec_of(args: argparse.Namespace) -> Spec:
     """The sizes of the policy, with as many layers as the arguments say."""
     spec = published_sizes.get_spec(args.policy) if args.policy else SMALL
-    spec = dataclasses.replace(spec, lora_scale=2.0)
     if not args.layers:
         return spec
     tower = spec.vision
@@ -102,86 +98,34 @@ def devices_of(args: argparse.Namespace) -> list:
     """The devices of the mesh: virtual ones of this CPU, or those of a TPU slice that need not exist."""
     if not args.topology:
         return jax.devices()[: math.prod(args.mesh)]
-    from jax.experimental import topologies
-
-    return list(topologies.get_topology_desc(platform="tpu", topology_name=args.topology).devices)
-
-
-def batch_shapes(args: argparse.Namespace, spec: Spec, device_mesh: jax.sharding.Mesh) -> update.Minibatch:
-    """The shapes of a minibatch whose prompts are half picture, cut over the mesh."""
-    b, g, p, s = args.queries, args.group, args.prompt, args.new
-    place = mesh.batch(device_mesh)
-
-    def shape(*sizes, dtype=jnp.int32):
-        return jax.ShapeDtypeStruct(sizes, dtype, sharding=place)
-
-    images, tower = None, spec.vision
-    if tower is not None:
-        n = p // 2 * tower.merge**2
-        corner = (shape(b, n, 4), shape(b, n, 4, dtype=jnp.float32)) if tower.side else (None, None)
-        images = Images(
-            shape(b, n, tower.values, dtype=jnp.float32), shape(b, n, 2), *corner, shape(b, n),
-            shape(b, n) if tower.window else None,
-        )  # fmt: skip
-    prompt = Prompt(shape(b, p), shape(b, p, dtype=bool), shape(b, p, 3), shape(b, p), shape(b), images)
-    completions = Rollout(
-        shape(b, g, s), shape(b, g, s, dtype=bool), shape(b, g, s, dtype=jnp.float32), shape(b, g, dtype=bool)
-    )
-    return update.Minibatch(prompt, completions, shape(b, g, dtype=jnp.float32))
+    ahead_of_time.prepare()
+    return ahead_of_time.devices_of_slice(args.topology)
 
 
-def weight_shapes(args: argparse.Namespace, spec: Spec) -> tuple[dict, dict]:
-    """Shapes of the (trainable, frozen) weights; frozen ones have the compute dtype."""
-    base = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
-    frozen = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, args.dtype), base)
-    if not args.lora:
-        return {"base": base}, {"reference": frozen} if args.beta else {}
-    lora = jax.eval_shape(lambda w: policy.init_lora(jax.random.key(0), w, args.lora, ".*"), base)
-    return {"lora": lora}, {"base": frozen}
+def settings_of(args: argparse.Namespace) -> config.Config:
+    """The settings of a run with the arguments' policy, work and mesh."""
+    c = default.get_config()
+    changes = {
+        "policy": {
+            "name": args.policy or c.policy.name, "dtype": args.dtype, "prompt_tokens": args.prompt,
+            "weights_dtype": args.dtype if args.lora else "float32",
+        },
+        "lora": {"rank": args.lora, "alpha": 2.0 * args.lora, "targets": ".*"},
+        "rollout": {"queries": args.queries, "group": args.group, "new_tokens": args.new},
+        "grpo": {"beta": args.beta, "micro_queries": args.micro_queries, "micro_group": args.micro_group},
+        "mesh": dict(zip((*mesh.AXES, "rollout"), (*args.mesh, args.rollout))),
+    }  # fmt: skip
+    for group, values in changes.items():
+        c[group].update(values)
+    return config.from_configdict(c)
 
 
-def placed(tree: Any, shardings: Any) -> Any:
-    """The shapes of `tree` with shardings."""
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
-
-
-def lower_update(args: argparse.Namespace, spec: Spec, device_mesh: jax.sharding.Mesh) -> Any:
-    """update.update, lowered for the mesh, with the branch for the longest completions alone."""
-    settings = config.from_configdict(default.get_config())
-    tx = optim.optimizer(settings.optim, 10)
-    knobs = dataclasses.replace(
-        settings.grpo, beta=args.beta, minibatches=1, micro_queries=args.micro_queries, micro_group=args.micro_group
-    )
-    sizes = dataclasses.replace(settings.rollout, queries=args.queries, group=args.group)
-    trainable, frozen = weight_shapes(args, spec)
-    state = update.State(trainable, jax.eval_shape(tx.init, trainable))
-    state = placed(state, mesh.shardings(device_mesh, state, spec.head_counts))
-    frozen = placed(frozen, mesh.shardings(device_mesh, frozen, spec.head_counts))
-    every, stretches.STRETCHES = stretches.STRETCHES, 1  # the other branches would only take time to compile
-    try:
-        return update.update.lower(
-            state, frozen, batch_shapes(args, spec, device_mesh), None, spec=spec, tx=tx, knobs=knobs, temperature=1.0,
-            micro=accumulate.micro_batch(sizes, knobs, device_mesh), mesh=device_mesh, dtype=jnp.dtype(args.dtype),
-        )  # fmt: skip
-    finally:
-        stretches.STRETCHES = every
-
-
-def lower_rollout(args: argparse.Namespace, spec: Spec, device_mesh: jax.sharding.Mesh) -> Any:
-    """rollout.sample, lowered for the mesh."""
-    trainable, frozen = weight_shapes(args, spec)
-    base, lora = update.weights(trainable, frozen)
-    both = {"base": base, "lora": lora or {}}
-    both = placed(both, mesh.shardings(device_mesh, both, spec.head_counts, resident=True))
-    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=mesh.replicated(device_mesh))
-    return rollout.sample.lower(
-        both["base"], both["lora"] or None, batch_shapes(args, spec, device_mesh).prompt, key, None, spec=spec,
-        group=args.group, new_tokens=args.new, end=-1, pad=0, temperature=1.0, dtype=jnp.dtype(args.dtype),
-        mesh=device_mesh,
-    )  # fmt: skip
-
-
-LOWER = {"rollout": lower_rollout, "update": lower_update}
+def lowered(args: argparse.Namespace, phase: str, spec: Spec, device_mesh: jax.sharding.Mesh) -> Any:
+    """The program of a phase for the mesh; prompts are half picture."""
+    c = settings_of(args)
+    spec, patches = pretrained.adjusted(c, spec), args.prompt // 2 * spec.vision.merge**2 if spec.vision else 0
+    lower = {"rollout": ahead_of_time.lower_rollout, "update": ahead_of_time.lower_update}[phase]
+    return lower(c, spec, device_mesh, patches)
 
 
 def measure(args: argparse.Namespace, phase: str) -> tuple[dict[str, Any], list[collectives.Message]]:
@@ -193,7 +137,7 @@ def measure(args: argparse.Namespace, phase: str) -> tuple[dict[str, Any], list[
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     if args.topology:
         options = {"exec_time_optimization_effort": args.effort} if args.effort else {}
-    compiled = LOWER[phase](args, spec, device_mesh).compile(options)
+    compiled = lowered(args, phase, spec, device_mesh).compile(options)
     if args.hlo:
         pathlib.Path(args.hlo, f"{phase}.txt").write_text(compiled.as_text())
     messages = collectives.read(compiled.as_text())
@@ -213,21 +157,12 @@ def measure(args: argparse.Namespace, phase: str) -> tuple[dict[str, Any], list[
     return fields | {"compile_s": round(time.monotonic() - start, 1)}, messages
 
 
-def lines(messages: list[collectives.Message], count: int) -> list[str]:
-    """Lines about the operations with the most bytes."""
-    order = sorted(messages, key=lambda m: -m.bytes * m.trips)[:count]
-    return [
-        f"  {m.bytes * m.trips:>16,} B = {m.kind} {m.shape} x {m.trips}{' each token' if m.unknown else ''}  {m.source}"
-        for m in order
-    ]
-
-
 def main(args: argparse.Namespace) -> None:
     """Prints the operations of each phase, and the JSON line."""
     out: dict[str, Any] = {"mesh": args.mesh, "policy": args.policy or "small", "lora": args.lora}
     for phase in args.phases.split(","):
         out[phase], messages = measure(args, phase)
-        print("\n".join([f"{phase}:", *lines(messages, args.show)]), flush=True)
+        print("\n".join([f"{phase}:", *collectives.lines(messages, args.show)]), flush=True)
     print(json.dumps(out))
 
 

@@ -31,6 +31,7 @@ import speed
 from dtr1_jax import config
 from dtr1_jax.models import policy, published_sizes
 from dtr1_jax.models.spec import Spec
+from dtr1_jax.policies import model_flops
 from dtr1_jax.rl import rollout, update
 from dtr1_jax.run import console
 
@@ -47,22 +48,15 @@ class Work(speed.Work):
 
 def operations(work: Work, adapters: int) -> float:
     """Floating point operations of an update by LoRA; `adapters` is the number of LoRA weights."""
-    spec, prompt, rows = work.spec, work.queries * work.prompt_tokens, work.queries * work.group  # prompt: tokens
-    inputs = rows * (work.new_tokens - 1)  # the last token of a completion is scored, but is no input
-    inner = spec.heads * spec.head_dim
-    layer = spec.width * (2 * inner + 2 * spec.kv_heads * spec.head_dim + 3 * spec.hidden)
-    forward = 2 * (prompt + inputs) * spec.layers * layer + 2 * rows * work.new_tokens * spec.width * spec.vocab
-    context = prompt * (work.prompt_tokens + 1) / 2 + inputs * (work.prompt_tokens + work.new_tokens / 2)
-    attention = 4 * context * inner * spec.layers
-    return 2 * forward + 3 * attention + 3 * 2 * (prompt + inputs) * adapters
+    sizes = model_flops.Sizes(work.queries, work.group, work.prompt_tokens, work.new_tokens)
+    return model_flops.update(work.spec, sizes, adapters=adapters)
 
 
 def traffic(work: Work, weights: int) -> float:
     """Bytes that decoding `new_tokens` tokens must read; `weights` is the number of the policy's weights."""
-    spec = work.spec
-    per_token = 2 * spec.layers * spec.kv_heads * spec.head_dim
-    cache = work.queries * (work.prompt_tokens + work.group * (work.new_tokens - 1) / 2) * per_token
-    return work.new_tokens * (weights + cache) * jnp.dtype(work.dtype).itemsize
+    sizes = model_flops.Sizes(work.queries, work.group, work.prompt_tokens, work.new_tokens)
+    item = jnp.dtype(work.dtype).itemsize
+    return work.new_tokens * model_flops.bytes_of_token(work.spec, sizes, weights * item, tensor=1, item=item)
 
 
 def seconds(function: Callable[[], Any], rounds: int) -> float:

@@ -167,7 +167,7 @@ WHOLE = {
     "data/readers/test_small_folders",
     "experiments/test_colab", "experiments/test_collectives_script", "experiments/test_davis_videos",
     "experiments/test_detectors_and_depth", "experiments/test_hacking", "experiments/test_idf",
-    "experiments/test_launchers", "experiments/test_query_check",
+    "experiments/test_launchers", "experiments/test_plan_table", "experiments/test_query_check",
     "experiments/test_real_weights",
     "experiments/test_smollm2", "experiments/test_speed",
     "experiments/test_utilization", "models/test_parity_generation", "models/test_parity_logits",

@@ -14,7 +14,21 @@ from ml_collections import ConfigDict
 from dtr1_jax import config, places, plain_text
 from dtr1_jax.data import image_files, json_files, prompts, tokenizer
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import check, convert, evaluate, export, fetch, infer, perceive, plan, rescore, sft, train
+from dtr1_jax.modes import (
+    check,
+    convert,
+    evaluate,
+    export,
+    fetch,
+    infer,
+    perceive,
+    plan,
+    rescore,
+    sft,
+    slice_plan,
+    train,
+)
+from dtr1_jax.policies import ahead_of_time
 from dtr1_jax.run import checkpoint, hosts, interrupt, run_settings, workdir_lock
 from dtr1_jax.run.worker_pool import WorkerError
 
@@ -45,6 +59,9 @@ class Options:
     frame: str = ""
     box: str = ""
     adapter: bool = False
+    topology: str | None = None
+    layers: int = 0
+    fast: bool = False
     distributed: bool = False
 
 
@@ -97,6 +114,8 @@ def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options
     folder = places.path(workdir or f"runs/{c.data.task}")
     if mode in ("train", "sft"):
         places.check_for_checkpoints(folder)
+    if options.topology:
+        ahead_of_time.prepare()
     join_processes(options.distributed)
     flags = {"mode": mode, "workdir": str(folder)} | dataclasses.asdict(options)
     del flags["distributed"]  # A host may also join by its environment.
@@ -123,6 +142,8 @@ def _work(mode: str, c: config.Config, named: Path | None, folder: Path, options
         return f"exported: {target}"
     if mode == "perceive":
         return perceive.run(c, options.images, options.video, options.out)
+    if mode == "plan" and options.topology:
+        return slice_plan.run(c, options.topology, options.layers, options.fast)
     if mode == "plan":
         return plan.run(c)
     raise config.ConfigError(

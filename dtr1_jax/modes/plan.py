@@ -20,7 +20,7 @@ from dtr1_jax.evaluation import blind
 from dtr1_jax.models import published_sizes, spec
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import hf_checkpoint
-from dtr1_jax.policies import memory, policy_files, pretrained
+from dtr1_jax.policies import ahead_of_time, memory, policy_files, pretrained, rollout_layout
 from dtr1_jax.policies.memory import DeviceShare
 from dtr1_jax.rl import accumulate, staged
 from dtr1_jax.run import local_copy
@@ -66,36 +66,46 @@ def policy_spec(c: config.Config) -> Spec:
     return sizes
 
 
-def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
+def plan(
+    c: config.Config, sizes: Spec, device_mesh: memory.Mesh | None = None, device_bytes: int | None = None
+) -> dict[str, Any]:
     """Bytes on each device: {"parameters", "resident", "update", "rollout", "evaluation", "peak", ...}.
 
     The parts of `resident` stay for the whole run. Those of `update`, `rollout` and `evaluation` (empty where
     train.eval_examples is 0) and `scoring` (empty without a learned segmenter) come on top of it, never two of them at
     once. Where the column `blind` has a weight,
-    `rollout` and `evaluation` are those of its second rollout if that is larger. Raises ConfigError if the batch
-    cannot be cut over config.mesh.
+    `rollout` and `evaluation` are those of its second rollout if that is larger.
+
+    Args:
+      c: the settings.
+      sizes: of the policy.
+      device_mesh: the devices; None = config.mesh, with -1 filled from the devices here.
+      device_bytes: memory of a device, on which the rollout's copy of the weights depends; None = as the devices here
+        say it.
+
+    Raises ConfigError if the batch cannot be cut over the mesh.
     """
-    device_mesh, sizes = abstract_mesh(c.mesh), pretrained.adjusted(c, sizes)
+    device_mesh, sizes = device_mesh or abstract_mesh(c.mesh), pretrained.adjusted(c, sizes)
     share = device_share(c, sizes, device_mesh)
     resident, counts = memory.resident(c, sizes, device_mesh)
     trained_bytes = resident["adapters"] if c.lora.rank else resident["weights"]
-    layers_bytes = memory.layer_bytes(c, sizes, device_mesh)
-    evaluation = evaluation_share(c, share, device_mesh)
+    device_bytes = device_bytes or rollout_layout.device_memory()
+    sampling_mesh, copied, why = ahead_of_time.rollout_mesh(c, sizes, device_mesh, device_bytes)
+    layers_bytes = memory.layer_bytes(c, sizes, sampling_mesh, resident=copied)
+    copy_bytes = memory.copy_bytes(c, sizes, sampling_mesh) if copied else 0
+    evaluation = evaluation_share(c, sampling_share(c, share, sampling_mesh), sampling_mesh)
     specialists = specialist_needs(c)
 
     def sampling(of_phase: DeviceShare) -> dict[str, int]:
         shares = [of_phase] + [blind_share(of_phase)] * blind.is_on(c.reward)
-        return max(
-            (memory.rollout_parts(sizes, x, layers_bytes) for x in shares), key=lambda parts: sum(parts.values())
-        )
+        return max((memory.rollout_parts(sizes, x, layers_bytes, copy_bytes) for x in shares), key=_together)
 
+    activations = max((n.activations or 0 for n in specialists.values()), default=0)
     phases = {
         "update": memory.update_parts(c, sizes, share, trained_bytes),
-        "rollout": sampling(share),
+        "rollout": sampling(sampling_share(c, share, sampling_mesh)),
         "evaluation": sampling(evaluation) if evaluation.queries else {},
-        "scoring": {"specialists": max((n.activations or 0 for n in specialists.values()), default=0)}
-        if specialists
-        else {},
+        "scoring": {"specialists": activations} if specialists else {},
     }
     if specialists:
         resident["specialists"] = sum(n.weights for n in specialists.values())
@@ -103,6 +113,8 @@ def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
         "policy": c.policy.name,
         "devices": math.prod(device_mesh.shape.values()),
         "mesh": dict(device_mesh.shape),
+        "rollout_mesh": dict(sampling_mesh.shape),
+        "rollout_layout": why,
         "dtype": c.policy.dtype,
         "lora_rank": c.lora.rank,
         "per_device": dataclasses.asdict(share),
@@ -110,8 +122,12 @@ def plan(c: config.Config, sizes: Spec) -> dict[str, Any]:
         "resident": resident,
         **phases,
         "specialists": {name: dataclasses.asdict(n) for name, n in specialists.items()},
-        "peak": sum(resident.values()) + max(sum(parts.values()) for parts in phases.values()),
+        "peak": _together(resident) + max(map(_together, phases.values())),
     }
+
+
+def _together(parts: dict[str, int]) -> int:
+    return sum(parts.values())
 
 
 def specialist_needs(c: config.Config) -> dict[str, Needs]:
@@ -156,13 +172,19 @@ def device_share(c: config.Config, sizes: Spec, device_mesh: memory.Mesh) -> Dev
         part_group=accumulate.micro_group(c.rollout.group, c.grpo.micro_group),
         prompt=c.policy.prompt_tokens,
         new=pretrained.completion_slots(c),
-        patches=_patches(c, sizes),
+        patches=patches(c, sizes),
         branches=memory.mlp_adapters(c, sizes),
         item=jnp.dtype(c.policy.dtype).itemsize,
         tensor=device_mesh.shape["tensor"],
         rounded=c.policy.weights_dtype == "int8",
         inserted=staged.chunk(c.rollout.twin_tokens) if c.policy.constructor == "specialists" else 0,
     )
+
+
+def sampling_share(c: config.Config, share: DeviceShare, sampling_mesh: memory.Mesh) -> DeviceShare:
+    """The work of one device in a rollout, whose mesh may have a larger tensor axis than the update's."""
+    queries = c.rollout.queries // mesh.batch_shards(sampling_mesh)
+    return dataclasses.replace(share, queries=queries, tensor=sampling_mesh.shape["tensor"])
 
 
 def blind_share(share: DeviceShare) -> DeviceShare:
@@ -181,7 +203,7 @@ def evaluation_share(c: config.Config, share: DeviceShare, device_mesh: memory.M
     return dataclasses.replace(share, queries=-(-rows // mesh.batch_shards(device_mesh)), group=1)
 
 
-def _patches(c: config.Config, sizes: Spec) -> int:
+def patches(c: config.Config, sizes: Spec) -> int:
     """The most patches of a query: of one picture or of all frames of a video at their largest size.
 
     Their tokens must fit into the prompt. JSON lines may bring pictures or videos, so they count as a full prompt.
@@ -216,10 +238,9 @@ def _table(planned: dict[str, Any]) -> Iterator[str]:
         for name, size in ({**parts, "together": sum(parts.values())} if parts else {}).items():
             yield f"  {title:<10} {name.replace('_', ' '):<20} {size / GIB:9.2f}"
     yield f"  {'peak':<31} {planned['peak'] / GIB:9.2f}"
-    if planned["mesh"]["fsdp"] > 1:
-        size = planned["parameters"] * share["item"] / GIB
+    if planned["rollout"]["weights_copy"]:
         yield (
-            f"Not counted: with mesh.fsdp > 1, a rollout also holds a copy of the weights, {size:.2f} GiB together on"
-            " config.mesh.rollout devices (0 = as few as their memory allows)"
+            f"A rollout has a copy of the weights, cut over {planned['rollout_mesh']['tensor']} device(s)"
+            f" ({planned['rollout_layout']})"
         )
     yield ""

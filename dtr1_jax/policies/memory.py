@@ -37,7 +37,7 @@ from dtr1_jax import config, mesh
 from dtr1_jax.models import int8, layers, policy
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import native
-from dtr1_jax.policies import state
+from dtr1_jax.policies import rollout_layout, state
 from dtr1_jax.rl import optim
 
 Mesh: TypeAlias = jax.sharding.Mesh | AbstractMesh
@@ -80,8 +80,8 @@ def resident(c: config.Config, spec: Spec, device_mesh: Mesh) -> tuple[dict[str,
     Args:
       device_mesh: may be abstract, for devices that this machine does not have.
     """
-    base = _base(c, spec)
-    lora = _adapters(c, base)
+    base = base_shapes(c, spec)
+    lora = adapter_shapes(c, base)
     trainable = {"lora": lora} if c.lora.rank else {"base": base}
     opt = jax.eval_shape(optim.optimizer(c.optim, c.train.steps).init, trainable)
     copy = {"reference": base} if c.grpo.beta and not c.lora.rank else {}
@@ -94,9 +94,9 @@ def resident(c: config.Config, spec: Spec, device_mesh: Mesh) -> tuple[dict[str,
     return bytes_by_kind, {"parameters": _count(_weights(spec)), "trainable": _count(trainable)}
 
 
-def bytes_on_device(device_mesh: Mesh, tree: Any, spec: Spec) -> int:
-    """Bytes that each device holds of a tree of shapes, cut as the sharding table says."""
-    shardings = mesh.shardings(device_mesh, tree, spec.head_counts)
+def bytes_on_device(device_mesh: Mesh, tree: Any, spec: Spec, resident: bool = False) -> int:
+    """Bytes that each device holds of a tree of shapes, cut as the sharding table says (`mesh.shardings`)."""
+    shardings = mesh.shardings(device_mesh, tree, spec.head_counts, resident)
     sizes = jax.tree.map(lambda x, s: math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize, tree, shardings)
     return sum(jax.tree.leaves(sizes))
 
@@ -106,15 +106,23 @@ def mlp_adapters(c: config.Config, spec: Spec) -> int:
     return sum(f"decoder/{name}/a" in _adapter_paths(c, spec) for name in ("gate", "up"))
 
 
-def layer_bytes(c: config.Config, spec: Spec, device_mesh: Mesh) -> int:
-    """Bytes on a device of all layers' weights and adapters in the compute dtype (or int8)."""
-    base = _base(c, spec)
+def copy_bytes(c: config.Config, spec: Spec, sampling_mesh: Mesh) -> int:
+    """Bytes on a device of the copy of weights and adapters that a rollout works with (rollout_layout.copy)."""
+    base = base_shapes(c, spec)
+    tree = {"base": base, "lora": adapter_shapes(c, base)}
+    tree = jax.eval_shape(functools.partial(rollout_layout.as_computed, dtype=jnp.dtype(c.policy.dtype)), tree)
+    return bytes_on_device(sampling_mesh, tree, spec, resident=True)
+
+
+def layer_bytes(c: config.Config, spec: Spec, device_mesh: Mesh, resident: bool = False) -> int:
+    """Bytes on a device of all layers' weights and adapters in the compute dtype or int8, as `bytes_on_device`."""
+    base = base_shapes(c, spec)
     weights = base["decoder"] if c.policy.weights_dtype == "int8" else _as(base["decoder"], c.policy.dtype)
-    lora = _as(_adapters(c, base).get("decoder", {}), c.policy.dtype)
-    return bytes_on_device(device_mesh, {"base": {"decoder": weights}, "lora": {"decoder": lora}}, spec)
+    lora = _as(adapter_shapes(c, base).get("decoder", {}), c.policy.dtype)
+    return bytes_on_device(device_mesh, {"base": {"decoder": weights}, "lora": {"decoder": lora}}, spec, resident)
 
 
-def _base(c, spec):
+def base_shapes(c: config.Config, spec: Spec) -> dict:
     """Shapes of the policy's weights, with their dtype in memory: int8 or config.policy.weights_dtype."""
     if c.policy.weights_dtype == "int8":
         return int8.template(_weights(spec), jnp.dtype(c.policy.dtype))
@@ -131,14 +139,15 @@ def _weights(spec):
     return jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
 
 
-def _adapters(c, base):
+def adapter_shapes(c: config.Config, base: dict) -> dict:
+    """Shapes of the adapters of the weights `base`; empty without adapters."""
     if not c.lora.rank:
         return {}
     return jax.eval_shape(lambda weights: state.initial_adapters(c, weights), base)
 
 
 def _adapter_paths(c, spec):
-    return set(native.flatten(_adapters(c, _base(c, spec))))
+    return set(native.flatten(adapter_shapes(c, base_shapes(c, spec))))
 
 
 def _count(tree):
@@ -180,9 +189,10 @@ def update_parts(c: config.Config, spec: Spec, share: DeviceShare, trained_bytes
     }
 
 
-def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int) -> dict[str, int]:
+def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int, copied: int = 0) -> dict[str, int]:
     """The temporary bytes of sampling, at the moment when it holds most.
 
+    - `weights_copy`: `copied`, the copy of the weights that is laid out for sampling (rollout_layout.py).
     - `kv_cache`: keys and values of the completions, and of the prompts that they share.
     - `weights_by_layer`: a second copy of the decoder's weights and adapters, which the decode loop reads by layer.
     - `activations`: the largest of four: the prefill (the product of an adapter, and an int8 product before it is
@@ -201,6 +211,7 @@ def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int) -> dict[str
     twin = _Rows(b, g, share.inserted, p + share.new)
     inserting = 3 * _hidden(spec, share, twin) + _attention(spec, share, twin) if share.inserted else 0
     return {
+        "weights_copy": copied,
         "kv_cache": _kv(spec, share, b * g, share.new) + prompt_kv,
         "weights_by_layer": layers_bytes,
         "activations": max(pictures + max(prefill, tower), prompt_kv // 2, sampling, inserting),

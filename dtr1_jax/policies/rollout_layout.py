@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from dtr1_jax import mesh as mesh_lib
 from dtr1_jax.config import ConfigError
@@ -27,12 +27,14 @@ SHARE = 0.4  # of a device's memory that the copy may take; the update's weights
 log = logging.getLogger(__name__)
 
 
-def choose(setting: int, device_mesh: Mesh, spec: Spec, copy_bytes: int, memory: int | None) -> tuple[int, str]:
+def choose(
+    setting: int, device_mesh: Mesh | AbstractMesh, spec: Spec, copy_bytes: int, memory: int | None
+) -> tuple[int, str]:
     """(devices that hold a copy of the weights together, the reason); AS_UPDATE = the arrays of the update.
 
     Args:
       setting: config.mesh.rollout; 0 = automatic.
-      device_mesh: the mesh of the update.
+      device_mesh: the mesh of the update. An abstract mesh counts as one process.
       spec: sizes of the policy.
       copy_bytes: bytes of a copy of all weights in the compute dtype.
       memory: bytes of memory of a device, or None if it is not known.
@@ -73,8 +75,34 @@ def _fits(device_mesh, spec, size):
         return True
     if size % tensor or both % size or spec.heads % size:
         return False
+    if isinstance(device_mesh, AbstractMesh):
+        return True
     groups = device_mesh.devices.reshape(-1, size)
     return all(len({device.process_index for device in group}) == 1 for group in groups)
+
+
+def mesh_of_copy(
+    setting: int, device_mesh: Mesh | AbstractMesh, spec: Spec, params: dict, dtype: Any, memory: int | None
+) -> tuple[Mesh | AbstractMesh, bool, str]:
+    """(mesh of a rollout, whether it has a copy of the weights, the reason): what `copy` decides, from shapes.
+
+    Args:
+      setting, device_mesh, spec, dtype: as in `copy`.
+      params: weights, or their shapes.
+      memory: bytes of memory of a device, or None if it is not known.
+
+    Raises ConfigError as `choose` does.
+    """
+    if device_mesh.size == 1:
+        return device_mesh, False, "there is one device"
+    size, why = choose(setting, device_mesh, spec, _copy_bytes(params, dtype), memory)
+    return (device_mesh, False, why) if size == AS_UPDATE else (mesh_lib.for_rollout(device_mesh, size), True, why)
+
+
+def _copy_bytes(params, dtype):
+    """Bytes of a copy of all weights."""
+    sizes = jax.eval_shape(functools.partial(as_computed, dtype=dtype), params)
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(sizes))
 
 
 def copy(
@@ -94,9 +122,7 @@ def copy(
     """
     if device_mesh.size == 1:
         return device_mesh, params, lora
-    sizes = jax.eval_shape(functools.partial(_as_computed, dtype=dtype), params)
-    copy_bytes = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(sizes))
-    size = _logged_choice(setting, device_mesh, spec, copy_bytes)
+    size = _logged_choice(setting, device_mesh, spec, _copy_bytes(params, dtype))
     if size == AS_UPDATE:
         return device_mesh, params, lora
     rollout_mesh = mesh_lib.for_rollout(device_mesh, size)
@@ -107,10 +133,15 @@ def copy(
     return rollout_mesh, copied["base"], copied["lora"] if lora else None
 
 
+def device_memory() -> int | None:
+    """Bytes of memory of a device of this process; None where it does not say it, as CPUs."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit") or None
+
+
 @functools.cache  # a run logs its choice once
 def _logged_choice(setting, device_mesh, spec, copy_bytes):
-    stats = jax.local_devices()[0].memory_stats() or {}
-    memory = int(mesh_lib.least(stats.get("bytes_limit", 0) >> 20)) << 20 or None  # the same choice on all processes
+    memory = int(mesh_lib.least((device_memory() or 0) >> 20)) << 20 or None  # the same choice on all processes
     size, why = choose(setting, device_mesh, spec, copy_bytes, memory)
     level = logging.WARNING if size == AS_UPDATE and device_mesh.shape["fsdp"] > 1 and setting == 0 else logging.INFO
     held = "as in the update" if size == AS_UPDATE else f"a copy on every {size} device(s)"
@@ -120,11 +151,14 @@ def _logged_choice(setting, device_mesh, spec, copy_bytes):
 
 @functools.cache  # jax.jit compiles once for each function
 def _reshard(places, structure, dtype):
-    return jax.jit(functools.partial(_as_computed, dtype=dtype), out_shardings=jax.tree.unflatten(structure, places))
+    return jax.jit(functools.partial(as_computed, dtype=dtype), out_shardings=jax.tree.unflatten(structure, places))
 
 
-def _as_computed(tree, dtype):
-    """The tree with the arrays that layers convert to the compute dtype before they use them in that dtype."""
+def as_computed(tree: Any, dtype: Any) -> Any:
+    """Weights or adapters, where the arrays that layers convert to the compute dtype before use have that dtype.
+
+    Arrays of a smaller dtype, such as int8, stay as they are.
+    """
 
     def convert(path, x):
         converts = path[-1].key in ("kernel", "a", "b") or (len(path) > 1 and path[-2].key == "embed")

@@ -7,6 +7,7 @@ import pytest
 import scripts
 
 from dtr1_jax.models import policy
+from dtr1_jax.policies import ahead_of_time
 from dtr1_jax.policies import collectives as reading
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
@@ -67,7 +68,9 @@ def test_an_update_sends_weights_by_layer(sizes):
     passes = parts * (1 + groups) * 2  # prompts and micro-groups, forward and backward
     decoder = passes * bytes_of["decoder"] // tensor
     tower = parts * 2 * bytes_of["vision"]  # its queries, keys and values are whole over tensor
-    adapters = 4 * sum(x.size for x in jax.tree.leaves(script.weight_shapes(args, spec)[0])) * ITEM
+    adapters = (
+        4 * sum(x.size for x in jax.tree.leaves(ahead_of_time.weight_shapes(script.settings_of(args), spec)[0])) * ITEM
+    )
     assert reading.total(gathers) <= 1.1 * (decoder + tower + head + adapters)
     if tensor == 1:  # over tensor, states are summed up in each layer
         tokens = args.queries // (data * fsdp) * (args.prompt + args.group * args.new)
@@ -89,7 +92,7 @@ def test_full_training_reduces_the_gradients_of_a_layer_and_no_activations():
 
 def test_the_lines_name_what_is_sent():
     _, _, fields, messages = measured("1,8,1", "update")
-    (line,) = script.lines(messages, 1)
+    (line,) = reading.lines(messages, 1)
     top = max(messages, key=lambda m: m.bytes * m.trips)
     assert f"{top.bytes * top.trips:,} B = {top.kind} {top.shape} x {top.trips}" in line
     assert fields["bytes"] == sum(fields["by_kind"].values())

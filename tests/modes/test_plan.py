@@ -5,12 +5,15 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
+import small
 from plan_settings import settings
 
-from dtr1_jax import config
+from dtr1_jax import config, mesh
 from dtr1_jax.models import published_sizes
 from dtr1_jax.modes import plan
+from dtr1_jax.policies import rollout_layout
 
 PAGE = Path(__file__).parents[2] / "docs" / "memory.md"
 
@@ -28,7 +31,7 @@ def test_evaluation_by_hand():
     assert found(train_eval_examples=5)["evaluation"]["kv_cache"] == usual["evaluation"]["kv_cache"] / 8 * 2
     stays = sum(usual["resident"].values())
     assert usual["peak"] == stays + sum(usual["evaluation"].values()) > none["peak"]
-    assert none["evaluation"] == {} and none["peak"] == stays + sum(none["update"].values())
+    assert none["evaluation"] == {} and none["peak"] == stays + sum(none["rollout"].values())
 
 
 def test_the_rollout_without_pictures_by_hand():
@@ -43,6 +46,36 @@ def test_the_rollout_without_pictures_by_hand():
     assert on["rollout"]["kv_cache"] == 2 * 36 * 2 * 128 * 2 * (4 * 8) * (1024 + 512 + 512)
     assert on["rollout"]["kv_cache"] > off["rollout"]["kv_cache"] and on["peak"] >= off["peak"]
     assert on["update"] == off["update"]
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
+@pytest.mark.parametrize("rollout, rank, tensor", [(0, 2, 1), (4, 2, 4), (2, 0, 2), (-1, 2, 1)])
+def test_a_rollout_holds_the_copy_that_is_counted(rollout, rank, tensor):
+    """The arrays that a rollout works with besides the update's, on one of 8 devices."""
+    c = settings(
+        lora_rank=rank, lora_targets="decoder/(q|v|down)", mesh_fsdp=8, mesh_rollout=rollout, policy_dtype="bfloat16"
+    )
+    m, spec = mesh.make(c.mesh, jax.devices()[:8]), small.SPEC
+    weights = {"base": small.params(), "lora": small.lora(small.params()) if rank else {}}
+    there = mesh.put(weights, mesh.shardings(m, weights, spec.head_counts))
+    sampling_mesh, params, lora = rollout_layout.copy(
+        rollout, m, spec, there["base"], there["lora"] or None, jnp.bfloat16
+    )
+    held = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves((params, lora)))
+    planned = plan.plan(c, spec)
+    assert planned["rollout"]["weights_copy"] == planned["evaluation"]["weights_copy"] == (held if rollout >= 0 else 0)
+    assert planned["rollout_mesh"] == dict(sampling_mesh.shape) and planned["rollout_mesh"]["tensor"] == tensor
+    text = "\n".join(plan._table(planned))
+    assert (f"copy of the weights, cut over {tensor} device(s)" in text) == (rollout >= 0) and "Not counted" not in text
+
+
+def test_rows_and_heads_of_a_rollout_follow_its_mesh():
+    """16 queries on 16 shards in the update; on 4 shards in the rollout, each of 4 devices with a quarter of heads."""
+    c = settings("qwen2_5_vl_7b", mesh_fsdp=16, mesh_rollout=4, train_eval_examples=0)
+    planned = plan.plan(c, plan.policy_spec(c))
+    assert planned["per_device"]["queries"] == 1 and planned["rollout_mesh"] == {"data": 1, "fsdp": 4, "tensor": 4}
+    # 4 kv heads on 4 devices: one each
+    assert planned["rollout"]["kv_cache"] == 2 * 28 * 1 * 128 * 2 * 4 * (1024 + 8 * 512)
 
 
 def test_more_work_takes_more():

@@ -77,5 +77,6 @@ def test_one_device_needs_no_copy():
 def test_a_mesh_for_rollouts_needs_a_size_that_divides():
     m = mesh.make(config.Mesh(1, 4, 2), jax.devices()[:8])
     assert dict(mesh.for_rollout(m, 8).shape) == {"data": 1, "fsdp": 1, "tensor": 8}
+    assert mesh.for_rollout(jax.sharding.AbstractMesh((1, 16, 2), mesh.AXES), 8).shape["tensor"] == 8
     with pytest.raises(ValueError, match="multiple of tensor = 2 that divides fsdp x tensor = 8: 3"):
         mesh.for_rollout(m, 3)

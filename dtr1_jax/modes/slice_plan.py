@@ -1,0 +1,279 @@
+"""`--mode=plan --topology=v5e:4x4`: a step of a run on a TPU slice, planned by the TPU compiler without any TPU.
+
+The update and the rollout are compiled as training would (policies/ahead_of_time.py). Memory comes from the compiler;
+operations, memory traffic and messages are counted in the compiled programs; times are lower bounds by the published
+peaks of the chip (policies/roofline.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dtr1_jax import config, mesh
+from dtr1_jax.models.spec import Spec
+from dtr1_jax.modes import plan, slice_table
+from dtr1_jax.policies import (
+    ahead_of_time,
+    chips,
+    compiled_figures,
+    memory,
+    model_flops,
+    pretrained,
+    roofline,
+)  # fmt: skip
+from dtr1_jax.policies.compiled_figures import Figures, Part, TooLargeError
+from dtr1_jax.policies.roofline import Work
+
+FAST = -1.0  # effort of the TPU compiler with --fast
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """What is planned.
+
+    Attributes:
+      config: all settings.
+      spec: sizes of the policy.
+      topology: name of the slice.
+      chip: its chips.
+      mesh: the mesh of the update, of the slice's devices.
+      sampling_mesh: that of the rollout.
+      copied: whether a rollout has a copy of the weights.
+      why: the reason for both.
+      patches: patches of the pictures of a query.
+      effort: of the compiler.
+    """
+
+    config: config.Config
+    spec: Spec
+    topology: str
+    chip: chips.Chip
+    mesh: jax.sharding.Mesh
+    sampling_mesh: jax.sharding.Mesh
+    copied: bool
+    why: str
+    patches: int
+    effort: float
+
+
+def run(c: config.Config, topology: str, layers: int = 0, fast: bool = False) -> str:
+    """A table about a step on the slice; its last line is one JSON object.
+
+    Args:
+      c: the settings.
+      topology: name of a slice, such as "v5e:4x4".
+      layers: plan a policy with so many layers of the decoder; 0 = all. With 0 the rollout of a deep policy is compiled
+        at two small depths, and its figures are continued to all layers.
+      fast: low effort of the compiler, which then is about 4 times as fast, and reports more memory.
+
+    Raises ConfigError if libtpu is missing, or the mesh or the batch does not fit the slice.
+    """
+    planned = plan_slice(c, plan.policy_spec(c), topology, layers, fast)
+    return "\n".join([*slice_table.lines(planned), json.dumps(planned)])
+
+
+def plan_slice(c: config.Config, sizes: Spec, topology: str, layers: int = 0, fast: bool = False) -> dict[str, Any]:
+    """The figures of a step, as `run` prints them; the arguments are those of `run`, and the sizes of the policy."""
+    chip, count = chips.of_slice(topology)
+    ahead_of_time.check_mesh(c, topology, count)
+    if layers < 0 or layers > sizes.layers:
+        raise config.ConfigError(
+            f"--layers={layers}: expected 1 to {sizes.layers}, the layers of {c.policy.name}, or 0"
+        )
+    spec = with_layers(pretrained.adjusted(c, sizes), layers or sizes.layers)
+    device_mesh = mesh.make(c.mesh, ahead_of_time.devices_of_slice(topology))
+    share = plan.device_share(c, spec, device_mesh)  # It raises where the batch cannot be cut.
+    sampling_mesh, copied, why = ahead_of_time.rollout_mesh(c, spec, device_mesh, chip.usable_bytes)
+    effort = FAST if fast else 0.0
+    this = Slice(c, spec, topology, chip, device_mesh, sampling_mesh, copied, why, share.patches, effort)
+    update, rollout = _update(this), _rollout(this, at_once=layers > 0)
+    return _figures(this, count, update, rollout)
+
+
+def with_layers(spec: Spec, layers: int) -> Spec:
+    """The policy with the first `layers` layers of its decoder. Raises ConfigError if DeepStack needs more."""
+    least = len(spec.vision.deepstack) if spec.vision else 0
+    if layers < least:
+        raise config.ConfigError(f"--layers={layers}: expected at least {least}, one for each level of DeepStack")
+    return dataclasses.replace(spec, layers=layers)
+
+
+def depths(spec: Spec) -> tuple[int, int]:
+    """The two depths at which the rollout of a deep policy is compiled: small, and with all levels of DeepStack."""
+    first = max(2, len(spec.vision.deepstack) if spec.vision else 0)
+    return first, first + 2
+
+
+def _update(this):
+    """(figures or None, bytes that are needed where they do not fit, depths whose figures were continued or None)."""
+
+    def lower(spec):
+        return ahead_of_time.lower_update(this.config, spec, this.mesh, this.patches)
+
+    return _compiled(this, "update", lower, at_once=True)
+
+
+def _rollout(this, at_once):
+    """As `_update`. With `at_once` the rollout is compiled with all layers, however many these are."""
+
+    def lower(spec):
+        return ahead_of_time.lower_rollout(this.config, spec, this.sampling_mesh, this.patches, this.copied)
+
+    return _compiled(this, "rollout", lower, at_once)
+
+
+def _compiled(this: Slice, name: str, lower: Callable[[Spec], Any], at_once: bool):
+    layers, pair, needed = this.spec.layers, depths(this.spec), 0
+    if at_once or layers <= pair[1]:
+        try:
+            return _of_depth(this, name, lower, layers), 0, None
+        except TooLargeError as error:
+            needed = error.needed
+            log.info("%s: too large for a chip: %s", name, str(error).splitlines()[0])
+    if layers <= pair[1]:
+        return None, needed, None
+    try:
+        first, second = (_of_depth(this, name, lower, depth) for depth in pair)
+    except TooLargeError as error:
+        log.info("%s: too large for a chip: %s", name, str(error).splitlines()[0])
+        return None, max(needed, error.needed), None
+    return compiled_figures.extrapolated(first, second, pair, layers), needed, pair
+
+
+def _of_depth(this, name, lower, layers):
+    log.info("compiling the %s with %d layers for %s", name, layers, this.topology)
+    start = time.monotonic()
+    _, found = compiled_figures.compiled(lower(with_layers(this.spec, layers)), this.effort)
+    log.info("compiled in %.0f s", time.monotonic() - start)
+    return found
+
+
+def _figures(this: Slice, count: int, of_update, of_rollout) -> dict[str, Any]:
+    """The JSON object: figures on one chip, in bytes and seconds."""
+    c, chip = this.config, this.chip
+    resident = _resident(this)
+    update, update_needed, update_depths = of_update
+    rollout, rollout_needed, rollout_depths = of_rollout
+    need = {"update": _need(update, update_needed), "rollout": _need(rollout, rollout_needed)}
+    if rollout is not None:  # The weights that a rollout takes from the update are among its arguments.
+        need["rollout"] += resident["all"] - (0 if this.copied else resident["weights"])
+    updates = c.grpo.epochs * c.grpo.minibatches
+    phases = {
+        "update": update and _phase(chip, update.once, updates),
+        "weights_copy": _phase(chip, _copy(this), 1) if this.copied else None,
+        "prefill": rollout and _phase(chip, rollout.once, 1),
+        "decode": rollout and _decode(this, rollout),
+    }  # fmt: skip
+    times = [phase["seconds"] for phase in phases.values() if phase]
+    complete = update is not None and rollout is not None
+    wanted = _model_flops(this)
+    peak = max(need.values())
+    return {
+        "topology": this.topology, "policy": c.policy.name, "layers": this.spec.layers, "chips": count,
+        "mesh": dict(this.mesh.shape), "rollout_mesh": dict(this.sampling_mesh.shape), "rollout_layout": this.why,
+        "lora_rank": c.lora.rank, "dtype": c.policy.dtype, "fast": this.effort < 0,
+        "extrapolated": {name: pair for name, pair in (("update", update_depths), ("rollout", rollout_depths)) if pair},
+        "fits": complete and peak <= chip.usable_bytes,
+        "hbm_bytes_per_chip": round(peak), "usable_bytes": chip.usable_bytes,
+        "memory": {"resident": resident, **{name: round(size) for name, size in need.items()}},
+        "counted": _counted(this),
+        "step_seconds": sum(times) if complete else None,
+        "mfu": roofline.mfu(wanted, phases["update"]["seconds"] / updates, chip, count) if update else None,
+        "update_flops": wanted,
+        "collective_bytes": sum(p["collective_bytes"] for p in phases.values() if p) if complete else None,
+        **phases,
+        "advice": slice_table.advice(c, this.mesh, this.sampling_mesh, chip, need, resident["all"]),
+    }  # fmt: skip
+
+
+def _need(figures: Figures | None, needed: int) -> float:
+    """Bytes of a program; the compiler's own number where it refused the program."""
+    return max(figures.memory if figures else 0, needed)
+
+
+def _phase(chip: chips.Chip, part: Part, repeats: int) -> dict[str, Any]:
+    """The fields of a phase: of all its repeats together, but `largest`, and of one repeat under "each"."""
+    bound, seconds = part.work.bound(chip)
+    largest = part.largest
+    return {
+        "seconds": seconds * repeats, "bound": bound, "repeats": repeats,
+        "flops": part.work.flops * repeats, "hbm_bytes": part.work.hbm_bytes * repeats,
+        "sent_bytes": part.work.sent_bytes * repeats,
+        "collective_bytes": sum(part.message_bytes.values()) * repeats,
+        "by_kind": {kind: size * repeats for kind, size in part.message_bytes.items()},
+        "messages": part.message_count * repeats,
+        "largest": {"kind": largest.kind, "shape": largest.shape, "bytes": largest.bytes} if largest else None,
+        "each": {f"{term}_seconds": value for term, value in part.work.seconds(chip).items()},
+    }  # fmt: skip
+
+
+def _resident(this: Slice) -> dict[str, int]:
+    """Bytes on a chip of what training holds all the time: everything, and the weights and adapters in it."""
+    trainable, frozen = ahead_of_time.weight_shapes(this.config, this.spec)
+    state, _ = ahead_of_time.state_shapes(this.config, this.spec, this.mesh)
+    size = functools.partial(memory.bytes_on_device, this.mesh, spec=this.spec)
+    both = {name: tree for name, tree in {**frozen, **trainable}.items() if name != "reference"}
+    everything = {"trainable": trainable, "opt": state.opt, "frozen": frozen}
+    return {"all": size(everything), "weights": size(both)}
+
+
+def _counted(this):
+    """The bytes of update and rollout that `--mode=plan` counts without a compiler (policies/memory.py)."""
+    counted = plan.plan(this.config, this.spec, this.mesh, this.chip.usable_bytes)
+    stays = sum(counted["resident"].values())
+    return {name: stays + sum(counted[name].values()) for name in ("update", "rollout")}
+
+
+def _copy(this):
+    """Making the rollout's copy of the weights: each chip gets its share of it from the others, and writes it."""
+    held = memory.copy_bytes(this.config, this.spec, this.sampling_mesh)
+    return Part(Work(0, 2 * held, held), {"all-gather": held}, 0, None)
+
+
+def _model_flops(this: Slice) -> float:
+    """Operations that one update needs, over all chips."""
+    c = this.config
+    adapters = memory.adapter_shapes(c, memory.base_shapes(c, this.spec))
+    sizes = model_flops.Sizes(
+        c.rollout.queries // c.grpo.minibatches, c.rollout.group, c.policy.prompt_tokens,
+        pretrained.completion_slots(c), this.patches,
+    )  # fmt: skip
+    number = sum(x.size for x in jax.tree.leaves(adapters))
+    return model_flops.update(this.spec, sizes, adapters=number, reference=c.grpo.beta > 0)
+
+
+def _decode(this: Slice, rollout: Figures) -> dict[str, Any]:
+    """The fields of the decoding, with those of one token and the share of the memory's bandwidth for bytes that must
+    be read.
+    """
+    c, chip = this.config, this.chip
+    base, lora = ahead_of_time.rollout_weights(c, this.spec, this.sampling_mesh, this.copied)
+    read = {name: base[name] for name in ("decoder", "norm") + (() if this.spec.tied else ("head",))}
+    read |= {"embed": base["embed"]} if this.spec.tied else {}
+    tree = {"base": read, "lora": (lora or {}).get("decoder", {})}
+    weights = memory.bytes_on_device(this.sampling_mesh, tree, this.spec, resident=this.copied)
+    shards = mesh.batch_shards(this.sampling_mesh)
+    sizes = model_flops.Sizes(
+        c.rollout.queries // shards, c.rollout.group, c.policy.prompt_tokens, pretrained.completion_slots(c)
+    )
+    item = jnp.dtype(c.policy.dtype).itemsize
+    must = model_flops.bytes_of_token(this.spec, sizes, weights, this.sampling_mesh.shape["tensor"], item)
+    work = rollout.each_token.work
+    seconds = work.bound(chip)[1]
+    return _phase(chip, rollout.each_token, sizes.new) | {
+        "token_seconds": seconds,
+        "token_bytes_needed": must,
+        "bandwidth_share": must / (seconds * chip.hbm_bytes_s),
+        "token_ici_ms": 1e3 * work.seconds(chip)["ici"],
+    }

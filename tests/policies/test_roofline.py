@@ -1,0 +1,25 @@
+"""Times by hand."""
+
+import pytest
+
+from dtr1_jax.policies import chips, roofline
+
+CHIP = chips.Chip("c", 100, 90, flops=1000.0, hbm_bytes_s=100.0, ici_bytes_s=10.0, links=4)
+
+
+@pytest.mark.parametrize("work, term, seconds", [
+    ((2000, 100, 10), "compute", 2), ((2000, 500, 10), "hbm", 5), ((2000, 500, 70), "ici", 7),
+])  # fmt: skip
+def test_the_slowest_binds(work, term, seconds):
+    work = roofline.Work(*work)
+    assert work.bound(CHIP) == (term, seconds)
+    assert work.seconds(CHIP) == {"compute": 2, "hbm": work.hbm_bytes / 100, "ici": work.sent_bytes / 10}
+
+
+def test_a_straight_line():
+    assert roofline.at_depth(10, 14, (2, 4), 28) == 10 + 2 * 26  # 6 for what belongs to no layer, 2 for each layer
+    assert roofline.at_depth(10, 14, (2, 4), 2) == 10 and roofline.at_depth(10, 14, (2, 4), 4) == 14
+
+
+def test_mfu():
+    assert roofline.mfu(8000, 2, CHIP, 16) == 8000 / (2 * 1000 * 16)
