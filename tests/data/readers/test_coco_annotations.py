@@ -9,7 +9,7 @@ import pytest
 from coco_folders import note, open_source, rectangle, write_coco_folder
 
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers import coco_annotations
+from dtr1_jax.data.readers import coco_annotations, coco_pixels
 
 
 def test_faults_are_left_out_and_counted_in_one_warning(tmp_path, caplog):
@@ -94,7 +94,7 @@ def test_masks_are_those_of_pycocotools():
     reference = api.COCO(str(file))
     checked = 0
     for picture in coco_annotations.read_annotations(file).pictures[:12]:
-        pixels = coco_annotations.load_pixels(file, picture)
+        pixels = coco_pixels.load_pixels(file, picture)
         for crowd, labelled in ((0, pixels.objects), (1, pixels.crowds)):
             notes = reference.loadAnns(reference.getAnnIds(imgIds=picture.id, iscrowd=crowd))
             expected = [m for m in (reference.annToMask(n).astype(bool) for n in notes) if m.any()]
