@@ -29,7 +29,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data.mix.vqa = 1.0
     c.data.mix.summary = 1.0
     c.data.video = 0.0  # twinworld: share of each task's queries that are about videos, [0, 1]; sft: share of the steps
-    # frames of a video: twinworld draws this many, davis and jsonl sample at most this many; 0 = 4 (twinworld) or 8
+    # frames of a video: twinworld draws this many, other sources sample at most this many; 0 = 4 (twinworld) or 8
     c.data.frames = 0
     c.data.max_video_objects = 3  # twinworld: max_objects for videos, whose transcripts are about twice as long
     # twinworld: train | heldout | validation (to choose settings on); coco: part of the annotation file's name; jsonl:

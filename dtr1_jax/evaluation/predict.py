@@ -15,7 +15,7 @@ from dtr1_jax.data import json_files, pipeline
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
 from dtr1_jax.data.working_size import DRAWN, OBJECTWISE, fit, fit_masks
-from dtr1_jax.evaluation import benchmark_rows, blind, query_metrics, twin_answers
+from dtr1_jax.evaluation import benchmark_rows, blind, query_metrics, twin_answers, whole_videos
 from dtr1_jax.evaluation.answered_objects import object_masks
 from dtr1_jax.evaluation.benchmarks import twin_fidelity
 from dtr1_jax.policies.runtime import Runtime
@@ -99,6 +99,7 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
                 transcripts[i][0],
                 outcomes[i][0],
                 _answered(example, transcripts[i][0], canvas, segmenter, real and real[i][0]),
+                whole_videos.measure(example, transcripts[i][0], canvas, outcomes[i][0], segmenter),
             ),
         )
         for i, (example, canvas) in enumerate(zip(batch.examples, batch.canvases))
