@@ -16,9 +16,11 @@ def get_config(policy: str = "tiny") -> ConfigDict:
 
     c.data = ConfigDict()
     # twinworld | coco | davis | jsonl | easy_vqa, or a public benchmark (docs/benchmarks.md): refcoco | refcoco+ |
-    # refcocog | grefcoco | reasonseg | llm_seg | clevr | vqav2 | gqa | vrt
+    # refcocog | grefcoco | reasonseg | llm_seg | clevr | vqav2 | gqa | vrt | mevis | revos | ref_davis17 | ref_ytvos |
+    # reasonvos | tfds
     c.data.source = "twinworld"
     c.data.root = ""  # jsonl: the file; all others but twinworld: the folder with annotations and images
+    c.data.name = ""  # tfds: the data set in data.root, such as "ref_coco/refcoco_unc" or with ":1.1.0" after it
     c.data.task = (
         "segmentation"  # segmentation | grounding | vqa | summary | unified (several tasks in turns, by data.mix)
     )

@@ -30,7 +30,7 @@ LEVELS = (1, 2, 3, 4)
 SourceName = Literal[
     "twinworld", "coco", "davis", "jsonl", "easy_vqa",
     "refcoco", "refcoco+", "refcocog", "grefcoco", "reasonseg", "llm_seg", "clevr", "vqav2", "gqa",
-    "vrt", "mevis", "revos", "ref_davis17", "ref_ytvos", "reasonvos",
+    "vrt", "mevis", "revos", "ref_davis17", "ref_ytvos", "reasonvos", "tfds",
 ]  # fmt: skip
 
 # An operation on the objects of a twin and its arguments, which are words, tuples of words, or programs of their own:

@@ -19,6 +19,7 @@ from dtr1_jax.data.readers import (
     ref_ytvos,
     refcoco,
     revos,
+    tfds_references,
     vqav2,
     vrt,
 )
@@ -52,10 +53,13 @@ SOURCES: dict[str, tuple[tuple[str, ...], Opener]] = {
 }  # fmt: skip
 VIDEOS = ("mevis", "revos", "ref_davis17", "ref_ytvos", "reasonvos")  # the benchmarks about videos
 FRAMES = 8  # of an example about a video, if the settings give no number
-SERVED = {name: tasks for name, (tasks, _) in SOURCES.items()}  # source -> the tasks for which it has targets
+# source -> the tasks for which it has targets
+SERVED = {"tfds": POINTING} | {name: tasks for name, (tasks, _) in SOURCES.items()}
 
 
 def open_public_source(data: config.Data, split: str, task: str) -> Benchmark:
     """The examples of a split of the benchmark that data.source names, for one task. Raises DataError."""
+    if data.source == "tfds":
+        return tfds_references.open_tfds_source(data.root, data.name, split, task, max_objects=data.max_objects)
     source = SOURCES[data.source][1](data.root, split, task, data.max_objects)
     return dataclasses.replace(source, frames=data.frames or FRAMES) if data.source in VIDEOS else source

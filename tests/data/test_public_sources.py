@@ -22,7 +22,11 @@ def test_each_name_is_a_setting_and_says_what_it_expects(name, tmp_path):
     task = public_sources.SERVED[name][0]
     data = dataclasses.replace(DATA, source=name, root=str(tmp_path / "none"), task=task)
     values = default.get_config()
-    values.update_from_flattened_dict({"data.source": name, "data.root": data.root, "data.task": task})
+    named = "ref_coco/refcoco_unc" if name == "tfds" else ""
+    data = dataclasses.replace(data, name=named)
+    values.update_from_flattened_dict(
+        {"data.source": name, "data.root": data.root, "data.task": task, "data.name": named}
+    )
     assert config.from_configdict(values).data.source == name
     with pytest.raises(sources.DataError, match=r"none.*expected .*got no"):
         sources.open_source(data, "heldout")
