@@ -2,20 +2,20 @@
 
 The field "benchmark" of a row of predictions.jsonl holds the name, the tags and the numbers of `measure`; `figures`
 makes eval/<benchmark>/<figure> and, by tag, eval/<benchmark>/<tag>/<figure> of them. Conventions of peers that differ
-from the benchmark's own are figures with a name of their own, see docs/benchmarks.md.
+from the benchmark's own are figures with a name of their own (peers.py), see docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from dtr1_jax.data.working_size import OBJECTWISE
-from dtr1_jax.evaluation import whole_videos
+from dtr1_jax.evaluation import peers, whole_videos
 from dtr1_jax.evaluation.benchmarks import (
     boxes,
     exact_words,
@@ -38,7 +38,7 @@ _REFERRING = ("refcoco", "refcoco+", "refcocog", "llm_seg")
 
 def measure(
     example: Example, transcript: Transcript, outcome: Outcome, masks: Sequence[np.ndarray] = (),
-    whole: dict[str, Any] | None = None,
+    whole: dict[str, Any] | None = None, emulate: Collection[str] = (),
 ) -> dict[str, Any] | None:  # fmt: skip
     """The field "benchmark" of the row of an answered query; None if its data is no public benchmark.
 
@@ -56,10 +56,13 @@ def measure(
       outcome: boxes and mask of the answer.
       masks: for OBJECTWISE benchmarks the mask bool[h, w] of each object of the answer, of the target's size.
       whole: for benchmarks about videos what whole_videos.measure gives.
+      emulate: of peers.PEERS, whose numbers are added as "peers" where they have a rule.
     """
     if not example.benchmark or example.task == "summary":
         return None
-    head = {"name": example.benchmark, "tags": list(example.tags)}
+    head: dict[str, Any] = {"name": example.benchmark, "tags": list(example.tags)}
+    added = peers.measure(emulate, example, outcome, transcript.sound)
+    head |= {"peers": added} if added else {}
     if outcome.tracks is not None:
         return None if whole is None else head | whole
     if example.task == "segmentation":
@@ -89,6 +92,7 @@ def figures(rows: Sequence[Row]) -> dict[str, float]:
     for (name, task), part in groups.items():
         own = part[0]["benchmark"]["name"]
         found = whole_videos.figures(own, part) if part[0]["modality"] == "video" else _FIGURES[task](own, part)
+        found |= peers.figures(part)
         numbers |= {f"eval/{name}/{figure}": value for figure, value in found.items()}
         numbers[f"eval/{name}/{task}_queries"] = len(part)
     return numbers
@@ -128,6 +132,8 @@ def fault(row: Row) -> str | None:
     names = isinstance(field, dict) and isinstance(field.get("name"), str) and isinstance(field.get("tags"), list)
     if not names or not all(isinstance(tag, str) for tag in field["tags"]):
         return "benchmark: expected an object with name and tags"
+    if (peer_fault := peers.fault(field)) is not None:
+        return peer_fault
     if row["modality"] == "video":
         return whole_videos.fault(field)
     if row["task"] not in _FIELDS:

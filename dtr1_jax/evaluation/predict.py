@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -61,8 +61,8 @@ def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> Completions:
     return complete(runtime, batch, key, group=1, temperature=runtime.config.train.eval_temperature)
 
 
-def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
-    """Answers a batch as `ask` does, and scores the answers."""
+def predict(runtime: Runtime, batch: Batch, key: jax.Array, emulate: Collection[str] = ()) -> list[Prediction]:
+    """Answers a batch as `ask` does, and scores the answers; `emulate` is as in `evaluate`."""
     c, segmenter = runtime.config, runtime.segmenter
     completed = ask(runtime, batch, key)
     transcripts, real = completed.transcripts, completed.real
@@ -99,7 +99,8 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
                 transcripts[i][0],
                 outcomes[i][0],
                 _answered(example, transcripts[i][0], canvas, segmenter, real and real[i][0]),
-                whole_videos.measure(example, transcripts[i][0], canvas, outcomes[i][0], segmenter),
+                whole_videos.measure(example, transcripts[i][0], canvas, outcomes[i][0], segmenter, emulate),
+                emulate,
             ),
         )
         for i, (example, canvas) in enumerate(zip(batch.examples, batch.canvases))
@@ -132,6 +133,7 @@ def evaluate(
     source: Source,
     check: Callable[[], None] = lambda: None,
     skipped: pipeline.SkipCounter | None = None,
+    emulate: Collection[str] = (),
 ) -> list[Prediction]:
     """Predictions on the first train.eval_examples examples of `source`.
 
@@ -140,6 +142,7 @@ def evaluate(
     Args:
       check: called before the first batch and after each; it may raise to end the evaluation.
       skipped: counts the examples that cannot be read; each is left out with a warning.
+      emulate: of peers.PEERS, whose numbers are computed too.
 
     Raises DataError if no example can be used.
     """
@@ -151,7 +154,7 @@ def evaluate(
     )
     check()
     for i, batch in enumerate(batches):
-        predictions += map(_to_draw, predict(runtime, batch, jax.random.fold_in(root, i)))
+        predictions += map(_to_draw, predict(runtime, batch, jax.random.fold_in(root, i), emulate))
         check()
     if skipped.count and not predictions:
         raise json_files.DataError(

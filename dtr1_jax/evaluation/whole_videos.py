@@ -15,11 +15,12 @@ from __future__ import annotations
 import collections
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
+from dtr1_jax.evaluation import peers
 from dtr1_jax.evaluation.benchmarks import video_segmentation
 from dtr1_jax.rewards import answer_regions, video_overlap
 from dtr1_jax.rewards.answer_regions import Outcome, SegmentFn
@@ -37,8 +38,9 @@ log = logging.getLogger(__name__)
 
 
 def measure(
-    example: Example, transcript: Transcript, canvas: Canvas, outcome: Outcome, segment_fn: SegmentFn | None
-) -> dict[str, Any] | None:
+    example: Example, transcript: Transcript, canvas: Canvas, outcome: Outcome, segment_fn: SegmentFn | None,
+    emulate: Collection[str] = (),
+) -> dict[str, Any] | None:  # fmt: skip
     """j, f and where the foreground is known a and r, each in [0, 1], with target and answer, pixels of all frames.
 
     None if the example is not about a video of a benchmark. A failed answer has 0 in every frame and answer None. A
@@ -50,6 +52,7 @@ def measure(
       canvas: the coordinates and frame numbers of its twin.
       outcome: its masks in the frames that the policy saw.
       segment_fn: boxes -> mask, for the other frames.
+      emulate: of peers.PEERS, whose numbers are added as "peers".
     """
     whole = example.whole
     if whole is None or example.task != "segmentation" or example.video is None:
@@ -58,12 +61,14 @@ def measure(
     seen = {int(number): k for k, number in enumerate(example.video.index)}
     sums: collections.Counter[str] = collections.Counter()
     pixels: collections.Counter[str] = collections.Counter()
+    of_peer: list[tuple[float, float]] = []  # J and F of onethinker in each frame that it counts
     for k, number in enumerate(whole.numbers):
         try:
             truth = whole.truth(k)
             pixels["target"] += int(np.count_nonzero(truth.target))
             if not answered:
                 sums.update(_frame(None, truth))
+                of_peer += [(0.0, 0.0)] if truth.target.any() else []
                 continue
             if number in seen:
                 mask = outcome.masks[seen[number]]
@@ -71,13 +76,20 @@ def measure(
                 mask = _between(transcript, canvas, number, truth, functools.partial(whole.frame, k), segment_fn)
         except ValueError as error:
             _warn(str(error))
+            of_peer.append((0.0, 0.0))
             continue
         mask = None if mask is None else video_overlap.resize_mask(mask, truth.target.shape)
         pixels["answer"] += 0 if mask is None else int(np.count_nonzero(mask))
         sums.update(_frame(mask, truth))
+        if "onethinker" in emulate and (scores := peers.frame_scores(mask, truth.target)) is not None:
+            of_peer.append(scores)
     names = _MEANS if "a" in sums else _MEANS[:2]
     means = {name: sums[name] / len(whole.numbers) for name in names}
-    return means | {"target": pixels["target"], "answer": pixels["answer"] if answered else None}
+    found = means | {"target": pixels["target"], "answer": pixels["answer"] if answered else None}
+    if "onethinker" not in emulate:
+        return found
+    j, f = np.mean(of_peer, 0).tolist() if of_peer else (0.0, 0.0)
+    return found | {"peers": {"onethinker": {"j": j, "f": f}}}
 
 
 def figures(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -44,6 +44,7 @@ class Options:
     source: str | None = None
     frame: str = ""
     box: str = ""
+    emulate: str = ""
     adapter: bool = False
     distributed: bool = False
 
@@ -101,7 +102,7 @@ def _result(mode: str, settings: ConfigDict | None, workdir: str | None, options
     if mode == "sft":
         return f"weights: {sft.run(c, folder)}"
     if mode == "eval":
-        return evaluate.run(c, folder, options.name, options.step)
+        return evaluate.run(c, folder, options.name, options.step, options.emulate)
     if mode == "infer":
         return "answer: " + str(
             infer.run(
