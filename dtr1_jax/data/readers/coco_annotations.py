@@ -122,7 +122,7 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
     pictures = _pictures(value, categories, faults, remarks, path)
     if federated:
         lists = lvis.searched(value["images"], categories)
-        pictures = [_searched(picture, *lists[picture.file], categories) for picture in pictures]
+        pictures = [_searched(picture, *lists[picture.id], categories) for picture in pictures]
     used = {note.label for p in pictures for note in p.annotations}.union(
         *(p.partial for p in pictures), *(p.searched or () for p in pictures)
     )
@@ -262,7 +262,7 @@ def _part(pictures: list[Picture], share: bool | None, path: Path) -> list[Pictu
 
 def _pictures(value: dict, categories: Mapping, faults: Faults, remarks: Faults, path: Path) -> list[Picture]:
     """The pictures that have usable annotations; counts records left out in `faults`, odd ones in `remarks`."""
-    records = coco_records.pictures(value["images"], faults)
+    records = coco_records.pictures(value["images"], faults, remarks)
     same = coco_records.same_file(records, remarks)
     notes: dict[Any, list[Annotation]] = collections.defaultdict(list)
     partial: dict[Any, set[str]] = collections.defaultdict(set)

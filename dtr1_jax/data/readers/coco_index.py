@@ -30,7 +30,7 @@ from dtr1_jax.run import atomic
 
 LARGE = 64 << 20  # bytes; a smaller file is read as a whole
 CHECKED = 1000  # pictures
-VERSION = 2  # of the index; another one is not read
+VERSION = 3  # of the index; another one is not read
 _ARRAYS = ("pictures", "names", "notes", "listed")  # of an index, kept as files
 _PICTURE = np.dtype([("id", "i8"), ("w", "i4"), ("h", "i4"), ("first", "i8"), ("count", "i4")])
 _LISTED = np.dtype([("row", "i8"), ("category", "i4"), ("absent", "?")])
@@ -127,10 +127,10 @@ def build(found: coco_scan.Scan) -> Index:
     if federated:
         images, named = lvis.as_coco(images, named, faults)
     categories = coco_records.categories(named, faults)
-    records = coco_records.pictures(images, faults)
+    remarks = Faults()
+    records = coco_records.pictures(images, faults, remarks)
     if any(not isinstance(number, int) for number in [*records, *categories]):
         raise coco_scan.Unusual("ids of its pictures or categories are text")
-    remarks = Faults()
     same = coco_records.same_file(records, remarks)
     notes = _matched(found.notes, records, same, categories, faults)
     labels = [coco_records.label_of(record) for record in categories.values()]
@@ -155,19 +155,19 @@ def build(found: coco_scan.Scan) -> Index:
     for name in _NOTE.names or ():
         kept[name] = notes[name][order]
     lists = lvis.searched(images, categories) if federated else {}
-    listed = _listed([record["file_name"] for record in chosen], lists, categories)
+    listed = _listed(pictures["id"].tolist(), lists, categories)
     texts = str(faults), str(remarks)
     return Index(pictures, names, kept, tuple(categories.values()), *texts, crowds, listed, federated)
 
 
-def _listed(files: Sequence[str], lists: Mapping[str, tuple], categories: Mapping) -> np.ndarray:
-    """_LISTED of the pictures with these file names, from lvis.searched."""
+def _listed(ids: Sequence[int], lists: Mapping[int | str, tuple], categories: Mapping) -> np.ndarray:
+    """_LISTED of the pictures with these ids, from lvis.searched."""
     place = {number: i for i, number in enumerate(categories)}
     rows = [
         (row, place[number], absent)
-        for row, name in enumerate(files if lists else ())
-        for absent, ids in zip((True, False), lists[name])
-        for number in sorted(ids)
+        for row, picture in enumerate(ids if lists else ())
+        for absent, numbers in zip((True, False), lists[picture])
+        for number in sorted(numbers, key=str)
     ]
     return np.array(rows, _LISTED)
 

@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers.coco_records import Faults, find_id, label_of
+from dtr1_jax.data.readers.coco_records import Faults, find_id, label_of, parse_id
 from dtr1_jax.twin.things import plain
 
 NEGATIVE, INCOMPLETE = KEYS = ("neg_category_ids", "not_exhaustive_category_ids")
 RULE = f"and told that those in {NEGATIVE} are absent; labels in {INCOMPLETE} are not asked for"
-_URL = re.compile(r"https?://\S+?/(?P<name>[\w.-]+/[\w-][\w.-]*)", re.ASCII)
+_URL = re.compile(r"https?://\S+?/(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)", re.ASCII)
 _FREQUENCIES = ("r", "c", "f")
 
 
@@ -84,9 +84,12 @@ def phrases(categories: Mapping[int | str, dict]) -> dict[str, tuple[str, ...]]:
 
 def searched(
     images: Sequence[Mapping], categories: Mapping[int | str, dict]
-) -> dict[str, tuple[frozenset[int | str], frozenset[int | str]]]:
-    """File name -> (ids of the categories that are absent, ids of those of which not all objects are annotated)."""
-    found: dict[str, tuple[frozenset[int | str], frozenset[int | str]]] = {}
+) -> dict[int | str, tuple[frozenset[int | str], frozenset[int | str]]]:
+    """Id of a picture -> (ids of the categories that are absent, ids of those of which not all objects are annotated).
+
+    Pictures with one file share their lists.
+    """
+    found: dict[Any, tuple[frozenset[int | str], frozenset[int | str]]] = {}
     for record in images:
         absent, incomplete = (
             frozenset(number for value in record[key] if (number := find_id(categories, value)) is not None)
@@ -96,7 +99,8 @@ def searched(
         if isinstance(name, str):
             earlier = found.get(name, (frozenset(), frozenset()))
             found[name] = (earlier[0] | absent, earlier[1] | incomplete)
-    return found
+    named = [(parse_id(record.get("id")), record.get("file_name")) for record in images]
+    return {number: found[name] for number, name in named if number is not None and isinstance(name, str)}
 
 
 def labels_asked(own: set[str], absent: set[str], incomplete: set[str]) -> tuple[frozenset[str], frozenset[str]]:

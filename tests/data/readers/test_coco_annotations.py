@@ -142,3 +142,36 @@ def test_records_of_one_photo_are_in_the_same_part(tmp_path):
     file.write_text(json.dumps(value))
     files = {split: {p.file for p in open_source(root, split).annotations.pictures} for split in ("train", "heldout")}
     assert files["train"] and files["heldout"] and not files["train"] & files["heldout"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../1.png", "..\\..\\upload\\3\\1.png", "/label-studio/data/media/upload/3/1.png", "C:\\data\\1.png",
+        "..%2Fupload%2F1.png", "images\\..\\..\\1.png", "\\\\server\\share\\1.png",
+    ],
+)  # fmt: skip
+def test_paths_of_label_studio_that_lead_elsewhere(tmp_path, caplog, name):
+    root = write_coco_folder(tmp_path, [note(rectangle(0, 0, 9, 9)), note(rectangle(0, 0, 9, 9), image=2)], pictures=2)
+    file = root / "annotations" / "instances_train2017.json"
+    value = json.loads(file.read_text())
+    value["images"][0]["file_name"] = name
+    file.write_text(json.dumps(value))
+    with caplog.at_level(logging.WARNING):
+        source = open_source(root)
+    assert [picture.file for picture in source.annotations.pictures] == ["1.png", "2.png"]
+    assert "kept 1 pictures whose path leads out of the folder, by the last part of the path" in caplog.text
+    assert source[0].image.shape == (30, 40, 3)
+
+
+def test_paths_with_one_last_part_are_left_out(tmp_path, caplog):
+    root = write_coco_folder(tmp_path, [note(rectangle(0, 0, 9, 9), image=i) for i in (1, 2, 3)], pictures=3)
+    file = root / "annotations" / "instances_train2017.json"
+    value = json.loads(file.read_text())
+    for record, name in zip(value["images"], ("../a/1.png", "../b/1.png", "3.png")):
+        record["file_name"] = name
+    file.write_text(json.dumps(value))
+    with caplog.at_level(logging.WARNING):
+        source = open_source(root)
+    assert [picture.file for picture in source.annotations.pictures] == ["3.png"]
+    assert "2 pictures whose file name leaves the folder of the data" in caplog.text
