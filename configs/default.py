@@ -16,9 +16,11 @@ def get_config(policy: str = "tiny") -> ConfigDict:
 
     c.data = ConfigDict()
     # twinworld | coco | davis | jsonl | easy_vqa, or a public benchmark (docs/benchmarks.md): refcoco | refcoco+ |
-    # refcocog | grefcoco | reasonseg | llm_seg | clevr | vqav2 | gqa | vrt
+    # refcocog | grefcoco | reasonseg | llm_seg | clevr | vqav2 | gqa | vrt | mevis | revos | ref_davis17 | ref_ytvos |
+    # reasonvos | tfds
     c.data.source = "twinworld"
     c.data.root = ""  # jsonl: the file; all others but twinworld: the folder with annotations and images
+    c.data.name = ""  # tfds: the data set in data.root, such as "ref_coco/refcoco_unc" or with ":1.1.0" after it
     c.data.task = (
         "segmentation"  # segmentation | grounding | vqa | summary | unified (several tasks in turns, by data.mix)
     )
@@ -29,7 +31,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data.mix.vqa = 1.0
     c.data.mix.summary = 1.0
     c.data.video = 0.0  # twinworld: share of each task's queries that are about videos, [0, 1]; sft: share of the steps
-    # frames of a video: twinworld draws this many, davis and jsonl sample at most this many; 0 = 4 (twinworld) or 8
+    # frames of a video: twinworld draws this many, other sources sample at most this many; 0 = 4 (twinworld) or 8
     c.data.frames = 0
     c.data.max_video_objects = 3  # twinworld: max_objects for videos, whose transcripts are about twice as long
     # twinworld: train | heldout | validation (to choose settings on); coco: part of the annotation file's name; jsonl:

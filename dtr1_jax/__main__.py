@@ -45,6 +45,10 @@ STEP = flags.DEFINE_string(
 NAME = flags.DEFINE_string(
     "name", None, "eval: the name of this evaluation, a folder in WORKDIR/evaluations (default: from data and step)"
 )
+EMULATE = flags.DEFINE_string(
+    "emulate", "", "eval: figures as other projects compute them, beside the benchmark's own: visionreasoner | "
+    "onethinker | lmms_eval, with commas between",
+)  # fmt: skip
 PREDICTIONS = flags.DEFINE_string("predictions", None, "rescore: the predictions.jsonl of an evaluation")
 IMAGE = flags.DEFINE_multi_string("image", None, "infer: a picture; may be given several times")
 IMAGES = flags.DEFINE_string(
@@ -189,6 +193,7 @@ def main(argv: list[str]) -> None:
                 source=FROM.value,
                 frame=FRAME.value,
                 box=BOX.value,
+                emulate=EMULATE.value,
                 adapter=ADAPTER.value,
                 topology=TOPOLOGY.value,
                 layers=LAYERS.value,

@@ -201,6 +201,13 @@ def _data_rules(c: Config) -> Iterator[Rule]:
         f"a path, for data.source={c.data.source}",
         c.data.root,
     )
+    named = "the data set, such as ref_coco/refcoco_unc," if c.data.source == "tfds" else "no name"
+    yield (
+        bool(c.data.name) == (c.data.source == "tfds"),
+        "data.name",
+        f"{named} for data.source={c.data.source}",
+        c.data.name,
+    )
 
 
 def _mesh_rules(c: Config) -> Iterator[Rule]:

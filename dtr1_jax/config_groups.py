@@ -14,6 +14,7 @@ from dtr1_jax.types import SourceName
 class Data:
     source: SourceName
     root: str
+    name: str
     task: Literal["segmentation", "grounding", "vqa", "summary", "unified"]
     mix: dict[str, float]
     video: float = within_one("a share in [0, 1]")

@@ -30,7 +30,7 @@ LEVELS = (1, 2, 3, 4)
 SourceName = Literal[
     "twinworld", "coco", "davis", "jsonl", "easy_vqa",
     "refcoco", "refcoco+", "refcocog", "grefcoco", "reasonseg", "llm_seg", "clevr", "vqav2", "gqa",
-    "vrt",
+    "vrt", "mevis", "revos", "ref_davis17", "ref_ytvos", "reasonvos", "tfds",
 ]  # fmt: skip
 
 # An operation on the objects of a twin and its arguments, which are words, tuples of words, or programs of their own:
@@ -120,6 +120,34 @@ class Video:
         return len(self.index) / self.total * self.fps
 
 
+class FrameTruth(typing.NamedTuple):
+    """What a benchmark annotates in one frame of a video.
+
+    Attributes:
+      target: bool[h, w], the pixels that the query asks for.
+      ignore: bool[h, w], pixels that count neither way; None = there are none.
+      foreground: bool[h, w], the pixels of all annotated objects; None = not known.
+    """
+
+    target: np.ndarray
+    ignore: np.ndarray | None = None
+    foreground: np.ndarray | None = None
+
+
+class WholeVideo(typing.Protocol):
+    """The frames of a video that its benchmark scores, of which the policy may see some; read one at a time."""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of these frames in the video, ascending, as in Video.index."""
+
+    def frame(self, k: int) -> np.ndarray:
+        """uint8[h, w, 3], frame `numbers[k]`. Raises ValueError, such as image_files.ImageError."""
+
+    def truth(self, k: int) -> FrameTruth:
+        """What is annotated in frame `numbers[k]`, at the size of the frame. Raises as `frame`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Example:
     """One query about a picture, several pictures or a video.
@@ -143,6 +171,7 @@ class Example:
         must have the size of `image`. Empty = the policy sees `image` alone.
       benchmark: name of the public benchmark to whose figures the query counts; "" = none.
       tags: words by which the benchmark reports its figures, such as "long".
+      whole: all frames that a benchmark about videos scores; None = those that the policy sees.
     """
 
     uid: str
@@ -161,6 +190,7 @@ class Example:
     relations: tuple[tuple[int, str, int], ...] = ()
     benchmark: str = ""
     tags: tuple[str, ...] = ()
+    whole: WholeVideo | None = None
 
     @property
     def video(self) -> Video | None:

@@ -110,6 +110,8 @@ TESTED_IN = {
     "data/readers/davis_queries": "data/readers/test_davis.py",
     "data/readers/jsonl_reading": "data/readers/test_jsonl.py",
     "data/readers/sized_photos": "data/readers/test_coco_annotations.py",
+    "data/readers/referred_videos": "data/readers/test_mevis.py",
+    "data/readers/coco_pixels": "data/readers/test_coco_annotations.py",
     "data/conversion/samples": "data/conversion/test_answer_rows.py",
     "data/conversion/picture_store": "data/conversion/test_answer_rows.py",
     "data/conversion/row_files": "data/conversion/test_answer_rows.py",

@@ -30,7 +30,7 @@ def task_counts(source: Source) -> dict[str, int]:
         return dict(collections.Counter(_key(line.task, line.video is not None) for line in source.lines))
     if isinstance(source, EasyVqa):
         return {"vqa": len(source)}
-    video = isinstance(source, Davis) or (isinstance(source, TwinWorld) and source.frames > 0)
+    video = isinstance(source, Davis) or (isinstance(source, TwinWorld | Benchmark) and source.frames > 0)
     return {_key(getattr(source, "task", "examples"), video): len(source)}
 
 
@@ -77,6 +77,9 @@ def _files(source: Source) -> Iterator[Path]:
     elif isinstance(source, EasyVqa):
         for _, _, number, _ in source.items:
             yield source.folder / "images" / f"{number}.png"
+    elif isinstance(source, Benchmark) and source.frames:
+        for whole in {query.more.folder: query.more for query in source.queries}.values():
+            yield from whole.files
     elif isinstance(source, Benchmark):
         for photo in {id(query.photo): query.photo for query in source.queries}.values():
             if photo.folders:

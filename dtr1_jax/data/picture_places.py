@@ -43,6 +43,11 @@ def place(source: Source, index: int, example: Example) -> dict[str, Any] | None
         paths = [file_names.find_file(coco_layout.photo_folders(source.annotations.path), picture.file)]
     elif isinstance(source, EasyVqa):
         paths = [source.folder / "images" / f"{source.items[index][2]}.png"]
+    elif isinstance(source, Benchmark) and source.frames:
+        whole = source.queries[index].more
+        listing = video_files.list_frames(whole.folder)
+        numbers = [listing.index(whole.files[i]) for i in example.video.index.tolist()]
+        return {"video": whole.folder, "frames": numbers}
     elif isinstance(source, Benchmark) and source.queries[index].photo.folders:
         paths = [photo_file(source.queries[index].photo)]
     if not paths or any(image_files.stored_size(path)[2] >= _TURNED for path in paths):

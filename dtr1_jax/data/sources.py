@@ -30,7 +30,9 @@ SERVED = {  # source -> the tasks for which it has targets
     "easy_vqa": ("vqa",),
     **public_sources.SERVED,
 }
-_FRAMES = {"twinworld": 4, "davis": davis.FRAMES}  # source -> frames of a video if data.frames is 0
+_FRAMES = {  # source -> frames of a video if data.frames is 0
+    "twinworld": 4, "davis": davis.FRAMES, **dict.fromkeys(public_sources.VIDEOS, public_sources.FRAMES),
+}  # fmt: skip
 
 
 class Source(Protocol):
@@ -154,7 +156,8 @@ def cells(data: config.Data) -> list[tuple[str, bool, float]]:
 
 def max_frames(data: config.Data) -> int:
     """The largest number of frames in a video of the source; 1 where the settings name a source of pictures only."""
-    if data.source in ("coco", "easy_vqa", *public_sources.SERVED) or (data.source == "twinworld" and not data.video):
+    pictures = {"coco", "easy_vqa", *public_sources.SERVED} - {*public_sources.VIDEOS}
+    if data.source in pictures or (data.source == "twinworld" and not data.video):
         return 1
     return data.frames or _FRAMES.get(data.source, 1)
 

@@ -2,19 +2,20 @@
 
 The field "benchmark" of a row of predictions.jsonl holds the name, the tags and the numbers of `measure`; `figures`
 makes eval/<benchmark>/<figure> and, by tag, eval/<benchmark>/<tag>/<figure> of them. Conventions of peers that differ
-from the benchmark's own are figures with a name of their own, see docs/benchmarks.md.
+from the benchmark's own are figures with a name of their own (peers.py), see docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from dtr1_jax.data.working_size import OBJECTWISE
+from dtr1_jax.evaluation import peers, whole_videos
 from dtr1_jax.evaluation.benchmarks import (
     boxes,
     exact_words,
@@ -36,9 +37,10 @@ _REFERRING = ("refcoco", "refcoco+", "refcocog", "llm_seg")
 
 
 def measure(
-    example: Example, transcript: Transcript, outcome: Outcome, masks: Sequence[np.ndarray] = ()
-) -> dict[str, Any] | None:
-    """The field "benchmark" of the row of an answered query; None if its data is no public benchmark or a video.
+    example: Example, transcript: Transcript, outcome: Outcome, masks: Sequence[np.ndarray] = (),
+    whole: dict[str, Any] | None = None, emulate: Collection[str] = (),
+) -> dict[str, Any] | None:  # fmt: skip
+    """The field "benchmark" of the row of an answered query; None if its data is no public benchmark.
 
     It has name, tags, and by task:
         segmentation   target, answer: areas in pixels (answer is null for a failed sample); with ignored pixels also
@@ -46,16 +48,23 @@ def measure(
                        the IoU of each target (traced_masks.py)
         grounding      strict, generalised (0 or 1), targets, boxes: see referring_boxes.BoxAnswer
         vqa            exact, plain, normalised: see exact_words.py
+        video          what whole_videos.measure gives
 
     Args:
       example: the query with its target.
       transcript: the parsed completion.
       outcome: boxes and mask of the answer.
       masks: for OBJECTWISE benchmarks the mask bool[h, w] of each object of the answer, of the target's size.
+      whole: for benchmarks about videos what whole_videos.measure gives.
+      emulate: of peers.PEERS, whose numbers are added as "peers" where they have a rule.
     """
-    if not example.benchmark or outcome.tracks is not None or example.task == "summary":
+    if not example.benchmark or example.task == "summary":
         return None
-    head = {"name": example.benchmark, "tags": list(example.tags)}
+    head: dict[str, Any] = {"name": example.benchmark, "tags": list(example.tags)}
+    added = peers.measure(emulate, example, outcome, transcript.sound)
+    head |= {"peers": added} if added else {}
+    if outcome.tracks is not None:
+        return None if whole is None else head | whole
     if example.task == "segmentation":
         ious = {"ious": _object_ious(example, masks)} if example.benchmark in OBJECTWISE else {}
         return head | _of_mask(example, outcome) | ious
@@ -81,7 +90,9 @@ def figures(rows: Sequence[Row]) -> dict[str, float]:
             if "benchmark" in row:
                 groups[row["benchmark"]["name"] + (f"/{_word(tag)}" if tag else ""), row["task"]].append(row)
     for (name, task), part in groups.items():
-        found = _FIGURES[task](part[0]["benchmark"]["name"], part)
+        own = part[0]["benchmark"]["name"]
+        found = whole_videos.figures(own, part) if part[0]["modality"] == "video" else _FIGURES[task](own, part)
+        found |= peers.figures(part)
         numbers |= {f"eval/{name}/{figure}": value for figure, value in found.items()}
         numbers[f"eval/{name}/{task}_queries"] = len(part)
     return numbers
@@ -97,7 +108,7 @@ def of_all(rows: Sequence[Row], missing: int) -> dict[str, float]:
     if not missing or len(kinds) != 1 or None in kinds:
         return {}
     ((name, task),) = kinds
-    main = MAIN[task](name)
+    main = whole_videos.MAIN if rows[0]["modality"] == "video" else MAIN[task](name)
     mean = figures(rows)[f"eval/{name}/{main}"]
     return {f"eval/{name}/missing": missing, f"eval/{name}/{main}_of_all": mean * len(rows) / (len(rows) + missing)}
 
@@ -119,8 +130,12 @@ def fault(row: Row) -> str | None:
     if "benchmark" not in row:
         return None
     names = isinstance(field, dict) and isinstance(field.get("name"), str) and isinstance(field.get("tags"), list)
-    if not names or not all(isinstance(tag, str) for tag in field["tags"]) or row["modality"] != "picture":
-        return "benchmark: expected an object with name and tags, of a picture"
+    if not names or not all(isinstance(tag, str) for tag in field["tags"]):
+        return "benchmark: expected an object with name and tags"
+    if (peer_fault := peers.fault(field)) is not None:
+        return peer_fault
+    if row["modality"] == "video":
+        return whole_videos.fault(field)
     if row["task"] not in _FIELDS:
         return f"benchmark: expected none for task {row['task']}"
     for key in _FIELDS[row["task"]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from dtr1_jax.data import json_files, pipeline
 from dtr1_jax.data.batches import Batch
 from dtr1_jax.data.sources import Source
 from dtr1_jax.data.working_size import DRAWN, OBJECTWISE, fit, fit_masks
-from dtr1_jax.evaluation import benchmark_rows, blind, query_metrics, twin_answers
+from dtr1_jax.evaluation import benchmark_rows, blind, query_metrics, twin_answers, whole_videos
 from dtr1_jax.evaluation.answered_objects import object_masks
 from dtr1_jax.evaluation.benchmarks import twin_fidelity
 from dtr1_jax.policies.runtime import Runtime
@@ -64,8 +64,11 @@ def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> Completions:
     return complete(runtime, batch, key, group=1, temperature=runtime.config.train.eval_temperature)
 
 
-def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
-    """Answers a batch as `ask` does, and scores the answers. All processes must call it, each with its own queries."""
+def predict(runtime: Runtime, batch: Batch, key: jax.Array, emulate: Collection[str] = ()) -> list[Prediction]:
+    """Answers a batch as `ask` does, and scores the answers; `emulate` is as in `evaluate`.
+
+    All processes must call it, each with its own queries.
+    """
     c, segmenter, batch = runtime.config, runtime.segmenter, aligned(batch)
     completed = ask(runtime, batch, key)
     transcripts, real = completed.transcripts, completed.real
@@ -102,6 +105,8 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array) -> list[Prediction]:
                 transcripts[i][0],
                 outcomes[i][0],
                 _answered(example, transcripts[i][0], canvas, segmenter, real and real[i][0]),
+                whole_videos.measure(example, transcripts[i][0], canvas, outcomes[i][0], segmenter, emulate),
+                emulate,
             ),
             place=int(batch.numbers[i]),
         )
@@ -135,6 +140,7 @@ def evaluate(
     source: Source,
     check: Callable[[], None] = lambda: None,
     skipped: pipeline.SkipCounter | None = None,
+    emulate: Collection[str] = (),
 ) -> list[Prediction]:
     """Predictions on the first train.eval_examples examples of `source`: those of this process's share of each batch.
 
@@ -145,6 +151,7 @@ def evaluate(
       check: called before the first batch and after each, equally often in all processes; it may raise to end the
         evaluation.
       skipped: counts the examples that cannot be read; each is left out with a warning.
+      emulate: of peers.PEERS, whose numbers are computed too.
 
     Raises DataError if no example can be used.
     """
@@ -156,7 +163,8 @@ def evaluate(
     check()
     for batch in batches:
         if mesh.most(batch is not None):
-            predictions += map(_to_draw, predict(runtime, batch, root) if batch else _stand_in(runtime, source, root))
+            answered = predict(runtime, batch, root, emulate) if batch else _stand_in(runtime, source, root)
+            predictions += map(_to_draw, answered)
         check()
     unusable = mesh.total_of_shares(runtime.mesh, skipped.count)
     if unusable and not mesh.most(len(predictions)):

@@ -58,6 +58,7 @@ class Options:
     source: str | None = None
     frame: str = ""
     box: str = ""
+    emulate: str = ""
     adapter: bool = False
     topology: str | None = None
     layers: int = 0
@@ -130,7 +131,7 @@ def _work(mode: str, c: config.Config, named: Path | None, folder: Path, options
     if mode == "sft":
         return f"weights: {sft.run(c, folder)}"
     if mode == "eval":
-        return evaluate.run(c, folder, options.name, options.step)
+        return evaluate.run(c, folder, options.name, options.step, options.emulate)
     if mode == "infer":
         return "answer: " + str(
             infer.run(

@@ -13,11 +13,13 @@ import jax
 
 from dtr1_jax import config, mesh, places
 from dtr1_jax.data import pipeline, sources
+from dtr1_jax.data.mixture import Mixture
 from dtr1_jax.data.readers.benchmark import Benchmark
 from dtr1_jax.evaluation import (
     answered,
     benchmark_rows,
     metrics,
+    peers,
     predict,
     predictions_file,
     request_table,
@@ -35,7 +37,9 @@ _NAME = re.compile(r"[\w.-]{1,100}")
 log = logging.getLogger(__name__)
 
 
-def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "newest") -> str:
+def run(
+    c: config.Config, workdir: Path, name: str | None = None, step: str = "newest", emulate: str = ""
+) -> str:  # fmt: skip
     """Scores a checkpoint of `workdir`, or the pretrained weights if it has no checkpoint; returns the table as text.
 
     Writes the folder `workdir/evaluations/NAME`. It holds eval.json with the name, the step, the data, the metrics and
@@ -45,6 +49,7 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
     Args:
       name: the name of the evaluation; None = made from the data and the step, see `default_name`.
       step: the checkpoint: "newest", "best" or a number, as state.trained_weights takes it.
+      emulate: names of peers.PEERS with commas between, whose figures are computed beside the benchmark's own.
 
     Raises ConfigError if the settings do not fit, or if `name` was used for another step, other data or another policy;
     and the errors of reading the policy, its checkpoint and the data.
@@ -58,6 +63,7 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
     mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
     source = sources.open_source(c.data, c.data.eval_split)
     _warn_of_a_part(source, c.train.eval_examples)
+    emulated = peers_of(emulate, source)
     header: dict[str, Any] = {"name": name, "data": describe_data(c), "policy": describe_policy(c)}
     if name is not None:  # What can be refused before the weights are read is refused here.
         check_free(places.path(workdir) / "evaluations" / name, header)
@@ -75,7 +81,7 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
         runtime = Runtime(c, pretrained_policy, device_mesh, params, lora, segmenter, text_scorers, perceiver)
         del params, lora  # The rollout may have its own copy.
         runtime = runtime.for_rollout()
-        predictions = predict.evaluate(runtime, source, skipped=skipped)
+        predictions = predict.evaluate(runtime, source, skipped=skipped, emulate=emulated)
         queries = answered.of_all(device_mesh, predictions, c.train.gallery)
         unusable = mesh.total_of_shares(device_mesh, skipped.count)
         cells = table.cells([query.row for query in queries])
@@ -90,6 +96,24 @@ def run(c: config.Config, workdir: Path, name: str | None = None, step: str = "n
         benchmark_rows.format_figures(numbers),
     ]  # fmt: skip
     return "\n".join([table.format_table(cells), *filter(None, more)] + [warning] * (unusable > 0))
+
+
+def peers_of(emulate: str, source: sources.Source) -> tuple[str, ...]:
+    """The peers that --emulate names. Raises ConfigError: one is not known, or has no rule for these queries."""
+    names = tuple(dict.fromkeys(name.strip().replace("-", "_") for name in emulate.split(",") if name.strip()))
+    unknown = [name for name in names if name not in peers.PEERS]
+    if unknown:
+        raise config.ConfigError(f"--emulate: expected some of {', '.join(peers.PEERS)}, got {unknown[0][:40]!r}")
+    parts = source.parts if isinstance(source, Mixture) else (source,)
+    kinds = {(p.name, p.task) for p in parts if isinstance(p, Benchmark)}
+    idle = [name for name in names if not any(peers.has_rule(name, *kind) for kind in kinds)]
+    if idle:
+        got = ", ".join(f"{name} ({task})" for name, task in sorted(kinds)) or "no public benchmark"
+        raise config.ConfigError(
+            f"--emulate={idle[0]}: expected a benchmark and task for which it has a rule (docs/benchmarks.md), got "
+            f"{got}; leave it out"
+        )
+    return names
 
 
 def _warn_of_a_part(source: sources.Source, examples: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dtr1_jax.data.readers import coco_annotations
+from dtr1_jax.data.readers import coco_annotations, coco_pixels
 
 FILES = (
     "coco_mini/annotations/instances_train2017.json",
@@ -40,7 +40,7 @@ def read_photos(assets: Path, every: int = 1, files: tuple[str, ...] = FILES) ->
     for name in files:
         file = coco_annotations.read_annotations(assets / name)
         for picture in file.pictures[::every]:
-            pixels = coco_annotations.load_pixels(file.path, picture)
+            pixels = coco_pixels.load_pixels(file.path, picture)
             if pixels.objects:
                 labels, masks = zip(*pixels.objects)
                 boxes, clicks = zip(*map(_box_and_click, masks))

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from PIL import Image
 from refcoco_folders import photo_name, write_release
+from referred_folders import write_mevis
 
 from configs import default
 from dtr1_jax import config
@@ -21,13 +22,18 @@ def test_each_name_is_a_setting_and_says_what_it_expects(name, tmp_path):
     task = public_sources.SERVED[name][0]
     data = dataclasses.replace(DATA, source=name, root=str(tmp_path / "none"), task=task)
     values = default.get_config()
-    values.update_from_flattened_dict({"data.source": name, "data.root": data.root, "data.task": task})
+    named = "ref_coco/refcoco_unc" if name == "tfds" else ""
+    data = dataclasses.replace(data, name=named)
+    values.update_from_flattened_dict(
+        {"data.source": name, "data.root": data.root, "data.task": task, "data.name": named}
+    )
     assert config.from_configdict(values).data.source == name
     with pytest.raises(sources.DataError, match=r"none.*expected .*got no"):
         sources.open_source(data, "heldout")
     with pytest.raises(sources.DataError, match=f"for which source '{name.replace('+', '.')}' has targets"):
         sources.open_source(dataclasses.replace(data, task="summary"), "heldout")
-    assert sources.max_frames(data) == 1
+    assert sources.max_frames(data) == (8 if name in public_sources.VIDEOS else 1)
+    assert sources.max_frames(dataclasses.replace(data, frames=3)) == (3 if name in public_sources.VIDEOS else 1)
 
 
 @pytest.fixture
@@ -65,3 +71,14 @@ def test_broken_pictures_cost_their_example(data, tmp_path):
         sources.open_source(data, "val")[0]
     Image.new("RGB", (40, 30)).save(photo)
     assert sources.open_source(data, "val")[0].image.shape == (30, 40, 3)
+
+
+def test_sources_know_a_benchmark_about_videos(tmp_path):
+    data = dataclasses.replace(DATA, source="mevis", root=str(write_mevis(tmp_path)), frames=2)
+    source = sources.open_source(data, "heldout")
+    folder = tmp_path / "valid_u/JPEGImages/a"
+    assert outlines.task_counts(source) == {"segmentation (video)": 3}
+    assert outlines.picture_files(source) == [folder / f"{t:05d}.jpg" for t in range(6)]
+    assert picture_places.place(source, 1, source[1]) == {"video": folder, "frames": [0, 5]}
+    assert source.frames == 2 and "frames=2" in repr(source)
+    assert sources.open_source(dataclasses.replace(data, frames=0), "valid_u").frames == 8

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dtr1_jax.data import json_files
 from dtr1_jax.data.conversion import box_texts
 from dtr1_jax.data.conversion.samples import Box, LeftOut, Sample, Tally
 
@@ -133,6 +134,11 @@ def _turns(row: Mapping[str, Any]) -> list[tuple[str, str, list[Any]]]:
         history = [text for pair in row.get("history") or () for text in pair]
         texts = [*history, row.get("query"), row.get("response")]
         value = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+    if isinstance(value, str):  # a column of text in a table
+        try:
+            value = json_files.parse_json(value.encode("utf-8", "surrogatepass"))
+        except ValueError:
+            raise LeftOut("rows whose conversation is no list of turns", value[:40]) from None
     if not isinstance(value, (list, tuple)) or not all(isinstance(turn, dict) for turn in value) or not value:
         raise LeftOut("rows whose conversation is no list of turns")
     turns = []

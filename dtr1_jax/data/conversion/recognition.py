@@ -60,17 +60,28 @@ def _folder(root: Path) -> Found:
         pass
     else:
         raise DataError(_coco(root))
-    parquet = sorted(root.glob("**/*.parquet"))
+    parquet = _visible(root, "**/*.parquet")
     if parquet:
         return _rows(parquet, root)
-    files = [file for file in sorted(root.glob("*.json*")) if file.suffix in (".json", ".jsonl")]
+    if arrow := _visible(root, "**/*.arrow"):
+        raise DataError(
+            f"{root}: expected Parquet, got Arrow files as `save_to_disk` of Hugging Face's datasets writes them, such "
+            f"as {arrow[0].name}; export them with datasets.load_from_disk({root.name!r}).to_parquet('data.parquet')"
+        )
+    files = [file for file in _visible(root, "*") if file.suffix.lower() in (".json", ".jsonl")]
     if len(files) == 1:
         return _rows(files, root)
-    names = ", ".join(file.name for file in files[:_MANY])
-    fault = f"{len(files)} JSON files, {names}; set --from to one of them" if files else "none of these files"
+    below = files or [file for file in _visible(root, "*/*") if file.suffix.lower() in (".json", ".jsonl")]
+    names = ", ".join(file.relative_to(root).as_posix() for file in below[:_MANY])
+    fault = f"{len(below)} JSON files, {names}; set --from to one of them" if below else "none of these files"
     raise DataError(
         f"{root}: expected labels/*.txt (YOLO), *.xml (Pascal VOC), *.parquet, or one .json or .jsonl file, got {fault}"
     )
+
+
+def _visible(root: Path, pattern: str) -> list[Path]:
+    """The files of a pattern without hidden ones: macOS adds a file "._NAME" to each file in an archive."""
+    return [path for path in sorted(root.glob(pattern)) if path.name[:1] != "." and file_names.is_file(path)]
 
 
 def _yolo(root: Path) -> Found:
@@ -86,7 +97,10 @@ def _voc(root: Path) -> Found:
 
 def _rows(files: Sequence[Path], root: Path) -> Found:
     """The format of files of rows, by the first row of the first file."""
-    first = files[0]
+    first = next((file for file in files if _has_row(file)), files[0])  # a split's shard may be empty
+    with first.open("rb") as opened:
+        if archive := foreign_formats.name_archive(first, opened.read(512)):
+            raise DataError(archive)
     folders = tuple(root / name for name in ("", "images", "image", "videos", "train", "data", "imgs"))
     if document := _document(first):
         return dataclasses.replace(document, folders=folders)
@@ -112,6 +126,16 @@ def _rows(files: Sequence[Path], root: Path) -> Found:
                     tally.add(str(reason), reason.example or place)
 
     return Found(name, tuple(files), folders, samples, tuple(row))
+
+
+def _has_row(file: Path) -> bool:
+    """Whether a Parquet file states a row; True for other files, and for a damaged one, which reading it names."""
+    if file.suffix != ".parquet":
+        return True
+    try:
+        return row_files.parquet_length(file) > 0
+    except DataError:
+        return True
 
 
 def _format_of(row: Mapping[str, Any], file: Path) -> tuple[str, Callable[..., Iterator[Sample]]]:
@@ -153,6 +177,12 @@ def _format_of(row: Mapping[str, Any], file: Path) -> tuple[str, Callable[..., I
         return "object detection, as Hugging Face has it (objects)", detection
     if set(answer_rows.QUESTIONS) & keys and {*answer_rows.ANSWERS, *answer_rows.BOXES, "mask"} & keys:
         return "rows of a question and an answer", answer
+    lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    if lists:
+        raise DataError(
+            f"{file}: expected a row, got one object whose list {lists[0]!r} may hold the rows; write them one a line, "
+            f"for example with jq -c '.[\"{lists[0]}\"][]'"
+        )
     raise DataError(
         foreign_formats.name_rows(file, [row])
         or f"{file}: the fields {', '.join(map(str, list(row)[:_MANY]))} are of no known format; write JSON lines with "

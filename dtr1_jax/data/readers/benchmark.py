@@ -1,4 +1,4 @@
-"""A public benchmark about pictures: the queries that each reader of one fills in, and the examples made of them.
+"""A public benchmark: the queries that each reader of one fills in, and the examples made of them.
 
 A benchmark has its own splits, which data.train_split and data.eval_split name. "heldout" is its usual split for
 validation. Queries stay in the order of the benchmark's files.
@@ -97,6 +97,7 @@ class Benchmark:
     Attributes:
       load: makes the example of a query; a function at the top level of its module, so that worker processes have it.
       max_pixels: a larger photo is shrunk to this while it is decoded; masks are not.
+      frames: most frames of an example; 0 = the benchmark is about pictures.
     """
 
     name: str
@@ -107,12 +108,15 @@ class Benchmark:
     load: Callable[[Benchmark, Query], Example]
     max_objects: int = 7
     max_pixels: int = image_files.MAX_PIXELS
+    frames: int = 0
 
     def __repr__(self) -> str:
         root = local_copy.stable_name(self.root)[-200:]
         return (
             f"Benchmark({self.name!r}, {root!r}, split={self.split!r}, task={self.task!r}, "
-            f"max_objects={self.max_objects}, queries={len(self.queries)})"
+            f"max_objects={self.max_objects}, queries={len(self.queries)}"
+            + f", frames={self.frames}" * bool(self.frames)
+            + ")"
         )
 
     def __len__(self) -> int:

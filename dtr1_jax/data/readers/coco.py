@@ -5,6 +5,8 @@ label. So are the pixels without a label in panoptic files, in all queries. COCO
 
 An object of which the file has only the box is an object of the scene. Grounding asks for it as for any other. For
 segmentation its pixels are not known: in its picture, no query asks for its label.
+
+In files of LVIS, a picture is only asked about labels that somebody looked for in it (lvis.py).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 from dtr1_jax.data import image_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries import photos
-from dtr1_jax.data.readers import coco_annotations, coco_layout, coco_records
+from dtr1_jax.data.readers import coco_annotations, coco_layout, coco_pixels, coco_records
 from dtr1_jax.data.readers.coco_index import Pictures
 from dtr1_jax.run import local_copy
 from dtr1_jax.twin import masks, things
@@ -60,10 +62,12 @@ class Coco:
         """Example `index`. Raises ImageError if its photo, segments or a mask cannot be read; IndexError."""
         number, k = divmod(range(len(self))[index], PER_PICTURE)
         picture = self.annotations.pictures[number]
-        pixels = coco_annotations.load_pixels(self.annotations.path, picture, self.max_pixels)
+        pixels = coco_pixels.load_pixels(self.annotations.path, picture, self.max_pixels)
         scene = _scene(pixels, self.max_objects)
         try:
-            query = photos.photo_query(self._facts(scene, pixels), seed=self.seed, picture=picture.id, k=k)
+            query = photos.photo_query(
+                self._facts(scene, pixels, picture.searched), seed=self.seed, picture=picture.id, k=k
+            )
         except ValueError as error:
             raise image_files.ImageError(f"{self.annotations.path}: picture {picture.id}: {error}") from None
         answer = [instance for instance in scene if instance.id in query.ids]
@@ -78,23 +82,28 @@ class Coco:
             uid=f"coco/{picture.id}/{k}", image=pixels.image, query=query.text, task=self.task,
             target=Target(mask, boxes, ignore if ignore.any() else None), scene=scene, answer_ids=query.ids,
             thought=query.thought, category=query.category, level=query.level,
-            program=query.program if self._one_label_each(scene) else (),
+            program=query.program if self._one_label_each(scene, picture.searched) else (),
         )  # fmt: skip
 
-    def _one_label_each(self, scene: Sequence[Instance]) -> bool:
+    def _one_label_each(self, scene: Sequence[Instance], searched: frozenset[str] | None) -> bool:
         """Whether programs can tell the labels apart: to them, "Mug" and "mug" are the same (twin/things.py)."""
-        labels = self.annotations.labels | {instance.label for instance in scene}
+        labels = (self.annotations.labels if searched is None else searched) | {instance.label for instance in scene}
         return len({things.plain(label) for label in labels}) == len(labels)
 
-    def _facts(self, scene: Sequence[Instance], pixels: coco_annotations.Pixels) -> photos.Facts:
+    def _facts(
+        self, scene: Sequence[Instance], pixels: coco_pixels.Pixels, searched: frozenset[str] | None
+    ) -> photos.Facts:
         crowds = {label for label, _ in pixels.crowds}
         counts = collections.Counter(dict.fromkeys(sorted(crowds | pixels.partial), 0))
         counts.update(label for label, _ in pixels.objects)
         boxed = {label for (label, _), box in zip(pixels.objects, pixels.boxes) if box is not None}
         partial = pixels.partial | (boxed if self.task == "segmentation" else set())
-        labels = self.annotations.labels
+        labels = self.annotations.labels if searched is None else self.annotations.labels & searched
+        if not labels - partial and searched is not None:
+            raise ValueError("LVIS has no label of which all objects are annotated here, and none that is absent")
         partial |= counts.keys() - labels
-        names = self.phrases if self.phrases or not self.annotations.of_coco else None
+        own = {**self.annotations.names, **self.phrases}
+        names = own if own or not self.annotations.of_coco else None
         return photos.Facts(scene, labels, counts, crowds, self.annotations.stuff, partial, boxed, names)
 
 
@@ -152,7 +161,7 @@ def _with_masks(file: coco_annotations.AnnotationFile, boxed: int) -> coco_annot
     return dataclasses.replace(file, pictures=pictures)
 
 
-def _scene(pixels: coco_annotations.Pixels, max_objects: int) -> tuple[Instance, ...]:
+def _scene(pixels: coco_pixels.Pixels, max_objects: int) -> tuple[Instance, ...]:
     """The objects with the largest masks, from left to right by the centre of their box, numbered 1, 2, ..."""
     rows = [(label, mask, box) for (label, mask), box in zip(pixels.objects, pixels.boxes)]
     largest = sorted(rows, key=lambda row: -masks.area(row[1]))[:max_objects]

@@ -12,7 +12,7 @@ import collections
 import dataclasses
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers import coco_index, coco_layout, coco_records, coco_shapes, file_names, sized_photos
+from dtr1_jax.data.readers import coco_index, coco_layout, coco_records, coco_shapes, file_names, lvis
 from dtr1_jax.data.readers.coco_records import Faults
 
 LOOKED_AT = 2000  # photos that are looked for when a file is opened
@@ -54,6 +54,7 @@ class Picture:
       annotations: its usable annotations.
       segments: the name of its panoptic PNG, or None.
       partial: labels of which the photo may have objects that are not among the annotations.
+      searched: the labels that somebody looked for in this photo, as LVIS says it; None = all of the file.
     """
 
     id: int | str
@@ -62,37 +63,28 @@ class Picture:
     annotations: tuple[Annotation, ...]
     segments: str | None
     partial: frozenset[str] = frozenset()
+    searched: frozenset[str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class AnnotationFile:
-    """A file: its usable pictures, the labels to ask for, those of stuff, and whether all labels are COCO's own."""
+    """A file.
+
+    Attributes:
+      path: of the file.
+      pictures: its usable pictures.
+      labels: the labels to ask for.
+      stuff: those of them that are stuff.
+      of_coco: whether all labels are COCO's own, so that COCO's phrases are true of them.
+      names: label -> other names for it in the file.
+    """
 
     path: Path
     pictures: Sequence[Picture]
     labels: frozenset[str]
     stuff: frozenset[str]
     of_coco: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Pixels:
-    """One picture in pixels, all masks bool[h, w].
-
-    Attributes:
-      image: uint8[h, w, 3]; smaller than the masks where it was shrunk.
-      objects, crowds: (label, mask) of each object or crowd region.
-      boxes: the box of each object of which only the box is known, unit frame; None for the others.
-      partial: Picture.partial, and the labels of objects that are thinner than a pixel.
-      void: pixels to which a panoptic file gives no label; None in other files.
-    """
-
-    image: np.ndarray
-    objects: list[tuple[str, np.ndarray]]
-    crowds: list[tuple[str, np.ndarray]]
-    void: np.ndarray | None
-    boxes: list[tuple[float, float, float, float] | None]
-    partial: frozenset[str]
+    names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
@@ -119,12 +111,21 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
             )
     faults = Faults()
     try:
+        federated = lvis.is_lvis(value["images"], value["categories"])
+        if federated:
+            images, records = lvis.as_coco(value["images"], value["categories"], faults)
+            value |= {"images": images, "categories": records}
         categories = coco_records.categories(value["categories"], faults)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     remarks = Faults()
     pictures = _pictures(value, categories, faults, remarks, path)
-    used = {note.label for p in pictures for note in p.annotations}.union(*(p.partial for p in pictures))
+    if federated:
+        lists = lvis.searched(value["images"], categories)
+        pictures = [_searched(picture, *lists[picture.id], categories) for picture in pictures]
+    used = {note.label for p in pictures for note in p.annotations}.union(
+        *(p.partial for p in pictures), *(p.searched or () for p in pictures)
+    )
     labels = coco_records.labels_to_ask(categories, used, faults)
     if str(faults):
         log.warning("%s: left out %s", path, faults)
@@ -135,7 +136,28 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
         counts = f"{len(value['images'])} pictures and {len(value['annotations'])} annotations, but none to use"
         raise _nothing_to_use(path, counts, str(faults))
     _check_photos(path, [picture.file for picture in pictures])
-    return AnnotationFile(path, tuple(pictures), labels, _stuff(categories), coco_records.are_of_coco(categories))
+    return _file(path, tuple(pictures), labels, categories, federated)
+
+
+def _file(
+    path: Path, pictures: Sequence[Picture], labels: frozenset[str], categories: Mapping, federated: bool
+) -> AnnotationFile:
+    stuff = frozenset(coco_records.label_of(c) for c in categories.values() if _is_stuff(c))
+    if federated:
+        log.info(
+            "%s: a file of LVIS: a picture is asked about the labels that somebody looked for in it, %s",
+            path,
+            lvis.RULE,
+        )
+        return AnnotationFile(path, pictures, labels, stuff, False, lvis.phrases(categories))
+    return AnnotationFile(path, pictures, labels, stuff, coco_records.are_of_coco(categories))
+
+
+def _searched(picture: Picture, absent: Collection, incomplete: Collection, categories: Mapping) -> Picture:
+    """The picture of LVIS with the labels that somebody looked for, from the ids in its two lists."""
+    lists = ({coco_records.label_of(categories[number]) for number in ids} for ids in (absent, incomplete))
+    asked, partial = lvis.labels_asked({note.label for note in picture.annotations}, *lists)
+    return dataclasses.replace(picture, partial=picture.partial | partial, searched=asked)
 
 
 def _nothing_to_use(path: Path, counts: str, faults: str) -> DataError:
@@ -143,10 +165,6 @@ def _nothing_to_use(path: Path, counts: str, faults: str) -> DataError:
     return DataError(
         f"{path}: expected pictures with annotations, got {counts}{why}; check the file or take another split"
     )
-
-
-def _stuff(categories: Mapping) -> frozenset[str]:
-    return frozenset(coco_records.label_of(c) for c in categories.values() if _is_stuff(c))
 
 
 def _of_index(path: Path, index: coco_index.Index, share: bool | None) -> AnnotationFile:
@@ -167,7 +185,8 @@ def _of_index(path: Path, index: coco_index.Index, share: bool | None) -> Annota
             unusable += 1
     if str(faults):
         log.warning("%s: of a sample of %d pictures, left out %s; all are checked when read", path, len(sample), faults)
-    labels = coco_records.labels_to_ask(categories, set(pictures.label_counts()) | set(crowds["labels"]), Faults())
+    used = set(pictures.label_counts()) | set(crowds["labels"]) | index.searched_labels()
+    labels = coco_records.labels_to_ask(categories, used, Faults())
     ids = pictures.ids()
     if share is not None and len(ids) > 1:
         held = json_files.held_out_part(ids)
@@ -177,7 +196,7 @@ def _of_index(path: Path, index: coco_index.Index, share: bool | None) -> Annota
     if unusable == len(sample) or not labels or not len(pictures):
         raise _nothing_to_use(path, f"{len(ids)} pictures, but none of a sample to use", str(faults))
     _check_photos(path, pictures.files())
-    return AnnotationFile(path, pictures, labels, _stuff(categories), coco_records.are_of_coco(categories))
+    return _file(path, pictures, labels, categories, index.federated)
 
 
 def _indexed_picture(
@@ -198,7 +217,8 @@ def _indexed_picture(
     by_picture, unknown = {number: notes}, {number: partial}
     _complete_partial(by_picture, unknown, categories)
     file = index.names[row].decode()
-    return Picture(number, file, (w, h), tuple(notes), None, frozenset(unknown[number]))
+    picture = Picture(number, file, (w, h), tuple(notes), None, frozenset(unknown[number]))
+    return _searched(picture, *index.searched_ids(row), categories) if index.federated else picture
 
 
 @functools.cache  # once for each annotation file
@@ -240,42 +260,9 @@ def _part(pictures: list[Picture], share: bool | None, path: Path) -> list[Pictu
     return part
 
 
-def load_pixels(path: Path, picture: Picture, max_pixels: int = image_files.MAX_PIXELS) -> Pixels:
-    """Reads a photo and draws the masks of its annotations. Raises ImageError, which names the faulty file.
-
-    Args:
-      path: the annotation file, from which the folders of the photos follow.
-      picture: one of its pictures.
-      max_pixels: the photo is shrunk to at most this many; the masks are not.
-    """
-    file = file_names.find_file(coco_layout.photo_folders(path), picture.file)
-    image = sized_photos.load_sized(file, picture.size, path.name, max_pixels)
-    segment_ids = None
-    if picture.segments:
-        segments = file_names.find_file(coco_layout.segment_folders(path), picture.segments)
-        colours = sized_photos.load_sized(segments, picture.size, path.name)
-        segment_ids = colours.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
-    objects, crowds, boxes, partial = [], [], [], set(picture.partial)
-    for annotation in picture.annotations:
-        try:
-            mask = coco_shapes.draw(annotation.shape, segment_ids, picture.size)
-        except ValueError as error:
-            place = f"{path}: annotation {annotation.id} of picture {picture.id}"
-            raise image_files.ImageError(f"{place}: {error}; correct or remove this annotation") from None
-        if not mask.any():  # a polygon is thinner than a pixel
-            partial.add(annotation.label)
-        elif annotation.crowd:
-            crowds.append((annotation.label, mask))
-        else:
-            objects.append((annotation.label, mask))
-            boxes.append(coco_shapes.unit_box_of(annotation.shape, picture.size))
-    void = None if segment_ids is None else segment_ids == 0
-    return Pixels(image, objects, crowds, void, boxes, frozenset(partial))
-
-
 def _pictures(value: dict, categories: Mapping, faults: Faults, remarks: Faults, path: Path) -> list[Picture]:
     """The pictures that have usable annotations; counts records left out in `faults`, odd ones in `remarks`."""
-    records = coco_records.pictures(value["images"], faults)
+    records = coco_records.pictures(value["images"], faults, remarks)
     same = coco_records.same_file(records, remarks)
     notes: dict[Any, list[Annotation]] = collections.defaultdict(list)
     partial: dict[Any, set[str]] = collections.defaultdict(set)

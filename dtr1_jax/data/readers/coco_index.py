@@ -24,14 +24,16 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers import coco_records, coco_scan
+from dtr1_jax.data.readers import coco_records, coco_scan, lvis
 from dtr1_jax.data.readers.coco_records import Faults
 from dtr1_jax.run import atomic
 
 LARGE = 64 << 20  # bytes; a smaller file is read as a whole
 CHECKED = 1000  # pictures
-VERSION = 1  # of the index; another one is not read
+VERSION = 3  # of the index; another one is not read
+_ARRAYS = ("pictures", "names", "notes", "listed")  # of an index, kept as files
 _PICTURE = np.dtype([("id", "i8"), ("w", "i4"), ("h", "i4"), ("first", "i8"), ("count", "i4")])
+_LISTED = np.dtype([("row", "i8"), ("category", "i4"), ("absent", "?")])
 _NOTE = np.dtype([("start", "i8"), ("length", "i4"), ("category", "i4"), ("crowd", "?"), ("kind", "i1")])
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,8 @@ class Index:
       categories: the records of the categories.
       left_out, odd: what was left out, and what was kept though it is odd, in words; "" = nothing.
       crowds: what messages say of iscrowd 1, see `_read_crowds`.
+      listed: _LISTED[k] by row of `pictures`: categories that LVIS calls absent there, or not completely annotated.
+      federated: whether it is a file of LVIS.
       folder: where the index is kept; None if nowhere.
     """
 
@@ -58,7 +62,21 @@ class Index:
     left_out: str
     odd: str
     crowds: dict[str, Any]
+    listed: np.ndarray
+    federated: bool
     folder: Path | None = None
+
+    def searched_ids(self, row: int) -> tuple[list[int], list[int]]:
+        """Ids of the categories that are absent in the picture of a row, and of those not completely annotated."""
+        first, last = np.searchsorted(self.listed["row"], [row, row + 1])
+        part = self.listed[first:last]
+        chosen = part[part["absent"]]["category"], part[~part["absent"]]["category"]
+        absent, incomplete = ([self.categories[i]["id"] for i in places.tolist()] for places in chosen)
+        return absent, incomplete
+
+    def searched_labels(self) -> set[str]:
+        """The labels in the lists of the pictures."""
+        return {coco_records.label_of(self.categories[i]) for i in np.unique(self.listed["category"]).tolist()}
 
     def __reduce__(self) -> tuple:
         """A worker process maps the same file in place of getting a copy of the arrays."""
@@ -88,6 +106,8 @@ def _open(path: Path, size: int, changed: int) -> Index | None:
         return found
     try:
         index = build(coco_scan.scan(path))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     except coco_scan.Unusual as reason:
         log.warning("%s: it is read as a whole, which takes more memory: %s", path, reason)
         return None
@@ -102,13 +122,15 @@ def _open(path: Path, size: int, changed: int) -> Index | None:
 def build(found: coco_scan.Scan) -> Index:
     """The index of the records of a file. Raises DataError if an id stands for two categories."""
     faults = Faults()
-    categories = coco_records.categories(found.categories, faults)
-    records = coco_records.pictures(found.images, faults)
+    images, named = found.images, found.categories
+    federated = lvis.is_lvis(images, named)
+    if federated:
+        images, named = lvis.as_coco(images, named, faults)
+    categories = coco_records.categories(named, faults)
+    remarks = Faults()
+    records = coco_records.pictures(images, faults, remarks)
     if any(not isinstance(number, int) for number in [*records, *categories]):
         raise coco_scan.Unusual("ids of its pictures or categories are text")
-    if any("neg_category_ids" in record for record in found.images[:100]):
-        raise coco_scan.Unusual("it is a file of LVIS")
-    remarks = Faults()
     same = coco_records.same_file(records, remarks)
     notes = _matched(found.notes, records, same, categories, faults)
     labels = [coco_records.label_of(record) for record in categories.values()]
@@ -132,7 +154,22 @@ def build(found: coco_scan.Scan) -> Index:
     kept = np.zeros(len(notes), _NOTE)
     for name in _NOTE.names or ():
         kept[name] = notes[name][order]
-    return Index(pictures, names, kept, tuple(categories.values()), str(faults), str(remarks), crowds)
+    lists = lvis.searched(images, categories) if federated else {}
+    listed = _listed(pictures["id"].tolist(), lists, categories)
+    texts = str(faults), str(remarks)
+    return Index(pictures, names, kept, tuple(categories.values()), *texts, crowds, listed, federated)
+
+
+def _listed(ids: Sequence[int], lists: Mapping[int | str, tuple], categories: Mapping) -> np.ndarray:
+    """_LISTED of the pictures with these ids, from lvis.searched."""
+    place = {number: i for i, number in enumerate(categories)}
+    rows = [
+        (row, place[number], absent)
+        for row, picture in enumerate(ids if lists else ())
+        for absent, numbers in zip((True, False), lists[picture])
+        for number in sorted(numbers, key=str)
+    ]
+    return np.array(rows, _LISTED)
 
 
 def _matched(notes: np.ndarray, records: Mapping, same: Mapping, categories: Mapping, faults: Faults) -> np.ndarray:
@@ -280,9 +317,9 @@ def _cache_folder() -> Path:
 def _save(index: Index, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing_folder(folder) as partial:
-        for name in ("pictures", "names", "notes"):
+        for name in _ARRAYS:
             np.save(partial / f"{name}.npy", getattr(index, name), allow_pickle=False)
-        rest = {name: getattr(index, name) for name in ("categories", "left_out", "odd", "crowds")}
+        rest = {name: getattr(index, name) for name in ("categories", "left_out", "odd", "crowds", "federated")}
         (partial / "rest.json").write_text(json.dumps(rest), "utf-8")
 
 
@@ -290,12 +327,15 @@ def _load(folder: Path) -> Index | None:
     """The index in a folder, mapped into memory; None if there is none or it is damaged."""
     try:
         arrays = [
-            np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in ("pictures", "names", "notes")
+            np.load(folder / f"{n}.npy", mmap_mode="r" if n != "listed" else None, allow_pickle=False) for n in _ARRAYS
         ]
         rest = json.loads((folder / "rest.json").read_text("utf-8"))
-        if arrays[0].dtype != _PICTURE or arrays[2].dtype != _NOTE or len(arrays[0]) != len(arrays[1]):
+        pictures, names, notes, listed = arrays
+        types = pictures.dtype == _PICTURE and notes.dtype == _NOTE and listed.dtype == _LISTED
+        if not types or len(pictures) != len(names):
             return None
-        texts = str(rest["left_out"]), str(rest["odd"])
-        return Index(arrays[0], arrays[1], arrays[2], tuple(rest["categories"]), *texts, dict(rest["crowds"]), folder)
+        texts, crowds = (str(rest["left_out"]), str(rest["odd"])), dict(rest["crowds"])
+        federated = rest["federated"] is True
+        return Index(pictures, names, notes, tuple(rest["categories"]), *texts, crowds, listed, federated, folder)
     except (OSError, ValueError, KeyError, TypeError):
         return None

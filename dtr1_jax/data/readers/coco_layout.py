@@ -2,6 +2,7 @@
 
     ROOT/annotations/instances_NAME.json    polygons, RLE or boxes; it may be in ROOT itself
     ROOT/annotations/panoptic_NAME.json     segments
+    ROOT/annotations/lvis_v1_NAME.json      as LVIS has them; it may be in ROOT itself
     ROOT/NAME/_annotations.coco.json        as Roboflow writes it, with the photos beside it
 
 The PNGs of segments are in panoptic/, panoptic_NAME/ or annotations/panoptic_NAME/. The photos of the first two kinds
@@ -16,6 +17,7 @@ from pathlib import Path
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import file_names
 
+KINDS = ("instances", "panoptic", "lvis")  # first words of the names of annotation files
 ROBOFLOW = "_annotations.coco.json"
 MANY = 8  # names that a message lists
 _VALIDATION = ("val", "dev")  # "val" also begins "valid" and "validation"
@@ -53,6 +55,8 @@ def photo_folders(path: Path) -> list[Path]:
         return [path.parent, path.parent / "images"]
     root, name = folder_of(path), path.stem.partition("_")[2] or path.stem
     folders = [root / name, root / "images" / name, root / "images", root, path.parent]
+    if path.name.startswith("lvis"):  # the photos are COCO's
+        folders += [root / "coco", root.parent / "coco", root.parent]
     return list(dict.fromkeys(folders))
 
 
@@ -71,9 +75,7 @@ def _annotation_files(root: Path) -> list[Path]:
         return [root]
     folders = (root / "annotations", root)
     try:
-        files = [
-            path for kind in ("instances", "panoptic") for d in folders for path in sorted(d.glob(f"{kind}*.json"))
-        ]
+        files = [path for kind in KINDS for d in folders for path in sorted(d.glob(f"{kind}*.json"))]
         files = files or sorted(root.glob(f"*/{ROBOFLOW}")) or sorted(root.glob(ROBOFLOW))
         others = [path for d in folders for path in sorted(d.glob("*.json"))]
     except (OSError, ValueError) as error:
@@ -93,7 +95,8 @@ def _annotation_files(root: Path) -> list[Path]:
     elif any(root.glob("*/*.xml")):
         fault, advice = "the layout of Pascal VOC (.xml files)", "export the data set in COCO's format"
     raise DataError(
-        f"{root}: expected annotations/instances_*.json, panoptic_*.json or NAME/{ROBOFLOW}, got {fault}; {advice}"
+        f"{root}: expected annotations/instances_*.json, panoptic_*.json, lvis_*.json or NAME/{ROBOFLOW}, got {fault}; "
+        f"{advice}"
     )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import collections
 import logging
+import re
+import urllib.parse
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,14 +84,25 @@ def categories(records: list, faults: Faults) -> dict[int | str, dict]:
     return table
 
 
-def pictures(records: list, faults: Faults) -> dict[int | str, dict]:
+def pictures(records: list, faults: Faults, remarks: Faults | None = None) -> dict[int | str, dict]:
     """The sound records of pictures by id, with "width" and "height" as integers, and "file_name" a safe path.
 
     A picture whose id stands for another file too is left out: nobody knows which of them its annotations describe.
+
+    Args:
+      records: the records.
+      faults: counts what is left out.
+      remarks: counts paths that lead out of the folder, as Label Studio writes them, of which the last part is taken
+        instead. None = such pictures are left out.
     """
     table: dict[int | str, dict] = {}
     clashes: dict[int | str, str] = {}
+    last = {} if remarks is None else _last_parts(records)
     for record in records:
+        name = record.get("file_name") if isinstance(record, dict) else None
+        if isinstance(name, str) and name in last and remarks is not None:
+            record = record | {"file_name": last[name]}
+            remarks.add("pictures whose path leads out of the folder, by the last part of the path", name)
         fault = _picture_fault(record)
         if fault:
             faults.add(fault, record.get("file_name") if isinstance(record, dict) else "")
@@ -103,6 +116,23 @@ def pictures(records: list, faults: Faults) -> dict[int | str, dict]:
         faults.add("picture ids that stand for two files, with their annotations", text)
         table[number] = {}  # falsy, so that its annotations are recognised
     return table
+
+
+def _last_parts(records: list) -> dict[str, str]:
+    """Path that leads out of its folder -> its last part, where no other picture's path ends in the same part."""
+    names = {r["file_name"] for r in records if isinstance(r, dict) and isinstance(r.get("file_name"), str)}
+    outside = [
+        n for n in names if n and n.isprintable() and not file_names.is_url(n) and not file_names.stays_inside(n)
+    ]
+    if not outside:
+        return {}
+    count = collections.Counter(map(_last_part, names))
+    parts = {name: _last_part(name) for name in outside}
+    return {name: part for name, part in parts.items() if count[part] == 1 and file_names.stays_inside(part)}
+
+
+def _last_part(name: str) -> str:
+    return re.split(r"[/\\]", urllib.parse.unquote(name))[-1]
 
 
 def _picture_fault(record: Any) -> str:

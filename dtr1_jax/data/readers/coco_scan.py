@@ -30,7 +30,10 @@ _SHAPE = re.compile(rb'"segmentation"\s*:\s*(\[)\s*\[\s*[-\d]')
 _KEY = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*[\[{]?\s*$')
 _OPEN, _CLOSE = b"{}"
 # The fields of pictures and categories that are used.
-_FIELDS = frozenset("id file_name width height coco_url neg_category_ids name supercategory isthing".split())
+_FIELDS = frozenset(
+    "id file_name width height coco_url neg_category_ids not_exhaustive_category_ids "
+    "name supercategory isthing synonyms frequency synset".split()
+)
 
 log = logging.getLogger(__name__)
 

@@ -60,6 +60,16 @@ def name_bytes(file: Path, raw: bytes) -> str | None:
     return None
 
 
+def name_archive(file: Path, head: bytes) -> str | None:
+    """The message for the first 512 bytes of an archive, an Arrow file or another file that holds no rows; or None."""
+    if head[257:262] == b"ustar":
+        return _message(file, "a tar archive, as WebDataset has; unpack it")
+    if head.startswith(b"\xff\xff\xff\xff"):
+        return _message(file, "an Arrow stream, as Hugging Face's datasets keep them; export it as Parquet")
+    kinds = [kind for magic, kind in _MAGIC if head.startswith(magic) and magic not in (b"PAR1", b"<")]
+    return _message(file, kinds[0]) if kinds else None
+
+
 def name_rows(file: Path, rows: Sequence[Any]) -> str | None:
     """The message for rows in a known format of others, judged by the first one; None for any other rows."""
     found = _format_of(rows[0]) if rows else None

@@ -57,7 +57,9 @@ def boundary(pred: np.ndarray | None, target: np.ndarray, ignore: np.ndarray | N
         return 1.0
     if not all(counts):
         return 0.0
-    disk = _disk(math.ceil(RADIUS * math.hypot(*target.shape)))
+    radius = math.ceil(RADIUS * math.hypot(*target.shape))
+    disk, part = _disk(radius), _around(pred_edge | target_edge, radius)
+    pred_edge, target_edge = pred_edge[part], target_edge[part]
     near_pred, near_target = (cv2.dilate(edge.astype(np.uint8), disk) > 0 for edge in (pred_edge, target_edge))
     precision = np.count_nonzero(pred_edge & near_target) / counts[0]
     recall = np.count_nonzero(target_edge & near_pred) / counts[1]
@@ -108,6 +110,12 @@ def _edge(mask: np.ndarray) -> np.ndarray:
     """
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     return (mask ^ padded[:-1, 1:]) | (mask ^ padded[1:, :-1]) | (mask ^ padded[1:, 1:])
+
+
+def _around(edges: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """The part of a frame with all True pixels and a margin of pixels around them: the rest of it decides nothing."""
+    rows, columns = np.flatnonzero(edges.any(1)), np.flatnonzero(edges.any(0))
+    return tuple(slice(max(0, int(found[0]) - margin), int(found[-1]) + margin + 1) for found in (rows, columns))
 
 
 def _disk(radius: int) -> np.ndarray:

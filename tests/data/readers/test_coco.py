@@ -12,7 +12,7 @@ from PIL import Image
 
 from dtr1_jax.data import image_files
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers import coco, coco_annotations
+from dtr1_jax.data.readers import coco, coco_pixels
 from dtr1_jax.twin import masks, programs, things
 
 
@@ -186,7 +186,7 @@ def test_coco_panoptic():
     value = json.loads(source.annotations.path.read_text())
     areas = {(n["image_id"], s["id"]): s["area"] for n in value["annotations"] for s in n["segments_info"]}
     for picture in source.annotations.pictures[:10]:
-        pixels = coco_annotations.load_pixels(source.annotations.path, picture)
+        pixels = coco_pixels.load_pixels(source.annotations.path, picture)
         objects = iter(pixels.objects)
         for annotation in picture.annotations:
             if not annotation.crowd:

@@ -9,7 +9,7 @@ import pytest
 from coco_folders import note, open_source, rectangle, write_coco_folder
 
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers import coco_annotations
+from dtr1_jax.data.readers import coco_annotations, coco_pixels
 
 
 def test_faults_are_left_out_and_counted_in_one_warning(tmp_path, caplog):
@@ -94,7 +94,7 @@ def test_masks_are_those_of_pycocotools():
     reference = api.COCO(str(file))
     checked = 0
     for picture in coco_annotations.read_annotations(file).pictures[:12]:
-        pixels = coco_annotations.load_pixels(file, picture)
+        pixels = coco_pixels.load_pixels(file, picture)
         for crowd, labelled in ((0, pixels.objects), (1, pixels.crowds)):
             notes = reference.loadAnns(reference.getAnnIds(imgIds=picture.id, iscrowd=crowd))
             expected = [m for m in (reference.annToMask(n).astype(bool) for n in notes) if m.any()]
@@ -142,3 +142,36 @@ def test_records_of_one_photo_are_in_the_same_part(tmp_path):
     file.write_text(json.dumps(value))
     files = {split: {p.file for p in open_source(root, split).annotations.pictures} for split in ("train", "heldout")}
     assert files["train"] and files["heldout"] and not files["train"] & files["heldout"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../1.png", "..\\..\\upload\\3\\1.png", "/label-studio/data/media/upload/3/1.png", "C:\\data\\1.png",
+        "..%2Fupload%2F1.png", "images\\..\\..\\1.png", "\\\\server\\share\\1.png",
+    ],
+)  # fmt: skip
+def test_paths_of_label_studio_that_lead_elsewhere(tmp_path, caplog, name):
+    root = write_coco_folder(tmp_path, [note(rectangle(0, 0, 9, 9)), note(rectangle(0, 0, 9, 9), image=2)], pictures=2)
+    file = root / "annotations" / "instances_train2017.json"
+    value = json.loads(file.read_text())
+    value["images"][0]["file_name"] = name
+    file.write_text(json.dumps(value))
+    with caplog.at_level(logging.WARNING):
+        source = open_source(root)
+    assert [picture.file for picture in source.annotations.pictures] == ["1.png", "2.png"]
+    assert "kept 1 pictures whose path leads out of the folder, by the last part of the path" in caplog.text
+    assert source[0].image.shape == (30, 40, 3)
+
+
+def test_paths_with_one_last_part_are_left_out(tmp_path, caplog):
+    root = write_coco_folder(tmp_path, [note(rectangle(0, 0, 9, 9), image=i) for i in (1, 2, 3)], pictures=3)
+    file = root / "annotations" / "instances_train2017.json"
+    value = json.loads(file.read_text())
+    for record, name in zip(value["images"], ("../a/1.png", "../b/1.png", "3.png")):
+        record["file_name"] = name
+    file.write_text(json.dumps(value))
+    with caplog.at_level(logging.WARNING):
+        source = open_source(root)
+    assert [picture.file for picture in source.annotations.pictures] == ["3.png"]
+    assert "2 pictures whose file name leaves the folder of the data" in caplog.text

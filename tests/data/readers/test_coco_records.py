@@ -186,9 +186,9 @@ def test_names_without_meaning_alone_are_refused(tmp_path):
     "name, fault",
     [
         ("https://example.com/1.png", "pictures with an address for a file name"),
-        ("C:\\photos\\1.png", "pictures whose file name leaves the folder"),
-        ("..\\1.png", "pictures whose file name leaves the folder"),
-        ("%2e%2e/1.png", "pictures whose file name leaves the folder"),
+        ("../\0/1.png", "pictures whose file name leaves the folder"),
+        ("../2.png", "pictures whose file name leaves the folder"),  # another picture has this name
+        ("..", "pictures whose file name leaves the folder"),
     ],
 )
 def test_names_of_photos_elsewhere_are_counted(tmp_path, caplog, name, fault):
