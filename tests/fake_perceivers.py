@@ -94,7 +94,7 @@ def speak(patch, c, requests, replies):
         b, s = len(prompt.token_bp), 1000
         empty = rollouts.Session(
             None, None, None, None, None, np.full((b, group, s), tokenizer.pad, np.int32),
-            np.zeros((b, group, s), bool), np.zeros((b, group, s), np.float32), np.zeros((b, group), int), None,
+            np.zeros((b, group, s), bool), np.zeros((b, group, s), np.float32), np.zeros((b, group), int), None, None,
         )  # fmt: skip
         return appended(empty, [[tokenizer.encode(text)] * group for text in requests], True, False)
 
