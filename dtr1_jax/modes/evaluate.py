@@ -129,6 +129,8 @@ def describe_data(c: config.Config) -> dict[str, Any]:
     """The settings that decide which queries an evaluation asks, and how answers become masks, for eval.json."""
     described = dataclasses.asdict(c.data)
     del described["workers"], described["prefetch_mb"], described["train_split"]
+    if not described["name"]:  # evaluations of earlier versions have no such entry
+        del described["name"]
     return described | {
         "examples": c.train.eval_examples, "segmenter": c.reward.segmenter, "tolerance": c.reward.tolerance,
     }  # fmt: skip

@@ -49,7 +49,7 @@ def windows_paths(case):
 
 
 def paths_of_another_machine(case):
-    case.write([row | {"image": "/home/me/../data/" + row["image"]} for row in QUESTIONS])
+    case.write([row | {"image": "/mnt/disk/../data/" + row["image"]} for row in QUESTIONS])
 
 
 def hidden_parquet(case):
