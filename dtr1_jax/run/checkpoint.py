@@ -129,6 +129,9 @@ class Checkpoints:
             try:
                 self._note_metric(step, self._read_metadata(step)["metric"])
                 self._note_metric(step, self._read_later_metric(step))
+            except places.PlaceError:  # without its metric the best step would count as an old one, and be removed
+                self._manager.close()
+                raise
             except Exception:
                 # A step with a broken JSON document cannot be the best; `restore` reports what is wrong with it.
                 self._without_metadata.add(step)
@@ -336,9 +339,14 @@ class Checkpoints:
         return self.workdir / "checkpoints" / f"metric-{step}.json"
 
     def _read_later_metric(self, step: int) -> float | None:
-        """The metric that `add_metric` wrote; None if there is none or the file is broken."""
+        """The metric that `add_metric` wrote; None if there is none or the file is broken.
+
+        Raises PlaceError if a bucket cannot be read.
+        """
         try:
             return json.loads(places.read_text(self._later_metric(step)))["metric"]
+        except places.PlaceError:
+            raise
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
 

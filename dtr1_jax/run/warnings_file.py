@@ -27,9 +27,12 @@ def append_warning(workdir: str | pathlib.Path, step: int, name: str, message: s
 def read_warnings(workdir: str | pathlib.Path) -> list[dict]:
     """The lines with an int "step" and a "name" and a "message" that are texts, in order; [] if there is no file."""
     try:
-        text = places.read_text(places.path(workdir) / NAME, "replace")
+        return _rows(places.read_text(places.path(workdir) / NAME, "replace"))
     except OSError:
         return []
+
+
+def _rows(text: str) -> list[dict]:
     rows = []
     for line in text.split("\n"):
         try:
@@ -45,7 +48,7 @@ def truncate_warnings(workdir: str | pathlib.Path, step: int) -> None:
     """Removes the lines after `step`, in one move; -1 removes all lines."""
     path = places.path(workdir) / NAME
     if places.exists(path):
-        kept = [row for row in read_warnings(workdir) if row["step"] <= step]
+        kept = [row for row in _rows(places.read_text(path, "replace")) if row["step"] <= step]
         with atomic.replacing(path) as partial:
             partial.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
 

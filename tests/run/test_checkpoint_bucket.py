@@ -52,6 +52,23 @@ def test_saved_steps_come_back_bit_for_bit_and_old_ones_go():
         checkpoint.Checkpoints(URL, {"lr": 2.0}, keep=1)
 
 
+def test_a_metric_that_cannot_be_read_is_an_error(monkeypatch):
+    """Else the best step would count as an old one, and be removed."""
+    with opened() as saved:
+        saved.save(1, state(1), {"n": 1}, 0.9, wait=True)
+        saved.add_metric(1, 0.9)
+    read = places.read_bytes
+
+    def refuse(file):
+        if "metric-" in str(file):
+            raise places.PlaceError(f"{file}: 503")
+        return read(file)
+
+    monkeypatch.setattr(places, "read_bytes", refuse)
+    with pytest.raises(places.PlaceError, match=r"metric-1\.json: 503"):
+        opened()
+
+
 def test_half_written_and_damaged_steps():
     with opened() as saved:
         saved.save(1, state(1), {"n": 1}, wait=True)

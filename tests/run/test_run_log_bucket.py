@@ -77,7 +77,7 @@ def test_the_lines_are_there_when_a_run_fails():
     assert steps() == [1]
 
 
-def test_warnings():
+def test_warnings(monkeypatch):
     assert warnings_file.read_warnings(URL) == []
     warnings_file.append_warning(URL, 1, "a", "first")
     warnings_file.append_warning(URL, 3, "b", "zweite ä")
@@ -85,5 +85,10 @@ def test_warnings():
     buckets.put("bucket/run/warnings.jsonl", buckets.objects["bucket/run/warnings.jsonl"][0] + b'{"cut o')
     warnings_file.append_warning(URL, 4, "c", "third")
     assert [row["step"] for row in warnings_file.read_warnings(URL)] == [1, 3, 4]
+    with monkeypatch.context() as patch:
+        patch.setattr(buckets.Bucket, "cat_file", lambda self, path, **_: 1 / 0)
+        with pytest.raises(places.PlaceError):
+            warnings_file.truncate_warnings(URL, 1)  # nothing is cut that could not be read
+    assert len(warnings_file.read_warnings(URL)) == 3
     warnings_file.truncate_warnings(URL, 1)
     assert [row["step"] for row in warnings_file.read_warnings(URL)] == [1]
