@@ -154,7 +154,9 @@ def _compiled(this: Slice, name: str, lower: Callable[[Spec], Any], at_once: boo
 def _of_depth(this, name, lower, layers):
     log.info("compiling the %s with %d layers for %s", name, layers, this.topology)
     start = time.monotonic()
-    _, found = compiled_figures.compiled(lower(with_layers(this.spec, layers)), this.effort)
+    tower = this.spec.vision
+    full = len(tower.full_layers) / tower.layers if tower and tower.window else None
+    _, found = compiled_figures.compiled(lower(with_layers(this.spec, layers)), this.effort, full)
     log.info("compiled in %.0f s", time.monotonic() - start)
     return found
 
