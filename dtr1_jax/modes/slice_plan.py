@@ -139,22 +139,28 @@ def _compiled(this: Slice, name: str, lower: Callable[[Spec], Any], at_once: boo
         try:
             return _of_depth(this, name, lower, layers), 0, None
         except TooLargeError as error:
-            needed = error.needed
-            log.info("%s: too large for a chip: %s", name, str(error).splitlines()[0])
+            needed = _too_large(this, name, error)
     if layers <= pair[1]:
         return None, needed, None
     try:
         first, second = (_of_depth(this, name, lower, depth) for depth in pair)
     except TooLargeError as error:
-        log.info("%s: too large for a chip: %s", name, str(error).splitlines()[0])
-        return None, max(needed, error.needed), None
+        return None, max(needed, _too_large(this, name, error)), None
     return compiled_figures.extrapolated(first, second, pair, layers), needed, pair
+
+
+def _too_large(this, name, error):
+    """Bytes of a program that the compiler refused: more than there are, even if it does not say how many."""
+    log.info("%s: too large for a chip: %s", name, str(error).splitlines()[0])
+    return max(error.needed, this.chip.usable_bytes + 1)
 
 
 def _of_depth(this, name, lower, layers):
     log.info("compiling the %s with %d layers for %s", name, layers, this.topology)
     start = time.monotonic()
-    _, found = compiled_figures.compiled(lower(with_layers(this.spec, layers)), this.effort)
+    tower = this.spec.vision
+    full = len(tower.full_layers) / tower.layers if tower and tower.window else None
+    _, found = compiled_figures.compiled(lower(with_layers(this.spec, layers)), this.effort, full)
     log.info("compiled in %.0f s", time.monotonic() - start)
     return found
 

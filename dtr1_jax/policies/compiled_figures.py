@@ -74,12 +74,13 @@ class Figures:
         return self.arguments + self.temporary + self.results
 
 
-def compiled(lowered: Any, effort: float = 0.0) -> tuple[Any, Figures]:
+def compiled(lowered: Any, effort: float = 0.0, full: float | None = None) -> tuple[Any, Figures]:
     """(the compiled program, its figures).
 
     Args:
       lowered: from policies/ahead_of_time.py.
       effort: of the TPU compiler, from -1 (fast) to 1; 0 = as in training.
+      full: share of the tower's layers with full attention, as `program_cost.read` takes it.
 
     Raises TooLargeError if the program does not fit the memory of a device.
     """
@@ -90,13 +91,13 @@ def compiled(lowered: Any, effort: float = 0.0) -> tuple[Any, Figures]:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise TooLargeError(str(error)) from error
         raise
-    return program, figures(program.as_text(), program.memory_analysis())
+    return program, figures(program.as_text(), program.memory_analysis(), full)
 
 
-def figures(text: str, memory: Any) -> Figures:
-    """The figures of a program from its HLO text and its `memory_analysis()`."""
+def figures(text: str, memory: Any, full: float | None = None) -> Figures:
+    """The figures of a program from its HLO text and its `memory_analysis()`; `full` as in `compiled`."""
     module = hlo_text.parse(text)
-    costs, messages = program_cost.read(module), collectives.read(module)
+    costs, messages = program_cost.read(module, full), collectives.read(module)
     return Figures(
         arguments=memory.argument_size_in_bytes,
         temporary=memory.temp_size_in_bytes,

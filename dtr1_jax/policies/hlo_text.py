@@ -6,7 +6,7 @@
 An instruction in the body of a loop counts once for each trip. XLA on the CPU writes the trip count of most loops
 beside them, and the TPU compiler leaves it to the loop's condition. Other loops, such as a decode loop that ends when
 all rows have ended, have an unknown count: their instructions are marked. Of the branches of a condition only the
-heaviest counts.
+heaviest counts, unless the caller knows how often each is taken.
 """
 
 from __future__ import annotations
@@ -117,12 +117,13 @@ class Use:
 
     Attributes:
       item: what `items_of` of `uses` returned.
-      trips: how often the instruction runs, in all loops with a known trip count together.
+      trips: how often the instruction runs, in all loops with a known trip count together; a mean where `shares` of
+        `uses` are given.
       unknown: the innermost loop around it whose trip count is not known, or "" if there is none.
     """
 
     item: Any
-    trips: int = 1
+    trips: float = 1
     unknown: str = ""
 
 
@@ -149,6 +150,7 @@ def uses(
     module: Module,
     items_of: Callable[[Instruction, Computation], Sequence[Any]],
     weight: Callable[[Any], float],
+    shares: Callable[[Instruction], Sequence[float] | None] = lambda _: None,
 ) -> list[Use]:
     """All that the instructions of a program do, directly or in what they call.
 
@@ -157,6 +159,7 @@ def uses(
       items_of: (an instruction, the computation that it is in) -> what it does. If that is empty, the computations that
         the instruction calls are read in its place.
       weight: of an item. The branch of a condition with the largest sum of weights counts.
+      shares: of a condition, how often each of its branches is taken, as shares of 1; None = not known.
     """
     done: dict[str, list[Use]] = {}
 
@@ -175,7 +178,14 @@ def uses(
         if instruction.code == "conditional":
             found = _BRANCHES.findall(instruction.text)
             names = [n.strip(" %") for several, one in found for n in (several.split(",") if several else [one])]
-            return max((of_computation(n) for n in names), key=lambda branch: total(branch, weight), default=[])
+            branches = [of_computation(name) for name in names]
+            if known := shares(instruction):
+                return [
+                    dataclasses.replace(use, trips=use.trips * share)
+                    for branch, share in zip(branches, known, strict=True)
+                    for use in branch
+                ]
+            return max(branches, key=lambda branch: total(branch, weight), default=[])
         return [use for called in instruction.called for use in of_computation(called)]
 
     def of_loop(loop):

@@ -51,12 +51,21 @@ class Cost:
         return Cost(self.flops + other.flops, self.hbm_bytes + other.hbm_bytes)
 
 
-def read(module: Module) -> list[Use]:
+def read(module: Module, full: float | None = None) -> list[Use]:
     """The `Cost` of each instruction that runs, with its trips. Of the branches of a condition the one with the most
     bytes counts.
+
+    Args:
+      module: the program.
+      full: share of the tower's layers that attend to whole pictures; the others attend within windows, which is
+        another branch (models/vision.py). None = count as any other condition.
     """
+
+    def shares(condition):
+        return (1 - full, full) if full is not None and condition.source.endswith("TowerBlock/cond") else None
+
     return hlo_text.uses(
-        module, lambda instruction, body: _costs(module, instruction, body), lambda cost: cost.hbm_bytes
+        module, lambda instruction, body: _costs(module, instruction, body), lambda cost: cost.hbm_bytes, shares
     )
 
 

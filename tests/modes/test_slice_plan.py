@@ -99,10 +99,11 @@ def test_what_the_compiler_refuses_does_not_fit(slice_of_cpus, monkeypatch):
     assert any("grpo.micro_queries=1 (now all)" in line for line in planned["advice"])
 
     def never(this, name, lower, layers):
-        raise TooLargeError("RESOURCE_EXHAUSTED: Used 20.00G of 15.75G hbm")
+        raise TooLargeError("RESOURCE_EXHAUSTED: words without a number")
 
     monkeypatch.setattr(slice_plan, "_of_depth", never)
     planned = slice_plan.plan_slice(changed(), DEEP, "v5e:2x4")
+    assert planned["hbm_bytes_per_chip"] == planned["usable_bytes"] + 1 and planned["advice"]
     assert not planned["fits"] and planned["mfu"] is planned["step_seconds"] is planned["collective_bytes"] is None
     assert "fits: NO" in "\n".join(slice_table.lines(planned)) and json.dumps(planned)
 

@@ -110,6 +110,36 @@ def test_a_fusion_writes_into_a_part_of_a_cache():
     assert read(text)[0].hbm_bytes == 2 * (16 * 8 * 2) + 4
 
 
+def test_layers_of_a_tower_take_two_branches():
+    """A loop of 32 layers, 4 of them with full attention: (28 x the window branch + 4 x the full one)."""
+    others = """%windows (x: f32[4,8]) -> f32[4,8] {
+  ROOT %a = f32[4,8]{1,0} copy(%x)
+  %x = f32[4,8]{1,0} parameter(0)
+}
+%full (x: f32[4,8]) -> f32[4,8] {
+  %x = f32[4,8]{1,0} parameter(0)
+  %b = f32[8,8]{1,0} parameter(1)
+  ROOT %a = f32[4,8]{1,0} dot(%x, %b), lhs_contracting_dims={1}
+}
+%body (t: s32[]) -> s32[] {
+  ROOT %c = f32[4,8]{1,0} conditional(%i, %x, %x), branch_computations={%windows, %full}, metadata={op_name="NAME"}
+}
+%condition (t: s32[]) -> pred[] {
+  ROOT %p = pred[] parameter(0)
+}
+"""
+    line = 'ROOT %w = s32[] while(%x), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"32"}}'
+    windows, full = program_cost.Cost(0, 256), program_cost.Cost(2 * 4 * 8 * 8, 128 + 256 + 128)
+
+    def cost(name, share):
+        module = hlo_text.parse(program(line, others=others.replace("NAME", name)))
+        return program_cost.together(program_cost.read(module, share), False)
+
+    name = "jit(f)/while/body/TowerBlock/cond"
+    assert cost(name, 4 / 32) == windows.times(28).plus(full.times(4))
+    assert cost(name, None) == cost("jit(f)/cond", 4 / 32) == full.times(32)
+
+
 @pytest.mark.parametrize("line, count", [
     ("ROOT %y = f32[4,8]{1,0} copy(%x)", 2 * 128), ("ROOT %y = f32[32]{0} bitcast(%x)", 0),
     ("ROOT %y = f32[2,8]{1,0} slice(%x), slice={[0:2], [0:8]}", 2 * 64),
