@@ -25,7 +25,7 @@ NOTE = np.dtype([
     ("crowd", "?"), ("kind", "i1"),
 ])  # fmt: skip
 SECONDS = 5.0  # between two lines about progress
-_BLOCK = 1 << 24  # bytes
+_BLOCK, _FEW = 1 << 24, 64  # bytes; records
 _SHAPE = re.compile(rb'"segmentation"\s*:\s*(\[)\s*\[\s*[-\d]')
 _KEY = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*[\[{]?\s*$')
 _OPEN, _CLOSE = b"{}"
@@ -119,11 +119,11 @@ def _records(buffer: bytes) -> tuple[list[int], list[int]]:
 
 
 def _changes(starts: list[int], ends: list[int]) -> list[int]:
-    """Indices of records before which there is more than the usual gap."""
-    if not starts:
-        return []
+    """Indices of records before which there is more than the usual gap; of few records all, since none is usual."""
+    if len(starts) < _FEW:
+        return list(range(len(starts)))
     gaps = np.array(starts[1:]) - np.array(ends[:-1])
-    usual = np.bincount(gaps).argmax() if len(gaps) else 0
+    usual = np.bincount(gaps).argmax()
     return [0, *(np.flatnonzero(gaps > usual) + 1).tolist()]
 
 

@@ -29,6 +29,17 @@ def test_records_by_hand(tmp_path, monkeypatch, block):
     assert len(set(found.notes["hash"].tolist())) == 9
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_record_of_each_kind(tmp_path, indent):
+    """All gaps lie between two lists, so that none is the usual one."""
+    file = tmp_path / "a.json"
+    small = {name: VALUE[name][:1] for name in ("images", "annotations", "categories")}
+    file.write_text(json.dumps(small, indent=indent))
+    found = coco_scan.scan(file)
+    assert found.notes["id"].tolist() == [10] and [image["id"] for image in found.images] == [0]
+    assert [category["name"] for category in found.categories] == ["dog"]
+
+
 @pytest.mark.parametrize("cut", [40, 300, 700, -1])
 def test_a_file_that_breaks_off(tmp_path, cut):
     file = tmp_path / "a.json"
