@@ -2,8 +2,8 @@
 
 The order repeats a cycle, over which the slots of each part are spread evenly. So in any run of consecutive examples,
 the count of each part is less than four away from its exact share (less than two inside one cycle), and in a whole
-number of cycles it is exact. Each cycle begins one slot later than the one before. Else a host that takes every n-th
-example could get the same part for ever.
+number of cycles it is exact. Each cycle begins one slot later than the one before. Else a host, which takes the same
+rows of each batch, could get the same part for ever.
 """
 
 from __future__ import annotations

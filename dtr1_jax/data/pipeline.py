@@ -71,7 +71,7 @@ def query_batches(
       batch: B of this process.
       seed: of the shuffle, which has another order in each pass.
       workers: processes that prepare batches; 0 = a thread of this process.
-      shard: (index, count) of this process among those that share the data.
+      shard: (index, count) of this process among those that share each batch (numbered_batches.py).
       skips: counts broken pictures and prompts that cannot be built.
       budget: bytes of the batches that a thread makes ahead, at least one (prefetch.py). Each worker process makes one
         batch ahead instead.
@@ -156,7 +156,7 @@ def demonstration_batches(
       task_weights: task -> weight above 0; the tasks are interleaved (mixture.py).
       frames: of a video; 0 = pictures.
       workers: processes that prepare batches; 0 = a thread of this process.
-      shard: (index, count): this process takes every count-th example from `index` on.
+      shard: (index, count) of this process among those that share each batch (numbered_batches.py).
       skips: counts the examples that are left out.
       budget: as in `query_batches`.
 

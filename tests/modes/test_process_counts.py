@@ -48,7 +48,8 @@ def launch(arguments, processes, devices):
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
     env = {key: value for key, value in os.environ.items() if not key.startswith("JAX_COORD")} | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu", "PJRT_NPROC": "32",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"
+        " --xla_cpu_collective_call_terminate_timeout_seconds=600", "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / "tests"))),
     }  # fmt: skip
     running = []
@@ -138,6 +139,7 @@ def roll_out_and_evaluate(path: str) -> dict:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_rollout_and_an_evaluation_in_two_processes(tmp_path, monkeypatch):
     weights, out = tiny.weights_file(tmp_path), tmp_path / "out.json"
     two = launch([weights, str(out)], 2, 1)
