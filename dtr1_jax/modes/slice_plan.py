@@ -174,6 +174,11 @@ def _figures(this: Slice, count: int, of_update, of_rollout) -> dict[str, Any]:
     need = {"update": _need(update, update_needed), "rollout": _need(rollout, rollout_needed)}
     if rollout is not None:  # The weights that a rollout takes from the update are among its arguments.
         need["rollout"] += resident["all"] - (0 if this.copied else resident["weights"])
+    counted = _counted(this)
+    for name, pair in (("update", update_depths), ("rollout", rollout_depths)):
+        # The most that a program holds at once is in its prefill at small depths, and in its caches at large ones. So
+        # a straight line through small depths may be too low.
+        need[name] = max(need[name], counted[name]) if pair else need[name]
     updates = c.grpo.epochs * c.grpo.minibatches
     phases = {
         "update": update and _phase(chip, update.once, updates),
@@ -193,7 +198,7 @@ def _figures(this: Slice, count: int, of_update, of_rollout) -> dict[str, Any]:
         "fits": complete and peak <= chip.usable_bytes,
         "hbm_bytes_per_chip": round(peak), "usable_bytes": chip.usable_bytes,
         "memory": {"resident": resident, **{name: round(size) for name, size in need.items()}},
-        "counted": _counted(this),
+        "counted": counted,
         "step_seconds": sum(times) if complete else None,
         "mfu": roofline.mfu(wanted, phases["update"]["seconds"] / updates, chip, count) if update else None,
         "update_flops": wanted,

@@ -26,7 +26,6 @@ class Chip:
       flops: bfloat16 operations per second, where a multiplication and an addition are two.
       hbm_bytes_s: bytes per second between the chip and its memory.
       ici_bytes_s: bytes per second that a chip sends to other chips of the slice, over all its links together.
-      links: links of a chip to its neighbours.
     """
 
     name: str
@@ -35,17 +34,16 @@ class Chip:
     flops: float
     hbm_bytes_s: float
     ici_bytes_s: float
-    links: int
 
 
 _GIB = 2**30
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", 32 * _GIB, int(30.5 * _GIB), 275e12, 1200e9, 300e9, 6),
-        Chip("v5e", 16 * _GIB, int(15.75 * _GIB), 197e12, 819e9, 200e9, 4),
-        Chip("v5p", 95 * _GIB, int(95.74 * _GIB), 459e12, 2765e9, 600e9, 6),
-        Chip("v6e", 32 * _GIB, int(31.25 * _GIB), 918e12, 1640e9, 400e9, 4),
+        Chip("v4", 32 * _GIB, int(30.5 * _GIB), 275e12, 1200e9, 300e9),
+        Chip("v5e", 16 * _GIB, int(15.75 * _GIB), 197e12, 819e9, 200e9),
+        Chip("v5p", 95 * _GIB, int(95.74 * _GIB), 459e12, 2765e9, 600e9),
+        Chip("v6e", 32 * _GIB, int(31.25 * _GIB), 918e12, 1640e9, 400e9),
     )
 }
 

@@ -120,6 +120,17 @@ def test_the_weights_of_the_update_stay_beside_the_copy(by_layers):
 
 
 @needs_eight
+def test_memory_on_a_straight_line_is_at_least_what_is_counted(by_layers, monkeypatch):
+    """At small depths the prefill holds most, at large ones the caches, so the line alone would be too low."""
+    monkeypatch.setattr(slice_plan, "_counted", lambda this: {"update": 40 * GIB, "rollout": 30 * GIB})
+    planned = slice_plan.plan_slice(changed(), DEEP, "v5e:2x4")
+    assert planned["hbm_bytes_per_chip"] == planned["memory"]["rollout"] == 30 * GIB and not planned["fits"]
+    assert planned["memory"]["update"] == of_depth(DEEP).memory  # compiled with all layers
+    planned = slice_plan.plan_slice(changed(), DEEP, "v5e:2x4", layers=10)
+    assert planned["memory"]["rollout"] < 2 * GIB and planned["fits"]
+
+
+@needs_eight
 def test_a_batch_that_does_not_fit_the_mesh_is_refused(by_layers):
     with pytest.raises(config.ConfigError, match=r"rollout\.queries = 4 is not a multiple of mesh data x fsdp = 8"):
         slice_plan.plan_slice(changed(rollout_queries=4), DEEP, "v5e:2x4")
