@@ -84,7 +84,7 @@ def _rates(planned):
         )
     if planned["step_seconds"] is not None:
         yield (
-            f"a step: {planned['step_seconds']:.2f} s at least, without rewards, data and checkpoints; links wait for"
+            f"a step: {planned['step_seconds']:.3g} s at least, without rewards, data and checkpoints; links wait for"
             " each message besides"
         )
 
