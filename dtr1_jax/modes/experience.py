@@ -60,7 +60,7 @@ def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
     sampling = {name: getattr(c.rollout, name) for name in ("group", "temperature", "top_k", "top_p")}
     with jax.profiler.TraceAnnotation("rollout"):
         completed = complete(runtime, batch, key, **sampling)
-    transcripts, rollout, seconds = completed.transcripts, completed.rollout, dict(completed.seconds)
+    transcripts, rollout, seconds = completed.transcripts, completed.rollout, {"data": 0.0, **completed.seconds}
     failures_before = text_scorers.failures if text_scorers else 0
     with phase("score", seconds):
         blind_bg = blind.blind_scores(
