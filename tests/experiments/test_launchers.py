@@ -181,9 +181,9 @@ def test_a_request_that_fails_and_a_slice_that_cannot_be_deleted_are_said(stage)
 def test_a_signal_saves_the_run_and_deletes_the_slice(stage, number, status):
     act = QUEUE + '\nif any("-m dtr1_jax" in word for word in words): import time; time.sleep(1)'
     # These tests may run as a job in the background, which ignores SIGINT, and so would the script.
-    heeding = f"import os, signal, sys; signal.signal({int(number)}, signal.SIG_DFL); os.execvp('bash', ['bash', *sys.argv[1:]])"
+    heeding = f"import os, signal, sys; signal.signal({int(number)}, signal.SIG_DFL); os.execvp('bash', sys.argv[1:])"
     running = subprocess.Popen(
-        [sys.executable, "-c", heeding, str(ROOT / "experiments" / "tpu_pod.sh"), "run"],
+        [sys.executable, "-c", heeding, "bash", str(ROOT / "experiments" / "tpu_pod.sh"), "run"],
         env=stage.environment(act, {}), cwd=stage.folder, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     for _ in range(600):
