@@ -17,7 +17,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,16 @@ def upload(file: Path, target: Path) -> None:
         system(target).put_file(str(file), os.fspath(target))
     if size(target) != size(file):
         raise PlaceError(f"{target}: expected {size(file)} bytes after the upload, got {size(target)}; start it again")
+
+
+def upload_folder(folder: Path, target: Path, key: Callable[[Path], Any] | None = None) -> None:
+    """Copies the files of a local folder to objects below `target`, sorted by path, or by `key` of their paths.
+
+    Raises as `upload` does.
+    """
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    for file in files if key is None else sorted(files, key=key):
+        upload(file, target / file.relative_to(folder).as_posix())
 
 
 def system(place: Path) -> Any:

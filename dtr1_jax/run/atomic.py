@@ -77,12 +77,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 def _replace_objects(folder: Path, target: Path) -> None:
     """Puts the files of a local folder into a folder of a bucket in place of what is there."""
     system, root = places.system(target), os.fspath(target)
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
     with places.named_errors(target):
         old = system.find(root)
         for last in (False, True):  # JSON files are removed first and written last
             gone = [name for name in old if name.endswith(".json") != last]
             if gone:
                 system.rm(gone)
-    for file in sorted(files, key=lambda file: (file.suffix == ".json", file.name == "config.json")):
-        places.upload(file, target / file.relative_to(folder).as_posix())
+    places.upload_folder(folder, target, key=lambda file: (file.suffix == ".json", file.name == "config.json"))

@@ -111,8 +111,7 @@ class RunLog:
             self._upload()
 
     def _upload(self) -> None:
-        for file in sorted(file for file in self._folder.rglob("*") if file.is_file()):
-            places.upload(file, self.workdir / file.relative_to(self._folder).as_posix())
+        places.upload_folder(self._folder, self.workdir)
 
     def close(self) -> None:
         """Flushes and closes the files."""

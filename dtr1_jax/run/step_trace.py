@@ -67,9 +67,7 @@ class StepTrace:
         try:
             jax.profiler.stop_trace()
             if self._scratch is not None:
-                local = Path(self._scratch.name)
-                for file in (file for file in local.rglob("*") if file.is_file()):
-                    places.upload(file, self._folder / file.relative_to(local).as_posix())
+                places.upload_folder(Path(self._scratch.name), self._folder)
             log.info("a trace of the steps is in %s; tensorboard --logdir shows it with xprof installed", self._folder)
         except (RuntimeError, OSError) as error:
             log.warning("the trace of the steps was not written to %s: %s", self._folder, error)
