@@ -12,6 +12,7 @@ import os
 import pathlib
 import runpy
 import signal
+import subprocess
 import sys
 import time
 import zlib
@@ -173,6 +174,18 @@ def state(workdir: pathlib.Path, c: config.Config, step: int) -> dict[str, np.nd
         restored, position, _ = saved.restore(template, step)
     named = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(restored)}
     return named | {"position": np.array(str(position))}
+
+
+def finish(running: list[subprocess.Popen], seconds: float) -> list[str]:
+    """What each process said; all must succeed within this time."""
+    try:
+        said = [process.communicate(timeout=seconds)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    for process, words in zip(running, said):
+        assert process.returncode == 0, words[-4000:]
+    return said
 
 
 def timeless(rows: list[dict]) -> list[dict]:

@@ -17,6 +17,7 @@ import pytest
 import tiny
 from fake_perceivers import ASKING, request
 
+SECONDS = 1800  # that the processes of a test may take
 STEPS = 2
 
 
@@ -44,17 +45,6 @@ def start(tmp_path, name: str, rank: int | None, port: int = 0) -> subprocess.Po
     )
 
 
-def finish(running: list[subprocess.Popen]) -> None:
-    """Waits for all of them; all must succeed."""
-    try:
-        said = [process.communicate(timeout=1800)[0] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    for process, words in zip(running, said):
-        assert process.returncode == 0, words[-4000:]
-
-
 def read(tmp_path, name: str, *ranks: int | None) -> tuple[list[dict], list[list[dict]]]:
     """(the rows of the run log with training steps; of each process, uid -> what was done for it, by step)."""
     rows = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
@@ -67,8 +57,8 @@ def test_two_processes_look_at_their_own_pictures(tmp_path):
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
-    finish([start(tmp_path, "two", rank, port) for rank in (0, 1)])
-    finish([start(tmp_path, "one", None)])
+    tiny.finish([start(tmp_path, "two", rank, port) for rank in (0, 1)], SECONDS)
+    tiny.finish([start(tmp_path, "one", None)], SECONDS)
     (one, (whole,)), (two, parts) = read(tmp_path, "one", None), read(tmp_path, "two", 0, 1)
     assert [len(part) for part in (whole, *parts)] == [STEPS] * 3 and len(one) == len(two) == STEPS
     for step in range(STEPS):

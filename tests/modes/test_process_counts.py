@@ -27,6 +27,7 @@ from dtr1_jax.policies.runtime import Runtime, host_tools
 from dtr1_jax.rl import update
 from dtr1_jax.run import hosts
 
+SECONDS = 3000  # that the processes of a test may take
 CHANGES = {
     "rollout__queries": 16, "rollout__temperature": 1.0, "grpo__minibatches": 2, "grpo__advantage": "batch",
     "train__eval_examples": 7, "train__eval_batch": 8, "train__eval_every": 0, "train__eval_temperature": 1.0,
@@ -64,18 +65,6 @@ def launch(arguments, processes, devices):
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         ))  # fmt: skip
     return running
-
-
-def finish(*runs):
-    """Waits for the processes of all runs; all must succeed."""
-    processes = [process for run in runs for process in run]
-    try:
-        said = [process.communicate(timeout=3000)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for process, words in zip(processes, said):
-        assert process.returncode == 0, words[-4000:]
 
 
 def check_equal(a: pathlib.Path, b: pathlib.Path, steps: int, rel=1e-5):
@@ -145,7 +134,7 @@ def test_a_rollout_and_an_evaluation_in_two_processes(tmp_path, monkeypatch):
     two = launch([weights, str(out)], 2, 1)
     tiny.install(monkeypatch, devices=2)
     one = json.loads(json.dumps(roll_out_and_evaluate(weights)))
-    finish(two)
+    tiny.finish(two, SECONDS)
     got = json.loads(out.read_text())
     assert one["places"] == [0, 1, 3, 4, 6, 8] and one["evaluation"]["eval/examples_skipped"] == 3
     assert [bool(kinds) for kinds in one["pictures"]] == [True] * 2 + [False] * 4
@@ -164,7 +153,7 @@ def test_a_rollout_and_an_evaluation_in_two_processes(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     changes = {"train__steps": 2, "rollout__queries": 4}
-    finish(start(tmp_path, "one", 1, 2, **changes), start(tmp_path, "two", 2, 1, **changes))
+    tiny.finish(start(tmp_path, "one", 1, 2, **changes) + start(tmp_path, "two", 2, 1, **changes), SECONDS)
     check_equal(tmp_path / "one", tmp_path / "two", steps=2)
 
 
@@ -172,7 +161,7 @@ def test_two_processes_are_one(tmp_path):
 def test_eight_devices_of_one_two_or_four_processes(tmp_path):
     changes = {"train__steps": 5, "grpo__minibatches": 1, "mesh__tensor": 2}
     for processes in (1, 2, 4):
-        finish(start(tmp_path, str(processes), processes, 8 // processes, **changes))
+        tiny.finish(start(tmp_path, str(processes), processes, 8 // processes, **changes), SECONDS)
     check_equal(tmp_path / "1", tmp_path / "2", steps=5)
     check_equal(tmp_path / "1", tmp_path / "4", steps=5)
 
@@ -181,10 +170,10 @@ def test_eight_devices_of_one_two_or_four_processes(tmp_path):
 def test_a_run_goes_on_with_another_number_of_processes_and_another_mesh(tmp_path):
     """Three steps with two processes, one and four, each with a mesh of its own, are those of one process."""
     schedule = {"optim__decay_steps": 3, "train__eval_examples": 0}
-    finish(start(tmp_path, "one", 1, 2, train__steps=3, **schedule))
+    tiny.finish(start(tmp_path, "one", 1, 2, train__steps=3, **schedule), SECONDS)
     for steps, (processes, devices, fsdp) in enumerate(((2, 2, 4), (1, 2, 1), (4, 1, 2)), 1):
         mesh = {"mesh__data": -1, "mesh__fsdp": fsdp}
-        finish(start(tmp_path, "several", processes, devices, train__steps=steps, **schedule | mesh))
+        tiny.finish(start(tmp_path, "several", processes, devices, train__steps=steps, **schedule | mesh), SECONDS)
     rows = [
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "several")

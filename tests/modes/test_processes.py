@@ -19,6 +19,7 @@ import tiny
 
 from dtr1_jax.models.weights import hf_checkpoint
 
+SECONDS = 900  # that the processes of a test may take
 LAYERS = 4  # so that the weights are mostly kernels, which are cut
 SETTINGS = {
     "policy.dtype": "float32", "policy.weights_dtype": "float32", "policy.constructor": "given",
@@ -51,18 +52,6 @@ def start(tmp_path, workdir: str, rank: int | None, port: int = 0, **changes) ->
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def finish(running: list[subprocess.Popen]) -> list[str]:
-    """What each of them said; all must succeed."""
-    try:
-        said = [process.communicate(timeout=900)[0] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    for process, words in zip(running, said):
-        assert process.returncode == 0, words[-4000:]
-    return said
-
-
 def rows(folder: pathlib.Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -76,9 +65,9 @@ def test_two_processes_train_as_one(tmp_path):
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
-    said = finish([start(tmp_path, "two", rank, port) for rank in (0, 1)])
+    said = tiny.finish([start(tmp_path, "two", rank, port) for rank in (0, 1)], SECONDS)
     assert "report:" in said[0] and "report:" not in said[1]  # the first speaks for both
-    finish([start(tmp_path, "one", None)])
+    tiny.finish([start(tmp_path, "one", None)], SECONDS)
 
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert [r["step"] for r in two] == [r["step"] for r in one]
@@ -92,7 +81,7 @@ def test_two_processes_train_as_one(tmp_path):
     assert read[2] > 0 and max(read[:2]) < 0.7 * read[2]  # each reads what its devices hold
 
     # what two processes saved, one goes on from
-    finish([start(tmp_path, "two", None, **{"train.steps": 3})])
+    tiny.finish([start(tmp_path, "two", None, **{"train.steps": 3})], SECONDS)
     assert [r["step"] for r in rows(tmp_path / "two") if "train/loss" in r] == [1, 2, 3]
 
 
