@@ -129,6 +129,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
 
     c.rollout = ConfigDict()
     c.rollout.queries = 16  # B, queries per step
+    # parts into which a step's queries are cut for sampling: the device samples one part while the host scores another
+    # or specialists look at its pictures. It pays where the host takes long; each part reads all weights again
+    c.rollout.parts = 1
     c.rollout.group = 8  # G, completions per query
     c.rollout.new_tokens = 160  # S, most tokens of a completion that the policy writes
     c.rollout.temperature = 1.0  # of the softmax

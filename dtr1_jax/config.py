@@ -170,6 +170,15 @@ def _grpo_rules(c: Config) -> Iterator[Rule]:
     )
 
 
+def _rollout_rules(c: Config) -> Iterator[Rule]:
+    yield (
+        c.rollout.parts < 1 or c.rollout.queries % c.rollout.parts == 0,
+        "rollout.parts",
+        f"a divisor of rollout.queries = {c.rollout.queries}",
+        c.rollout.parts,
+    )
+
+
 def _optim_rules(c: Config) -> Iterator[Rule]:
     falls = c.optim.schedule != "constant"
     yield (
@@ -220,4 +229,4 @@ def _mesh_rules(c: Config) -> Iterator[Rule]:
     )
 
 
-RULES = (_policy_rules, _reward_rules, _grpo_rules, _optim_rules, _data_rules, _mesh_rules)
+RULES = (_policy_rules, _reward_rules, _grpo_rules, _rollout_rules, _optim_rules, _data_rules, _mesh_rules)

@@ -89,6 +89,7 @@ class Lora:
 @dataclasses.dataclass(frozen=True)
 class Rollout:
     queries: int = at_least(1)
+    parts: int = at_least(1)
     group: int = at_least(2, "at least 2 (the advantage compares within a group)")
     new_tokens: int = at_least(1)
     temperature: float = above(0, "above 0 (greedy groups have no spread)")

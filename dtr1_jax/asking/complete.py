@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from dtr1_jax import mesh
 from dtr1_jax.asking import perceived_twins, requested_work
 from dtr1_jax.asking.given_masks import GivenMasks, given_masks
 from dtr1_jax.asking.perceived_twins import Insertion, Perception
-from dtr1_jax.asking.requested_work import PHASES, Work
+from dtr1_jax.asking.requested_work import Work
 from dtr1_jax.data import completions
 from dtr1_jax.data.batches import Batch, shape_of, with_shape
 from dtr1_jax.data.closing_tags import closing_table
@@ -22,8 +22,9 @@ from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards.answer_regions import RealMasks
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.rl import staged
+from dtr1_jax.run.step_trace import phase
 from dtr1_jax.twin.transcript import CLOSING, Transcript
-from dtr1_jax.types import Prompt, Rollout
+from dtr1_jax.types import Rollout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,21 +80,59 @@ def complete(
       key: of the samples.
       group, temperature, top_k, top_p: of the sampling; temperature 0 = greedy.
     """
-    c, policy, start = runtime.config, runtime.policy, time.monotonic()
-    tokenizer, count = policy.style.tokenizer, len(batch.examples)
-    prompt, number_b = filled_up(runtime.mesh, (batch.prompt, batch.numbers))
-    sampling = {"end": tokenizer.ends, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    if policy.style.constructor == "specialists":
-        return _with_specialists(runtime, batch, prompt, number_b, key, group, sampling)
-    rollout = rollouts.sample(
-        runtime.params, runtime.lora, prompt, key, policy.banned_v, spec=policy.spec, group=group,
-        new_tokens=c.rollout.new_tokens, pad=tokenizer.pad, dtype=policy.dtype, mesh=runtime.mesh, number_b=number_b,
-        **sampling,
-    )  # fmt: skip
-    rollout = jax.tree.map(lambda x: x[:count], mesh.local(rollout))
-    seconds = {"rollout": time.monotonic() - start}
+    sampling = {"group": group, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    return next(complete_in_turn(runtime, [(batch, key)], **sampling))
+
+
+def complete_in_turn(
+    runtime: Runtime, work: Iterable[tuple[Batch, jax.Array]], *, group: int, temperature: float, top_k: int = 0,
+    top_p: float = 1.0,
+) -> Iterator[Completions]:  # fmt: skip
+    """`complete` of several batches, each with its key, in their order. Host and device work at the same time.
+
+    Before a batch's completions are waited for, the device has the work of the next batch. So it samples that while
+    specialists look at the pictures of this one, and while the caller scores it. Two batches are in flight, three with
+    specialists. The completions are those of `complete`, and so are the seconds, which count where the host waits.
+    """
+    sampling = {"group": group, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    stages = _asking_stages if runtime.policy.style.constructor == "specialists" else _sampling_stages
+    begun: collections.deque[Iterator[Completions | None]] = collections.deque()
+    for batch, key in work:
+        newest = stages(runtime, batch, key, **sampling)
+        next(newest)
+        yield from _advanced(begun)
+        begun.append(newest)
+    while begun:
+        yield from _advanced(begun)
+
+
+def _advanced(begun: collections.deque[Iterator[Completions | None]]) -> Iterator[Completions]:
+    """Runs the next stage of each, the oldest first; yields, and takes out, the completions of those that end."""
+    for stages in list(begun):
+        completed = next(stages)
+        if completed is not None:
+            begun.remove(stages)
+            yield completed
+
+
+def _sampling_stages(
+    runtime: Runtime, batch: Batch, key: jax.Array, *, group: int, **sampling: Any
+) -> Iterator[Completions | None]:
+    """Yields None when the device has its work, then the completions."""
+    c, policy, count = runtime.config, runtime.policy, len(batch.examples)
+    tokenizer, seconds = policy.style.tokenizer, {}
+    with phase("rollout", seconds):
+        prompt, number_b = filled_up(runtime.mesh, (batch.prompt, batch.numbers))
+        rollout = rollouts.sample(
+            runtime.params, runtime.lora, prompt, key, policy.banned_v, spec=policy.spec, group=group,
+            new_tokens=c.rollout.new_tokens, end=tokenizer.ends, pad=tokenizer.pad, dtype=policy.dtype,
+            mesh=runtime.mesh, number_b=number_b, **sampling,
+        )  # fmt: skip
+    yield None
+    with phase("rollout", seconds):
+        rollout = jax.tree.map(lambda x: x[:count], mesh.local(rollout))
     given = [given_masks(example) for example in batch.examples] if policy.style.constructor == "given" else None
-    return Completions(completions.read_completions(rollout, batch, policy.style), rollout, seconds, given=given)
+    yield Completions(completions.read_completions(rollout, batch, policy.style), rollout, seconds, given=given)
 
 
 def aligned(batch: Batch) -> Batch:
@@ -111,44 +150,49 @@ def filled_up(device_mesh: jax.sharding.Mesh, tree: Any) -> Any:
     return mesh.put_batch(device_mesh, jax.tree.map(lambda x: _fill_up(x, size), tree))
 
 
-def _with_specialists(
-    runtime: Runtime, batch: Batch, prompt: Prompt, number_b: jax.Array, key: jax.Array, group: int, sampling: dict
-) -> Completions:
-    """`complete` for the constructor "specialists"; `prompt` is on the mesh, and may have padding."""
+def _asking_stages(
+    runtime: Runtime, batch: Batch, key: jax.Array, *, group: int, **sampling: Any
+) -> Iterator[Completions | None]:
+    """With specialists: yields None when the device writes requests, None when it writes answers, then completions."""
     policy, sizes, weights = runtime.policy, runtime.config.rollout, (runtime.params, runtime.lora)
     if runtime.perceiver is None:
         raise ValueError('the constructor "specialists" needs Runtime.perceiver, got None')
-    tokenizer, count, start = policy.style.tokenizer, len(batch.examples), time.monotonic()
-    session = staged.write_requests(
-        *weights, prompt, key, policy.banned_v, closing_table(tokenizer, policy.spec.vocab, CLOSING), spec=policy.spec,
-        group=group, request_tokens=sizes.construct_tokens, new_tokens=sizes.new_tokens, twin_tokens=sizes.twin_tokens,
-        pad=tokenizer.pad, dtype=policy.dtype, mesh=runtime.mesh, number_b=number_b, **sampling,
-    )  # fmt: skip
-    token_bgs, mask_bgs, ended_bg = mesh.local((session.token_bgs, session.mask_bgs, session.ended_bg))
-    ends = [time.monotonic()]  # of the phases
-
-    texts = [[tokenizer.decode(ids[mask]) for ids, mask in zip(*row)] for row in zip(token_bgs[:count], mask_bgs)]
-    perception = perceived_twins.perceive(texts, batch, policy.style, runtime.perceiver, sizes.twin_tokens)
-    perception = dataclasses.replace(perception, insertions=_where_open(perception.insertions, ended_bg))
-    ends.append(time.monotonic())
-
-    for token_bgn, count_bg in _chunks(perception.insertions, len(token_bgs), sizes.twin_tokens):
-        part = mesh.put_batch(runtime.mesh, (token_bgn, count_bg))
-        session = staged.insert_twins(*weights, session, *part, spec=policy.spec, mesh=runtime.mesh)
-    jax.block_until_ready(session.length_bg)
-    ends.append(time.monotonic())
-
-    session = staged.write_answers(
-        *weights, session, key, policy.banned_v, spec=policy.spec,
-        answer_tokens=sizes.new_tokens - sizes.construct_tokens, mesh=runtime.mesh, **sampling,
-    )  # fmt: skip
-    rollout = jax.tree.map(lambda x: x[:count], staged.local_rollout(session))
-    ends.append(time.monotonic())
-    seconds = dict(zip(PHASES, np.diff([start, *ends]).tolist(), strict=True))
+    tokenizer, count, seconds = policy.style.tokenizer, len(batch.examples), {}
+    sampling = {"end": tokenizer.ends, **sampling}
+    with phase("write_request", seconds):
+        prompt, number_b = filled_up(runtime.mesh, (batch.prompt, batch.numbers))
+        session = staged.write_requests(
+            *weights, prompt, key, policy.banned_v, closing_table(tokenizer, policy.spec.vocab, CLOSING),
+            spec=policy.spec, group=group, request_tokens=sizes.construct_tokens, new_tokens=sizes.new_tokens,
+            twin_tokens=sizes.twin_tokens, pad=tokenizer.pad, dtype=policy.dtype, mesh=runtime.mesh, number_b=number_b,
+            **sampling,
+        )  # fmt: skip
+    yield None
+    with phase("write_request", seconds):
+        token_bgs, mask_bgs, ended_bg = mesh.local((session.token_bgs, session.mask_bgs, session.ended_bg))
+    with phase("perceive", seconds):
+        texts = [[tokenizer.decode(ids[mask]) for ids, mask in zip(*row)] for row in zip(token_bgs[:count], mask_bgs)]
+        perception = perceived_twins.perceive(texts, batch, policy.style, runtime.perceiver, sizes.twin_tokens)
+        perception = dataclasses.replace(perception, insertions=_where_open(perception.insertions, ended_bg))
+    with phase("insert", seconds):
+        for token_bgn, count_bg in _chunks(perception.insertions, len(token_bgs), sizes.twin_tokens):
+            part = mesh.put_batch(runtime.mesh, (token_bgn, count_bg))
+            session = staged.insert_twins(*weights, session, *part, spec=policy.spec, mesh=runtime.mesh)
+        inserted = session.length_bg + 0  # a copy, because write_answers takes over the session
+    with phase("write_answer", seconds):
+        session = staged.write_answers(
+            *weights, session, key, policy.banned_v, spec=policy.spec,
+            answer_tokens=sizes.new_tokens - sizes.construct_tokens, mesh=runtime.mesh, **sampling,
+        )  # fmt: skip
+    with phase("insert", seconds):
+        jax.block_until_ready(inserted)
+    yield None
+    with phase("write_answer", seconds):
+        rollout = jax.tree.map(lambda x: x[:count], staged.local_rollout(session))
     seconds["rollout"] = sum(seconds.values()) - seconds["perceive"]
     twins = [[one.twin for one in of_query] for of_query in perception.insertions]
     transcripts = completions.read_completions(rollout, batch, policy.style, twins)
-    return Completions(transcripts, rollout, seconds, perception)
+    yield Completions(transcripts, rollout, seconds, perception)
 
 
 def _where_open(insertions: list[list[Insertion]], ended_bg: np.ndarray) -> list[list[Insertion]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from dtr1_jax import mesh
-from dtr1_jax.asking.complete import Completions, aligned, complete
+from dtr1_jax.asking.complete import Completions, aligned, complete, complete_in_turn
 from dtr1_jax.asking.requested_work import Work
 from dtr1_jax.data import json_files, pipeline
 from dtr1_jax.data.batches import Batch
@@ -69,9 +70,14 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array, emulate: Collection[
 
     All processes must call it, each with its own queries.
     """
-    c, segmenter, batch = runtime.config, runtime.segmenter, aligned(batch)
-    completed = ask(runtime, batch, key)
-    transcripts, real = completed.transcripts, completed.real
+    batch = aligned(batch)
+    return _judged(runtime, batch, ask(runtime, batch, key), key, emulate)
+
+
+def _judged(
+    runtime: Runtime, batch: Batch, completed: Completions, key: jax.Array, emulate: Collection[str] = ()
+) -> list[Prediction]:
+    c, segmenter, transcripts, real = runtime.config, runtime.segmenter, completed.transcripts, completed.real
     blind_bg = blind.blind_scores(
         runtime, batch, transcripts, jax.random.fold_in(key, 1), temperature=c.train.eval_temperature
     )
@@ -160,11 +166,19 @@ def evaluate(
     skipped, root = skipped or pipeline.SkipCounter(), jax.random.key(c.seed)
     sizes = c.train.eval_batch, c.train.eval_examples
     batches = pipeline.evaluation_batches(source, style, *sizes, skipped, mesh.share_of_rows(runtime.mesh))
+    asked: collections.deque[tuple[Batch, bool]] = collections.deque()  # (batch, whether its answers count)
+
+    def work() -> Iterator[tuple[Batch, jax.Array]]:
+        for batch in batches:
+            if mesh.most(batch is not None):
+                asked.append((aligned(batch or _stand_in(runtime, source)), batch is not None))
+                yield asked[-1][0], root
+
     check()
-    for batch in batches:
-        if mesh.most(batch is not None):
-            answered = predict(runtime, batch, root, emulate) if batch else _stand_in(runtime, source, root)
-            predictions += map(_to_draw, answered)
+    for completed in complete_in_turn(runtime, work(), group=1, temperature=c.train.eval_temperature):
+        batch, counts = asked.popleft()
+        judged = _judged(runtime, batch, completed, root, emulate)
+        predictions += map(_to_draw, judged) if counts else ()
         check()
     unusable = mesh.total_of_shares(runtime.mesh, skipped.count)
     if unusable and not mesh.most(len(predictions)):
@@ -174,13 +188,12 @@ def evaluate(
     return predictions
 
 
-def _stand_in(runtime: Runtime, source: Source, key: jax.Array) -> list[Prediction]:
-    """Takes part in a batch in which only other processes have queries: asks any query, and drops the answer."""
+def _stand_in(runtime: Runtime, source: Source) -> Batch:
+    """Any query, for a batch in which only other processes have queries."""
     batch = pipeline.first_usable(source, runtime.policy.style, runtime.config.train.eval_examples)
     if batch is None:
         raise json_files.DataError(f"{source!r}: this process can use none of the examples, but others can")
-    predict(runtime, batch, key)
-    return []
+    return batch
 
 
 def _to_draw(prediction: Prediction) -> Prediction:

@@ -12,7 +12,7 @@ import numpy as np
 
 from dtr1_jax import mesh, plain_text
 from dtr1_jax.asking import requested_work
-from dtr1_jax.asking.complete import aligned, complete
+from dtr1_jax.asking.complete import Completions, aligned, complete_in_turn
 from dtr1_jax.asking.requested_work import Work
 from dtr1_jax.data.batches import Batch, join_prompts
 from dtr1_jax.evaluation import blind
@@ -55,11 +55,35 @@ class Experience:
 
 
 def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
-    """Samples G completions for each query of the batch and scores them. All processes must call it."""
-    c, text_scorers, batch = runtime.config, runtime.text_scorers, aligned(batch)
+    """Samples G completions for each query of the batch and scores them. All processes must call it.
+
+    The batch is cut into rollout.parts along its queries: the device samples one while the host scores another. The
+    samples are the same for any number of parts.
+    """
+    c = runtime.config
+    parts = _cut(aligned(batch), c.rollout.parts)
     sampling = {name: getattr(c.rollout, name) for name in ("group", "temperature", "top_k", "top_p")}
-    with jax.profiler.TraceAnnotation("rollout"):
-        completed = complete(runtime, batch, key, **sampling)
+    completed = complete_in_turn(runtime, [(part, key) for part in parts], **sampling)
+    return functools.reduce(_join, (_scored(runtime, part, of_part, key) for part, of_part in zip(parts, completed)))
+
+
+def _cut(batch: Batch, parts: int) -> list[Batch]:
+    """The batch cut along its queries into `parts` batches of equal size, with the same padding."""
+    size = len(batch.examples) // parts
+    rows = [slice(start, start + size) for start in range(0, len(batch.examples), size)]
+    return [
+        Batch(
+            batch.examples[x],
+            batch.canvases[x],
+            jax.tree.map(lambda array, x=x: array[x], batch.prompt),
+            batch.numbers[x],
+        )
+        for x in rows
+    ]
+
+
+def _scored(runtime: Runtime, batch: Batch, completed: Completions, key: jax.Array) -> Experience:
+    c, text_scorers = runtime.config, runtime.text_scorers
     transcripts, rollout, seconds = completed.transcripts, completed.rollout, {"data": 0.0, **completed.seconds}
     failures_before = text_scorers.failures if text_scorers else 0
     with phase("score", seconds):

@@ -183,7 +183,10 @@ def device_share(c: config.Config, sizes: Spec, device_mesh: memory.Mesh) -> Dev
 
 def sampling_share(c: config.Config, share: DeviceShare, sampling_mesh: memory.Mesh) -> DeviceShare:
     """The work of one device in a rollout, whose mesh may have a larger tensor axis than the update's."""
-    queries = c.rollout.queries // mesh.batch_shards(sampling_mesh)
+    size, shards = c.rollout.queries // c.rollout.parts, mesh.batch_shards(sampling_mesh)
+    mesh.check_batch(sampling_mesh, "rollout.queries / rollout.parts", size)
+    # With specialists, the caches of up to three parts wait for the host (asking.complete.complete_in_turn).
+    queries = size // shards * (min(c.rollout.parts, 3) if c.policy.constructor == "specialists" else 1)
     return dataclasses.replace(share, queries=queries, tensor=sampling_mesh.shape["tensor"])
 
 

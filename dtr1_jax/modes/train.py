@@ -114,7 +114,8 @@ def run(c: config.Config, workdir: Path) -> Path:
 def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     score.check_weights(c.reward.weights)
     pretrained_policy, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
-    for name, size in (("rollout.queries", c.rollout.queries), ("train.eval_batch", c.train.eval_batch)):
+    part = ("rollout.queries / rollout.parts", c.rollout.queries // c.rollout.parts)
+    for name, size in (("rollout.queries", c.rollout.queries), part, ("train.eval_batch", c.train.eval_batch)):
         mesh.check_batch(device_mesh, name, size)
     accumulate.micro_batch(c.rollout, c.grpo, device_mesh)  # Checked here, so that its error comes before any work.
     source, heldout = (sources.open_source(c.data, split) for split in (c.data.train_split, c.data.eval_split))

@@ -14,7 +14,7 @@ from dtr1_jax.run import atomic
 
 # Settings (or sections) that may change when a run continues: they affect neither the state nor the order of the data.
 FREE = (
-    "train", "optim.decay_steps", "sft.steps", "checkpoint", "mesh", "policy.remat", "reward.workers",
+    "train", "optim.decay_steps", "sft.steps", "checkpoint", "mesh", "rollout.parts", "policy.remat", "reward.workers",
     "reward.deadline", "data.prefetch_mb", "specialists.batch", "specialists.cache_mb", "specialists.workers",
 )  # fmt: skip
 
@@ -25,7 +25,8 @@ ADDED = {
     "mesh": {"rollout": 0},
     "optim": {"decay_steps": 0},
     "policy": {"ids": "number", "adapter": ""},
-    "rollout": {"construct_tokens": 64, "twin_tokens": 160},  # read for policy.constructor=specialists only
+    # The tokens are read for policy.constructor=specialists only.
+    "rollout": {"parts": 1, "construct_tokens": 64, "twin_tokens": 160},
     "specialists": {
         "detector": "", "threshold": 0.0, "phrases": "", "max_objects": 40, "merge_iou": 0.6, "segmenter": "grabcut",
         "depth": "", "depth_tie": 0.02, "tracker": "iou", "gap": 4, "colour_share": 0.3, "dtype": "float32",

@@ -172,3 +172,73 @@ def test_no_perceiver_is_opened_for_other_constructors(path, small, monkeypatch)
     batch = next(pipeline.evaluation_batches(heldout(c, 2), runtime.policy.style, 2, 2))
     with pytest.raises(ValueError, match=r"needs Runtime\.perceiver"):
         predict.ask(runtime, batch, jax.random.key(0))
+
+
+def sampled(path, constructor, monkeypatch, **changes):
+    """(runtime, four queries, their batch); with specialists the host acts as if all labels had been asked for."""
+    asking = (
+        ASKING if constructor == "specialists" else {"policy__constructor": constructor, "policy__prompt_tokens": 96}
+    )
+    c = tiny.settings(path, **asking | changes)
+    examples = heldout(c)
+    perceive = perceived_twins.perceive
+
+    def everything(texts, batch, *rest):
+        asked = [[request(*sorted({x.label for x in e.scene}))] * len(row) for e, row in zip(batch.examples, texts)]
+        return perceive(asked, batch, *rest)
+
+    monkeypatch.setattr(perceived_twins, "perceive", everything)
+    perceiver = fake_perceivers.annotated(examples) if constructor == "specialists" else None
+    runtime = runtime_of(c, perceiver)
+    return runtime, examples, next(pipeline.evaluation_batches(examples, runtime.policy.style, 4, 4))
+
+
+@pytest.mark.parametrize("constructor", ["policy", "given", "specialists"])
+def test_parts_of_a_rollout_give_the_same_experience(path, small, monkeypatch, constructor):
+    changes = {"rollout__queries": 4, "rollout__group": 2}
+    with Segmenter("box") as segmenter:
+        experiences = []
+        for parts in (1, 2):
+            runtime, _, batch = sampled(path, constructor, monkeypatch, rollout__parts=parts, **changes)
+            runtime = dataclasses.replace(runtime, segmenter=segmenter)
+            experiences.append(experience.gather(runtime, batch, jax.random.key(3)))
+    whole, cut = experiences
+    assert [e.uid for e in cut.examples] == [e.uid for e in whole.examples]
+    np.testing.assert_array_equal(cut.rollout.token_bgs, whole.rollout.token_bgs)
+    np.testing.assert_array_equal(cut.rollout.mask_bgs, whole.rollout.mask_bgs)
+    np.testing.assert_allclose(cut.rollout.logp_bgs, whole.rollout.logp_bgs, atol=1e-5)
+    np.testing.assert_array_equal(cut.rewards.total_bg, whole.rewards.total_bg)
+    assert cut.tokens == whole.tokens and cut.seconds.keys() == whole.seconds.keys()
+    for a, b in zip(jax.tree.leaves(cut.prompt), jax.tree.leaves(whole.prompt)):
+        np.testing.assert_array_equal(a, b)
+    if whole.work is not None:
+        assert (cut.work.requests, cut.work.units) == (whole.work.requests, whole.work.units)
+
+
+@pytest.mark.parametrize("constructor", ["policy", "specialists"])
+def test_the_device_has_the_next_work_while_the_host_works(path, small, monkeypatch, constructor):
+    """What happens to batches a, b and c, in order; `scored` is the caller's work."""
+    events = []
+    runtime, _, batch = sampled(path, constructor, monkeypatch)
+
+    def noting(module, name, event):
+        real = getattr(module, name)
+
+        def call(*args, **options):
+            events.append(event)
+            return real(*args, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    noting(complete.rollouts, "sample", "sample")
+    noting(complete.staged, "write_requests", "requests")
+    noting(complete.perceived_twins, "perceive", "perceive")
+    noting(complete.staged, "write_answers", "answers")
+    work = [(batch, jax.random.key(i)) for i in range(3)]
+    for _ in complete.complete_in_turn(runtime, work, group=2, temperature=1.0):
+        events.append("scored")
+    if constructor == "policy":
+        assert events == ["sample", "sample", "scored", "sample", "scored", "scored"]
+    else:
+        first = ["requests", "requests", "perceive", "answers", "requests", "scored", "perceive", "answers"]
+        assert events == [*first, "scored", "perceive", "answers", "scored"]
