@@ -1,5 +1,6 @@
 """experiments/smollm2: the photos' queries as JSON lines, the settings, and the timing; the tests need no weights."""
 
+import argparse
 import dataclasses
 import importlib.util
 import json
@@ -21,7 +22,7 @@ FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "smollm2"
 @pytest.fixture(scope="module")
 def scripts():
     """The scripts by name; they import one another as if one of them were run."""
-    names, modules = ("weights", "photo_queries", "grpo", "perceived", "speed"), {}
+    names, modules = ("weights", "photo_queries", "grpo", "perceived", "asking", "speed"), {}
     with pytest.MonkeyPatch.context() as patch:
         for name in names:  # the others import the first two
             spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
@@ -200,3 +201,22 @@ def test_grpo_asks_what_was_perceived(scripts, tmp_path):
     kept = [json.loads(line) for line in file.read_text().splitlines()]
     assert [row["id"] for row in kept] == ["train-0", "train-1", "heldout-0", "heldout-1", "heldout-2"]
     assert {row["image"] for row in kept} == {str(tmp_path / "in" / "a.png")}
+
+
+def test_asking_trains_with_specialists(scripts):
+    """`--set` comes last; what GRPO reads of the imitation is its adapter."""
+    args = argparse.Namespace(
+        detector=pathlib.Path("ssd"), segmenter=pathlib.Path("sam.pt"), depth=None, set=[("train.steps", 3)]
+    )
+    c = scripts["asking"].settings(args, pathlib.Path("x.gguf"), pathlib.Path("p.jsonl"), 1, "adapter")
+    assert (c.policy.constructor, c.policy.adapter, c.train.steps, c.seed) == ("specialists", "adapter", 3, 1)
+    assert (c.specialists.detector, c.specialists.segmenter, c.specialists.depth) == ("ssd", "sam.pt", "")
+
+
+def test_figures_of_the_steps_that_ask(scripts, tmp_path):
+    """By hand: the first step compiles and does not count; a figure that a step lacks is the mean of the others."""
+    rows = [{"step": i, **{f"train/{name}": float(i) for name in scripts["asking"].SECONDS}} for i in (1, 2, 3, 7)]
+    rows[1]["train/needless"] = 0.5
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    got = scripts["asking"].steps(tmp_path)
+    assert (got["perceive_s"], got["needless"], got["steps"]) == (3.0, 0.5, 4)
