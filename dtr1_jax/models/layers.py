@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,8 @@ SCORES = 2**28  # attention scores that a device holds at once, in values; a lar
 # Blocks of queries in causal attention. More blocks skip more, and take longer to compile.
 MOST_BLOCKS, LEAST_BLOCK = 8, 64
 LEAST_QUERIES = 128  # of a sequence for the kernel of flash.py, whose blocks have at least 128
+
+_log = logging.getLogger(__name__)
 
 
 class KV(NamedTuple):
@@ -231,6 +234,7 @@ def attend(
     if _has_kernel(own_mask, transposed, causal) and uses_kernel(attention, q, layout.platform()):
         # Imported here, because Pallas takes a second to import, and few machines need it.
         flash = importlib.import_module("dtr1_jax.models.flash")
+        log_kernel(layout.platform())
         number = own_mask.number_bgq if isinstance(own_mask, SameNumber) else own_mask[:, :, 0]
         interpret = layout.platform() == "cpu"
         return flash.attend(q_bgqnh, own, number, prefix, prefix_mask_bp, causal=causal, interpret=interpret)
@@ -271,6 +275,13 @@ def uses_kernel(attention: str, queries: int, platform: str) -> bool:
             " written for TPUs, so use auto or einsum"
         )
     return attention == "flash" or (attention == "auto" and platform == "tpu" and queries >= LEAST_QUERIES)
+
+
+@functools.cache  # a run says it once
+def log_kernel(platform: str) -> None:
+    """Says in the log that the kernel is used."""
+    how = "interpreted, which is slow" if platform == "cpu" else f"on {platform}"
+    _log.info("attention: sequences of %d tokens or more attend by the kernel of flash.py (%s)", LEAST_QUERIES, how)
 
 
 def _attend_in_blocks(q_bgqnh, own, own_mask, prefix, prefix_mask_bp):

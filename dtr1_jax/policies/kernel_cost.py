@@ -46,7 +46,7 @@ def read(instruction: Instruction, body: Computation) -> tuple[float, float] | N
 
 
 def _of_place(shape: Shape) -> float:
-    """Bytes of one query or key of one head: [..., places, values], or [..., 8, places] as the kernel lays out numbers."""
+    """Bytes of one query or key of one head: [..., places, values], or [..., 8, places] and [..., 1, places]."""
     sizes = shape.sizes
     values = sizes[-2] if sizes[-2] == 8 or (len(sizes) > 2 and sizes[-2] == 1) else sizes[-1]
     return 0 if shape.on_chip else shape.bytes / math.prod(sizes) * values
