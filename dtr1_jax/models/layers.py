@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from dtr1_jax import layout
+from dtr1_jax import config, layout
 from dtr1_jax.models import int8, rotary_scaling
 from dtr1_jax.models.rotary_scaling import RotaryScaling
 
@@ -228,7 +228,7 @@ def attend(
     Returns:
       [B, G, q, N * H].
 
-    Raises ValueError where `attention` asks for a kernel that the devices cannot run.
+    Raises ConfigError where `attention` asks for a kernel that the devices cannot run.
     """
     b, g, q, n, _ = q_bgqnh.shape
     if _has_kernel(own_mask, transposed, causal) and uses_kernel(attention, q, layout.platform()):
@@ -267,10 +267,10 @@ def uses_kernel(attention: str, queries: int, platform: str) -> bool:
       queries: queries of a sequence.
       platform: of the devices (layout.platform).
 
-    Raises ValueError for flash on devices that have no such kernel; CPUs interpret it, slowly.
+    Raises ConfigError for flash on devices that have no such kernel; CPUs interpret it, slowly.
     """
     if attention == "flash" and platform not in ("tpu", "cpu"):
-        raise ValueError(
+        raise config.ConfigError(
             f"config.policy.attention = 'flash': expected TPUs (or CPUs, for tests), got {platform}; the kernel is"
             " written for TPUs, so use auto or einsum"
         )

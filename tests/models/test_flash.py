@@ -154,7 +154,7 @@ def test_where_the_kernel_is_used(setting, queries, platform, used):
 
 
 def test_a_gpu_has_no_such_kernel():
-    with pytest.raises(ValueError, match=r"config\.policy\.attention = 'flash': expected TPUs .*, got gpu"):
+    with pytest.raises(config.ConfigError, match=r"config\.policy\.attention = 'flash': expected TPUs .*, got gpu"):
         layers.uses_kernel("flash", 4096, "gpu")
 
 

@@ -6,7 +6,7 @@ from dtr1_jax.models import flash
 from dtr1_jax.policies import hlo_text, program_cost
 
 # As the TPU compiler writes the kernels of 2 rows with 4 query heads and 2 kv heads of 128 values: 512 queries, 1024
-# keys, 3 blocks of 512 x 512 in a head. The tables of blocks and the masks of blocks are small, and left out of `count`.
+# keys, 3 blocks of 512 x 512 in a head. The tables of blocks are small, and left out of the counts.
 OPERANDS = """
   %table = s8[1,1,2]{2,1,0} parameter(0)
   %q = bf16[2,4,512,128]{3,2,1,0} parameter(1)
@@ -20,11 +20,12 @@ OPERANDS = """
 """
 NOTES = """frontend_attributes={kernel_metadata={
 "xprof_metadata":"{\\"block_q\\": 512}"
-}}, metadata={op_name="jit(f)/transpose(jvp(SCOPE))/vmap()/KERNEL_segmented/pallas_call"}, backend_config={"body":"T}"}"""
+}}, metadata={op_name="jit(f)/transpose(jvp(SCOPE))/KERNEL_segmented/pallas_call"}, backend_config={"body":"T}"}"""
+SCOPE = flash.scope(3, 512)
 HEADS, PLACES, HEAD = 8, 3 * 512, 128 * 2  # heads of all rows; places of 3 blocks; bytes of a place of a head
 
 
-def cost(result, operands, kernel, scope=flash.scope(3, 512)):
+def cost(result, operands, kernel, scope=SCOPE):
     notes = NOTES.replace("SCOPE", scope).replace("KERNEL", kernel)
     line = f'ROOT %y = {result} custom-call({operands}), custom_call_target="tpu_custom_call", {notes}'
     module = hlo_text.parse(f"ENTRY %main () -> f32[] {{\n{OPERANDS}  {line}\n}}\n")
