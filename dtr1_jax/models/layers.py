@@ -281,7 +281,7 @@ def uses_kernel(attention: str, queries: int, platform: str) -> bool:
 def log_kernel(platform: str) -> None:
     """Says in the log that the kernel is used."""
     how = "interpreted, which is slow" if platform == "cpu" else f"on {platform}"
-    _log.info("attention: sequences of %d tokens or more attend by the kernel of flash.py (%s)", LEAST_QUERIES, how)
+    _log.info("attention: prompts and completions attend by a kernel that writes no scores (%s)", how)
 
 
 def _attend_in_blocks(q_bgqnh, own, own_mask, prefix, prefix_mask_bp):

@@ -176,6 +176,6 @@ def test_a_program_for_tpus_has_the_kernel(monkeypatch, caplog, head_dim):
         return gradient.trace(query, own, prefix).lower(lowering_platforms=("tpu",)).as_text()
 
     assert lowered(128).count("@tpu_custom_call") == 3  # forward, and two backward
-    assert "sequences of 128 tokens or more attend by the kernel" in caplog.text
+    assert "attend by a kernel that writes no scores (on tpu)" in caplog.text
     assert "tpu_custom_call" not in lowered(127)
     assert layout.platform() == jax.default_backend()
