@@ -65,6 +65,10 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     # on = gradient checkpointing: an update keeps the input of each layer and computes the layer again in the backward
     # pass; off = it keeps all activations: more memory, less time; auto = off for tiny, on for other policies
     c.policy.remat = "auto"
+    # whole sequences (prompts, scoring, pictures) attend by: einsum = scores pass through memory; flash = a kernel for
+    # TPUs, whose memory is linear in the length (CPUs interpret it, which is slow and for tests); auto = flash on TPUs
+    # for 128 tokens or more, einsum elsewhere
+    c.policy.attention = "auto"
     # pixels of a picture. Our own policies resize every picture to a square of this area. Published policies shrink
     # larger pictures to at most this area and keep their shape. 0 = the default of the policy's processor
     c.policy.max_pixels = 96 * 96

@@ -39,6 +39,7 @@ class Policy:
     dtype: Literal["float32", "bfloat16"]
     weights_dtype: Literal["float32", "bfloat16", "int8"]
     remat: Literal["auto", "on", "off"]
+    attention: Literal["auto", "einsum", "flash"]
     max_pixels: int = at_least(0)
     video_pixels: int = at_least(0)
     fps: float = at_least(0)

@@ -10,7 +10,7 @@ its activations live. The names of their axes, and how the mesh cuts these, are 
 
 `mesh.fsdp` then works as ZeRO-3 (arXiv 1910.02054). A device holds a part of each weight. It gathers the weights of a
 layer when it computes the layer, forward and again backward, and the gradients are summed up and cut again in one
-operation. Without a mesh, or with one device, all functions here return their argument.
+operation. Without a mesh, or with one device, all functions here do nothing to their argument.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ class _Layout:
 
 
 _current: contextvars.ContextVar[_Layout | None] = contextvars.ContextVar("layout", default=None)
+_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 
 
 @contextlib.contextmanager
 def use(mesh: Mesh | None, resident: bool = False) -> Iterator[None]:
-    """The functions of this module act for `mesh` in the block; None, or one device: they do nothing.
+    """The functions of this module act for `mesh` in the block; None, or one device: only `platform` does.
 
     The block must be inside the jitted function, and the mesh one of its static arguments.
 
@@ -55,10 +56,20 @@ def use(mesh: Mesh | None, resident: bool = False) -> Iterator[None]:
       resident: each batch shard holds whole weights, as in a rollout, so that nothing is gathered.
     """
     token = _current.set(None if mesh is None or mesh.size == 1 else _Layout(mesh, resident))
+    before = _platform.set(None if mesh is None else mesh.devices.flat[0].platform)
     try:
         yield
     finally:
+        _platform.reset(before)
         _current.reset(token)
+
+
+def platform() -> str:
+    """Platform of the devices that the program is compiled for: "cpu", "gpu" or "tpu".
+
+    It is that of the mesh of `use`, whose devices this machine need not have, or else that of JAX's default device.
+    """
+    return _platform.get() or jax.default_backend()
 
 
 def place(x: jax.Array, *names: str | tuple[str, int] | None) -> jax.Array:
@@ -180,6 +191,21 @@ def by_shard(x: jax.Array, kernel: jax.Array, preferred_element_type: Any = None
     rows = x.reshape(kernel.shape[0], -1, x.shape[-1])
     product = jnp.matmul(rows, kernel, preferred_element_type=preferred_element_type)
     return product.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def on_each_device(function: Callable, *arrays: tuple[jax.Array, tuple[str | None, ...]]) -> jax.Array:
+    """Calls `function` on each device with its parts of the arrays. The compiler cannot cut a kernel by itself.
+
+    Args:
+      function: its result has the shape of the first array, and is cut in the same way.
+      arrays: (an array, the names of its axes as in `place`). Without a mesh, `function` gets them whole.
+    """
+    current, values = _current.get(), [x for x, _ in arrays]
+    if current is None:
+        return function(*values)
+    places = tuple(mesh_lib.of_activation(current.mesh, x.shape, names).spec for x, names in arrays)
+    mapped = jax.shard_map(function, mesh=current.mesh, in_specs=places, out_specs=places[0], check_vma=False)
+    return mapped(*values)
 
 
 def by_vocab(function: Callable, x_rv: jax.Array, id_v: jax.Array, *rows: jax.Array) -> Any:

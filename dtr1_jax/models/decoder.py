@@ -37,7 +37,8 @@ class Block(nn.Module):
         Args:
           x_bgqd: [B, G, q, D].
           angle: float32, broadcastable to [B, G, q, H / 2], rotary angles.
-          own_mask: bool[B or 1, G or 1, q or 1, t]; causal where there is no cache.
+          own_mask: bool[B or 1, G or 1, q or 1, t], True at keys that may be seen. Without a cache, a query never sees
+            keys behind its own place.
           prefix: KV [B, K, P, H] shared by the branches, or None; transposed if there is a cache (layers.KV).
           prefix_mask_bp: bool[B, P], or None without a prefix.
           cache: KV from `empty_cache`; the new keys and values are written into it from `slot` on. Without a cache,
@@ -70,8 +71,9 @@ class Block(nn.Module):
             keys_values = KV(*(x.reshape(b, g, key.shape[3], *x.shape[-2:]) for x in own))
         query = layout.place(layers.rotate(query, angle, factor), "batch", None, None, "heads", None)
         y = layers.attend(
-            query, keys_values, own_mask, prefix, prefix_mask_bp, transposed=cache is not None, causal=cache is None
-        )
+            query, keys_values, own_mask, prefix, prefix_mask_bp, transposed=cache is not None, causal=cache is None,
+            attention=s.attention,
+        )  # fmt: skip
         y = layout.place(y, "batch", None, None, ("heads", s.heads))
         x_bgqd = layout.place(x_bgqd + linear("o", s.width, y, s.out_bias), "batch", None, None, None)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import logging
 from typing import NamedTuple
 
 import jax
@@ -10,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from dtr1_jax import layout
+from dtr1_jax import config, layout
 from dtr1_jax.models import int8, rotary_scaling
 from dtr1_jax.models.rotary_scaling import RotaryScaling
 
@@ -18,6 +20,9 @@ MASKED = -1e30  # a finite number, so that the softmax of a row without keys is 
 SCORES = 2**28  # attention scores that a device holds at once, in values; a larger number only costs memory
 # Blocks of queries in causal attention. More blocks skip more, and take longer to compile.
 MOST_BLOCKS, LEAST_BLOCK = 8, 64
+LEAST_QUERIES = 128  # of a sequence for the kernel of flash.py, whose blocks have at least 128
+
+_log = logging.getLogger(__name__)
 
 
 class KV(NamedTuple):
@@ -33,6 +38,23 @@ class KV(NamedTuple):
 
     k: jax.Array
     v: jax.Array
+
+
+class SameNumber(NamedTuple):
+    """A mask in short: a query sees the own keys that have its number, if that is positive.
+
+    Attributes:
+      number_bgq: int[B or 1, G or 1, q], of the queries and of their keys. Example of two pictures and a place of
+        padding: [1 1 1 2 2 0].
+    """
+
+    number_bgq: jax.Array
+
+    @property
+    def mask(self) -> jax.Array:
+        """bool[B or 1, G or 1, q, q]."""
+        number = self.number_bgq
+        return (number[..., :, None] == number[..., None, :]) & (number > 0)[..., None, :]
 
 
 class RMSNorm(nn.Module):
@@ -176,11 +198,12 @@ def rotate(x: jax.Array, angle: jax.Array, factor: float = 1.0) -> jax.Array:
 def attend(
     q_bgqnh: jax.Array,
     own: KV,
-    own_mask: jax.Array,
+    own_mask: jax.Array | SameNumber,
     prefix: KV | None = None,
     prefix_mask_bp: jax.Array | None = None,
     transposed: bool = False,
     causal: bool = False,
+    attention: str = "auto",
 ) -> jax.Array:
     """Attention of G branches over their shared prefix and over their own keys.
 
@@ -188,31 +211,77 @@ def attend(
     the queries of all branches. The scores of prefix and own keys are joined in one softmax through their maxima and
     sums. Prefill (no prefix, G = 1), scoring (many queries) and decoding (one query against a cache) all use this
     function. Where the scores of all queries would need too much memory, it takes `queries_at_once` at a time, and the
-    backward pass computes the scores of each piece again.
+    backward pass computes the scores of each piece again. Whole sequences on a TPU go through a kernel that writes no
+    scores (flash.py).
 
     Args:
       q_bgqnh: [B, G, q, N, H] queries, rotated.
       own: keys and values [B, G, K, t, H] of each branch.
-      own_mask: bool[B or 1, G or 1, q or 1, t]; True if a query may see a key. Example of 3 queries in a causal
-        mask: [1 0 0], [1 1 0], [1 1 1].
+      own_mask: bool[B or 1, G or 1, q or 1, t], True if a query may see a key; or in short.
       prefix: keys and values [B, K, P, H], or None.
       prefix_mask_bp: bool[B, P], True at real keys. Example row: [1 1 1 0].
       transposed: all keys have their last two axes swapped (`KV`).
-      causal: `own_mask` hides all own keys behind the place of the query, which has one mask for each query (q = t).
-        Blocks of queries then leave out the keys that none of them sees.
+      causal: hides all own keys behind the place of the query (q = t), besides those that `own_mask` hides. Example of
+        3 queries: [1 0 0], [1 1 0], [1 1 1]. Blocks of queries then leave out the keys that none of them sees.
+      attention: `Spec.attention`.
 
     Returns:
       [B, G, q, N * H].
+
+    Raises ConfigError where `attention` asks for a kernel that the devices cannot run.
     """
     b, g, q, n, _ = q_bgqnh.shape
-    if causal and causal_blocks(q) > 1:
-        assert own_mask.shape[2:] == (q, q) and not transposed, (own_mask.shape, q)
-        return _attend_in_blocks(q_bgqnh, own, own_mask, prefix, prefix_mask_bp)
+    if _has_kernel(own_mask, transposed, causal) and uses_kernel(attention, q, layout.platform()):
+        # Imported here, because Pallas takes a second to import, and few machines need it.
+        flash = importlib.import_module("dtr1_jax.models.flash")
+        log_kernel(layout.platform())
+        number = own_mask.number_bgq if isinstance(own_mask, SameNumber) else own_mask[:, :, 0]
+        interpret = layout.platform() == "cpu"
+        return flash.attend(q_bgqnh, own, number, prefix, prefix_mask_bp, causal=causal, interpret=interpret)
+    if isinstance(own_mask, SameNumber):
+        own_mask = own_mask.mask
+    if causal:
+        assert own.v.shape[3] == q and not transposed, (own.v.shape, q)
+        own_mask = own_mask & jnp.tril(jnp.ones((q, q), bool))
+        if causal_blocks(q) > 1:
+            return _attend_in_blocks(q_bgqnh, own, own_mask, prefix, prefix_mask_bp)
     scores = b * g * q * n * (own.v.shape[3] + (0 if prefix is None else prefix.v.shape[2]))
     size = queries_at_once(q, scores, layout.parts("batch", b) * layout.parts("heads", n))
     if size == q:
         return _attend(q_bgqnh, own, own_mask, prefix, prefix_mask_bp, transposed)
     return _attend_in_pieces(q_bgqnh, own, own_mask, prefix, prefix_mask_bp, transposed, size)
+
+
+def _has_kernel(own_mask, transposed, causal):
+    """Whether flash.py has a kernel for this mask: whole sequences, each with one mask for all its queries."""
+    if isinstance(own_mask, SameNumber):
+        return not causal
+    return causal and not transposed and own_mask.shape[2] == 1
+
+
+def uses_kernel(attention: str, queries: int, platform: str) -> bool:
+    """Whether attention of whole sequences runs in the kernel of flash.py.
+
+    Args:
+      attention: auto = on TPUs from LEAST_QUERIES on; flash = always; einsum = never.
+      queries: queries of a sequence.
+      platform: of the devices (layout.platform).
+
+    Raises ConfigError for flash on devices that have no such kernel; CPUs interpret it, slowly.
+    """
+    if attention == "flash" and platform not in ("tpu", "cpu"):
+        raise config.ConfigError(
+            f"config.policy.attention = 'flash': expected TPUs (or CPUs, for tests), got {platform}; the kernel is"
+            " written for TPUs, so use auto or einsum"
+        )
+    return attention == "flash" or (attention == "auto" and platform == "tpu" and queries >= LEAST_QUERIES)
+
+
+@functools.cache  # a run says it once
+def log_kernel(platform: str) -> None:
+    """Says in the log that the kernel is used."""
+    how = "interpreted, which is slow" if platform == "cpu" else f"on {platform}"
+    _log.info("attention: prompts and completions attend by a kernel that writes no scores (%s)", how)
 
 
 def _attend_in_blocks(q_bgqnh, own, own_mask, prefix, prefix_mask_bp):

@@ -117,7 +117,7 @@ def encode(
     return vision.encode(
         params["vision"], spec.vision, spec.width, prompt.images, lora=(lora or {}).get("vision"),
         lora_scale=spec.lora_scale, dtype=dtype, remat=spec.remat, unroll=spec.unroll, lora_dropout=spec.lora_dropout,
-        key=key,
+        key=key, attention=spec.attention,
     )  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def prefill(
     length = prompt.mask_bp.shape[1]
     _check_window(spec, length)
     # A token sees itself and the real tokens before it. Padding may stand anywhere.
-    mask = jnp.tril(jnp.ones((length, length), bool)) & prompt.mask_bp[:, None, None, :]
+    mask = prompt.mask_bp[:, None, None, :]
     angle = _angle(spec, prompt.position_bp3, prompt.mask_bp)[:, None]
     adapters = (lora or {}).get("decoder")
     x_bgpd, kv = decoder.scan(
@@ -195,7 +195,7 @@ def hidden(
     x_bgsd = _look_up(params, spec, token_bgs[:, :, :-1], first.dtype)
     position_bs = prefix.next_b[:, None] + jnp.arange(s - 1)
     angle = _angle(spec, jnp.repeat(position_bs[..., None], 3, -1))[:, None]
-    mask = jnp.tril(jnp.ones((s - 1, s - 1), bool))[None, None]
+    mask = jnp.ones((1, 1, 1, s - 1), bool)
     adapters = (lora or {}).get("decoder")
     x_bgsd, _ = decoder.scan(params["decoder"], adapters, spec, x_bgsd, angle, mask, prefix.kv, prefix.mask_bp, key=key)
     return jnp.concatenate([first, _norm(params, spec, x_bgsd)], 2)

@@ -119,7 +119,18 @@ def differences(one: Spec, other: Spec) -> list[str]:
 
     Fields that fine-tunes of the same sizes change (rotary base and scaling, epsilons) are not compared.
     """
-    ignored = {"theta", "rotary", "window", "eps", "unroll", "remat", "lora_scale", "lora_dropout", "vision"}
+    ignored = {
+        "theta",
+        "rotary",
+        "window",
+        "eps",
+        "unroll",
+        "remat",
+        "attention",
+        "lora_scale",
+        "lora_dropout",
+        "vision",
+    }
     return _compare(one, other, ignored, "") + _compare_towers(one.vision, other.vision)
 
 

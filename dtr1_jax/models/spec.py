@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Literal
 
 from dtr1_jax.models import rotary_scaling
 from dtr1_jax.models.config_fields import SpecError, names, number, refuse, section, size, switch
@@ -93,6 +94,7 @@ class Spec:
       unroll: layers of the scan that are compiled in line; a larger number makes small models faster, and compilation
         slower.
       remat: the backward pass recomputes each layer instead of keeping its activations.
+      attention: how whole sequences attend (layers.uses_kernel): "auto", "einsum" or "flash".
       lora_scale: factor on the output of LoRA branches: alpha / rank, or alpha / sqrt(rank) (rsLoRA).
       lora_dropout: share of a LoRA branch's input values that is dropped, in calls with a random key.
       frame: coordinate frame in which the policy writes boxes (names of twin.coordinates.Frame): "pixel" of the resized
@@ -120,6 +122,7 @@ class Spec:
     eps: float = 1e-6
     unroll: int = 1
     remat: bool = True
+    attention: Literal["auto", "einsum", "flash"] = "auto"
     lora_scale: float = 1.0
     lora_dropout: float = 0.0
     frame: str = "norm1000"

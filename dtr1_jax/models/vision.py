@@ -25,6 +25,7 @@ class TowerBlock(nn.Module):
     spec: VisionSpec
     lora_scale: float = 1.0
     lora_dropout: float = 0.0
+    attention: str = "auto"
 
     @nn.compact
     def __call__(
@@ -55,13 +56,13 @@ class TowerBlock(nn.Module):
         q, k, v = (layout.place(qkv[:, :, i], "batch", None, "heads", None) for i in range(3))
         q, k = layers.rotate(q, angle_bna), layers.rotate(k, angle_bna)
         if full is None:
-            y = attend_same(q, k, v, segment_bn)
+            y = attend_same(q, k, v, segment_bn, self.attention)
         else:
             longest = (s.window * s.merge) ** 2
             y = jax.lax.cond(
                 full,
-                lambda q, k, v: attend_same(q, k, v, segment_bn),
-                lambda q, k, v: attend_runs(q, k, v, window_bn, longest),
+                lambda q, k, v: attend_same(q, k, v, segment_bn, self.attention),
+                lambda q, k, v: attend_runs(q, k, v, window_bn, longest, self.attention),
                 q, k, v,
             )  # fmt: skip
         y = layout.place(y, "batch", None, ("heads", s.heads))
@@ -73,18 +74,19 @@ class TowerBlock(nn.Module):
         return layout.place(x_bnd + linear("down", d, y), "batch", None, None)
 
 
-def attend_same(q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array) -> jax.Array:
+def attend_same(q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array, attention: str = "auto") -> jax.Array:
     """Attention between places that have the same positive number: [B, n, N * H].
 
     q, k and v are [B, n, N, H] with N heads. `number_bn` is int[B, n], 0 at padding. Example row of two pictures:
-    [1 1 1 2 2 0].
+    [1 1 1 2 2 0]. `attention` is `Spec.attention`.
     """
-    mask = (number_bn[:, :, None] == number_bn[:, None, :]) & (number_bn > 0)[:, None, :]
     own = layers.KV(k.swapaxes(1, 2)[:, None], v.swapaxes(1, 2)[:, None])
-    return layers.attend(q[:, None], own, mask[:, None])[:, 0]
+    return layers.attend(q[:, None], own, layers.SameNumber(number_bn[:, None]), attention=attention)[:, 0]
 
 
-def attend_runs(q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array, longest: int) -> jax.Array:
+def attend_runs(
+    q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array, longest: int, attention: str = "auto"
+) -> jax.Array:
     """`attend_same` at less cost, where equal numbers form runs of at most `longest` places.
 
     Each row is cut into pieces of `longest` places, so a run lies in at most two neighbouring pieces. Each piece
@@ -93,7 +95,7 @@ def attend_runs(q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array, 
     """
     b, n, heads, h = q.shape
     if n <= 3 * longest:
-        return attend_same(q, k, v, number_bn)
+        return attend_same(q, k, v, number_bn, attention)
     q, k, v, number = (_cut(x, longest) for x in (q, k, v, number_bn))  # [B, pieces, longest, ...]
 
     def neighbours(x):
@@ -165,6 +167,7 @@ def init(key: jax.Array, spec: VisionSpec, width: int) -> dict:
 def encode(
     params: dict, spec: VisionSpec, width: int, images: Images, *, lora: dict | None, lora_scale: float,
     dtype: jnp.dtype, remat: bool, unroll: int, lora_dropout: float = 0.0, key: jax.Array | None = None,
+    attention: str = "auto",
 ) -> jax.Array:  # fmt: skip
     """Vision tokens of each query's pictures: dtype[B, n / merge**2, width * (1 + levels)].
 
@@ -177,7 +180,7 @@ def encode(
       width: width of the decoder.
       images: patches of the pictures of B queries.
       lora: adapters of the tower, or None.
-      lora_scale, remat, unroll, lora_dropout: as in `Spec`.
+      lora_scale, remat, unroll, lora_dropout, attention: as in `Spec`.
       dtype: compute dtype.
       key: random key of the adapters' dropout, or None for no dropout.
 
@@ -202,7 +205,7 @@ def encode(
         x_bnd = x_bnd + (corners * images.corner_weight_bn4[..., None]).sum(2).astype(dtype)
 
     x_bnd = layout.place(x_bnd, "batch", None, None)
-    block = TowerBlock(spec, lora_scale, lora_dropout)
+    block = TowerBlock(spec, lora_scale, lora_dropout, attention)
     x_bnd, states = _scan(
         block, params["blocks"], lora.get("blocks", {}), images, x_bnd, dtype, remat, unroll, k_blocks
     )

@@ -139,7 +139,7 @@ def describe_data(c: config.Config) -> dict[str, Any]:
 def describe_policy(c: config.Config) -> dict[str, Any]:
     """The settings that decide which policy answers, and how it is asked, for eval.json."""
     described = dataclasses.asdict(c.policy)
-    del described["remat"]
+    del described["remat"], described["attention"]
     return described | {
         "new_tokens": c.rollout.new_tokens, "temperature": c.train.eval_temperature, "seed": c.seed,
     }  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from dtr1_jax import config, mesh
 from dtr1_jax.data import sources
@@ -178,6 +179,7 @@ def device_share(c: config.Config, sizes: Spec, device_mesh: memory.Mesh) -> Dev
         tensor=device_mesh.shape["tensor"],
         rounded=c.policy.weights_dtype == "int8",
         inserted=staged.chunk(c.rollout.twin_tokens) if c.policy.constructor == "specialists" else 0,
+        platform=device_mesh.devices.flat[0].platform if isinstance(device_mesh, Mesh) else jax.default_backend(),
     )
 
 

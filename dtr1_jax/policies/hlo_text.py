@@ -25,6 +25,7 @@ _ITEM = {
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\([^\n]*\) -> [^\n]* )?\{\s*$")
 _SHAPE = re.compile(r"\b(\w+)\[([\d,<=]*)\](?:\{([^}]*)\})?")
 _OPERATION = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (.*)$")
+_NOTES = re.compile(r"kernel_metadata=\{\n.*?\n\}", re.DOTALL)  # of a Pallas kernel, over several lines
 _CODE = re.compile(r"(?:^|[\s)}\]])([a-z][\w\-]*)\(")
 _TRIPS = re.compile(r'"?known_trip_count"?\s*[:=]\s*\{\s*"?n"?\s*[:=]\s*"?(\d+)')
 _CALLED = re.compile(r"(?:calls|to_apply|called_computations)=\{?%?([\w.\-]+)")
@@ -131,7 +132,7 @@ def parse(text: str) -> Module:
     """The program. Raises ValueError if the text has no entry computation."""
     computations: dict[str, Computation] = {}
     entry, current = None, None
-    for line in text.splitlines():
+    for line in _NOTES.sub("kernel_metadata={}", text).splitlines():
         if current is None:
             header = _HEADER.match(line)
             if header and not line.startswith("HloModule"):

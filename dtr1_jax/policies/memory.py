@@ -58,6 +58,7 @@ class DeviceShare:
       tensor: the number of parts into which heads and hidden units are cut.
       rounded: whether the frozen weights are int8.
       inserted: tokens of a specialists' twin that pass the decoder at once in each row; 0 = there are none.
+      platform: of the device; on "tpu" whole sequences attend by a kernel that writes no scores (layers.uses_kernel).
     """
 
     queries: int
@@ -72,6 +73,7 @@ class DeviceShare:
     tensor: int = 1
     rounded: bool = False
     inserted: int = 0
+    platform: str = "cpu"
 
 
 def resident(c: config.Config, spec: Spec, device_mesh: Mesh) -> tuple[dict[str, int], dict[str, int]]:
@@ -174,7 +176,7 @@ def update_parts(c: config.Config, spec: Spec, share: DeviceShare, trained_bytes
     chunk = FLOAT * _chunk(spec, b * g, share.new) // share.tensor
     saved = sum(_saved(spec, share, rows) for rows in (branch, prompt))
     saved += (3 if c.grpo.beta else 2) * _kv(spec, share, b, p)
-    masks = _scores(spec, share, branch) * 5 // 4  # as float32 and as bool
+    masks = 0 if _by_kernel(spec, share, branch) else _scores(spec, share, branch) * 5 // 4  # as float32 and as bool
     layer = _slices(spec, share) + max(5 * _hidden(spec, share, branch), _attention(spec, share, branch)) + masks
     if c.lora.dropout:  # the random bits of the widest projection, and its masked input
         layer += _hidden(spec, share, branch) * (FLOAT + share.item) // share.item
@@ -208,7 +210,7 @@ def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int, copied: int
     sampling = 5 * FLOAT * b * g * spec.vocab // share.tensor
     if share.rounded and not spec.tied:  # the output projection as floats
         sampling += spec.vocab * spec.width * share.item // share.tensor
-    twin = _Rows(b, g, share.inserted, p + share.new)
+    twin = _Rows(b, g, share.inserted, p + share.new, cached=True)
     inserting = 3 * _hidden(spec, share, twin) + _attention(spec, share, twin) if share.inserted else 0
     return {
         "weights_copy": copied,
@@ -220,14 +222,16 @@ def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int, copied: int
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-    """Tokens that pass the decoder together: `queries` x `group` rows of `length` tokens behind `prefix` shared
-    ones.
+    """Tokens that pass the decoder together: `queries` x `group` rows of `length` tokens behind `prefix` shared ones.
+
+    `cached` rows see the keys of a cache besides, and not only each other.
     """
 
     queries: int
     group: int
     length: int
     prefix: int
+    cached: bool = False
 
     @property
     def tokens(self) -> int:
@@ -253,6 +257,18 @@ def _own_keys(rows):
     return rows.length * (blocks + 1) // (2 * blocks)
 
 
+def _by_kernel(spec, share, rows):
+    """Whether the rows attend by a kernel that writes no scores."""
+    return not rows.cached and layers.uses_kernel(spec.attention, rows.length, share.platform)
+
+
+def _kernel(tokens, heads, head_dim, share):
+    """Bytes of what the kernel reads and writes beside keys and values: queries, outputs and the gradients of both, and
+    two sums of each query, in 8 copies.
+    """
+    return tokens * heads // share.tensor * (4 * head_dim * share.item + 2 * 8 * FLOAT)
+
+
 def _scores(spec, share, rows):
     """Bytes of the attention scores, own and prefix, of all tokens or of as many as layers.attend takes at once."""
     values = rows.tokens * spec.heads // share.tensor * (_own_keys(rows) + rows.prefix)
@@ -260,7 +276,9 @@ def _scores(spec, share, rows):
 
 
 def _attention(spec, share, rows):
-    """Bytes of attention scores while the mask is applied: own and prefix scores, and a copy of the larger one."""
+    """Bytes of attention: own and prefix scores while the mask is applied, and a copy of the larger ones."""
+    if _by_kernel(spec, share, rows):
+        return _kernel(rows.tokens, spec.heads, spec.head_dim, share)
     total, own = _scores(spec, share, rows), _own_keys(rows)
     return total + total * max(own, rows.prefix) // (own + rows.prefix)
 
@@ -269,7 +287,7 @@ def _saved(spec, share, rows):
     """Bytes that the backward pass keeps of the forward pass."""
     if spec.remat:
         return spec.layers * rows.tokens * spec.width * share.item
-    scores = _scores(spec, share, rows)
+    scores = 0 if _by_kernel(spec, share, rows) else _scores(spec, share, rows)
     own = _own_keys(rows)
     each = 6 * _hidden(spec, share, rows) + scores + scores * own // (own + rows.prefix)
     each += rows.tokens * (5 * spec.width + 4 * spec.heads * spec.head_dim) * share.item
@@ -300,6 +318,9 @@ def _tower(spec, share, queries, trained):
     levels = 1 + len(tower.deepstack)
     tokens = n // tower.merge**2 * spec.width * share.item * levels
     scores = FLOAT * min(n * tower.heads // share.tensor * share.patches, layers.SCORES)
+    if layers.uses_kernel(spec.attention, share.patches, share.platform):
+        windows = FLOAT * n * tower.heads // share.tensor * 3 * (tower.window * tower.merge) ** 2
+        scores = max(_kernel(n, tower.heads, tower.width // tower.heads, share), windows)
     states = n * tower.width * share.item
     hidden = n * tower.hidden * share.item // share.tensor
     if trained:

@@ -88,7 +88,10 @@ def load_policy(config: Config) -> PretrainedPolicy:
 
 
 def adjusted(config: Config, shape: spec.Spec) -> spec.Spec:
-    """The spec with the settings that change how the policy is computed: policy.remat, and LoRA's scale and dropout."""
+    """The spec with the settings that change how the policy is computed: policy.remat, policy.attention, and LoRA's
+    scale and dropout.
+    """
+    shape = dataclasses.replace(shape, attention=config.policy.attention)
     if config.policy.remat != "auto":
         shape = dataclasses.replace(shape, remat=config.policy.remat == "on")
     if config.lora.rank:

@@ -6,7 +6,8 @@ hlo_text.py explains.
 Operations are those of matrix products, two for each multiplication with its addition. Everything else is left out: a
 chip has other units for it, and it is much less. Memory traffic is what each instruction reads and writes, where the
 compiler has joined many operations into one instruction (a fusion). A fusion that reads a slice of an array, or
-writes into a part of it, counts the slice. Arrays inside the chip (VMEM) count 0.
+writes into a part of it, counts the slice. Arrays inside the chip (VMEM) count 0. The attention kernels are counted by
+kernel_cost.py.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from dtr1_jax.policies import hlo_text
+from dtr1_jax.policies import hlo_text, kernel_cost
 from dtr1_jax.policies.hlo_text import Computation, Instruction, Module, Shape, Use
 
 # They move nothing: names, parts and views of arrays that exist, and the ends of what another instruction starts.
@@ -89,6 +90,8 @@ def _costs(module, instruction, body):
         or 'custom_call_target="AllocateBuffer"' in instruction.text
     ):
         return [Cost()]
+    if of_kernel := kernel_cost.read(instruction, body):
+        return [Cost(*of_kernel)]
     return [Cost(_flops(module, instruction, body), _bytes(module, instruction, body))]
 
 

@@ -14,8 +14,9 @@ from dtr1_jax.run import atomic
 
 # Settings (or sections) that may change when a run continues: they affect neither the state nor the order of the data.
 FREE = (
-    "train", "optim.decay_steps", "sft.steps", "checkpoint", "mesh", "rollout.parts", "policy.remat", "reward.workers",
-    "reward.deadline", "data.prefetch_mb", "specialists.batch", "specialists.cache_mb", "specialists.workers",
+    "train", "optim.decay_steps", "sft.steps", "checkpoint", "mesh", "rollout.parts", "policy.remat",
+    "policy.attention", "reward.workers", "reward.deadline", "data.prefetch_mb", "specialists.batch",
+    "specialists.cache_mb", "specialists.workers",
 )  # fmt: skip
 
 # Settings that came after version 0.2.0, with the values by which earlier runs acted: their config.json lacks them.
@@ -24,7 +25,7 @@ ADDED = {
     "grpo": {"importance": "off", "importance_low": 0.0, "importance_high": 3.0},
     "mesh": {"rollout": 0},
     "optim": {"decay_steps": 0},
-    "policy": {"ids": "number", "adapter": ""},
+    "policy": {"ids": "number", "adapter": "", "attention": "einsum"},
     # The tokens are read for policy.constructor=specialists only.
     "rollout": {"parts": 1, "construct_tokens": 64, "twin_tokens": 160},
     "specialists": {
