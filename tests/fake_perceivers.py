@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from dtr1_jax.policies import pretrained
-from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.rl import staged
+from dtr1_jax.rl.session import Session
 from dtr1_jax.specialists.embedding_cache import EmbeddingCache
 from dtr1_jax.specialists.perceived import PerceivedScene
 from dtr1_jax.twin.construct import DEPTH, SEGMENT, Request
@@ -92,7 +92,7 @@ def speak(patch, c, requests, replies):
 
     def write_requests(params, lora, prompt, *_, group, **__):
         b, s = len(prompt.token_bp), 1000
-        empty = rollouts.Session(
+        empty = Session(
             None, None, None, None, None, np.full((b, group, s), tokenizer.pad, np.int32),
             np.zeros((b, group, s), bool), np.zeros((b, group, s), np.float32), np.zeros((b, group), int), None, None,
         )  # fmt: skip

@@ -96,10 +96,15 @@ def empty_cache(b: int, g: int, kv_heads: int, slots: int, head_dim: int, dtype:
     XLA on the CPU leaves axes of size 1 out of a matrix product. If the cache had them, the decode loop would hold it
     in two shapes, and would copy and write both at each step: four times the size of the cache.
     """
-    rows = tuple(n for n in (b, g, kv_heads) if n > 1)
-    names = tuple(name for name, n in (("batch", b), (None, g), ("heads", kv_heads)) if n > 1)
-    empty = KV(jnp.zeros((*rows, head_dim, slots), dtype), jnp.zeros((*rows, slots, head_dim), dtype))
-    return KV(*(layout.place(x, *names, None, None) for x in empty))
+    zeros = (jnp.zeros((b, g, kv_heads, *shape), dtype) for shape in ((head_dim, slots), (slots, head_dim)))
+    return KV(*(squeezed(x) for x in zeros))
+
+
+def squeezed(cache_bgk: jax.Array) -> jax.Array:
+    """Keys or values of a cache, [B, G, K, ...], without those of the axes B, G and K that have size 1."""
+    sizes = cache_bgk.shape
+    names = tuple(name for name, n in zip(("batch", None, "heads"), sizes) if n > 1)
+    return layout.place(cache_bgk.reshape(*(n for n in sizes[:3] if n > 1), *sizes[3:]), *names, None, None)
 
 
 def _write(cache, new, axis, slot):

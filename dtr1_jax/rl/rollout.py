@@ -17,39 +17,9 @@ from jax.sharding import Mesh
 from dtr1_jax import layout
 from dtr1_jax.models import policy
 from dtr1_jax.models.policy import Spec
-from dtr1_jax.rl import sampling
-from dtr1_jax.types import Prompt, Rollout, pytree
-
-
-@pytree
-class Session:
-    """The state of sampling, from which it can continue.
-
-    Attributes:
-      prefix: policy.Prefix of the prompts.
-      cache: for each layer the transposed KV [B, G, K, slots, H], without the axes among B, G and K that have size 1.
-      occupied_bgt: bool[B, G, slots], True at slots that hold a token of the row.
-      slot: int32, the next free slot.
-      state_bgd: [B, G, D], hidden state from which the next token is predicted.
-      token_bgs: int32[B, G, S], the completions so far, without holes.
-      mask_bgs: bool[B, G, S], True at their *sampled* tokens, False at inserted ones. Example: [1 1 0 0 1 1 0 0].
-      logp_bgs: float32[B, G, S], log-probability of each sampled token, 0 elsewhere.
-      length_bg: int32[B, G], tokens in token_bgs.
-      ended_bg: bool[B, G], True if an end token was sampled.
-      number_b: int32[B], the number of each prompt. Its completions draw with the numbers number_b * G + g.
-    """
-
-    prefix: policy.Prefix
-    cache: list
-    occupied_bgt: jax.Array
-    slot: jax.Array
-    state_bgd: jax.Array
-    token_bgs: jax.Array
-    mask_bgs: jax.Array
-    logp_bgs: jax.Array
-    length_bg: jax.Array
-    ended_bg: jax.Array
-    number_b: jax.Array
+from dtr1_jax.rl import compaction, sampling
+from dtr1_jax.rl.session import Session, result
+from dtr1_jax.types import Prompt, Rollout
 
 
 def begin(
@@ -75,7 +45,7 @@ def begin(
         logp_bgs=jnp.zeros((b, group, new_tokens)),
         length_bg=jnp.zeros((b, group), jnp.int32),
         ended_bg=jnp.zeros((b, group), bool),
-        number_b=jnp.arange(b) if number_b is None else number_b,
+        number_bg=(jnp.arange(b) if number_b is None else number_b)[:, None] * group + jnp.arange(group),
     )
 
 
@@ -102,30 +72,43 @@ def extend(
         call. None = no text halts a row.
     """
     split, _ = policy.start(params, lora, spec, session.prefix, session.token_bgs.shape[1], 1)
+    sampler = functools.partial(
+        sampling.sample, temperature=temperature, top_k=top_k, top_p=top_p, banned_v=banned_v
+    )  # fmt: skip
+    draw = functools.partial(_draw, params, spec, key, sampler)
+    with jax.named_scope("decode"):
+        return _decode(
+            params, spec, split, session, draw, end=end, stop=stop, most_bg=most_bg, closing_vk=closing_vk
+        )  # fmt: skip
+
+
+def _draw(params, spec, key, sampler, s):
+    """The next token of each row, int32[B, G], and its log-probability."""
+    z_bgv = layout.place(policy.logits(params, spec, s.state_bgd), "batch", None, "vocab")
+    b, g, vocab = z_bgv.shape
+    token_r, logp_r = sampler(
+        jax.random.fold_in(key, s.slot), layout.place(z_bgv.reshape(b * g, vocab), "batch", "vocab"),
+        number_r=s.number_bg.reshape(-1),
+    )  # fmt: skip
+    return layout.place_tree((token_r.reshape(b, g), logp_r.reshape(b, g)))
+
+
+def _decode(params, spec, split, session, draw, *, end, stop=(), most_bg=None, closing_vk=None, leave=None):
+    """`extend` from `split` of policy.start; `leave(live_bg)` says when the loop leaves rows unfinished."""
     b, g, room = session.token_bgs.shape
     most_bg = jnp.full((b, g), room) if most_bg is None else jnp.minimum(most_bg, room)
     slots = session.occupied_bgt.shape[-1]
     end_n, stop_n = (jnp.array(ids, jnp.int32) for ids in (end, stop))
-    number_r = (session.number_b[:, None] * g + jnp.arange(g)).reshape(-1)
-
-    def active(s, halted_bg):
-        return ~halted_bg & ~s.ended_bg & (s.length_bg < most_bg)
 
     def more(carry):
         s, halted_bg, _ = carry
-        return (s.slot < slots) & active(s, halted_bg).any()
-
-    def draw(s):
-        z_bgv = layout.place(policy.logits(params, spec, s.state_bgd), "batch", None, "vocab")
-        token_r, logp_r = sampling.sample(
-            jax.random.fold_in(key, s.slot), layout.place(z_bgv.reshape(b * g, -1), "batch", "vocab"),
-            temperature=temperature, top_k=top_k, top_p=top_p, banned_v=banned_v, number_r=number_r,
-        )  # fmt: skip
-        return layout.place_tree((token_r.reshape(b, g), logp_r.reshape(b, g)))
+        live_bg = _live(s, most_bg) & ~halted_bg
+        go = (s.slot < slots) & live_bg.any()
+        return go if leave is None else go & ~leave(live_bg)
 
     def step(carry):
         s, halted_bg, matched_bg = carry
-        live_bg = active(s, halted_bg)
+        live_bg = _live(s, most_bg) & ~halted_bg
         token_bg, logp_bg = draw(s)
         new = _write(params, spec, split, s, live_bg, token_bg, logp_bg)
         new = dataclasses.replace(new, ended_bg=s.ended_bg | (live_bg & jnp.isin(token_bg, end_n)))
@@ -136,8 +119,12 @@ def extend(
         return new, halted_bg | (live_bg & halts_bg), matched_bg
 
     matched_bg = None if closing_vk is None else jnp.zeros((b, g), jnp.int32)
-    with jax.named_scope("decode"):
-        return jax.lax.while_loop(more, step, (session, jnp.zeros((b, g), bool), matched_bg))[0]
+    return jax.lax.while_loop(more, step, (session, jnp.zeros((b, g), bool), matched_bg))[0]
+
+
+def _live(s, most_bg):
+    """bool[B, G]: rows that have not ended and may have more tokens."""
+    return ~s.ended_bg & (s.length_bg < most_bg)
 
 
 def _write(params, spec, split, s, live_bg, token_bg, logp_bg):
@@ -160,7 +147,7 @@ def _write(params, spec, split, s, live_bg, token_bg, logp_bg):
         logp_bgs=jnp.where(write_bgs, logp_bg[..., None], s.logp_bgs),
         length_bg=s.length_bg + live_bg,
         ended_bg=s.ended_bg,
-        number_b=s.number_b,
+        number_bg=s.number_bg,
     )
 
 
@@ -212,23 +199,19 @@ def _append(params, lora, spec, session, token_bgn, count_bg):
         logp_bgs=session.logp_bgs,
         length_bg=session.length_bg + count_bg,
         ended_bg=session.ended_bg,
-        number_b=session.number_b,
+        number_bg=session.number_bg,
     )
-
-
-def result(session: Session) -> Rollout:
-    """The completions so far, as a Rollout."""
-    return Rollout(session.token_bgs, session.mask_bgs, session.logp_bgs, session.ended_bg)
 
 
 @functools.partial(
     jax.jit,
-    static_argnames=("spec", "group", "new_tokens", "end", "pad", "temperature", "top_k", "top_p", "dtype", "mesh"),
+    static_argnames=("spec", "group", "new_tokens", "end", "pad", "temperature", "top_k", "top_p", "dtype", "mesh", "shrink"),
 )
 def sample(
     params: dict, lora: dict | None, prompt: Prompt, key: jax.Array, banned_v: jax.Array | None, *, spec: Spec,
     group: int, new_tokens: int, end: int | tuple[int, ...], pad: int, temperature: float, top_k: int = 0,
     top_p: float = 1.0, dtype: jnp.dtype = jnp.float32, mesh: Mesh | None = None, number_b: jax.Array | None = None,
+    shrink: bool = True,
 ) -> Rollout:  # fmt: skip
     """Samples G completions of up to `new_tokens` tokens for each prompt; compiled once for each shape.
 
@@ -239,12 +222,33 @@ def sample(
     read for each token.
     """
     with layout.use(mesh, resident=True):
+        b = prompt.token_bp.shape[0]
+        shapes = compaction.shapes(b, group, new_tokens) if shrink else [compaction.Shape(b, group, new_tokens)]
         session = begin(
-            params, lora, spec, prompt, group=group, new_tokens=new_tokens, slots=new_tokens, pad=pad, dtype=dtype,
+            params, lora, spec, prompt, group=group, new_tokens=new_tokens, slots=shapes[0].slots, pad=pad, dtype=dtype,
             number_b=number_b,
         )  # fmt: skip
-        session = extend(
-            params, lora, spec, session, key, end=end, temperature=temperature, top_k=top_k, top_p=top_p,
-            banned_v=banned_v,
+        split, _ = policy.start(params, lora, spec, session.prefix, group, 1)
+        session = dataclasses.replace(session, prefix=session.prefix._replace(kv=None))  # `split` has them
+        sampler = functools.partial(
+            sampling.sample, temperature=temperature, top_k=top_k, top_p=top_p, banned_v=banned_v
         )  # fmt: skip
-        return layout.place_tree(result(session))
+        draw = functools.partial(_draw, params, spec, key, sampler)
+        decode = functools.partial(_decode, params, spec, draw=draw, end=end)
+        with jax.named_scope("decode"):
+            return layout.place_tree(_decode_in(shapes, decode, split, session))
+
+
+def _decode_in(shapes, decode, split, session):
+    """The finished completions of a session of the first of `shapes`, decoded in one loop after the other."""
+    shape, *later = shapes
+    smaller = next((s for s in later if s.rows < shape.rows), None)
+    leave = None if smaller is None else functools.partial(compaction.fits, smaller)
+    session = decode(split, session, leave=leave)
+    if not later:
+        return result(session)
+    if later[0].rows == shape.rows:
+        return _decode_in(later, decode, split, compaction.with_slots(session, later[0].slots))
+    move = compaction.plan(_live(session, session.token_bgs.shape[2]), later[0])
+    few = _decode_in(later, decode, *compaction.moved(split, session, move, later[0]))
+    return compaction.merged(result(session), few, move)

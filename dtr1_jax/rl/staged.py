@@ -21,7 +21,7 @@ from dtr1_jax import layout
 from dtr1_jax import mesh as mesh_lib
 from dtr1_jax.models.policy import Spec
 from dtr1_jax.rl import rollout as rollouts
-from dtr1_jax.rl.rollout import Session
+from dtr1_jax.rl.session import Session, result
 from dtr1_jax.types import Prompt, Rollout
 
 CHUNK = 32  # tokens that are inserted at once: one shape for twins of any length; more take more memory
@@ -98,6 +98,6 @@ def write_answers(
 
 def local_rollout(session: Session) -> Rollout:
     """The completions as numpy, with the rows of this process."""
-    local, length_bg = mesh_lib.local((rollouts.result(session), session.length_bg))
+    local, length_bg = mesh_lib.local((result(session), session.length_bg))
     in_text_bgs = np.arange(local.token_bgs.shape[-1]) < length_bg[..., None]
     return dataclasses.replace(local, inserted_bgs=in_text_bgs & ~local.mask_bgs)
