@@ -3,6 +3,7 @@
 """
 
 import os
+import shlex
 import sys
 
 from absl import app, flags
@@ -127,8 +128,8 @@ def parse(argv: list[str]) -> list[str]:
 def with_settings_of_run(argv: list[str]) -> list[str]:
     """The command line with --config=settings_of_run.py:WORKDIR, if the mode allows it and --config is missing.
 
-    Raises ValueError if the settings of that run cannot be read, or if its policy would be downloaded and the command
-    line does not name it. Prints the other settings that are not taken over, see settings_of_run.py.
+    Raises ValueError if the settings of that run cannot be read, or if a model of it would be downloaded and the
+    command line does not name it. Prints the other settings that are not taken over, see settings_of_run.py.
     """
     words = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:])]
     workdir, named = value_of(words, "workdir"), value_of(words, "config")
@@ -141,10 +142,12 @@ def with_settings_of_run(argv: list[str]) -> list[str]:
         return argv
     # It raises here with a clear message; the flag would print a traceback.
     withheld = {n: v for n, v in settings_of_run.withheld(workdir).items() if value_of(words, f"config.{n}") is None}
-    for name in {"policy.path", "policy.adapter"} & set(withheld):
+    models = [name for name in _needed(value_of(words, "mode")) if name in withheld]
+    if models:
+        added = " ".join(f"--config.{name}={shlex.quote(withheld[name])}" for name in models)
         raise ValueError(
-            f"the policy of the run in {workdir} would be downloaded, which only the command line may ask for: add "
-            f"--config.{name}={withheld[name]}, or name a folder with these files"
+            f"{', '.join(models)} of the run in {workdir} would be downloaded, which only the command line may ask "
+            f"for, because a workdir may come from somebody else: add {added}, or name folders with these files"
         )
     for name in withheld:
         print(
@@ -153,6 +156,12 @@ def with_settings_of_run(argv: list[str]) -> list[str]:
             file=sys.stderr,
         )
     return words
+
+
+def _needed(mode: str | None) -> list[str]:
+    """The settings of models without which a mode would give other results than with them."""
+    policy = ("policy.path", "policy.adapter")
+    return [name for name in settings_of_run.MODELS if mode != "export" or name in policy]
 
 
 def value_of(argv: list[str], name: str) -> str | None:

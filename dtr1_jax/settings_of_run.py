@@ -13,12 +13,16 @@ from ml_collections import ConfigDict
 # Settings that decide where requests go, which key goes with them, and where their results are written.
 OUTSIDE = ("reward.judge.url", "reward.judge.key_env", "reward.judge.cache")
 # Settings whose value would be downloaded if it is the name of a hub repository.
-MODELS = ("policy.path", "policy.adapter", "specialists.detector", "specialists.segmenter", "specialists.depth")
+MODELS = (
+    "policy.path", "policy.adapter", "reward.segmenter", "specialists.detector", "specialists.segmenter",
+    "specialists.depth",
+)  # fmt: skip
 # Further settings whose value would be copied to this machine if it is the address of a bucket.
-INPUTS = ("data.root", "data.phrases", "reward.segmenter", "reward.sentences", "reward.idf", "specialists.phrases")
+INPUTS = ("data.root", "data.phrases", "reward.sentences", "reward.idf", "specialists.phrases")
 
 # The value of a setting that is not taken over, where "" has no meaning.
-WITHOUT = {"reward.segmenter": "grabcut"}
+WITHOUT = {"reward.segmenter": "grabcut", "specialists.segmenter": "grabcut"}
+_PREFIX = "sam:"  # of the path of a segmenter
 
 
 def get_config(workdir: str = "") -> ConfigDict:
@@ -46,8 +50,9 @@ def _read(workdir: str) -> tuple[ConfigDict, dict[str, str]]:
     try:
         path = places.path(workdir) / "config.json"
         settings = ConfigDict(run_settings.with_added(json.loads(places.read_text(path))))
-        hub = [name for name in MODELS if policy_files.is_hub_id(_value(settings, name).removeprefix("sam:"))]
-        buckets = [n for n in (*MODELS, *INPUTS) if places.is_bucket(_value(settings, n).removeprefix("sam:"))]
+        paths = {name: _value(settings, name).removeprefix(_PREFIX) for name in (*MODELS, *INPUTS)}
+        hub = [name for name in MODELS if policy_files.is_hub_id(paths[name])]
+        buckets = [name for name, path in paths.items() if places.is_bucket(path)]
         names = [*OUTSIDE, *hub, *buckets]
         values = {name: _value(settings, name) for name in names}
         settings.update_from_flattened_dict({name: WITHOUT.get(name, "") for name, value in values.items() if value})

@@ -86,3 +86,37 @@ def test_a_policy_that_would_be_downloaded_is_refused_until_the_command_line_nam
     with pytest.raises(ValueError, match=r"would be downloaded.*add --config\.policy\.path=someone/policy"):
         __main__.with_settings_of_run(argv)
     __main__.with_settings_of_run([*argv, "--config.policy.path=someone/policy"])
+
+
+HUB = {
+    "reward.segmenter": "sam:someone/sam", "specialists.segmenter": "someone/sam@main", "policy.adapter": "a/adapter",
+    "specialists.detector": "someone/detector", "specialists.depth": "someone/depth",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_a_model_that_would_be_downloaded_is_refused_with_the_flag_that_asks_for_it(tmp_path, name):
+    """Without it the figures would be of another segmenter or perception, so that a line of print is not enough."""
+    c = default.get_config()
+    c.update_from_flattened_dict({name: HUB[name]})
+    (tmp_path / "config.json").write_text(json.dumps(c.to_dict()))
+    argv = ["main.py", "--mode=eval", f"--workdir={tmp_path}"]
+    with pytest.raises(ValueError, match=rf"would be downloaded.*add --config\.{name}={HUB[name]}"):
+        __main__.with_settings_of_run(argv)
+    assert __main__.with_settings_of_run([*argv, f"--config.{name}={HUB[name]}"])
+    exported = [argv[0], "--mode=export", argv[2]]  # an export needs the policy alone
+    if name == "policy.adapter":
+        with pytest.raises(ValueError, match="would be downloaded"):
+            __main__.with_settings_of_run(exported)
+    else:
+        assert __main__.with_settings_of_run(exported)
+
+
+def test_several_models_are_refused_at_once(tmp_path):
+    c = default.get_config()
+    c.update_from_flattened_dict({name: HUB[name] for name in ("reward.segmenter", "specialists.depth")})
+    (tmp_path / "config.json").write_text(json.dumps(c.to_dict()))
+    with pytest.raises(
+        ValueError, match=r"add --config\.reward\.segmenter=\S+ --config\.specialists\.depth=someone/depth"
+    ):
+        __main__.with_settings_of_run(["main.py", "--mode=infer", f"--workdir={tmp_path}"])

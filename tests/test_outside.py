@@ -75,10 +75,47 @@ def test_no_specialist_is_downloaded_because_a_workdir_names_it(tmp_path):
     named = {"specialists__segmenter": "sam:evil/sam@main", "specialists__depth": "evil/depth"}
     workdir = foreign(tmp_path, specialists__detector="weights/model.json", **named)
     c = settings_of_run.get_config(workdir)
-    assert (c.specialists.detector, c.specialists.segmenter, c.specialists.depth) == ("weights/model.json", "", "")
+    assert (c.specialists.detector, c.specialists.segmenter, c.specialists.depth) == (
+        "weights/model.json",
+        "grabcut",
+        "",
+    )
     assert settings_of_run.withheld(workdir) == {
         "specialists.segmenter": "sam:evil/sam@main", "specialists.depth": "evil/depth"
     }  # fmt: skip
+
+
+def strings(c, prefix=""):
+    """Dotted names of all settings that are text."""
+    for name, value in c.items():
+        if isinstance(value, str):
+            yield prefix + name
+        elif hasattr(value, "items"):
+            yield from strings(value, f"{prefix}{name}.")
+
+
+# Text that no code takes for the name of a model or file to load from a hub.
+WORDS = {
+    "data.root", "data.name", "data.phrases", "data.train_split", "data.eval_split", "lora.targets", "reward.idf",
+    "reward.sentences", "reward.judge.model", "specialists.phrases", "policy.name",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["evil/model", "evil/model@main", "sam:evil/model"])
+def test_each_setting_that_can_name_a_hub_repository_is_withheld(tmp_path, value):
+    """A new setting of text must either be withheld or stand in WORDS."""
+    kept_names = set()
+    for name in strings(default.get_config()):
+        c = default.get_config()
+        c.update_from_flattened_dict({name: value})
+        (tmp_path / "config.json").write_text(json.dumps(c.to_dict()))
+        try:
+            kept = settings_of_run.get_config(str(tmp_path))
+        except ValueError:  # the setting is one of a few words
+            continue
+        if value in json.dumps(kept.to_dict()):
+            kept_names.add(name)
+    assert kept_names <= WORDS
 
 
 def test_a_policy_in_a_folder_is_taken_over(tmp_path):

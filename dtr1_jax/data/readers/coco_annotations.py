@@ -14,7 +14,7 @@ import functools
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,6 @@ from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import coco_index, coco_layout, coco_records, coco_shapes, file_names, lvis
 from dtr1_jax.data.readers.coco_records import Faults
-
-LOOKED_AT = 2000  # photos that are looked for when a file is opened
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +133,7 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
     if not pictures or not labels:
         counts = f"{len(value['images'])} pictures and {len(value['annotations'])} annotations, but none to use"
         raise _nothing_to_use(path, counts, str(faults))
-    _check_photos(path, [picture.file for picture in pictures])
+    coco_layout.check_photos(path, [picture.file for picture in pictures])
     return _file(path, tuple(pictures), labels, categories, federated)
 
 
@@ -169,7 +167,7 @@ def _nothing_to_use(path: Path, counts: str, faults: str) -> DataError:
 
 def _of_index(path: Path, index: coco_index.Index, share: bool | None) -> AnnotationFile:
     """A large file: all records are matched, the shapes of a sample are checked now and the others when read."""
-    categories = {coco_records.parse_id(record["id"]): record for record in index.categories}
+    categories = _table(index)
     pictures = coco_index.Pictures(path, index, functools.partial(_indexed_picture, path.as_posix(), categories))
     if index.left_out:
         log.warning("%s: left out %s", path, index.left_out)
@@ -177,26 +175,50 @@ def _of_index(path: Path, index: coco_index.Index, share: bool | None) -> Annota
         log.warning("%s: kept %s", path, index.odd)
     crowds = index.crowds
     _say_crowds(path, crowds["objects"], crowds["labels"], crowds["crowds"], crowds["alone"])
+    sample = _check_sample(path, index)
+    if sample.faults:
+        log.warning(
+            "%s: of a sample of %d pictures, left out %s; all are checked when read", path, sample.count, sample.faults
+        )
+    used = set(pictures.label_counts()) | set(crowds["labels"]) | index.searched_labels()
+    labels = coco_records.labels_to_ask(categories, used, Faults())
+    ids = pictures.ids()
+    if share is not None and len(ids) > 1:
+        pictures = pictures.of(np.flatnonzero(sample.held == share))
+        if share:
+            log.info("%s: %d of its %d pictures are held out for evaluation", path, len(pictures), len(ids))
+    if sample.unusable == sample.count or not labels or not len(pictures):
+        raise _nothing_to_use(path, f"{len(ids)} pictures, but none of a sample to use", sample.faults)
+    coco_layout.check_photos(path, pictures.files())
+    return _file(path, pictures, labels, categories, index.federated)
+
+
+class _Sample(NamedTuple):
+    """What the pictures of a sample lack, as a text; how many they are, and cannot be used; bool[n], the held-out."""
+
+    faults: str
+    count: int
+    unusable: int
+    held: np.ndarray
+
+
+@functools.lru_cache(maxsize=2)  # the splits of a run are parts of one file
+def _check_sample(path: Path, index: coco_index.Index) -> _Sample:
+    """Makes coco_index.CHECKED pictures of a file, and divides all by json_files.held_out_part."""
+    pictures = coco_index.Pictures(path, index, functools.partial(_indexed_picture, path.as_posix(), _table(index)))
     faults, unusable, sample = Faults(), 0, pictures[:: max(1, len(pictures) // coco_index.CHECKED)]
     for i in range(len(sample)):
         try:
             sample.make(i, faults=faults)
         except image_files.ImageError:
             unusable += 1
-    if str(faults):
-        log.warning("%s: of a sample of %d pictures, left out %s; all are checked when read", path, len(sample), faults)
-    used = set(pictures.label_counts()) | set(crowds["labels"]) | index.searched_labels()
-    labels = coco_records.labels_to_ask(categories, used, Faults())
     ids = pictures.ids()
-    if share is not None and len(ids) > 1:
-        held = json_files.held_out_part(ids)
-        pictures = pictures.of(np.flatnonzero([(number in held) == share for number in ids]))
-        if share:
-            log.info("%s: %d of its %d pictures are held out for evaluation", path, len(pictures), len(ids))
-    if unusable == len(sample) or not labels or not len(pictures):
-        raise _nothing_to_use(path, f"{len(ids)} pictures, but none of a sample to use", str(faults))
-    _check_photos(path, pictures.files())
-    return _file(path, pictures, labels, categories, index.federated)
+    held = json_files.held_out_part(ids)
+    return _Sample(str(faults), len(sample), unusable, np.array([number in held for number in ids], bool))
+
+
+def _table(index: coco_index.Index) -> dict[int | str | None, dict]:
+    return {coco_records.parse_id(record["id"]): record for record in index.categories}
 
 
 def _indexed_picture(
@@ -227,21 +249,6 @@ def _warn_of_shapes(path: str) -> None:
         "%s: an annotation was left out when its picture was read, and queries about that picture do not ask for its "
         "label; more may follow. --mode=check lists the faults of a sample", path,
     )  # fmt: skip
-
-
-def _check_photos(path: Path, files: Sequence[str]) -> None:
-    """Looks for up to LOOKED_AT photos; warns if some are missing, and raises DataError if all are."""
-    folders = coco_layout.photo_folders(path)
-    sample = files[:: -(-len(files) // LOOKED_AT)]
-    missing = [name for name in sample if not file_names.is_file(file_names.find_file(folders, name))]
-    if len(missing) == len(sample):
-        places = ", ".join(map(str, folders))
-        raise DataError(f"{path}: expected photos such as {missing[0]} in one of {places}, got none; put them there")
-    if missing:
-        log.warning(
-            "%s: %d of %d photos are missing, such as %s; queries about them are skipped",
-            path, len(missing), len(sample), missing[0],
-        )  # fmt: skip
 
 
 def _part(pictures: list[Picture], share: bool | None, path: Path) -> list[Picture]:

@@ -11,7 +11,9 @@ may be in NAME/, images/NAME/, images/ or ROOT. ROOT may also be an annotation f
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from dtr1_jax.data.json_files import DataError
@@ -19,8 +21,11 @@ from dtr1_jax.data.readers import file_names
 
 KINDS = ("instances", "panoptic", "lvis")  # first words of the names of annotation files
 ROBOFLOW = "_annotations.coco.json"
+LOOKED_AT = 2000  # photos that are looked for when a file is opened
 MANY = 8  # names that a message lists
 _VALIDATION = ("val", "dev")  # "val" also begins "valid" and "validation"
+
+log = logging.getLogger(__name__)
 
 
 def find_annotation_file(root: Path, split: str) -> tuple[Path, bool | None]:
@@ -58,6 +63,21 @@ def photo_folders(path: Path) -> list[Path]:
     if path.name.startswith("lvis"):  # the photos are COCO's
         folders += [root / "coco", root.parent / "coco", root.parent]
     return list(dict.fromkeys(folders))
+
+
+def check_photos(path: Path, files: Sequence[str]) -> None:
+    """Looks for up to LOOKED_AT photos; warns if some are missing, and raises DataError if all are."""
+    folders = photo_folders(path)
+    sample = files[:: -(-len(files) // LOOKED_AT)]
+    missing = [name for name in sample if not file_names.is_file(file_names.find_file(folders, name))]
+    if len(missing) == len(sample):
+        places = ", ".join(map(str, folders))
+        raise DataError(f"{path}: expected photos such as {missing[0]} in one of {places}, got none; put them there")
+    if missing:
+        log.warning(
+            "%s: %d of %d photos are missing, such as %s; queries about them are skipped",
+            path, len(missing), len(sample), missing[0],
+        )  # fmt: skip
 
 
 def segment_folders(path: Path) -> list[Path]:

@@ -14,10 +14,12 @@ import time
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dtr1_jax.data import json_files
+from dtr1_jax.data.readers import coco_columns
 
 POLYGONS, RLE, BOX = 0, 1, 2  # kinds of shapes, before they are checked
 NOTE = np.dtype([
@@ -34,6 +36,8 @@ _FIELDS = frozenset(
     "id file_name width height coco_url neg_category_ids not_exhaustive_category_ids "
     "name supercategory isthing synonyms frequency synset".split()
 )
+
+_CROWDS = "its iscrowd are not all 0 or 1"
 
 log = logging.getLogger(__name__)
 
@@ -65,18 +69,22 @@ def scan(path: Path) -> Scan:
 def _scan(path: Path) -> Scan:
     parts: list[np.ndarray] = []
     records: dict[str, list[dict]] = {"images": [], "categories": []}
-    for section, starts, texts in _sections(path):
+    for section, base, buffer, starts, ends in _sections(path):
         if section == "annotations":
-            parts.append(_notes(starts, texts))
+            parts.append(_notes(buffer, base, starts, ends))
         elif section in records:
-            records[section] += [{k: v for k, v in record.items() if k in _FIELDS} for record in _loads(texts)]
+            found = _loads(_slices(buffer, starts, ends))
+            records[section] += [{k: v for k, v in record.items() if k in _FIELDS} for record in found]
     if not parts or not all(records.values()):
         raise Unusual("it lacks annotations, images or categories")
     return Scan(np.concatenate(parts), records["images"], records["categories"])
 
 
-def _sections(path: Path) -> Iterator[tuple[str, list[int], list[bytes]]]:
-    """Yields (name of the list, places, records) of all records of the top-level lists, some at a time."""
+def _sections(path: Path) -> Iterator[tuple[str, int, bytes, np.ndarray, np.ndarray]]:
+    """Yields (name of the list, place of the bytes in the file, bytes, starts and ends of its records in the bytes).
+
+    All records of the top-level lists, some at a time.
+    """
     size, done, section = path.stat().st_size, 0, ""
     started = last = time.monotonic()
     with path.open("rb") as file:
@@ -94,11 +102,11 @@ def _sections(path: Path) -> Iterator[tuple[str, list[int], list[bytes]]]:
                 key = _KEY.search(buffer[previous if i == 0 else ends[i - 1] : starts[i]])
                 if key:
                     if i > first:
-                        yield section, *_slices(buffer, base, starts[first:i], ends[first:i])
+                        yield section, base, buffer, starts[first:i], ends[first:i]
                     section, first = key[1].decode("utf-8", "replace"), i
             if len(starts) > first:
-                yield section, *_slices(buffer, base, starts[first:], ends[first:])
-            cut = ends[-1] if ends else 0
+                yield section, base, buffer, starts[first:], ends[first:]
+            cut = int(ends[-1]) if len(ends) else 0
             buffer, base = buffer[cut:], base + cut
             if time.monotonic() - last > SECONDS:
                 last = time.monotonic()
@@ -107,32 +115,57 @@ def _sections(path: Path) -> Iterator[tuple[str, list[int], list[bytes]]]:
         raise Unusual("it breaks off, or has braces in its texts")
 
 
-def _records(buffer: bytes) -> tuple[list[int], list[int]]:
+def _records(buffer: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Starts and ends of the records in a part of the file that begins between two records."""
     values = np.frombuffer(buffer, np.uint8)
-    places = np.flatnonzero((values == _OPEN) | (values == _CLOSE))
-    steps = np.where(values[places] == _OPEN, 1, -1).astype(np.int8)
+    places = np.flatnonzero(values >= _OPEN)  # of ASCII, only "|" and "~" besides
+    marks = values[places]
+    braces = (marks == _OPEN) | (marks == _CLOSE)
+    places, marks = places[braces], marks[braces]
+    steps = np.where(marks == _OPEN, 1, -1).astype(np.int8)
     depth = np.cumsum(steps, dtype=np.int32)
     ends = places[(depth == 0) & (steps < 0)] + 1
     starts = places[(depth == 1) & (steps > 0)]
-    return starts[: len(ends)].tolist(), ends.tolist()
+    return starts[: len(ends)], ends
 
 
-def _changes(starts: list[int], ends: list[int]) -> list[int]:
+def _changes(starts: np.ndarray, ends: np.ndarray) -> list[int]:
     """Indices of records before which there is more than the usual gap; of few records all, since none is usual."""
     if len(starts) < _FEW:
         return list(range(len(starts)))
-    gaps = np.array(starts[1:]) - np.array(ends[:-1])
+    gaps = starts[1:] - ends[:-1]
     usual = np.bincount(gaps).argmax()
     return [0, *(np.flatnonzero(gaps > usual) + 1).tolist()]
 
 
-def _slices(buffer: bytes, base: int, starts: list[int], ends: list[int]) -> tuple[list[int], list[bytes]]:
-    return [base + start for start in starts], [buffer[a:b] for a, b in zip(starts, ends)]
+def _slices(buffer: bytes, starts: np.ndarray, ends: np.ndarray) -> list[bytes]:
+    return list(map(buffer.__getitem__, map(slice, starts.tolist(), ends.tolist())))
 
 
-def _notes(starts: list[int], texts: list[bytes]) -> np.ndarray:
-    """NOTE[n] of the texts of annotations. Raises Unusual."""
+def _notes(buffer: bytes, base: int, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """NOTE[n] of annotations: of those that are alike at once (coco_columns.py), of the others one by one."""
+    notes = np.zeros(len(starts), NOTE)
+    others = np.ones(len(starts), bool)
+    few = slice(0, _FEW)
+    alike = coco_columns.pattern(_slices(buffer, starts[few], ends[few]))
+    if alike is not None:
+        found = coco_columns.columns(buffer, starts, ends, alike)
+        others[found.rows] = False
+        for name, key in (("id", "id"), ("picture", "image_id"), ("category", "category_id")):
+            notes[name][found.rows] = found.numbers[key]
+        crowds = found.numbers.get("iscrowd", np.zeros(len(found.rows), int))
+        if (crowds > 1).any():
+            raise Unusual(_CROWDS)
+        notes["crowd"][found.rows] = crowds
+        notes["hash"][found.rows] = list(map(hash, _slices(buffer, found.starts, found.ends)))
+    if others.any():
+        notes[others] = _parsed(_slices(buffer, starts[others], ends[others]))
+    notes["start"], notes["length"] = base + starts, ends - starts
+    return notes
+
+
+def _parsed(texts: list[bytes]) -> np.ndarray:
+    """NOTE[n] of the texts of annotations, without their places. Raises Unusual."""
     short, hashes, outlined = [], array("q"), []
     for text in texts:
         match = _SHAPE.search(text)
@@ -148,15 +181,17 @@ def _notes(starts: list[int], texts: list[bytes]) -> np.ndarray:
             outlined.append(True)
     values = _loads(short)
     notes = np.zeros(len(values), NOTE)
-    notes["start"], notes["length"], notes["hash"] = starts, [len(text) for text in texts], hashes
+    notes["hash"] = hashes
     for name, key in (("id", "id"), ("picture", "image_id"), ("category", "category_id")):
         column = [value.get(key) for value in values]
         if set(map(type, column)) != {int}:
             raise Unusual(f"its {key} are not all whole numbers")
+        if max(map(abs, column)) >> 62:
+            raise Unusual(f"its {key} are not all below 2^62")
         notes[name] = column
     crowds = [value.get("iscrowd", 0) for value in values]
-    if not set(crowds) <= {0, 1}:
-        raise Unusual("its iscrowd are not all 0 or 1")
+    if not all(crowd in (0, 1) for crowd in crowds):
+        raise Unusual(_CROWDS)
     notes["crowd"] = crowds
     if any("segments_info" in value for value in values[:1]):
         raise Unusual("it is a panoptic file")
@@ -166,9 +201,16 @@ def _notes(starts: list[int], texts: list[bytes]) -> np.ndarray:
         boxed = shape in (None, [], [[]])
         kinds[i] = RLE if isinstance(shape, dict) else BOX if boxed else POLYGONS
         shape = shape.get("counts") if isinstance(shape, dict) else shape
-        notes["hash"][i] = hash(str(values[i].get("bbox") if boxed else shape))
+        notes["hash"][i] = _hash(values[i].get("bbox") if boxed else shape)
     notes["kind"] = kinds
     return notes
+
+
+def _hash(value: Any) -> int:
+    try:
+        return hash(tuple(value) if isinstance(value, list) else value)
+    except TypeError:  # lists in the list
+        return hash(str(value))
 
 
 def _loads(texts: list[bytes]) -> list[dict]:

@@ -34,6 +34,7 @@ for the cold start (--mode=sft) if it has `objects`, and its target is in words 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -150,8 +151,7 @@ def _no_lines(file: Path, split: str, names: Collection[str], count: int) -> Dat
 def _open_large(file: Path, split: str, task: str, max_objects: int, frames: int) -> Jsonl:
     """The examples of a split of a large file. Raises DataError as `open_jsonl_source`; jsonl_large.Several."""
     found = jsonl_large.survey(file, task, read_line)
-    reading = Reading(file, task)
-    checked = [reading.parse(found.lines.raw(i), int(found.lines.numbers[i])) for i in found.doubtful]
+    reading, checked = _check_sample(file, task, found)
     foreign = foreign_formats.name_rows(file, reading.faulty)
     if foreign:
         raise DataError(foreign)
@@ -179,6 +179,13 @@ def _open_large(file: Path, split: str, task: str, max_objects: int, frames: int
     if not chosen.any():
         raise _no_lines(file, split, found.split_names, len(found.lines))
     return Jsonl(file, split, max_objects, found.lines.of(chosen), frames)
+
+
+@functools.lru_cache(maxsize=1)  # the splits of a run are parts of one file
+def _check_sample(file: Path, task: str, found: jsonl_large.Survey) -> tuple[Reading, list[Line | None]]:
+    """The doubtful lines of a survey, read."""
+    reading = Reading(file, task)
+    return reading, [reading.parse(found.lines.raw(i), int(found.lines.numbers[i])) for i in found.doubtful]
 
 
 def read_line(file: Path, task: str, raw: bytes, number: int) -> Line:

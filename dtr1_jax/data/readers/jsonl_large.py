@@ -28,7 +28,7 @@ from dtr1_jax.data.readers.jsonl_fields import Line
 LARGE = 32 << 20  # bytes; a smaller file is read as a whole
 CHECKED = 5000  # lines of which all fields are checked when the file is opened
 SECONDS = 5.0  # between two lines about progress
-_BLOCK = 1 << 23  # bytes
+_BLOCK = 1 << 21  # bytes
 _TARGETS = frozenset({"boxes", "polygons", "rle", "mask", "answers", "tracks", "masks", "rles"})
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Lines(Sequence):
             yield from names if isinstance(names, list) else [names]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # so that it can be a key
 class Survey:
     """All lines of a file and what opening needs of them.
 
@@ -176,35 +176,66 @@ class _Part(NamedTuple):
     sound: np.ndarray
 
 
+class _Sort(NamedTuple):
+    """What the names of a line's fields say of it: the field of its picture or video, and whether it can be sound."""
+
+    visual: str
+    sound: bool
+    has_split: bool
+    has_id: bool
+    has_task: bool
+
+
+def _sort(row: dict[str, Any]) -> _Sort:
+    visual = "image" if row.get("image") is not None or "video" not in row else "video"
+    sound = "query" in row and len(_TARGETS & row.keys()) == 1 and not {"image", "video"} <= row.keys()
+    return _Sort(visual, sound, "split" in row, "id" in row, "task" in row)
+
+
 def _part(
-    places: list[int], lengths: list[int], values: list[Any], numbers: list[int], task: str,
+    places: np.ndarray, lengths: np.ndarray, values: list[Any], numbers: np.ndarray, task: str,
     tasks: dict[tuple[str, bool], int], names: dict[str, int], folder: Path,
 ) -> _Part:  # fmt: skip
-    """What opening needs of some lines. `tasks` and `names` (of splits) get the new ones. Raises Several."""
-    rows = [value if isinstance(value, dict) else {} for value in values]
-    images = [row.get("image") for row in rows]
-    video = [image is None and "video" in row for image, row in zip(images, rows)]
-    files = [_first(row.get("video") if v else image) for v, image, row in zip(video, images, rows)]
-    sound = [
-        bool(name) and type(row.get("query")) is str and len(_TARGETS & row.keys()) == 1
-        for name, row in zip(files, rows)
-    ]
-    keys = [name if file_names.is_plain(name) and name.islower() else _key(name, folder) for name in files]
-    splits = [row.get("split") for row in rows]
-    ids = [row.get("id") for row in rows]
-    codes = [tasks.setdefault((str(row.get("task", task)), v), len(tasks)) for row, v in zip(rows, video)]
+    """What opening needs of some lines. `tasks` and `names` (of splits) get the new ones. Raises Several.
+
+    Most files have few sorts of lines, so that what follows from the names of the fields is found once for each sort.
+    """
+    sorts: dict[tuple[str, ...], _Sort] = {}
+    codes, splits, sound, keys, held = [], [], [], [], []
+    ids = (numbers.astype(np.int64) - (1 << 62)).tolist()  # of lines without one
+    last, last_held = "", False
+    for i, row in enumerate(values):
+        if type(row) is not dict:
+            row = {}
+        fields = tuple(row)
+        sort = sorts.get(fields)
+        if sort is None:
+            sort = sorts[fields] = _sort(row)
+        name = row.get(sort.visual)
+        if type(name) is not str:
+            name = _first(name)
+        sound.append(sort.sound and bool(name) and type(row["query"]) is str)
+        key = name if name.islower() and file_names.is_plain(name) else _key(name, folder)
+        keys.append(hash(key))
+        name_of_task = str(row["task"]) if sort.has_task else task
+        codes.append(tasks.setdefault((name_of_task, sort.visual == "video"), len(tasks)))
+        if sort.has_id and row["id"] is not None:
+            ids[i] = hash(str(row["id"])) >> 2
+        split = row["split"] if sort.has_split else None
+        splits.append(-1 if split is None else names.setdefault(str(split), len(names)))
+        if key != last:  # lines about one picture mostly follow each other
+            last, last_held = key, json_files.held_out(key)
+        held.append(last_held)
     return _Part(
-        np.array(places, np.int64), np.array(lengths, np.int32), np.array(numbers, np.int32),
-        np.minimum(codes, 127).astype(np.int8),
-        np.array([-1 if split is None else names.setdefault(str(split), len(names)) for split in splits], np.int32),
-        np.array([hash(key) for key in keys], np.int64),
-        np.array([n - (1 << 62) if uid is None else hash(str(uid)) >> 2 for n, uid in zip(numbers, ids)], np.int64),
-        np.array([json_files.held_out(key) for key in keys], bool), np.array(sound, bool),
+        places, lengths, numbers, np.minimum(codes, 127).astype(np.int8), np.array(splits, np.int32),
+        np.array(keys, np.int64), np.array(ids, np.int64), np.array(held, bool), np.array(sound, bool),
     )  # fmt: skip
 
 
 def _later_twins(ids: np.ndarray) -> list[int]:
     """Indices of the values that stand at an earlier index too."""
+    if len(np.unique(ids)) == len(ids):
+        return []
     order = np.argsort(ids, kind="stable")
     return np.sort(order[1:][ids[order][1:] == ids[order][:-1]]).tolist()
 
@@ -236,20 +267,20 @@ def _blocks(file: Path) -> Iterator[tuple[int, int, list[bytes]]]:
         yield start, number, [rest]
 
 
-def _rows(start: int, number: int, raws: list[bytes]) -> tuple[list[int], list[int], list[Any], list[int]]:
+def _rows(start: int, number: int, raws: list[bytes]) -> tuple[np.ndarray, np.ndarray, list[Any], np.ndarray]:
     """(places, lengths, values, line numbers) of the lines that are not blank; a malformed one has the value None."""
-    lengths = [len(raw) for raw in raws]
-    places = (start + np.cumsum([0, *(length + 1 for length in lengths[:-1])])).tolist()
+    lengths = np.fromiter(map(len, raws), np.int32, len(raws))
+    places = start + np.cumsum(np.concatenate([[0], lengths[:-1] + 1]), dtype=np.int64)
     if start == 0 and raws:
         raws = [raws[0].removeprefix(b"\xef\xbb\xbf"), *raws[1:]]
-    kept = [k for k, raw in enumerate(raws) if raw and not raw.isspace()]
-    texts = [raws[k] for k in kept]
+    kept = np.array([bool(raw) and not raw.isspace() for raw in raws], bool)
+    texts = raws if kept.all() else [raw for raw, keep in zip(raws, kept.tolist()) if keep]
     try:
         values = json.loads(b"[" + b",".join(texts) + b"]")
         values = values if len(values) == len(texts) else list(map(_value, texts))
     except (ValueError, RecursionError):
         values = list(map(_value, texts))
-    return [places[k] for k in kept], [lengths[k] for k in kept], values, [number + k for k in kept]
+    return places[kept], lengths[kept], values, (number + np.flatnonzero(kept)).astype(np.int32)
 
 
 def _value(raw: bytes) -> Any:

@@ -12,7 +12,7 @@ from coco_folders import CATEGORIES, note, open_source, rectangle, write_coco_fo
 from dtr1_jax.data import outlines
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.readers import coco_annotations, coco_index
+from dtr1_jax.data.readers import coco_index
 
 
 @pytest.fixture(autouse=True)
@@ -173,5 +173,5 @@ def test_boxes_alone(tmp_path, monkeypatch, caplog):
     root = write_coco_folder(tmp_path, [*boxed, note(rectangle(2, 2, 30, 25), image=3, number=9)], pictures=3)
     whole, indexed = both(monkeypatch, root)
     assert len(whole) == len(indexed) == 4 and "2 annotations have a box and no outline" in caplog.text
-    assert dataclasses.replace(indexed, task="grounding")[0].query and coco_annotations.LOOKED_AT
+    assert dataclasses.replace(indexed, task="grounding")[0].query
     assert len(CATEGORIES) == 5
