@@ -121,12 +121,6 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     if jax.process_index() == 0:
         check.describe(c, source, heldout, pretrained_policy.style)
     skipped, share = pipeline.SkipCounter(), mesh.share_of_rows(device_mesh)
-    if c.grpo.resample and share[1] > 1:
-        log.warning(
-            "grpo.resample = %d: each of the %d processes replaces groups without spread by groups of its own queries,"
-            " so this run depends on the number of processes; all else does not",
-            c.grpo.resample, share[1],
-        )  # fmt: skip
     batches = pipeline.query_batches(
         source, pretrained_policy.style, c.rollout.queries // share[1], seed=c.data.seed + c.seed,
         workers=c.data.workers, shard=share, skips=skipped,

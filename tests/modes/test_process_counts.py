@@ -49,7 +49,7 @@ def launch(arguments, processes, devices):
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
     env = {key: value for key, value in os.environ.items() if not key.startswith("JAX_COORD")} | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"
+        "PJRT_NPROC": "32", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"
         " --xla_cpu_collective_call_terminate_timeout_seconds=600", "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / "tests"))),
     }  # fmt: skip
