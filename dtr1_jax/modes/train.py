@@ -201,7 +201,7 @@ def _steps(this: Run, position: Position) -> None:
                 position = _save(this, position, wait=last)
         if last:
             return
-        _leave_if_asked(this, position)
+        position = _saved_if_asked(this, position)
         earlier = position.skipped_updates
         with this.trace.step(position.step + 1):
             position, numbers, collected = _step(this, position)
@@ -284,11 +284,24 @@ def _skipped_by_all(this: Run) -> int:
     return mesh.total_of_shares(this.runtime.mesh, this.skipped.count)
 
 
-def _leave_if_asked(this: Run, position: Position) -> None:
-    """Saves and raises interrupt.Interrupted on all processes, where any of them was asked to stop."""
-    if mesh.least(not this.stop.is_set) == 0:
+def _leave_if_asked(this: Run, position: Position) -> int:
+    """Saves and raises interrupt.Interrupted on all processes, where any of them was asked to stop.
+
+    Returns what was asked for otherwise, interrupt.NOTHING or SAVE.
+    """
+    asked = mesh.most(this.stop.asked)
+    if asked == interrupt.STOP:
         _save(this, position, wait=True)
         raise interrupt.Interrupted(position.step)
+    return asked
+
+
+def _saved_if_asked(this: Run, position: Position) -> Position:
+    """`_leave_if_asked`, which also saves where any process was asked to save; returns the position."""
+    if _leave_if_asked(this, position) == interrupt.NOTHING:
+        return position
+    this.stop.is_save_asked = False
+    return _save(this, position, wait=True)
 
 
 def _leave_if_diverged(this: Run, position: Position) -> None:
@@ -310,7 +323,7 @@ def _evaluate(this: Run, position: Position) -> float:
     skipped = pipeline.SkipCounter()
     runtime = this.runtime.with_weights(*update.weights(position.state.trainable, this.frozen)).for_rollout()
     predictions = predict.evaluate(
-        runtime, this.heldout, check=lambda: _leave_if_asked(this, position), skipped=skipped
+        runtime, this.heldout, check=functools.partial(_leave_if_asked, this, position), skipped=skipped
     )
     queries = answered.of_all(runtime.mesh, predictions, c.train.gallery)
     numbers = metrics.compute_metrics(queries, mesh.total_of_shares(runtime.mesh, skipped.count))
