@@ -129,6 +129,7 @@ TESTED_IN = {
     "models/weights/exporting": "modes/test_export.py",
     "policies/state": "modes/test_evaluate.py",
     "policies/runtime": "evaluation/test_predict.py",
+    "run/stop_signals": "run/test_hosts.py",
     "settings_of_run": "modes/test_export_run.py",
     "specialists/onnx/session_process": "specialists/onnx/test_onnx_predictor.py",
     "specialists/ssd/coco_classes": "specialists/ssd/test_ssd_predictor.py",

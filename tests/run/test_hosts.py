@@ -186,6 +186,7 @@ if __name__ == "__main__":
                     if str(rank) == victim:
                         os.kill(os.getpid(), signal.SIGTERM)
                     time.sleep(0.1)
+                hosts._joined().client.wait_at_barrier("saved", 200_000)  # as the modes do before they leave
                 raise interrupt.Interrupted(7)
         if str(rank) == victim and action == "stuck":
             threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
