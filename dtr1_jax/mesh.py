@@ -22,6 +22,8 @@ from dtr1_jax import config, device_order
 
 AXES = ("data", "fsdp", "tensor")
 QUERIES = ("data", "fsdp")  # the mesh axes that split the batch axis
+_GATHERED = 1 << 26  # bytes of messages that each device holds at a time; longer ones are sent in pieces
+_UNIT = 1 << 30  # lengths are sent as two numbers, because JAX has no 64-bit integers by default
 
 # expression found in the path of a leaf -> split of its last dimensions; leading dimensions, such as layers, stay whole
 RULES = (
@@ -264,13 +266,18 @@ def of_shares(mesh: Mesh | None, message: bytes) -> list[bytes]:
     """
     if jax.process_count() == 1 or mesh is None:
         return [message]
-    lengths = _gather(np.int32(len(message)))
-    size = 1 << (int(lengths.max()) - 1).bit_length()  # few sizes, because each is compiled
-    gathered = _gather(np.frombuffer(message.ljust(size, b"\0"), np.uint8))
+    lengths = _gather(np.array(divmod(len(message), _UNIT), np.int32)).astype(np.int64) @ (_UNIT, 1)
+    piece = 1 << (max(_GATHERED // jax.process_count(), 1 << 16).bit_length() - 1)
+    size = min(piece, 1 << (int(lengths.max()) - 1).bit_length())  # few sizes, because each is compiled
     first_shards = sorted({min(shards) for shards in device_order.groups_of_processes(mesh.devices).values()})
     groups = mesh.devices.reshape(-1, mesh.shape["tensor"])
     owners = [groups[shard, 0].process_index for shard in first_shards]
-    return [gathered[owner, : lengths[owner]].tobytes() for owner in owners]
+    parts: list[list[bytes]] = [[] for _ in owners]
+    for start in range(0, max(1, int(lengths.max())), size):
+        gathered = _gather(np.frombuffer(message[start : start + size].ljust(size, b"\0"), np.uint8))
+        for part, owner in zip(parts, owners):
+            part.append(gathered[owner, : max(0, lengths[owner] - start)].tobytes())
+    return [b"".join(part) for part in parts]
 
 
 def total_of_shares(mesh: Mesh | None, value: int) -> int:

@@ -14,6 +14,10 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_cpu_collective_call_terminate_timeout_seconds=600"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# XLA serves all virtual devices of a process by one pool of threads. By default it has as many threads as devices, or as
+# cores where these are more. A device that waits for the others holds a thread, so with eight threads a second program
+# that is under way can keep the last device from its turn for ever.
+os.environ.setdefault("PJRT_NPROC", "32")
 
 # Most of a test's time is compilation, and the next run, process or worker compiles the same programs.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"))

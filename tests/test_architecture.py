@@ -130,6 +130,7 @@ TESTED_IN = {
     "models/weights/exporting": "modes/test_export.py",
     "policies/state": "modes/test_evaluate.py",
     "policies/runtime": "evaluation/test_predict.py",
+    "run/stop_signals": "run/test_hosts.py",
     "settings_of_run": "modes/test_export_run.py",
     "specialists/onnx/session_process": "specialists/onnx/test_onnx_predictor.py",
     "specialists/ssd/coco_classes": "specialists/ssd/test_ssd_predictor.py",
@@ -175,7 +176,7 @@ WHOLE = {
     "experiments/test_smollm2", "experiments/test_speed",
     "experiments/test_utilization", "models/test_parity_generation", "models/test_parity_logits",
     "models/test_parity_prompts", "models/test_parity_scaling", "modes/test_bucket_runs", "modes/test_cells",
-    "modes/test_process_counts", "modes/test_processes",
+    "modes/test_process_counts", "modes/test_processes", "modes/test_stop_processes",
     "modes/test_real_data", "test_annotations", "test_architecture", "test_configs", "test_docs", "test_main",
 }  # fmt: skip
 CODE = ("dtr1_jax/**/*.py", "configs/**/*.py", "experiments/**/*.py", "main.py")

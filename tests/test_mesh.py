@@ -268,6 +268,10 @@ def work(rank: int, out: str) -> None:
         assert mesh.largest((1 + rank, 8 - rank)) == (2, 8)
         assert mesh.of_shares(m, (b"a\0", b"bcde\0\0")[rank]) == [b"a\0", b"bcde\0\0"]
         assert mesh.total_of_shares(m, 2**40 + rank) == 2**41 + 1
+        mesh._GATHERED = 1 << 17  # so that the longer message comes in three pieces
+        long = bytes(range(256)) * 600
+        assert mesh.of_shares(m, (long[:70_000], long)[rank]) == [long[:70_000], long]
+        assert mesh.of_shares(m, b"") == [b"", b""]
     sampled = sample(m, there)
     length = np.where(np.arange(8) < 4, 2, 5)[mine]
     mask = np.broadcast_to(np.arange(6) < length[:, None, None], sampled.token_bgs.shape)

@@ -144,7 +144,7 @@ def _fidelity(transcript: Transcript, example: Example, canvas: Canvas) -> twin_
 def evaluate(
     runtime: Runtime,
     source: Source,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[], object] = lambda: None,
     skipped: pipeline.SkipCounter | None = None,
     emulate: Collection[str] = (),
 ) -> list[Prediction]:

@@ -38,7 +38,7 @@ EXPECTED = (
     prompts.PromptError, tokenizer.TokenizerError, WorkerError, train.DivergedError, workdir_lock.LockError,
     hosts.HostsError, OSError,
 )  # fmt: skip
-STOPPED = 130  # exit status of a run that a signal stopped
+STOPPED = interrupt.STATUS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +191,8 @@ def join_processes(required: bool = False) -> None:
     if not (required or pod or "JAX_COORDINATOR_ADDRESS" in os.environ):
         return
     names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+    # JAX's own handler of SIGTERM only notes that it came, so that a mode without interrupt.Flag would go on.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(**{k: int(os.environ[name]) for k, name in names.items() if name in os.environ})
     except (ValueError, RuntimeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 from collections.abc import Iterator
@@ -16,12 +15,12 @@ from dtr1_jax.asking.complete import Completions, aligned, complete_in_turn
 from dtr1_jax.asking.requested_work import Work
 from dtr1_jax.data.batches import Batch, join_prompts
 from dtr1_jax.evaluation import blind
+from dtr1_jax.modes import refill
 from dtr1_jax.policies.runtime import Runtime
 from dtr1_jax.rewards import score
 from dtr1_jax.rl import advantages
 from dtr1_jax.run.step_trace import phase
-from dtr1_jax.twin.transcript import Transcript
-from dtr1_jax.types import Example, Prompt, Rewards, Rollout
+from dtr1_jax.types import Prompt, Rewards, Rollout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +28,7 @@ class Experience:
     """B queries with G scored completions each; arrays are numpy and hold the rows of this process.
 
     Attributes:
-      examples: the B queries.
-      transcripts: B lists of G.
+      asked: the B queries, with what the log needs of their completions.
       prompt: the B prompts.
       rollout: the completions.
       rewards: their reward columns and totals.
@@ -42,8 +40,7 @@ class Experience:
       work: what specialists were asked for in all rollouts of the step; None where the constructor is another.
     """
 
-    examples: list[Example]
-    transcripts: list[list[Transcript]]
+    asked: list[refill.Asked]
     prompt: Prompt
     rollout: Rollout
     rewards: Rewards
@@ -96,8 +93,7 @@ def _scored(runtime: Runtime, batch: Batch, completed: Completions, key: jax.Arr
             rollout.mask_bgs.sum(-1), blind_bg, completed.real,
         )  # fmt: skip
     return Experience(
-        examples=batch.examples,
-        transcripts=transcripts,
+        asked=[refill.asked(example, group) for example, group in zip(batch.examples, transcripts)],
         prompt=batch.prompt,
         rollout=rollout,
         rewards=rewards,
@@ -114,39 +110,32 @@ def collect(runtime: Runtime, batches: Iterator[Batch], key: jax.Array) -> Exper
 
     This is DAPO's dynamic sampling (arXiv 2503.14476), for several tasks: a group is replaced by a group of the same
     task, so each task keeps its share of the batch and its places in it. Where a task has too few groups with spread,
-    its groups without spread fill the places. They have no gradient, and nothing is raised.
+    its groups without spread fill the places. They have no gradient, and nothing is raised. The batch is filled over
+    all processes (refill.py), which all must call it.
     """
-    rounds, informative = [], collections.Counter()
-    for i in range(1 + runtime.config.grpo.resample):
+    most, exchange = runtime.config.grpo.resample, functools.partial(mesh.of_shares, runtime.mesh)
+    rounds: list[Experience] = []
+    groups: list[refill.Group] = []
+    for i in range(1 + most):
         seconds: dict[str, float] = {}
         with phase("data", seconds):
             batch = next(batches)
         gathered = gather(runtime, batch, jax.random.fold_in(key, i))
         rounds.append(dataclasses.replace(gathered, seconds=gathered.seconds | seconds))
-        has_spread_b = np.asarray(advantages.informative_b(rounds[-1].rewards.total_bg))
-        informative.update(e.task for e, has_spread in zip(rounds[-1].examples, has_spread_b) if has_spread)
-        shares = collections.Counter(e.task for e in rounds[0].examples)
-        if mesh.least(all(informative[task] >= share for task, share in shares.items())):
+        if not most:
+            break
+        has_spread_b = np.asarray(advantages.informative_b(gathered.rewards.total_bg))
+        groups += refill.of_all(exchange, gathered.asked, has_spread_b)
+        size = len(groups) // len(rounds)
+        if refill.is_enough(groups, size):
             break
     if len(rounds) == 1:
         return rounds[0]
     whole = functools.reduce(_join, rounds)
-    has_spread_b = np.asarray(advantages.informative_b(whole.rewards.total_bg))
-    order = _refilled([e.task for e in whole.examples], has_spread_b, len(rounds[0].examples))
-    return dataclasses.replace(
-        whole, examples=[whole.examples[i] for i in order], transcripts=[whole.transcripts[i] for i in order],
-        **{name: jax.tree.map(lambda x: x[order], getattr(whole, name)) for name in ("prompt", "rollout", "rewards")},
-    )  # fmt: skip
-
-
-def _refilled(tasks: list[str], has_spread_b: np.ndarray, size: int) -> list[int]:
-    """Row numbers for the `size` places of the batch: each row has the task of its place; rows with spread come first.
-
-    _refilled(["vqa", "summary", "vqa", "vqa"], [0, 0, 1, 1], 2) == [2, 1]
-    """
-    order = np.argsort(~np.asarray(has_spread_b, bool), kind="stable").tolist()
-    queues = {task: iter([i for i in order if tasks[i] == task]) for task in tasks[:size]}
-    return [next(queues[task]) for task in tasks[:size]]
+    share = mesh.share_of_rows(runtime.mesh) if jax.process_count() > 1 else (0, 1)
+    rows = (whole.prompt, whole.rollout, whole.rewards)
+    rows, asked = refill.own_rows(exchange, share, refill.order(groups, size), rows, whole.asked)
+    return dataclasses.replace(whole, asked=asked, **dict(zip(("prompt", "rollout", "rewards"), rows)))
 
 
 def _join(a: Experience, b: Experience) -> Experience:
@@ -156,7 +145,7 @@ def _join(a: Experience, b: Experience) -> Experience:
     }  # fmt: skip
     seconds = {name: a.seconds[name] + b.seconds[name] for name in a.seconds}
     return Experience(
-        a.examples + b.examples, a.transcripts + b.transcripts, **arrays, seconds=seconds, tokens=a.tokens + b.tokens,
+        a.asked + b.asked, **arrays, seconds=seconds, tokens=a.tokens + b.tokens,
         segmenter_failures=a.segmenter_failures + b.segmenter_failures,
         text_failures=a.text_failures + b.text_failures, work=_join_work(a.work, b.work),
     )  # fmt: skip
@@ -167,17 +156,19 @@ def _join_work(a: Work | None, b: Work | None) -> Work | None:
 
 
 def _join_rewards(a: Rewards, b: Rewards) -> Rewards:
-    """The rows of `a`, then the rows of `b`. A column that one of them lacks is 0 there, and no row there owns it."""
-    names = [name for name in score.COLUMNS if name in a.columns or name in b.columns]
+    """The rows of `a`, then the rows of `b`, with all columns, so that the rows of all processes have the same.
+
+    A column that one of them lacks is 0 there, and no row there owns it.
+    """
 
     def concatenated(name: str, arrays_of) -> np.ndarray:
         parts = [arrays_of(rewards) for rewards in (a, b)]
         return np.concatenate([part.get(name, np.zeros_like(next(iter(part.values())))) for part in parts])
 
     return Rewards(
-        columns={name: concatenated(name, lambda rewards: rewards.columns) for name in names},
+        columns={name: concatenated(name, lambda rewards: rewards.columns) for name in score.COLUMNS},
         total_bg=np.concatenate([a.total_bg, b.total_bg]),
-        own={name: concatenated(name, owners) for name in names},
+        own={name: concatenated(name, owners) for name in score.COLUMNS},
     )
 
 
@@ -194,11 +185,10 @@ def samples(e: Experience, most: int = 4) -> str:
     Queries and completions are hostile text: nothing in them is rendered (plain_text.py).
     """
     lines = []
-    for i, example in enumerate(e.examples[:most]):
+    for i, asked in enumerate(e.asked[:most]):
         own, columns = owners(e.rewards), e.rewards.columns
         worth = ", ".join(f"{name} {column[i, 0]:.2f}" for name, column in columns.items() if own[name][i])
-        first = e.transcripts[i][0]
-        fault = f"\n\nfault: {plain_text.in_line(first.faults[0].message)}" if first.faults else ""
-        query, completion = plain_text.in_line(example.query), plain_text.in_fence(first.text)
+        fault = f"\n\nfault: {plain_text.in_line(asked.fault)}" if asked.fault else ""
+        query, completion = plain_text.in_line(asked.query), plain_text.in_fence(asked.text)
         lines.append(f"### {query}\n\n{completion}\n\n{worth}{fault}\n")
     return "\n".join(lines)

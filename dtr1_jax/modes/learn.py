@@ -112,7 +112,7 @@ def _advantages_of(
     reward_bg = mesh.put_batch(device_mesh, experience.rewards.total_bg)
     if c.grpo.advantage != EMA:
         return mesh.local(_advantages(reward_bg, scale=c.grpo.advantage)), state, {}
-    task_b = np.array([TASKS.index(e.task) for e in experience.examples], np.int32)
+    task_b = np.array([TASKS.index(query.task) for query in experience.asked], np.int32)
     advantage_bg, ema = ema_advantages(
         reward_bg, mesh.put_batch(device_mesh, task_b), state.ema, decay=c.grpo.ema_decay,
         place=mesh.replicated(device_mesh),

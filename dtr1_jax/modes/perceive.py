@@ -60,7 +60,7 @@ def run(c: config.Config, images: str | None, video: str | None, out: str | None
             if jax.process_index() == 0:
                 perceive_journal.write_header(folder, header)
             stopped = _work(c, inputs, look, words, folder, stop)
-            mesh.least(True)  # the parts of all processes are written
+            stopped = bool(mesh.most(stopped))  # The parts of all processes are written.
             if jax.process_index() == 0:
                 header = perceive_journal.publish(folder, header)
                 _draw_sheet(inputs, look, words, c, folder, set(perceive_journal.finished(folder)))

@@ -51,6 +51,11 @@ def run(c: config.Config, workdir: Path) -> Path:
     where somebody asked the run to stop; LockError if another run writes to `workdir`; and the errors of reading the
     policy and the checkpoints.
     """
+    with interrupt.Flag() as stop:  # The flag is first, so that a signal during the start is kept until a save.
+        return _train(c, workdir, stop)
+
+
+def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> Path:
     pretrained_policy = pretrained.load_policy(c)
     check(c, pretrained_policy)
     device_mesh = mesh.make(c.mesh)
@@ -70,7 +75,6 @@ def run(c: config.Config, workdir: Path) -> Path:
         results.locked(workdir, "sft"),
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as checkpoints,
         run_log.open_run_log(workdir, active=jax.process_index() == 0) as writer,
-        interrupt.Flag() as stop,
     ):
         template = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
         restored, step = checkpoints.restore(template), 0
@@ -87,11 +91,12 @@ def run(c: config.Config, workdir: Path) -> Path:
             numbers = _step(c, pretrained_policy, device_mesh, tx, state, frozen, batches, step)
             step += 1
             meter.write(step, numbers)
-            is_asked = mesh.least(not stop.is_set) == 0  # Any process may have got the signal.
-            if is_asked or step == c.sft.steps or (c.checkpoint.every and step % c.checkpoint.every == 0):
+            asked = mesh.most(stop.asked)  # Any process may have got the signal.
+            if asked or step == c.sft.steps or (c.checkpoint.every and step % c.checkpoint.every == 0):
                 writer.flush()
-                checkpoints.save(step, state, batches.get_state(), wait=is_asked)
-            if is_asked:
+                checkpoints.save(step, state, batches.get_state(), wait=bool(asked))
+                stop.is_save_asked = False
+            if asked == interrupt.STOP:
                 log.warning("asked to stop: saved step %d; the same command goes on from here", step)
                 raise interrupt.Interrupted(step)
         return _write(c, pretrained_policy, device_mesh, places.path(workdir), state["trainable"])

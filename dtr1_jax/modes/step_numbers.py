@@ -63,20 +63,20 @@ def _rows(e: Experience) -> dict[str, np.ndarray]:
     length_bg = mask_bgs.sum(-1)
     inserted_bgs = mask_bgs[..., :0] if e.rollout.inserted_bgs is None else e.rollout.inserted_bgs
     rows = {
-        "task": [TASKS.index(x.task) for x in e.examples],
+        "task": [TASKS.index(query.task) for query in e.asked],
         "reward": total_bg.mean(1), "reward_std": total_bg.std(1),
         "flat": ~np.asarray(advantages.informative_b(e.rewards.total_bg)),
         "length": length_bg.mean(1), "length_max": length_bg.max(1), "tokens": length_bg.sum(1),
         "truncated": 1 - e.rollout.stopped_bg.mean(1),
-        "sound": [np.mean([t.sound for t in group]) for group in e.transcripts],
-        "reasoned": [np.mean([t.reasoned for t in group]) for group in e.transcripts],
+        "sound": [np.mean(query.sound) for query in e.asked],
+        "reasoned": [np.mean(query.reasoned) for query in e.asked],
         "logp": np.where(mask_bgs, e.rollout.logp_bgs, 0).sum((1, 2), dtype=np.float64),
         "inserted": inserted_bgs.sum(-1).mean(1),
     }  # fmt: skip
     own = owners(e.rewards)
     for name in score.COLUMNS:
         column_bg = np.asarray(e.rewards.columns.get(name, np.zeros_like(total_bg)), np.float64)
-        rows[OWN + name] = own.get(name, np.zeros(len(e.examples), bool))
+        rows[OWN + name] = own.get(name, np.zeros(len(e.asked), bool))
         rows[MEAN + name], rows[STD + name] = column_bg.mean(1), column_bg.std(1)
     return {name: np.asarray(row, np.float64) for name, row in rows.items()}
 

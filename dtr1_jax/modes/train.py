@@ -122,12 +122,6 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     if jax.process_index() == 0:
         check.describe(c, source, heldout, pretrained_policy.style)
     skipped, share = pipeline.SkipCounter(), mesh.share_of_rows(device_mesh)
-    if c.grpo.resample and share[1] > 1:
-        log.warning(
-            "grpo.resample = %d: each of the %d processes replaces groups without spread by groups of its own queries,"
-            " so this run depends on the number of processes; all else does not",
-            c.grpo.resample, share[1],
-        )  # fmt: skip
     batches = pipeline.query_batches(
         source, pretrained_policy.style, c.rollout.queries // share[1], seed=c.data.seed + c.seed,
         workers=c.data.workers, shard=share, skips=skipped,
@@ -208,7 +202,7 @@ def _steps(this: Run, position: Position) -> None:
                 position = _save(this, position, wait=last)
         if last:
             return
-        _leave_if_asked(this, position)
+        position = _saved_if_asked(this, position)
         earlier = position.skipped_updates
         with this.trace.step(position.step + 1):
             position, numbers, collected = _step(this, position)
@@ -291,11 +285,24 @@ def _skipped_by_all(this: Run) -> int:
     return mesh.total_of_shares(this.runtime.mesh, this.skipped.count)
 
 
-def _leave_if_asked(this: Run, position: Position) -> None:
-    """Saves and raises interrupt.Interrupted on all processes, where any of them was asked to stop."""
-    if mesh.least(not this.stop.is_set) == 0:
+def _leave_if_asked(this: Run, position: Position) -> int:
+    """Saves and raises interrupt.Interrupted on all processes, where any of them was asked to stop.
+
+    Returns what was asked for otherwise, interrupt.NOTHING or SAVE.
+    """
+    asked = mesh.most(this.stop.asked)
+    if asked == interrupt.STOP:
         _save(this, position, wait=True)
         raise interrupt.Interrupted(position.step)
+    return asked
+
+
+def _saved_if_asked(this: Run, position: Position) -> Position:
+    """`_leave_if_asked`, which also saves where any process was asked to save; returns the position."""
+    if _leave_if_asked(this, position) == interrupt.NOTHING:
+        return position
+    this.stop.is_save_asked = False
+    return _save(this, position, wait=True)
 
 
 def _leave_if_diverged(this: Run, position: Position) -> None:
@@ -317,7 +324,7 @@ def _evaluate(this: Run, position: Position) -> float:
     skipped = pipeline.SkipCounter()
     runtime = this.runtime.with_weights(*update.weights(position.state.trainable, this.frozen)).for_rollout()
     predictions = predict.evaluate(
-        runtime, this.heldout, check=lambda: _leave_if_asked(this, position), skipped=skipped
+        runtime, this.heldout, check=functools.partial(_leave_if_asked, this, position), skipped=skipped
     )
     queries = answered.of_all(runtime.mesh, predictions, c.train.gallery)
     numbers = metrics.compute_metrics(queries, mesh.total_of_shares(runtime.mesh, skipped.count))

@@ -25,13 +25,17 @@ from typing import Any
 
 import jax
 
+from dtr1_jax.run import interrupt, stop_signals
+
 STATUS = 75  # exit status of a process that ends because another one is lost; EX_TEMPFAIL of sysexits.h
 BEAT = 1.0  # seconds between two signs of life
 LOST_AFTER = 20.0  # seconds without a sign of life after which a process counts as lost
 GRACE = 3.0  # seconds in which the others can read why the run ends, before process 0 takes the store away
 START = 120.0  # seconds in which all processes must have said what they run
 MOST = 20  # differences that a message lists
+BY_SIGNAL = "was stopped by a signal"
 _PREFIX = "dtr1_jax"
+_NEWS = f"{_PREFIX}/news/"  # "verdict": why all end, and with which exit status; "stop": a process is asked to stop
 
 
 class HostsError(RuntimeError):
@@ -43,7 +47,8 @@ def together(what: Mapping[str, Any]) -> Iterator[None]:
     """Context manager around the work of one process of a run; it does nothing in a run of one process.
 
     Before the work, all processes compare their code and `what`: names -> values that JSON can hold, such as settings.
-    During the work, a process that is killed, hangs as a whole, or ends with an error ends all others.
+    During the work, a process that is killed, hangs as a whole, or ends with an error ends all others. Where one is
+    asked to stop, all are: their interrupt.Flag is set, or they end with interrupt.STATUS where there is none.
 
     Raises HostsError in all processes if code or values differ.
     """
@@ -55,7 +60,8 @@ def together(what: Mapping[str, Any]) -> Iterator[None]:
     watch = Watch(state.client, state.process_id, state.num_processes, state.coordinator_address)
     watch.start()
     try:
-        yield
+        with stop_signals.caught(watch.end_by_signal):
+            yield
     except BaseException as error:
         if isinstance(error, jax.errors.JaxRuntimeError):
             # Sums over devices fail at once where a process is lost, before anyone knows which one. The watch will end
@@ -159,14 +165,20 @@ class Watch:
 
     def fail(self, error: BaseException) -> None:
         """Tells the others that this process ends with an error, and lets it end without waiting for them."""
-        text = f"{type(error).__name__}: {error}"[:2000]
-        self._publish({"lost": False, "text": f"{self._name(self._rank)} ended with an error: {text}"})
-        status = 130 if isinstance(error, KeyboardInterrupt) else 1
+        status = interrupt.STATUS if isinstance(error, KeyboardInterrupt) else 1
+        text = f"ended with an error: {type(error).__name__}: {error}"[:2000] if status == 1 else BY_SIGNAL
+        self._publish({"status": status, "text": f"{self._name(self._rank)} {text}"})
         atexit.register(_leave, status, GRACE if self._rank == 0 else 0.0)
+
+    def end_by_signal(self) -> None:
+        """Ends this process and the others; for a signal that the main thread does not take."""
+        text = f"process {self._rank} of {self._count} {BY_SIGNAL}"  # without the name, for which the store is asked
+        self._publish({"status": interrupt.STATUS, "text": text})
+        self._obey({"status": interrupt.STATUS, "text": text})
 
     def _publish(self, verdict: dict[str, Any]) -> None:
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # the first verdict stands
-            self._client.key_value_set(f"{_PREFIX}/verdict/text", json.dumps(verdict))
+            self._client.key_value_set(f"{_NEWS}verdict", json.dumps(verdict))
 
     def _name(self, rank: int) -> str:
         try:
@@ -181,14 +193,25 @@ class Watch:
             number += 1
             try:
                 self._client.key_value_set(f"{_PREFIX}/beat/{self._rank}", str(number), allow_overwrite=True)
-                verdicts = self._client.key_value_dir_get(f"{_PREFIX}/verdict/")
+                news = dict(self._client.key_value_dir_get(_NEWS))
                 self._answer = number
-                if verdicts:
-                    self._obey(json.loads(verdicts[0][1]))
+                self._share_stop(f"{_NEWS}stop" in news)
+                if f"{_NEWS}verdict" in news:
+                    self._obey(json.loads(news[f"{_NEWS}verdict"]))
                 elif self._rank == 0:
                     self._judge()
             except jax.errors.JaxRuntimeError:
                 continue  # _guard finds out why the store does not answer
+
+    def _share_stop(self, is_known: bool) -> None:
+        """A process that is asked to stop asks the others, whose work may take no step together."""
+        flag = interrupt.current()
+        if flag is None or flag.is_set == is_known:
+            return
+        if flag.is_set:
+            self._client.key_value_set(f"{_NEWS}stop", str(self._rank), allow_overwrite=True)
+        else:
+            flag.set_by_another()
 
     def _judge(self) -> None:
         """Process 0: looks for a process without a sign of life."""
@@ -202,8 +225,8 @@ class Watch:
             self._seen[rank] = (beat, 0.0 if beat == "done" or beat != before else silent + elapsed)
             if self._seen[rank][1] > LOST_AFTER:
                 text = f"{self._name(rank)} has given no sign of life for {LOST_AFTER:.0f} seconds"
-                self._publish({"lost": True, "text": text})
-                self._obey({"lost": True, "text": text})
+                self._publish({"status": STATUS, "text": text})
+                self._obey({"status": STATUS, "text": text})
 
     def _guard(self) -> None:
         """Ends this process where process 0 is gone, or its host has lost the network.
@@ -240,16 +263,17 @@ class Watch:
 
     def _obey(self, verdict: dict[str, Any]) -> None:
         """Ends this process; one with an error of its own gets the time to report that itself."""
-        if self._rank == 0 or not verdict["lost"]:
+        if self._rank == 0 or verdict["status"] != STATUS:
             self._stopped.wait(GRACE)
-        self._end(verdict["text"], STATUS if verdict["lost"] else 1)
+        self._end(verdict["text"], verdict["status"])
 
     def _end(self, text: str, status: int = STATUS) -> None:
         with self._lock:
             if self._stopped.is_set():
                 return
+            error = "" if status == interrupt.STATUS else "error: "
             os.write(2, (
-                f"\nerror: {text}, so this process {self._rank} ends too. What was saved before is untouched: the same"
+                f"\n{error}{text}, so this process {self._rank} ends too. What was saved before is untouched: the same"
                 " command on all hosts goes on from the newest checkpoint\n"
             ).encode("utf-8", "replace"))  # fmt: skip
             _leave(status, flushes=False)

@@ -8,12 +8,12 @@ import json
 import os
 import pathlib
 import runpy
-import socket
 import subprocess
 import sys
 
 import fake_perceivers
 import pytest
+import real_processes
 import tiny
 from fake_perceivers import ASKING, request
 
@@ -21,31 +21,19 @@ SECONDS = 1800  # that the processes of a test may take
 STEPS = 2
 
 
-def start(tmp_path, name: str, rank: int | None, port: int = 0) -> subprocess.Popen:
-    """main.py on 4 virtual devices, or as process `rank` of two with 2 each."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("JAX_COORD")} | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 if rank is None else 2}", "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / "tests"))),
-        "LOOKS": str(tmp_path / f"{name}_{rank}.json"),
-    }  # fmt: skip
+def start(tmp_path, name: str, processes: int, devices: int) -> list[subprocess.Popen]:
+    """main.py in `processes` processes with `devices` virtual devices each."""
     changes = ASKING | {
         "train__steps": STEPS, "train__eval_examples": 0, "train__eval_batch": 4, "mesh__data": 1, "mesh__fsdp": -1,
         "checkpoint__every": 0, "lora__rank": 2,
     }  # fmt: skip
-    command = [sys.executable, __file__, "--config=configs/seg.py", f"--workdir={tmp_path / name}"]
+    command = ["--config=configs/seg.py", f"--workdir={tmp_path / name}"]
     command += tiny.arguments(tiny.weights_file(tmp_path), **changes)
-    if rank is not None:
-        env |= {
-            "JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(rank),
-            "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
-        }  # fmt: skip
-        command.append("--distributed")
-    return subprocess.Popen(
-        command, env=env, cwd=tiny.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    looks = str(tmp_path / f"{name}_RANK.json")
+    return real_processes.launch(__file__, command, processes, devices, LOOKS=looks)
 
 
-def read(tmp_path, name: str, *ranks: int | None) -> tuple[list[dict], list[list[dict]]]:
+def read(tmp_path, name: str, *ranks: int) -> tuple[list[dict], list[list[dict]]]:
     """(the rows of the run log with training steps; of each process, uid -> what was done for it, by step)."""
     rows = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
     looks = [json.loads((tmp_path / f"{name}_{rank}.json").read_text()) for rank in ranks]
@@ -54,12 +42,9 @@ def read(tmp_path, name: str, *ranks: int | None) -> tuple[list[dict], list[list
 
 @pytest.mark.slow
 def test_two_processes_look_at_their_own_pictures(tmp_path):
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        port = s.getsockname()[1]
-    tiny.finish([start(tmp_path, "two", rank, port) for rank in (0, 1)], SECONDS)
-    tiny.finish([start(tmp_path, "one", None)], SECONDS)
-    (one, (whole,)), (two, parts) = read(tmp_path, "one", None), read(tmp_path, "two", 0, 1)
+    tiny.finish(start(tmp_path, "two", 2, 2), SECONDS)
+    tiny.finish(start(tmp_path, "one", 1, 4), SECONDS)
+    (one, (whole,)), (two, parts) = read(tmp_path, "one", 0), read(tmp_path, "two", 0, 1)
     assert [len(part) for part in (whole, *parts)] == [STEPS] * 3 and len(one) == len(two) == STEPS
     for step in range(STEPS):
         first, second = (part[step] for part in parts)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from dtr1_jax.modes import experience, step_numbers
+from dtr1_jax.modes import experience, refill, step_numbers
 from dtr1_jax.run import run_log
 from dtr1_jax.twin.schema import Fault
 from dtr1_jax.twin.transcript import Transcript
@@ -21,20 +21,22 @@ def transcript(text, *faults, thought=None):
     return Transcript(text, {}, None, thought, None, tuple(Fault("transcript", f) for f in faults))
 
 
+def asked(query, *transcripts, task="segmentation"):
+    target = Target(np.zeros((1, 1), bool), np.zeros((0, 4), np.float32))
+    return refill.asked(Example("uid", np.zeros((1, 1, 3), np.uint8), query, task, target), transcripts)
+
+
 def made(number, rewards):
-    """One round: query i of it carries the number 10 * number + i in every array, its uid and its texts."""
+    """One round: query i of it carries the number 10 * number + i in every array and in its texts."""
     b = len(rewards)
     names = 10 * number + np.arange(b)
-    target = Target(np.zeros((1, 1), bool), np.zeros((0, 4), np.float32))
-    image = np.zeros((1, 1, 3), np.uint8)
 
     def filled(*shape):
         return np.broadcast_to(names.reshape(b, *(1,) * len(shape)), (b, *shape)).copy()
 
     total = np.array(rewards, np.float32)
     return experience.Experience(
-        examples=[Example(f"uid {n}", image, f"query {n}", "segmentation", target) for n in names],
-        transcripts=[[transcript(f"{n} {g}") for g in range(G)] for n in names],
+        asked=[asked(f"query {n}", *(transcript(f"{n} {g}") for g in range(G))) for n in names],
         prompt=Prompt(filled(4), filled(4) >= 0, filled(4, 3), filled(4), filled(), None),
         rollout=Rollout(filled(G, S), filled(G, S) >= 0, -1.0 * filled(G, S), filled(G) >= 0),
         rewards=Rewards({"structure": total, "mask_iou": filled(G) + 0.0}, total),
@@ -62,15 +64,15 @@ def collect(monkeypatch, rounds, resample):
 
     monkeypatch.setattr(experience, "gather", gather)
     c = pytypes.SimpleNamespace(grpo=pytypes.SimpleNamespace(resample=resample))
-    runtime = pytypes.SimpleNamespace(config=c)
+    runtime = pytypes.SimpleNamespace(config=c, mesh=None)
     return experience.collect(runtime, iter(range(len(rounds))), jax.random.key(0)), asked
 
 
 def names(e):
     """The numbers of the queries, after checking that everything of a query is still in one row."""
-    out = [int(x.uid.split()[1]) for x in e.examples]
+    out = [int(x.query.split()[1]) for x in e.asked]
     expected = np.array(out)
-    assert [[t.text for t in group] for group in e.transcripts] == [[f"{n} {g}" for g in range(G)] for n in out]
+    assert [x.text for x in e.asked] == [f"{n} 0" for n in out]
     for x in (
         e.prompt.token_bp,
         e.prompt.next_b,
@@ -86,7 +88,7 @@ def names(e):
 def test_one_round_is_enough(monkeypatch):
     rounds = [made(0, [SPREAD, SPREAD]), made(1, [SPREAD, SPREAD])]
     got, asked = collect(monkeypatch, rounds, 3)
-    assert got.examples is rounds[0].examples and got.rollout is rounds[0].rollout and len(asked) == 1
+    assert got.asked is rounds[0].asked and got.rollout is rounds[0].rollout and len(asked) == 1
     assert got.seconds.keys() == {"data", "rollout", "score"}
 
 
@@ -134,13 +136,13 @@ def example():
     logp = np.where(mask, -0.5, -99.0)
     logp[0, 0, 0] = -2.5
     rollout = Rollout(e.rollout.token_bgs, mask, logp, np.array([[False, True], [True, True]]))
-    transcripts = [
-        [transcript("one", "no twin"), transcript("two")],
-        [transcript("a ``` b", thought=" "), transcript("four", thought="hm")],
+    queries = [
+        asked("query 0", transcript("one", "no twin"), transcript("two")),
+        asked("query 1", transcript("a ``` b", thought=" "), transcript("four", thought="hm")),
     ]
     rewards = Rewards({"structure": np.array([[0.0, 1.0], [1.0, 1.0]])}, e.rewards.total_bg)
     return dataclasses.replace(
-        e, rollout=rollout, transcripts=transcripts, rewards=rewards, tokens=20, segmenter_failures=1, text_failures=2,
+        e, rollout=rollout, asked=queries, rewards=rewards, tokens=20, segmenter_failures=1, text_failures=2,
         seconds={"data": 0.1, "rollout": 2.0, "score": 0.5},
     )  # fmt: skip
 
@@ -169,11 +171,8 @@ def test_table():
 def test_hostile_completions_and_queries_are_shown_harmlessly(tmp_path):
     evil = "\x1b]0;x\x07\r\u202e\ud800 <img src=x onerror=alert(1)> [a](javascript:x) # `b` **c**\n```\n# d"
     e = example()
-    examples = [dataclasses.replace(x, query=evil) for x in e.examples]
-    transcripts = [
-        [dataclasses.replace(t, text=evil, faults=(Fault("a", evil),)) for t in group] for group in e.transcripts
-    ]
-    shown = experience.samples(dataclasses.replace(e, examples=examples, transcripts=transcripts))
+    queries = [dataclasses.replace(x, query=evil, text=evil, fault=evil) for x in e.asked]
+    shown = experience.samples(dataclasses.replace(e, asked=queries))
     with run_log.RunLog(tmp_path) as log:
         log.write_text(1, "samples", shown)
         log.write_text(2, "samples", evil)  # also what is no table
@@ -182,13 +181,13 @@ def test_hostile_completions_and_queries_are_shown_harmlessly(tmp_path):
     for name in ("step_000001.md", "step_000002.md"):
         assert not set("\x1b\x07\r\u202e\ud800") & set((tmp_path / "samples" / name).read_text("utf-8"))
     blocks = text.split("````\n")
-    assert len(blocks) == 2 * len(examples) + 1  # each completion is in one code block
+    assert len(blocks) == 2 * len(queries) + 1  # each completion is in one code block
     for outside in blocks[::2]:
         assert "<img" not in outside and "[a]" not in outside and "\n#" not in outside.replace("\n### ", "\n")
 
 
 def mix(e, *tasks):
-    return dataclasses.replace(e, examples=[dataclasses.replace(x, task=t) for x, t in zip(e.examples, tasks)])
+    return dataclasses.replace(e, asked=[dataclasses.replace(x, task=t) for x, t in zip(e.asked, tasks)])
 
 
 V, Q, U = "vqa", "segmentation", "summary"
@@ -203,17 +202,17 @@ def test_a_group_is_replaced_by_one_of_its_own_task(monkeypatch):
     ]
     got, asked = collect(monkeypatch, rounds, 5)
     assert len(asked) == 3  # not yet enough after two rounds, though four groups have spread
-    assert names(got) == [1, 23, 10, 22] and [x.task for x in got.examples] == [V, V, Q, U]
+    assert names(got) == [1, 23, 10, 22] and [x.task for x in got.asked] == [V, V, Q, U]
     got, asked = collect(monkeypatch, rounds, 1)
     assert names(got) == [1, 0, 10, 3]  # its own groups without spread fill up, and not those of other tasks
-    assert [x.task for x in got.examples] == [V, V, Q, U] and len(asked) == 2
+    assert [x.task for x in got.asked] == [V, V, Q, U] and len(asked) == 2
 
 
 def test_each_task_keeps_its_place(monkeypatch):
     """So that minibatches stay as mixed as they were."""
     rounds = [mix(made(i, [SPREAD if i else FLAT] * 4), V, Q, V, Q) for i in range(2)]
     got, _ = collect(monkeypatch, rounds, 1)
-    assert names(got) == [10, 11, 12, 13] and [x.task for x in got.examples] == [V, Q, V, Q]
+    assert names(got) == [10, 11, 12, 13] and [x.task for x in got.asked] == [V, Q, V, Q]
 
 
 def test_numbers_by_task_by_hand():

@@ -1,20 +1,21 @@
 """The same numbers, predictions and weights on any number of processes, and runs that change their number.
 
-As a program it is main.py with the small policy of tests/tiny.py, whose completions all earn rewards that differ; or
-with the arguments WEIGHTS and OUT, one process of `test_a_rollout_and_an_evaluation_in_two_processes`.
+As a program it is main.py with the small policy of tests/tiny.py, whose completions earn rewards that differ, but for
+the groups of `some_flat`; or with the arguments WEIGHTS and OUT, one process of
+`test_a_rollout_and_an_evaluation_in_two_processes`.
 """
 
+import dataclasses
 import json
-import os
 import pathlib
 import runpy
-import socket
-import subprocess
 import sys
+import zlib
 
 import jax
 import numpy as np
 import pytest
+import real_processes
 import tiny
 
 from dtr1_jax import mesh
@@ -31,8 +32,8 @@ SECONDS = 3000  # that the processes of a test may take
 CHANGES = {
     "rollout__queries": 16, "rollout__temperature": 1.0, "grpo__minibatches": 2, "grpo__advantage": "batch",
     "train__eval_examples": 7, "train__eval_batch": 8, "train__eval_every": 0, "train__eval_temperature": 1.0,
-    "train__samples_every": 0, "checkpoint__every": 1, "data__task": "unified", "policy__prompt_tokens": 96,
-    "mesh__data": 1, "mesh__fsdp": -1,
+    "train__samples_every": 1, "grpo__resample": 1, "checkpoint__every": 1, "data__task": "unified",
+    "policy__prompt_tokens": 96, "mesh__data": 1, "mesh__fsdp": -1,
 }  # fmt: skip
 
 
@@ -40,31 +41,7 @@ def start(tmp_path, name, processes, devices, **changes):
     """main.py in `processes` processes with `devices` virtual devices each."""
     command = ["--config=configs/seg.py", f"--workdir={tmp_path / name}"]
     command += tiny.arguments(tiny.weights_file(tmp_path), **CHANGES | changes)
-    return launch(command, processes, devices)
-
-
-def launch(arguments, processes, devices):
-    """This file as a program in `processes` processes with `devices` virtual devices each."""
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        port = s.getsockname()[1]
-    env = {key: value for key, value in os.environ.items() if not key.startswith("JAX_COORD")} | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"
-        " --xla_cpu_collective_call_terminate_timeout_seconds=600", "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / "tests"))),
-    }  # fmt: skip
-    running = []
-    for rank in range(processes):
-        if processes > 1:
-            env |= {
-                "JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": str(processes),
-                "JAX_PROCESS_ID": str(rank), "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
-            }  # fmt: skip
-        running.append(subprocess.Popen(
-            [sys.executable, __file__, *arguments], env=env, cwd=tiny.ROOT, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        ))  # fmt: skip
-    return running
+    return real_processes.launch(__file__, command, processes, devices)
 
 
 def check_equal(a: pathlib.Path, b: pathlib.Path, steps: int, rel=1e-5):
@@ -78,11 +55,21 @@ def check_equal(a: pathlib.Path, b: pathlib.Path, steps: int, rel=1e-5):
     trained = [row for row in rows[0] if "train/loss" in row]
     assert len(trained) == steps
     assert all(row["train/reward"] > 0.1 and row["train/reward_std"] > 0.1 and row["train/loss"] for row in trained)
+    tables = [{p.name: p.read_text() for p in (x / "samples").iterdir()} for x in (a, b)]
+    assert tables[0] == tables[1] and len(tables[0]) == steps
     for part in ("before", "after"):
         files = [(x / "gallery" / part / "predictions.jsonl").read_text() for x in (a, b)]
         assert files[0] == files[1] and files[0].count("\n") == 7
         pictures = [sorted(p.name for p in (x / "gallery" / part).glob("*.png")) for x in (a, b)]
         assert pictures[0] == pictures[1] != []
+
+
+def some_flat(transcripts, *args):
+    """tiny's rewards, but those of every second group are equal, so that dynamic sampling replaces it."""
+    rewards, outcomes = tiny._spread(transcripts, *args)
+    is_flat_b = np.array([zlib.crc32(group[0].text.encode("utf-8", "replace")) % 2 for group in transcripts], bool)
+    total_bg = np.where(is_flat_b[:, None], rewards.total_bg[:, :1], rewards.total_bg)
+    return dataclasses.replace(rewards, total_bg=total_bg), outcomes
 
 
 class Broken:
@@ -131,14 +118,16 @@ def roll_out_and_evaluate(path: str) -> dict:
 @pytest.mark.slow
 def test_a_rollout_and_an_evaluation_in_two_processes(tmp_path, monkeypatch):
     weights, out = tiny.weights_file(tmp_path), tmp_path / "out.json"
-    two = launch([weights, str(out)], 2, 1)
+    two = real_processes.launch(__file__, [weights, str(out)], 2, 1)
     tiny.install(monkeypatch, devices=2)
+    monkeypatch.setattr(experience.score, "score", some_flat)
     one = json.loads(json.dumps(roll_out_and_evaluate(weights)))
     tiny.finish(two, SECONDS)
     got = json.loads(out.read_text())
     assert one["places"] == [0, 1, 3, 4, 6, 8] and one["evaluation"]["eval/examples_skipped"] == 3
     assert [bool(kinds) for kinds in one["pictures"]] == [True] * 2 + [False] * 4
-    assert min(row for step in one["rows"] for row in step["reward"]) > 0 and one["position"] == {"batch": 2}
+    assert min(row for step in one["rows"] for row in step["reward"]) > 0
+    assert one["position"]["batch"] > 2  # groups without spread were replaced
     assert one["numbers"][0]["train/reward_std"] > 0.1 and len(set(one["rows"][0]["logp"])) == 4
     for name in ("queries", "places", "pictures", "position", "same"):
         assert got[name] == one[name], name
@@ -196,6 +185,7 @@ def test_a_run_goes_on_with_another_number_of_processes_and_another_mesh(tmp_pat
 if __name__ == "__main__":
     patch = pytest.MonkeyPatch()
     tiny.install(patch, devices=None)
+    patch.setattr(experience.score, "score", some_flat)
     if len(sys.argv) == 3:
         dispatch.join_processes()
         with hosts.together({}):

@@ -8,13 +8,13 @@ import json
 import os
 import pathlib
 import runpy
-import socket
 import subprocess
 import sys
 
 import checkpoints
 import numpy as np
 import pytest
+import real_processes
 import tiny
 
 from dtr1_jax.models.weights import hf_checkpoint
@@ -31,25 +31,13 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def start(tmp_path, workdir: str, rank: int | None, port: int = 0, **changes) -> subprocess.Popen:
-    """main.py on 4 virtual devices, or as process `rank` of two with 2 each."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COORD")}
-    devices = 4 if rank is None else 2
-    env |= {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "PYTHONPATH": os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / "tests"))),
-        "READS": str(tmp_path / f"{workdir}_{rank}.json"), "JAX_PLATFORMS": "cpu",
-    }  # fmt: skip
-    command = [sys.executable, __file__, f"--config={tiny.ROOT / 'configs/seg.py'}:auto"]
-    command += [f"--workdir={tmp_path / workdir}", f"--config.policy.path={tmp_path / 'checkpoint'}"]
+def start(tmp_path, workdir: str, processes: int, devices: int, **changes) -> list[subprocess.Popen]:
+    """main.py in `processes` processes with `devices` virtual devices each."""
+    command = [f"--config={tiny.ROOT / 'configs/seg.py'}:auto", f"--workdir={tmp_path / workdir}"]
+    command += [f"--config.policy.path={tmp_path / 'checkpoint'}", *["--distributed"] * (processes > 1)]
     command += [f"--config.{name}={value}" for name, value in (SETTINGS | changes).items()]
-    if rank is not None:
-        env |= {
-            "JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(rank),
-            "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
-        }  # fmt: skip
-        command.append("--distributed")
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    reads = str(tmp_path / f"{workdir}_RANK.json")
+    return real_processes.launch(__file__, command, processes, devices, READS=reads)
 
 
 def rows(folder: pathlib.Path) -> list[dict]:
@@ -62,12 +50,9 @@ def test_two_processes_train_as_one(tmp_path):
         tmp_path / "checkpoint", "qwen2", shard=40_000, num_hidden_layers=LAYERS, hidden_size=64, intermediate_size=128
     )
     assert len(list((tmp_path / "checkpoint").glob("*.safetensors"))) > 3
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        port = s.getsockname()[1]
-    said = tiny.finish([start(tmp_path, "two", rank, port) for rank in (0, 1)], SECONDS)
+    said = tiny.finish(start(tmp_path, "two", 2, 2), SECONDS)
     assert "report:" in said[0] and "report:" not in said[1]  # the first speaks for both
-    tiny.finish([start(tmp_path, "one", None)], SECONDS)
+    tiny.finish(start(tmp_path, "one", 1, 4), SECONDS)
 
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert [r["step"] for r in two] == [r["step"] for r in one]
@@ -77,11 +62,11 @@ def test_two_processes_train_as_one(tmp_path):
     before = [(tmp_path / name / "gallery/before/predictions.jsonl").read_text() for name in ("one", "two")]
     assert before[0] == before[1] and before[0].count("\n") == 4  # the same weights say the same
 
-    read = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("two_0", "two_1", "one_None")]
+    read = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("two_0", "two_1", "one_0")]
     assert read[2] > 0 and max(read[:2]) < 0.7 * read[2]  # each reads what its devices hold
 
     # what two processes saved, one goes on from
-    tiny.finish([start(tmp_path, "two", None, **{"train.steps": 3})], SECONDS)
+    tiny.finish(start(tmp_path, "two", 1, 4, **{"train.steps": 3}), SECONDS)
     assert [r["step"] for r in rows(tmp_path / "two") if "train/loss" in r] == [1, 2, 3]
 
 

@@ -105,6 +105,17 @@ def test_asked_to_stop_at_any_moment(whole, tmp_path):
         assert_same_run(tmp_path, whole)
 
 
+def test_a_notice_of_maintenance_saves_once_and_the_run_goes_on(path, small, tmp_path):
+    def announce(call):
+        if call == 2:
+            interrupt.current()._on_save_notice("maintenance")
+
+    tiny.after(small, train, "learn", announce)
+    train.run(tiny.settings(path, train__steps=4, train__eval_examples=0, checkpoint__every=0), tmp_path)
+    saved = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
+    assert saved == {2, 4} and run_log.read_run_log(tmp_path)[-1]["step"] == 4
+
+
 def test_a_finished_run_is_left_as_it_is(whole, small):
     before = (whole[0] / "metrics.jsonl").read_text()
     (whole[0] / "report.html").unlink()

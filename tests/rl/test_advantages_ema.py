@@ -231,8 +231,8 @@ def test_a_run_of_two_tasks_has_numbers_and_curves_of_each(path, small, tmp_path
 
     def collect(*args):
         e = real(*args)
-        renamed = [dataclasses.replace(x, task=TASKS[i % 2]) for i, x in enumerate(e.examples)]
-        return dataclasses.replace(e, examples=renamed)
+        renamed = [dataclasses.replace(x, task=TASKS[i % 2]) for i, x in enumerate(e.asked)]
+        return dataclasses.replace(e, asked=renamed)
 
     small.setattr(train.experience, "collect", collect)
     page = train.run(tiny.settings(path, **EMA | {"train__steps": 2}), tmp_path).read_text()

@@ -1,21 +1,25 @@
 """The processes of a run compare what they run, and end with the name of one that is gone.
 
 As a program it is one process of a run: `test_hosts.py RANK COUNT PORT PLAN`. Plans: "kill:1" kills process 1 once all
-live, and "error:1" raises there.
+live, "error:1" raises there, and "term:1" sends SIGTERM to it; with "flag:1" all work under interrupt.Flag, and with
+"stuck:1" process 1 is in compiled code that never comes back.
 """
 
+import contextlib
+import ctypes
 import os
 import pathlib
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import jax
 import pytest
 
-from dtr1_jax.run import hosts
+from dtr1_jax.run import hosts, interrupt, stop_signals
 
 ROOT = pathlib.Path(__file__).parents[2]
 LOST_AFTER = 5.0
@@ -138,13 +142,57 @@ def test_an_error_of_one_process_ends_the_others():
     assert "process 1 of 2 (host " in words and "ended with an error: ValueError: this one alone" in words
 
 
+@pytest.mark.parametrize("victim", [0, 1])
+def test_sigterm_to_one_process_ends_all(victim):
+    """JAX's own handler would swallow it."""
+    got = ends(start(f"term:{victim}"))
+    assert [status for status, _ in got] == [interrupt.STATUS] * 2, got
+    assert f"process {victim} of 2 (host " in got[1 - victim][1] and "was stopped by a signal" in got[1 - victim][1]
+    assert "\nerror: process" not in got[1 - victim][1] and "KeyboardInterrupt" in got[victim][1]
+
+
+def test_sigterm_ends_a_process_that_is_in_compiled_code():
+    got = ends(start("stuck:1"))
+    assert [status for status, _ in got] == [interrupt.STATUS] * 2, got
+    assert all("process 1 of 2 was stopped by a signal, so this process" in words for _, words in got)
+
+
+def test_work_that_can_be_saved_is_asked_to_stop_in_all_processes():
+    (status, words), (own_status, own) = ends(start("flag:1"))
+    assert (status, own_status) == (0, 0), words + own  # each left in order
+    assert "stopping, as another process of this run" in words and "stopping: this step is saved first" in own
+
+
+def wait_in_compiled_code() -> None:
+    """Locks a mutex twice, which no signal interrupts."""
+    library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+    library.pthread_mutex_init(mutex, None)
+    for _ in range(2):
+        library.pthread_mutex_lock(mutex)
+
+
 if __name__ == "__main__":
     rank, count, port, plan = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    jax.config.update("jax_enable_preemption_service", False)  # as dispatch.join_processes does
     jax.distributed.initialize(f"localhost:{port}", count, rank)
     hosts.LOST_AFTER = float(os.environ.get("LOST_AFTER", LOST_AFTER))
     action, _, victim = plan.partition(":")
-    with hosts.together({"setting": 1}):
+    stop_signals.SECONDS = 2.0
+    with contextlib.suppress(interrupt.Interrupted), hosts.together({"setting": 1}):
         time.sleep(3)  # all have given signs of life
+        if action == "flag":
+            with interrupt.Flag() as stop:
+                while not stop.is_set:
+                    if str(rank) == victim:
+                        os.kill(os.getpid(), signal.SIGTERM)
+                    time.sleep(0.1)
+                hosts._joined().client.wait_at_barrier("saved", 200_000)  # as the modes do before they leave
+                raise interrupt.Interrupted(7)
+        if str(rank) == victim and action == "stuck":
+            threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            wait_in_compiled_code()
+        if str(rank) == victim and action == "term":
+            os.kill(os.getpid(), signal.SIGTERM)
         if str(rank) == victim and action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if str(rank) == victim and action == "error":

@@ -85,3 +85,24 @@ def test_off_the_main_thread_it_does_nothing():
 def test_interrupted_names_the_step():
     error = interrupt.Interrupted(7)
     assert (error.step, str(error)) == (7, "stopped after step 7")
+
+
+def test_the_flag_of_the_work_under_way():
+    assert interrupt.current() is None
+    with interrupt.Flag() as stop:
+        assert interrupt.current() is stop and stop.asked == interrupt.NOTHING
+        stop.is_save_asked = True
+        assert stop.asked == interrupt.SAVE
+        stop.set_by_another()
+        assert stop.is_set and stop.asked == interrupt.STOP
+    assert interrupt.current() is None
+
+
+def test_a_stop_of_another_process_is_no_signal(usual_effects):
+    """A scheduler sends SIGTERM to all hosts, but not at the same time: none of them may take it for a second one."""
+    with interrupt.Flag() as stop:
+        stop.set_by_another()
+        signal.raise_signal(signal.SIGTERM)
+        assert usual_effects == []
+        signal.raise_signal(signal.SIGTERM)
+        assert usual_effects == [signal.SIGTERM]
