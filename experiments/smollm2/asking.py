@@ -46,7 +46,8 @@ def settings(args: argparse.Namespace, checkpoint: Path, data: Path, seed: int =
         "policy.adapter": adapter, "specialists.detector": str(args.detector), "specialists.threshold": 0.3,
         "specialists.segmenter": str(args.segmenter), "specialists.depth": str(args.depth or ""),
         "specialists.max_objects": 8, "specialists.cache_mb": 2000, "rollout.queries": 4, "rollout.group": 4,
-        "rollout.new_tokens": 128, "rollout.construct_tokens": 64, "rollout.twin_tokens": 224, "sft.steps": 30,
+        "rollout.new_tokens": 128, "rollout.construct_tokens": 64, "rollout.twin_tokens": 224,
+        "sft.batch": 4, "sft.steps": 50,
         "grpo.advantage": "group", "optim.lr": 1e-4, "train.steps": 20,
     }  # fmt: skip
     return perceived.settings(checkpoint, data, seed, changes | dict(args.set))
