@@ -46,7 +46,8 @@ def settings(args: argparse.Namespace, checkpoint: Path, data: Path, seed: int =
         "policy.adapter": adapter, "specialists.detector": str(args.detector), "specialists.threshold": 0.3,
         "specialists.segmenter": str(args.segmenter), "specialists.depth": str(args.depth or ""),
         "specialists.max_objects": 8, "specialists.cache_mb": 2000, "rollout.queries": 4, "rollout.group": 4,
-        "rollout.new_tokens": 128, "rollout.construct_tokens": 64, "rollout.twin_tokens": 224, "sft.steps": 30,
+        "rollout.new_tokens": 128, "rollout.construct_tokens": 64, "rollout.twin_tokens": 224,
+        "sft.batch": 4, "sft.steps": 50,
         "grpo.advantage": "group", "optim.lr": 1e-4, "train.steps": 20,
     }  # fmt: skip
     return perceived.settings(checkpoint, data, seed, changes | dict(args.set))
@@ -109,8 +110,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--assets", type=Path, default=beside)
     parser.add_argument("--out", type=Path, default=Path("runs/asking_photos"))
     parser.add_argument("--policy", type=Path, help="a .gguf file or folder of a text model; else SmolLM2-135M")
-    parser.add_argument("--detector", type=Path, default=beside / "weights/coco_ssd_tfjs/model.json")
-    parser.add_argument("--segmenter", type=Path, default=beside / "weights/mobile_sam.pt")
+    parser.add_argument("--detector", type=Path, help="else weights/coco_ssd_tfjs/model.json of --assets")
+    parser.add_argument("--segmenter", type=Path, help="else weights/mobile_sam.pt of --assets")
     parser.add_argument("--depth", type=Path, help="an ONNX depth model with its specialist.json; else no depth")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--heldout", type=int, default=10_000, help="most held-out queries of an evaluation")
@@ -118,6 +119,8 @@ def main(argv: list[str] | None = None) -> None:
         "--set", type=grpo.change, nargs="*", default=[], metavar="NAME=VALUE", help="settings to change"
     )
     args = parser.parse_args(argv)
+    args.detector = args.detector or args.assets / "weights/coco_ssd_tfjs/model.json"
+    args.segmenter = args.segmenter or args.assets / "weights/mobile_sam.pt"
     console.set_up_logging()
     try:
         print(json.dumps(run(args)))

@@ -202,14 +202,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--assets", type=Path, default=beside)
     parser.add_argument("--out", type=Path, default=Path("runs/perceived_photos"))
     parser.add_argument("--policy", type=Path, help="a .gguf file or folder of a text model; else SmolLM2-135M")
-    parser.add_argument("--detector", type=Path, default=beside / "weights/coco_ssd_tfjs/model.json")
-    parser.add_argument("--segmenter", type=Path, default=beside / "weights/mobile_sam.pt")
+    parser.add_argument("--detector", type=Path, help="else weights/coco_ssd_tfjs/model.json of --assets")
+    parser.add_argument("--segmenter", type=Path, help="else weights/mobile_sam.pt of --assets")
     parser.add_argument("--depth", type=Path, help="an ONNX depth model with its specialist.json; else no depth")
     parser.add_argument("--seed", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument(
         "--set", type=grpo.change, nargs="*", default=[], metavar="NAME=VALUE", help="settings to change"
     )
     args = parser.parse_args(argv)
+    args.detector = args.detector or args.assets / "weights/coco_ssd_tfjs/model.json"
+    args.segmenter = args.segmenter or args.assets / "weights/mobile_sam.pt"
     console.set_up_logging()
     try:
         print(json.dumps(run(args)))
