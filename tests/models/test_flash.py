@@ -88,19 +88,23 @@ def test_places_of_the_same_number_see_each_other():
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
-@pytest.mark.parametrize("sizes, kv", [((2, 2, 2), 2), ((1, 2, 4), 2)])
-def test_on_a_mesh_each_device_has_its_own_rows_and_heads(sizes, kv):
-    """With 4 devices for 2 kv heads, which layers.attend gets as they are, the heads are repeated."""
-    inputs = arrays(b=4, g=2, q=20, n=4, kv=kv, p=9, h=8)
+@pytest.mark.parametrize("sizes, rows, each", [((2, 2, 2), 4, [(1, 2, 20, 2, 8), (1, 2, 1, 20, 8), (1, 1, 9, 8)]),
+                                               ((1, 2, 4), 3, [(3, 2, 20, 1, 8), (3, 2, 1, 20, 8), (3, 1, 9, 8)])])  # fmt: skip
+def test_on_a_mesh_each_device_has_its_own_rows_and_heads(monkeypatch, sizes, rows, each):
+    """Four devices repeat the 2 kv heads, because each has one of the 4 query heads; two do not divide 3 rows."""
+    inputs, found = arrays(b=rows, g=2, q=20, n=4, kv=2, p=9, h=8), []
     device_mesh = mesh.make(config.Mesh(*sizes), jax.devices()[:8])
+    actual = flash._attend
 
-    def on_mesh(*args):
-        with layout.use(device_mesh):
-            return value_and_gradients("flash", *args)
+    def recorded(*args, **kwargs):
+        found.append([args[i].shape for i in (0, 1, 4)])
+        return actual(*args, **kwargs)
 
-    lowered = jax.jit(lambda *x: on_mesh(*x)[0]).lower(*inputs).as_text()
-    assert "manual_computation" in lowered or "SPMDFullToShardShape" in lowered
-    assert_same(on_mesh(*inputs), value_and_gradients("einsum", *inputs))
+    monkeypatch.setattr(flash, "_attend", recorded)
+    with layout.use(device_mesh):
+        got = value_and_gradients("flash", *inputs)
+    assert found[0] == each
+    assert_same(got, value_and_gradients("einsum", *inputs))
 
 
 def test_a_policy_with_a_tower_scores_the_same():
