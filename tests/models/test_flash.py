@@ -88,8 +88,10 @@ def test_places_of_the_same_number_see_each_other():
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
-@pytest.mark.parametrize("sizes, rows, each", [((2, 2, 2), 4, [(1, 2, 20, 2, 8), (1, 2, 1, 20, 8), (1, 1, 9, 8)]),
-                                               ((1, 2, 4), 3, [(3, 2, 20, 1, 8), (3, 2, 1, 20, 8), (3, 1, 9, 8)])])  # fmt: skip
+@pytest.mark.parametrize("sizes, rows, each", [
+    ((2, 2, 2), 4, [(1, 2, 20, 2, 8), (1, 2, 1, 20, 8), (1, 1, 9, 8)]),
+    ((1, 2, 4), 3, [(3, 2, 20, 1, 8), (3, 2, 1, 20, 8), (3, 1, 9, 8)]),
+])  # fmt: skip
 def test_on_a_mesh_each_device_has_its_own_rows_and_heads(monkeypatch, sizes, rows, each):
     """Four devices repeat the 2 kv heads, because each has one of the 4 query heads; two do not divide 3 rows."""
     inputs, found = arrays(b=rows, g=2, q=20, n=4, kv=2, p=9, h=8), []
