@@ -58,7 +58,9 @@ def assert_same(got, wanted):
         np.testing.assert_allclose(x, y, atol=1e-5)
 
 
-@pytest.mark.parametrize("sizes", [{}, {"b": 1, "g": 3, "q": 20, "n": 3, "kv": 3, "h": 64, "p": 300}])
+@pytest.mark.parametrize("sizes", [
+    {}, pytest.param({"b": 1, "g": 3, "q": 20, "n": 3, "kv": 3, "h": 64, "p": 300}, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_scoring_is_that_of_the_einsum(sizes):
     """Groups behind a prefix, grouped heads or not, values and all gradients."""
     inputs = arrays(**sizes)
@@ -88,34 +90,45 @@ def test_places_of_the_same_number_see_each_other():
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
-@pytest.mark.parametrize("sizes, kv", [((2, 2, 2), 2), ((1, 2, 4), 2)])
-def test_on_a_mesh_each_device_has_its_own_rows_and_heads(sizes, kv):
-    """With 4 devices for 2 kv heads, which layers.attend gets as they are, the heads are repeated."""
-    inputs = arrays(b=4, g=2, q=20, n=4, kv=kv, p=9, h=8)
+@pytest.mark.parametrize("sizes, rows, each", [
+    ((2, 2, 2), 4, [(1, 2, 20, 2, 8), (1, 2, 1, 20, 8), (1, 1, 9, 8)]),
+    pytest.param((1, 2, 4), 3, [(3, 2, 20, 1, 8), (3, 2, 1, 20, 8), (3, 1, 9, 8)], marks=pytest.mark.slow),
+])  # fmt: skip
+def test_on_a_mesh_each_device_has_its_own_rows_and_heads(monkeypatch, sizes, rows, each):
+    """Four devices repeat the 2 kv heads, because each has one of the 4 query heads; two do not divide 3 rows."""
+    inputs, found = arrays(b=rows, g=2, q=20, n=4, kv=2, p=9, h=8), []
     device_mesh = mesh.make(config.Mesh(*sizes), jax.devices()[:8])
+    actual = flash._attend
 
-    def on_mesh(*args):
-        with layout.use(device_mesh):
-            return value_and_gradients("flash", *args)
+    def recorded(*args, **kwargs):
+        found.append([args[i].shape for i in (0, 1, 4)])
+        return actual(*args, **kwargs)
 
-    lowered = jax.jit(lambda *x: on_mesh(*x)[0]).lower(*inputs).as_text()
-    assert "manual_computation" in lowered or "SPMDFullToShardShape" in lowered
-    assert_same(on_mesh(*inputs), value_and_gradients("einsum", *inputs))
+    monkeypatch.setattr(flash, "_attend", recorded)
+    with layout.use(device_mesh):
+        got = value_and_gradients("flash", *inputs)
+    assert found[0] == each
+    assert_same(got, value_and_gradients("einsum", *inputs))
 
 
-def test_a_policy_with_a_tower_scores_the_same():
-    """Tower, prefill and scoring by the kernel: log-probabilities and all gradients."""
-    prompt, token = small.prompt(2), np.arange(12, dtype=np.int32).reshape(2, 2, 3) % small.VOCAB
-    params = small.params()
+def test_decoding_equals_scoring_by_the_kernel():
+    """Prefill and scoring by the kernel, and the same tokens behind the same prompts through a cache."""
+    spec = dataclasses.replace(small.TEXT, attention="flash", layers=1)
+    prompt, params = small.prompt(2, pictures=False), small.params(spec=spec)
+    token = np.random.default_rng(0).integers(1, small.VOCAB, (2, 2, 4))
 
-    def total(params, attention):
-        spec = dataclasses.replace(small.SPEC, attention=attention)
-        logp = policy.logprobs(params, None, spec, policy.prefill(params, None, spec, prompt), token)
-        return (logp * np.arange(12).reshape(2, 2, 3)).sum(), logp
+    @jax.jit
+    def both(params):
+        prefix = policy.prefill(params, None, spec, prompt)
+        scored = policy.logprobs(params, None, spec, prefix, token)
+        split, cache = policy.start(params, None, spec, prefix, 2, 3)
+        position = jnp.broadcast_to(prompt.next_b[:, None, None] + np.arange(3), (2, 2, 3))
+        seen = np.ones((2, 2, 3), bool)
+        state, _ = policy.decode(params, spec, split, prefix, cache, token[..., :3], position, seen, jnp.int32(0))
+        logp = jax.nn.log_softmax(policy.logits(params, spec, state))
+        return scored[..., 1:], jnp.take_along_axis(logp, token[..., 1:, None], -1)[..., 0]
 
-    function = jax.jit(jax.grad(total, has_aux=True), static_argnums=1)
-    for x, y in zip(*(jax.tree.leaves(function(params, a)) for a in ("flash", "einsum"))):
-        np.testing.assert_allclose(x, y, atol=2e-5 * max(1, np.abs(y).max()))
+    np.testing.assert_allclose(*both(params), atol=1e-5)
 
 
 def test_branches_by_hand():
