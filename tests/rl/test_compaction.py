@@ -9,8 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dtr1_jax import config, layout
 from dtr1_jax import mesh as mesh_lib
@@ -72,22 +70,24 @@ def test_places_by_hand():
     np.testing.assert_array_equal(move.taken_sn, [[1, 1, 1, 0, 1, 0]])
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_each_live_row_has_one_place_beside_rows_of_its_query(data):
-    b, g, queries, group = (data.draw(st.integers(1, 6)) for _ in range(4))
-    live = np.array(data.draw(st.lists(st.booleans(), min_size=b * g, max_size=b * g))).reshape(b, g)
-    shape = Shape(queries, group, 1)
-    move = jax.tree.map(np.asarray, compaction.plan(jnp.asarray(live), shape))
-    needed = sum(math.ceil(n / group) for n in live.sum(1).tolist())
-    assert bool(compaction.fits(shape, jnp.asarray(live))) == (needed <= queries)
-    (place,), (row,), (taken,) = move
-    moves = place >= 0
-    assert not (moves & ~live.ravel()).any() and (needed > queries or (moves == live.ravel()).all())
-    np.testing.assert_array_equal(np.sort(place[moves]), np.flatnonzero(taken))
-    np.testing.assert_array_equal(row[place[moves]], np.flatnonzero(moves))
-    for grid_rows, used in zip(row.reshape(queries, group), taken.reshape(queries, group)):
-        assert len(set((grid_rows[used] // g).tolist())) <= 1 and not (used[1:] & ~used[:-1]).any()
+@pytest.mark.parametrize("b, g, queries, group", [(4, 6, 4, 2), (5, 3, 4, 1), (3, 8, 2, 3)])
+def test_each_live_row_has_one_place_beside_rows_of_its_query(b, g, queries, group):
+    rng, shape = np.random.default_rng(0), Shape(queries, group, 1)
+    placed = jax.jit(lambda live: (compaction.fits(shape, live), compaction.plan(live, shape)))
+    outcomes = set()
+    for share in np.linspace(0, 1, 60):
+        live = rng.random((b, g)) < share
+        fits, ((place,), (row,), (taken,)) = jax.tree.map(np.asarray, placed(live))
+        needed = sum(math.ceil(n / group) for n in live.sum(1).tolist())
+        assert fits == (needed <= queries)
+        moves = place >= 0
+        assert not (moves & ~live.ravel()).any() and (not fits or (moves == live.ravel()).all())
+        np.testing.assert_array_equal(np.sort(place[moves]), np.flatnonzero(taken))
+        np.testing.assert_array_equal(row[place[moves]], np.flatnonzero(moves))
+        for rows, used in zip(row.reshape(queries, group), taken.reshape(queries, group)):
+            assert len(set((rows[used] // g).tolist())) <= 1 and not (used[1:] & ~used[:-1]).any()
+        outcomes.add(bool(fits))
+    assert len(outcomes) == 2
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
@@ -113,11 +113,11 @@ def test_samples_do_not_change():
     b, group = 4, 8
     both, smaller = program(b, group), compaction.shapes(b, group, S)[-1]
     ended_early, one_is_long = 0, 0
-    for seed in range(6):
+    for seed in range(12):
         length = lengths_if_equal(*both(seed))
         step = first_step_in_smaller(length, smaller)
         ended_early += step < S // 2 < length.max()  # rows left before the cache has grown
-        one_is_long += length.max() == S and np.sort(length, None)[-2] < S
+        one_is_long += length.max() >= 10 + np.sort(length, None)[-2]
         assert step < length.max() and len(set(length.ravel().tolist())) > 4
     assert ended_early and one_is_long
     nobody = lengths_if_equal(*both(0, np.isin(np.arange(small.VOCAB), ENDS)))
