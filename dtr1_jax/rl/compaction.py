@@ -83,7 +83,9 @@ def shapes(queries: int, group: int, slots: int) -> list[Shape]:
 
 def fits(shape: Shape, live_bg: jax.Array) -> jax.Array:
     """bool: whether the rows of `live_bg`, bool[B, G], fit into a grid of this shape."""
-    return _queries(_by_shard(live_bg), shape.group).sum(1).max() <= shape.queries // layout.parts("batch", len(live_bg))
+    return _queries(_by_shard(live_bg), shape.group).sum(1).max() <= shape.queries // layout.parts(
+        "batch", len(live_bg)
+    )
 
 
 def plan(live_bg: jax.Array, shape: Shape) -> Move:
@@ -114,17 +116,19 @@ def moved(split: Decoding, session: Session, move: Move, shape: Shape) -> tuple[
         x = _take(x.reshape(b, g, -1, *x.shape[-2:]), 2, move.row_sn)
         return decoder.squeezed(x.reshape(*grid, *x.shape[1:]))
 
+    prefix = session.prefix
+    prefix = prefix._replace(
+        kv=jax.tree.map(lambda x: x[:, :0], prefix.kv),  # the loop reads those of `split`
+        mask_bp=queries(prefix.mask_bp), last_bd=queries(prefix.last_bd), next_b=queries(prefix.next_b),
+    )  # fmt: skip
+    names = ("occupied_bgt", "state_bgd", "token_bgs", "mask_bgs", "logp_bgs", "length_bg", "number_bg")
     session = dataclasses.replace(
         session,
-        prefix=session.prefix._replace(
-            **{name: queries(getattr(session.prefix, name)) for name in ("mask_bp", "last_bd", "next_b")}
-        ),
+        prefix=prefix,
         cache=jax.tree.map(cached, session.cache),
         ended_bg=rows(session.ended_bg) | ~layout.place(move.taken_sn.reshape(grid), "batch", None),
-        **{name: rows(getattr(session, name)) for name in (
-            "occupied_bgt", "state_bgd", "token_bgs", "mask_bgs", "logp_bgs", "length_bg", "number_bg"
-        )},
-    )  # fmt: skip
+        **{name: rows(getattr(session, name)) for name in names},
+    )
     split = split._replace(prefix=jax.tree.map(lambda x: queries(x, "heads"), split.prefix))
     return split, with_slots(session, shape.slots)
 

@@ -72,29 +72,25 @@ def extend(
         call. None = no text halts a row.
     """
     split, _ = policy.start(params, lora, spec, session.prefix, session.token_bgs.shape[1], 1)
-    sampler = functools.partial(
-        sampling.sample, temperature=temperature, top_k=top_k, top_p=top_p, banned_v=banned_v
-    )  # fmt: skip
-    draw = functools.partial(_draw, params, spec, key, sampler)
+    knobs = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "banned_v": banned_v}
+    draw = functools.partial(_draw, params, spec, key, knobs)
     with jax.named_scope("decode"):
-        return _decode(
-            params, spec, split, session, draw, end=end, stop=stop, most_bg=most_bg, closing_vk=closing_vk
-        )  # fmt: skip
+        return _decode(params, spec, split, session, draw, end=end, stop=stop, most_bg=most_bg, closing_vk=closing_vk)
 
 
-def _draw(params, spec, key, sampler, s):
-    """The next token of each row, int32[B, G], and its log-probability."""
+def _draw(params, spec, key, knobs, s):
+    """The next token of each row, int32[B, G], and its log-probability; `knobs` are those of sampling.sample."""
     z_bgv = layout.place(policy.logits(params, spec, s.state_bgd), "batch", None, "vocab")
     b, g, vocab = z_bgv.shape
-    token_r, logp_r = sampler(
-        jax.random.fold_in(key, s.slot), layout.place(z_bgv.reshape(b * g, vocab), "batch", "vocab"),
+    token_r, logp_r = sampling.sample(
+        jax.random.fold_in(key, s.slot), layout.place(z_bgv.reshape(b * g, vocab), "batch", "vocab"), **knobs,
         number_r=s.number_bg.reshape(-1),
     )  # fmt: skip
     return layout.place_tree((token_r.reshape(b, g), logp_r.reshape(b, g)))
 
 
 def _decode(params, spec, split, session, draw, *, end, stop=(), most_bg=None, closing_vk=None, leave=None):
-    """`extend` from `split` of policy.start; `leave(live_bg)` says when the loop leaves rows unfinished."""
+    """`extend` from `split` of policy.start; the loop ends early where `leave(live_bg)` is True."""
     b, g, room = session.token_bgs.shape
     most_bg = jnp.full((b, g), room) if most_bg is None else jnp.minimum(most_bg, room)
     slots = session.occupied_bgt.shape[-1]
@@ -203,10 +199,12 @@ def _append(params, lora, spec, session, token_bgn, count_bg):
     )
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("spec", "group", "new_tokens", "end", "pad", "temperature", "top_k", "top_p", "dtype", "mesh", "shrink"),
-)
+_STATIC = (
+    "spec", "group", "new_tokens", "end", "pad", "temperature", "top_k", "top_p", "dtype", "mesh", "shrink"
+)  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
 def sample(
     params: dict, lora: dict | None, prompt: Prompt, key: jax.Array, banned_v: jax.Array | None, *, spec: Spec,
     group: int, new_tokens: int, end: int | tuple[int, ...], pad: int, temperature: float, top_k: int = 0,
@@ -215,11 +213,20 @@ def sample(
 ) -> Rollout:  # fmt: skip
     """Samples G completions of up to `new_tokens` tokens for each prompt; compiled once for each shape.
 
-    The prompts have the numbers `number_b`, int32[B], from which the random keys come; None = 0, 1, ...
+    Decoding begins with a short cache, and completions that have ended leave the batch (compaction.py). Neither changes
+    the samples.
 
-    A completion ends with the first token of `end` (ids or one id; () or -1 = never). The arrays are cut over `mesh`,
-    or None; each batch shard should hold whole weights (`mesh.shardings` with resident = True), because all weights are
-    read for each token.
+    Args:
+      params, lora: weights and adapters, cut over `mesh`. Each batch shard should hold whole weights
+        (`mesh.shardings` with resident = True), because all weights are read for each token.
+      prompt: the B prompts.
+      key, temperature, top_k, top_p, banned_v: as in `extend`.
+      group: G.
+      end: ids of the tokens that end a completion, or one id; () or -1 = none does.
+      pad: id that fills up the completions.
+      mesh: the devices over which the arrays are cut, or None.
+      number_b: int32[B], the numbers of the prompts, from which the random keys come; None = 0, 1, ...
+      shrink: False = one loop of one shape decodes all rows to the end. It is compiled faster.
     """
     with layout.use(mesh, resident=True):
         b = prompt.token_bp.shape[0]
@@ -229,20 +236,18 @@ def sample(
             number_b=number_b,
         )  # fmt: skip
         split, _ = policy.start(params, lora, spec, session.prefix, group, 1)
-        session = dataclasses.replace(session, prefix=session.prefix._replace(kv=None))  # `split` has them
-        sampler = functools.partial(
-            sampling.sample, temperature=temperature, top_k=top_k, top_p=top_p, banned_v=banned_v
-        )  # fmt: skip
-        draw = functools.partial(_draw, params, spec, key, sampler)
+        knobs = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "banned_v": banned_v}
+        draw = functools.partial(_draw, params, spec, key, knobs)
         decode = functools.partial(_decode, params, spec, draw=draw, end=end)
         with jax.named_scope("decode"):
             return layout.place_tree(_decode_in(shapes, decode, split, session))
 
 
 def _decode_in(shapes, decode, split, session):
-    """The finished completions of a session of the first of `shapes`, decoded in one loop after the other."""
+    """The completions of a session of the first of `shapes`, decoded to their end in one loop after the other."""
     shape, *later = shapes
     smaller = next((s for s in later if s.rows < shape.rows), None)
+    # The rows of a loop that is not the last leave it early, for a larger cache or for fewer rows.
     leave = None if smaller is None else functools.partial(compaction.fits, smaller)
     session = decode(split, session, leave=leave)
     if not later:

@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from dtr1_jax import layout
 from dtr1_jax import mesh as mesh_lib
 from dtr1_jax.models.policy import Spec
+from dtr1_jax.rl import compaction
 from dtr1_jax.rl import rollout as rollouts
 from dtr1_jax.rl.session import Session, result
 from dtr1_jax.types import Prompt, Rollout
@@ -62,12 +63,14 @@ def write_requests(
     with layout.use(mesh, resident=True):
         session = rollouts.begin(
             params, lora, spec, prompt, group=group, new_tokens=new_tokens + twin_tokens,
-            slots=slots(new_tokens, twin_tokens), pad=pad, dtype=dtype, number_b=number_b,
+            slots=request_tokens, pad=pad, dtype=dtype, number_b=number_b,
         )  # fmt: skip
-        return rollouts.extend(
+        session = rollouts.extend(
             params, lora, spec, session, key, end=end, temperature=temperature, top_k=top_k, top_p=top_p,
             banned_v=banned_v, most_bg=jnp.full(session.length_bg.shape, request_tokens), closing_vk=closing_vk,
         )  # fmt: skip
+        # Each token attends over all slots of the cache, so it gets those of the twin and of the answer only now.
+        return compaction.with_slots(session, slots(new_tokens, twin_tokens))
 
 
 @functools.partial(jax.jit, static_argnames=("spec", "mesh"), donate_argnames="session")

@@ -7,13 +7,13 @@ import os
 import sys
 
 from dtr1_jax import plain_text
-from dtr1_jax.run import compile_cache
+from dtr1_jax.run import compile_cache, compile_log
 
 
 def set_up_logging() -> None:
     """Prints our log messages as plain lines on stderr, and the warnings of libraries with the library's name.
 
-    Also makes JAX keep compiled programs on disk (run/compile_cache.py).
+    Also makes JAX keep compiled programs on disk (run/compile_cache.py), and logs the large ones (run/compile_log.py).
     """
     handler = logging.StreamHandler()
     handler.setFormatter(_Plain())
@@ -24,6 +24,7 @@ def set_up_logging() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     compile_cache.set_up()
+    compile_log.set_up()
 
 
 class _Plain(logging.Formatter):

@@ -9,8 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dtr1_jax import config, layout
 from dtr1_jax import mesh as mesh_lib
@@ -19,18 +17,21 @@ from dtr1_jax.rl import compaction, rollout, sampling
 from dtr1_jax.rl.compaction import Shape
 
 S, ENDS = 72, (3, 9)
-PARAMS = jax.tree.map(jnp.asarray, small.params())
+SPEC = small.TEXT
+PARAMS = jax.tree.map(jnp.asarray, small.params(spec=SPEC))
 LORA = small.lora(PARAMS)
 FREE = np.zeros(small.VOCAB, bool)
 
 
 def program(b, group, **knobs):
     """Samples with and without compaction, from (key, banned_v): two Rollouts of numpy arrays."""
+
     def both(seed, banned=FREE):
         found = [
             rollout.sample(
-                PARAMS, LORA, small.prompt(b), jax.random.key(seed), jnp.asarray(banned), spec=small.SPEC, group=group,
-                new_tokens=S, end=ENDS, pad=small.PAD, shrink=shrink, **{"temperature": 1.0} | knobs,
+                PARAMS, LORA, small.prompt(b, pictures=False), jax.random.key(seed), jnp.asarray(banned), spec=SPEC,
+                group=group, new_tokens=S, end=ENDS, pad=small.PAD, shrink=shrink,
+                **{"temperature": 1.0} | knobs,
             )
             for shrink in (True, False)
         ]  # fmt: skip
@@ -69,22 +70,24 @@ def test_places_by_hand():
     np.testing.assert_array_equal(move.taken_sn, [[1, 1, 1, 0, 1, 0]])
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_each_live_row_has_one_place_beside_rows_of_its_query(data):
-    b, g, queries, group = (data.draw(st.integers(1, 6)) for _ in range(4))
-    live = np.array(data.draw(st.lists(st.booleans(), min_size=b * g, max_size=b * g))).reshape(b, g)
-    shape = Shape(queries, group, 1)
-    move = jax.tree.map(np.asarray, compaction.plan(jnp.asarray(live), shape))
-    needed = sum(math.ceil(n / group) for n in live.sum(1).tolist())
-    assert bool(compaction.fits(shape, jnp.asarray(live))) == (needed <= queries)
-    (place,), (row,), (taken,) = move
-    moves = place >= 0
-    assert not (moves & ~live.ravel()).any() and (needed > queries or (moves == live.ravel()).all())
-    np.testing.assert_array_equal(np.sort(place[moves]), np.flatnonzero(taken))
-    np.testing.assert_array_equal(row[place[moves]], np.flatnonzero(moves))
-    for grid_rows, used in zip(row.reshape(queries, group), taken.reshape(queries, group)):
-        assert len(set((grid_rows[used] // g).tolist())) <= 1 and not (used[1:] & ~used[:-1]).any()
+@pytest.mark.parametrize("b, g, queries, group", [(4, 6, 4, 2), (5, 3, 4, 1), (3, 8, 2, 3)])
+def test_each_live_row_has_one_place_beside_rows_of_its_query(b, g, queries, group):
+    rng, shape = np.random.default_rng(0), Shape(queries, group, 1)
+    placed = jax.jit(lambda live: (compaction.fits(shape, live), compaction.plan(live, shape)))
+    outcomes = set()
+    for share in np.linspace(0, 1, 60):
+        live = rng.random((b, g)) < share
+        fits, ((place,), (row,), (taken,)) = jax.tree.map(np.asarray, placed(live))
+        needed = sum(math.ceil(n / group) for n in live.sum(1).tolist())
+        assert fits == (needed <= queries)
+        moves = place >= 0
+        assert not (moves & ~live.ravel()).any() and (not fits or (moves == live.ravel()).all())
+        np.testing.assert_array_equal(np.sort(place[moves]), np.flatnonzero(taken))
+        np.testing.assert_array_equal(row[place[moves]], np.flatnonzero(moves))
+        for rows, used in zip(row.reshape(queries, group), taken.reshape(queries, group)):
+            assert len(set((rows[used] // g).tolist())) <= 1 and not (used[1:] & ~used[:-1]).any()
+        outcomes.add(bool(fits))
+    assert len(outcomes) == 2
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
@@ -110,11 +113,11 @@ def test_samples_do_not_change():
     b, group = 4, 8
     both, smaller = program(b, group), compaction.shapes(b, group, S)[-1]
     ended_early, one_is_long = 0, 0
-    for seed in range(6):
+    for seed in range(12):
         length = lengths_if_equal(*both(seed))
         step = first_step_in_smaller(length, smaller)
         ended_early += step < S // 2 < length.max()  # rows left before the cache has grown
-        one_is_long += length.max() == S and np.sort(length, None)[-2] < S
+        one_is_long += length.max() >= 10 + np.sort(length, None)[-2]
         assert step < length.max() and len(set(length.ravel().tolist())) > 4
     assert ended_early and one_is_long
     nobody = lengths_if_equal(*both(0, np.isin(np.arange(small.VOCAB), ENDS)))
@@ -126,9 +129,7 @@ def test_samples_do_not_change():
     assert lengths_if_equal(got, want).max() > 1 and not banned[got.token_bgs[got.mask_bgs]].any()
 
 
-@pytest.mark.parametrize(
-    "b, group, knobs", [(16, 1, {"top_k": 9, "top_p": 0.95}), (1, 8, {"temperature": 0.8}), (3, 5, {"top_k": 20})]
-)
+@pytest.mark.parametrize("b, group, knobs", [(9, 1, {"top_k": 9, "top_p": 0.95}), (1, 8, {"temperature": 0.8})])
 def test_grids_of_one_query_or_one_row(b, group, knobs):
     both, smaller = program(b, group, **knobs), compaction.shapes(b, group, S)[-1]
     lengths = [lengths_if_equal(*both(seed)) for seed in range(3)]
@@ -138,9 +139,9 @@ def test_grids_of_one_query_or_one_row(b, group, knobs):
 def test_logp_is_that_of_the_scorer():
     @jax.jit
     def scored(token_bgs):
-        prefix = policy.prefill(PARAMS, LORA, small.SPEC, small.prompt(4))
+        prefix = policy.prefill(PARAMS, LORA, SPEC, small.prompt(4, pictures=False))
         temper = functools.partial(sampling.temper, temperature=1.0, banned_v=None)
-        return policy.logprobs(PARAMS, LORA, small.SPEC, prefix, token_bgs, temper)
+        return policy.logprobs(PARAMS, LORA, SPEC, prefix, token_bgs, temper)
 
     got, _ = program(4, 8)(1)
     np.testing.assert_allclose(got.logp_bgs, np.where(got.mask_bgs, scored(got.token_bgs), 0), atol=1e-5)
@@ -148,13 +149,13 @@ def test_logp_is_that_of_the_scorer():
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 def test_a_mesh_samples_the_same():
-    mesh, prompt = mesh_lib.make(config.Mesh(2, 2, 2), jax.devices()[:8]), small.prompt(8)
+    mesh, prompt = mesh_lib.make(config.Mesh(2, 2, 2), jax.devices()[:8]), small.prompt(8, pictures=False)
     weights = {"base": PARAMS, "lora": LORA}
-    placed = mesh_lib.put(weights, mesh_lib.shardings(mesh, weights, small.SPEC.head_counts, resident=True))
+    placed = mesh_lib.put(weights, mesh_lib.shardings(mesh, weights, SPEC.head_counts, resident=True))
 
     def sample(weights, prompt, **where):
         return rollout.sample(
-            weights["base"], weights["lora"], prompt, jax.random.key(4), None, spec=small.SPEC, group=4, new_tokens=S,
+            weights["base"], weights["lora"], prompt, jax.random.key(4), None, spec=SPEC, group=4, new_tokens=S,
             end=ENDS, pad=small.PAD, temperature=1.0, **where,
         )  # fmt: skip
 
@@ -168,7 +169,7 @@ def test_a_mesh_samples_the_same():
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="reads the code that XLA compiles for the CPU")
 def test_the_loops_shrink_and_copy_no_cache():
     """Each step writes two values for each row, and attends over the cache of its own loop."""
-    spec, b, g = small.TEXT, 2, 4
+    spec, b, g = SPEC, 2, 4
     params = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
     compiled = rollout.sample.lower(
         params, None, small.prompt(b, pictures=False), jax.random.key(0), None, spec=spec, group=g, new_tokens=S,

@@ -133,6 +133,25 @@ def test_a_mesh_samples_the_same(twins, short_chunks):
     np.testing.assert_allclose(got.logp_bgs, expected.logp_bgs, atol=1e-4)
 
 
+def test_requests_are_written_with_a_cache_of_their_length():
+    """Each token attends over all slots, so those of the twin and of the answer would only take time."""
+    spec = small.TEXT
+
+    def request(key):
+        return staged.write_requests(
+            PARAMS, LORA, small.prompt(B, pictures=False), key, None, table(), spec=spec, group=G, request_tokens=ASK,
+            new_tokens=NEW, twin_tokens=TWIN, end=NEVER, pad=small.PAD, temperature=1.0,
+        )  # fmt: skip
+
+    jaxpr, session = jax.make_jaxpr(request, return_shape=True)(jax.random.key(0))
+    (inner,) = [e.params["jaxpr"].jaxpr for e in jaxpr.eqns if e.params.get("name") == "write_requests"]
+    (loop,) = [e for e in inner.eqns if e.primitive.name == "while"]
+    rows = (B, G, spec.kv_heads)
+    carried = [v.aval.shape for v in loop.outvars if v.aval.shape[:3] == rows]
+    assert carried == [(*rows, spec.head_dim, ASK), (*rows, ASK, spec.head_dim)] * spec.layers
+    assert session.cache[0].v.shape == (*rows, staged.slots(NEW, TWIN), spec.head_dim)
+
+
 def test_few_programs(twins, short_chunks):
     """A second batch with other lengths compiles nothing."""
     counts, tokens = twins
