@@ -14,8 +14,8 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_cpu_collective_call_terminate_timeout_seconds=600"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# XLA serves all virtual devices of a process by one pool of threads. By default it has as many threads as devices, or as
-# cores where these are more. A device that waits for the others holds a thread, so with eight threads a second program
+# XLA serves all virtual devices of a process by one pool of threads. By default it has one for each device, or for each
+# core where these are more. A device that waits for the others holds a thread, so with eight threads a second program
 # that is under way can keep the last device from its turn for ever.
 os.environ.setdefault("PJRT_NPROC", "32")
 

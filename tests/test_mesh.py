@@ -6,6 +6,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import threading
 import types
 
 import jax
@@ -210,6 +211,46 @@ def test_arrays_on_the_mesh_can_be_donated(sizes):
         jax.block_until_ready(add(mesh.put(host, place)))
     for tree in (host, source):
         assert all((np.asarray(x) == y).all() for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(before)))
+
+
+def test_long_messages_are_sent_in_pieces(monkeypatch):
+    """Three processes, which are threads here; a device never holds more than mesh._GATHERED bytes."""
+    count, sizes = 3, []
+    here, barrier, arrays = threading.local(), threading.Barrier(count), [None] * count
+
+    def gather(x):
+        arrays[here.rank] = x
+        barrier.wait(60)
+        got = np.stack(arrays)
+        sizes.append(got.nbytes)
+        barrier.wait(60)
+        return got
+
+    monkeypatch.setattr(mesh, "_gather", gather)
+    monkeypatch.setattr(mesh.jax, "process_count", lambda: count)
+    monkeypatch.setattr(mesh, "_GATHERED", 1 << 18)
+    devices = np.array([types.SimpleNamespace(process_index=rank) for rank in range(count)]).reshape(1, count, 1)
+    fake = types.SimpleNamespace(devices=devices, shape={"tensor": 1})
+    long = bytes(range(256)) * 600 + b"end"
+    for messages in (
+        [long, long[:70_000], b"\0"],
+        [b"", b"a\0", b""],
+        [b""] * 3,
+        [long[: 1 << 16], b"", long[: 1 << 17]],
+    ):
+        results = [None] * count
+
+        def act(rank, messages=messages, results=results):
+            here.rank = rank
+            results[rank] = mesh.of_shares(fake, messages[rank])
+
+        threads = [threading.Thread(target=act, args=(rank,)) for rank in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert results == [messages] * count
+    assert max(sizes) == count << 16
 
 
 def test_numbers_of_one_process():

@@ -34,7 +34,7 @@ class Flag:
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.is_set = False
         self.is_save_asked = False
         self._before: dict = {}

@@ -1,17 +1,26 @@
-"""The refilled batch is the same on any number of processes, which are threads here, and by hand."""
+"""The refilled batch is the same on any number of processes, which are mostly threads here, and by hand.
+
+As a program it is one process of `test_two_real_processes`; its argument is the start of the name of the file that it
+writes.
+"""
 
 import dataclasses
+import json
+import os
 import random
+import sys
 import threading
 import types as pytypes
 
 import jax
 import numpy as np
 import pytest
+import real_processes
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtr1_jax import config, mesh
 from dtr1_jax.modes import experience, refill, step_numbers
 from dtr1_jax.rewards import score
 from dtr1_jax.types import TASKS, Images, Prompt, Rewards, Rollout
@@ -144,6 +153,37 @@ def test_any_number_of_processes_makes_the_same_batch(monkeypatch, seed, flat, r
         assert max(sizes) < 3000  # a row at a time, however many move
 
 
+def test_two_real_processes(monkeypatch, tmp_path):
+    tiny.finish(real_processes.launch(__file__, [str(tmp_path / "rows")], 2, 1), 600)
+    (one,), _, _ = collected(monkeypatch, real_rounds(), 1, 2)
+    parts = [np.load(tmp_path / f"rows{rank}.npz") for rank in (0, 1)]
+    queries = [dataclasses.asdict(query) for query in one.asked]
+    sampled_by_0 = [int(query["query"].split()[1]) % 100 < 4 for query in queries]
+    assert sampled_by_0 != [True] * 4 + [False] * 4  # groups change their process
+    assert [query for part in parts for query in json.loads(str(part["asked"]))] == json.loads(json.dumps(queries))
+    for name, array in together([one]).items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array, err_msg=name)
+
+
+def real_rounds() -> list[experience.Experience]:
+    return [sampled(random.Random(10 + i), i, 8, 0.7) for i in range(3)]
+
+
+def work_in_a_process(out: str) -> None:
+    """`experience.collect` of a real process of two, with the rows that it would have sampled."""
+    rank = int(os.environ["JAX_PROCESS_ID"])
+    jax.distributed.initialize(os.environ["JAX_COORDINATOR_ADDRESS"], 2, rank)
+    rows = slice(4 * rank, 4 * rank + 4)
+    own = iter([share_of(e, rows, OTHERS[rank : rank + 1]) for e in real_rounds()])
+    experience.gather = lambda runtime, batch, key: batch
+    runtime = pytypes.SimpleNamespace(
+        config=pytypes.SimpleNamespace(grpo=pytypes.SimpleNamespace(resample=2)), mesh=mesh.make(config.Mesh(2, 1, 1))
+    )
+    got = experience.collect(runtime, own, jax.random.key(0))
+    asked = json.dumps([dataclasses.asdict(query) for query in got.asked])
+    np.savez(f"{out}{rank}.npz", asked=asked, **together([got]))
+
+
 def test_the_numbers_of_the_log_are_the_same(monkeypatch):
     rounds = [sampled(random.Random(7), i, 8, 0.7) for i in range(3)]
     (one,), _, _ = collected(monkeypatch, rounds, 1, 2)
@@ -196,3 +236,7 @@ def test_rows_of_another_shape_are_refused():
     other = refill._message([np.zeros(2, np.float32)], query)
     with pytest.raises(ValueError, match="a group from another process has 8 bytes, expected 12"):
         refill.own_rows(lambda own: [own, other], (0, 2), [1, 0], tree, [query] * 2)
+
+
+if __name__ == "__main__":
+    work_in_a_process(sys.argv[1])

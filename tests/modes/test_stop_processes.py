@@ -1,7 +1,7 @@
-"""SIGTERM to one of two processes, in modes that take no step together: both end, and what is done is kept.
+"""SIGTERM to one of two processes: both end, and what is done is kept.
 
 As a program it is main.py with the small policy of tests/tiny.py and slow specialists that find two objects; the
-process that the variable STOPPED names sends SIGTERM to itself in its second batch.
+process that the variable STOPPED names sends SIGTERM to itself in its second batch or step.
 """
 
 import json
@@ -38,7 +38,8 @@ def ends(running: list[subprocess.Popen]) -> list[tuple[int, str]]:
     return [(process.returncode, words) for process, words in zip(running, said)]
 
 
-@pytest.mark.parametrize("stopped", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped", [0, 1])
 def test_perceive_stops_in_both_and_goes_on(tmp_path, stopped):
     (tmp_path / "in").mkdir()
     for i in range(PICTURES):
@@ -71,9 +72,24 @@ def test_eval_stops_in_both(tmp_path, stopped):
     assert not list((tmp_path / "run").glob("evaluations/*/eval.json")) and time.monotonic() - began < SECONDS
 
 
+@pytest.mark.slow
+def test_train_saves_the_same_step_in_both(tmp_path):
+    arguments = [f"--workdir={tmp_path / 'run'}"]
+    changes = {"train__steps": 3, "train__eval_examples": 0, "checkpoint__every": 0, "mesh__data": -1, "mesh__fsdp": 1}
+    arguments += tiny.arguments(tiny.weights_file(tmp_path), **changes)
+    got = ends(start(arguments, 1))
+    assert [status for status, _ in got] == [interrupt.STATUS] * 2, got
+    assert all("stopped after step 2 and saved" in words for _, words in got)
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()] == ["2"]
+    got = ends(start(arguments, -1))
+    assert [status for status, _ in got] == [0, 0], got
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+
+
 if __name__ == "__main__":
     from dtr1_jax.evaluation import predict
-    from dtr1_jax.modes import perceive
+    from dtr1_jax.modes import perceive, train
     from dtr1_jax.specialists import perceiver
     from dtr1_jax.specialists.toolbox import Toolbox
 
@@ -88,5 +104,6 @@ if __name__ == "__main__":
     patch.setattr(perceiver, "open_perceiver", lambda c: perceiver.SpecialistPerceiver(tools, c.specialists))
     tiny.after(patch, perceive, "_records", act)
     tiny.after(patch, predict, "predict", act)
+    tiny.after(patch, train, "learn", act)
     sys.argv[0] = str(tiny.ROOT / "main.py")
     runpy.run_path(sys.argv[0], run_name="__main__")

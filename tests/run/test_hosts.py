@@ -142,7 +142,7 @@ def test_an_error_of_one_process_ends_the_others():
     assert "process 1 of 2 (host " in words and "ended with an error: ValueError: this one alone" in words
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_sigterm_to_one_process_ends_all(victim):
     """JAX's own handler would swallow it."""
     got = ends(start(f"term:{victim}"))
