@@ -15,11 +15,11 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.seed = 0  # the seed from which every random key of the run is derived
 
     c.data = ConfigDict()
-    # twinworld | coco | davis | jsonl | easy_vqa, or a public benchmark (docs/benchmarks.md): refcoco | refcoco+ |
-    # refcocog | grefcoco | reasonseg | llm_seg | clevr | vqav2 | gqa | vrt | mevis | revos | ref_davis17 | ref_ytvos |
-    # reasonvos | tfds
+    # twinworld | coco | davis | jsonl | easy_vqa | foreign = a format of another trainer or tool (docs/data.md), or a
+    # public benchmark (docs/benchmarks.md): refcoco | refcoco+ | refcocog | grefcoco | reasonseg | llm_seg | clevr |
+    # vqav2 | gqa | vrt | mevis | revos | ref_davis17 | ref_ytvos | reasonvos | tfds
     c.data.source = "twinworld"
-    c.data.root = ""  # jsonl: the file; all others but twinworld: the folder with annotations and images
+    c.data.root = ""  # jsonl: the file; foreign: file or folder; others but twinworld: the folder with annotations
     c.data.name = ""  # tfds: the data set in data.root, such as "ref_coco/refcoco_unc" or with ":1.1.0" after it
     c.data.task = (
         "segmentation"  # segmentation | grounding | vqa | summary | unified (several tasks in turns, by data.mix)

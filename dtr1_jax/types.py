@@ -28,7 +28,7 @@ CATEGORIES = ("semantic", "spatial", "count", "temporal")
 LEVELS = (1, 2, 3, 4)
 # The values of data.source: our own, formats, and public benchmarks.
 SourceName = Literal[
-    "twinworld", "coco", "davis", "jsonl", "easy_vqa",
+    "twinworld", "coco", "davis", "jsonl", "foreign", "easy_vqa",
     "refcoco", "refcoco+", "refcocog", "grefcoco", "reasonseg", "llm_seg", "clevr", "vqav2", "gqa",
     "vrt", "mevis", "revos", "ref_davis17", "ref_ytvos", "reasonvos", "tfds",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from dtr1_jax import config, places
 from dtr1_jax.data import public_sources
+from dtr1_jax.data.conversion import converted_lines
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.mixture import Mixture
 from dtr1_jax.data.readers import coco, davis, easy_vqa, jsonl
@@ -27,6 +28,7 @@ SERVED = {  # source -> the tasks for which it has targets
     "coco": ("segmentation", "grounding"),
     "davis": ("segmentation", "grounding"),
     "jsonl": TASKS,
+    "foreign": TASKS,
     "easy_vqa": ("vqa",),
     **public_sources.SERVED,
 }
@@ -87,6 +89,8 @@ def open_source(data: config.Data, split: str) -> Source:
       DataError: a file is missing, malformed or has nothing for this split or task; the message names file and cause.
     """
     data = _on_this_machine(data)
+    if data.source == "foreign":
+        data = dataclasses.replace(data, source="jsonl", root=str(converted_lines.converted_lines(data.root)))
     if data.source == "jsonl":  # each line may name its own task
         frames = data.frames or jsonl.FRAMES
         return jsonl.open_jsonl_source(data.root, split, data.task, max_objects=data.max_objects, frames=frames)

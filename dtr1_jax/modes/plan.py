@@ -220,7 +220,7 @@ def patches(c: config.Config, sizes: Spec) -> int:
     pixels = c.policy.max_pixels
     if frames > 1:
         pixels = pretrained.video_pixels(c.policy, tower) or pixels * (c.policy.name in spec.SPECS)
-    if c.data.source == "jsonl" or not pixels:
+    if c.data.source in ("jsonl", "foreign") or not pixels:
         return most
     return min(most, frames * pixels // tower.patch**2)
 

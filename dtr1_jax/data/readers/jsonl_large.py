@@ -28,7 +28,7 @@ from dtr1_jax.data.readers.jsonl_fields import Line
 LARGE = 32 << 20  # bytes; a smaller file is read as a whole
 CHECKED = 5000  # lines of which all fields are checked when the file is opened
 SECONDS = 5.0  # between two lines about progress
-_BLOCK = 1 << 21  # bytes
+_BLOCK, _KEPT = 1 << 21, 1 << 18  # bytes; pictures that are remembered
 _TARGETS = frozenset({"boxes", "polygons", "rle", "mask", "answers", "tracks", "masks", "rles"})
 
 log = logging.getLogger(__name__)
@@ -143,23 +143,22 @@ def _survey(file: Path, task: str, make: Callable[[Path, str, bytes, int], Line]
     """The survey of a file that had this size, and was changed at this time, ns."""
     del size, changed
     parts: list[_Part] = []
-    tasks: dict[tuple[str, bool], int] = {}
-    names: dict[str, int] = {}
+    of_file = _File(file.parent, task)
     for start, number, raws in _blocks(file):
         places, lengths, rows, numbers = _rows(start, number, raws)
-        parts.append(_part(places, lengths, rows, numbers, task, tasks, names, file.parent))
+        parts.append(_part(places, lengths, rows, numbers, of_file))
     if not parts:
         raise ValueError(f"{file}: expected lines, got none")
     column = {field: np.concatenate([getattr(part, field) for part in parts]) for field in _Part._fields}
     lines = Lines(
         file, functools.partial(make, file, task), column["starts"], column["lengths"], column["numbers"],
-        column["tasks"], tuple(tasks),
+        column["tasks"], tuple(of_file.tasks),
     )  # fmt: skip
     step = max(1, len(lines) // CHECKED)
     twins = _later_twins(column["ids"])
     doubtful = sorted({*np.flatnonzero(~column["sound"]).tolist(), *range(0, len(lines), step)})
     held = _held(column["keys"], column["held"], lines, file.parent)
-    return Survey(lines, doubtful, column["splits"], tuple(names), held, twins)
+    return Survey(lines, doubtful, column["splits"], tuple(of_file.splits), held, twins)
 
 
 class _Part(NamedTuple):
@@ -181,60 +180,88 @@ class _Sort(NamedTuple):
 
     visual: str
     sound: bool
-    has_split: bool
-    has_id: bool
-    has_task: bool
-
-
-def _sort(row: dict[str, Any]) -> _Sort:
-    visual = "image" if row.get("image") is not None or "video" not in row else "video"
-    sound = "query" in row and len(_TARGETS & row.keys()) == 1 and not {"image", "video"} <= row.keys()
-    return _Sort(visual, sound, "split" in row, "id" in row, "task" in row)
+    task: int  # of a line without the field; index into the tasks
+    has_more: bool  # an id, a split or a task
 
 
 def _part(
-    places: np.ndarray, lengths: np.ndarray, values: list[Any], numbers: np.ndarray, task: str,
-    tasks: dict[tuple[str, bool], int], names: dict[str, int], folder: Path,
+    places: np.ndarray, lengths: np.ndarray, values: list[Any], numbers: np.ndarray, file: _File,
 ) -> _Part:  # fmt: skip
-    """What opening needs of some lines. `tasks` and `names` (of splits) get the new ones. Raises Several.
+    """What opening needs of some lines. `file` gets new tasks and splits. Raises Several.
 
     Most files have few sorts of lines, so that what follows from the names of the fields is found once for each sort.
     """
     sorts: dict[tuple[str, ...], _Sort] = {}
-    codes, splits, sound, keys, held = [], [], [], [], []
-    ids = (numbers.astype(np.int64) - (1 << 62)).tolist()  # of lines without one
-    last, last_held = "", False
+    codes, sound, keys, held = [], [], [], []
+    splits = np.full(len(values), -1, np.int32)
+    ids = numbers.astype(np.int64) - (1 << 62)  # of lines without one
+    name, number, is_held = "", 0, False
     for i, row in enumerate(values):
         if type(row) is not dict:
             row = {}
         fields = tuple(row)
-        sort = sorts.get(fields)
-        if sort is None:
-            sort = sorts[fields] = _sort(row)
-        name = row.get(sort.visual)
-        if type(name) is not str:
-            name = _first(name)
-        sound.append(sort.sound and bool(name) and type(row["query"]) is str)
-        key = name if name.islower() and file_names.is_plain(name) else _key(name, folder)
-        keys.append(hash(key))
-        name_of_task = str(row["task"]) if sort.has_task else task
-        codes.append(tasks.setdefault((name_of_task, sort.visual == "video"), len(tasks)))
-        if sort.has_id and row["id"] is not None:
-            ids[i] = hash(str(row["id"])) >> 2
-        split = row["split"] if sort.has_split else None
-        splits.append(-1 if split is None else names.setdefault(str(split), len(names)))
-        if key != last:  # lines about one picture mostly follow each other
-            last, last_held = key, json_files.held_out(key)
-        held.append(last_held)
+        if fields not in sorts:
+            sorts[fields] = file.sort(row)
+        visual, may_be_sound, code, has_more = sorts[fields]
+        text = row.get(visual)
+        if type(text) is not str:
+            text = _first(text)
+        if text != name or not i:  # lines about one picture mostly follow each other
+            name = text
+            number, is_held = file.key(name)
+        keys.append(number)
+        held.append(is_held)
+        sound.append(may_be_sound and name != "" and type(row["query"]) is str)
+        codes.append(code)
+        if has_more:
+            if "task" in row:
+                codes[-1] = file.task(str(row["task"]), visual)
+            if row.get("split") is not None:
+                splits[i] = file.splits.setdefault(str(row["split"]), len(file.splits))
+            if row.get("id") is not None:
+                ids[i] = hash(str(row["id"])) >> 2
     return _Part(
-        places, lengths, numbers, np.minimum(codes, 127).astype(np.int8), np.array(splits, np.int32),
-        np.array(keys, np.int64), np.array(ids, np.int64), np.array(held, bool), np.array(sound, bool),
+        places, lengths, numbers, np.minimum(codes, 127).astype(np.int8), splits, np.array(keys, np.int64), ids,
+        np.array(held, bool), np.array(sound, bool),
     )  # fmt: skip
+
+
+class _File:
+    """What is known of a file while it is read: its tasks and splits by number, and which pictures are held out."""
+
+    def __init__(self, folder: Path, task: str):
+        self._folder, self._task = folder, task
+        self._held: dict[int, bool] = {}
+        self.tasks: dict[tuple[str, bool], int] = {}
+        self.splits: dict[str, int] = {}
+
+    def task(self, name: str, visual: str) -> int:
+        """The number of a task about pictures or videos."""
+        return self.tasks.setdefault((name, visual == "video"), len(self.tasks))
+
+    def sort(self, row: dict[str, Any]) -> _Sort:
+        """The sort of a line, by the names of its fields alone."""
+        visual = "image" if "image" in row or "video" not in row else "video"
+        sound = "query" in row and len(_TARGETS & row.keys()) == 1 and not {"image", "video"} <= row.keys()
+        more = row.keys() & {"id", "split", "task"}
+        return _Sort(visual, sound, -1 if "task" in row else self.task(self._task, visual), bool(more))
+
+    def key(self, name: str) -> tuple[int, bool]:
+        """(hash of the one spelling of a picture's name, whether json_files.held_out says that it is held out)."""
+        key = name if name.islower() and file_names.is_plain(name) else _key(name, self._folder)
+        number = hash(key)
+        held = self._held.get(number)
+        if held is None:
+            if len(self._held) >= _KEPT:
+                self._held.clear()
+            held = self._held[number] = json_files.held_out(key)
+        return number, held
 
 
 def _later_twins(ids: np.ndarray) -> list[int]:
     """Indices of the values that stand at an earlier index too."""
-    if len(np.unique(ids)) == len(ids):
+    ordered = np.sort(ids)
+    if (ordered[1:] != ordered[:-1]).all():
         return []
     order = np.argsort(ids, kind="stable")
     return np.sort(order[1:][ids[order][1:] == ids[order][:-1]]).tolist()
