@@ -13,7 +13,7 @@ The mask (`Branches`) shows each branch the prefix and itself. So the prefix is 
 parts, and the kernel's own gradient is the gradient; no sums of two kernels have to be joined. Padding is hidden by
 numbers: a query sees a key of its own number.
 
-Mosaic, the compiler of such kernels, takes head dimensions of 64, 80 and 128 as they are.
+Mosaic, the compiler of such kernels, takes head dimensions of 64, 72, 80 and 128 as they are.
 """
 
 from __future__ import annotations

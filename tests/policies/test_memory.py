@@ -64,6 +64,25 @@ def test_caches_by_hand():
     assert halves["kv_cache"] == found["kv_cache"] / 2
 
 
+@pytest.mark.parametrize("attention, platform, linear", [
+    ("auto", "tpu", True), ("flash", "cpu", True), ("auto", "cpu", False), ("einsum", "tpu", False),
+])  # fmt: skip
+def test_the_kernel_takes_memory_that_is_linear_in_the_length(attention, platform, linear):
+    c, spec = settings("tiny"), dataclasses.replace(small.TEXT, attention=attention)
+
+    def activations(length):
+        share = memory.DeviceShare(
+            queries=1, group=4, part_queries=1, part_group=4, prompt=length, new=length + 1, patches=0, branches=0,
+            item=2, platform=platform,
+        )  # fmt: skip
+        return memory.update_parts(c, spec, share, 1000)["activations"]
+
+    one, two, four = map(activations, (512, 1024, 2048))
+    assert ((four - two) == pytest.approx(2 * (two - one), rel=0.01)) == linear
+    if not linear:
+        assert four - two > 3 * (two - one)
+
+
 def test_an_adapter_lies_beside_its_projection():
     def activations(targets):
         c = settings("qwen2_5_0_5b", lora_targets=targets, policy_prompt_tokens=192)

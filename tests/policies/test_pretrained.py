@@ -55,6 +55,13 @@ def test_whether_layers_are_computed_again():
         settings(remat="maybe")
 
 
+def test_how_whole_sequences_attend():
+    found = [pretrained.load_policy(settings(attention=x)).spec.attention for x in ("auto", "einsum", "flash")]
+    assert found == ["auto", "einsum", "flash"]
+    with pytest.raises(config.ConfigError, match=r"config\.policy\.attention: expected one of auto, einsum, flash"):
+        settings(attention="cudnn")
+
+
 def test_settings_are_used():
     values = default.get_config()
     values.lora.rank, values.lora.alpha = 4, 32.0
