@@ -121,11 +121,12 @@ def compiled_update(c: config.Config, spec):
 
 
 def compiled_rollout(c: config.Config, spec):
+    """With one loop, which needs more memory than loops that shrink."""
     base, lora, prompt = shapes(c, spec)
     return rollout.sample.lower(
         base, lora if c.lora.rank else None, prompt, jax.eval_shape(lambda: jax.random.key(0)),
         S((spec.vocab,), bool), spec=spec, group=c.rollout.group, new_tokens=c.rollout.new_tokens, end=1, pad=0,
-        temperature=1.0,
+        temperature=1.0, shrink=False,
     ).compile()  # fmt: skip
 
 
@@ -136,7 +137,7 @@ def compiled_evaluation(c: config.Config, spec):
     return rollout.sample.lower(
         base, lora if c.lora.rank else None, prompt, jax.eval_shape(lambda: jax.random.key(0)),
         S((spec.vocab,), bool), spec=spec, group=1, new_tokens=c.rollout.new_tokens, end=1, pad=0,
-        temperature=c.train.eval_temperature,
+        temperature=c.train.eval_temperature, shrink=False,
     ).compile()  # fmt: skip
 
 

@@ -129,6 +129,7 @@ def test_samples_do_not_change():
     assert lengths_if_equal(got, want).max() > 1 and not banned[got.token_bgs[got.mask_bgs]].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("b, group, knobs", [(9, 1, {"top_k": 9, "top_p": 0.95}), (1, 8, {"temperature": 0.8})])
 def test_grids_of_one_query_or_one_row(b, group, knobs):
     both, smaller = program(b, group, **knobs), compaction.shapes(b, group, S)[-1]
