@@ -15,8 +15,8 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # XLA serves all virtual devices of a process by one pool of threads. By default it has one for each device, or for each
-# core where these are more. A device that waits for the others holds a thread, so with eight threads a second program
-# that is under way can keep the last device from its turn for ever.
+# core where these are more. Steps of eight devices have waited for ever on two cores: a device that waits for the
+# others may hold a thread that another program of theirs needs.
 os.environ.setdefault("PJRT_NPROC", "32")
 
 # Most of a test's time is compilation, and the next run, process or worker compiles the same programs.
