@@ -44,18 +44,13 @@ def test_a_file_that_is_the_same_is_converted_once_and_a_changed_one_again(case,
     assert len(calls) == 1 and second != first and len(second.read_text().splitlines()) == 2
 
 
-def test_what_cannot_be_decided_names_the_command_that_decides_it(case):
-    file = case.write([row | {"solution": f"<answer>{[k, 5, 40, 30]}</answer>"} for k, row in enumerate(rows())])
-    try:
-        converted_lines.converted_lines(str(file))
-    except DataError as error:
-        assert "--mode=convert --from=" in str(error)
+def test_what_cannot_be_converted_names_the_command_with_more_flags(case):
     with pytest.raises(DataError, match=r"got none that can be used.*--mode=convert --from="):
-        converted_lines.converted_lines(str(case.write(rows(image="none.png"), "other.jsonl")))
+        converted_lines.converted_lines(str(case.write(rows(image="none.png"))))
 
 
 def test_a_folder_that_cannot_be_written(case, monkeypatch, tmp_path):
     (tmp_path / "full").write_text("a file")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "full"))
-    with pytest.raises(DataError, match="cannot be written to .*set XDG_CACHE_HOME"):
+    with pytest.raises(DataError, match=r"cannot be written to .*set XDG_CACHE_HOME"):
         converted_lines.converted_lines(str(case.write(rows())))
