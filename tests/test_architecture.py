@@ -169,7 +169,8 @@ TESTED_IN = {
 # Test files about several modules at once, or about files outside dtr1_jax/.
 WHOLE = {
     "data/readers/test_small_folders",
-    "experiments/test_colab", "experiments/test_collectives_script", "experiments/test_davis_videos",
+    "experiments/test_colab", "experiments/test_collectives_script", "experiments/test_data_size",
+    "experiments/test_davis_videos", "modes/test_formats",
     "experiments/test_detectors_and_depth", "experiments/test_hacking", "experiments/test_idf",
     "experiments/test_launchers", "experiments/test_plan_table", "experiments/test_query_check",
     "experiments/test_real_weights",

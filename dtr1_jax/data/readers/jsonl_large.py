@@ -12,6 +12,7 @@ import functools
 import json
 import logging
 import os
+import re
 import time
 import unicodedata
 import urllib.parse
@@ -30,6 +31,8 @@ CHECKED = 5000  # lines of which all fields are checked when the file is opened
 SECONDS = 5.0  # between two lines about progress
 _BLOCK, _KEPT = 1 << 21, 1 << 18  # bytes; pictures that are remembered
 _TARGETS = frozenset({"boxes", "polygons", "rle", "mask", "answers", "tracks", "masks", "rles"})
+
+_USUAL = re.compile("(?:[a-z0-9_-][a-z0-9_.-]*/)*[a-z0-9_-][a-z0-9_.-]*")  # a name that has one spelling
 
 log = logging.getLogger(__name__)
 
@@ -195,20 +198,24 @@ def _part(
     codes, sound, keys, held = [], [], [], []
     splits = np.full(len(values), -1, np.int32)
     ids = numbers.astype(np.int64) - (1 << 62)  # of lines without one
+    is_usual, known = _USUAL.fullmatch, file.held
     name, number, is_held = "", 0, False
     for i, row in enumerate(values):
         if type(row) is not dict:
             row = {}
         fields = tuple(row)
-        if fields not in sorts:
-            sorts[fields] = file.sort(row)
-        visual, may_be_sound, code, has_more = sorts[fields]
+        sort = sorts.get(fields)
+        if sort is None:
+            sort = sorts[fields] = file.sort(row)
+        visual, may_be_sound, code, has_more = sort
         text = row.get(visual)
         if type(text) is not str:
             text = _first(text)
         if text != name or not i:  # lines about one picture mostly follow each other
             name = text
-            number, is_held = file.key(name)
+            number = hash(name) if is_usual(name) else hash(_key(name, file.folder))
+            found = known.get(number)
+            is_held = file.holds(name, number) if found is None else found
         keys.append(number)
         held.append(is_held)
         sound.append(may_be_sound and name != "" and type(row["query"]) is str)
@@ -230,8 +237,8 @@ class _File:
     """What is known of a file while it is read: its tasks and splits by number, and which pictures are held out."""
 
     def __init__(self, folder: Path, task: str):
-        self._folder, self._task = folder, task
-        self._held: dict[int, bool] = {}
+        self.folder, self._task = folder, task
+        self.held: dict[int, bool] = {}
         self.tasks: dict[tuple[str, bool], int] = {}
         self.splits: dict[str, int] = {}
 
@@ -246,16 +253,12 @@ class _File:
         more = row.keys() & {"id", "split", "task"}
         return _Sort(visual, sound, -1 if "task" in row else self.task(self._task, visual), bool(more))
 
-    def key(self, name: str) -> tuple[int, bool]:
-        """(hash of the one spelling of a picture's name, whether json_files.held_out says that it is held out)."""
-        key = name if name.islower() and file_names.is_plain(name) else _key(name, self._folder)
-        number = hash(key)
-        held = self._held.get(number)
-        if held is None:
-            if len(self._held) >= _KEPT:
-                self._held.clear()
-            held = self._held[number] = json_files.held_out(key)
-        return number, held
+    def holds(self, name: str, number: int) -> bool:
+        """Whether json_files.held_out says of a picture's name, with this hash, that it is held out."""
+        if len(self.held) >= _KEPT:
+            self.held.clear()
+        self.held[number] = json_files.held_out(_key(name, self.folder))
+        return self.held[number]
 
 
 def _later_twins(ids: np.ndarray) -> list[int]:
