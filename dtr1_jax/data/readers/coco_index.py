@@ -229,7 +229,7 @@ def _read_crowds(notes: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
     for counter, part in zip(counts, (notes["crowd"], ~notes["crowd"])):
         for name, number in zip(names, np.bincount(notes["category"][part], minlength=len(names)).tolist()):
             counter[name] += number
-    single = coco_records.labels_of_objects(*(+counter for counter in counts), len(regions) < len(crowds))
+    single = coco_records.labels_of_objects(+counts[0], +counts[1], len(regions) < len(crowds))
     chosen = [i for i in crowds.tolist() if names[notes["category"][i]] in single]
     notes["crowd"][chosen] = False
     kept = {names[i] for i in np.unique(notes["category"][notes["crowd"]]).tolist()}
