@@ -91,9 +91,9 @@ def scope(blocks: int, size: int) -> str:
 
 def attend(
     q_bgqnh: jax.Array,
-    own_kv: tuple[jax.Array, jax.Array],
+    own_kv: tuple[jax.Array, ...],
     number_bgq: jax.Array,
-    prefix_kv: tuple[jax.Array, jax.Array] | None = None,
+    prefix_kv: tuple[jax.Array, ...] | None = None,
     prefix_mask_bp: jax.Array | None = None,
     *,
     causal: bool,
@@ -119,7 +119,7 @@ def attend(
     if layout.parts("heads", n) != layout.parts("heads", kv):  # the mesh cuts the query heads alone
         own_kv = tuple(jnp.repeat(x, n // kv, 2) for x in own_kv)
         prefix_kv = prefix_kv and tuple(jnp.repeat(x, n // kv, 1) for x in prefix_kv)
-    if prefix_kv is None:
+    if prefix_kv is None or prefix_mask_bp is None:
         prefix_kv = tuple(jnp.zeros((b, x.shape[2], 0, h), x.dtype) for x in own_kv)
         prefix_mask_bp = jnp.zeros((b, 0), bool)
     own, shared = ("batch", None, "heads", None, None), ("batch", "heads", None, None)
