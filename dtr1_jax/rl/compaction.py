@@ -45,7 +45,7 @@ class Shape:
     slots: int
 
     @property
-    def rows(self) -> int:
+    def completions(self) -> int:
         """B * G."""
         return self.queries * self.group
 
@@ -94,7 +94,7 @@ def plan(live_bg: jax.Array, shape: Shape) -> Move:
     queries_sb = _queries(live_sbg, shape.group)
     first_sb = jnp.cumsum(queries_sb, 1) - queries_sb
     place_sbg = first_sb[..., None] * shape.group + jnp.cumsum(live_sbg, 2) - 1
-    size = shape.rows // len(live_sbg)
+    size = shape.completions // len(live_sbg)
     place_sr = jnp.where(live_sbg & (place_sbg < size), place_sbg, -1).reshape(len(live_sbg), -1)
     match_srn = place_sr[..., None] == jnp.arange(size)
     return Move(place_sr, match_srn.argmax(1), match_srn.any(1))

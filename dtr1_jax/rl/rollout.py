@@ -246,13 +246,13 @@ def sample(
 def _decode_in(shapes, decode, split, session):
     """The completions of a session of the first of `shapes`, decoded to their end in one loop after the other."""
     shape, *later = shapes
-    smaller = next((s for s in later if s.rows < shape.rows), None)
+    smaller = next((s for s in later if s.completions < shape.completions), None)
     # The rows of a loop that is not the last leave it early, for a larger cache or for fewer rows.
     leave = None if smaller is None else functools.partial(compaction.fits, smaller)
     session = decode(split, session, leave=leave)
     if not later:
         return result(session)
-    if later[0].rows == shape.rows:
+    if later[0].completions == shape.completions:
         return _decode_in(later, decode, split, compaction.with_slots(session, later[0].slots))
     move = compaction.plan(_live(session, session.token_bgs.shape[2]), later[0])
     few = _decode_in(later, decode, *compaction.moved(split, session, move, later[0]))

@@ -178,9 +178,9 @@ def test_the_loops_shrink_and_copy_no_cache():
     ).compile()  # fmt: skip
     body = compiled.as_text().partition("\nENTRY")[0]  # without the entry computation, which runs once
     shapes = compaction.shapes(b, g, S)
-    assert [(s.rows, s.slots) for s in shapes] == [(8, 36), (8, 72), (2, 72)]
+    assert [(s.completions, s.slots) for s in shapes] == [(8, 36), (8, 72), (2, 72)]
     for shape in shapes:
-        size = shape.rows * spec.kv_heads * shape.slots * spec.head_dim
+        size = shape.completions * spec.kv_heads * shape.slots * spec.head_dim
         for name, count in (("copy", 0), ("dynamic-update-slice", 2 * spec.layers)):
             found = re.findall(rf"= f32\[([\d,]+)\]\S* {name}\(", body)
             assert sum(math.prod(map(int, x.split(","))) == size for x in found) == count, (shape, name)
