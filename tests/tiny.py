@@ -139,7 +139,7 @@ def speak(patch, c: config.Config, texts: list[str]) -> None:
     patch.setattr(rollout, "sample", sample)
 
 
-PLACES = {"gather": experience, "predict": predict, "learn": train}
+PLACES = {"gather": (experience, "gather"), "predict": (predict, "predictions_of"), "learn": (train, "learn")}
 
 
 def signals(patch, plan: str) -> None:
@@ -151,7 +151,7 @@ def signals(patch, plan: str) -> None:
             if n == count:
                 os.kill(os.getpid(), getattr(signal, f"SIG{number}"))
 
-        after(patch, PLACES[place], place, send)
+        after(patch, *PLACES[place], send)
 
 
 def settled(workdir: pathlib.Path, step: int) -> None:

@@ -71,12 +71,13 @@ def predict(runtime: Runtime, batch: Batch, key: jax.Array, emulate: Collection[
     All processes must call it, each with its own queries.
     """
     batch = aligned(batch)
-    return _judged(runtime, batch, ask(runtime, batch, key), key, emulate)
+    return predictions_of(runtime, batch, ask(runtime, batch, key), key, emulate)
 
 
-def _judged(
+def predictions_of(
     runtime: Runtime, batch: Batch, completed: Completions, key: jax.Array, emulate: Collection[str] = ()
 ) -> list[Prediction]:
+    """Scores the answers to a batch; the arguments are those of `predict`. All processes must call it."""
     c, segmenter, transcripts, real = runtime.config, runtime.segmenter, completed.transcripts, completed.real
     blind_bg = blind.blind_scores(
         runtime, batch, transcripts, jax.random.fold_in(key, 1), temperature=c.train.eval_temperature
@@ -177,7 +178,7 @@ def evaluate(
     check()
     for completed in complete_in_turn(runtime, work(), group=1, temperature=c.train.eval_temperature):
         batch, counts = asked.popleft()
-        judged = _judged(runtime, batch, completed, root, emulate)
+        judged = predictions_of(runtime, batch, completed, root, emulate)
         predictions += map(_to_draw, judged) if counts else ()
         check()
     unusable = mesh.total_of_shares(runtime.mesh, skipped.count)

@@ -103,7 +103,7 @@ if __name__ == "__main__":
     tools = Toolbox(fakes.Detector(), fakes.Segmenter(), None, None, fakes.link, {"detector": "boxes"})
     patch.setattr(perceiver, "open_perceiver", lambda c: perceiver.SpecialistPerceiver(tools, c.specialists))
     tiny.after(patch, perceive, "_records", act)
-    tiny.after(patch, predict, "predict", act)
+    tiny.after(patch, predict, "predictions_of", act)
     tiny.after(patch, train, "learn", act)
     sys.argv[0] = str(tiny.ROOT / "main.py")
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -32,7 +32,10 @@ def test_the_settings_of_the_first_start_are_written_and_returned(tmp_path):
         **CONFIG,
         "policy": {"name": "tiny", "sizes": [1, 2], "ids": "number", "adapter": ""},
     }
-    assert run_settings.settle(path, {**CONFIG, "train": {"steps": 90}}) == first | {"train.profile": 0}
+    assert run_settings.settle(path, {**CONFIG, "train": {"steps": 90}}) == first | {
+        "train.profile": 0,
+        "policy.attention": "einsum",
+    }
 
 
 def test_fields_limit_the_comparison(tmp_path):
