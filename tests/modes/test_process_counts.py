@@ -54,7 +54,7 @@ def check_equal(a: pathlib.Path, b: pathlib.Path, steps: int, rel=1e-5):
             assert second[name] == pytest.approx(value, rel=rel, abs=1e-6), (first["step"], name)
     trained = [row for row in rows[0] if "train/loss" in row]
     assert len(trained) == steps
-    assert all(row["train/reward"] > 0.1 and row["train/reward_std"] > 0.1 and row["train/loss"] for row in trained)
+    assert all(row["train/reward"] > 0.1 and row["train/reward_std"] > 0.05 and row["train/loss"] for row in trained)
     tables = [{p.name: p.read_text() for p in (x / "samples").iterdir()} for x in (a, b)]
     assert tables[0] == tables[1] and len(tables[0]) == steps
     for part in ("before", "after"):
@@ -141,7 +141,7 @@ def test_a_rollout_and_an_evaluation_in_two_processes(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
-    changes = {"train__steps": 2, "rollout__queries": 4}
+    changes = {"train__steps": 2, "rollout__queries": 8}  # The table of samples has the first four of process 0.
     tiny.finish(start(tmp_path, "one", 1, 2, **changes) + start(tmp_path, "two", 2, 1, **changes), SECONDS)
     check_equal(tmp_path / "one", tmp_path / "two", steps=2)
 
