@@ -8,6 +8,7 @@ import numpy as np
 
 from dtr1_jax.models import policy
 from dtr1_jax.models.spec import Spec, VisionSpec
+from dtr1_jax.rl import rollout
 from dtr1_jax.types import Images, Prompt
 
 VOCAB, PAD = 32, 0
@@ -91,3 +92,13 @@ def without_sharing(
     last = policy.prefill(weights, adapters, spec, longer).last_bd
     logp = jax.nn.log_softmax(temper(policy.logits(weights, spec, last)))
     return jnp.take_along_axis(logp, jnp.asarray(token_bgs).reshape(-1, 1), 1).reshape(b, g, s)
+
+
+def compiled_loops(spec: Spec, b: int, g: int, new_tokens: int, end: int | tuple[int, ...]) -> str:
+    """What XLA compiles of a rollout, as text without the entry computation, which runs once."""
+    weights = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
+    compiled = rollout.sample.lower(
+        weights, None, prompt(b, pictures=False), jax.random.key(0), None, spec=spec, group=g, new_tokens=new_tokens,
+        end=end, pad=PAD, temperature=0.0,
+    ).compile()  # fmt: skip
+    return compiled.as_text().partition("\nENTRY")[0]

@@ -65,19 +65,13 @@ def ask(runtime: Runtime, batch: Batch, key: jax.Array) -> Completions:
     return complete(runtime, batch, key, group=1, temperature=runtime.config.train.eval_temperature)
 
 
-def predict(runtime: Runtime, batch: Batch, key: jax.Array, emulate: Collection[str] = ()) -> list[Prediction]:
-    """Answers a batch as `ask` does, and scores the answers; `emulate` is as in `evaluate`.
-
-    All processes must call it, each with its own queries.
-    """
-    batch = aligned(batch)
-    return predictions_of(runtime, batch, ask(runtime, batch, key), key, emulate)
-
-
 def predictions_of(
     runtime: Runtime, batch: Batch, completed: Completions, key: jax.Array, emulate: Collection[str] = ()
 ) -> list[Prediction]:
-    """Scores the answers to a batch; the arguments are those of `predict`. All processes must call it."""
+    """Scores the answers to a batch, `completed` of `ask`; `emulate` is as in `evaluate`.
+
+    All processes must call it, each with its own queries.
+    """
     c, segmenter, transcripts, real = runtime.config, runtime.segmenter, completed.transcripts, completed.real
     blind_bg = blind.blind_scores(
         runtime, batch, transcripts, jax.random.fold_in(key, 1), temperature=c.train.eval_temperature

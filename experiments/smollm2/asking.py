@@ -17,22 +17,18 @@ difference of the two stages, with an interval over photos.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
-import os
 import statistics
-import sys
 import time
 from pathlib import Path
 
-import grpo
 import perceived
 import photo_queries
 import weights
 
 from dtr1_jax import config
-from dtr1_jax.modes import dispatch, evaluate, sft, train
-from dtr1_jax.run import console, interrupt, run_log
+from dtr1_jax.modes import sft, train
+from dtr1_jax.run import run_log
 
 ASKED = ("requested", "looks", "looks_failed", "work", "work_detect", "work_segment", "work_depth", "phrases_asked")
 ASKED += ("needless", "twin_objects", "remembered")
@@ -51,15 +47,6 @@ def settings(args: argparse.Namespace, checkpoint: Path, data: Path, seed: int =
         "grpo.advantage": "group", "optim.lr": 1e-4, "train.steps": 20,
     }  # fmt: skip
     return perceived.settings(checkpoint, data, seed, changes | dict(args.set))
-
-
-def evaluated(c: config.Config, workdir: Path, examples: int) -> Path:
-    """The folder of an evaluation with greedy answers, which is made if it is not there."""
-    folder = workdir / "evaluations" / "greedy"
-    if not (folder / "eval.json").is_file():
-        greedy = dataclasses.replace(c.train, eval_examples=examples, eval_temperature=0.0)
-        evaluate.run(dataclasses.replace(c, train=greedy), workdir, name="greedy")
-    return folder
 
 
 def figures(folder: Path) -> dict[str, float]:
@@ -92,42 +79,23 @@ def run(args: argparse.Namespace) -> dict:
     if not adapter.is_dir():
         sft.run(settings(args, checkpoint, data), args.out / "imitation")
     c = settings(args, checkpoint, data, args.seed, str(adapter))
-    before = evaluated(c, args.out / "imitated", args.heldout)
+    before = perceived.evaluated(c, args.out / "imitated", "greedy", args.heldout)
     result: dict = {"imitation": figures(before)}
     print(json.dumps(result), flush=True)
     workdir = args.out / "grpo" / f"seed_{args.seed}"
     train.run(c, workdir)
-    after = evaluated(c, workdir, args.heldout)
+    after = perceived.evaluated(c, workdir, "greedy", args.heldout)
     gain = perceived.difference(perceived.ious(after), perceived.ious(before))
     result |= {"grpo": figures(after) | {"gain": gain}, "steps": steps(workdir)}
     return result | {"wall_s": round(time.monotonic() - began)}
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parses the arguments and runs the experiment; an expected error ends it with one line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    beside = Path(os.environ.get("DTR1_ASSETS") or Path(__file__).resolve().parents[3] / "shared" / "assets")
-    parser.add_argument("--assets", type=Path, default=beside)
-    parser.add_argument("--out", type=Path, default=Path("runs/asking_photos"))
-    parser.add_argument("--policy", type=Path, help="a .gguf file or folder of a text model; else SmolLM2-135M")
-    parser.add_argument("--detector", type=Path, help="else weights/coco_ssd_tfjs/model.json of --assets")
-    parser.add_argument("--segmenter", type=Path, help="else weights/mobile_sam.pt of --assets")
-    parser.add_argument("--depth", type=Path, help="an ONNX depth model with its specialist.json; else no depth")
+    """Parses the arguments and runs the experiment."""
+    parser = perceived.arguments(__doc__, "runs/asking_photos")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--heldout", type=int, default=10_000, help="most held-out queries of an evaluation")
-    parser.add_argument(
-        "--set", type=grpo.change, nargs="*", default=[], metavar="NAME=VALUE", help="settings to change"
-    )
-    args = parser.parse_args(argv)
-    args.detector = args.detector or args.assets / "weights/coco_ssd_tfjs/model.json"
-    args.segmenter = args.segmenter or args.assets / "weights/mobile_sam.pt"
-    console.set_up_logging()
-    try:
-        print(json.dumps(run(args)))
-    except dispatch.EXPECTED as error:
-        sys.exit(f"error: {error}")
-    except interrupt.Interrupted as error:
-        sys.exit(f"{error} and saved; the same command goes on from there")
+    parser.add_argument("--heldout", type=int, default=perceived.ALL, help="most held-out queries of an evaluation")
+    perceived.execute(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import grpo
@@ -41,6 +42,7 @@ from dtr1_jax.run import console, interrupt
 from dtr1_jax.twin import programs, things
 
 OBJECTS = 6  # most objects of a twin
+ALL = 10_000  # more than there are held-out queries
 KEPT = ("giou", "giou_low", "giou_high", "sound")
 CELLS = ("both_right", "only_perception_right", "only_reasoning_right", "both_wrong")  # perception x reasoning
 
@@ -93,11 +95,11 @@ def answerable(data: Path, file: Path) -> Path:
     return file
 
 
-def evaluated(c: config.Config, workdir: Path, name: str) -> Path:
-    """The folder of an evaluation with greedy answers to all held-out queries, which is made if it is not there."""
+def evaluated(c: config.Config, workdir: Path, name: str, examples: int = ALL) -> Path:
+    """The folder of an evaluation with greedy answers to held-out queries, which is made if it is not there."""
     folder = workdir / "evaluations" / name
     if not (folder / "eval.json").is_file():
-        greedy = dataclasses.replace(c.train, eval_examples=10_000, eval_temperature=0.0)
+        greedy = dataclasses.replace(c.train, eval_examples=examples, eval_temperature=0.0)
         evaluate.run(dataclasses.replace(c, train=greedy), workdir, name=name)
     return folder
 
@@ -195,30 +197,40 @@ def run(args: argparse.Namespace) -> dict:
     return result
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Parses the arguments and runs the experiment; an expected error ends it with one line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(doc: str, out: str) -> argparse.ArgumentParser:
+    """The arguments of an experiment with specialists, whose runs go into `out` by default."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     beside = Path(os.environ.get("DTR1_ASSETS") or Path(__file__).resolve().parents[3] / "shared" / "assets")
     parser.add_argument("--assets", type=Path, default=beside)
-    parser.add_argument("--out", type=Path, default=Path("runs/perceived_photos"))
+    parser.add_argument("--out", type=Path, default=Path(out))
     parser.add_argument("--policy", type=Path, help="a .gguf file or folder of a text model; else SmolLM2-135M")
     parser.add_argument("--detector", type=Path, help="else weights/coco_ssd_tfjs/model.json of --assets")
     parser.add_argument("--segmenter", type=Path, help="else weights/mobile_sam.pt of --assets")
     parser.add_argument("--depth", type=Path, help="an ONNX depth model with its specialist.json; else no depth")
-    parser.add_argument("--seed", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument(
         "--set", type=grpo.change, nargs="*", default=[], metavar="NAME=VALUE", help="settings to change"
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def execute(experiment: Callable[[argparse.Namespace], dict], args: argparse.Namespace) -> None:
+    """Runs an experiment and prints its figures; an expected error ends it with one line."""
     args.detector = args.detector or args.assets / "weights/coco_ssd_tfjs/model.json"
     args.segmenter = args.segmenter or args.assets / "weights/mobile_sam.pt"
     console.set_up_logging()
     try:
-        print(json.dumps(run(args)))
+        print(json.dumps(experiment(args)))
     except dispatch.EXPECTED as error:
         sys.exit(f"error: {error}")
     except interrupt.Interrupted as error:
         sys.exit(f"{error} and saved; the same command goes on from there")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the arguments and runs the experiment."""
+    parser = arguments(__doc__, "runs/perceived_photos")
+    parser.add_argument("--seed", type=int, nargs="*", default=[0, 1, 2])
+    execute(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

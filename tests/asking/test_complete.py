@@ -103,7 +103,8 @@ def test_answers_by_ids_have_the_real_masks(path, small, monkeypatch, ops):
             c, fake_perceivers.annotated(examples), lambda *args: calls.append(len(args[0])) or segmenter(*args)
         )
         batch = next(pipeline.evaluation_batches(examples, runtime.policy.style, 2, 2))
-        predictions = predict.predict(runtime, batch, jax.random.key(0))
+        key = jax.random.key(0)
+        predictions = predict.predictions_of(runtime, batch, predict.ask(runtime, batch, key), key)
     assert all(p.transcript.sound for p in predictions), [p.transcript.faults for p in predictions]
     targets = [e.target.mask for e in examples]
     equal = [np.array_equal(p.outcome.mask, target) for p, target in zip(predictions, targets)]

@@ -92,7 +92,8 @@ def test_evaluation_has_the_column_too(path, small):
     with Segmenter("box") as segmenter:
         runtime = runtime_of(c, segmenter)
         batch = batch_of(runtime, ("segmentation",), 3)
-        assert [p.columns["blind"] for p in predict.predict(runtime, batch, KEY)] == [0, 0, 0]  # nothing sound was said
+        judged = predict.predictions_of(runtime, batch, predict.ask(runtime, batch, KEY), KEY)
+        assert [p.columns["blind"] for p in judged] == [0, 0, 0]  # nothing sound was said
 
 
 def test_it_needs_a_policy_that_writes_its_twin():

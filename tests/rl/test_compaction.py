@@ -171,12 +171,7 @@ def test_a_mesh_samples_the_same():
 def test_the_loops_shrink_and_copy_no_cache():
     """Each step writes two values for each row, and attends over the cache of its own loop."""
     spec, b, g = SPEC, 2, 4
-    params = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
-    compiled = rollout.sample.lower(
-        params, None, small.prompt(b, pictures=False), jax.random.key(0), None, spec=spec, group=g, new_tokens=S,
-        end=ENDS, pad=small.PAD, temperature=0.0,
-    ).compile()  # fmt: skip
-    body = compiled.as_text().partition("\nENTRY")[0]  # without the entry computation, which runs once
+    body = small.compiled_loops(spec, b, g, S, ENDS)
     shapes = compaction.shapes(b, g, S)
     assert [(s.completions, s.slots) for s in shapes] == [(8, 36), (8, 72), (2, 72)]
     for shape in shapes:

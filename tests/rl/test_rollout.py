@@ -279,12 +279,7 @@ def test_caches_are_neither_copied_nor_chosen_between_in_the_loop():
 def test_nor_does_the_compiled_loop_copy_them(b, g, kv_heads):
     """It once did where B, G or K was 1: a matrix product without this axis needed the cache in another shape."""
     spec, slots = dataclasses.replace(small.TEXT, kv_heads=kv_heads), 37
-    params = jax.eval_shape(lambda: policy.init(jax.random.key(0), spec))
-    compiled = rollout.sample.lower(
-        params, None, small.prompt(b, pictures=False), jax.random.key(0), None, spec=spec, group=g, new_tokens=slots,
-        end=NEVER, pad=small.PAD, temperature=0.0,
-    ).compile()  # fmt: skip
-    body = compiled.as_text().partition("\nENTRY")[0]  # without the entry computation, which runs once
+    body = small.compiled_loops(spec, b, g, slots, NEVER)
     size = b * g * kv_heads * slots * spec.head_dim
     shapes = {name: re.findall(rf"= f32\[([\d,]+)\]\S* {name}\(", body) for name in ("copy", "dynamic-update-slice")}
     counts = {name: sum(math.prod(map(int, x.split(","))) == size for x in sizes) for name, sizes in shapes.items()}
