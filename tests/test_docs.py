@@ -200,6 +200,10 @@ def test_flags_in_text_exist(name):
 def test_commands_of_scripts_are_understood(name):
     for script in sorted(set(re.findall(r"python (experiments/[\w/]+\.py)", read(name)))):
         source = (ROOT / script).read_text("utf-8")
+        # Scripts of one folder share their arguments: those of the neighbours that a script imports are its own.
+        neighbours = {path.stem: path for path in (ROOT / script).parent.glob("*.py")}
+        imported = set(re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE)) & set(neighbours)
+        source += "".join(neighbours[module].read_text("utf-8") for module in sorted(imported))
         for words in arguments(name, script):
             flags = [word.partition("=")[0] for word in words if word.startswith("--")]
             # A flag stands in the source whole, or is made from its name in a loop.
