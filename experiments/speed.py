@@ -28,6 +28,7 @@ from dtr1_jax.config import Grpo, Optim
 from dtr1_jax.models import policy
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.rl import advantages, optim, rollout, update
+from dtr1_jax.run import compile_log
 from dtr1_jax.types import Prompt
 
 TEXT5M = Spec(
@@ -188,6 +189,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     sizes = {n: v for n, v in vars(args).items() if n not in ("shape", "steps", "rounds") and v is not None}
     work = dataclasses.replace(SHAPES[args.shape], **sizes)
+    compile_log.set_up()  # as main.py does
     params = policy.init(jax.random.key(0), work.spec)
     line = {"shape": args.shape, "params": sum(x.size for x in jax.tree.leaves(params))}
     line |= {n: v for n, v in dataclasses.asdict(work).items() if n != "spec"}

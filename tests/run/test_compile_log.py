@@ -1,6 +1,10 @@
 """The log says which large programs were compiled, and how many there are."""
 
+import ctypes
 import logging
+import os
+import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -58,3 +62,38 @@ def test_it_is_registered_once():
         compile_log.set_up()
     compile_log.set_up.cache_clear()
     assert len(calls) == 1
+
+
+def test_memory_is_released_after_some_seconds_of_compilation(monkeypatch):
+    released = []
+    monkeypatch.setattr(compile_log, "release_freed_memory", lambda: released.append(True))
+    listener = compile_log.CompileLog()
+    for duration, times in ((2.0, 0), (2.0, 0), (2.0, 1), (4.9, 1), (0.2, 2), (30.0, 3)):
+        listener(compile_log._EVENT, duration, fun_name="jit_f")
+        assert len(released) == times
+    listener("/jax/core/compile/jaxpr_trace_duration", 60.0)
+    assert len(released) == 3
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc, and needs glibc")
+def test_freed_memory_goes_back_to_the_system():
+    """Small blocks below one that is kept: the C library keeps them for later, until it is asked."""
+
+    def resident_mb():
+        return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "malloc_trim"):
+        pytest.skip("the C library is not glibc")
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.memset.argtypes, library.free.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t], [ctypes.c_void_p]
+    blocks = [library.malloc(100_000) for _ in range(3000)]
+    kept = library.malloc(100_000)
+    for block in blocks:
+        library.memset(block, 1, 100_000)
+        library.free(block)
+    before = resident_mb()
+    compile_log.release_freed_memory()
+    after = resident_mb()
+    library.free(kept)
+    assert after < before - 200
