@@ -16,7 +16,7 @@ QUESTIONS = [  # video, question, answer, qid, type
 PLACES = {"4010069381": "1164/4010069381", "2435100235": "0001/2435100235"}
 
 
-def frames(folder, count=3, size=(64, 48)):
+def frames(folder, count=4, size=(64, 48)):
     """Writes a video as a folder of frames that differ; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(count)

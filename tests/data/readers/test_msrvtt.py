@@ -24,7 +24,7 @@ def test_by_hand(tmp_path, caplog):
     assert (first.uid, first.query) == ("msrvtt/train/video0", "describe the video in one sentence.")
     assert first.target.references == ("a man cooks video0", "a person cooks video0")
     assert second.target.references == ("a man cooks video1", "a person cooks video1")
-    assert (first.task, first.benchmark) == ("summary", "msrvtt") and first.video.index.tolist() == [0, 2]
+    assert (first.task, first.benchmark) == ("summary", "msrvtt") and first.video.index.tolist() == [0, 3]
     assert outlines.task_counts(source) == {"summary (video)": 2}
     assert [e.uid for e in opened(tmp_path, "heldout")] == ["msrvtt/validate/video2"]
 
@@ -38,7 +38,7 @@ def test_by_hand(tmp_path, caplog):
 def test_layouts(tmp_path, name, split, inside):
     (tmp_path / "annotation").mkdir()
     value = msrvtt_file((("video7", split), ("video8", "other")))
-    assert opened(write_msrvtt(tmp_path, value, name, inside), split)[0].video.total == 3
+    assert opened(write_msrvtt(tmp_path, value, name, inside), split)[0].video.total == 4
 
 
 VALUE = msrvtt_file()

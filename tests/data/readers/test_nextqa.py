@@ -35,12 +35,12 @@ def test_by_hand(tmp_path, caplog):
     assert [e.tags for e in (first, second, third)] == [
         ("causal", "CH"), ("temporal", "TN"), ("descriptive", "DL"),
     ], "TP counts as TN"  # fmt: skip
-    assert first.video.frames.shape == (2, 48, 64, 3) and first.video.index.tolist() == [0, 2]
+    assert first.video.frames.shape == (2, 48, 64, 3) and first.video.index.tolist() == [0, 3]
     folder = tmp_path / "videos" / "1164" / "4010069381"
-    assert picture_places.place(source, 0, first) == {"video": folder, "frames": [0, 2]}
+    assert picture_places.place(source, 0, first) == {"video": folder, "frames": [0, 3]}
     assert outlines.task_counts(source) == {"vqa (video)": 3}
     names = [path.relative_to(tmp_path / "videos").as_posix() for path in outlines.picture_files(source)]
-    assert names == [f"{place}/{t:05d}.png" for place in ("1164/4010069381", "0001/2435100235") for t in range(3)]
+    assert names == [f"{place}/{t:05d}.png" for place in ("1164/4010069381", "0001/2435100235") for t in range(4)]
 
 
 @pytest.mark.parametrize("answer", ["C", "(C)", "C) strum the string", "strum the string", "the answer is C"])
@@ -83,7 +83,7 @@ def test_a_video_file_comes_before_a_folder_of_its_frames(tmp_path):
     assert worded_videos.video_path(source.queries[0].photo).name == "4010069381.mp4"
     with pytest.raises(ImageError, match=r"4010069381.mp4"):
         source[0]
-    assert source[2].video.total == 3
+    assert source[2].video.total == 4
     assert outlines.picture_files(source)[0].name == "4010069381.mp4"
 
 
@@ -186,5 +186,5 @@ def test_places_that_are_no_paths_are_counted(tmp_path, caplog):
     root = write_nextqa(tmp_path, places=None)
     (root / "map_vid_vidorID.json").write_text(json.dumps({"4010069381": "../../etc", "2435100235": 7}))
     with caplog.at_level(logging.WARNING):
-        assert opened(root)[0].video.total == 3
+        assert opened(root)[0].video.total == 4
     assert "2 videos whose place in map_vid_vidorID.json is no path" in caplog.text
