@@ -179,7 +179,8 @@ WHOLE = {
     "experiments/test_real_weights",
     "experiments/test_smollm2", "experiments/test_speed",
     "experiments/test_utilization", "models/test_parity_generation", "models/test_parity_logits",
-    "models/test_parity_prompts", "models/test_parity_scaling", "modes/test_bucket_runs", "modes/test_cells", "modes/test_worded_benchmarks",
+    "models/test_parity_prompts", "models/test_parity_scaling", "modes/test_bucket_runs", "modes/test_cells",
+    "modes/test_worded_benchmarks",
     "modes/test_process_counts", "modes/test_processes", "modes/test_stop_processes",
     "modes/test_real_data", "test_annotations", "test_architecture", "test_configs", "test_docs", "test_main",
 }  # fmt: skip
