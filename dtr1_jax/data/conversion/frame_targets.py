@@ -31,6 +31,8 @@ def placed(target: FrameTarget, path: Path, place_of: Callable[[str], str]) -> d
     if len(set(frames)) < len(frames):
         raise LeftOut("videos with two targets for one frame", path.name)
     values = [place_of(value) for value in target.values] if target.kind == "masks" else list(target.values)
+    if target.kind == "rles":
+        _check_sizes(target, path)
     pairs = sorted(zip(frames, values), key=lambda pair: pair[0])
     return {"kind": target.kind, "frames": [frame for frame, _ in pairs], "values": [value for _, value in pairs]}
 
@@ -116,6 +118,14 @@ def _listing(path: Path) -> dict[str, int]:
         return {file.name: place for place, file in enumerate(video_files.list_frames(path))}
     except ImageError as error:
         raise LeftOut("videos that cannot be read", str(error)) from None
+
+
+def _check_sizes(target: FrameTarget, path: Path) -> None:
+    """Raises LeftOut for an RLE of another size than the video."""
+    w, h = frame_size(path)
+    for rle in (rle for value in target.values for rle in value if rle is not None):
+        if whole_rle(rle)["size"] != [h, w]:
+            raise LeftOut("masks of another size than their video", f"{path.name}: {str(rle.get('size'))[:20]}")
 
 
 def _named(name: str, listing: Mapping[str, int], path: Path) -> int:

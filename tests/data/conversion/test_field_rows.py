@@ -128,6 +128,24 @@ def test_pictures(case):
     assert words.lines[0]["answers"] == ["2"] and words.lines[0]["task"] == "vqa"
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"rle": {"0": rle(5) | {"size": [48, 63]}}}, "1 masks of another size than their video (such as bear: [48"),
+        ({"rle": {"7": rle(5)}}, "1 videos with frame numbers that they do not have (such as bear: 7)"),
+        ({"rle": [rle(5)]}, "1 videos with another number of targets than of frames (such as bear: 1 and 3)"),
+        ({"rle": {"0": "no.png"}}, "1 pictures that are not found"), ({"rle": {"0": 3}}, "1 masks of a video that are"),
+        ({"rle": 3}, "1 targets of a video that are not by frame"), ({"rle": {}}, "1 targets of a video that are not"),
+        ({"clip": {"path": "JPEGImages/empty"}}, "1 videos that cannot be read"),
+    ],
+)  # fmt: skip
+def test_faulty_targets_of_videos_are_counted(case, change, reason):
+    videos(case, "bear")
+    (case.root / "JPEGImages" / "empty").mkdir()
+    found = case.convert(document(case, sample(), sample(**change)), fields=FIELDS)
+    assert f"left out: {reason}" in found.text and len(found.lines) == 1
+
+
 def test_rows_that_are_the_values_of_an_object_and_a_mapping_in_a_file(case):
     (case.root / "all.json").write_text(json.dumps({"a": {"q": "x", "photo": "0.png", "a": "y"}, "b": 3}))
     (case.root / "fields.json").write_text(json.dumps({"rows": "*", "query": "q", "image": "photo", "answers": "a"}))

@@ -3,6 +3,7 @@
 import json
 import logging
 
+import assets
 import pytest
 from PIL import Image
 from worded_folders import CAPTIONS, coco_file, write_coco_captions, write_karpathy
@@ -62,6 +63,14 @@ def test_karpathys_split(tmp_path, caplog):
     assert len(opened(root, "karpathy_val")) == 1
     with pytest.raises(DataError, match=r"got no captions_val2017.json"):
         opened(root)
+
+
+def test_real_captions():
+    """coco_mini has 79 photos of val2017 with five captions each, as released."""
+    source = opened(assets.path("coco_mini"))
+    assert len(source) == 79 and {len(query.references) for query in source.queries} == {5}
+    example = next(e for e in source if e.uid == "coco_captions/val2017/205401")
+    assert example.target.references[0].startswith("A plane floating on top of a lake") and example.image.ndim == 3
 
 
 def with_value(**changes):

@@ -5,6 +5,7 @@ import json
 import logging
 import pickle
 
+import numpy as np
 import pytest
 from worded_folders import COLUMNS, OPTIONS, QUESTIONS, frames, question_row, write_nextqa
 
@@ -85,6 +86,25 @@ def test_a_video_file_comes_before_a_folder_of_its_frames(tmp_path):
         source[0]
     assert source[2].video.total == 4
     assert outlines.picture_files(source)[0].name == "4010069381.mp4"
+
+
+def test_a_video_file_is_decoded(tmp_path):
+    av = pytest.importorskip("av")
+    root = write_nextqa(tmp_path, videos=(), places=None)
+    (root / "videos").mkdir()
+    with av.open(str(root / "videos" / "4010069381.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for t in range(6):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * t, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    source = opened(root, count=3)
+    video = source[0].video
+    assert video.index.tolist() == [0, 2, 5] and (video.total, video.fps) == (6, 10)
+    assert np.abs(video.frames.mean((1, 2, 3)) - [0, 80, 200]).max() < 5
+    path = root / "videos" / "4010069381.mp4"
+    assert picture_places.place(source, 0, source[0]) == {"video": path, "frames": [0, 2, 5]}
 
 
 def test_files_below_the_folder(tmp_path):
