@@ -17,7 +17,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data = ConfigDict()
     # twinworld | coco | davis | jsonl | easy_vqa | foreign = a format of another trainer or tool (docs/data.md), or a
     # public benchmark (docs/benchmarks.md): refcoco | refcoco+ | refcocog | grefcoco | reasonseg | llm_seg | clevr |
-    # vqav2 | gqa | vrt | mevis | revos | ref_davis17 | ref_ytvos | reasonvos | tfds
+    # vqav2 | gqa | coco_captions | nextqa | msrvtt | vrt | mevis | revos | ref_davis17 | ref_ytvos | reasonvos | tfds
     c.data.source = "twinworld"
     c.data.root = ""  # jsonl: the file; foreign: file or folder; others but twinworld: the folder with annotations
     c.data.name = ""  # tfds: the data set in data.root, such as "ref_coco/refcoco_unc" or with ":1.1.0" after it

@@ -81,6 +81,10 @@ FRAME = flags.DEFINE_string(
 BOX = flags.DEFINE_string(
     "box", "", "convert: the order of the four numbers of a box, xyxy | xywh | yxyx | cxcywh (default: likewise)"
 )
+FIELDS = flags.DEFINE_string(
+    "fields", "", "convert: which key of the rows of --from holds what, such as query:question,image:path,masks:rle, "
+    "or a JSON file {name: key} (default: the format is recognised)",
+)  # fmt: skip
 MODELS = flags.DEFINE_string(
     "models", None, "fetch: names with commas between, or all; a name that is not known prints the table of names "
     "(default: what configs/photo.py takes)",
@@ -202,6 +206,7 @@ def main(argv: list[str]) -> None:
                 source=FROM.value,
                 frame=FRAME.value,
                 box=BOX.value,
+                fields=FIELDS.value,
                 emulate=EMULATE.value,
                 adapter=ADAPTER.value,
                 topology=TOPOLOGY.value,

@@ -30,6 +30,7 @@ LEVELS = (1, 2, 3, 4)
 SourceName = Literal[
     "twinworld", "coco", "davis", "jsonl", "foreign", "easy_vqa",
     "refcoco", "refcoco+", "refcocog", "grefcoco", "reasonseg", "llm_seg", "clevr", "vqav2", "gqa",
+    "coco_captions", "nextqa", "msrvtt",
     "vrt", "mevis", "revos", "ref_davis17", "ref_ytvos", "reasonvos", "tfds",
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from dtr1_jax.data import video_files
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.mixture import Mixture
-from dtr1_jax.data.readers import coco_layout, file_names
+from dtr1_jax.data.readers import coco_layout, file_names, worded_videos
 from dtr1_jax.data.readers.benchmark import Benchmark, photo_file
 from dtr1_jax.data.readers.coco import Coco
 from dtr1_jax.data.readers.coco_index import Pictures
@@ -18,6 +18,7 @@ from dtr1_jax.data.readers.easy_vqa import EasyVqa
 from dtr1_jax.data.readers.jsonl import Jsonl
 from dtr1_jax.data.readers.jsonl_large import Lines
 from dtr1_jax.data.sources import Source, TwinWorld
+from dtr1_jax.types import POINTING
 
 
 def task_counts(source: Source) -> dict[str, int]:
@@ -77,6 +78,9 @@ def _files(source: Source) -> Iterator[Path]:
     elif isinstance(source, EasyVqa):
         for _, _, number, _ in source.items:
             yield source.folder / "images" / f"{number}.png"
+    elif isinstance(source, Benchmark) and source.frames and source.task not in POINTING:
+        for video in {id(query.photo): query.photo for query in source.queries}.values():
+            yield from worded_videos.files(video)
     elif isinstance(source, Benchmark) and source.frames:
         for whole in {query.more.folder: query.more for query in source.queries}.values():
             yield from whole.files

@@ -7,14 +7,14 @@ from typing import Any
 
 from dtr1_jax.data import image_files, video_files
 from dtr1_jax.data.mixture import Mixture
-from dtr1_jax.data.readers import coco, coco_layout, file_names
+from dtr1_jax.data.readers import coco, coco_layout, file_names, worded_videos
 from dtr1_jax.data.readers.benchmark import Benchmark, photo_file
 from dtr1_jax.data.readers.coco import Coco
 from dtr1_jax.data.readers.davis import Davis
 from dtr1_jax.data.readers.easy_vqa import EasyVqa
 from dtr1_jax.data.readers.jsonl import Jsonl
 from dtr1_jax.data.sources import Source
-from dtr1_jax.types import Example
+from dtr1_jax.types import POINTING, Example
 
 _TURNED = 5  # EXIF orientations from here on exchange width and height
 
@@ -43,6 +43,9 @@ def place(source: Source, index: int, example: Example) -> dict[str, Any] | None
         paths = [file_names.find_file(coco_layout.photo_folders(source.annotations.path), picture.file)]
     elif isinstance(source, EasyVqa):
         paths = [source.folder / "images" / f"{source.items[index][2]}.png"]
+    elif isinstance(source, Benchmark) and source.frames and source.task not in POINTING:
+        path = worded_videos.video_path(source.queries[index].photo)
+        return {"video": path, "frames": example.video.index.tolist()}
     elif isinstance(source, Benchmark) and source.frames:
         whole = source.queries[index].more
         listing = video_files.list_frames(whole.folder)

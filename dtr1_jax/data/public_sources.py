@@ -9,10 +9,13 @@ from collections.abc import Callable
 from dtr1_jax import config
 from dtr1_jax.data.readers import (
     clevr,
+    coco_captions,
     gqa,
     grefcoco,
     llm_seg,
     mevis,
+    msrvtt,
+    nextqa,
     reasonseg,
     reasonvos,
     ref_davis,
@@ -44,6 +47,10 @@ SOURCES: dict[str, tuple[tuple[str, ...], Opener]] = {
     "clevr": (("vqa",), lambda root, split, task, _: clevr.open_clevr_source(root, split, task)),
     "vqav2": (("vqa",), lambda root, split, task, _: vqav2.open_vqav2_source(root, split, task)),
     "gqa": (("vqa",), lambda root, split, task, _: gqa.open_gqa_source(root, split, task)),
+    "coco_captions": (("summary",), lambda root, split, task, _: coco_captions.open_coco_captions_source(
+        root, split, task)),
+    "nextqa": (("vqa",), lambda root, split, task, _: nextqa.open_nextqa_source(root, split, task)),
+    "msrvtt": (("summary",), lambda root, split, task, _: msrvtt.open_msrvtt_source(root, split, task)),
     "mevis": (("segmentation",), lambda root, split, task, _: mevis.open_mevis_source(root, split, task)),
     "revos": (("segmentation",), lambda root, split, task, _: revos.open_revos_source(root, split, task)),
     "ref_davis17": (("segmentation",), lambda root, split, task, _: ref_davis.open_ref_davis_source(
@@ -51,7 +58,8 @@ SOURCES: dict[str, tuple[tuple[str, ...], Opener]] = {
     "ref_ytvos": (("segmentation",), lambda root, split, task, _: ref_ytvos.open_ref_ytvos_source(root, split, task)),
     "reasonvos": (("segmentation",), lambda root, split, task, _: reasonvos.open_reasonvos_source(root, split, task)),
 }  # fmt: skip
-VIDEOS = ("mevis", "revos", "ref_davis17", "ref_ytvos", "reasonvos")  # the benchmarks about videos
+# the benchmarks about videos
+VIDEOS = ("nextqa", "msrvtt", "mevis", "revos", "ref_davis17", "ref_ytvos", "reasonvos")
 FRAMES = 8  # of an example about a video, if the settings give no number
 # source -> the tasks for which it has targets
 SERVED = {"tfds": POINTING} | {name: tasks for name, (tasks, _) in SOURCES.items()}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dtr1_jax.data.working_size import OBJECTWISE
-from dtr1_jax.evaluation import peers, whole_videos
+from dtr1_jax.evaluation import caption_figures, peers, whole_videos
 from dtr1_jax.evaluation.benchmarks import (
     boxes,
     exact_words,
@@ -30,10 +30,11 @@ from dtr1_jax.rewards.answer_regions import Outcome
 from dtr1_jax.rewards.score import answer_text
 from dtr1_jax.rewards.text_metrics import clean
 from dtr1_jax.twin.transcript import Transcript
-from dtr1_jax.types import Example
+from dtr1_jax.types import POINTING, Example
 
 Row = dict[str, Any]
 _REFERRING = ("refcoco", "refcoco+", "refcocog", "llm_seg")
+_CHOICES = ("nextqa",)  # questions with options
 
 
 def measure(
@@ -48,7 +49,8 @@ def measure(
                        the IoU of each target (traced_masks.py)
         grounding      strict, generalised (0 or 1), targets, boxes: see referring_boxes.BoxAnswer
         vqa            exact, plain, normalised: see exact_words.py
-        video          what whole_videos.measure gives
+        summary        nothing: the row has references and answer
+        video          what whole_videos.measure gives, for segmentation
 
     Args:
       example: the query with its target.
@@ -58,12 +60,14 @@ def measure(
       whole: for benchmarks about videos what whole_videos.measure gives.
       emulate: of peers.PEERS, whose numbers are added as "peers" where they have a rule.
     """
-    if not example.benchmark or example.task == "summary":
+    if not example.benchmark:
         return None
     head: dict[str, Any] = {"name": example.benchmark, "tags": list(example.tags)}
     added = peers.measure(emulate, example, outcome, transcript.sound)
     head |= {"peers": added} if added else {}
-    if outcome.tracks is not None:
+    if example.task == "summary":
+        return head
+    if outcome.tracks is not None and example.task in POINTING:
         return None if whole is None else head | whole
     if example.task == "segmentation":
         ious = {"ious": _object_ious(example, masks)} if example.benchmark in OBJECTWISE else {}
@@ -91,7 +95,7 @@ def figures(rows: Sequence[Row]) -> dict[str, float]:
                 groups[row["benchmark"]["name"] + (f"/{_word(tag)}" if tag else ""), row["task"]].append(row)
     for (name, task), part in groups.items():
         own = part[0]["benchmark"]["name"]
-        found = whole_videos.figures(own, part) if part[0]["modality"] == "video" else _FIGURES[task](own, part)
+        found = whole_videos.figures(own, part) if _is_tracked(part[0]) else _FIGURES[task](own, part)
         found |= peers.figures(part)
         numbers |= {f"eval/{name}/{figure}": value for figure, value in found.items()}
         numbers[f"eval/{name}/{task}_queries"] = len(part)
@@ -108,7 +112,7 @@ def of_all(rows: Sequence[Row], missing: int) -> dict[str, float]:
     if not missing or len(kinds) != 1 or None in kinds:
         return {}
     ((name, task),) = kinds
-    main = whole_videos.MAIN if rows[0]["modality"] == "video" else MAIN[task](name)
+    main = whole_videos.MAIN if _is_tracked(rows[0]) else MAIN[task](name)
     mean = figures(rows)[f"eval/{name}/{main}"]
     return {f"eval/{name}/missing": missing, f"eval/{name}/{main}_of_all": mean * len(rows) / (len(rows) + missing)}
 
@@ -134,10 +138,8 @@ def fault(row: Row) -> str | None:
         return "benchmark: expected an object with name and tags"
     if (peer_fault := peers.fault(field)) is not None:
         return peer_fault
-    if row["modality"] == "video":
+    if _is_tracked(row):
         return whole_videos.fault(field)
-    if row["task"] not in _FIELDS:
-        return f"benchmark: expected none for task {row['task']}"
     for key in _FIELDS[row["task"]]:
         value = field.get(key, -1)
         if not (_is_number(value) or (value is None and key in ("answer", "boxes"))):
@@ -224,20 +226,32 @@ def _word_figures(name: str, rows: Sequence[Row]) -> dict[str, float]:
     read = float(np.mean([r["accuracy"] for r in rows]))
     if name == "vqav2":
         return {"accuracy": read, "accuracy_both_normalised": means["normalised"]}
+    if name in _CHOICES:
+        return {"acc": read}
     return {"exact": means["exact"], "exact_without_punctuation": means["plain"], "read": read}
+
+
+def _text_figures(name: str, rows: Sequence[Row]) -> dict[str, float]:
+    return caption_figures.figures(rows) | {"rouge_l": float(np.mean([r["rouge_l"] for r in rows]))}
 
 
 _WORDS = ("exact", "plain", "normalised")
 _FIELDS = {"segmentation": ("target", "answer"), "grounding": ("strict", "generalised", "targets", "boxes"),
-           "vqa": _WORDS}  # fmt: skip
+           "vqa": _WORDS, "summary": ()}  # fmt: skip
 _FIGURES: dict[str, Callable[[str, Sequence[Row]], dict[str, float]]] = {
-    "segmentation": _mask_figures, "grounding": _box_figures, "vqa": _word_figures,
+    "segmentation": _mask_figures, "grounding": _box_figures, "vqa": _word_figures, "summary": _text_figures,
 }  # fmt: skip
 MAIN: dict[str, Callable[[str], str]] = {  # task -> benchmark -> its main figure, a mean over queries
     "segmentation": lambda name: "giou",
     "grounding": lambda name: "f1" if name == "grefcoco" else "acc",
-    "vqa": lambda name: "accuracy" if name == "vqav2" else "exact",
+    "vqa": lambda name: "accuracy" if name == "vqav2" else "acc" if name in _CHOICES else "exact",
+    "summary": lambda name: "rouge_l",  # the weights of CIDEr-D need the references of the missing queries
 }
+
+
+def _is_tracked(row: Row) -> bool:
+    """Whether a row is about objects in a video, whose figures are of all its frames."""
+    return row["modality"] == "video" and row["task"] in POINTING
 
 
 def _is_number(value: Any) -> bool:

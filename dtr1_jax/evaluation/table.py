@@ -16,9 +16,9 @@ import numpy as np
 
 from dtr1_jax import places
 from dtr1_jax.data.json_files import DataError, parse_json
-from dtr1_jax.evaluation import benchmark_rows, twin_answers
-from dtr1_jax.evaluation.benchmarks import captions, segmentation
-from dtr1_jax.evaluation.query_metrics import MODALITIES, truncate_answer
+from dtr1_jax.evaluation import benchmark_rows, caption_figures, twin_answers
+from dtr1_jax.evaluation.benchmarks import segmentation
+from dtr1_jax.evaluation.query_metrics import MODALITIES
 from dtr1_jax.types import CATEGORIES, LEVELS, TASKS
 
 Row = dict[str, Any]
@@ -61,31 +61,7 @@ def overlaps(rows: Sequence[Row]) -> list[segmentation.Overlap]:
     return [segmentation.Overlap(row["intersection"], row["union"], row["iou"]) for row in rows]
 
 
-def _answers_and_references(rows: Sequence[Row]) -> tuple[list[str | None], list[list[str]]]:
-    """Answers and references of the rows that have references; rows without any cannot be compared."""
-    rows = [row for row in rows if row["references"]]
-    return [answer_text(row) for row in rows], [row["references"] for row in rows]
-
-
-def _bleu4(rows: Sequence[Row]) -> float:
-    answers, references = _answers_and_references(rows)
-    return captions.bleu(answers, references) if references else 0.0
-
-
-def _cider(rows: Sequence[Row]) -> float:
-    answers, references = _answers_and_references(rows)
-    if not references:
-        return 0.0
-    weights = captions.frequencies(references)
-    return sum(captions.cider_d(a, r, weights) for a, r in zip(answers, references)) / len(rows)
-
-
-def answer_text(row: Row) -> str | None:
-    """The text answer of a row, cut to the length that counts; None without one, or if the transcript is unsound."""
-    text = (row["answer"] or {}).get("text") if row["sound"] else None
-    return None if text is None else truncate_answer(text)
-
-
+_OF_TEXTS = {"rouge_l": _mean("rouge_l"), "bleu4": caption_figures.bleu4, "cider": caption_figures.cider}
 # (task, modality) -> name of a figure -> function from rows to the figure; the first figure is the main metric. All are
 # in [0, 1], except CIDEr-D, which is in [0, 10].
 FIGURES: dict[tuple[str, str], dict[str, Callable[[Sequence[Row]], float]]] = {
@@ -95,7 +71,7 @@ FIGURES: dict[tuple[str, str], dict[str, Callable[[Sequence[Row]], float]]] = {
     ("grounding", "picture"): {"acc": _mean("acc"), "iou": _mean("iou")},
     ("grounding", "video"): {"viou": _mean("iou")},
     **{("vqa", m): {"accuracy": _mean("accuracy")} for m in MODALITIES},
-    **{("summary", m): {"rouge_l": _mean("rouge_l"), "bleu4": _bleu4, "cider": _cider} for m in MODALITIES},
+    **{("summary", m): _OF_TEXTS for m in MODALITIES},
 }  # fmt: skip
 MEASURES = {  # (task, modality) -> names of the numbers in a row, see query_metrics.measure
     ("segmentation", "picture"): ("iou", "intersection", "union"),

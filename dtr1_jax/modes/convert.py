@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dtr1_jax import config, draw, places
 from dtr1_jax.data import image_files, json_files
-from dtr1_jax.data.conversion import frame_evidence, line_writer, recognition
+from dtr1_jax.data.conversion import field_rows, frame_evidence, line_writer, recognition
 from dtr1_jax.data.conversion.picture_store import PictureStore
 from dtr1_jax.data.readers import file_names, jsonl
 from dtr1_jax.report import data_sheet
@@ -19,7 +19,9 @@ _MAX_OBJECTS = 64  # of a line on the sheet
 _PIXELS = 512 * 512  # of a picture on the sheet
 
 
-def run(source: str | None, out: str | None, images: str | None = None, frame: str = "", order: str = "") -> str:
+def run(
+    source: str | None, out: str | None, images: str | None = None, frame: str = "", order: str = "", fields: str = ""
+) -> str:  # fmt: skip
     """Converts a data set; returns the report as text.
 
     Args:
@@ -28,6 +30,7 @@ def run(source: str | None, out: str | None, images: str | None = None, frame: s
       images: a folder in which pictures and videos are looked for first.
       frame: of all coordinates, a key of frame_evidence.FRAMES; "" = by the format's rule and the boxes.
       order: of the four numbers of a box, a key of frame_evidence.ORDERS; "" likewise.
+      fields: which key of the rows holds what, see field_rows.py; "" = the file is of a known format.
 
     Raises ConfigError: a flag is missing or has no such value; DataError: the data set cannot be converted;
     PlaceError: a flag names a bucket.
@@ -36,8 +39,9 @@ def run(source: str | None, out: str | None, images: str | None = None, frame: s
     for flag, value, known in (("frame", frame, frame_evidence.FRAMES), ("box", order, frame_evidence.ORDERS)):
         if value and value not in known:
             raise config.ConfigError(f"--{flag}: expected one of {', '.join(known)}, got {value!r}")
+    mapping = _fields(fields, frame) if fields else None
     named = [places.here(images, "--images", _COPY)] if images else []
-    found = recognition.recognise(path)
+    found = recognition.recognise(path, mapping)
     store = PictureStore([*named, *found.folders], target.with_name(f"{target.stem}_pictures"))
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(target) as partial, partial.open("w", encoding="utf-8") as file:
@@ -49,6 +53,22 @@ def run(source: str | None, out: str | None, images: str | None = None, frame: s
             partial.write_bytes(draw.to_png(data_sheet.sheet(examples)))
         lines.append(f"look at: {sheet}, {len(examples)} samples with their targets drawn")
     return "\n".join([*_text(path, target, found, report), *lines, _next(target, report)])
+
+
+def _fields(text: str, frame: str) -> dict[str, str]:
+    """The mapping of --fields. Raises ConfigError."""
+    try:
+        mapping = field_rows.parse_fields(text)
+    except json_files.DataError:
+        raise
+    except ValueError as error:
+        raise config.ConfigError(f"--fields: {error}") from None
+    if "boxes" in mapping and not frame:
+        raise config.ConfigError(
+            f"--fields with boxes:{mapping['boxes']} needs --frame, because only you know the frame of these "
+            f"coordinates: expected one of {', '.join(frame_evidence.FRAMES)}, got none"
+        )
+    return mapping
 
 
 def _paths(source: str | None, out: str | None) -> tuple[Path, Path]:

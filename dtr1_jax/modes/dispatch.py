@@ -58,6 +58,7 @@ class Options:
     source: str | None = None
     frame: str = ""
     box: str = ""
+    fields: str = ""
     emulate: str = ""
     adapter: bool = False
     topology: str | None = None
@@ -79,7 +80,7 @@ def run(mode: str, settings: ConfigDict | None, workdir: str | None, options: Op
             print(plain_text.for_terminal(text))
             return 0 if complete else 1
         if mode == "convert":
-            text = convert.run(options.source, options.out, options.images, options.frame, options.box)
+            text = convert.run(options.source, options.out, options.images, options.frame, options.box, options.fields)
             print(plain_text.for_terminal(text))
         elif mode == "rescore":
             # It starts no accelerator, which another run may hold.

@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from dtr1_jax.data import json_files
 from dtr1_jax.data.queries import photos
-from dtr1_jax.data.readers.jsonl_fields import append_choices
+from dtr1_jax.data.readers.jsonl_fields import append_choices, are_choices
 from dtr1_jax.modes import perceived_video_queries
 from dtr1_jax.modes.perceive_inputs import Item
 from dtr1_jax.specialists.perceived import PerceivedScene
@@ -102,12 +102,14 @@ def rle(mask: np.ndarray) -> dict[str, Any]:
 
 def _query(example: Example, scene: PerceivedScene, height: int, width: int) -> dict[str, Any]:
     """The query and the target of an example, and what is known of its answer."""
-    words = example.query.removesuffix(append_choices("", example.target.choices)) if example.target.choices else ""
+    choices, answers = list(example.target.choices), list(example.target.references)
+    listed = are_choices(choices, answers, example.task)  # else they stay in the query, such as two with equal words
+    words = example.query.removesuffix(append_choices("", choices)) if listed else ""
     found: dict[str, Any] = {"query": (words or example.query).strip(), "task": example.task}
-    found |= {"choices": list(example.target.choices)} if example.target.choices else {}
+    found |= {"choices": choices} if listed else {}
     oracle: dict[str, Any] = {}
     if example.task not in POINTING:
-        found["answers"] = list(example.target.references)
+        found["answers"] = answers
     else:
         found |= _target(example, height, width)
         answer = _answer(example, scene)

@@ -36,8 +36,11 @@ _DENIED = re.compile(
 def choice_index(text: str, choices: Sequence[str] = ()) -> int | None:
     """Index of the choice that a text names, see above; None if it names none. Without `choices` any letter is one."""
     text = unicodedata.normalize("NFKC", plain(text))
+    same = [i for i, c in enumerate(choices) if unicodedata.normalize("NFKC", plain(c)).lower() == text.lower()]
+    if len(same) == 1 and len(text) > 1:  # "a dog" beside "the dog"; a single character may be a letter
+        return same[0]
     words_of = [answer_words(choice) for choice in choices]
-    marked = _MARKED.match(text) and not any(plain(choice).lower() == text.lower() for choice in choices)
+    marked = _MARKED.match(text) and not same
     for form in () if marked else (text, core(text)):
         words = answer_words(form)
         same = [i for i, choice in enumerate(words_of) if choice == words]

@@ -10,6 +10,7 @@ from scored_tasks import in_words, question
 
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.evaluation import benchmark_rows, query_metrics, table
+from dtr1_jax.evaluation.benchmarks import captions
 from dtr1_jax.rewards import answer_regions
 from dtr1_jax.twin.transcript import parse
 from dtr1_jax.types import Target
@@ -109,6 +110,57 @@ def test_words():
     found = benchmark_rows.figures(rows)
     assert (found["eval/gqa/exact"], found["eval/gqa/exact_without_punctuation"]) == (2 / 5, 3 / 5)
     assert found["eval/gqa/read"] == 4 / 5, "our own reading takes 2 for two"
+
+
+def test_questions_with_options():
+    """3 causal, 2 temporal and 1 descriptive; an answer that names no option is wrong."""
+    choices = ("a dog", "a cat", "two", "red", "home")
+    kinds = ["CW", "CW", "CH", "TN", "TC", "DL"]
+    answers = ["B", "B) a cat", "it is a cat", "C", None, "a cat or a dog"]
+    groups = {"C": "causal", "T": "temporal", "D": "descriptive"}
+    rows = []
+    for kind, answer in zip(kinds, answers):
+        query = of("nextqa", question("a cat"), groups[kind[0]], kind, choices=choices)
+        rows.append(line(query, BROKEN if answer is None else in_words(answer)) | {"modality": "video"})
+    found = benchmark_rows.figures(rows)
+    assert found["eval/nextqa/acc"] == 3 / 6 and found["eval/nextqa/causal/acc"] == 1
+    assert found["eval/nextqa/temporal/acc"] == 0 == found["eval/nextqa/descriptive/acc"]
+    assert found["eval/nextqa/CW/acc"] == 1 and found["eval/nextqa/TN/vqa_queries"] == 1
+    assert benchmark_rows.of_all(rows, 2) == {"eval/nextqa/missing": 2, "eval/nextqa/acc_of_all": pytest.approx(3 / 8)}
+    assert all(benchmark_rows.fault(row) is None for row in rows)
+    assert "benchmark.exact" in benchmark_rows.fault(rows[0] | {"benchmark": rows[0]["benchmark"] | {"exact": "x"}})
+
+
+def test_captions(tmp_path):
+    """The figures are those of all answers together, by COCO's rules; a failed answer is an empty caption."""
+    references = [("a cat sits on a mat", "the cat is on a mat"), ("two dogs run fast", "dogs are running")]
+    answers = ["a cat on a mat", None]
+    rows = []
+    for texts, answer in zip(references, answers):
+        query = of("coco_captions", question(*texts, task="summary"))
+        transcript = parse("no", task="summary", canvas=CANVAS) if answer is None else in_words(answer, "summary")
+        row = line(query, transcript)
+        assert row["benchmark"] == {"name": "coco_captions", "tags": []}
+        row |= {"answer": None if answer is None else {"text": answer}, "references": list(texts)}
+        rows.append(row)
+    found = benchmark_rows.figures(rows)
+    weights = captions.frequencies(references)
+    cider = [captions.cider_d(answer, texts, weights) for answer, texts in zip(answers, references)]
+    assert found["eval/coco_captions/cider"] == pytest.approx(sum(cider) / 2) and cider[0] > cider[1] == 0
+    for n in range(1, 5):
+        assert found[f"eval/coco_captions/bleu{n}"] == captions.bleu(answers, references, n)
+    rouge = captions.rouge_l(answers[0], references[0])
+    assert found["eval/coco_captions/rouge_l"] == pytest.approx(rouge / 2)
+    assert found["eval/coco_captions/summary_queries"] == 2
+    same = [row | {"benchmark": {"name": "msrvtt", "tags": []}, "modality": "video"} for row in rows]
+    assert benchmark_rows.figures(same)["eval/msrvtt/cider"] == found["eval/coco_captions/cider"]
+    missing = benchmark_rows.of_all(same, 2)
+    assert missing == {"eval/msrvtt/missing": 2, "eval/msrvtt/rouge_l_of_all": pytest.approx(rouge / 4)}
+    file = tmp_path / "predictions.jsonl"
+    file.write_text("\n".join(map(json.dumps, [*rows, *same])))
+    again = table.recompute(file)[1]
+    assert again["eval/coco_captions/cider"] == again["eval/msrvtt/cider"] == found["eval/coco_captions/cider"]
+    assert again["eval/summary/picture/cider"] == found["eval/coco_captions/cider"]
 
 
 def test_queries_of_no_benchmark_have_no_field():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.evaluation import table
+from dtr1_jax.evaluation import caption_figures, table
 from dtr1_jax.evaluation.benchmarks import captions, segmentation
 
 
@@ -91,7 +91,10 @@ def test_failed_samples_and_those_without_references_stay_in_the_denominator():
     more = table.cell_metrics([good, other, unsound, nothing])
     assert more["eval/summary/picture/rouge_l"] == pytest.approx(alone["eval/summary/picture/rouge_l"] / 2)
     assert 0 < more["eval/summary/picture/bleu4"] < alone["eval/summary/picture/bleu4"]
-    assert table.answer_text(unsound) is None and table.cell_metrics([nothing])["eval/summary/picture/cider"] == 0
+    assert (
+        caption_figures.answer_text(unsound) is None
+        and table.cell_metrics([nothing])["eval/summary/picture/cider"] == 0
+    )
 
 
 def write_rows(path, rows):

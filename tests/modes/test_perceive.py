@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+import worded_folders
 from coco_folders import CATEGORIES, note, rectangle, write_coco_folder
 from fake_specialists import picture
 from PIL import Image
@@ -162,6 +163,23 @@ def test_videos_of_a_data_set(tmp_path):
         np.testing.assert_array_equal(other.scene[0].masks, one.scene[0].masks)
         steps = np.diff(one.video.index).mean()
         np.testing.assert_allclose(other.scene[0].velocity, (8 * steps / 120, 0), atol=1e-4)
+
+
+def test_questions_with_options_about_videos(tmp_path):
+    """Options stay options; where two have the same words, which no line can say, they stay in the query."""
+    rows = [worded_folders.question_row(*row) for row in worded_folders.QUESTIONS[:2]]
+    rows[1] |= {"a4": rows[1]["a0"]}
+    root = worded_folders.write_nextqa(tmp_path / "nextqa", "train", rows)
+    worded_folders.write_nextqa(root, "val")
+    c = settings(data__source="nextqa", data__root=str(root), data__task="vqa", data__frames=3)
+    perceive.run(c, None, None, str(tmp_path))
+    again = dataclasses.replace(c.data, source="jsonl", root=str(tmp_path / "twins.jsonl"))
+    before, after = sources.open_source(c.data, "train"), sources.open_source(again, "train")
+    assert [(e.uid, e.query, e.target.references) for e in before] == [
+        (e.uid, e.query, e.target.references) for e in after
+    ]
+    assert [len(e.target.choices) for e in after] == [5, 0] and before[1].target.references == ("(A)",)
+    np.testing.assert_array_equal(before[0].video.frames, after[0].video.frames)
 
 
 def test_one_video(tmp_path):

@@ -71,6 +71,8 @@ def test_a_letter_and_its_words(text, want):
     ("B) a dog", ("a cat", "a dog"), 1), ("grey", ("gray", "red"), 0),
     ("twelve", ("12", "13"), 0), ("12", ("twelve", "thirteen"), 0), ("z", (), 25),
     ("the answer is q.", (), 16), ("zebra", (), None), ("B or C", (), None), ("B) dog", ("cat", "a brown dog"), 1),
+    ("a dog", ("the dog", "a dog"), 1), ("The dog", ("the dog", "a dog"), 0), ("dog", ("the dog", "a dog"), None),
+    ("A", ("B", "A"), 0), ("B) the cat", ("A) the dog", "B) the cat"), 1), ("grey", ("gray", "grey"), 1),
     ("colour", ("color", "shape"), 0), ("B", ("same", "same"), 1), ("same", ("same", "same"), None),
 ])  # fmt: skip
 def test_other_choices(text, choices, want):

@@ -66,6 +66,7 @@ RULES = {
     "ms-swift norm1000": Rule(("norm1000",)),
     "objects.bbox": Rule(_TRIED, ("xyxy", "xywh"), usual="pixel", usual_order="xywh"),  # Hugging Face: as in COCO
     "bbox": Rule(_TRIED, ("xyxy", "xywh")),
+    "--fields": Rule(_TRIED, ("xyxy", "xywh")),  # of a format that only the user knows, who gives --frame
 }
 
 
@@ -134,7 +135,7 @@ class Evidence:
         frames = (frame,) if frame else self._rule.frames
         orders = (order,) if order else self._rule.orders
         tried = [(f, o) for f in frames for o in orders if f != "square" or frame]
-        possible = [pair for pair in tried if self._fits(pair)]
+        possible = [pair for pair in tried if self._fits(pair, said=bool(frame))]
         if not possible:
             raise DataError(f"{self._facts()}; {self._advice(tried)}")
         kept = [pair for pair in possible if not self._is_rare(pair, possible)] or possible
@@ -151,11 +152,11 @@ class Evidence:
             return self._padded(chosen)
         return Decision(*chosen, self._reason(chosen, tried, bool(frame or order)))
 
-    def _fits(self, pair: tuple[str, str]) -> bool:
+    def _fits(self, pair: tuple[str, str], said: bool = False) -> bool:
         allowed = STRAY * self.count
         if len(self._rule.frames) == len(self._rule.orders) == 1 and self.count >= 5:  # there is nothing to decide
             allowed = max(1, FAULTY * self.count)
-        if pair[0] == "norm1000" and self._whole < self.count / 2:  # they are whole numbers by convention
+        if pair[0] == "norm1000" and self._whole < self.count / 2 and not said:  # whole numbers by convention
             return False
         return self._outside["unit" if pair[0] == "square" else pair[0], pair[1]] <= allowed
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from dtr1_jax.data.conversion import frame_evidence
+from dtr1_jax.data.conversion import frame_evidence, frame_targets
 from dtr1_jax.data.conversion.frame_evidence import Decision, Evidence
 from dtr1_jax.data.conversion.picture_store import PictureStore
 from dtr1_jax.data.conversion.recognition import Found
@@ -28,6 +28,7 @@ from dtr1_jax.data.readers.jsonl_fields import whole_rle
 SECONDS = 5.0  # between two lines about progress
 LEAST = 1.0  # pixels; a box with a shorter side is left out
 _LONGEST = 2000  # characters of a query or an answer
+_FORMS = ("boxes", "polygons", "rle", "rles", "mask", "masks", "tracks", "answers")  # fields of a target
 _TURNED = "pictures with an EXIF rotation, whose coordinates are read as of the upright picture"
 
 log = logging.getLogger(__name__)
@@ -88,12 +89,12 @@ def convert(found: Found, out: TextIO, store: PictureStore, base: Path, frame: s
         spool.seek(0)
         for row in map(json.loads, spool):
             try:
-                line = _line(row, decisions, split)
+                line = _line(row, decisions, split, frame)
             except LeftOut as reason:
                 left.add(str(reason), reason.example or row["location"])
                 continue
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
-            forms.add(next(k for k in ("boxes", "polygons", "rle", "rles", "mask", "answers") if k in line))
+            forms.add(next(form for form in _FORMS if form in line))
             splits.add(line.get("split", "none"))
     if store.renamed:
         remarks.add("pictures found by the last parts of their path alone", "", store.renamed)
@@ -131,7 +132,15 @@ def _checked(
         path = file_names.find_file(store.folders, sample.video, or_folder=True)
         if not file_names.is_file(path) and not file_names.is_folder(path):
             raise LeftOut("videos that are not found (--images=FOLDER says where they are)", sample.video)
-        return row | {"video": _relative(path, base)}
+        row["video"] = _relative(path, base)
+        target = sample.by_frame
+        if target is not None:
+            row["by_frame"] = frame_targets.placed(target, path, lambda name: _relative(store.place(name), base))
+        if target is not None and target.kind == "tracks":
+            row["size"] = frame_targets.frame_size(path)
+            found = list(dict.fromkeys(tuple(box) for frame in target.values for box in frame if box))
+            evidence.setdefault(sample.notation, Evidence(sample.notation)).add(found, row["size"], None, path)
+        return row
     paths = [store.place(reference) for reference in sample.pictures]
     w, h, turned = store.size(paths[0])
     for path in paths[1:]:
@@ -163,7 +172,7 @@ def _splits_are_usable(spool: TextIO) -> bool:
     return None not in found and len(found) > 1
 
 
-def _line(row: dict[str, Any], decisions: dict[str, Decision], with_split: bool) -> dict[str, Any]:
+def _line(row: dict[str, Any], decisions: dict[str, Decision], with_split: bool, frame: str) -> dict[str, Any]:
     """The JSON line of a sample. Raises LeftOut."""
     line: dict[str, Any] = {"video": row["video"]} if row["video"] is not None else {}
     if not line:
@@ -174,12 +183,21 @@ def _line(row: dict[str, Any], decisions: dict[str, Decision], with_split: bool)
         line |= {"task": row["task"] or "vqa", "answers": row["answers"]}
     elif row["tracks"] is not None:
         line["rles"] = row["tracks"]
+    elif row["by_frame"] is not None:
+        line |= frame_targets.field_of(row["by_frame"], lambda box: _pixels(box, decision, row))
+    elif row["polygons"] is not None:
+        line["polygons"] = _outlines(row, frame)
     elif row["masks"] is not None:
         line |= _masks(row)
     elif row["mask"] is not None:
         line["mask"] = row["mask"]
     else:
         line["boxes"] = [_pixels(box, decision, row) for box in row["boxes"] or ()]
+    if row["task"]:
+        line["task"] = row["task"]
+    if row["category"] or row["level"]:
+        known = {"category": row["category"], "level": row["level"]}
+        line["oracle"] = {name: value for name, value in known.items() if value}
     if row["choices"]:
         line["choices"] = row["choices"]
     if row["objects"]:
@@ -202,6 +220,18 @@ def _pixels(box: Sequence[float], decision: Decision | None, row: dict[str, Any]
     if max(x2 - x1, y2 - y1) < LEAST:
         raise LeftOut("rows with a box smaller than a pixel", f"{row['location']}: {list(box)}")
     return [x1, y1, x2, y2]
+
+
+def _outlines(row: dict[str, Any], frame: str) -> list[list[float]]:
+    """Polygons in pixels. Raises LeftOut."""
+    if frame != "pixel":
+        raise LeftOut("polygons without --frame=pixel (those in another frame are not read)", row["location"])
+    w, h = row["size"]
+    for outline in row["polygons"]:
+        box = min(outline[::2]), min(outline[1::2]), max(outline[::2]), max(outline[1::2])
+        if not frame_evidence.to_pixels(box, Decision("pixel", "xyxy", ""), (w, h), None) or max(box) <= LEAST:
+            raise LeftOut("polygons beyond their picture or without area", f"{row['location']}: {list(box)}")
+    return [[round(min(max(v, 0.0), s), 2) for v, s in zip(p, (w, h) * (len(p) // 2))] for p in row["polygons"]]
 
 
 def _masks(row: dict[str, Any]) -> dict[str, Any]:

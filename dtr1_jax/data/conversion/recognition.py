@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dtr1_jax.data.conversion import answer_rows, chat_rows, row_files, video_lists, voc_folders, yolo_folders
+from dtr1_jax.data.conversion import (
+    answer_rows,
+    chat_rows,
+    field_rows,
+    row_files,
+    video_lists,
+    voc_folders,
+    yolo_folders,
+)
 from dtr1_jax.data.conversion.samples import LeftOut, Sample, Tally
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import coco_layout, file_names, foreign_formats
@@ -36,8 +44,13 @@ class Found:
     fields: tuple[str, ...] = ()
 
 
-def recognise(path: Path) -> Found:
-    """Looks into a file or folder. Raises DataError with the format and what to do where it cannot be converted."""
+def recognise(path: Path, fields: field_rows.Fields | None = None) -> Found:
+    """Looks into a file or folder; with `fields`, the user says which key of a file of rows holds what (field_rows.py).
+
+    Raises DataError with the format and what to do where it cannot be converted.
+    """
+    if fields:
+        return _by_fields(path, fields)
     if file_names.is_folder(path):
         return _folder(path)
     if not file_names.is_file(path):
@@ -79,6 +92,28 @@ def _folder(root: Path) -> Found:
     )
 
 
+def _by_fields(file: Path, fields: field_rows.Fields) -> Found:
+    if not file_names.is_file(file):
+        raise DataError(f"{file}: expected a file of rows for --fields, got none; set --from to a JSON or Parquet file")
+    keys = field_rows.check_keys(file, fields)
+
+    def samples(tally: Tally) -> Iterator[Sample]:
+        for place, row in field_rows.rows(file, fields):
+            try:
+                if not isinstance(row, dict):
+                    raise LeftOut("rows that are no JSON objects", row if isinstance(row, ValueError) else place)
+                yield from field_rows.samples(place, row, fields, tally)
+            except LeftOut as reason:
+                tally.add(str(reason), reason.example or place)
+
+    name = f"rows by --fields ({field_rows.describe(fields)})"
+    return Found(name, (file,), _folders(file.parent), samples, keys)
+
+
+def _folders(root: Path) -> tuple[Path, ...]:
+    return tuple(root / name for name in ("", "images", "image", "videos", "train", "data", "imgs"))
+
+
 def _visible(root: Path, pattern: str) -> list[Path]:
     """The files of a pattern without hidden ones: macOS adds a file "._NAME" to each file in an archive."""
     return [path for path in sorted(root.glob(pattern)) if path.name[:1] != "." and file_names.is_file(path)]
@@ -101,7 +136,7 @@ def _rows(files: Sequence[Path], root: Path) -> Found:
     with first.open("rb") as opened:
         if archive := foreign_formats.name_archive(first, opened.read(512)):
             raise DataError(archive)
-    folders = tuple(root / name for name in ("", "images", "image", "videos", "train", "data", "imgs"))
+    folders = _folders(root)
     if document := _document(first):
         return dataclasses.replace(document, folders=folders)
     row = next((value for _, value in row_files.rows(first) if isinstance(value, dict)), None)

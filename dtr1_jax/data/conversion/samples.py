@@ -21,6 +21,23 @@ class LeftOut(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
+class FrameTarget:
+    """The target in frames of a video, before the places of these frames are known.
+
+    Attributes:
+      kind: the field of a JSON line that it becomes: rles, masks or tracks.
+      keys: what names each frame, its file or number; None = there is one value for each frame of the video.
+      values: by frame, of all objects: lists of RLEs or boxes with None where an object is not there, or paths of PNGs.
+      names: the files of the frames that the row lists; () = all of the video.
+    """
+
+    kind: str
+    keys: tuple[str, ...] | None
+    values: tuple[Any, ...]
+    names: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Sample:
     """One query of a foreign file. Boxes are in the file's own frame and order, which `notation` names.
 
@@ -39,7 +56,10 @@ class Sample:
       split: the part of the data set that it belongs to.
       video: the path of a video, in place of pictures.
       tracks: RLEs of the objects of a video by frame number.
-      task: of a query with answers, vqa or summary.
+      task: of a query with answers, vqa or summary; of others, if the file says it.
+      polygons: the target as [x, y, x, y, ...] in pixels, each an object.
+      by_frame: the target in frames of a video.
+      category, level: as in types.Example, "" and 0 where not known.
     """
 
     location: str
@@ -57,6 +77,10 @@ class Sample:
     video: str | None = None
     tracks: dict[str, Any] | None = None
     task: str | None = None
+    polygons: tuple[tuple[float, ...], ...] | None = None
+    by_frame: FrameTarget | None = None
+    category: str = ""
+    level: int = 0
 
 
 class Tally:

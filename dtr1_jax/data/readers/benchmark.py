@@ -53,7 +53,7 @@ class Thing:
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
-    """A picture of the benchmark.
+    """A picture of the benchmark, or a video about which it asks in words (worded_videos.py).
 
     Attributes:
       names: the names under which the file may lie, the usual one first.
@@ -77,6 +77,7 @@ class Query:
     """One query: its text, its photo, the places of its target in photo.things, or its answers in words.
 
     Attributes:
+      choices: the options of a question, which its text has as (A), (B), ...
       tags: words by which the benchmark reports its figures, such as "long"; () = none.
       more: what the reader's own `load` needs besides.
     """
@@ -86,6 +87,7 @@ class Query:
     photo: Photo
     target: tuple[int, ...] = ()
     references: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     more: Any = None
 
@@ -180,8 +182,13 @@ def pointing_example(source: Benchmark, query: Query, image: np.ndarray | None =
 def words_example(source: Benchmark, query: Query) -> Example:
     """The example of a question that is answered in words. Raises ImageError."""
     image = load_photo(query.photo, source.name, source.max_pixels)
-    target = Target(np.zeros(image.shape[:2], bool), np.zeros((0, 4), np.float32), references=query.references)
-    return Example(query.uid, image, query.text, source.task, target)
+    return Example(query.uid, image, query.text, source.task, words_target(query, image))
+
+
+def words_target(query: Query, image: np.ndarray) -> Target:
+    """The target of a query that is answered in words, about a picture or first frame uint8[h, w, 3]: no pixels."""
+    no_mask, no_boxes = np.zeros(image.shape[:2], bool), np.zeros((0, 4), np.float32)
+    return Target(no_mask, no_boxes, references=query.references, choices=query.choices)
 
 
 def thing_of(note: Mapping, size: tuple[int, int], label: str) -> tuple[Thing | None, str]:
@@ -205,15 +212,17 @@ def choose_split(root: Path, split: str, known: Collection[str], usual: str) -> 
     return chosen
 
 
-def checked_questions(source: Benchmark, faults: coco_records.Faults, known: int | None, layout: str) -> Benchmark:
+def checked_questions(
+    source: Benchmark, faults: coco_records.Faults, known: int | None, layout: str, things: str = "questions"
+) -> Benchmark:
     """The same source of questions, after warnings of the rows that were left out and of an unusual number.
 
-    `known` is the published number. Raises DataError as `check_photos`.
+    `known` is the published number, `things` what is counted. Raises DataError as `check_photos`.
     """
     place = f"{source.root}: {source.name} {source.split}"
     if str(faults):
         log.warning("%s: left out %s", place, faults)
-    check_count(place, len(source.queries), known, "questions")
+    check_count(place, len(source.queries), known, things)
     check_photos(place, source.queries, layout)
     return source
 
@@ -241,18 +250,23 @@ def check_count(
 
 def check_photos(name: str, queries: Sequence[Query], layout: str) -> None:
     """Looks for up to LOOKED_AT photos; warns if some are missing. Raises DataError if all are, or without queries."""
+    check_files(name, queries, layout, photo_file, "picture")
+
+
+def check_files(
+    name: str, queries: Sequence[Query], layout: str, place: Callable[[Photo], Path], kind: str
+) -> None:  # fmt: skip
+    """As `check_photos`, for files of a kind ("picture", "video"); `place` finds the file or folder of a photo."""
     if not queries:
         raise DataError(f"{name}: expected queries, got none to use; expected is {layout}")
-    sample = [query.photo for query in queries[:: -(-len(queries) // LOOKED_AT)]]
-    missing = [photo for photo in sample if not file_names.is_file(photo_file(photo))]
+    sample = [place(query.photo) for query in queries[:: -(-len(queries) // LOOKED_AT)]]
+    missing = [path for path in sample if not file_names.is_file(path) and not file_names.is_folder(path)]
     if len(missing) == len(sample):
-        raise DataError(
-            f"{name}: expected the picture {photo_file(missing[0])}, got no such file; expected is {layout}"
-        )
+        raise DataError(f"{name}: expected the {kind} {missing[0]}, got no such file; expected is {layout}")
     if missing:
         log.warning(
-            "%s: %d of %d pictures are missing, such as %s; queries about them are skipped and count as missing",
-            name, len(missing), len(sample), photo_file(missing[0]),
+            "%s: %d of %d %ss are missing, such as %s; queries about them are skipped and count as missing",
+            name, len(missing), len(sample), kind, missing[0],
         )  # fmt: skip
 
 

@@ -139,6 +139,13 @@ def bleu(answers: Sequence[str | None], references: Sequence[Sequence[str]], ord
     counts as one without words. Raises ValueError if there are no samples, or if `answers` and `references` differ in
     number.
     """
+    return bleus(answers, references, order)[-1]
+
+
+def bleus(
+    answers: Sequence[str | None], references: Sequence[Sequence[str]], order: int = ORDER
+) -> tuple[float, ...]:  # fmt: skip
+    """`bleu` of each order from 1 to `order`: BLEU-1, BLEU-2, and so on. Raises ValueError as `bleu`."""
     _check(references)
     if len(answers) != len(references):
         raise ValueError(f"expected one answer for each sample (None where it failed), got {len(answers)} answers"
@@ -156,7 +163,7 @@ def bleu(answers: Sequence[str | None], references: Sequence[Sequence[str]], ord
     precisions = [(match + 1e-15) / (total + 1e-9) for match, total in zip(matches, totals)]
     ratio = (length + 1e-15) / (target_length + 1e-9)
     penalty = math.exp(1 - 1 / ratio) if ratio < 1 and 1 / ratio < 700 else float(ratio >= 1)
-    return penalty * math.prod(precisions) ** (1 / order)
+    return tuple(penalty * math.prod(precisions[:n]) ** (1 / n) for n in range(1, order + 1))
 
 
 @dataclasses.dataclass(frozen=True)
