@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import re
 import signal
 import socket
 import sys
@@ -63,7 +64,7 @@ def together(what: Mapping[str, Any]) -> Iterator[None]:
         with stop_signals.caught(watch.end_by_signal):
             yield
     except BaseException as error:
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        if _is_of_the_runtime(error):
             # Sums over devices fail at once where a process is lost, before anyone knows which one. The watch will end
             # this process with its name.
             watch.wait(LOST_AFTER + 2 * GRACE)
@@ -72,6 +73,15 @@ def together(what: Mapping[str, Any]) -> Iterator[None]:
         raise
     finally:
         watch.stop()
+
+
+def _is_of_the_runtime(error: BaseException) -> bool:
+    """Whether XLA raised the error. Some of its errors are a plain ValueError, whose message begins with the name of a
+    status code, such as "UNKNOWN: Gloo AllGather failed".
+    """
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return True
+    return isinstance(error, (ValueError, RuntimeError)) and re.match(r"[A-Z][A-Z_]+: ", str(error)) is not None
 
 
 def _joined() -> Any:

@@ -129,7 +129,7 @@ def test_a_rollout_and_an_evaluation_in_two_processes(tmp_path, monkeypatch):
     assert [bool(kinds) for kinds in one["pictures"]] == [True] * 2 + [False] * 4
     assert min(row for step in one["rows"] for row in step["reward"]) > 0
     assert one["position"]["batch"] > 2  # groups without spread were replaced
-    assert one["numbers"][0]["train/reward_std"] > 0.1 and len(set(one["rows"][0]["logp"])) == 4
+    assert one["numbers"][0]["train/reward_std"] > 0.05 and len(set(one["rows"][0]["logp"])) == 4
     for name in ("queries", "places", "pictures", "position", "same"):
         assert got[name] == one[name], name
     for name in ("rows", "numbers"):
@@ -159,7 +159,7 @@ def test_eight_devices_of_one_two_or_four_processes(tmp_path):
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes_and_another_mesh(tmp_path):
     """Three steps with two processes, one and four, each with a mesh of its own, are those of one process."""
-    schedule = {"optim__decay_steps": 3, "train__eval_examples": 0}
+    schedule = {"train__eval_examples": 0}
     tiny.finish(start(tmp_path, "one", 1, 2, train__steps=3, **schedule), SECONDS)
     for steps, (processes, devices, fsdp) in enumerate(((2, 2, 4), (1, 2, 1), (4, 1, 2)), 1):
         mesh = {"mesh__data": -1, "mesh__fsdp": fsdp}

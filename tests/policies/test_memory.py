@@ -98,7 +98,7 @@ S = jax.ShapeDtypeStruct
 
 def shapes(c: config.Config, spec) -> tuple[dict, dict | None, Prompt]:
     """Weights, adapters and prompts without any data."""
-    base = memory._base(c, spec)
+    base = memory.base_shapes(c, spec)
     lora = jax.eval_shape(lambda w: policy.init_lora(jax.random.key(0), w, c.lora.rank, c.lora.targets), base)
     b, p = c.rollout.queries, c.policy.prompt_tokens
     prompt = Prompt(
