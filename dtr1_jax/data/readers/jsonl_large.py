@@ -29,7 +29,7 @@ from dtr1_jax.data.readers.jsonl_fields import Line
 LARGE = 32 << 20  # bytes; a smaller file is read as a whole
 CHECKED = 5000  # lines of which all fields are checked when the file is opened
 SECONDS = 5.0  # between two lines about progress
-_BLOCK, _KEPT = 1 << 21, 1 << 18  # bytes; pictures that are remembered
+_BLOCK, _KEPT = 1 << 19, 1 << 18  # bytes; pictures that are remembered
 _TARGETS = frozenset({"boxes", "polygons", "rle", "mask", "answers", "tracks", "masks", "rles"})
 
 _USUAL = re.compile("(?:[a-z0-9_-][a-z0-9_.-]*/)*[a-z0-9_-][a-z0-9_.-]*")  # a name that has one spelling
@@ -145,14 +145,16 @@ def survey(file: Path, task: str, make: Callable[[Path, str, bytes, int], Line])
 def _survey(file: Path, task: str, make: Callable[[Path, str, bytes, int], Line], size: int, changed: int) -> Survey:
     """The survey of a file that had this size, and was changed at this time, ns."""
     del size, changed
-    parts: list[_Part] = []
+    pieces: dict[str, list[np.ndarray]] = {field: [] for field in _Part._fields}
     of_file = _File(file.parent, task)
     for start, number, raws in _blocks(file):
         places, lengths, rows, numbers = _rows(start, number, raws)
-        parts.append(_part(places, lengths, rows, numbers, of_file))
-    if not parts:
+        for field, values in _part(places, lengths, rows, numbers, of_file)._asdict().items():
+            pieces[field].append(values)
+    if not pieces["starts"]:
         raise ValueError(f"{file}: expected lines, got none")
-    column = {field: np.concatenate([getattr(part, field) for part in parts]) for field in _Part._fields}
+    of_file.held.clear()
+    column = {field: np.concatenate(pieces.pop(field)) for field in _Part._fields}  # one at a time, to save memory
     lines = Lines(
         file, functools.partial(make, file, task), column["starts"], column["lengths"], column["numbers"],
         column["tasks"], tuple(of_file.tasks),
