@@ -147,13 +147,14 @@ def test_two_processes_are_one(tmp_path):
     check_equal(tmp_path / "one", tmp_path / "two", steps=2)
 
 
-@pytest.mark.slow
-def test_eight_devices_of_one_two_or_four_processes(tmp_path):
-    changes = {"train__steps": 5, "grpo__minibatches": 1, "mesh__tensor": 2}
+@pytest.mark.parametrize("devices, steps", [(4, 2), pytest.param(8, 5, marks=pytest.mark.slow)])
+def test_devices_of_one_two_or_four_processes(tmp_path, devices, steps):
+    """Of four processes with a device each, two hold the halves of a weight (mesh.tensor)."""
+    changes = {"train__steps": steps, "grpo__minibatches": 1, "mesh__tensor": 2}
     for processes in (1, 2, 4):
-        tiny.finish(start(tmp_path, str(processes), processes, 8 // processes, **changes), SECONDS)
-    check_equal(tmp_path / "1", tmp_path / "2", steps=5)
-    check_equal(tmp_path / "1", tmp_path / "4", steps=5)
+        tiny.finish(start(tmp_path, str(processes), processes, devices // processes, **changes), SECONDS)
+    check_equal(tmp_path / "1", tmp_path / "2", steps)
+    check_equal(tmp_path / "1", tmp_path / "4", steps)
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ def open_davis_source(path: str, split: str, task: str, *, seed: int, max_object
     pair = next((pair for pair in pairs if all(map(file_names.is_folder, pair))), None)
     if pair is None:
         known = " or ".join(f"{a} and {b}" for a, b in FOLDERS)
-        raise DataError(f"{root}: expected folders {known}, got none of these pairs; set data.root to their parent")
+        raise DataError(f"{root}: expected folders {known}, got none of these pairs; {_where_a_pair_is(root)}")
     frame_root, mask_root = pair
     labels = _read_labels(root / "labels.json")
     videos = _video_folders(frame_root, mask_root, labels)
@@ -157,6 +157,16 @@ def _cut(video: VideoFolder, held_out: bool, root: Path) -> VideoFolder:
         log.info("%s: the last %d of %d frames of its only video are held out", root, total - cut, total)
     part = slice(cut, None) if held_out else slice(cut)
     return dataclasses.replace(video, frames=video.frames[part], masks=video.masks[part])
+
+
+def _where_a_pair_is(root: Path) -> str:
+    """What to do where `root` itself has no pair of folders, for the message."""
+    try:
+        below = sorted(root.iterdir())
+    except OSError:
+        below = []
+    found = [folder for folder in below if any(all(file_names.is_folder(folder / n) for n in pair) for pair in FOLDERS)]
+    return f"{found[0]} has a pair: set data.root to it" if found else "set data.root to their parent"
 
 
 def _resolution_folder(folder: Path) -> Path:

@@ -19,6 +19,7 @@ import numpy as np
 
 from dtr1_jax.data import image_files, json_files
 from dtr1_jax.data.json_files import DataError
+from dtr1_jax.data.readers import file_names
 from dtr1_jax.data.readers.jsonl_fields import is_text
 from dtr1_jax.run import local_copy
 from dtr1_jax.twin.schema import show
@@ -63,6 +64,10 @@ def open_easy_vqa_source(root: str, split: str) -> EasyVqa:
         raise DataError(f"{root}: expected data.*_split {' or '.join(FOLDERS)}, got {split!r}; set it to one of them")
     folder = Path(root) / FOLDERS[split]
     file = folder / "questions.json"
+    if not file_names.is_file(file):
+        wheels = sorted(Path(root).glob("*.whl")) if file_names.is_folder(Path(root)) else []
+        unpack = f"unpack the wheel, python -m zipfile -e {wheels[0] if wheels else 'WHEEL'} DIR, and set data.root to"
+        raise DataError(f"{file}: no such file; {unpack} DIR/easy_vqa/data")
     rows = json_files.read_json(file)
     if not isinstance(rows, list) or not rows:
         fault = "an empty list" if rows == [] else "no list"

@@ -324,7 +324,13 @@ def test_bad_labels_are_refused(tmp_path, value):
 
 
 def test_folders_without_videos_are_refused(tmp_path):
-    with pytest.raises(DataError, match="expected folders JPEGImages and Annotations or images and masks"):
+    with pytest.raises(
+        DataError, match=r"expected folders JPEGImages and Annotations or images and masks.*their parent"
+    ):
+        open_source(tmp_path)
+    for name in ("images", "masks"):
+        (tmp_path / "examples" / name).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"/examples has a pair: set data\.root to it"):
         open_source(tmp_path)
     (tmp_path / "JPEGImages" / "a").mkdir(parents=True)
     (tmp_path / "Annotations").mkdir()

@@ -54,7 +54,11 @@ def test_a_bad_question_is_shown_with_its_place(root):
 
 
 def test_no_folder_and_no_such_split(root):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no such file; unpack the wheel, python -m zipfile -e WHEEL DIR"):
+        easy_vqa.open_easy_vqa_source(str(root / "nowhere"), "train")
+    (root / "nowhere").mkdir()
+    (root / "nowhere" / "easy_vqa-1.0-py3-none-any.whl").write_bytes(b"")
+    with pytest.raises(DataError, match=r"/nowhere/easy_vqa-1\.0-py3-none-any\.whl DIR, and set data\.root to DIR"):
         easy_vqa.open_easy_vqa_source(str(root / "nowhere"), "train")
     with pytest.raises(DataError, match="train or heldout, got 'val'"):
         easy_vqa.open_easy_vqa_source(str(root), "val")
