@@ -98,37 +98,49 @@ def wait_for(process: subprocess.Popen, event: Callable[[], bool], seconds: floa
     return False
 
 
+KINDS = (("time",) * 4, ("compilation", "save", "time", "report"))  # of chains in turns
+
+
 def killed(runs: Runs, kills: int, draw: random.Random) -> tuple[int, int, str]:
-    """Runs are killed five times each, at random times or during a save, a compilation or the report, and go on."""
+    """Runs are killed up to four times each, at random times or during a compilation, a save or the report, and go on.
+
+    A run that ended before its signal came is no kill, and its chain ends.
+    """
     places: dict[str, int] = {}
-    done = right = 0
-    for chain in range(-(-kills // 5)):
-        name = f"killed-{chain}"
-        for i in range(min(5, kills - done)):
-            kind = ("time", "save", "time", "report", "compilation")[i] if chain % 2 else "time"
-            process = runs.start(name, cold=kind == "compilation")
-            printed = len(runs.log(name))
-            if kind == "save":
-                wait_for(process, lambda name=name: runs.saving(name))
-            elif kind == "report":
-                wait_for(process, lambda n=printed, name=name: "held-out after" in runs.log(name)[n:])
-                time.sleep(draw.uniform(0, 0.05))
-            elif kind == "compilation":
-                wait_for(process, lambda n=printed, name=name: "to be compiled" in runs.log(name)[n:])
-                time.sleep(draw.uniform(0, 0.2 * runs.seconds))
-            else:
-                time.sleep(draw.uniform(0, runs.seconds))
-            process.send_signal(signal.SIGKILL)
-            place = kind if process.wait() == -signal.SIGKILL else "ended before"
-            text = runs.log(name)[printed:]
-            if place == "time":
-                place = "step" if "step " in text else "evaluation" if "evaluating" in text else "start"
+    done = right = chain = 0
+    while done < kills and chain < 3 * kills:
+        name, count = f"killed-{chain}", 0
+        for kind in KINDS[chain % 2][: kills - done]:
+            place = kill(runs, name, kind, draw)
+            if place is None:
+                break
             places[place] = places.get(place, 0) + 1
-            done += 1
+            count += 1
         ok = runs.finish(name) == 0 and runs.result(name) == runs.result("whole")
-        right += min(5, kills - chain * 5) if ok else 0
+        done, right, chain = done + count, right + (count if ok else 0), chain + 1
         print(f"  {done} kills, {right} of them in runs that ended equal", flush=True)
     return done, right, ", ".join(f"{n} {place}" for place, n in sorted(places.items()))
+
+
+def kill(runs: Runs, name: str, kind: str, draw: random.Random) -> str | None:
+    """Starts the run and kills it; returns what it was doing, or None if it ended before."""
+    printed = len(runs.log(name)) if (runs.folder / f"{name}.log").exists() else 0
+    process = runs.start(name, cold=kind == "compilation")
+    if kind == "save":
+        wait_for(process, lambda: runs.saving(name))
+    elif kind == "report":
+        wait_for(process, lambda: "held-out after" in runs.log(name)[printed:])
+        time.sleep(draw.uniform(0, 0.05))
+    elif kind == "compilation":
+        wait_for(process, lambda: "to be compiled" in runs.log(name)[printed:])
+        time.sleep(draw.uniform(0, 0.2 * runs.seconds))
+    else:
+        time.sleep(draw.uniform(0, 0.7 * runs.seconds))
+    process.send_signal(signal.SIGKILL)
+    if process.wait() != -signal.SIGKILL:
+        return None
+    text = runs.log(name)[printed:]
+    return kind if kind != "time" else "step" if "step " in text else "evaluation" if "evaluating" in text else "start"
 
 
 def stopped(runs: Runs) -> tuple[int, int, str]:
