@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from dtr1_jax.data import first_bytes
+
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not EPS, whose decoder calls another program
 Image.init()  # a format can only be named once its plugin is loaded
@@ -138,6 +140,14 @@ def file_mode(path: str | os.PathLike) -> int:
         raise _unreadable(path, error) from None
 
 
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError:
+        return b""
+
+
 def _unreadable(path: str | os.PathLike, error: Exception) -> ImageError:
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return ImageError(f"{str(path)[:300]!r}: the system cannot read this path ({reason}); check the path")
@@ -187,6 +197,8 @@ def _opened(
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
+        if kind := first_bytes.kind_of(_head(path) if raw is None else raw):
+            raise ImageError(f"{path}: expected a picture, got {kind}") from None
         raise ImageError(
             f"{path}: not a picture of a known kind; convert it to {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}"
         ) from None

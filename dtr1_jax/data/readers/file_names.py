@@ -42,11 +42,14 @@ def stays_inside(name: str) -> bool:
 def spellings(name: str) -> Iterator[str]:
     """The names under which the file may lie, from the name itself to less likely ones.
 
-    A backslash may stand for a slash, %20 for a space, .JPG for .jpg, and a letter with an accent for two characters.
+    A backslash may stand for a slash, %20 for a space, .JPG for .jpg, a letter with an accent for two characters, and a
+    question mark may begin the query of an address ("1.jpg?width=640").
     """
     seen = set()
     plain = urllib.parse.unquote(name)
-    for text in (name, name.replace("\\", "/"), plain, plain.replace("\\", "/")):
+    file, question, _ = name.partition("?")
+    texts = (name, name.replace("\\", "/"), plain, plain.replace("\\", "/"))
+    for text in texts + tuple(spellings(file)) if question and file else texts:
         head, dot, suffix = text.rpartition(".")
         for form in (text, head + dot + suffix.lower(), head + dot + suffix.upper()):
             for spelling in (form, unicodedata.normalize("NFC", form), unicodedata.normalize("NFD", form)):

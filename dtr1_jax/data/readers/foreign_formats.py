@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dtr1_jax.data import json_files
+from dtr1_jax.data import first_bytes, json_files
 
 WANTED = (
     'a JSON line for each query, {"image": path, "query": text, "boxes": [[x1, y1, x2, y2], ...] in pixels} or with '
@@ -14,16 +14,14 @@ WANTED = (
 )
 # The first bytes of a file -> its format.
 _MAGIC = (
+    *first_bytes.KINDS,
     (b"PAR1", "a Parquet file, as EasyR1 and Hugging Face datasets have; export its rows as JSON lines"),
     (b"ARROW1", "an Arrow file; export its rows as JSON lines"),
-    (b"\x1f\x8b", "a gzip archive; unpack it"),
-    (b"PK\x03\x04", "a zip archive; unpack it"),
     (b"SQLite format 3", "an SQLite database; export its rows as JSON lines"),
     (b"\x89HDF", "an HDF5 file; export its rows as JSON lines"),
     (b"\x93NUMPY", "a NumPy file; export its rows as JSON lines"),
     (b"\x89PNG", "a picture; set data.root to the JSON lines file"),
     (b"\xff\xd8\xff", "a picture; set data.root to the JSON lines file"),
-    (b"version https://git-lfs", "a pointer of Git LFS; fetch the file itself with git lfs pull"),
     (b"<", "XML or HTML, as CVAT and Pascal VOC write it; export COCO's format and set data.source=coco"),
 )
 # Format -> keys of a row that only this format has together.
