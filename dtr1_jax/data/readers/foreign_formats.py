@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def name_bytes(file: Path, raw: bytes) -> str | None:
     first = text.split(b"\n", 1)[0].strip()
     if text[:1] == b"[" or (text[:1] == b"{" and not first.endswith(b"}")):
         return _name_document(file, raw)
-    if text and text[:1] not in b"{[" and (first.count(b",") > 1 or b"\t" in first):
+    if text and text[:1] not in b"{[" and text[:2] != b'"{' and (first.count(b",") > 1 or b"\t" in first):
         return _message(file, "a table of text (CSV); write each row as a JSON object")
     return None
 
@@ -79,7 +80,7 @@ def _name_document(file: Path, raw: bytes) -> str | None:
     try:
         value = json_files.parse_json(raw)
     except ValueError:
-        return None
+        return _name_objects(file, raw)
     if value == []:
         return None
     if isinstance(value, list):
@@ -90,6 +91,19 @@ def _name_document(file: Path, raw: bytes) -> str | None:
         return _message(file, shape)
     found = _format_of(value) or "one JSON object over several lines; write each query on one line"
     return _message(file, found)
+
+
+def _name_objects(file: Path, raw: bytes) -> str | None:
+    """The message for a file of several JSON objects of which the first takes several lines; None for another file."""
+    text = raw.decode("utf-8", "replace").lstrip()
+    try:
+        value, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or "\n" not in text[:end] or text[end:].lstrip()[:1] != "{":
+        return None
+    shape = "JSON objects over several lines; write each on one line, for example with jq -c ."
+    return _message(file, _format_of(value) or shape)
 
 
 def _message(file: Path, found: str) -> str:
