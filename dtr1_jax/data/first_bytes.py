@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 # The first bytes of a file -> its kind and the next step, in words that fit after "got".
 KINDS = (
     (b"version https://git-lfs", "a pointer of Git LFS; fetch the file itself with git lfs pull"),
@@ -21,3 +23,12 @@ def kind_of(head: bytes) -> str | None:
     if text.startswith(_PAGES):
         return "a web page, as a server answers in place of a file; fetch the file again, signed in if it needs that"
     return next((kind for magic, kind in KINDS if head.startswith(magic)), None)
+
+
+def head_of(path: Path) -> bytes:
+    """The first bytes of a file; none if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError:
+        return b""

@@ -140,14 +140,6 @@ def file_mode(path: str | os.PathLike) -> int:
         raise _unreadable(path, error) from None
 
 
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(64)
-    except OSError:
-        return b""
-
-
 def _unreadable(path: str | os.PathLike, error: Exception) -> ImageError:
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return ImageError(f"{str(path)[:300]!r}: the system cannot read this path ({reason}); check the path")
@@ -197,7 +189,7 @@ def _opened(
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
-        if kind := first_bytes.kind_of(_head(path) if raw is None else raw):
+        if kind := first_bytes.kind_of(first_bytes.head_of(path) if raw is None else raw):
             raise ImageError(f"{path}: expected a picture, got {kind}") from None
         raise ImageError(
             f"{path}: not a picture of a known kind; convert it to {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}"

@@ -210,7 +210,10 @@ def _format_of(row: Mapping[str, Any], file: Path) -> tuple[str, Callable[..., I
         return "TRL (prompt, completion)", answer
     if "objects" in keys and chat_rows.pictures_of(row):
         return "object detection, as Hugging Face has it (objects)", detection
-    if set(answer_rows.QUESTIONS) & keys and {*answer_rows.ANSWERS, *answer_rows.BOXES, "mask"} & keys:
+    if (
+        set(answer_rows.QUESTIONS) & keys
+        and {*answer_rows.ANSWERS, *answer_rows.NUMBERS, *answer_rows.BOXES, "mask"} & keys
+    ):
         return "rows of a question and an answer", answer
     lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
     if lists:

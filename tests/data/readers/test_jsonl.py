@@ -232,7 +232,7 @@ def test_one_picture_cannot_be_divided(data):
         (line(polygons=[[0, 0, 5, 5]]), "polygons: expected a list of [x, y, x, y, ...] in pixels, each of at least 3"),
         (line(rle={"size": [1, 1]}), "rle: expected an object with size and counts"),
         (line(mask=3), "mask: expected a path, got 3"),
-        (line(boxes=[], id=0.5), "id: expected a string that is not blank, got 0.5"),
+        (line(boxes=[], id=0.5), "id: expected a string that is not blank, got the number 0.5"),
         (line(boxes=[], objects={}), "objects: expected a list, got an object"),
         (line(boxes=[], objects=[OBJECTS[0], {"label": "x"}]), "objects[1]: expected a label, a box and"),
         (line(boxes=[], objects=[{"label": "</think>", "box": [0, 0, 1, 1]}]), "objects[0]: expected"),
