@@ -173,7 +173,7 @@ TESTED_IN = {
 # Test files about several modules at once, or about files outside dtr1_jax/.
 WHOLE = {
     "data/readers/test_small_folders", "data/readers/test_quirks_coco", "data/readers/test_quirks_jsonl",
-    "data/conversion/test_quirks_rows", "data/conversion/test_quirks_folders", "data/readers/test_quirks_videos",
+    "data/conversion/test_quirks_rows", "data/conversion/test_quirks_folders", "data/conversion/test_quirks_videos",
     "data/readers/test_quirks_benchmarks", "test_quirks_page",
     "experiments/test_colab", "experiments/test_collectives_script", "experiments/test_data_size",
     "experiments/test_davis_videos", "modes/test_formats",

@@ -88,13 +88,17 @@ def label_samples(
     place: str, pictures: tuple, objects: tuple[tuple[str, Box], ...], notation: str,
     stated: tuple[int, int] | None, split: str | None = None,
 ) -> Iterator[Sample]:  # fmt: skip
-    """A query for each label of a picture whose objects are annotated: "Find every mug."."""
-    for label in dict.fromkeys(label for label, _ in objects):
-        target = tuple(box for name, box in objects if name == label)
-        query = f"Find every {label_phrases.phrase(label)}."
+    """A query for each label of a picture whose objects are annotated; "mug" and "Mugs" are one, see `query_of`."""
+    for query in dict.fromkeys(query_of(label) for label, _ in objects):
+        target = tuple(box for name, box in objects if query_of(name) == query)
         yield Sample(
             place, pictures, query, notation=notation, boxes=target, objects=objects, stated=stated, split=split
         )
+
+
+def query_of(label: str) -> str:
+    """The query for all objects of a label, "Find every mug."."""
+    return f"Find every {label_phrases.phrase(label)}."
 
 
 def _question(row: Mapping[str, Any]) -> str:

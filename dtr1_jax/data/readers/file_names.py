@@ -70,6 +70,19 @@ def find_file(folders: Sequence[Path], name: str, or_folder: bool = False) -> Pa
     return folders[0] / name
 
 
+def visible_files(root: Path, pattern: str) -> list[Path]:
+    """The files of a glob pattern below a folder, sorted, without hidden ones and those in hidden folders.
+
+    macOS adds a file "._NAME" to each file in an archive, beside it or in a folder __MACOSX.
+    """
+    found = []
+    for path in sorted(root.glob(pattern)):
+        parts = path.relative_to(root).parts
+        if not any(part.startswith(".") or part == "__MACOSX" for part in parts) and is_file(path):
+            found.append(path)
+    return found
+
+
 def is_file(path: Path) -> bool:
     """Whether the path is a file; False, too, if the system cannot tell (a name that is too long, no permission)."""
     try:

@@ -152,7 +152,8 @@ QUIRKS = (
     Q("a thought and <answer> tags", "the answer is read",
       answered("<think>1 and 1</think><answer>2</answer>")),
     Q("a number in \\boxed{}", "the number is read", answered("So it is \\boxed{2}.")),
-    Q("boxes as JSON in a fence", "read", answered('```json\n[{"bbox_2d": [66, 130, 422, 362], "label": "mug"}]\n```', 0)),
+    Q("boxes as JSON in a fence", "read",
+      answered('```json\n[{"bbox_2d": [66, 130, 422, 362], "label": "mug"}]\n```', 0)),
     Q("boxes in the tags of Qwen-VL", "read as 0 to 1000", lambda c: [
         answered("<ref>mug</ref><box>(100,250),(500,750)</box>", 0)(c), c.flags.clear()],
       [(WHERE, [[64.0, 120.0, 320.0, 360.0]]), USUAL[1]]),
