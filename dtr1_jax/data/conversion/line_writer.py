@@ -103,7 +103,8 @@ def convert(found: Found, out: TextIO, store: PictureStore, base: Path, frame: s
         reasons = "; ".join(left.lines()) or "there are none"
         raise DataError(f"{found.files[0]}: expected rows to convert, got none that can be used: {reasons}")
     return Report(
-        written, samples, decisions, tuple(left.lines()), tuple(remarks.lines()), store.written, dict(forms.counts),
+        written, samples, decisions, tuple(left.lines()),
+        (*left.lines(remarks=True), *remarks.lines()), store.written, dict(forms.counts),
         dict(splits.counts),
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ def samples(root: Path, tally: Tally) -> Iterator[Sample]:
     splits = _split_lists(root)
     files = xml_files(root)
     first = 1 if any(_is_from_one(path) for path in files[:200]) else 0
-    tally.add("files whose boxes count pixels from 1, as VOC does" if first else "files whose boxes count from 0",
+    tally.remark("files whose boxes count pixels from 1, as VOC does" if first else "files whose boxes count from 0",
         count=len(files))  # fmt: skip
     for path in files:
         try:

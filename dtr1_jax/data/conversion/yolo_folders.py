@@ -53,7 +53,7 @@ def samples(root: Path, tally: Tally) -> Iterator[Sample]:
         )
     names, posed = read_names(file), has_keypoints(file)
     if posed:
-        tally.add("files of labels with keypoints, of which the boxes are used", file.name, len(files))
+        tally.remark("files of labels with keypoints, of which the boxes are used", file.name, len(files))
     for path in files:
         try:
             yield from _picture(root, path, names, posed, tally)

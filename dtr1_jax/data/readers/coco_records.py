@@ -44,6 +44,10 @@ class Faults:
         if text and text.isprintable() and text not in examples and len(examples) < SHOWN:
             examples.append(text)
 
+    def counts(self) -> dict[str, int]:
+        """Number of faults by kind."""
+        return dict(self._counts)
+
     def __str__(self) -> str:
         parts = []
         for kind, count in self._counts.items():
