@@ -97,7 +97,7 @@ def _annotation_files(root: Path) -> list[Path]:
     folders = (root / "annotations", root)
     try:
         files = [path for kind in KINDS for d in folders for path in sorted(d.glob(f"{kind}*.json"))]
-        files = files or sorted(root.glob(f"*/{ROBOFLOW}")) or sorted(root.glob(ROBOFLOW))
+        files = files or sorted(root.glob(f"[!.]*/{ROBOFLOW}")) or sorted(root.glob(ROBOFLOW))
         others = [path for d in folders for path in sorted(d.glob("[!.]*.json"))]
         below = [p for depth in ("*", "*/*") for name in _BELOW for p in sorted(root.glob(f"{depth}/{name}"))]
     except (OSError, ValueError) as error:

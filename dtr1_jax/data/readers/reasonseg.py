@@ -61,7 +61,9 @@ def open_reasonseg_source(root: str, split: str, task: str) -> Benchmark:
     if not file_names.is_folder(part):
         raise DataError(f"{folder}: expected {LAYOUT}, got no folder {split}; set data.root to the folder of ReasonSeg")
     faults, remarks = coco_records.Faults(), coco_records.Faults()
-    queries = [query for file in sorted(part.glob("*.json")) for query in _queries(file, split, faults, remarks)]
+    queries = [
+        query for file in file_names.visible_files(part, "*.json") for query in _queries(file, split, faults, remarks)
+    ]
     place = f"{folder}: {NAME} {split}"
     if str(faults):
         log.warning("%s: left out %s", place, faults)
@@ -121,6 +123,9 @@ def _queries(file: Path, split: str, faults: coco_records.Faults, remarks: coco_
     texts = [" ".join(t.split()) for t in (texts if isinstance(texts, list) else [texts]) if is_text(t)]
     if polygons is None or not texts:
         faults.add("annotations without text or shapes", file.name)
+        return
+    if not any(kind == TARGET for kind, _ in polygons):
+        faults.add("annotations without a polygon of the target", file.name)
         return
     tags = {True: ("long",), False: ("short",)}.get(value.get("is_sentence"), ()) if split != "train" else ()
     picture = Photo((photo.name,), (file.parent,))
