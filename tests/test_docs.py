@@ -37,7 +37,7 @@ SCRIPTS = tuple(f"experiments/{name}.sh" for name in ("tpu_pod", "xpk", "jobset"
 NOTEBOOK = "experiments/colab.ipynb"
 DOCUMENTS = (*PAGES, *SCRIPTS, NOTEBOOK)
 # The pages of the site that the README and the first page must link to, and that the tests below read.
-ABOUT_BENCHMARKS = ("docs/benchmarks.md", "CHANGELOG.md")
+ABOUT_BENCHMARKS = ("docs/benchmarks.md", "docs/quirks.md", "CHANGELOG.md")
 CONCEPTS, DATA, START = "docs/concepts.md", "docs/data.md", "docs/start.md"
 
 PROGRAMS = ("main.py", "-m dtr1_jax")

@@ -203,7 +203,7 @@ REASONSEG = (
       lambda f: f.shape(points=[[2.7, 3.2], [12.9, 3], [12, 23.5], [2, 23]])),
     Q("ReasonSeg: points as texts", "left out with a count",
       lambda f: f.shape(points=[["2", "3"], ["12", "3"], ["12", "23"]]), None,
-      "1 annotations without a polygon of the target"),
+      "1 annotations that lose all of their target"),
     Q("ReasonSeg: a comma before a closing bracket", "left out with a count", lambda f: f.files.update(
         {"val/a.json": json.dumps(f.value).encode()[:-1] + b",}"}), None, "1 annotations that are no JSON"),
     Q("ReasonSeg: the suffix .JPG", "read", lambda f: (f.root / "val/a.jpg").rename(f.root / "val/a.JPG")),
