@@ -149,7 +149,7 @@ def test_files_exist(name):
 def test_settings_exist(name):
     known = seg.get_config()
     groups = "|".join(key for key, value in known.items() if hasattr(value, "keys"))
-    ends = r"(?:py|json|jsonl|sh|md|html|ipynb|safetensors|png)\b"
+    ends = r"(?:py|json|yaml|jsonl|sh|md|html|ipynb|safetensors|png)\b"
     unknown = []
     for path in re.findall(
         rf"(?:(?<=[`.\s=])|^)((?:{groups})\.(?!{ends})[a-z]\w*(?:\.[a-z]\w*)*)(?!.*unknown setting)", read(name)

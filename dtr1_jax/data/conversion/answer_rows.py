@@ -124,8 +124,8 @@ def _target(row: Mapping[str, Any]) -> dict[str, Any]:
     if row.get("mask") is not None:
         return _mask(row["mask"])
     if choices := next((row[key] for key in CHOICES if row.get(key)), None):
-        value = next((row[key] for key in (*NUMBERS, *ANSWERS) if row.get(key) is not None), None)
-        return _chosen(_options(_parsed(choices)), value)
+        right = next((row[key] for key in (*NUMBERS, *ANSWERS) if row.get(key) is not None), None)
+        return _chosen(_options(_parsed(choices)), right)
     for key, notation in BOXES.items():
         if row.get(key) is not None and not isinstance(row.get("solution"), (list, str)):
             found = box_texts.boxes_of_json(_parsed(row[key]))
