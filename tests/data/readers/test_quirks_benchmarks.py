@@ -13,7 +13,7 @@ import worded_folders
 from PIL import Image
 from quirks import SAME, Quirk
 
-from dtr1_jax.data.readers import coco_captions, gqa, nextqa, reasonseg, refcoco, vqav2
+from dtr1_jax.data.readers import clevr, coco_captions, gqa, nextqa, reasonseg, refcoco, vqav2
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
@@ -132,6 +132,26 @@ class Gqa(Folder):
             Image.new("RGB", (40, 30)).save(self.root / "images" / f"n{k}.jpg")
 
 
+class Clevr(Folder):
+    usual, open = (
+        (("How many cubes are there?", ("1",)), ("Is it red?", ("yes",))),
+        staticmethod(clevr.open_clevr_source),
+    )
+    name, scenes = "questions/CLEVR_val_questions.json", "scenes/CLEVR_val_scenes.json"
+
+    def make(self):
+        for folder in ("questions", "scenes", "images/val"):
+            (self.root / folder).mkdir(parents=True)
+        Image.new("RGB", (480, 320)).save(self.root / "images/val/CLEVR_val_000000.png")
+        shared = {"image_filename": "CLEVR_val_000000.png", "program": [{"function": "count"}]}
+        self.rows = [{"question": text, "answer": right[0]} | shared for text, right in self.usual]
+        self.files[self.name] = {"questions": self.rows}
+        item = {"3d_coords": [0.5, 0.5, 0.35], "pixel_coords": [200, 150, 11.0], "rotation": 20.0, "size": "small",
+                "color": "red", "material": "metal", "shape": "cube"}  # fmt: skip
+        scene = {"image_filename": "CLEVR_val_000000.png", "objects": [item], "directions": {}}
+        self.files[self.scenes] = {"scenes": [scene]}
+
+
 class NextQa(Folder):
     frames = 2
     open = staticmethod(nextqa.open_nextqa_source)
@@ -242,6 +262,21 @@ GQA = (
             f"testdev_balanced_questions/{k}.json": {k: f.rows[k]} for k in "01"}),
         (f.root / "testdev_balanced_questions/._0.json").write_bytes(b"\0\5\x16\7")]),
 )  # fmt: skip
+CLEVR = (
+    Q("CLEVR: byte order mark and indents", "read", lambda f: f.files.update(
+        {f.name: b"\xef\xbb\xbf" + json.dumps(f.files[f.name], indent=1).encode()})),
+    Q("CLEVR: the folder CLEVR_v1.0 of the archive between", "read", lambda f: [
+        (f.root / "CLEVR_v1.0").mkdir(), f.files.update({f"CLEVR_v1.0/{n}": f.files.pop(n) for n in list(f.files)}),
+        [(f.root / n).rename(f.root / "CLEVR_v1.0" / n) for n in ("questions", "scenes", "images")]]),
+    Q("CLEVR: names of pictures without their suffix", "read",
+      lambda f: f.rows[0].update(image_filename="CLEVR_val_000000")),
+    Q("CLEVR: answers as true and numbers", "read", lambda f: [
+        f.rows[0].update(answer=1), f.rows[1].update(answer=True)]),
+    Q("CLEVR: the scenes are not there", "read without objects, with a warning", lambda f: f.files.pop(f.scenes), SAME,
+      "no scenes of val"),
+    Q("CLEVR: the split test", "refused: it has no answers", lambda f: setattr(f, "split", "test"), None,
+      "clevr test has no answers"),
+)  # fmt: skip
 NEXTQA = (
     Q("NExT-QA: byte order mark and Windows line ends", "read",
       lambda f: f.raw("val.csv", lambda raw: b"\xef\xbb\xbf" + raw)),
@@ -271,7 +306,8 @@ CAPTIONS = (
         {"id": 99, "file_name": "000000000099.jpg"}), SAME, "1 pictures without captions"),
 )  # fmt: skip
 FAMILIES = (
-    (REFCOCO, RefCoco), (REASONSEG, ReasonSeg), (VQAV2, VqaV2), (GQA, Gqa), (NEXTQA, NextQa), (CAPTIONS, Captions),
+    (REFCOCO, RefCoco), (REASONSEG, ReasonSeg), (VQAV2, VqaV2), (GQA, Gqa), (CLEVR, Clevr), (NEXTQA, NextQa),
+    (CAPTIONS, Captions),
 )  # fmt: skip
 QUIRKS = tuple(quirk for table, _ in FAMILIES for quirk in table)
 COUNTS = "but the published split has"  # a warning about every small copy of a benchmark
