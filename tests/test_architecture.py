@@ -104,6 +104,7 @@ TESTED_IN = {
     "modes/perceived_video_queries": "modes/test_perceive.py",
     "twin/label_synonyms": "rewards/test_label_names.py",
     "twin/faults": "twin/test_schema.py",
+    "data/first_bytes": "data/readers/test_quirks_coco.py",
     "data/readers/benchmark": "data/readers/test_refcoco.py",
     "data/readers/coco_photos": "data/readers/test_refcoco.py",
     "data/readers/caption_records": "data/readers/test_coco_captions.py",
@@ -171,7 +172,9 @@ TESTED_IN = {
 }
 # Test files about several modules at once, or about files outside dtr1_jax/.
 WHOLE = {
-    "data/readers/test_small_folders",
+    "data/readers/test_small_folders", "data/readers/test_quirks_coco", "data/readers/test_quirks_jsonl",
+    "data/conversion/test_quirks_rows", "data/conversion/test_quirks_folders", "data/conversion/test_quirks_videos",
+    "data/readers/test_quirks_benchmarks", "test_quirks_page",
     "experiments/test_colab", "experiments/test_collectives_script", "experiments/test_data_size",
     "experiments/test_davis_videos", "modes/test_formats",
     "experiments/test_detectors_and_depth", "experiments/test_hacking", "experiments/test_idf",

@@ -37,7 +37,7 @@ SCRIPTS = tuple(f"experiments/{name}.sh" for name in ("tpu_pod", "xpk", "jobset"
 NOTEBOOK = "experiments/colab.ipynb"
 DOCUMENTS = (*PAGES, *SCRIPTS, NOTEBOOK)
 # The pages of the site that the README and the first page must link to, and that the tests below read.
-ABOUT_BENCHMARKS = ("docs/benchmarks.md", "CHANGELOG.md")
+ABOUT_BENCHMARKS = ("docs/benchmarks.md", "docs/quirks.md", "CHANGELOG.md")
 CONCEPTS, DATA, START = "docs/concepts.md", "docs/data.md", "docs/start.md"
 
 PROGRAMS = ("main.py", "-m dtr1_jax")
@@ -149,7 +149,7 @@ def test_files_exist(name):
 def test_settings_exist(name):
     known = seg.get_config()
     groups = "|".join(key for key, value in known.items() if hasattr(value, "keys"))
-    ends = r"(?:py|json|jsonl|sh|md|html|ipynb|safetensors|png)\b"
+    ends = r"(?:py|json|yaml|jsonl|sh|md|html|ipynb|safetensors|png)\b"
     unknown = []
     for path in re.findall(
         rf"(?:(?<=[`.\s=])|^)((?:{groups})\.(?!{ends})[a-z]\w*(?:\.[a-z]\w*)*)(?!.*unknown setting)", read(name)

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from dtr1_jax.data import first_bytes
+
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not EPS, whose decoder calls another program
 Image.init()  # a format can only be named once its plugin is loaded
@@ -187,6 +189,8 @@ def _opened(
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
+        if kind := first_bytes.kind_of(first_bytes.head_of(path) if raw is None else raw):
+            raise ImageError(f"{path}: expected a picture, got {kind}") from None
         raise ImageError(
             f"{path}: not a picture of a known kind; convert it to {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}"
         ) from None

@@ -14,6 +14,8 @@ from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from dtr1_jax.data import first_bytes
+
 MAX_COORDINATE = 1e6  # pixels; a larger number is not accepted as a coordinate
 
 
@@ -57,7 +59,7 @@ def without_collector() -> Iterator[None]:
 def read_bytes(path: Path) -> bytes:
     """Reads a text file as UTF-8 without a byte order mark; UTF-16, which Windows writes, is converted.
 
-    Raises DataError with the path.
+    Raises DataError with the path, also for an archive, a pointer of Git LFS and a web page.
     """
     try:
         raw = path.read_bytes()
@@ -65,6 +67,8 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     except ValueError as error:  # a zero byte in the path
         raise DataError(f"{str(path)!r}: cannot be read ({error}); check the path") from None
+    if kind := first_bytes.kind_of(raw[:64]):
+        raise DataError(f"{path}: expected text, got {kind}")
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             return raw.decode("utf-16").encode()
@@ -120,6 +124,13 @@ def whole_number(value: Any) -> int | None:
     if isinstance(value, str):
         return int(value) if re.fullmatch("-?[0-9]{1,18}", value) else None
     return value if isinstance(value, int) else None
+
+
+def number_of(value: Any) -> Any:
+    """The number that a text such as "4" or "4.5" stands for; any other value itself."""
+    if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,18}(\.[0-9]{0,18})?\s*", value):
+        return float(value)
+    return value
 
 
 def is_name(value: Any) -> bool:

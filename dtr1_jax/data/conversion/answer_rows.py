@@ -12,6 +12,7 @@ Sources: om-ai-lab/VLM-R1 README and its jsonl loader; hiyouga/EasyR1 README, "C
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ from dtr1_jax.twin import masks
 
 QUESTIONS = ("problem", "question", "query", "instruction", "text", "expression", "sentence", "prompt")
 ANSWERS = ("solution", "answer", "answers", "response", "output", "completion", "ground_truth", "label", "target")
+NUMBERS = ("correct_choice_idx", "answer_index", "answer_idx")  # of the right choice, from 0 on
+CHOICES = ("choices", "options", "candidates")
 BOXES = {"bbox": "bbox", "bboxes": "bbox", "boxes": "bbox", "bbox_2d": "bbox_2d"}
 
 
@@ -33,7 +36,9 @@ def samples(place: str, row: Mapping[str, Any], tally: Tally) -> Iterator[Sample
     pictures, video = chat_rows.pictures_of(row), chat_rows.video_of(row)
     if not pictures and video is None:
         raise LeftOut("rows without a picture", place)
-    query = chat_rows.query_text(_question(row))
+    question = _question(row)
+    chat_rows.check_places(question, pictures)
+    query = chat_rows.query_text(question)
     if not query:
         raise LeftOut("questions that are empty", place)
     split = row.get("split")
@@ -83,13 +88,17 @@ def label_samples(
     place: str, pictures: tuple, objects: tuple[tuple[str, Box], ...], notation: str,
     stated: tuple[int, int] | None, split: str | None = None,
 ) -> Iterator[Sample]:  # fmt: skip
-    """A query for each label of a picture whose objects are annotated: "Find every mug."."""
-    for label in dict.fromkeys(label for label, _ in objects):
-        target = tuple(box for name, box in objects if name == label)
-        query = f"Find every {label_phrases.phrase(label)}."
+    """A query for each label of a picture whose objects are annotated; "mug" and "Mugs" are one, see `query_of`."""
+    for query in dict.fromkeys(query_of(label) for label, _ in objects):
+        target = tuple(box for name, box in objects if query_of(name) == query)
         yield Sample(
             place, pictures, query, notation=notation, boxes=target, objects=objects, stated=stated, split=split
         )
+
+
+def query_of(label: str) -> str:
+    """The query for all objects of a label, "Find every mug."."""
+    return f"Find every {label_phrases.phrase(label)}."
 
 
 def _question(row: Mapping[str, Any]) -> str:
@@ -114,13 +123,16 @@ def _target(row: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a Sample that the answer of a row gives. Raises LeftOut."""
     if row.get("mask") is not None:
         return _mask(row["mask"])
+    if choices := next((row[key] for key in CHOICES if row.get(key)), None):
+        right = next((row[key] for key in (*NUMBERS, *ANSWERS) if row.get(key) is not None), None)
+        return _chosen(_options(_parsed(choices)), right)
     for key, notation in BOXES.items():
         if row.get(key) is not None and not isinstance(row.get("solution"), (list, str)):
             found = box_texts.boxes_of_json(_parsed(row[key]))
             if found is None:
                 raise LeftOut(f"rows whose {key} is no list of boxes", str(row[key])[:40])
             return {"boxes": found.boxes, "notation": notation if found.notation == "brackets" else found.notation}
-    model = row.get("reward_model")
+    model = _parsed(row.get("reward_model"))
     value: Any = model.get("ground_truth") if isinstance(model, dict) else None
     source = "reward_model"
     if value is None:
@@ -142,6 +154,8 @@ def _answer(value: Any, source: str) -> dict[str, Any]:
             return {"boxes": found.boxes, "notation": brackets if found.notation == "brackets" else found.notation}
         if isinstance(parsed, list) and parsed and all(isinstance(v, str) and v.strip() for v in parsed):
             return {"answers": tuple(dict.fromkeys(" ".join(v.split()) for v in parsed))[:64], "task": "vqa"}
+        if isinstance(parsed, list) and parsed and all(isinstance(v, dict) and "answer" in v for v in parsed):
+            return _answer([v["answer"] for v in parsed], source)  # as VQAv2 has the answers of several people
     if isinstance(value, str):
         target = chat_rows.target_of(value)
         if source == "solution" and target.get("notation") == "brackets":
@@ -152,6 +166,34 @@ def _answer(value: Any, source: str) -> dict[str, Any]:
     if isinstance(value, (int, float)):
         return {"answers": (f"{value:g}" if isinstance(value, float) else str(value),), "task": "vqa"}
     raise LeftOut("answers that are neither words nor boxes", str(value)[:40])
+
+
+def _options(value: Any) -> dict[str, str]:
+    """Letter -> words of the choices of a question. Raises LeftOut."""
+    if isinstance(value, dict) and isinstance(value.get("text"), list):  # Hugging Face: a list of each column
+        value = value["text"]
+    if isinstance(value, list):
+        value = {chr(ord("A") + i): option for i, option in enumerate(value[:27])}
+    sound = isinstance(value, dict) and all(type(v) in (str, int, float) for v in value.values())
+    options = {str(k): " ".join(str(v).split()) for k, v in value.items()} if sound else {}
+    if not 2 <= len(options) <= 26 or len(set(options.values())) < len(options) or not all(options.values()):
+        raise LeftOut("rows whose choices are not 2 to 26 different texts", str(value)[:40])
+    return options
+
+
+def _chosen(options: dict[str, str], value: Any) -> dict[str, Any]:
+    """The right choice by its words, its letter or its number from 0 on. Raises LeftOut."""
+    words, texts = chat_rows.clean_answer(str(value)), list(options.values())
+    found = {words} & set(texts)
+    if type(value) is int and 0 <= value < len(texts):
+        found.add(texts[value])
+    elif letter := re.fullmatch(r"\(?([A-Za-z])[).:]?", words):
+        found |= {options[key] for key in (letter[1], letter[1].upper()) if key in options}
+    if len(found) > 1:
+        raise LeftOut("rows whose answer may be a choice or the number of another one", f"{value}: {texts}")
+    if not found:
+        raise LeftOut("rows whose answer is none of their choices", f"{value}: {texts}")
+    return {"answers": tuple(found), "choices": tuple(texts), "task": "vqa"}
 
 
 def _parsed(value: Any) -> Any:

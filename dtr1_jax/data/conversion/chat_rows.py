@@ -47,21 +47,28 @@ def samples(place: str, row: Mapping[str, Any], tally: Tally) -> Iterator[Sample
     pictures = pictures or tuple(inline)
     if not pictures and video is None:
         raise LeftOut("rows without a picture", place)
+    check_places(" ".join(text for role, text, _ in turns if role in ASKERS), pictures)
     asked: str | None = None
     given = _Objects(row)
-    found = 0
     for role, text, _ in turns:
         if role in ASKERS:
+            if asked is not None:
+                tally.add("questions without an answer", place)
             asked = text
         elif role in ANSWERERS and asked is not None:
             try:
                 yield _sample(place, row, asked, text, pictures, video, given)
-                found += 1
             except LeftOut as reason:
                 tally.add(str(reason), reason.example or place)
             asked = None
-    if not found and asked is not None:
+    if asked is not None:
         tally.add("questions without an answer", place)
+
+
+def check_places(text: str, pictures: tuple[Any, ...]) -> None:
+    """Raises LeftOut for a question that names more pictures than its row has: nobody knows which are missing."""
+    if pictures and text.count("<image>") > len(pictures):
+        raise LeftOut("rows with more <image> than pictures", f"{text.count('<image>')} for {len(pictures)}")
 
 
 def query_text(text: str) -> str:
@@ -85,8 +92,9 @@ def target_of(answer: str) -> dict[str, Any]:
 
 
 def clean_answer(answer: str) -> str:
-    """An answer in words without thought, tags and \\boxed{}."""
+    """An answer in words without thought, tags, places of pictures and \\boxed{}."""
     plain = re.sub(r"<think>.*?</think>", " ", answer, flags=re.DOTALL | re.IGNORECASE)
+    plain = _PLACES.sub(" ", plain)
     if match := re.search(r"<answer>(.*?)</answer>", plain, re.DOTALL | re.IGNORECASE):
         plain = match[1]
     if match := re.search(r"\\boxed\{([^{}]*)\}", plain):
@@ -150,7 +158,10 @@ def _turns(row: Mapping[str, Any]) -> list[tuple[str, str, list[Any]]]:
             parts = [part.get("image_url", part.get("image")) for part in content if isinstance(part, dict)]
             parts = [part for part in parts if part]
             content = " ".join(str(p.get("text", "")) for p in content if isinstance(p, dict) and p.get("text"))
-        if role in ASKERS | ANSWERERS and isinstance(content, str):
+        content = f"{content:g}" if type(content) in (int, float) else content
+        if role in ASKERS | ANSWERERS and not isinstance(content, str):
+            raise LeftOut("rows with turns without a text", role)
+        if role in ASKERS | ANSWERERS:
             turns.append((role, content, parts))
         elif role not in ("system", "tool", "observation", "function", "tool_response"):
             raise LeftOut("rows with turns of unknown speakers", role or content)
@@ -162,6 +173,13 @@ class _Objects:
 
     def __init__(self, row: Mapping[str, Any]):
         value = row.get("objects")
+        if isinstance(value, str):
+            try:
+                value = json_files.parse_json(value.encode("utf-8", "surrogatepass"))
+            except ValueError:
+                raise LeftOut("rows whose objects are no JSON", value[:40]) from None
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            value = _listed_objects(value)
         self.present = isinstance(value, dict) and isinstance(value.get("bbox"), (list, tuple))
         value = value if isinstance(value, dict) else {}
         self.boxes = list(value.get("bbox") or ())
@@ -183,6 +201,17 @@ class _Objects:
         return tuple(tuple(float(v) for v in box) for box in taken)  # type: ignore[misc]
 
 
+def _listed_objects(items: list[dict]) -> dict[str, Any]:
+    """The objects of ms-swift 2, [{"caption": "mug", "bbox": [...], "bbox_type": "real"}, ...], as those of 3."""
+    boxes, labels = [], []
+    for item in items:
+        box = item.get("bbox")
+        several = isinstance(box, list) and bool(box) and all(isinstance(part, list) for part in box)
+        boxes += box if several else [box]
+        labels += [item.get("caption", item.get("label", "object"))]
+    return {"bbox": boxes, "ref": labels, "bbox_type": items[0].get("bbox_type", "real")}
+
+
 def _sample(
     place: str, row: Mapping[str, Any], asked: str, text: str, pictures: tuple, video: str | None, given: _Objects
 ) -> Sample:
@@ -190,6 +219,8 @@ def _sample(
         given.take(asked.count("<bbox>"))
         given.fill(asked)
         raise LeftOut("questions that hold coordinates (captions of regions)", place)
+    if not given.present and "<bbox>" in text:
+        raise LeftOut("rows with more <bbox> than boxes", place)
     asked = given.fill(asked) if given.present else asked
     target: dict[str, Any]
     if given.present and "<bbox>" in text:

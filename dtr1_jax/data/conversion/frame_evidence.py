@@ -68,6 +68,7 @@ RULES = {
     "bbox": Rule(_TRIED, ("xyxy", "xywh")),
     "--fields": Rule(_TRIED, ("xyxy", "xywh")),  # of a format that only the user knows, who gives --frame
 }
+IN_PIXELS = frozenset(name for name, rule in RULES.items() if rule.frames == ("pixel",))  # and in no other frame
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,7 +77,7 @@ def convert(found: Found, out: TextIO, store: PictureStore, base: Path, frame: s
         for sample in _with_progress(found.samples(left)):
             samples += 1
             try:
-                row = _checked(sample, store, base, evidence, remarks)
+                row = _checked(sample, store, base, evidence, remarks, frame)
             except LeftOut as reason:
                 left.add(str(reason), reason.example or sample.location)
                 continue
@@ -103,7 +103,8 @@ def convert(found: Found, out: TextIO, store: PictureStore, base: Path, frame: s
         reasons = "; ".join(left.lines()) or "there are none"
         raise DataError(f"{found.files[0]}: expected rows to convert, got none that can be used: {reasons}")
     return Report(
-        written, samples, decisions, tuple(left.lines()), tuple(remarks.lines()), store.written, dict(forms.counts),
+        written, samples, decisions, tuple(left.lines()),
+        (*left.lines(remarks=True), *remarks.lines()), store.written, dict(forms.counts),
         dict(splits.counts),
     )  # fmt: skip
 
@@ -119,7 +120,7 @@ def _with_progress(samples: Iterator[Sample]) -> Iterator[Sample]:
 
 
 def _checked(
-    sample: Sample, store: PictureStore, base: Path, evidence: dict[str, Evidence], remarks: Tally
+    sample: Sample, store: PictureStore, base: Path, evidence: dict[str, Evidence], remarks: Tally, frame: str
 ) -> dict[str, Any]:
     """The sample as a value of JSON, with its pictures found; adds its boxes to the evidence. Raises LeftOut."""
     if len(sample.query) > _LONGEST or any(len(answer) > _LONGEST for answer in sample.answers):
@@ -145,6 +146,12 @@ def _checked(
     w, h, turned = store.size(paths[0])
     for path in paths[1:]:
         store.size(path)
+    in_pixels = sample.boxes is not None and sample.notation in frame_evidence.IN_PIXELS
+    if in_pixels and not frame and sample.stated not in (None, (w, h), (h, w)):
+        reason = (
+            "pictures of another size than their annotation says (take those that were annotated, or --frame=stated)"
+        )
+        raise LeftOut(reason, f"{paths[0].name}: {w} x {h} and {sample.stated[0]} x {sample.stated[1]}")
     if turned and sample.boxes is not None:
         if sample.stated == (h, w) != (w, h):
             raise LeftOut(

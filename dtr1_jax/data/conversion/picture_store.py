@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from dtr1_jax.data import image_files
+from dtr1_jax.data import first_bytes, image_files
 from dtr1_jax.data.conversion.samples import LeftOut
 from dtr1_jax.data.readers import file_names
 
@@ -108,6 +108,8 @@ class PictureStore:
         try:
             w, h, orientation = image_files.stored_size(path)
         except image_files.ImageError as error:
+            if kind := first_bytes.kind_of(first_bytes.head_of(path)):
+                raise LeftOut(f"pictures in whose place there is {kind}", path.name) from None
             raise LeftOut("pictures that cannot be read", str(error)) from None
         return (h, w, True) if orientation >= 5 else (w, h, False)
 

@@ -65,7 +65,7 @@ def recognise(path: Path, fields: field_rows.Fields | None = None) -> Found:
 def _folder(root: Path) -> Found:
     if yolo_folders.label_files(root):
         return _yolo(root)
-    if next(root.glob("**/*.xml"), None):
+    if voc_folders.xml_files(root):
         return _voc(root)
     try:
         coco_layout.find_annotation_file(root, "train")
@@ -73,18 +73,20 @@ def _folder(root: Path) -> Found:
         pass
     else:
         raise DataError(_coco(root))
-    parquet = _visible(root, "**/*.parquet")
+    parquet = file_names.visible_files(root, "**/*.parquet")
     if parquet:
         return _rows(parquet, root)
-    if arrow := _visible(root, "**/*.arrow"):
+    if arrow := file_names.visible_files(root, "**/*.arrow"):
         raise DataError(
             f"{root}: expected Parquet, got Arrow files as `save_to_disk` of Hugging Face's datasets writes them, such "
             f"as {arrow[0].name}; export them with datasets.load_from_disk({root.name!r}).to_parquet('data.parquet')"
         )
-    files = [file for file in _visible(root, "*") if file.suffix.lower() in (".json", ".jsonl")]
+    files = [file for file in file_names.visible_files(root, "*") if file.suffix.lower() in (".json", ".jsonl")]
     if len(files) == 1:
         return _rows(files, root)
-    below = files or [file for file in _visible(root, "*/*") if file.suffix.lower() in (".json", ".jsonl")]
+    below = files or [
+        file for file in file_names.visible_files(root, "*/*") if file.suffix.lower() in (".json", ".jsonl")
+    ]
     names = ", ".join(file.relative_to(root).as_posix() for file in below[:_MANY])
     fault = f"{len(below)} JSON files, {names}; set --from to one of them" if below else "none of these files"
     raise DataError(
@@ -112,11 +114,6 @@ def _by_fields(file: Path, fields: field_rows.Fields) -> Found:
 
 def _folders(root: Path) -> tuple[Path, ...]:
     return tuple(root / name for name in ("", "images", "image", "videos", "train", "data", "imgs"))
-
-
-def _visible(root: Path, pattern: str) -> list[Path]:
-    """The files of a pattern without hidden ones: macOS adds a file "._NAME" to each file in an archive."""
-    return [path for path in sorted(root.glob(pattern)) if path.name[:1] != "." and file_names.is_file(path)]
 
 
 def _yolo(root: Path) -> Found:
@@ -210,7 +207,10 @@ def _format_of(row: Mapping[str, Any], file: Path) -> tuple[str, Callable[..., I
         return "TRL (prompt, completion)", answer
     if "objects" in keys and chat_rows.pictures_of(row):
         return "object detection, as Hugging Face has it (objects)", detection
-    if set(answer_rows.QUESTIONS) & keys and {*answer_rows.ANSWERS, *answer_rows.BOXES, "mask"} & keys:
+    if (
+        set(answer_rows.QUESTIONS) & keys
+        and {*answer_rows.ANSWERS, *answer_rows.NUMBERS, *answer_rows.BOXES, "mask"} & keys
+    ):
         return "rows of a question and an answer", answer
     lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
     if lists:

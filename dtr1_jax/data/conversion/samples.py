@@ -89,6 +89,12 @@ class Tally:
     def __init__(self) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
         self._examples: dict[str, list[str]] = {}
+        self._remarks: set[str] = set()
+
+    def remark(self, name: str, example: object = "", count: int = 1) -> None:
+        """Counts `name`, of which nothing is left out."""
+        self._remarks.add(name)
+        self.add(name, example, count)
 
     def add(self, name: str, example: object = "", count: int = 1) -> None:
         """Counts `name`; `example` is a name of a file, a place or a value."""
@@ -98,8 +104,12 @@ class Tally:
         if text and text not in examples and len(examples) < SHOWN:
             examples.append(text)
 
-    def lines(self) -> Iterator[str]:
-        """Each name with its count and examples: "3 pictures that are not found (such as a.jpg)"."""
+    def lines(self, remarks: bool = False) -> Iterator[str]:
+        """Each name with its count and examples: "3 pictures that are not found (such as a.jpg)".
+
+        With `remarks`, those of `remark`; otherwise the others.
+        """
         for name, count in self.counts.items():
-            examples = ", ".join(self._examples[name])
-            yield f"{count} {name}" + (f" (such as {examples})" if examples else "")
+            if (name in self._remarks) == remarks:
+                examples = ", ".join(self._examples[name])
+                yield f"{count} {name}" + (f" (such as {examples})" if examples else "")

@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dtr1_jax.data import json_files, video_files
+from dtr1_jax.data.conversion import answer_rows
 from dtr1_jax.data.conversion.samples import LeftOut, Sample, Tally
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.json_files import DataError
-from dtr1_jax.data.queries import label_phrases
 from dtr1_jax.data.readers import coco_records, file_names
 from dtr1_jax.data.readers.coco_records import Faults
 from dtr1_jax.data.readers.jsonl_fields import is_rle, whole_rle
@@ -39,8 +39,8 @@ def samples(file: Path, tally: Tally) -> Iterator[Sample]:
             f"{file}: expected the lists videos, categories and annotations of YouTube-VIS, got no annotations; the "
             "files of its valid and test splits have none"
         )
-    faults = Faults()
-    names = coco_records.categories(value["categories"], faults)
+    faults, remarks = Faults(), Faults()
+    names = coco_records.categories(value["categories"], faults, remarks)
     by_video = collections.defaultdict(list)
     for note in value["annotations"]:
         if isinstance(note, dict):
@@ -51,8 +51,10 @@ def samples(file: Path, tally: Tally) -> Iterator[Sample]:
             yield from _video(file, record, by_video.get(number, []), names, tally)
         except LeftOut as reason:
             tally.add(str(reason), reason.example)
-    if str(faults):
-        tally.add(str(faults), count=0)
+    for kind, count in faults.counts().items():
+        tally.add(kind, count=count)
+    for kind, count in remarks.counts().items():
+        tally.remark(kind, count=count)
 
 
 def _video(file: Path, record: Any, notes: list[dict], names: Mapping, tally: Tally) -> Iterator[Sample]:
@@ -62,31 +64,33 @@ def _video(file: Path, record: Any, notes: list[dict], names: Mapping, tally: Ta
     if not notes:
         raise LeftOut("videos without an annotation", frames[0])
     folder, numbers = _frame_numbers(file, frames)
-    h, w = record.get("height"), record.get("width")
-    labels: dict[str, list[dict]] = collections.defaultdict(list)
+    h, w = (json_files.whole_number(record.get(side)) for side in ("height", "width"))
+    queries: dict[str, list[dict]] = collections.defaultdict(list)
     faulty = set()
     for note in notes:
         category = coco_records.find_id(names, note.get("category_id"))
         shapes = note.get("segmentations")
         if category is None:
             raise LeftOut("videos with an annotation of an unknown category", str(note.get("category_id")))
-        label = coco_records.label_of(names[category])
+        query = answer_rows.query_of(coco_records.label_of(names[category]))
         if (
             not isinstance(shapes, list)
             or len(shapes) != len(frames)
             or json_files.whole_number(note.get("iscrowd")) == 1
         ):
-            tally.add("objects without a mask for each frame, or crowds, with their label", label)
-            faulty.add(label)
+            tally.add("objects without a mask for each frame, or crowds, with their label", query)
+            faulty.add(query)
+        elif any(is_rle(shape) and whole_rle(shape)["size"] != [h, w] for shape in shapes):
+            tally.add("objects with masks of another size than their video, with their label", query)
+            faulty.add(query)
         else:
-            labels[label].append(note)
-    for label, own in labels.items():
-        if label in faulty:
+            queries[query].append(note)
+    for query, own in queries.items():
+        if query in faulty:
             continue
         tracks = {
             str(number): [_rle(note["segmentations"][k], h, w) for note in own] for k, number in enumerate(numbers)
         }
-        query = f"Find every {label_phrases.phrase(label)}."
         yield Sample(f"{file.name}, video {record.get('id')}", (), query, video=str(folder), tracks=tracks)
 
 

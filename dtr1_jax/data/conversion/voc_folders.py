@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from dtr1_jax.data import json_files
+from dtr1_jax.data import first_bytes, json_files
 from dtr1_jax.data.conversion import answer_rows, yolo_folders
 from dtr1_jax.data.conversion.samples import Box, LeftOut, Sample, Tally
 from dtr1_jax.data.readers import file_names
@@ -22,7 +22,7 @@ _HELD_OUT = ("val", "test")
 
 def xml_files(root: Path) -> list[Path]:
     """The XML files of a folder, sorted; of one file, itself."""
-    return [root] if file_names.is_file(root) else sorted(root.glob("**/*.xml"))
+    return [root] if file_names.is_file(root) else file_names.visible_files(root, "**/*.xml")
 
 
 def samples(root: Path, tally: Tally) -> Iterator[Sample]:
@@ -30,7 +30,7 @@ def samples(root: Path, tally: Tally) -> Iterator[Sample]:
     splits = _split_lists(root)
     files = xml_files(root)
     first = 1 if any(_is_from_one(path) for path in files[:200]) else 0
-    tally.add("files whose boxes count pixels from 1, as VOC does" if first else "files whose boxes count from 0",
+    tally.remark("files whose boxes count pixels from 1, as VOC does" if first else "files whose boxes count from 0",
         count=len(files))  # fmt: skip
     for path in files:
         try:
@@ -46,13 +46,21 @@ def parse_xml(path: Path) -> ElementTree.Element:
             raise LeftOut(f"XML files of more than {MOST_BYTES >> 20} MiB", path.name)
         raw = json_files.read_bytes(path)
     except (OSError, json_files.DataError) as error:
+        if kind := first_bytes.kind_of(first_bytes.head_of(path)):
+            raise LeftOut(f"XML files in whose place there is {kind}", path.name) from None
         raise LeftOut("XML files that cannot be read", str(error)[:80]) from None
+    raw = re.sub(
+        rb"""(<\?xml[^>]{0,80}?)\sencoding=["']utf-16(?:le|be)?["']""", rb"\1", raw, count=1, flags=re.IGNORECASE
+    )
     if re.search(rb"<!\s*(?:DOCTYPE|ENTITY)", raw, re.IGNORECASE):
         raise LeftOut("XML files with a document type or entities, which may be harmful", path.name)
     try:
-        return ElementTree.fromstring(raw)
+        root = ElementTree.fromstring(raw)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise LeftOut("XML files that are malformed", f"{path.name}: {error}") from None
+    for element in root.iter():  # a name in a namespace is "{address}name"
+        element.tag = element.tag.rpartition("}")[2]
+    return root
 
 
 def _picture(path: Path, splits: dict[str, str], tally: Tally, first: int) -> Iterator[Sample]:
@@ -68,10 +76,10 @@ def _picture(path: Path, splits: dict[str, str], tally: Tally, first: int) -> It
         box = [_number(item.findtext(f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax")]
         if not json_files.is_name(label) or None in box:
             tally.add("objects without a name or box", path.name)
-            unknown.add(label)
+            unknown.add(answer_rows.query_of(label) if label else "")
         elif (item.findtext("difficult") or "0").strip() == "1":
             tally.add("objects marked as difficult", path.name)
-            unknown.add(label)
+            unknown.add(answer_rows.query_of(label))
         else:
             x1, y1, x2, y2 = (float(v) for v in box if v is not None)
             objects.append((label, (x1 - first, y1 - first, x2, y2)))
@@ -81,8 +89,7 @@ def _picture(path: Path, splits: dict[str, str], tally: Tally, first: int) -> It
     picture = _picture_file(path, name.strip(), root.findtext("folder"))
     split = splits.get(path.stem) or yolo_folders.split_of(path.parts)
     for sample in answer_rows.label_samples(path.name, (picture,), tuple(objects), "Pascal VOC", stated, split):
-        label = next(label for label, box in objects if sample.boxes and box == sample.boxes[0])
-        if label not in unknown:
+        if sample.query not in unknown:
             yield sample
 
 

@@ -1,5 +1,7 @@
 """Folders of YOLO: data.yaml, images/ and labels/ with a text file for each picture.
 
+Darknet, and CVAT's YOLO 1.1, have obj.names, and the text files beside the pictures.
+
 A line of a text file is `class x y width height` (centre and size, 0 to 1), or `class x y x y ...` with a polygon of at
 least 3 points. Source: docs.ultralytics.com/datasets/detect and /segment.
 """
@@ -7,7 +9,7 @@ least 3 points. Source: docs.ultralytics.com/datasets/detect and /segment.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +24,48 @@ NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "classes.t
 _SPLITS = {"train": "train", "val": "heldout", "valid": "heldout", "validation": "heldout", "test": "test"}
 
 
-def find_names(root: Path) -> Path | None:
-    """The file with the names of the classes."""
-    found = [root / name for name in NAME_FILES if file_names.is_file(root / name)]
-    return next(iter([*found, *sorted(root.glob("*.yaml"))]), None)
+def find_names(root: Path, files: Sequence[Path] = ()) -> Path | None:
+    """The file with the names of the classes, in a folder or in one between it and the first of its text files."""
+    inner = [] if not files else [p for p in files[0].parents if p != root and p.is_relative_to(root)][::-1]
+    for folder in (root, *inner):
+        found = [folder / name for name in NAME_FILES if file_names.is_file(folder / name)]
+        if found := [*found, *file_names.visible_files(folder, "*.yaml")]:
+            return found[0]
+    return None
 
 
 def label_files(root: Path) -> list[Path]:
-    """The text files of the pictures, sorted."""
-    files = [path for path in root.glob("**/*.txt") if "labels" in path.relative_to(root).parts[:-1]]
-    return sorted(path for path in files if path.name != "classes.txt")
+    """The text files of the pictures, sorted: those in folders `labels`, or else those beside a picture."""
+    texts = [path for path in file_names.visible_files(root, "**/*.txt") if path.name != "classes.txt"]
+    files = [path for path in texts if "labels" in path.relative_to(root).parts[:-1]]
+    if not files and find_names(root, texts):
+        files = [path for path in texts if _beside(path)]
+    return files
 
 
 def samples(root: Path, tally: Tally) -> Iterator[Sample]:
     """The queries of all pictures. Raises DataError if the names of the classes are missing or cannot be read."""
-    file = find_names(root)
+    files = label_files(root)
+    file = find_names(root, files)
     if file is None:
         raise DataError(
             f"{root}: expected data.yaml or classes.txt with the names of the classes, got neither; add one"
         )
-    names = read_names(file)
-    for path in label_files(root):
+    names, posed = read_names(file), has_keypoints(file)
+    if posed:
+        tally.remark("files of labels with keypoints, of which the boxes are used", file.name, len(files))
+    for path in files:
         try:
-            yield from _picture(root, path, names, tally)
+            yield from _picture(root, path, names, posed, tally)
         except LeftOut as reason:
             tally.add(str(reason), reason.example or path.name)
+
+
+def has_keypoints(file: Path) -> bool:
+    """Whether a YAML file says that keypoints stand behind each box (kpt_shape)."""
+    return (
+        file.suffix in (".yaml", ".yml") and re.search(rb"^kpt_shape\s*:", file.read_bytes(), re.MULTILINE) is not None
+    )
 
 
 def read_names(file: Path) -> dict[int, str]:
@@ -59,7 +78,10 @@ def read_names(file: Path) -> dict[int, str]:
     except UnicodeDecodeError:
         raise DataError(f"{file}: expected UTF-8, got other bytes; save the file as UTF-8") from None
     if file.suffix not in (".yaml", ".yml"):
-        return {i: line.strip() for i, line in enumerate(text.rstrip().splitlines())}
+        found = {i: " ".join(line.split()) for i, line in enumerate(text.splitlines()) if line.strip()}
+        if not found or not all(map(json_files.is_name, found.values())):
+            raise DataError(f"{file}: expected the name of a class on each line, got {text[:60]!r}")
+        return found
     lines = text.splitlines()
     start = next((i for i, line in enumerate(lines) if re.match(r"names\s*:", line)), None)
     if start is None:
@@ -107,25 +129,32 @@ def _listed(lines: list[str]) -> dict[int, str]:
 def picture_of(root: Path, path: Path) -> Path:
     """The picture of a text file: the same name below `images` in place of `labels`. Raises LeftOut."""
     parts = list(path.relative_to(root).parts)
-    place = max(i for i, part in enumerate(parts[:-1]) if part == "labels")
-    parts[place] = "images"
-    stem = root.joinpath(*parts).with_suffix("")
-    for folder in (stem, path.with_suffix("")):
-        for suffix in PICTURES:
-            for form in (suffix, suffix.upper()):
-                candidate = folder.with_name(folder.name + form)
-                if file_names.is_file(candidate):
-                    return candidate
+    places = [i for i, part in enumerate(parts[:-1]) if part == "labels"]
+    if places:
+        parts[places[-1]] = "images"
+        if found := _beside(root.joinpath(*parts)):
+            return found
+    if found := _beside(path):
+        return found
     raise LeftOut("label files without a picture", path.name)
 
 
-def _picture(root: Path, path: Path, names: dict[int, str], tally: Tally) -> Iterator[Sample]:
+def _beside(path: Path) -> Path | None:
+    """The picture in the folder of a file, under its name."""
+    for suffix in PICTURES:
+        found = file_names.find_file([path.parent], path.with_suffix("").name + suffix)
+        if file_names.is_file(found):
+            return found
+    return None
+
+
+def _picture(root: Path, path: Path, names: dict[int, str], posed: bool, tally: Tally) -> Iterator[Sample]:
     objects: list[tuple[str, Box]] = []
     outlines: list[list[float] | None] = []
     for number, line in enumerate(json_files.read_bytes(path).decode("utf-8", "replace").splitlines(), 1):
         if line.strip():
             try:
-                label, box, outline = _object(line, names)
+                label, box, outline = _object(line, names, posed)
             except LeftOut as reason:
                 tally.add(str(reason), f"{path.name}:{number}")
                 continue
@@ -159,16 +188,22 @@ def split_of(parts: tuple[str, ...]) -> str | None:
     return next((_SPLITS[part.casefold()] for part in parts[:-1] if part.casefold() in _SPLITS), None)
 
 
-def _object(line: str, names: dict[int, str]) -> tuple[str, Box, list[float] | None]:
-    """(label, centre and size, polygon in 0 to 1 or None) of a line. Raises LeftOut."""
+def _object(line: str, names: dict[int, str], posed: bool) -> tuple[str, Box, list[float] | None]:
+    """(label, centre and size, polygon in 0 to 1 or None) of a line. Raises LeftOut.
+
+    With `posed`, keypoints stand behind the box.
+    """
     words = line.split()
     try:
         number, values = float(words[0]), [float(word) for word in words[1:]]
     except ValueError:
         raise LeftOut("lines that are not numbers") from None
+    if not all(map(json_files.is_number, (number, *values))):
+        raise LeftOut("lines that are not numbers")
     if not number.is_integer() or int(number) not in names:
         raise LeftOut("lines of a class without a name")
     label = names[int(number)]
+    values = values[:4] if posed else values
     if len(values) in (4, 5):  # a fifth number is the score of a prediction
         x, y, w, h = values[:4]
         return label, (x, y, w, h), None

@@ -107,16 +107,15 @@ def read_annotations(path: Path, share: bool | None = None) -> AnnotationFile:
                 f'{path}: expected the lists "images", "annotations" and "categories", got no list "{name}"; take a '
                 "file in COCO's format"
             )
-    faults = Faults()
+    faults, remarks = Faults(), Faults()
     try:
         federated = lvis.is_lvis(value["images"], value["categories"])
         if federated:
             images, records = lvis.as_coco(value["images"], value["categories"], faults)
             value |= {"images": images, "categories": records}
-        categories = coco_records.categories(value["categories"], faults)
+        categories = coco_records.categories(value["categories"], faults, remarks)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    remarks = Faults()
     pictures = _pictures(value, categories, faults, remarks, path)
     if federated:
         lists = lvis.searched(value["images"], categories)
@@ -207,11 +206,13 @@ def _check_sample(path: Path, index: coco_index.Index) -> _Sample:
     """Makes coco_index.CHECKED pictures of a file, and divides all by json_files.held_out_part."""
     pictures = coco_index.Pictures(path, index, functools.partial(_indexed_picture, path.as_posix(), _table(index)))
     faults, unusable, sample = Faults(), 0, pictures[:: max(1, len(pictures) // coco_index.CHECKED)]
+    boxes: list[tuple[dict, tuple[int, int]]] = []
     for i in range(len(sample)):
         try:
-            sample.make(i, faults=faults)
+            sample.make(i, faults=faults, boxes=boxes)
         except image_files.ImageError:
             unusable += 1
+    coco_shapes.check_boxes(path, boxes)
     ids = pictures.ids()
     held = json_files.held_out_part(ids)
     return _Sample(str(faults), len(sample), unusable, np.array([number in held for number in ids], bool))
@@ -222,12 +223,15 @@ def _table(index: coco_index.Index) -> dict[int | str | None, dict]:
 
 
 def _indexed_picture(
-    path: str, categories: Mapping, index: coco_index.Index, row: int, records: Sequence, faults: Faults | None = None
-) -> Picture:
+    path: str, categories: Mapping, index: coco_index.Index, row: int, records: Sequence,
+    faults: Faults | None = None, boxes: list | None = None,
+) -> Picture:  # fmt: skip
     """The picture in a row of an index, from (value, whether it is a crowd) of its annotations. Raises ImageError."""
     found = Faults() if faults is None else faults
     number, w, h = (int(index.pictures[name][row]) for name in ("id", "w", "h"))
     notes, partial = [], set()
+    if boxes is not None:
+        boxes += [(value, (w, h)) for value, _ in records if value.get("bbox") and not value.get("segmentation")]
     for value, crowd in records:
         label, annotation = _parse_annotation(value, categories, (w, h), False, found)
         partial |= label if annotation is None else set()
@@ -271,6 +275,7 @@ def _pictures(value: dict, categories: Mapping, faults: Faults, remarks: Faults,
     """The pictures that have usable annotations; counts records left out in `faults`, odd ones in `remarks`."""
     records = coco_records.pictures(value["images"], faults, remarks)
     same = coco_records.same_file(records, remarks)
+    coco_shapes.check_boxes(path, coco_records.boxed_notes(value["annotations"], records))
     notes: dict[Any, list[Annotation]] = collections.defaultdict(list)
     partial: dict[Any, set[str]] = collections.defaultdict(set)
     segments, seen, ids = {}, set(), set()

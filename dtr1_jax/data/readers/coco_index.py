@@ -31,7 +31,7 @@ from dtr1_jax.run import atomic
 
 LARGE = 64 << 20  # bytes; a smaller file is read as a whole
 CHECKED = 1000  # pictures
-VERSION = 3  # of the index; another one is not read
+VERSION = 4  # of the index; another one is not read
 _ARRAYS = ("pictures", "names", "notes", "listed")  # of an index, kept as files
 _PICTURE = np.dtype([("id", "i8"), ("w", "i4"), ("h", "i4"), ("first", "i8"), ("count", "i4")])
 _LISTED = np.dtype([("row", "i8"), ("category", "i4"), ("absent", "?")])
@@ -128,8 +128,8 @@ def build(found: coco_scan.Scan) -> Index:
     federated = lvis.is_lvis(images, named)
     if federated:
         images, named = lvis.as_coco(images, named, faults)
-    categories = coco_records.categories(named, faults)
     remarks = Faults()
+    categories = coco_records.categories(named, faults, remarks)
     records = coco_records.pictures(images, faults, remarks)
     if any(not isinstance(number, int) for number in [*records, *categories]):
         raise coco_scan.Unusual("ids of its pictures or categories are text")

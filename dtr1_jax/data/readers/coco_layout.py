@@ -21,6 +21,7 @@ from dtr1_jax.data.readers import file_names
 
 KINDS = ("instances", "panoptic", "lvis")  # first words of the names of annotation files
 ROBOFLOW = "_annotations.coco.json"
+_BELOW = (*(f"annotations/{kind}*.json" for kind in KINDS), f"*/{ROBOFLOW}")
 LOOKED_AT = 2000  # photos that are looked for when a file is opened
 MANY = 8  # names that a message lists
 _VALIDATION = ("val", "dev")  # "val" also begins "valid" and "validation"
@@ -96,14 +97,18 @@ def _annotation_files(root: Path) -> list[Path]:
     folders = (root / "annotations", root)
     try:
         files = [path for kind in KINDS for d in folders for path in sorted(d.glob(f"{kind}*.json"))]
-        files = files or sorted(root.glob(f"*/{ROBOFLOW}")) or sorted(root.glob(ROBOFLOW))
-        others = [path for d in folders for path in sorted(d.glob("*.json"))]
+        files = files or sorted(root.glob(f"[!.]*/{ROBOFLOW}")) or sorted(root.glob(ROBOFLOW))
+        others = [path for d in folders for path in sorted(d.glob("[!.]*.json"))]
+        below = [p for depth in ("*", "*/*") for name in _BELOW for p in sorted(root.glob(f"{depth}/{name}"))]
     except (OSError, ValueError) as error:
         raise DataError(f"{root}: the folder cannot be read ({error}); set data.root to a folder") from None
     if files:
         return files
     fault, advice = "no such file", "set data.root to the folder that holds them"
-    if others:
+    if below:
+        place = below[0].parent.parent
+        fault, advice = f"such files in {place.relative_to(root)}", f"set data.root to {place}"
+    elif others:
         fault = _listed(root, others)
         advice = (
             f"rename a file in COCO's format to annotations/instances_NAME.json, or set data.root to {others[0]} itself"

@@ -11,7 +11,7 @@ import logging
 import re
 import urllib.parse
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.queries.coco_uses import SINGLES, STUFF
 from dtr1_jax.data.readers import file_names
 from dtr1_jax.twin.schema import encodable, show
+from dtr1_jax.twin.things import plain
 
 SHOWN = 3  # examples of a fault in a warning
 log = logging.getLogger(__name__)
@@ -42,6 +43,10 @@ class Faults:
         text = str(example)[:60] if isinstance(example, (str, int)) else ""
         if text and text.isprintable() and text not in examples and len(examples) < SHOWN:
             examples.append(text)
+
+    def counts(self) -> dict[str, int]:
+        """Number of faults by kind."""
+        return dict(self._counts)
 
     def __str__(self) -> str:
         parts = []
@@ -67,15 +72,30 @@ def parse_id(value: Any) -> int | str | None:
     return json_files.whole_number(value)
 
 
-def categories(records: list, faults: Faults) -> dict[int | str, dict]:
-    """The sound categories by id. Raises DataError if an id stands for two names."""
+def categories(records: list, faults: Faults, remarks: Faults | None = None) -> dict[int | str, dict]:
+    """The sound categories by id. Names that differ in case or blanks alone are one label, as its first is written.
+
+    Args:
+      records: the records.
+      faults: counts what is left out.
+      remarks: counts names that are written like another one.
+
+    Raises DataError if an id stands for two names.
+    """
     table: dict[int | str, dict] = {}
-    clashes = []
+    clashes, written = [], {}
     for record in records:
         number = parse_id(record.get("id")) if isinstance(record, dict) else None
         if number is None or not json_files.is_name(record.get("name")):
             faults.add("categories without an id or a usable name", record.get("name") if number is not None else "")
-        elif table.setdefault(number, record)["name"] != record["name"]:
+            continue
+        name = " ".join(record["name"].split())
+        first, exact = written.setdefault(plain(name), (name, record["name"]))
+        if exact != record["name"] and remarks is not None:
+            kind = "categories whose name differs from another one in case or blanks, as one label with it"
+            remarks.add(kind, record["name"])
+        record = record if first == record["name"] else record | {"name": first}
+        if table.setdefault(number, record)["name"] != record["name"]:
             clashes.append(f"{number} ({table[number]['name']} and {record['name']})")
     if clashes:
         raise DataError(
@@ -167,6 +187,15 @@ def _picture_fault(record: Any) -> str:
     if any(side is None or not 0 < side <= image_files.MAX_PIXELS for side in sides):
         return "pictures without id, file_name, width or height"
     return ""
+
+
+def boxed_notes(notes: Sequence, records: Mapping) -> Iterator[tuple[dict, tuple[int, int]]]:
+    """The annotations that have only a box, each with the size of its picture."""
+    for note in notes:
+        if isinstance(note, dict) and note.get("bbox") and not note.get("segmentation"):
+            record = records.get(find_id(records, note.get("image_id")))
+            if record:
+                yield note, (record["width"], record["height"])
 
 
 def same_file(table: Mapping[int | str, dict], remarks: Faults) -> dict[int | str, int | str]:
@@ -293,10 +322,11 @@ def _is_phrase(text: Any) -> bool:
 def children(table: Mapping[int | str, dict]) -> dict[str, set[str]]:
     """Label -> the labels whose supercategory it is, itself left out."""
     below: dict[str, set[str]] = {}
-    names = {record["name"] for record in table.values()}
+    names = {plain(record["name"]): record["name"] for record in table.values()}
     for record in table.values():
         parent = record.get("supercategory")
-        if isinstance(parent, str) and parent in names and parent != record["name"]:
+        parent = names.get(plain(parent)) if isinstance(parent, str) else None
+        if parent is not None and parent != record["name"]:
             below.setdefault(STUFF.get(parent, parent), set()).add(label_of(record))
     return below
 

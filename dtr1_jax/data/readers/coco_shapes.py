@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dtr1_jax.data import json_files
-from dtr1_jax.data.readers.jsonl_fields import fill_box, unit_box, whole_rle
+from dtr1_jax.data.json_files import DataError
+from dtr1_jax.data.readers.jsonl_fields import fill_box, is_rle, unit_box, whole_rle
 from dtr1_jax.twin import masks
 
 # Polygons float64[2 n] in pixels; an RLE; the id of a panoptic segment; or a box float64[4], x1, y1, x2, y2 in pixels.
 Shape = tuple[np.ndarray, ...] | dict | int | np.ndarray
 
+NO_SHAPE = "annotations without polygons, RLE or box"
 NORMALISED = "shapes smaller than a pixel, which look normalised (coordinates are in pixels)"
 OUTSIDE = "boxes that reach far beyond their picture (a box is [x, y, width, height] in pixels)"
 SLACK = 1.1  # a box may reach beyond its picture by this factor
@@ -34,7 +38,7 @@ def parse_shape(note: dict, size: tuple[int, int]) -> tuple[Shape | None, str]:
         return parse_box(note.get("bbox"), size)
     polygons = _polygons(value) if isinstance(value, list) else [None]
     if any(p is None for p in polygons):
-        return None, "annotations without polygons, RLE or box"
+        return None, NO_SHAPE
     polygons = [p for p in polygons if len(p) >= 6]
     if not polygons:
         return None, "polygons of fewer than 3 points"
@@ -80,6 +84,8 @@ def fingerprint(shape: Shape) -> Any:
 
 
 def _parse_rle(value: dict, size: tuple[int, int]) -> tuple[dict | None, str]:
+    if not is_rle(value):
+        return None, NO_SHAPE
     rle = whole_rle(value)
     return (rle, "") if rle["size"] == [size[1], size[0]] else (None, "RLEs of another size than their picture")
 
@@ -93,9 +99,10 @@ def parse_box(value: Any, size: tuple[int, int]) -> tuple[np.ndarray | None, str
 
     Returns (float64[4], x1, y1, x2, y2 in pixels, ""), or (None, the fault in words that fit after a number).
     """
-    if not isinstance(value, list) or len(value) != 4 or not all(map(json_files.is_number, value)):
-        return None, "annotations without polygons, RLE or box"
-    x, y, w, h = value
+    box = _four_numbers(value)
+    if box is None:
+        return None, NO_SHAPE
+    x, y, w, h = box
     if w <= 0 or h <= 0 or x >= size[0] or y >= size[1] or x + w <= 0 or y + h <= 0:
         return None, "boxes without area in the picture"
     if min(x, y) >= 0 and max(x + w, y + h) <= 1:
@@ -103,6 +110,45 @@ def parse_box(value: Any, size: tuple[int, int]) -> tuple[np.ndarray | None, str
     if x + w > SLACK * size[0] or y + h > SLACK * size[1]:
         return None, OUTSIDE
     return np.array([x, y, x + w, y + h], float), ""
+
+
+def check_boxes(path: Path, rows: Iterable[tuple[dict, tuple[int, int]]]) -> None:
+    """Raises DataError where `boxes_are_corners` says so of the annotations of a file."""
+    if boxes_are_corners(rows):
+        raise DataError(
+            f"{path}: expected boxes as [x, y, width, height], got boxes that look like [x1, y1, x2, y2]; write [x1, "
+            "y1, x2 - x1, y2 - y1]"
+        )
+
+
+def boxes_are_corners(rows: Iterable[tuple[dict, tuple[int, int]]]) -> bool:
+    """Whether the boxes of annotations are [x1, y1, x2, y2] in place of COCO's [x, y, width, height].
+
+    All of them must lie in their pictures as corners, and either some reach far beyond them as COCO's boxes, or every
+    "area" is that of the corners and not of COCO's box.
+
+    Args:
+      rows: (annotation, (w, h) of its picture in pixels) of each annotation that has only a box.
+    """
+    beyond, areas, count = 0, 0, 0
+    for note, size in rows:
+        box, area = _four_numbers(note.get("bbox")), json_files.number_of(note.get("area"))
+        if box is None:
+            continue
+        x, y, w, h = box
+        if not (0 <= x < w <= SLACK * size[0] and 0 <= y < h <= SLACK * size[1]):
+            return False
+        count += 1
+        beyond += x + w > SLACK * size[0] or y + h > SLACK * size[1]
+        if json_files.is_number(area):
+            areas += abs((w - x) * (h - y) - area) <= 1e-3 * area < abs(w * h - area)
+    return count > 0 and (beyond > 0 or areas == count)
+
+
+def _four_numbers(value: Any) -> list[float] | None:
+    """The numbers of a box, which may stand as texts; None if there are no four."""
+    numbers = [json_files.number_of(v) for v in value] if isinstance(value, list) and len(value) == 4 else []
+    return numbers if numbers and all(map(json_files.is_number, numbers)) else None
 
 
 def _polygons(value: list) -> list[np.ndarray | None]:
@@ -123,8 +169,11 @@ def _parse_polygon(value: Any) -> np.ndarray | None:
     """float64[2 n] of n points x, y in pixels; None if the value is no such list."""
     try:
         points = np.asarray(value)
+        points = points.astype(float) if points.dtype.kind == "U" else points  # numbers as texts
     except (ValueError, OverflowError):  # ragged
         return None
+    while points.ndim > 1 and len(points) == 1:  # one list too many
+        points = points[0]
     if points.ndim == 2 and points.shape[1] == 2:
         points = points.ravel()
     sound = points.dtype.kind in "iuf" and points.ndim == 1 and points.size % 2 == 0

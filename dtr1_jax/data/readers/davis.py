@@ -113,7 +113,9 @@ def open_davis_source(path: str, split: str, task: str, *, seed: int, max_object
     pair = next((pair for pair in pairs if all(map(file_names.is_folder, pair))), None)
     if pair is None:
         known = " or ".join(f"{a} and {b}" for a, b in FOLDERS)
-        raise DataError(f"{root}: expected folders {known}, got none of these pairs; {_where_a_pair_is(root)}")
+        inner = next((p.parent for a, _ in FOLDERS for p in sorted(root.glob(f"*/{a}"))), None)
+        place = f"{inner}, which has them" if inner and file_names.is_folder(root) else "their parent"
+        raise DataError(f"{root}: expected folders {known}, got none of these pairs; set data.root to {place}")
     frame_root, mask_root = pair
     labels = _read_labels(root / "labels.json")
     videos = _video_folders(frame_root, mask_root, labels)
@@ -159,16 +161,6 @@ def _cut(video: VideoFolder, held_out: bool, root: Path) -> VideoFolder:
     return dataclasses.replace(video, frames=video.frames[part], masks=video.masks[part])
 
 
-def _where_a_pair_is(root: Path) -> str:
-    """What to do where `root` itself has no pair of folders, for the message."""
-    try:
-        below = sorted(root.iterdir())
-    except OSError:
-        below = []
-    found = [folder for folder in below if any(all(file_names.is_folder(folder / n) for n in pair) for pair in FOLDERS)]
-    return f"{found[0]} has a pair: set data.root to it" if found else "set data.root to their parent"
-
-
 def _resolution_folder(folder: Path) -> Path:
     return folder / "480p" if file_names.is_folder(folder / "480p") else folder
 
@@ -193,6 +185,7 @@ def _video_folders(frame_root: Path, mask_root: Path, labels: Mapping) -> list[V
     """The videos with a mask; the others are counted in one warning. Raises DataError if there are none."""
     try:
         folders = sorted(folder for folder in frame_root.iterdir() if file_names.is_folder(folder))
+        folders = [folder for folder in folders if folder.name[:1] != "." and folder.name != "__MACOSX"]
     except OSError as error:
         raise DataError(f"{frame_root}: cannot be read ({error.strerror}); check its permissions") from None
     videos, others = [], []
@@ -234,10 +227,14 @@ def _video_folder(folder: Path, annotations: Path, labels: Mapping) -> VideoFold
         files = [file for file in annotations.iterdir() if file.suffix.lower() in MASKS and file.name[0] != "."]
     present: tuple[Path | None, ...] = (None,) * len(frames)
     # The same name, the same name with another padding of its number, or the same number behind another word.
-    for key in (str, lambda stem: video_files.frame_order(stem)[0], lambda stem: re.findall("[0-9]+", stem)):
+    for key in (str, lambda stem: video_files.frame_order(stem)[0], _numbers):
         if not any(present):
             present = _by_key(frames, files, key)
     return VideoFolder(folder.name, tuple(frames), present, labels.get(folder.name, {}))
+
+
+def _numbers(stem: str) -> list[int]:
+    return [int(digits) for digits in re.findall("[0-9]+", stem)]
 
 
 def _by_key(frames: Sequence[Path], files: Sequence[Path], key: Callable[[str], Any]) -> tuple[Path | None, ...]:

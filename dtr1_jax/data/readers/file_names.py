@@ -42,11 +42,14 @@ def stays_inside(name: str) -> bool:
 def spellings(name: str) -> Iterator[str]:
     """The names under which the file may lie, from the name itself to less likely ones.
 
-    A backslash may stand for a slash, %20 for a space, .JPG for .jpg, and a letter with an accent for two characters.
+    A backslash may stand for a slash, %20 for a space, .JPG for .jpg, a letter with an accent for two characters, and a
+    question mark may begin the query of an address ("1.jpg?width=640").
     """
     seen = set()
     plain = urllib.parse.unquote(name)
-    for text in (name, name.replace("\\", "/"), plain, plain.replace("\\", "/")):
+    file, question, _ = name.partition("?")
+    texts = (name, name.replace("\\", "/"), plain, plain.replace("\\", "/"))
+    for text in texts + tuple(spellings(file)) if question and file else texts:
         head, dot, suffix = text.rpartition(".")
         for form in (text, head + dot + suffix.lower(), head + dot + suffix.upper()):
             for spelling in (form, unicodedata.normalize("NFC", form), unicodedata.normalize("NFD", form)):
@@ -65,6 +68,19 @@ def find_file(folders: Sequence[Path], name: str, or_folder: bool = False) -> Pa
             if is_file(folder / spelling) or (or_folder and is_folder(folder / spelling)):
                 return folder / spelling
     return folders[0] / name
+
+
+def visible_files(root: Path, pattern: str) -> list[Path]:
+    """The files of a glob pattern below a folder, sorted, without hidden ones and those in hidden folders.
+
+    macOS adds a file "._NAME" to each file in an archive, beside it or in a folder __MACOSX.
+    """
+    found = []
+    for path in sorted(root.glob(pattern)):
+        parts = path.relative_to(root).parts
+        if not any(part.startswith(".") or part == "__MACOSX" for part in parts) and is_file(path):
+            found.append(path)
+    return found
 
 
 def is_file(path: Path) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dtr1_jax.data import json_files
+from dtr1_jax.data import first_bytes, json_files
 
 WANTED = (
     'a JSON line for each query, {"image": path, "query": text, "boxes": [[x1, y1, x2, y2], ...] in pixels} or with '
@@ -14,16 +15,14 @@ WANTED = (
 )
 # The first bytes of a file -> its format.
 _MAGIC = (
+    *first_bytes.KINDS,
     (b"PAR1", "a Parquet file, as EasyR1 and Hugging Face datasets have; export its rows as JSON lines"),
     (b"ARROW1", "an Arrow file; export its rows as JSON lines"),
-    (b"\x1f\x8b", "a gzip archive; unpack it"),
-    (b"PK\x03\x04", "a zip archive; unpack it"),
     (b"SQLite format 3", "an SQLite database; export its rows as JSON lines"),
     (b"\x89HDF", "an HDF5 file; export its rows as JSON lines"),
     (b"\x93NUMPY", "a NumPy file; export its rows as JSON lines"),
     (b"\x89PNG", "a picture; set data.root to the JSON lines file"),
     (b"\xff\xd8\xff", "a picture; set data.root to the JSON lines file"),
-    (b"version https://git-lfs", "a pointer of Git LFS; fetch the file itself with git lfs pull"),
     (b"<", "XML or HTML, as CVAT and Pascal VOC write it; export COCO's format and set data.source=coco"),
 )
 # Format -> keys of a row that only this format has together.
@@ -55,7 +54,7 @@ def name_bytes(file: Path, raw: bytes) -> str | None:
     first = text.split(b"\n", 1)[0].strip()
     if text[:1] == b"[" or (text[:1] == b"{" and not first.endswith(b"}")):
         return _name_document(file, raw)
-    if text and text[:1] not in b"{[" and (first.count(b",") > 1 or b"\t" in first):
+    if text and text[:1] not in b"{[" and text[:2] != b'"{' and (first.count(b",") > 1 or b"\t" in first):
         return _message(file, "a table of text (CSV); write each row as a JSON object")
     return None
 
@@ -81,7 +80,7 @@ def _name_document(file: Path, raw: bytes) -> str | None:
     try:
         value = json_files.parse_json(raw)
     except ValueError:
-        return None
+        return _name_objects(file, raw)
     if value == []:
         return None
     if isinstance(value, list):
@@ -92,6 +91,19 @@ def _name_document(file: Path, raw: bytes) -> str | None:
         return _message(file, shape)
     found = _format_of(value) or "one JSON object over several lines; write each query on one line"
     return _message(file, found)
+
+
+def _name_objects(file: Path, raw: bytes) -> str | None:
+    """The message for a file of several JSON objects of which the first takes several lines; None for another file."""
+    text = raw.decode("utf-8", "replace").lstrip()
+    try:
+        value, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or "\n" not in text[:end] or text[end:].lstrip()[:1] != "{":
+        return None
+    shape = "JSON objects over several lines; write each on one line, for example with jq -c ."
+    return _message(file, _format_of(value) or shape)
 
 
 def _message(file: Path, found: str) -> str:

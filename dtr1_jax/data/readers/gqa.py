@@ -78,7 +78,7 @@ def _files(folder: Path, split: str) -> list[Path]:
     for place in (folder, folder / "questions", folder / "questions1.2"):
         if file_names.is_file(place / f"{name}.json"):
             return [place / f"{name}.json"]
-        shards = sorted((place / name).glob("*.json")) if file_names.is_folder(place / name) else []
+        shards = file_names.visible_files(place / name, "*.json") if file_names.is_folder(place / name) else []
         if shards:
             return shards
     raise DataError(f"{folder}: expected {LAYOUT}, got no {name}.json; unpack questions1.2.zip and images.zip there")

@@ -16,7 +16,7 @@ Fields of a line:
     answers   ["2", "two"], for vqa and summary only: any of them is right (vqa), or the summary is compared with all
     These fields are optional:
     task      segmentation, grounding, vqa or summary. Default: data.task; required if data.task is unified
-    id        unique name, a string. Default: FILE:LINE
+    id        unique name, a string or a whole number. Default: FILE:LINE
     split     "train", "heldout", ...; in all lines or in none
     choices   ["red", "blue"], the choices of a vqa query, with the answers among them; they are appended to the query
               as (A), (B), ..., and the policy may answer with the letter or the words

@@ -71,8 +71,23 @@ def place_fault(field: str, names: Any) -> Iterator[str]:
     """Yields the fault of a path, or of one in a list, that leads to another machine."""
     for name in names if isinstance(names, list) else [names]:
         if isinstance(name, str) and file_names.is_elsewhere(name):
-            yield f"{fault(field, 'a path on this machine', name)}; download the file first"
+            yield f"{fault(field, 'a path on this machine', name)}; {_next_step(name)}"
             return
+
+
+def _next_step(name: str) -> str:
+    """What to do about a path that leads to another machine, or is no path."""
+    start = name[:8].casefold()
+    if start.startswith("data:"):
+        return "--mode=convert writes such pictures to files"
+    return "write the path without file://" if start.startswith("file://") else "download the file first"
+
+
+def marker_fault(query: Any) -> Iterator[str]:
+    """Yields the fault of a query with a marker for a picture, which other trainers replace by the picture."""
+    match = re.search(r"<(?:image|video)>", query) if isinstance(query, str) else None
+    if match:
+        yield f"query: expected the user's words, got the marker {match[0]}; remove it"
 
 
 def unknown_fields(row: Mapping, known: Sequence[str], forms: Sequence[str]) -> tuple[list[str], list[str]]:

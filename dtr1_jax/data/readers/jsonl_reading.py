@@ -92,7 +92,7 @@ class Reading:
         return self._line(row, location, task)
 
     def _line(self, row: dict, location: str, task: str) -> Line:
-        uid, split = row.get("id", location), row.get("split")
+        uid, split = str(row.get("id", location)), row.get("split")
         (form,) = [form for form in _forms(row) if form in row]
         target, objects, choices = row[form], tuple(row.get("objects", ())), tuple(row.get("choices", ()))
         query = append_choices(row["query"], choices)
@@ -138,8 +138,9 @@ def _field_faults(row: dict, task: Any) -> Iterator[str]:
         yield fault("image", "a path or a list of 1 to 16 paths", row.get("image"))
     for field in ("video", "image", "mask"):
         yield from jsonl_faults.place_fault(field, row.get(field))
+    yield from jsonl_faults.marker_fault(row.get("query"))
     for field in ("id", "split"):
-        if field in row and not is_text(row[field]):
+        if field in row and not is_text(row[field]) and not (field == "id" and type(row["id"]) is int):
             yield fault(field, TEXT, row[field])
     if task not in TASKS:
         yield fault("task", f"one of {', '.join(TASKS)}", task)

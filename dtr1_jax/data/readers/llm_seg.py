@@ -87,7 +87,7 @@ def _find(folder: Path, split: str) -> Path:
     """The JSON file of a split. Raises DataError."""
     if file_names.is_file(folder):
         return folder
-    found = [path for place in (folder, folder / "annotations") for path in sorted(place.glob("*.json"))]
+    found = [path for place in (folder, folder / "annotations") for path in file_names.visible_files(place, "*.json")]
     words = ("val", "test") if split == "heldout" else (split,)
     for word in words:
         for path in found:

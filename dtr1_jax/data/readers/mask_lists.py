@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from dtr1_jax.data import first_bytes
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers.jsonl_fields import is_rle, whole_rle
@@ -25,7 +26,7 @@ from dtr1_jax.twin import masks
 
 Place = tuple[int, int]  # the first byte of a list, and its length at most
 
-_LIST = re.compile(rb'"(\d{1,20})"\s*:\s*\[\s*(?=[\{n\]])')
+_LIST = re.compile(rb'"(\d{1,20})"\s*:\s*\[\s*(?=[\{n\]\[])')
 
 
 def find_lists(path: Path, field: str = "") -> Mapping[str, Place]:
@@ -53,6 +54,8 @@ def _find(path: Path, field: str, size: int, changed: int) -> Mapping[str, Place
     with path.open("rb") as file:
         if size == 0:
             raise DataError(f"{path}: the file is empty; fetch it again")
+        if kind := first_bytes.kind_of(first_bytes.head_of(path)):
+            raise DataError(f"{path}: expected masks by annotation, got {kind}")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             for match in pattern.finditer(content):
                 key = match[1].decode("utf-8", "replace")

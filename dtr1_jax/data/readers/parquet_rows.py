@@ -27,7 +27,7 @@ class Cell:
 def list_files(root: Path) -> list[Path]:
     """The parquet files in a folder or in its folder data/, by name."""
     for folder in (root, root / "data"):
-        found = sorted(folder.glob("*.parquet")) if file_names.is_folder(folder) else []
+        found = file_names.visible_files(folder, "*.parquet") if file_names.is_folder(folder) else []
         if found:
             return found
     return []

@@ -61,7 +61,8 @@ def open_reasonseg_source(root: str, split: str, task: str) -> Benchmark:
     if not file_names.is_folder(part):
         raise DataError(f"{folder}: expected {LAYOUT}, got no folder {split}; set data.root to the folder of ReasonSeg")
     faults, remarks = coco_records.Faults(), coco_records.Faults()
-    queries = [query for file in sorted(part.glob("*.json")) for query in _queries(file, split, faults, remarks)]
+    files = file_names.visible_files(part, "*.json")
+    queries = [query for file in files for query in _queries(file, split, faults, remarks)]
     place = f"{folder}: {NAME} {split}"
     if str(faults):
         log.warning("%s: left out %s", place, faults)
@@ -122,6 +123,9 @@ def _queries(file: Path, split: str, faults: coco_records.Faults, remarks: coco_
     if polygons is None or not texts:
         faults.add("annotations without text or shapes", file.name)
         return
+    if len(polygons) < _counted(value["shapes"]) and not any(kind == TARGET for kind, _ in polygons):
+        faults.add("annotations that lose all of their target with these shapes", file.name)
+        return
     tags = {True: ("long",), False: ("short",)}.get(value.get("is_sentence"), ()) if split != "train" else ()
     picture = Photo((photo.name,), (file.parent,))
     for k, text in enumerate(texts if split == "train" else texts[:1]):
@@ -159,6 +163,12 @@ def _polygons(
                 remarks.add("shapes with another label", label)
             found.append((IGNORE if ignored else TARGET, points))
     return found
+
+
+def _counted(shapes: list) -> int:
+    """Number of the shapes that are no flags, whether they can be used or not."""
+    labels = (shape.get("label") if isinstance(shape, dict) else None for shape in shapes)
+    return sum(not (isinstance(label, str) and label.lower() == "flag") for label in labels)
 
 
 def _points(value: Any) -> np.ndarray | None:

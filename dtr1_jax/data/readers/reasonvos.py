@@ -74,7 +74,7 @@ def _queries(folder: Path, split: str, video: Listing, faults: coco_records.Faul
 def _files(folder: Path, video: Listing) -> dict[int, Path]:
     """Place of a frame -> its mask, for the frames that have one."""
     found = {name: k for k, name in enumerate(video.names)}
-    files = sorted(folder.glob("*.png")) if file_names.is_folder(folder) else []
+    files = file_names.visible_files(folder, "*.png") if file_names.is_folder(folder) else []
     return {found[file.stem]: file for file in files if file.stem in found}
 
 

@@ -176,6 +176,8 @@ def read_videos(file: Path, frames: Sequence[Path], faults: coco_records.Faults)
         if not _is_path(name) or not isinstance(names, list) or not names or not all(map(_is_part, names)):
             faults.add("videos without a usable name and frames", name)
             continue
+        if all(name.endswith(SUFFIXES) for name in names):  # some mirrors list the files in place of the names
+            names = [name.rpartition(".")[0] for name in names]
         if len(set(names)) < len(names):
             faults.add("videos that list a frame twice", name)
             continue

@@ -50,7 +50,7 @@ def test_a_box_stands_in_for_a_missing_outline():
     "note, fault",
     [
         ({}, "annotations without polygons, RLE or box"),
-        ({"bbox": [1, 2, "3", 4]}, "annotations without polygons, RLE or box"),
+        ({"bbox": [1, 2, "wide", 4]}, "annotations without polygons, RLE or box"),
         ({"bbox": {"x": 1}}, "annotations without polygons, RLE or box"),
         ({"segmentation": "mask.png"}, "annotations without polygons, RLE or box"),
         ({"bbox": [1, 2, 0, 4]}, "boxes without area in the picture"),

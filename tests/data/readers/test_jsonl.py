@@ -232,7 +232,7 @@ def test_one_picture_cannot_be_divided(data):
         (line(polygons=[[0, 0, 5, 5]]), "polygons: expected a list of [x, y, x, y, ...] in pixels, each of at least 3"),
         (line(rle={"size": [1, 1]}), "rle: expected an object with size and counts"),
         (line(mask=3), "mask: expected a path, got 3"),
-        (line(boxes=[], id=3), "id: expected a string that is not blank, got 3"),
+        (line(boxes=[], id=0.5), "id: expected a string that is not blank, got the number 0.5"),
         (line(boxes=[], objects={}), "objects: expected a list, got an object"),
         (line(boxes=[], objects=[OBJECTS[0], {"label": "x"}]), "objects[1]: expected a label, a box and"),
         (line(boxes=[], objects=[{"label": "</think>", "box": [0, 0, 1, 1]}]), "objects[0]: expected"),
@@ -252,7 +252,7 @@ def test_faults_are_listed_by_kind_with_the_number_of_further_ones(data):
     assert "data.jsonl: 12 faults; correct these lines" in text and "\n" not in text
     assert "data.jsonl:2: boxes" in text and text.endswith("(and 11 more of this kind)")
     with pytest.raises(DataError) as refusal:
-        data(*[line(boxes=3)] * 3, *[line(boxes=[], id=3)] * 2)
+        data(*[line(boxes=3)] * 3, *[line(boxes=[], id=0.5)] * 2)
     first, second, third = str(refusal.value).splitlines()
     assert "5 faults" in first and "data.jsonl:1: boxes" in second and "data.jsonl:4: id" in third
 
