@@ -173,6 +173,12 @@ def _has_row(file: Path) -> bool:
 def _format_of(row: Mapping[str, Any], file: Path) -> tuple[str, Callable[..., Iterator[Sample]]]:
     """(name, reader of a row) of the format of a row. Raises DataError."""
     if row.keys() >= _OWN:
+        if row_files.is_list(file):
+            raise DataError(
+                f"{file}: this is one JSON list of queries in the format of JSON lines; write each of its objects on a "
+                f"line of its own, for example with jq -c '.[]' {file} > mine.jsonl, and use that with "
+                "--config.data.source=jsonl"
+            )
         raise DataError(
             f"{file}: this is the format of JSON lines already; use it with --config.data.source=jsonl "
             f"--config.data.root={file}"

@@ -34,10 +34,20 @@ def rows(path: Path) -> Iterator[Row]:
         yield from parquet_rows(path)
     elif head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{path}: expected UTF-8, got UTF-16; save the file as UTF-8")
-    elif head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
+    elif _begins_list(head):
         yield from _list_rows(path)
     else:
         yield from _line_rows(path)
+
+
+def is_list(path: Path) -> bool:
+    """Whether a file is one JSON list and not JSON lines. Raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return _begins_list(file.read(4096))
+
+
+def _begins_list(head: bytes) -> bool:
+    return head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
 
 
 def _line_rows(path: Path) -> Iterator[Row]:

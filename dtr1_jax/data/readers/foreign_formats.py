@@ -13,17 +13,22 @@ WANTED = (
     'a JSON line for each query, {"image": path, "query": text, "boxes": [[x1, y1, x2, y2], ...] in pixels} or with '
     "polygons, rle, mask or answers in place of boxes"
 )
+_CONVERT = "set config.data.source=foreign to read it as it is, or write JSON lines of it by --mode=convert"
 # The first bytes of a file -> its format.
 _MAGIC = (
     *first_bytes.KINDS,
-    (b"PAR1", "a Parquet file, as EasyR1 and Hugging Face datasets have; export its rows as JSON lines"),
+    (b"PAR1", f"a Parquet file, as EasyR1 and Hugging Face datasets have; {_CONVERT}"),
     (b"ARROW1", "an Arrow file; export its rows as JSON lines"),
     (b"SQLite format 3", "an SQLite database; export its rows as JSON lines"),
     (b"\x89HDF", "an HDF5 file; export its rows as JSON lines"),
     (b"\x93NUMPY", "a NumPy file; export its rows as JSON lines"),
     (b"\x89PNG", "a picture; set data.root to the JSON lines file"),
     (b"\xff\xd8\xff", "a picture; set data.root to the JSON lines file"),
-    (b"<", "XML or HTML, as CVAT and Pascal VOC write it; export COCO's format and set data.source=coco"),
+    (
+        b"<",
+        "XML or HTML, as CVAT and Pascal VOC write it; set config.data.source=foreign and data.root to the folder for "
+        "Pascal VOC, otherwise export COCO's format and set data.source=coco",
+    ),
 )
 # Format -> keys of a row that only this format has together.
 _ROWS: tuple[tuple[str, frozenset[str]], ...] = (
@@ -42,6 +47,8 @@ _ROWS: tuple[tuple[str, frozenset[str]], ...] = (
     ("the expressions of a video benchmark (videos)", frozenset({"videos"})),
     ("results in COCO's format (image_id, category_id)", frozenset({"image_id", "category_id"})),
 )
+_CONVERTED = frozenset(name for name, keys in _ROWS if keys & {"conversations", "messages", "problem", "completion",
+                                                                "response", "output"})  # fmt: skip
 _COCO = frozenset({"images", "annotations"})
 
 
@@ -72,7 +79,7 @@ def name_archive(file: Path, head: bytes) -> str | None:
 def name_rows(file: Path, rows: Sequence[Any]) -> str | None:
     """The message for rows in a known format of others, judged by the first one; None for any other rows."""
     found = _format_of(rows[0]) if rows else None
-    return found and _message(file, f"{len(rows)} lines in {found}; rewrite each line")
+    return found and _message(file, f"{len(rows)} lines in {found}; {_next(found)}")
 
 
 def _name_document(file: Path, raw: bytes) -> str | None:
@@ -85,7 +92,7 @@ def _name_document(file: Path, raw: bytes) -> str | None:
         return None
     if isinstance(value, list):
         found = _format_of(value[0])
-        shape = f"one JSON list of {len(value)}" + (f" in {found}" if found else "")
+        shape = f"one JSON list of {len(value)}" + (f" in {found}; {_next(found)}" if found else "")
         if found is None and isinstance(value[0], dict):
             shape += "; write each of its objects on a line of its own, for example with jq -c '.[]'"
         return _message(file, shape)
@@ -104,6 +111,11 @@ def _name_objects(file: Path, raw: bytes) -> str | None:
         return None
     shape = "JSON objects over several lines; write each on one line, for example with jq -c ."
     return _message(file, _format_of(value) or shape)
+
+
+def _next(format_name: str) -> str:
+    """What to do with rows in a format of others."""
+    return _CONVERT if format_name in _CONVERTED else "rewrite each line"
 
 
 def _message(file: Path, found: str) -> str:

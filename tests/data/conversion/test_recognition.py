@@ -27,6 +27,10 @@ def test_cocos_format_is_read_directly(case, place):
     ("text", "message"),
     [
         ('{"image": "0.png", "query": "x", "boxes": []}', "the format of JSON lines already"),
+        (
+            '[{"image": "0.png", "query": "x", "boxes": []}]',
+            r"one JSON list of queries .* jq -c '\.\[\]' \S*a\.json > mine",
+        ),
         ('{"a": 1, "b": 2}', "the fields a, b are of no known format"),
         ("image,query,x\n0.png,mug,1\n", "CSV"),
         ("[]", "got none"),

@@ -8,7 +8,7 @@ import quirks
 from PIL import Image
 from quirks import SAME, Quirk
 
-from dtr1_jax.data.readers import jsonl
+from dtr1_jax.data.readers import jsonl, jsonl_fields
 
 W, H = 20, 10
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
@@ -193,6 +193,7 @@ QUIRKS = (
 
 @quirks.rows(QUIRKS)
 def test_quirk(quirk, tmp_path, caplog):
+    jsonl_fields._WARNED.clear()  # it warns once for each name of a file
     lines = Lines(tmp_path)
     quirk.change(lines)
     quirks.check(quirk, lines.read, USUAL, caplog)
