@@ -16,6 +16,7 @@ _BREAKS = re.compile(r"[\W_]+")
 _STEPS = re.compile(r"(?<=\.) ")
 _SEPARATORS = re.compile(r"[ ,:]")
 _NUMBER = re.compile(r"\d+")
+_DIGITS = 10  # that a number may have
 
 
 def slug(label: str) -> str:
@@ -88,10 +89,10 @@ def named_thought(thought: str, labels: Mapping[int, str]) -> str:
 def _named_step(step: str, labels: Mapping[int, str]) -> str | None:
     """One step with names; None if it is not in the form of the generated thoughts."""
     words = [word for word in _SEPARATORS.split(step.rstrip(".")) if word]
-    numbers = [int(word) for word in words if word.isdecimal() and len(word) < 11]
+    numbers = [int(word) for word in words if word.isdecimal() and len(word) <= _DIGITS]
     if not any(c.isdecimal() for c in step) or words[0] == "count":
         return step
-    is_form = all(word.isdecimal() or not any(c.isdecimal() for c in word) for word in words)
+    is_form = all(len(w) <= _DIGITS if w.isdecimal() else not any(c.isdecimal() for c in w) for w in words)
     if not is_form or not set(numbers) <= set(labels) or not (words[-1].isdecimal() or words[-1] == "none"):
         return None
     step = _NUMBER.sub(lambda match: name(int(match[0]), labels[int(match[0])]), step)

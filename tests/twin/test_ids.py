@@ -111,6 +111,8 @@ def test_the_answer_about_a_given_twin_has_either_form(written):
         ("cat 2. left of 9.", "cat 2. left of 9."),  # no such object
         ("cat 2. it is 2m high 1.", "cat 2. it is 2m high 1."),
         ("count 2: 2.", "count 2: 2."),
+        ("00000000000", "00000000000"),
+        ("cat 2. dog 12345678901.", "cat 2. dog 12345678901."),
     ],
 )
 def test_thoughts(thought, named):
