@@ -6,7 +6,7 @@ A test file of a family has the tuple QUIRKS and a function that opens a small d
 import dataclasses
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -63,3 +63,13 @@ def check(
     assert values == (usual if quirk.values is SAME else quirk.values)
     said = "".join(line for line in caplog.text.splitlines(True) if not re.search(noise, line)) + report
     assert quirk.says in said and (quirk.says or not said), said
+
+
+def check_family(
+    quirk: Quirk, families: Sequence[tuple[tuple[Quirk, ...], type]], root: Any, caplog: pytest.LogCaptureFixture
+) -> None:  # fmt: skip
+    """`check` with the data set, made in `root`, whose table has the row; warnings about small copies are usual."""
+    kind = next(kind for table, kind in families if quirk in table)
+    folder = kind(root)
+    quirk.change(folder)
+    check(quirk, folder.read, kind.usual, caplog, "but the published split has")

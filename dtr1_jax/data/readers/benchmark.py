@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +224,32 @@ def checked_questions(
         log.warning("%s: left out %s", place, faults)
     check_count(place, len(source.queries), known, things)
     check_photos(place, source.queries, layout)
+    return source
+
+
+def checked_videos(
+    source: Benchmark, faults: coco_records.Faults, counts: tuple[int | None, int | None], layout: str,
+    video_of: Callable[[Query], Hashable], place: Callable[[Photo], Path], kind: str,
+) -> Benchmark:  # fmt: skip
+    """The same source of queries about videos, after warnings of what was left out and of unusual numbers.
+
+    Args:
+      source: the source.
+      faults: what was left out.
+      counts: the published numbers of videos and of queries; None = not known.
+      layout: of the benchmark's files, for messages.
+      video_of: what names the video of a query.
+      place, kind: as in `check_files`.
+
+    Raises DataError as `check_files`.
+    """
+    name, queries = f"{source.root}: {source.name} {source.split}", source.queries
+    if str(faults):
+        log.warning("%s: left out %s", name, faults)
+    if queries:
+        check_count(name, len(set(map(video_of, queries))), counts[0], "videos")
+        check_count(name, len(queries), counts[1], "queries")
+    check_files(name, queries, layout, place, kind)
     return source
 
 

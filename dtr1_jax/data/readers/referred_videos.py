@@ -8,7 +8,6 @@ read, evenly spaced among those that the benchmark scores. Evaluation reads the 
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,8 +25,6 @@ from dtr1_jax.types import Example, FrameTruth, Target, Video
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG")  # of frames, the usual one first
 VOID = 255  # in palette PNGs, pixels that count neither way
-
-log = logging.getLogger(__name__)
 
 
 class ObjectMasks(Protocol):
@@ -206,16 +203,12 @@ def open_videos(
 ) -> Benchmark:  # fmt: skip
     """The source of these queries, after warnings of what was left out and of unusual numbers.
 
-    `counts` are the published numbers of videos and of queries. Raises DataError as benchmark.check_photos.
+    `counts` are the published numbers of videos and of queries. Raises DataError as benchmark.check_files.
     """
-    place = f"{root}: {name} {split}"
-    if str(faults):
-        log.warning("%s: left out %s", place, faults)
-    if queries:
-        benchmark.check_count(place, len({query.more.folder for query in queries}), counts[0], "videos")
-        benchmark.check_count(place, len(queries), counts[1], "queries")
-    benchmark.check_photos(place, queries, layout)
-    return Benchmark(name, root, split, task, tuple(queries), load)
+    source = Benchmark(name, root, split, task, tuple(queries), load)
+    return benchmark.checked_videos(
+        source, faults, counts, layout, lambda query: query.more.folder, benchmark.photo_file, "picture"
+    )
 
 
 def load(source: Benchmark, query: Query) -> Example:

@@ -48,7 +48,7 @@ def open_revos_source(root: str, split: str, task: str) -> Benchmark:
     if file_names.is_file(foreground_file):
         grounds = dict(mask_lists.find_lists(foreground_file, "masks_rle"))
     else:
-        referred_videos.log.warning("%s: no such file: the robustness R is not computed", foreground_file)
+        benchmark.log.warning("%s: no such file: the robustness R is not computed", foreground_file)
     queries: list[Query] = []
     for video in referred_videos.read_videos(file, [folder / "JPEGImages"], faults):
         count = len(video.names)

@@ -6,7 +6,6 @@ policy sees frames at even distances from its first to its last.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from dtr1_jax.data.readers.benchmark import Benchmark, Photo, Query
 from dtr1_jax.types import Example
 
 SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", "")  # the usual one first; "" is that of a folder of frames
-
-log = logging.getLogger(__name__)
 
 
 def named_video(names: Sequence[str], folders: Sequence[Path]) -> Photo:
@@ -52,16 +49,12 @@ def open_worded_videos(
 ) -> Benchmark:  # fmt: skip
     """The source of these queries, after warnings of what was left out and of unusual numbers.
 
-    `counts` are the published numbers of videos and of queries. Raises DataError as benchmark.check_photos.
+    `counts` are the published numbers of videos and of queries. Raises DataError as benchmark.check_files.
     """
-    place = f"{root}: {name} {split}"
-    if str(faults):
-        log.warning("%s: left out %s", place, faults)
-    if queries:
-        benchmark.check_count(place, len({query.photo.names for query in queries}), counts[0], "videos")
-        benchmark.check_count(place, len(queries), counts[1], "queries")
-    benchmark.check_files(place, queries, layout, video_path, "video")
-    return Benchmark(name, root, split, task, tuple(queries), load)
+    source = Benchmark(name, root, split, task, tuple(queries), load)
+    return benchmark.checked_videos(
+        source, faults, counts, layout, lambda query: query.photo.names, video_path, "video"
+    )
 
 
 def load(source: Benchmark, query: Query) -> Example:

@@ -343,15 +343,11 @@ DAVIS = (
 )  # fmt: skip
 FAMILIES = ((VIDEO_LISTS, VideoList), (MEVIS, Mevis), (REVOS, Revos), (DAVIS, Davis))
 QUIRKS = tuple(quirk for table, _ in FAMILIES for quirk in table)
-COUNTS = "but the published split has"  # a warning about every small copy of a benchmark
 
 
 @quirks.rows(QUIRKS)
 def test_quirk(quirk, case, caplog):
-    kind = next(kind for table, kind in FAMILIES if quirk in table)
-    folder = kind(case)
-    quirk.change(folder)
-    quirks.check(quirk, folder.read, kind.usual, caplog, COUNTS)
+    quirks.check_family(quirk, FAMILIES, case, caplog)
 
 
 @pytest.mark.parametrize("kind", [kind for _, kind in FAMILIES])

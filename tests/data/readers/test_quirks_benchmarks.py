@@ -310,15 +310,11 @@ FAMILIES = (
     (CAPTIONS, Captions),
 )  # fmt: skip
 QUIRKS = tuple(quirk for table, _ in FAMILIES for quirk in table)
-COUNTS = "but the published split has"  # a warning about every small copy of a benchmark
 
 
 @quirks.rows(QUIRKS)
 def test_quirk(quirk, tmp_path, caplog):
-    kind = next(kind for table, kind in FAMILIES if quirk in table)
-    folder = kind(tmp_path)
-    quirk.change(folder)
-    quirks.check(quirk, folder.read, kind.usual, caplog, COUNTS)
+    quirks.check_family(quirk, FAMILIES, tmp_path, caplog)
 
 
 @pytest.mark.parametrize("kind", [kind for _, kind in FAMILIES])
