@@ -8,24 +8,25 @@ short siblings as expensive as itself.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-STRETCHES = 8  # at most so many stretches, because each is a branch that must be compiled
+STRETCHES = 5  # at most so many stretches, because each is a branch that must be compiled
 MULTIPLE = 32  # tokens; every stretch but the last is a multiple of it
 
 
 def stretches(tokens: int) -> list[int]:
     """The stretches of completions that are padded to `tokens` tokens, in rising order; the last is `tokens` itself.
 
-    At most STRETCHES, in equal steps. The shortest is a quarter of `tokens` or more: below, little time is left to
-    save.
+    At most STRETCHES, in the smallest equal steps that allow it. The shortest is a quarter of `tokens` or more: below,
+    little time is left to save.
     """
-    step = -(-tokens // (STRETCHES * MULTIPLE)) * MULTIPLE
-    return [t for t in range(step, tokens, step) if 4 * t >= tokens] + [tokens]
+    fits = (step for step in itertools.count(MULTIPLE, MULTIPLE) if len(_shorter(step, tokens)) < STRETCHES)
+    return [*_shorter(next(fits), tokens), tokens]
 
 
 def sort_by_length(rows: Any, mask_bgs: jax.Array, count: int) -> Any:
@@ -72,3 +73,8 @@ def over_shortest_stretch(function: Callable[[Any], Any], rows: Any, mask_bgs: j
 def _length(mask_bgs):
     """int[B, G]: tokens of each completion up to the last that counts."""
     return (mask_bgs * jnp.arange(1, mask_bgs.shape[-1] + 1)).max(-1)
+
+
+def _shorter(step, tokens):
+    """The multiples of `step` from a quarter of `tokens` on that are below `tokens`."""
+    return [t for t in range(step, tokens, step) if 4 * t >= tokens]

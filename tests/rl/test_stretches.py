@@ -12,8 +12,9 @@ def test_stretches_by_hand():
     assert stretches.stretches(5) == [5] and stretches.stretches(32) == [32] and stretches.stretches(33) == [32, 33]
     assert stretches.stretches(40) == [32, 40] and stretches.stretches(70) == [32, 64, 70]
     assert stretches.stretches(160) == [64, 96, 128, 160]  # a quarter is 40
-    assert stretches.stretches(224) == [64, 96, 128, 160, 192, 224]
-    assert stretches.stretches(512) == [128, 192, 256, 320, 384, 448, 512]
+    assert stretches.stretches(224) == [64, 128, 192, 224]
+    assert stretches.stretches(512) == [192, 288, 384, 480, 512]
+    assert stretches.stretches(1024) == [384, 576, 768, 960, 1024]  # with steps of 160 there would be six
     for tokens in range(1, 2000, 7):
         lengths = stretches.stretches(tokens)
         assert lengths == sorted(set(lengths)) and lengths[-1] == tokens and len(lengths) <= stretches.STRETCHES
