@@ -136,6 +136,10 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     # parts into which a step's queries are cut for sampling: the device samples one part while the host scores another
     # or specialists look at its pictures. It pays where the host takes long; each part reads all weights again
     c.rollout.parts = 1
+    # 1 = one step off-policy: the completions of the next step are sampled with the weights from before this update, so
+    # the host scores them, and specialists look, while the device updates. Needs grpo.importance, which corrects for
+    # the older weights, and a copy of the trained weights on the devices; 0 = off
+    c.rollout.ahead = 0
     c.rollout.group = 8  # G, completions per query
     c.rollout.new_tokens = 160  # S, most tokens of a completion that the policy writes
     c.rollout.temperature = 1.0  # of the softmax

@@ -177,6 +177,13 @@ def _rollout_rules(c: Config) -> Iterator[Rule]:
         f"a divisor of rollout.queries = {c.rollout.queries}",
         c.rollout.parts,
     )
+    yield (
+        not c.rollout.ahead or c.grpo.importance != "off",
+        "rollout.ahead",
+        "0 for grpo.importance=off, because completions of older weights need importance weights: set"
+        " grpo.importance=token_truncate",
+        c.rollout.ahead,
+    )
 
 
 def _optim_rules(c: Config) -> Iterator[Rule]:

@@ -91,6 +91,7 @@ class Lora:
 class Rollout:
     queries: int = at_least(1)
     parts: int = at_least(1)
+    ahead: int = Bound("0 or 1", lambda x: x in (0, 1)).field()
     group: int = at_least(2, "at least 2 (the advantage compares within a group)")
     new_tokens: int = at_least(1)
     temperature: float = above(0, "above 0 (greedy groups have no spread)")

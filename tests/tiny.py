@@ -25,7 +25,7 @@ from dtr1_jax import config, mesh
 from dtr1_jax.evaluation import predict
 from dtr1_jax.models import policy, spec
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import experience, train
+from dtr1_jax.modes import experience, train, train_step
 from dtr1_jax.policies import pretrained
 from dtr1_jax.policies import state as states
 from dtr1_jax.rewards import score
@@ -139,7 +139,7 @@ def speak(patch, c: config.Config, texts: list[str]) -> None:
     patch.setattr(rollout, "sample", sample)
 
 
-PLACES = {"gather": (experience, "gather"), "predict": (predict, "predictions_of"), "learn": (train, "learn")}
+PLACES = {"gather": (experience, "begin"), "predict": (predict, "predictions_of"), "learn": (train_step, "learn")}
 
 
 def signals(patch, plan: str) -> None:
@@ -169,7 +169,8 @@ def state(workdir: pathlib.Path, c: config.Config, step: int) -> dict[str, np.nd
     one = mesh.make(config.Mesh(-1, 1, 1))
     tx = optim.optimizer(c.optim, c.train.steps)
     trainable, _ = states.initial_weights(c, ready, one)
-    template = states.state_template(states.initial_state(tx, trainable, one, c.grpo.advantage == states.EMA))
+    ema, behind = c.grpo.advantage == states.EMA, bool(c.rollout.ahead)
+    template = states.state_template(states.initial_state(tx, trainable, one, ema, behind=behind))
     with train.checkpoint.Checkpoints(workdir, config.to_dict(c), keep=9, fields=()) as saved:
         restored, position, _ = saved.restore(template, step)
     named = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(restored)}
@@ -202,7 +203,7 @@ if __name__ == "__main__":
     plan = os.environ.get("TINY_SIGNALS", "")
     if plan.startswith("KILL"):  # not before the checkpoint of step 2 is whole
         folder = pathlib.Path(next(a for a in sys.argv if a.startswith("--workdir=")).partition("=")[2])
-        after(patch, train, "learn", lambda n: n == 3 and settled(folder, 2))
+        after(patch, train_step, "learn", lambda n: n == 3 and settled(folder, 2))
     signals(patch, plan)
     sys.argv[0] = str(ROOT / "main.py")
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -90,16 +91,28 @@ def complete_in_turn(
 ) -> Iterator[Completions]:  # fmt: skip
     """`complete` of several batches, each with its key, in their order. Host and device work at the same time.
 
-    Before a batch's completions are waited for, the device has the work of the next batch. So it samples that while
-    specialists look at the pictures of this one, and while the caller scores it. Two batches are in flight, three with
-    specialists. The completions are those of `complete`, and so are the seconds, which count where the host waits.
+    The device has the work of the first batch when this returns. Before a batch's completions are waited for, the
+    device has the work of the next batch. So it samples that while specialists look at the pictures of this one, and
+    while the caller scores it. Two batches are in flight, three with specialists. The completions are those of
+    `complete`, and so are the seconds, which count where the host waits.
     """
     sampling = {"group": group, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     stages = _asking_stages if runtime.policy.style.constructor == "specialists" else _sampling_stages
-    begun: collections.deque[Iterator[Completions | None]] = collections.deque()
-    for batch, key in work:
-        newest = stages(runtime, batch, key, **sampling)
-        next(newest)
+
+    def begin(batch: Batch, key: jax.Array) -> Iterator[Completions | None]:
+        begun = stages(runtime, batch, key, **sampling)
+        next(begun)
+        return begun
+
+    begun = itertools.starmap(begin, work)
+    return _in_turn(collections.deque(itertools.islice(begun, 1)), begun)
+
+
+def _in_turn(
+    begun: collections.deque[Iterator[Completions | None]], later: Iterator[Iterator[Completions | None]]
+) -> Iterator[Completions]:
+    """The completions of those in `begun` and of `later`, each of which begins when it is taken."""
+    for newest in later:
         yield from _advanced(begun)
         begun.append(newest)
     while begun:

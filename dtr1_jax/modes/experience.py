@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -57,11 +57,17 @@ def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
     The batch is cut into rollout.parts along its queries: the device samples one while the host scores another. The
     samples are the same for any number of parts.
     """
+    return begin(runtime, batch, key)()
+
+
+def begin(runtime: Runtime, batch: Batch, key: jax.Array) -> Callable[[], Experience]:
+    """Begins `gather`: the device has the work of the first part. The result waits for the samples and scores them."""
     c = runtime.config
     parts = _cut(aligned(batch), c.rollout.parts)
     sampling = {name: getattr(c.rollout, name) for name in ("group", "temperature", "top_k", "top_p")}
     completed = complete_in_turn(runtime, [(part, key) for part in parts], **sampling)
-    return functools.reduce(_join, (_scored(runtime, part, of_part, key) for part, of_part in zip(parts, completed)))
+    scored = (_scored(runtime, part, of_part, key) for part, of_part in zip(parts, completed))
+    return lambda: functools.reduce(_join, scored)
 
 
 def _cut(batch: Batch, parts: int) -> list[Batch]:
@@ -113,15 +119,40 @@ def collect(runtime: Runtime, batches: Iterator[Batch], key: jax.Array) -> Exper
     its groups without spread fill the places. They have no gradient, and nothing is raised. The batch is filled over
     all processes (refill.py), which all must call it.
     """
+    return begin_collecting(runtime, batches, key)()
+
+
+def begin_collecting(runtime: Runtime, batches: Iterator[Batch], key: jax.Array) -> Callable[[], Experience]:
+    """Begins `collect`: the device has the work of the first batch. The result does the rest."""
+    finish_first = _begin_round(runtime, batches, jax.random.fold_in(key, 0))
+    return lambda: _collected(runtime, batches, key, finish_first)
+
+
+def _begin_round(runtime: Runtime, batches: Iterator[Batch], key: jax.Array) -> Callable[[], Experience]:
+    """`begin` with the next batch; its experience has the time that was spent waiting for the batch."""
+    seconds: dict[str, float] = {}
+    with phase("data", seconds):
+        batch = next(batches)
+    finish = begin(runtime, batch, key)
+
+    def finish_round() -> Experience:
+        gathered = finish()
+        return dataclasses.replace(gathered, seconds=gathered.seconds | seconds)
+
+    return finish_round
+
+
+def _collected(
+    runtime: Runtime, batches: Iterator[Batch], key: jax.Array, finish_first: Callable[[], Experience]
+) -> Experience:
+    """The experience of a step whose first round was begun."""
     most, exchange = runtime.config.grpo.resample, functools.partial(mesh.of_shares, runtime.mesh)
     rounds: list[Experience] = []
     groups: list[refill.Group] = []
     for i in range(1 + most):
-        seconds: dict[str, float] = {}
-        with phase("data", seconds):
-            batch = next(batches)
-        gathered = gather(runtime, batch, jax.random.fold_in(key, i))
-        rounds.append(dataclasses.replace(gathered, seconds=gathered.seconds | seconds))
+        finish = _begin_round(runtime, batches, jax.random.fold_in(key, i)) if i else finish_first
+        gathered = finish()
+        rounds.append(gathered)
         if not most:
             break
         has_spread_b = np.asarray(advantages.informative_b(gathered.rewards.total_bg))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -33,18 +34,21 @@ def learn(
     tx: optax.GradientTransformation,
     experience: Experience,
     key: jax.Array,
-) -> tuple[update.State, dict[str, float]]:
+) -> tuple[update.State, Callable[[], dict[str, float]]]:
     """The grpo.epochs x grpo.minibatches optimizer steps on one batch of experience.
 
+    The device has all its work when this returns.
+
     Args:
-      state: donated to the first optimizer step.
+      state: donated to the first optimizer step; without the weights `behind`.
       frozen: the weights that are not trained.
       tx: the optimizer.
       key: the key of the whole step; the dropout masks of the adapters come from it.
 
     Returns:
-      The new state, and `train/...` numbers: means over the optimizer steps, but the sum of `skipped` and the maximum
-      of each `..._max`; with importance sampling also its numbers.
+      The new state, and a function that waits for the device and gives the `train/...` numbers: means over the
+      optimizer steps, but the sum of `skipped` and the maximum of each `..._max`; with importance sampling also its
+      numbers.
     """
     c, policy = runtime.config, runtime.policy
     advantage_bg, state, numbers = _advantages_of(c, runtime.mesh, experience, state)
@@ -69,7 +73,7 @@ def learn(
             key=jax.random.fold_in(key, i) if c.lora.dropout else None,
         )  # fmt: skip
         metrics.append(step_metrics)
-    return state, _over_steps(jax.device_get(metrics)) | numbers
+    return state, lambda: _over_steps(jax.device_get(metrics)) | numbers
 
 
 def _with_importance(
@@ -80,7 +84,7 @@ def _with_importance(
     The scorer reads the completions once, before the first update; all epochs and minibatches use the result.
 
     Args:
-      runtime: with the weights that sampled the batch.
+      runtime: with the weights before the first update; those that sampled the batch may be older (rollout.ahead).
       batch: rows of this process, with the log-probabilities of the sampler.
       mask_bgs: bool[B, G, S], True at tokens that carry loss.
       micro: queries that are scored at once, over all devices; 0 = all.

@@ -103,7 +103,8 @@ def plan(
 
     activations = max((n.activations or 0 for n in specialists.values()), default=0)
     phases = {
-        "update": memory.update_parts(c, sizes, share, trained_bytes),
+        # a step ahead, the rollout's copy stays until its completions are scored
+        "update": memory.update_parts(c, sizes, share, trained_bytes) | {"weights_copy": copy_bytes * c.rollout.ahead},
         "rollout": sampling(sampling_share(c, share, sampling_mesh)),
         "evaluation": sampling(evaluation) if evaluation.queries else {},
         "scoring": {"specialists": activations} if specialists else {},

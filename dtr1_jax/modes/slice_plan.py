@@ -91,11 +91,12 @@ def plan_slice(c: config.Config, sizes: Spec, topology: str, layers: int = 0, fa
         raise config.ConfigError(
             f"--layers={layers}: expected 1 to {sizes.layers}, the layers of {c.policy.name}, or 0"
         )
-    if c.rollout.parts > 1:
-        raise config.ConfigError(
-            f"config.rollout.parts = {c.rollout.parts}: a slice is planned for rollouts in one part; add"
-            " --config.rollout.parts=1"
-        )
+    for name, value, planned in (("parts", c.rollout.parts, 1), ("ahead", c.rollout.ahead, 0)):
+        if value != planned:
+            raise config.ConfigError(
+                f"config.rollout.{name} = {value}: a slice is planned for rollouts in one part that are not ahead; add"
+                f" --config.rollout.{name}={planned}"
+            )
     spec = with_layers(pretrained.adjusted(c, sizes), layers or sizes.layers)
     device_mesh = mesh.make(c.mesh, ahead_of_time.devices_of_slice(topology))
     share = plan.device_share(c, spec, device_mesh)  # It raises where the batch cannot be cut.

@@ -1,6 +1,6 @@
 """`--mode=train`: GRPO from a policy that can already write twins; a run can stop at any moment and go on exactly.
 
-One step reads: batches -> rollout -> transcripts -> rewards (experience.py) -> advantages -> update (learn.py).
+train_step.py has the step; here is what surrounds it: resuming, evaluations, checkpoints, the log.
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ import dataclasses
 import functools
 import logging
 import math
-import time
 from pathlib import Path
-from typing import Any
 
 import jax
-import optax
 
 from dtr1_jax import config, mesh, places
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.evaluation import answered, metrics, predict, predictions_file, wrong_pictures
-from dtr1_jax.modes import check, diagnosis, experience, results, step_numbers
-from dtr1_jax.modes.learn import learn
+from dtr1_jax.modes import check, diagnosis, experience, results, train_step
+from dtr1_jax.modes.train_step import Position, Run
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.runtime import Runtime, host_tools
 from dtr1_jax.report import page
@@ -36,62 +33,6 @@ log = logging.getLogger(__name__)
 
 class DivergedError(RuntimeError):
     """The loss or the gradient was not finite several times in a row."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """The parts of a training run that stay the same from its first step to its last.
-
-    Attributes:
-      runtime: settings, policy, mesh and host tools, without weights.
-      workdir: the folder of the run.
-      frozen: the weights that are not trained.
-      tx: the optimizer.
-      batches: an iterator over batches of queries, with get_state and set_state.
-      skipped: counts training examples that could not be used.
-      heldout: the examples of the evaluations.
-      checkpoints, run_log: where the run is saved and logged.
-      watch: warns where the run goes nowhere.
-      trace: profiles train.profile steps.
-      stop: is set where somebody asked the run to stop.
-    """
-
-    runtime: Runtime
-    workdir: Path
-    frozen: dict
-    tx: optax.GradientTransformation
-    batches: Any
-    skipped: pipeline.SkipCounter
-    heldout: sources.Source
-    checkpoints: checkpoint.Checkpoints
-    run_log: Any
-    watch: diagnosis.Watch
-    trace: step_trace.StepTrace
-    stop: interrupt.Flag
-
-    @property
-    def config(self) -> config.Config:
-        """All settings."""
-        return self.runtime.config
-
-
-@dataclasses.dataclass(frozen=True)
-class Position:
-    """How far a run has come.
-
-    Attributes:
-      state: trainable weights and optimizer.
-      step: GRPO steps made.
-      saved: the step of the newest checkpoint; None = there is none.
-      skipped_updates: updates left out since the start because loss or gradient was not finite.
-      skipped_in_a_row: the same, of the latest steps whose updates were all left out.
-    """
-
-    state: update.State
-    step: int = 0
-    saved: int | None = None
-    skipped_updates: int = 0
-    skipped_in_a_row: int = 0
 
 
 def run(c: config.Config, workdir: Path) -> Path:
@@ -127,7 +68,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         workers=c.data.workers, shard=share, skips=skipped,
         budget=c.data.prefetch_mb << 20,
     )  # fmt: skip
-    tx = optim.optimizer(c.optim, schedule_updates(c))
+    tx = optim.optimizer(c.optim, train_step.schedule_updates(c))
     trainable, frozen = state.initial_weights(c, pretrained_policy, device_mesh)
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as checkpoints,
@@ -143,7 +84,8 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         )
         ema = c.grpo.advantage == state.EMA
         heads = pretrained_policy.spec.head_counts
-        position = Position(state.initial_state(tx, trainable, device_mesh, ema, heads))
+        behind = bool(c.rollout.ahead)
+        position = Position(state.initial_state(tx, trainable, device_mesh, ema, heads, behind))
         watch = diagnosis.Watch(workdir, active=jax.process_index() == 0)
         this = Run(
             runtime, workdir, frozen, tx, iter(batches), skipped, heldout, checkpoints, log_writer, watch, trace, stop
@@ -151,16 +93,6 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         position = _resumed(this, position)
         del trainable  # If a checkpoint was restored, nothing else may hold the initial weights and moments.
         _steps(this, position)
-
-
-def updates_per_step(c: config.Config) -> int:
-    """Optimizer steps in one GRPO step."""
-    return c.grpo.epochs * c.grpo.minibatches
-
-
-def schedule_updates(c: config.Config) -> int:
-    """Length of the learning rate's schedule in optimizer steps."""
-    return (c.optim.decay_steps or c.train.steps) * updates_per_step(c)
 
 
 def _resumed(this: Run, position: Position) -> Position:
@@ -178,10 +110,11 @@ def _resumed(this: Run, position: Position) -> Position:
     this.run_log.truncate(step)
     this.watch.forget(step)
     c = this.config
-    earlier = counts.get("schedule", this.checkpoints.settings.get("train.steps", c.train.steps) * updates_per_step(c))
-    rate, update_count = functools.partial(optim.lr_at, c.optim), step * updates_per_step(c)
+    updates = train_step.updates_per_step(c)
+    earlier = counts.get("schedule", this.checkpoints.settings.get("train.steps", c.train.steps) * updates)
+    rate, update_count = functools.partial(optim.lr_at, c.optim), step * updates
     setting = "train.steps or optim.decay_steps"
-    this.watch.give(step, diagnosis.of_schedule(rate, earlier, schedule_updates(c), update_count, setting))
+    this.watch.give(step, diagnosis.of_schedule(rate, earlier, train_step.schedule_updates(c), update_count, setting))
     log.info("going on from step %d of %s", step, this.workdir)
     return Position(restored_state, step, step, counts["skipped"], counts["in_a_row"])
 
@@ -205,38 +138,12 @@ def _steps(this: Run, position: Position) -> None:
         position = _saved_if_asked(this, position)
         earlier = position.skipped_updates
         with this.trace.step(position.step + 1):
-            position, numbers, collected = _step(this, position)
+            position, numbers, collected = train_step.step_once(this, position)
         numbers["train/checkpoint_s"] = saving["checkpoint"]
         _log_step(this, position.step, numbers, collected, progress)
         own = {"train/skipped": position.skipped_updates - earlier}  # The log has the sum so far.
         this.watch.note_step(position.step, numbers | own, c)
         _leave_if_diverged(this, position)
-
-
-def _step(this: Run, position: Position) -> tuple[Position, dict[str, float], experience.Experience]:
-    """One GRPO step: the next position, the numbers of the step, and the experience that it learned from."""
-    c, step = this.config, position.step
-    key, start = jax.random.fold_in(jax.random.key(c.seed), step), time.monotonic()
-    runtime = this.runtime.with_weights(*update.weights(position.state.trainable, this.frozen))
-    collected = experience.collect(runtime.for_rollout(), this.batches, key)
-    seconds: dict[str, float] = {}
-    with step_trace.phase("update", seconds):
-        new_state, numbers = learn(this.runtime, position.state, this.frozen, this.tx, collected, key)
-    step, end = step + 1, time.monotonic()
-    updates, skipped = updates_per_step(c), int(numbers["train/skipped"])
-    if skipped:
-        log.warning("step %d: %d of %d updates skipped, loss or gradient not finite", step, skipped, updates)
-    in_a_row = position.skipped_in_a_row + skipped if skipped == updates else 0
-    position = Position(new_state, step, position.saved, position.skipped_updates + skipped, in_a_row)
-    completed = step_numbers.gather(collected, this.runtime.mesh)
-    numbers |= step_numbers.describe(completed) | step_numbers.by_task(completed) | step_numbers.requests(completed) | {
-        "train/update_s": seconds["update"], "train/step_s": end - start,
-        "train/update_tokens_per_s": c.grpo.epochs * completed.rows["tokens"].sum() / seconds["update"],
-        "train/lr": float(optim.lr_at(c.optim, schedule_updates(c), step * updates - 1)),
-        "train/skipped": position.skipped_updates, "train/examples_skipped": _skipped_by_all(this),
-        **run_log.peak_memory(jax.local_devices()[0].memory_stats()),
-    }  # fmt: skip
-    return position, numbers, collected
 
 
 def _log_step(
@@ -267,22 +174,19 @@ def _save(this: Run, position: Position, metric: float | None = None, wait: bool
     """
     this.run_log.flush()
     if position.step != position.saved:
+        ahead = position.ahead  # its experience is not saved, so its queries are drawn again
+        examples = this.skipped.count if ahead is None else ahead.skipped
         counts = {
             "skipped": position.skipped_updates, "in_a_row": position.skipped_in_a_row,
-            "examples": _skipped_by_all(this), "schedule": schedule_updates(this.config),
+            "examples": this.total(examples), "schedule": train_step.schedule_updates(this.config),
         }  # fmt: skip
-        document = {"data": this.batches.get_state(), "counts": counts}
+        document = {"data": this.batches.get_state() if ahead is None else ahead.data, "counts": counts}
         this.checkpoints.save(position.step, position.state, document, metric)
     elif metric is not None:
         this.checkpoints.add_metric(position.step, metric)
     if wait:
         this.checkpoints.wait()
     return dataclasses.replace(position, saved=position.step)
-
-
-def _skipped_by_all(this: Run) -> int:
-    """Training examples that could not be used, counted by all processes. All processes must call it."""
-    return mesh.total_of_shares(this.runtime.mesh, this.skipped.count)
 
 
 def _leave_if_asked(this: Run, position: Position) -> int:

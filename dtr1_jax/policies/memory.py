@@ -87,6 +87,7 @@ def resident(c: config.Config, spec: Spec, device_mesh: Mesh) -> tuple[dict[str,
     trainable = {"lora": lora} if c.lora.rank else {"base": base}
     opt = jax.eval_shape(optim.optimizer(c.optim, c.train.steps).init, trainable)
     copy = {"reference": base} if c.grpo.beta and not c.lora.rank else {}
+    copy |= {"behind": trainable} if c.rollout.ahead else {}
     bytes_by_kind = {
         "weights": bytes_on_device(device_mesh, {"base": base}, spec),
         "adapters": bytes_on_device(device_mesh, {"lora": lora}, spec) if c.lora.rank else 0,

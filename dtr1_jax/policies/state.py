@@ -52,7 +52,7 @@ def initial_adapters(c: config.Config, base: dict) -> dict:
 
 def initial_state(
     tx: optax.GradientTransformation, trainable: dict, device_mesh: jax.sharding.Mesh, ema: bool = False,
-    heads: dict[str, int] | None = None,
+    heads: dict[str, int] | None = None, behind: bool = False,
 ) -> update.State:  # fmt: skip
     """The state before the first update. The optimizer's arrays are cut over the mesh as the weights are.
 
@@ -61,10 +61,12 @@ def initial_state(
       trainable: the trainable weights on the mesh.
       ema: keep moving averages of each task's rewards too (grpo.advantage = "ema").
       heads: `Spec.head_counts` of the policy, as the weights were cut.
+      behind: keep the weights before the last step too (rollout.ahead); before the first step a copy of these.
     """
     shardings = mesh.shardings(device_mesh, {"opt": jax.eval_shape(tx.init, trainable)}, heads)["opt"]
     averages = mesh.put(advantages.initial_ema(), mesh.replicated(device_mesh)) if ema else None
-    return update.State(trainable, jax.jit(tx.init, out_shardings=shardings)(trainable), averages)
+    older = jax.tree.map(jnp.copy, trainable) if behind else None
+    return update.State(trainable, jax.jit(tx.init, out_shardings=shardings)(trainable), averages, older)
 
 
 def state_template(state: update.State) -> update.State:
@@ -106,8 +108,9 @@ def trained_weights(
         ) as checkpoints:
             # From the run's config.json, not from `c`: it decides which arrays the checkpoint has.
             ema = checkpoints.settings.get("grpo.advantage") == EMA
+            behind = bool(checkpoints.settings.get("rollout.ahead"))
             heads = pretrained_policy.spec.head_counts
-            state = initial_state(optim.optimizer(c.optim, c.train.steps), trainable, device_mesh, ema, heads)
+            state = initial_state(optim.optimizer(c.optim, c.train.steps), trainable, device_mesh, ema, heads, behind)
             restored = checkpoints.restore(state_template(state), number)
             if restored is not None:
                 log.info("weights of step %d in %s", restored[2], workdir)

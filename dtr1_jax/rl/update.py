@@ -59,11 +59,14 @@ class State:
       opt: the optimizer's own state.
       ema: moving averages of the rewards of each task; None if grpo.advantage does not use them. `update` passes
         them through.
+      behind: with rollout.ahead, the trainable weights before the last step, which sampled the completions of the next
+        one; None = not kept. `update` does not take them.
     """
 
     trainable: Any
     opt: Any
     ema: Ema | None = None
+    behind: Any = None
 
 
 @pytree

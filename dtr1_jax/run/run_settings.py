@@ -27,7 +27,7 @@ ADDED = {
     "optim": {"decay_steps": 0},
     "policy": {"ids": "number", "adapter": "", "attention": "einsum"},
     # The tokens are read for policy.constructor=specialists only.
-    "rollout": {"parts": 1, "construct_tokens": 64, "twin_tokens": 160},
+    "rollout": {"parts": 1, "ahead": 0, "construct_tokens": 64, "twin_tokens": 160},
     "specialists": {
         "detector": "", "threshold": 0.0, "phrases": "", "max_objects": 40, "merge_iou": 0.6, "segmenter": "grabcut",
         "depth": "", "depth_tie": 0.02, "tracker": "iou", "gap": 4, "colour_share": 0.3, "dtype": "float32",

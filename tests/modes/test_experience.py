@@ -58,11 +58,11 @@ def collect(monkeypatch, rounds, resample):
     """(what `collect` makes of these rounds, the batches and keys it asked for)."""
     asked = []
 
-    def gather(runtime, batch, key):
+    def begin(runtime, batch, key):
         asked.append((batch, jax.random.key_data(key).tolist()))
-        return rounds[batch]
+        return lambda: rounds[batch]
 
-    monkeypatch.setattr(experience, "gather", gather)
+    monkeypatch.setattr(experience, "begin", begin)
     c = pytypes.SimpleNamespace(grpo=pytypes.SimpleNamespace(resample=resample))
     runtime = pytypes.SimpleNamespace(config=c, mesh=None)
     return experience.collect(runtime, iter(range(len(rounds))), jax.random.key(0)), asked

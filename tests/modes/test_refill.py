@@ -107,11 +107,11 @@ def collected(monkeypatch, rounds, count: int, resample: int):
     monkeypatch.setattr(experience.mesh, "share_of_rows", lambda _: (processes.here.rank, count))
     monkeypatch.setattr(experience.jax, "process_count", lambda: count)
 
-    def gather(runtime, batch, key):
+    def begin(runtime, batch, key):
         asked[processes.here.rank] += 1
-        return batch
+        return lambda: batch
 
-    monkeypatch.setattr(experience, "gather", gather)
+    monkeypatch.setattr(experience, "begin", begin)
     runtime = pytypes.SimpleNamespace(
         config=pytypes.SimpleNamespace(grpo=pytypes.SimpleNamespace(resample=resample)), mesh=None
     )
@@ -175,7 +175,7 @@ def work_in_a_process(out: str) -> None:
     jax.distributed.initialize(os.environ["JAX_COORDINATOR_ADDRESS"], 2, rank)
     rows = slice(4 * rank, 4 * rank + 4)
     own = iter([share_of(e, rows, OTHERS[rank : rank + 1]) for e in real_rounds()])
-    experience.gather = lambda runtime, batch, key: batch
+    experience.begin = lambda runtime, batch, key: lambda: batch
     runtime = pytypes.SimpleNamespace(
         config=pytypes.SimpleNamespace(grpo=pytypes.SimpleNamespace(resample=2)), mesh=mesh.make(config.Mesh(2, 1, 1))
     )

@@ -89,7 +89,7 @@ def test_train_saves_the_same_step_in_both(tmp_path):
 
 if __name__ == "__main__":
     from dtr1_jax.evaluation import predict
-    from dtr1_jax.modes import perceive, train
+    from dtr1_jax.modes import perceive, train_step
     from dtr1_jax.specialists import perceiver
     from dtr1_jax.specialists.toolbox import Toolbox
 
@@ -104,6 +104,6 @@ if __name__ == "__main__":
     patch.setattr(perceiver, "open_perceiver", lambda c: perceiver.SpecialistPerceiver(tools, c.specialists))
     tiny.after(patch, perceive, "_records", act)
     tiny.after(patch, predict, "predictions_of", act)
-    tiny.after(patch, train, "learn", act)
+    tiny.after(patch, train_step, "learn", act)
     sys.argv[0] = str(tiny.ROOT / "main.py")
     runpy.run_path(sys.argv[0], run_name="__main__")

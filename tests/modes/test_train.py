@@ -14,7 +14,7 @@ import tiny
 
 from dtr1_jax import config, mesh
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import learn, train
+from dtr1_jax.modes import learn, train, train_step
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.run import checkpoint, interrupt, run_log, warnings_file
 
@@ -42,7 +42,7 @@ def test_a_trace_of_two_steps_has_their_phases_by_name(whole):
     events = [e for plane in jax.profiler.ProfileData.from_file(str(file)).planes for line in plane.lines
               for e in line.events]  # fmt: skip
     assert {dict(e.stats).get("step_num") for e in events if e.name == "step"} == {2, 3}
-    parts = {"data": 1, "rollout": 2, "score": 1, "update": 1}  # of a step; it begins the rollout, and waits for it
+    parts = {"data": 1, "rollout": 2, "score": 1, "update": 2}  # of a step; it begins rollout and update, and waits
     for name, count in parts.items():
         assert sum(e.name == name for e in events) == 2 * count, name
 
@@ -111,7 +111,7 @@ def test_a_notice_of_maintenance_saves_once_and_the_run_goes_on(path, small, tmp
         if call == 2:
             interrupt.current()._on_save_notice("maintenance")
 
-    tiny.after(small, train, "learn", announce)
+    tiny.after(small, train_step, "learn", announce)
     train.run(tiny.settings(path, train__steps=4, train__eval_examples=0, checkpoint__every=0), tmp_path)
     saved = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
     assert saved == {2, 4} and run_log.read_run_log(tmp_path)[-1]["step"] == 4
@@ -227,7 +227,7 @@ def test_adapters_epochs_minibatches_kl_and_resampling(path, small, tmp_path):
     }  # fmt: skip
     c = tiny.settings(path, **changes)
     rounds, scored = [], []
-    tiny.after(small, train.experience, "gather", rounds.append)
+    tiny.after(small, train.experience, "begin", rounds.append)
     tiny.after(small, learn.scorer, "score", scored.append)
     small.setattr(train.experience.advantages, "informative_b", lambda r: np.arange(len(r)) == 1)
     train.run(c, tmp_path)

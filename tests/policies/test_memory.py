@@ -38,6 +38,21 @@ def test_a_reference_is_kept_only_for_the_kl_of_full_training():
     assert copies(grpo_beta=0.1)["frozen_copies"] == copies()["weights"]
 
 
+def test_a_step_ahead_keeps_the_weights_that_sampled_it():
+    ahead = {"rollout_ahead": 1, "grpo_importance": "token_truncate", "grpo_beta": 0.0}
+
+    def planned(**changes):
+        c = settings(**changes)
+        return plan.plan(c, small.TEXT, plan.abstract_mesh(c.mesh))
+
+    for rank in (0, 2):
+        trained = planned(**ahead, lora_rank=rank)["resident"]
+        assert trained["frozen_copies"] == trained["adapters" if rank else "weights"] > 0
+    cut = ahead | {"lora_rank": 2, "mesh_data": 1, "mesh_fsdp": 2}
+    assert planned(**cut)["update"]["weights_copy"] == planned(**cut)["rollout"]["weights_copy"] > 0
+    assert planned(lora_rank=2, mesh_data=1, mesh_fsdp=2)["update"]["weights_copy"] == 0
+
+
 def test_the_share_of_a_device_is_what_it_holds():
     c = settings(mesh_data=2, mesh_fsdp=2, mesh_tensor=2)
     device_mesh = mesh.make(c.mesh)

@@ -223,18 +223,18 @@ def test_without_ema_a_checkpoint_has_no_averages(path, small):
     leaves = jax.tree_util.tree_leaves_with_path(state.initial_state(tx, trainable, m))
     names = [jax.tree_util.keystr(p) for p, _ in leaves]
     assert names and all(name.startswith((".trainable", ".opt")) for name in names)
-    assert [f.name for f in dataclasses.fields(update.State)] == ["trainable", "opt", "ema"]
+    assert [f.name for f in dataclasses.fields(update.State)] == ["trainable", "opt", "ema", "behind"]
 
 
 def test_a_run_of_two_tasks_has_numbers_and_curves_of_each(path, small, tmp_path):
-    real = train.experience.collect
+    real = train.experience.begin_collecting
 
-    def collect(*args):
-        e = real(*args)
+    def begin_collecting(*args):
+        e = real(*args)()
         renamed = [dataclasses.replace(x, task=TASKS[i % 2]) for i, x in enumerate(e.asked)]
-        return dataclasses.replace(e, asked=renamed)
+        return lambda: dataclasses.replace(e, asked=renamed)
 
-    small.setattr(train.experience, "collect", collect)
+    small.setattr(train.experience, "begin_collecting", begin_collecting)
     page = train.run(tiny.settings(path, **EMA | {"train__steps": 2}), tmp_path).read_text()
     for row in run_log.read_run_log(tmp_path):
         assert row["train/reward"] == pytest.approx(np.mean([row[f"train/{task}/reward"] for task in TASKS[:2]]))
