@@ -19,6 +19,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import photo_queries
@@ -105,18 +106,22 @@ def main(argv: list[str] | None = None) -> None:
         metavar="NAME=VALUE",
         help="settings to change, such as optim.lr=1e-4",
     )
-    args = parser.parse_args(argv)
+    execute(run_seeds, parser.parse_args(argv))
+
+
+def execute(experiment: Callable[[argparse.Namespace], dict], args: argparse.Namespace) -> None:
+    """Runs an experiment and prints its figures; an expected error ends it with one line."""
     console.set_up_logging()
     try:
-        run_seeds(args)
+        print(json.dumps(experiment(args)))
     except dispatch.EXPECTED as error:
         sys.exit(f"error: {error}")
     except interrupt.Interrupted as error:
         sys.exit(f"{error} and saved; the same command goes on from there")
 
 
-def run_seeds(args: argparse.Namespace) -> None:
-    """Writes the data, trains a policy for each seed, and prints the last line."""
+def run_seeds(args: argparse.Namespace) -> dict:
+    """Writes the data and trains a policy for each seed; returns the figures."""
     checkpoint, data = weights.fetch(args.out), args.out / "photos.jsonl"
     print(f"{photo_queries.write(args.assets, data, OBJECTS)} queries in {data}", flush=True)
     result, before, start = {}, None, time.monotonic()
@@ -130,8 +135,7 @@ def run_seeds(args: argparse.Namespace) -> None:
             result[f"seed_{seed}"]["greedy"] = {"before": before, "after": greedy(c, workdir)}
         print(f"report: {report}", flush=True)
     result["all_up"] = all(figures["reward"]["after"] > figures["reward"]["before"] for figures in result.values())
-    result["wall_s"] = time.monotonic() - start
-    print(json.dumps(result))
+    return result | {"wall_s": time.monotonic() - start}
 
 
 if __name__ == "__main__":

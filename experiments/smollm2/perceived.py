@@ -24,7 +24,6 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +36,7 @@ import weights
 from configs import seg
 from dtr1_jax import config
 from dtr1_jax.data import sources
-from dtr1_jax.modes import dispatch, evaluate, perceive, sft, train
-from dtr1_jax.run import console, interrupt
+from dtr1_jax.modes import evaluate, perceive, sft, train
 from dtr1_jax.twin import programs, things
 
 OBJECTS = 6  # most objects of a twin
@@ -214,16 +212,10 @@ def arguments(doc: str, out: str) -> argparse.ArgumentParser:
 
 
 def execute(experiment: Callable[[argparse.Namespace], dict], args: argparse.Namespace) -> None:
-    """Runs an experiment and prints its figures; an expected error ends it with one line."""
+    """`grpo.execute`, with the specialists of --assets where no others are named."""
     args.detector = args.detector or args.assets / "weights/coco_ssd_tfjs/model.json"
     args.segmenter = args.segmenter or args.assets / "weights/mobile_sam.pt"
-    console.set_up_logging()
-    try:
-        print(json.dumps(experiment(args)))
-    except dispatch.EXPECTED as error:
-        sys.exit(f"error: {error}")
-    except interrupt.Interrupted as error:
-        sys.exit(f"{error} and saved; the same command goes on from there")
+    grpo.execute(experiment, args)
 
 
 def main(argv: list[str] | None = None) -> None:
