@@ -44,6 +44,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rollout", type=int, default=0, help="as config.mesh.rollout")
     parser.add_argument("--effort", type=float, default=0.0, help="of the TPU compiler, from -1 (fast) to 1")
     parser.add_argument("--phases", default="rollout,update")
+    parser.add_argument(
+        "--compaction", action="store_true", help="with the loops for fewer rows too; their bytes a token are added up"
+    )
     parser.add_argument("--hlo", default="", help="folder for the text of the compiled programs")
     parser.add_argument("--show", type=int, default=8, help="lines about the operations with the most bytes")
     for name, value in WORK[False].items():
@@ -124,8 +127,9 @@ def lowered(args: argparse.Namespace, phase: str, spec: Spec, device_mesh: jax.s
     """The program of a phase for the mesh; prompts are half picture."""
     c = settings_of(args)
     spec, patches = pretrained.adjusted(c, spec), args.prompt // 2 * spec.vision.merge**2 if spec.vision else 0
-    lower = {"rollout": ahead_of_time.lower_rollout, "update": ahead_of_time.lower_update}[phase]
-    return lower(c, spec, device_mesh, patches)
+    if phase == "rollout":
+        return ahead_of_time.lower_rollout(c, spec, device_mesh, patches, shrink=args.compaction)
+    return ahead_of_time.lower_update(c, spec, device_mesh, patches)
 
 
 def measure(args: argparse.Namespace, phase: str) -> tuple[dict[str, Any], list[collectives.Message]]:

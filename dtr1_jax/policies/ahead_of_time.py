@@ -163,8 +163,14 @@ def rollout_weights(c: Config, spec: Spec, sampling_mesh: Mesh, copied: bool) ->
     return both["base"], both["lora"] if lora else None
 
 
-def lower_rollout(c: Config, spec: Spec, sampling_mesh: Mesh, patches: int, copied: bool = True) -> Any:
-    """rollout.sample, lowered for the mesh of a rollout. No row ends before its last token, so one loop decodes all."""
+def lower_rollout(
+    c: Config, spec: Spec, sampling_mesh: Mesh, patches: int, copied: bool = True, shrink: bool = False
+) -> Any:
+    """rollout.sample, lowered for the mesh of a rollout.
+
+    With `shrink` it has all the loops of a run (compaction.py). Otherwise one loop decodes all, as where no row ends
+    before its last token.
+    """
     base, lora = rollout_weights(c, spec, sampling_mesh, copied)
     everywhere = functools.partial(jax.ShapeDtypeStruct, sharding=mesh.replicated(sampling_mesh))
     return rollout.sample.lower(
@@ -172,7 +178,7 @@ def lower_rollout(c: Config, spec: Spec, sampling_mesh: Mesh, patches: int, copi
         everywhere((), jax.random.key(0).dtype), everywhere((spec.vocab,), bool), spec=spec, group=c.rollout.group,
         new_tokens=pretrained.completion_slots(c), end=(0,), pad=0, temperature=c.rollout.temperature,
         top_k=c.rollout.top_k, top_p=c.rollout.top_p, dtype=jnp.dtype(c.policy.dtype), mesh=sampling_mesh,
-        shrink=False,
+        shrink=shrink,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import scripts
 from dtr1_jax.models import policy
 from dtr1_jax.policies import ahead_of_time
 from dtr1_jax.policies import collectives as reading
+from dtr1_jax.rl import compaction
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 ITEM = 4  # bytes of a number: the CPU computes in float32
@@ -49,6 +50,20 @@ def test_decoding_over_tensor_sends_states_and_sums_over_blocks(sizes):
     assert fields["largest_per_token"] <= max(state, block)
     assert fields["bytes_per_token"] <= (2 * spec.layers + 1) * state + 2 * block
     assert fields["largest_per_token"] < rows(args) * spec.vocab * ITEM / args.mesh[2] / 4  # no logits
+
+
+@pytest.mark.parametrize("sizes", ["1,8,1", pytest.param("1,4,2", marks=pytest.mark.slow)])
+def test_rows_that_leave_the_batch_send_nothing(sizes):
+    """The smaller loops send no more than the first, and nothing is sent between the loops."""
+    work = sizes, "rollout", "--queries=16", "--new=64"
+    _, _, one, messages = measured(*work)
+    args, _, fields, of_loops = measured(*work, "--compaction")
+    assert len(of_loops) > len(messages) and args.queries // 8 * args.group >= compaction.LEAST_ROWS
+    assert fields["largest_per_token"] <= max(one["largest_per_token"], 4)  # 4: whether the rows fit
+    assert fields["bytes_per_token"] <= 3 * (
+        one["bytes_per_token"] + 8
+    )  # each loop also asks whether the next may begin
+    assert reading.total(m for m in of_loops if not m.unknown) == reading.total(m for m in messages if not m.unknown)
 
 
 @pytest.mark.parametrize(

@@ -159,8 +159,11 @@ def test_devices_of_one_two_or_four_processes(tmp_path, devices, steps):
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes_and_another_mesh(tmp_path):
-    """Three steps with two processes, one and four, each with a mesh of its own, are those of one process."""
-    schedule = {"train__eval_examples": 0}
+    """Three steps with two processes, one and four, each with a mesh of its own, are those of one process.
+
+    They sample a step ahead, with weights that the checkpoints hold besides.
+    """
+    schedule = {"train__eval_examples": 0, "rollout__ahead": 1, "grpo__importance": "token_truncate"}
     tiny.finish(start(tmp_path, "one", 1, 2, train__steps=3, **schedule), SECONDS)
     for steps, (processes, devices, fsdp) in enumerate(((2, 2, 4), (1, 2, 1), (4, 1, 2)), 1):
         mesh = {"mesh__data": -1, "mesh__fsdp": fsdp}
