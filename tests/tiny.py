@@ -139,7 +139,11 @@ def speak(patch, c: config.Config, texts: list[str]) -> None:
     patch.setattr(rollout, "sample", sample)
 
 
-PLACES = {"gather": (experience, "begin"), "predict": (predict, "predictions_of"), "learn": (train_step, "learn")}
+PLACES = {
+    "gather": (experience, "begin_gathering"),
+    "predict": (predict, "predictions_of"),
+    "learn": (train_step, "learn"),
+}
 
 
 def signals(patch, plan: str) -> None:

@@ -51,17 +51,13 @@ class Experience:
     work: Work | None = None
 
 
-def gather(runtime: Runtime, batch: Batch, key: jax.Array) -> Experience:
-    """Samples G completions for each query of the batch and scores them. All processes must call it.
+def begin_gathering(runtime: Runtime, batch: Batch, key: jax.Array) -> Callable[[], Experience]:
+    """Samples G completions for each query of the batch; the result waits for them and scores them.
 
-    The batch is cut into rollout.parts along its queries: the device samples one while the host scores another. The
-    samples are the same for any number of parts.
+    The batch is cut into rollout.parts along its queries: the device samples one while the host scores another. It has
+    the work of the first when this returns. The samples are the same for any number of parts. All processes must call
+    this and the result.
     """
-    return begin(runtime, batch, key)()
-
-
-def begin(runtime: Runtime, batch: Batch, key: jax.Array) -> Callable[[], Experience]:
-    """Begins `gather`: the device has the work of the first part. The result waits for the samples and scores them."""
     c = runtime.config
     parts = _cut(aligned(batch), c.rollout.parts)
     sampling = {name: getattr(c.rollout, name) for name in ("group", "temperature", "top_k", "top_p")}
@@ -111,29 +107,26 @@ def _scored(runtime: Runtime, batch: Batch, completed: Completions, key: jax.Arr
     )
 
 
-def collect(runtime: Runtime, batches: Iterator[Batch], key: jax.Array) -> Experience:
-    """The experience of one step; groups without spread are replaced by groups of up to grpo.resample further batches.
+def begin_collecting(runtime: Runtime, batches: Iterator[Batch], key: jax.Array) -> Callable[[], Experience]:
+    """Begins to sample the completions of a step; the result gives its experience.
+
+    Groups without spread are replaced by groups of up to grpo.resample further batches.
 
     This is DAPO's dynamic sampling (arXiv 2503.14476), for several tasks: a group is replaced by a group of the same
     task, so each task keeps its share of the batch and its places in it. Where a task has too few groups with spread,
     its groups without spread fill the places. They have no gradient, and nothing is raised. The batch is filled over
-    all processes (refill.py), which all must call it.
+    all processes (refill.py), which all must call this and the result.
     """
-    return begin_collecting(runtime, batches, key)()
-
-
-def begin_collecting(runtime: Runtime, batches: Iterator[Batch], key: jax.Array) -> Callable[[], Experience]:
-    """Begins `collect`: the device has the work of the first batch. The result does the rest."""
     finish_first = _begin_round(runtime, batches, jax.random.fold_in(key, 0))
     return lambda: _collected(runtime, batches, key, finish_first)
 
 
 def _begin_round(runtime: Runtime, batches: Iterator[Batch], key: jax.Array) -> Callable[[], Experience]:
-    """`begin` with the next batch; its experience has the time that was spent waiting for the batch."""
+    """`begin_gathering` with the next batch; its experience has the time that was spent waiting for the batch."""
     seconds: dict[str, float] = {}
     with phase("data", seconds):
         batch = next(batches)
-    finish = begin(runtime, batch, key)
+    finish = begin_gathering(runtime, batch, key)
 
     def finish_round() -> Experience:
         gathered = finish()

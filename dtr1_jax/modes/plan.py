@@ -101,10 +101,10 @@ def plan(
         shares = [of_phase] + [blind_share(of_phase)] * blind.is_on(c.reward)
         return max((memory.rollout_parts(sizes, x, layers_bytes, copy_bytes) for x in shares), key=_together)
 
+    held = {"weights_copy": copy_bytes} if c.rollout.ahead else {}  # until the completions of a step ahead are scored
     activations = max((n.activations or 0 for n in specialists.values()), default=0)
     phases = {
-        # a step ahead, the rollout's copy stays until its completions are scored
-        "update": memory.update_parts(c, sizes, share, trained_bytes) | {"weights_copy": copy_bytes * c.rollout.ahead},
+        "update": memory.update_parts(c, sizes, share, trained_bytes) | held,
         "rollout": sampling(sampling_share(c, share, sampling_mesh)),
         "evaluation": sampling(evaluation) if evaluation.queries else {},
         "scoring": {"specialists": activations} if specialists else {},

@@ -17,6 +17,7 @@ import numpy as np
 
 from dtr1_jax.evaluation.benchmarks import vqa as benchmark
 from dtr1_jax.rewards.choice_answers import choice_index
+from dtr1_jax.rewards.host_jit import host_jit
 from dtr1_jax.rewards.number_answers import is_number, the_number
 from dtr1_jax.rewards.open_answers import answer_words, core
 from dtr1_jax.rewards.yes_no_answers import yes_or_no
@@ -188,11 +189,11 @@ def _compared(answers: list[str], references: list[Sequence[str]]) -> tuple[np.n
     counted_nt = np.array([[i < len(right) for i in range(t)] for right in references + [[]] * (n - len(references))])
     # An answer without words scores 0, even where a reference has no words either.
     counted_nt &= valid_nk.any(1)[:, None]
-    scores = jax.device_get(_compare(ids_nk, valid_nk, ids_ntk, valid_ntk))
+    scores = _compare(ids_nk, valid_nk, ids_ntk, valid_ntk)
     return tuple(np.where(counted_nt, x, 0.0)[: len(answers)] for x in scores)
 
 
-@jax.jit
+@host_jit
 def _compare(ids_nk, valid_nk, ids_ntk, valid_ntk):
     """Exact match and token F1 float32[n, t] of each answer with each of its references."""
     each = [jax.vmap(jax.vmap(pair, in_axes=(None, None, 0, 0))) for pair in (exact_match, token_f1)]

@@ -4,8 +4,8 @@ Where a transcript is unsound, all columns but `structure` are 0: nothing that s
 the columns of its task; in a batch of several tasks its other columns are 0, and `Rewards.own` says which queries have
 a column.
 
-Text is scored on the host, overlaps on the device. The overlaps of pictures are one call for all B x G completions, on
-fixed shapes, so that a run compiles it once; those of videos are computed query by query.
+Texts are scored in Python, overlaps by JAX on the CPU of the host (host_jit.py). The overlaps of pictures are one call
+for all B x G completions, on fixed shapes, so that a run compiles it once; those of videos are computed query by query.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dtr1_jax.rewards.columns import COLUMNS, TEXT_COLUMNS, batch_weights, check
 from dtr1_jax.rewards.economy import economy
 from dtr1_jax.rewards.follows import follows
 from dtr1_jax.rewards.geometry import mask_iou, matched_box_iou, matched_points
+from dtr1_jax.rewards.host_jit import host_jit
 from dtr1_jax.rewards.mask_cells import overlap_cells, resize_mask
 from dtr1_jax.rewards.structure import structure
 from dtr1_jax.rewards.style import length, repetition
@@ -163,7 +164,7 @@ def _picture_columns(own, transcripts, examples, canvases, results, mask_size) -
         columns |= _accuracy(masks, boxes if "box_iou" in overlaps else None, answered_bg)
     if "points" in own:
         columns["points"] = _points(boxes, pointing_bg)
-    return {name: np.array(column_bg) for name, column_bg in jax.device_get(columns).items()}
+    return {name: np.array(column_bg) for name, column_bg in columns.items()}
 
 
 def _video_columns(names, group, example, canvas, results, mask_size) -> dict[str, np.ndarray]:
@@ -197,7 +198,7 @@ def _twin_columns(own, transcripts, truths, canvases) -> dict[str, np.ndarray]:
         truth = twin_facts.pack([truths[b] for b in batch], frames, vocabulary)
         twin = jax.tree.map(functools.partial(_grouped, groups=len(batch)), twin)
         sound_bg = np.array([[t.sound for t in transcripts[b]] for b in batch])
-        scores = jax.device_get(_true_twins(twin, truth))
+        scores = _true_twins(twin, truth)
         for name in names:
             columns[name][batch] = np.where(sound_bg, scores[name], 0.0)
     return columns
@@ -263,13 +264,13 @@ def _style_columns(own, transcripts, reward, tokens_bg) -> dict[str, np.ndarray]
     return columns
 
 
-@jax.jit
+@host_jit
 def _true_twins(twin, truth):
     """float32[B, G] of each of twin_truth.COLUMNS, from the Facts of B x G twins and of B annotations."""
     return jax.vmap(jax.vmap(twin_truth.twin_columns, in_axes=(0, None)))(twin, truth)
 
 
-@jax.jit
+@host_jit
 def _accuracy(masks, boxes, answered_bg):
     """float32[B, G] of mask_iou and box_iou, each where its arrays (`_mask_arrays`, `_box_arrays`) are given.
 
@@ -288,7 +289,7 @@ def _accuracy(masks, boxes, answered_bg):
     return columns
 
 
-@jax.jit
+@host_jit
 def _points(boxes, pointing_bg):
     """float32[B, G]: the centres of the answer's boxes against the target's boxes, see geometry.matched_points."""
     pred_bgm4, pred_valid_bgm, target_bm4, target_valid_bm, share_bg = boxes

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from dtr1_jax.rewards.geometry import matched_track_iou, video_mask_iou
+from dtr1_jax.rewards.host_jit import host_jit
 from dtr1_jax.rewards.mask_cells import overlap_cells, resize_mask
 from dtr1_jax.types import Target
 
@@ -76,7 +77,7 @@ def mask_scores(answers: Sequence[np.ndarray | None], target: Target, size: int,
             if masks is not None:
                 mask = masks[t] if t < len(masks) else None
                 cells_gtchw[g, t] = overlap_cells(mask, right.masks[t], right.counted[t], size)
-    iou_g = jax.device_get(_mask_iou(cells_gtchw, first_frames(right.labelled, count)))
+    iou_g = _mask_iou(cells_gtchw, first_frames(right.labelled, count))
     return np.where([masks is not None for masks in answers], iou_g, 0.0).astype(np.float32)
 
 
@@ -94,7 +95,7 @@ def track_scores(answers: Sequence[np.ndarray], target: np.ndarray, labelled: np
     m = min(MAX_TRACKS, max(8, next_power(max(map(len, sides)))))
     *pred_gmt4, target_nt4 = (first_frames(_largest(x, m), m).astype(np.float32) for x in sides)
     pred_gmt4 = np.stack(pred_gmt4)
-    iou_g = jax.device_get(_track_iou(pred_gmt4, _has_area(pred_gmt4), target_nt4, _has_area(target_nt4)))
+    iou_g = _track_iou(pred_gmt4, _has_area(pred_gmt4), target_nt4, _has_area(target_nt4))
     *counts, target_count = (int(_has_area(x).any(1).sum()) for x in sides)
     return iou_g * [matched_share(n, target_count, m) for n in counts]
 
@@ -105,7 +106,7 @@ def matched_share(answers: int, targets: int, limit: int) -> float:
     return min(more, limit) / more if more else 1.0
 
 
-@jax.jit
+@host_jit
 def _mask_iou(cells_gtchw, frame_t):
     def of_answer(cells_tchw):
         inter_thw, union_thw = cells_tchw[:, 0], cells_tchw[:, 1]
@@ -114,7 +115,7 @@ def _mask_iou(cells_gtchw, frame_t):
     return jax.vmap(of_answer)(cells_gtchw)
 
 
-@jax.jit
+@host_jit
 def _track_iou(pred_gmt4, pred_valid_gmt, target_nt4, target_valid_nt):
     group = jax.vmap(matched_track_iou, in_axes=(0, 0, None, None))
     return group(pred_gmt4, pred_valid_gmt, target_nt4, target_valid_nt)

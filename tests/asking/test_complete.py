@@ -129,7 +129,7 @@ def test_gather_counts_requests(path, monkeypatch):
     with Segmenter("box") as segmenter:
         runtime = runtime_of(c, fake_perceivers.annotated(examples), segmenter)
         batch = next(pipeline.evaluation_batches(examples, runtime.policy.style, 4, 4))
-        got = experience.gather(runtime, batch, jax.random.key(0))
+        got = experience.begin_gathering(runtime, batch, jax.random.key(0))()
     numbers = step_numbers.numbers(got)
     assert numbers["train/requested"] == 1 and numbers["train/looks"] == 1 and numbers["train/ops_asked"] == 2
     assert numbers["train/sound"] == 1 and numbers["train/mask_iou"] == 1 and 0 < numbers["train/twin_tokens"] <= 400
@@ -202,7 +202,7 @@ def test_parts_of_a_rollout_give_the_same_experience(path, small, monkeypatch, c
         for parts in (1, 2):
             runtime, _, batch = sampled(path, constructor, monkeypatch, rollout__parts=parts, **changes)
             runtime = dataclasses.replace(runtime, segmenter=segmenter)
-            experiences.append(experience.gather(runtime, batch, jax.random.key(3)))
+            experiences.append(experience.begin_gathering(runtime, batch, jax.random.key(3))())
     whole, cut = experiences
     assert cut.asked == whole.asked
     np.testing.assert_array_equal(cut.rollout.token_bgs, whole.rollout.token_bgs)

@@ -69,9 +69,9 @@ def test_the_column_is_in_the_total_and_off_costs_nothing(path, small):
     small.setattr(rollouts, "sample", counted)
     with Segmenter("box") as segmenter:
         batch = batch_of(runtime_of(off, segmenter), ("segmentation",), 4)
-        without = experience.gather(runtime_of(off, segmenter), batch, KEY)
+        without = experience.begin_gathering(runtime_of(off, segmenter), batch, KEY)()
         assert len(calls) == 1 and "blind" not in without.rewards.columns
-        both = experience.gather(runtime_of(on, segmenter), batch, KEY)
+        both = experience.begin_gathering(runtime_of(on, segmenter), batch, KEY)()
         length = on.policy.prompt_tokens + on.rollout.new_tokens
         assert calls[2] == ((4 * on.rollout.group, length), True, 1), "B x G queries, no pictures, one completion each"
         assert calls[:1] == calls[1:2]
@@ -83,7 +83,7 @@ def test_the_column_is_in_the_total_and_off_costs_nothing(path, small):
             [parse(demonstrations.oracle(e, canvas), task=e.task, canvas=canvas)] * on.rollout.group
             for e, canvas in zip(batch.examples, batch.canvases)
         ])  # fmt: skip
-        sound = [experience.gather(runtime_of(c, segmenter), batch, KEY).rewards for c in (off, on)]
+        sound = [experience.begin_gathering(runtime_of(c, segmenter), batch, KEY)().rewards for c in (off, on)]
     np.testing.assert_allclose(sound[1].total_bg - sound[0].total_bg, 0.25 * 0.5, atol=1e-6)
 
 

@@ -62,10 +62,10 @@ def collect(monkeypatch, rounds, resample):
         asked.append((batch, jax.random.key_data(key).tolist()))
         return lambda: rounds[batch]
 
-    monkeypatch.setattr(experience, "begin", begin)
+    monkeypatch.setattr(experience, "begin_gathering", begin)
     c = pytypes.SimpleNamespace(grpo=pytypes.SimpleNamespace(resample=resample))
     runtime = pytypes.SimpleNamespace(config=c, mesh=None)
-    return experience.collect(runtime, iter(range(len(rounds))), jax.random.key(0)), asked
+    return experience.begin_collecting(runtime, iter(range(len(rounds))), jax.random.key(0))(), asked
 
 
 def names(e):

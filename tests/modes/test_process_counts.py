@@ -101,7 +101,7 @@ def roll_out_and_evaluate(path: str) -> dict:
         runtime = Runtime(c, ready, device_mesh, segmenter=segmenter, text_scorers=text_scorers)
         runtime = runtime.with_weights(*update.weights(trainable, frozen)).for_rollout()
         for step in range(2):
-            gathered = experience.collect(runtime, batches, jax.random.key(step))
+            gathered = experience.begin_collecting(runtime, batches, jax.random.key(step))()
             collected.append(step_numbers.gather(gathered, device_mesh))
         skipped = pipeline.SkipCounter()
         queries = answered.of_all(device_mesh, predict.evaluate(runtime, source, skipped=skipped), pictures=2)

@@ -111,7 +111,7 @@ def collected(monkeypatch, rounds, count: int, resample: int):
         asked[processes.here.rank] += 1
         return lambda: batch
 
-    monkeypatch.setattr(experience, "begin", begin)
+    monkeypatch.setattr(experience, "begin_gathering", begin)
     runtime = pytypes.SimpleNamespace(
         config=pytypes.SimpleNamespace(grpo=pytypes.SimpleNamespace(resample=resample)), mesh=None
     )
@@ -120,7 +120,7 @@ def collected(monkeypatch, rounds, count: int, resample: int):
         size = len(rounds[0].asked) // count
         rows = slice(rank * size, (rank + 1) * size)
         own = [share_of(e, rows, OTHERS[rank : rank + 1]) for e in rounds]
-        return experience.collect(runtime, iter(own), jax.random.key(0))
+        return experience.begin_collecting(runtime, iter(own), jax.random.key(0))()
 
     got = processes.run(work)
     monkeypatch.undo()
@@ -170,16 +170,16 @@ def real_rounds() -> list[experience.Experience]:
 
 
 def work_in_a_process(out: str) -> None:
-    """`experience.collect` of a real process of two, with the rows that it would have sampled."""
+    """`experience.begin_collecting` of a real process of two, with the rows that it would have sampled."""
     rank = int(os.environ["JAX_PROCESS_ID"])
     jax.distributed.initialize(os.environ["JAX_COORDINATOR_ADDRESS"], 2, rank)
     rows = slice(4 * rank, 4 * rank + 4)
     own = iter([share_of(e, rows, OTHERS[rank : rank + 1]) for e in real_rounds()])
-    experience.begin = lambda runtime, batch, key: lambda: batch
+    experience.begin_gathering = lambda runtime, batch, key: lambda: batch
     runtime = pytypes.SimpleNamespace(
         config=pytypes.SimpleNamespace(grpo=pytypes.SimpleNamespace(resample=2)), mesh=mesh.make(config.Mesh(2, 1, 1))
     )
-    got = experience.collect(runtime, own, jax.random.key(0))
+    got = experience.begin_collecting(runtime, own, jax.random.key(0))()
     asked = json.dumps([dataclasses.asdict(query) for query in got.asked])
     np.savez(f"{out}{rank}.npz", asked=asked, **together([got]))
 

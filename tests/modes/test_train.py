@@ -227,7 +227,7 @@ def test_adapters_epochs_minibatches_kl_and_resampling(path, small, tmp_path):
     }  # fmt: skip
     c = tiny.settings(path, **changes)
     rounds, scored = [], []
-    tiny.after(small, train.experience, "begin", rounds.append)
+    tiny.after(small, train.experience, "begin_gathering", rounds.append)
     tiny.after(small, learn.scorer, "score", scored.append)
     small.setattr(train.experience.advantages, "informative_b", lambda r: np.arange(len(r)) == 1)
     train.run(c, tmp_path)

@@ -50,7 +50,7 @@ def test_a_step_ahead_keeps_the_weights_that_sampled_it():
         assert trained["frozen_copies"] == trained["adapters" if rank else "weights"] > 0
     cut = ahead | {"lora_rank": 2, "mesh_data": 1, "mesh_fsdp": 2}
     assert planned(**cut)["update"]["weights_copy"] == planned(**cut)["rollout"]["weights_copy"] > 0
-    assert planned(lora_rank=2, mesh_data=1, mesh_fsdp=2)["update"]["weights_copy"] == 0
+    assert "weights_copy" not in planned(lora_rank=2, mesh_data=1, mesh_fsdp=2)["update"]
 
 
 def test_the_share_of_a_device_is_what_it_holds():
