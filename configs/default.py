@@ -106,7 +106,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.specialists.depth = ""  # the path of Depth Anything or an ONNX depth model; "" = no depth
     # two objects share a depth rank if their depths differ by at most this share of the picture's range of depths
     c.specialists.depth_tie = 0.02
-    c.specialists.tracker = "iou"  # links the objects of a video's frames: iou | none
+    # finds the objects of a video's frame in the others: memory = the video memory of the segmenter, which must be
+    # SAM 2; iou = links what the detector saw in each frame; auto = memory where there is one, else iou; none
+    c.specialists.tracker = "auto"
     c.specialists.gap = 4  # frames for which a tracked object may be out of sight
     c.specialists.colour_share = 0.3  # share of an object's pixels from which a colour is named
     c.specialists.dtype = "float32"  # in which the models compute: float32 | bfloat16

@@ -60,7 +60,7 @@ class Specialists:
     segmenter: str
     depth: str
     depth_tie: float = within_one("a share in [0, 1)", closed=False)
-    tracker: Literal["iou", "none"]
+    tracker: Literal["auto", "memory", "iou", "none"]
     gap: int = at_least(0)
     colour_share: float = Bound("a share in (0, 1]", lambda x: 0 < x <= 1).field()
     dtype: Literal["float32", "bfloat16"]

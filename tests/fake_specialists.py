@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dtr1_jax.specialists.findings import DepthMap, Detections, Masks
+from dtr1_jax.specialists.findings import DepthMap, Detections, Masks, TrackedMasks
 from dtr1_jax.twin import masks as mask_codes
 
 COLOURS = {"person": (255, 0, 0), "dog": (0, 0, 255), "dining table": (0, 128, 0), "car": (255, 255, 0)}
@@ -106,3 +106,30 @@ def link(frames, detections, gap, high, low):
                 boxes[t] = found.boxes[found.labels.index(label)]
         tracks.append(Track(label, boxes))
     return tracks
+
+
+class Follower:
+    """A tracker that follows the colour in the middle of each prompt, as Sam2.track does.
+
+    It loses all objects `lost` frames after the first of a call. `calls` has (frames, prompts) of each call.
+    """
+
+    def __init__(self, lost=99):
+        self.lost, self.calls = lost, []
+
+    def __call__(self, frames, prompts):
+        self.calls.append((len(frames), len(prompts)))
+        colours = [frames[0][self._middle(frames[0], prompt)] for prompt in prompts]
+        for k, image in enumerate(frames):
+            masks = np.array([(image == colour).all(-1) for colour in colours])
+            present = masks.any((1, 2)) & (k < self.lost)
+            yield TrackedMasks(
+                masks=masks & present[:, None, None], scores=np.full(len(prompts), 0.7, np.float32), frame=k,
+                objects=tuple(prompt.object for prompt in prompts), present=np.where(present, 5.0, -5.0),
+            )  # fmt: skip
+
+    def _middle(self, image, prompt):
+        if prompt.mask is not None:
+            return tuple(np.argwhere(prompt.mask)[0])
+        h, w = image.shape[:2]
+        return int((prompt.box[1] + prompt.box[3]) / 2 * h), int((prompt.box[0] + prompt.box[2]) / 2 * w)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from dtr1_jax import camera_motion, config
-from dtr1_jax.specialists import assembly, frame_rows, looks, phrase_classes, toolbox
+from dtr1_jax.specialists import assembly, frame_rows, looks, memory_rows, phrase_classes, toolbox
 from dtr1_jax.specialists.embedding_cache import EmbeddingCache, content_key
 from dtr1_jax.specialists.looks import Sized
 from dtr1_jax.specialists.model_calls import Failed
@@ -183,7 +183,7 @@ class SpecialistPerceiver:
         results = []
         for job, frames in zip(jobs, seen):
             if SEGMENT not in job.request.ops:
-                results.append([[dataclasses.replace(x, mask=None, mask_by="box") for x in f] for f in frames])
+                results.append([[_without_mask(one) for one in found] for found in frames])
                 continue
             causes: collections.Counter[str] = collections.Counter()
             masked = []
@@ -239,11 +239,28 @@ class SpecialistPerceiver:
         link = self._tools.link if TRACK in job.request.ops else None
         if TRACK in job.request.ops and link is None:
             job.failures.append("track: there is no tracker, so each frame has objects of its own")
-        rows, failure = frame_rows.rows(frames, job.images, link, self._c.gap)
-        job.failures += [f"track: {failure}"] if failure else []
-        rows = self._few_rows(job, rows)
-        path = _camera(job, frames) if _tracks(job) and link is not None else None
-        return rows, path
+        rows = self._remembered_rows(job, frames) if link is not None else None
+        if rows is None:
+            rows, failure = frame_rows.rows(frames, job.images, link, self._c.gap)
+            job.failures += [f"track: {failure}"] if failure else []
+        there = [[row[t] for row in rows if row[t] is not None] for t in range(len(frames))]
+        path = _camera(job, there) if _tracks(job) and link is not None else None
+        return self._few_rows(job, rows), path
+
+    def _remembered_rows(self, job: _Job, frames: list[list[Sighting]]) -> list[frame_rows.Row] | None:
+        """The rows by the segmenter's memory; None if it has none, or fails."""
+        if self._tools.track is None or not _tracks(job):
+            return None
+        name = self._tools.names.get("tracker", "memory")
+        try:
+            rows = memory_rows.rows(frames, job.images, self._tools.track, self._c.merge_iou, name)
+        except Exception as error:  # a model may raise anything
+            words = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+            job.failures.append(f"track: the memory failed, so boxes were linked by their overlap: {words}")
+            return None
+        if SEGMENT in job.request.ops:
+            return rows
+        return [[None if one is None else _without_mask(one) for one in row] for row in rows]
 
     def _few_rows(self, job: _Job, rows: list) -> list:
         most = self._c.max_objects
@@ -262,6 +279,10 @@ def open_perceiver(c: config.Config) -> SpecialistPerceiver:
 
 def _tracks(job: _Job) -> bool:
     return job.video is not None and TRACK in job.request.ops and len(job.places) > 1
+
+
+def _without_mask(one: Sighting) -> Sighting:
+    return dataclasses.replace(one, mask=None, mask_by="box", mask_score=None)
 
 
 def _rounded(one: Sighting) -> looks.Box:

@@ -65,7 +65,7 @@ def distinct(sightings: Sequence[Sighting], merge_iou: float) -> list[Sighting]:
     """
     kept: list[Sighting] = []
     for one in sorted(sightings, key=lambda item: -item.score):
-        place = next((i for i, other in enumerate(kept) if _is_same(one, other, merge_iou)), None)
+        place = next((i for i, other in enumerate(kept) if is_same(one, other, merge_iou)), None)
         if place is None:
             kept.append(one)
             continue
@@ -76,11 +76,17 @@ def distinct(sightings: Sequence[Sighting], merge_iou: float) -> list[Sighting]:
     return kept
 
 
-def _is_same(one: Sighting, other: Sighting, merge_iou: float) -> bool:
-    overlap = box_iou(one.box, other.box)
-    if one.mask is not None and other.mask is not None and (one.mask_by, other.mask_by) != ("box", "box"):
-        overlap = _mask_iou(one.mask, other.mask) if overlap > 0 else 0.0
-    return overlap >= (merge_iou if canonical(one.label) == canonical(other.label) else SAME)
+def is_same(one: Sighting, other: Sighting, merge_iou: float) -> bool:
+    """Whether two sightings in one picture are the same object, see `distinct`."""
+    return overlap(one, other) >= (merge_iou if canonical(one.label) == canonical(other.label) else SAME)
+
+
+def overlap(one: Sighting, other: Sighting) -> float:
+    """The IoU of two masks, or of the boxes where one of them has no mask."""
+    of_boxes = box_iou(one.box, other.box)
+    if one.mask is None or other.mask is None or (one.mask_by, other.mask_by) == ("box", "box"):
+        return of_boxes
+    return _mask_iou(one.mask, other.mask) if of_boxes > 0 else 0.0
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,8 @@ class Toolbox:
       grabcut: masks of boxes without a model.
       depth: `estimate(images)`, a list of DepthMap.
       link: (frames, detections, gap, high, low) -> tracks, as specialists/trackers/linking.py.
+      track: (frames, prompts) -> masks of each frame, as memory_rows.TrackFn; goes before `link`, which is used where
+        it fails.
       names: who each of detector, segmenter, depth and tracker is, for the provenance.
     """
 
@@ -40,6 +43,7 @@ class Toolbox:
     grabcut: Segmenter | None = None
     depth: Any = None
     link: Callable[..., list] | None = None
+    track: Callable[..., Any] | None = None
     names: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -79,10 +83,24 @@ def open_toolbox(c: config.Specialists) -> Toolbox:
         raise
     names = {role: f"{type(tool).__name__} of {getattr(c, role)}" for role, tool in opened.items() if role in _METHODS}
     names |= {"segmenter": c.segmenter or "box"} if "segmenter" not in opened else {}
-    link = None
-    if c.tracker == "iou":
-        link, names["tracker"] = linking.link, "iou"
-    return Toolbox(**opened, link=link, names=names)
+    link = linking.link if c.tracker != "none" else None
+    track = _video_memory(opened.get("segmenter")) if c.tracker in ("auto", "memory") else None
+    if c.tracker == "memory" and track is None:
+        Toolbox(**opened).close()
+        raise ConfigError(
+            "config.specialists.tracker = memory: expected a segmenter with a video memory, such as"
+            f" facebook/sam2.1-hiera-tiny, got config.specialists.segmenter = {c.segmenter!r}; or set"
+            " specialists.tracker=iou"
+        )
+    names |= {"tracker": "iou" if track is None else f"memory of {names['segmenter']}"} if link else {}
+    return Toolbox(**opened, link=link, track=track, names=names)
+
+
+def _video_memory(segmenter: Any) -> Callable[..., Any] | None:
+    """The method `track` of a SAM 2 that was made for videos; None for other segmenters."""
+    if getattr(getattr(segmenter, "spec", None), "memory", None) is None or not hasattr(segmenter, "track"):
+        return None
+    return functools.partial(segmenter.track, remember=True)
 
 
 def _open(role: str, path: str, dtype: str) -> Any:

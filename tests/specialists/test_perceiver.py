@@ -251,6 +251,49 @@ def test_a_tracker_that_fails_is_named():
     assert len(scene.instances) == 2 and scene.failures == ("track: ValueError: no",)
 
 
+DOGS = [picture(("dog", 10 + 10 * t, 10, 40 + 10 * t, 40), ("person", 90, 40, 110, 70)) for t in range(4)]
+
+
+class Blinking(fakes.Detector):
+    """Sees the dog in the second frame alone."""
+
+    def _one(self, image, threshold, labels=None):
+        found = super()._one(image, threshold, labels)
+        return found if (image == DOGS[1]).all() else super()._one(picture(("person", 90, 40, 110, 70)), threshold)
+
+
+def test_a_memory_finds_the_objects_that_the_detector_overlooked():
+    request = Request(("dog", "person"), ("detect", "segment", "track"), (0, 1, 2, 3))
+    (scene,) = look([video(*DOGS)], [request], detector=Blinking(), track=fakes.Follower())
+    dog, person = sorted(scene.instances, key=lambda x: x.label)
+    for one in (dog, person):
+        np.testing.assert_array_equal(one.masks, [(f == fakes.COLOURS[one.label]).all(-1) for f in DOGS])
+    assert all(failure.startswith("camera: ") for failure in scene.failures)  # the background is flat
+    assert scene.provenance[dog.id]["track"]["frames"] == 4
+    assert scene.provenance[dog.id]["mask"] == {"by": "iou", "score": 0.7}  # the name of the tracker here
+    (linked,) = look([video(*DOGS)], [request], detector=Blinking())
+    assert min(one.boxes.any(1).sum() for one in linked.instances) == 1
+
+
+def test_a_memory_makes_no_masks_where_none_are_asked_for():
+    request = Request(("dog", "person"), ("detect", "track"), (0, 1, 2, 3))
+    (scene,) = look([video(*DOGS)], [request], detector=Blinking(), track=fakes.Follower())
+    assert [one.boxes.any(1).sum() for one in scene.instances] == [4, 4]
+    assert {facts["mask"]["by"] for facts in scene.provenance.values()} == {"box"}
+
+
+def test_where_the_memory_fails_boxes_are_linked():
+    def broken(frames, prompts):
+        raise MemoryError("no room")
+
+    request = Request(("dog",), ALL, (0, 1, 2, 3))
+    (scene,) = look([video(*DOGS)], [request], track=broken)
+    (wanted,) = look([video(*DOGS)], [request])
+    assert scene.failures[0] == "track: the memory failed, so boxes were linked by their overlap: MemoryError: no room"
+    assert scene.failures[1:] == wanted.failures
+    assert [x.boxes.tolist() for x in scene.instances] == [x.boxes.tolist() for x in wanted.instances]
+
+
 def test_detections_outside_all_tracks_keep_a_row():
     (scene,) = look([video(SCENE, SCENE)], [Request(("dog",), ALL, (0, 1))], link=lambda *_, **__: [])
     assert len(scene.instances) == 2

@@ -1,6 +1,7 @@
 """Which models the settings open, and messages for settings that cannot be used."""
 
 import dataclasses
+import types
 
 import fake_specialists as fakes
 import pytest
@@ -72,6 +73,40 @@ def test_a_detector_without_names_is_refused(opened, monkeypatch):
     )
     with pytest.raises(ConfigError, match="names no classes"):
         toolbox.open_toolbox(dataclasses.replace(SETTINGS, detector="ssd", segmenter="box"))
+
+
+MEMORY = "memory of Video of sam2"
+
+
+@pytest.mark.parametrize("tracker, expected", [("auto", MEMORY), ("memory", MEMORY), ("iou", "iou"), ("none", None)])
+def test_the_memory_of_the_segmenter_tracks_where_it_has_one(opened, monkeypatch, tracker, expected):
+    class Video(fakes.Segmenter):
+        spec = types.SimpleNamespace(memory=object())
+
+        def track(self, frames, prompts, remember=False):
+            return remember
+
+    load = catalogue.load
+    monkeypatch.setattr(catalogue, "load", lambda path, **more: Video() if path == "sam2" else load(path, **more))
+    tools = toolbox.open_toolbox(dataclasses.replace(SETTINGS, segmenter="sam2", tracker=tracker))
+    assert tools.names.get("tracker") == expected
+    assert (tools.track is not None) == (tracker in ("auto", "memory")) and (tools.link is None) == (tracker == "none")
+    if tools.track:
+        assert tools.track([], [])  # feature maps of frames are kept between its calls
+
+
+@pytest.mark.parametrize("segmenter", ["mobile", "box", "grabcut"])
+def test_a_segmenter_without_video_memory(opened, monkeypatch, segmenter):
+    monkeypatch.setattr(fakes.Segmenter, "spec", types.SimpleNamespace(memory=None), raising=False)  # sam2 of pictures
+    monkeypatch.setattr(fakes.Segmenter, "track", lambda *_: 1, raising=False)
+    c = dataclasses.replace(SETTINGS, segmenter=segmenter)
+    tools = toolbox.open_toolbox(c)
+    assert tools.names["tracker"] == "iou" and tools.track is None and tools.link is not None
+    tools.close()
+    with pytest.raises(
+        ConfigError, match=f"tracker = memory: expected a segmenter with a video memory, .* '{segmenter}'"
+    ):
+        toolbox.open_toolbox(dataclasses.replace(c, tracker="memory"))
 
 
 def test_no_tracker_is_opened_if_none_is_asked_for(opened):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 import jax
@@ -123,7 +123,7 @@ class Sam2:
 
     def track(
         self, frames: Iterable[np.ndarray], prompts: Sequence[Prompt], *, feed_previous: bool = True,
-        corrections_condition: bool = False,
+        corrections_condition: bool = False, remember: bool = False,
     ) -> Iterator[TrackedMasks]:  # fmt: skip
         """Masks of objects on every frame of a video, one frame after another.
 
@@ -142,6 +142,8 @@ class Sam2:
             decoder. SAM 2 does so; transformers does not.
           corrections_condition: whether a corrected frame is remembered for the rest of the video, like the frame of
             the first prompt, or like any other frame, for as long as the memory reaches.
+          remember: whether feature maps of frames are taken from `cache` and kept there, for several calls about the
+            same frames. With False, no frame stays on the devices.
 
         Returns an iterator over the frames. Raises ValueError at once: a model of pictures only, or a prompt without
         meaning; and while it runs: a frame of another size, or a video that ends before a prompt.
@@ -158,10 +160,11 @@ class Sam2:
             self.spec, self._mesh, functools.partial(self._advance, self._params), named, length, places,
             self._objects, feed_previous, corrections_condition,
         )  # fmt: skip
-        return video_tracker.tracked(tracker, self._encoded(frames, min(tracker.prompts), max(tracker.prompts)))
+        encode = self._features if remember else self._encode
+        return video_tracker.tracked(tracker, self._encoded(frames, min(tracker.prompts), max(tracker.prompts), encode))
 
     def _encoded(
-        self, frames: Iterable[np.ndarray], first: int, last: int
+        self, frames: Iterable[np.ndarray], first: int, last: int, encode: Callable[[list], list]
     ) -> Iterator[tuple[tuple[int, int], model.Features | None]]:  # fmt: skip
         """The size and the feature maps of each frame; no maps before the first prompt."""
         window: list[np.ndarray] = []
@@ -180,9 +183,9 @@ class Sam2:
                 continue
             window.append(image)
             if len(window) == full:
-                yield from ((size, maps) for maps in self._encode(window))
+                yield from ((size, maps) for maps in encode(window))
                 window = []
-        yield from ((size, maps) for maps in self._encode(window))
+        yield from ((size, maps) for maps in encode(window))
         if count <= last:
             raise ValueError(f"a prompt is on frame {last}, but the video has {count} frames")
 

@@ -1,5 +1,6 @@
 """Tracking equals transformers' Sam2VideoModel, and neither windows nor groups of objects change it."""
 
+import functools
 import types
 
 import jax
@@ -11,7 +12,9 @@ import sam2_models  # noqa: E402
 
 from dtr1_jax import config, specialists  # noqa: E402
 from dtr1_jax import mesh as meshes  # noqa: E402
+from dtr1_jax.specialists import memory_rows  # noqa: E402
 from dtr1_jax.specialists.sam2 import Prompt  # noqa: E402
+from dtr1_jax.specialists.sightings import Sighting  # noqa: E402
 
 BOX = np.array([0.1, 0.2, 0.6, 0.7], np.float32)
 CLICKS = np.array([[0.3, 0.4], [0.8, 0.9]], np.float32)
@@ -125,6 +128,46 @@ def test_windows_groups_and_generators_change_nothing(models, monkeypatch):
     monkeypatch.setattr(sam, "_batch", 1)
     monkeypatch.setattr(sam, "_objects", 1)
     same(list(sam.track(frames, ours, feed_previous=False)), wanted)
+
+
+def test_frames_that_are_remembered_are_encoded_once(models, monkeypatch):
+    _, sam, frames = models("a")
+    ours, _ = scenario("a", sam.spec.image_size)
+    wanted, encoded, encode = list(sam.track(frames, ours)), [], sam._encode
+
+    def counted(images):
+        encoded.append(len(images))
+        return encode(images)
+
+    monkeypatch.setattr(sam, "_encode", counted)
+    same(list(sam.track(frames, ours, remember=True)), wanted)
+    assert sum(encoded) == len(frames)
+    same(list(sam.track(frames, ours, remember=True)), wanted)
+    backwards = [Prompt(0, "dog", box=BOX)]
+    same(list(sam.track(frames[::-1], backwards, remember=True)), list(sam.track(frames[::-1], backwards)))
+    assert sum(encoded) == 2 * len(frames)  # the last call, which does not look at the cache
+
+
+def test_objects_of_a_video_by_the_real_memory(models):
+    """memory_rows.rows: the first and the third frame have a sighting; the masks are those of `track` both ways."""
+    _, sam, frames = models("a")
+    side = frames.shape[1]
+    boxes = np.array([[0.1, 0.2, 0.6, 0.7], [0.5, 0.1, 0.9, 0.4]])
+    seen = [[Sighting("dog", 0.9, boxes[0])], [], [Sighting("cat", 0.8, boxes[1])], [], [], []]
+    rows = memory_rows.rows(seen, list(frames), functools.partial(sam.track, remember=True), 0.6, "memory")
+    dog = list(sam.track(frames, [Prompt(0, 0, box=boxes[0])]))
+    later = list(sam.track(frames[2:], [Prompt(0, 0, box=boxes[1])]))
+    cat = [*reversed(list(sam.track(frames[2::-1], [Prompt(0, 0, box=boxes[1])]))[1:]), *later]
+    assert len(rows) == 2
+    for row, tracked, label in zip(rows, (dog, cat), ("dog", "cat")):
+        assert any(one is not None for one in row)
+        for one, at in zip(row, tracked, strict=True):
+            if at.visible[0] and at.masks[0].any():
+                assert (
+                    one.label == label and one.mask.shape == (side, side) and (one.mask == at.masks[0]).mean() > 0.999
+                )
+            else:
+                assert one is None
 
 
 def test_a_long_video_is_streamed(models):
