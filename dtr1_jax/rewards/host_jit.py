@@ -20,7 +20,7 @@ def host_jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     compiled = jax.jit(function)
 
-    @functools.wraps(function)
+    @functools.wraps(compiled)  # so `__wrapped__` is the jitted function
     def run(*args: Any) -> Any:
         with jax.default_device(_cpu()):
             return jax.device_get(compiled(*args))

@@ -176,9 +176,9 @@ def test_masks_side_by_side_score_0_and_the_score_is_that_of_the_metric(mask_siz
 
 def test_one_compilation_for_batches_of_one_shape():
     score.score([[say(1)]], [example(WANT_LEFT)], [CANVAS], Segmenter(), settings(mask_size=9))
-    size = score._accuracy._cache_size()
+    size = score._accuracy.__wrapped__._cache_size()
     score.score([[say(1, 7)]], [example(size=(30, 5))], [CANVAS], Segmenter(), settings(mask_size=9))
-    assert score._accuracy._cache_size() == size
+    assert score._accuracy.__wrapped__._cache_size() == size
 
 
 def scene(*boxes):

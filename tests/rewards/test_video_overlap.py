@@ -113,6 +113,6 @@ def test_masks_side_by_side_score_0_in_every_frame(size):
 
 def test_few_programs_are_compiled():
     video_overlap.mask_scores([masks(LEFT, LEFT, LEFT)] * 2, TARGET, 7, 3)
-    size = video_overlap._mask_iou._cache_size()
+    size = video_overlap._mask_iou.__wrapped__._cache_size()
     video_overlap.mask_scores([masks(LEFT, LEFT, LEFT, LEFT)] * 2, TARGET, 7, 4)
-    assert video_overlap._mask_iou._cache_size() == size
+    assert video_overlap._mask_iou.__wrapped__._cache_size() == size
