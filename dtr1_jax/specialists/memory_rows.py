@@ -97,10 +97,10 @@ def _tracked(
 
 def _sighting(found: TrackedMasks, i: int, seed: Sighting, image: np.ndarray, by: str) -> Sighting | None:
     """Object i of a frame, or None where it cannot be seen."""
-    mask = np.asarray(found.masks[found.objects.index(i)], bool)
+    row = found.objects.index(i)
+    mask = np.asarray(found.masks[row], bool)
     if mask.shape != image.shape[:2]:
         raise ValueError(f"the tracker gave a mask of {mask.shape}, expected {image.shape[:2]}")
-    row = found.objects.index(i)
     if not found.visible[row] or not mask.any():
         return None
     score, box = float(found.scores[row]), np.asarray(mask_codes.bbox(mask), np.float64)
