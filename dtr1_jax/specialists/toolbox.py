@@ -33,9 +33,9 @@ class Toolbox:
       grabcut: masks of boxes without a model.
       depth: `estimate(images)`, a list of DepthMap.
       link: (frames, detections, gap, high, low) -> tracks, as specialists/trackers/linking.py.
+      names: who each of detector, segmenter, depth and tracker is, for the provenance.
       track: (frames, prompts) -> masks of each frame, as memory_rows.TrackFn; goes before `link`, which is used where
         it fails.
-      names: who each of detector, segmenter, depth and tracker is, for the provenance.
     """
 
     detector: Any = None
@@ -43,8 +43,8 @@ class Toolbox:
     grabcut: Segmenter | None = None
     depth: Any = None
     link: Callable[..., list] | None = None
-    track: Callable[..., Any] | None = None
     names: dict[str, str] = dataclasses.field(default_factory=dict)
+    track: Callable[..., Any] | None = None
 
     @property
     def classes(self) -> tuple[str, ...] | None:
