@@ -30,7 +30,7 @@ ADDED = {
     "rollout": {"parts": 1, "ahead": 0, "construct_tokens": 64, "twin_tokens": 160},
     "specialists": {
         "detector": "", "threshold": 0.0, "phrases": "", "max_objects": 40, "merge_iou": 0.6, "segmenter": "grabcut",
-        "depth": "", "depth_tie": 0.02, "tracker": "iou", "gap": 4, "colour_share": 0.3, "dtype": "float32",
+        "depth": "", "depth_tie": 0.02, "tracker": "auto", "gap": 4, "colour_share": 0.3, "dtype": "float32",
         "max_pixels": 1 << 20, "batch": 8, "cache_mb": 256, "workers": 2, "deadline": 2.0,
         "pseudo_queries": 0, "examples": 0,
     },
