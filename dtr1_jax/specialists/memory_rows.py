@@ -79,7 +79,10 @@ def _unexplained(objects: list[_Object], t: int, found: Sequence[Sighting], merg
 def _tracked(
     track: TrackFn, images: Sequence[np.ndarray], t: int, sightings: Sequence[Sighting], by: str
 ) -> list[_Object]:
-    """Objects that were seen in frame t, tracked to both ends."""
+    """Objects that were seen in frame t, tracked to both ends.
+
+    In frame t each is what the detector saw, where the tracker cannot see it.
+    """
     prompts = [
         Prompt(0, i, box=one.box) if one.mask is None else Prompt(0, i, mask=one.mask)
         for i, one in enumerate(sightings)
@@ -89,10 +92,12 @@ def _tracked(
     found = [*reversed(earlier), *later]
     if len(found) != len(images):
         raise ValueError(f"the tracker gave masks of {len(found)} frames, expected {len(images)}")
-    return [
-        _Object([_sighting(at, i, one, image, by) for at, image in zip(found, images)], {t: one})
-        for i, one in enumerate(sightings)
-    ]
+    objects = []
+    for i, one in enumerate(sightings):
+        row = [_sighting(at, i, one, image, by) for at, image in zip(found, images)]
+        row[t] = row[t] or one
+        objects.append(_Object(row, {t: one}))
+    return objects
 
 
 def _sighting(found: TrackedMasks, i: int, seed: Sighting, image: np.ndarray, by: str) -> Sighting | None:

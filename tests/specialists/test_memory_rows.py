@@ -80,6 +80,12 @@ def test_an_object_that_was_lost_and_is_seen_again_is_one():
     assert track.calls == [(4, 1), (2, 1), (3, 1)] and [one.score for one in row] == [0.9, 0.9, 0.8, 0.8]
 
 
+def test_what_the_tracker_cannot_see_at_all_is_still_what_the_detector_saw():
+    found = [[], [sighting(BOTH[1], "dog")], [], []]
+    (row,) = rows(found, BOTH, fakes.Follower(lost=0))
+    assert row == [None, found[1][0], None, None]
+
+
 def test_two_tracks_that_share_no_frame_are_two_objects():
     found = [[sighting(BOTH[0], "dog")], [], [], [sighting(BOTH[3], "dog")]]
     assert [[one is not None for one in row] for row in rows(found, BOTH, fakes.Follower(lost=1))] == [
