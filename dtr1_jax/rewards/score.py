@@ -80,9 +80,11 @@ def score(
     truths = [twin_facts.of_example(e, len(canvas.frames)) for e, canvas in zip(examples, canvases)]
     own = _owners(weights, transcripts, examples, truths, canvases)
     masked_b = own.get("mask_iou", np.zeros(len(examples), bool))
+    # Texts first: a judge may take long, and where the device is the CPU, programs wait for what it is busy with.
+    columns = _text_columns(own, transcripts, examples, reward, text_scorers)
     results = outcomes(transcripts, examples, canvases, segment_fn if masked_b.any() else None, masked_b, real)
 
-    columns = _picture_columns(own, transcripts, examples, canvases, results, reward.mask_size)
+    columns |= _picture_columns(own, transcripts, examples, canvases, results, reward.mask_size)
     columns |= _transcript_columns(own, transcripts, examples, canvases, reward, blind_bg)
     for b in np.flatnonzero([canvas.frames != () for canvas in canvases]):
         names = {name for name in OVERLAPS if name in own and own[name][b]}
@@ -90,7 +92,6 @@ def score(
         for name, score_g in video_columns.items():
             columns[name][b] = score_g
     columns |= _twin_columns(own, transcripts, truths, canvases)
-    columns |= _text_columns(own, transcripts, examples, reward, text_scorers)
     columns |= _style_columns(own, transcripts, reward, tokens_bg)
     columns = {name: np.where(own[name][:, None], columns[name], 0.0).astype(np.float32) for name in own}
     total_bg = np.zeros((len(examples), sizes[0]), np.float32)
