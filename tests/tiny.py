@@ -30,6 +30,7 @@ from dtr1_jax.policies import pretrained
 from dtr1_jax.policies import state as states
 from dtr1_jax.rewards import score
 from dtr1_jax.rl import optim, rollout
+from dtr1_jax.run import run_log
 from dtr1_jax.types import Rollout
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -179,6 +180,14 @@ def state(workdir: pathlib.Path, c: config.Config, step: int) -> dict[str, np.nd
         restored, position, _ = saved.restore(template, step)
     named = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(restored)}
     return named | {"position": np.array(str(position))}
+
+
+def assert_same_run(workdir: pathlib.Path, wanted: pathlib.Path, c: config.Config, rows_too: bool = True) -> None:
+    """Both runs end with the same arrays and the same place in the data, and logged the same numbers."""
+    a, b = state(workdir, c, c.train.steps), state(wanted, c, c.train.steps)
+    assert [k for k in b if a[k].tobytes() != b[k].tobytes()] == []
+    if rows_too:
+        assert timeless(run_log.read_run_log(workdir)) == timeless(run_log.read_run_log(wanted))
 
 
 def finish(running: list[subprocess.Popen], seconds: float) -> list[str]:

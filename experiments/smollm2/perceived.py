@@ -8,7 +8,7 @@ finds the objects, MobileSAM cuts them out, FastDepth orders them, and the twin 
     2 imitate      OUT/imitation, an adapter: transcripts whose answers are the perceived objects that match the target
     3 GRPO         OUT/grpo/seed_N from that adapter, on OUT/answerable.jsonl: training queries whose target was
                    perceived, because the others give their completions no spread; the reward is structure and the IoU
-                   of masks
+                   of masks; with --shuffle on OUT/shuffled.jsonl, where objects have another order
     4 evaluate     greedy answers to all held-out queries: untrained, after 2, after 3; and the policies of 3 on
                    annotated twins, the bound that perfect specialists would allow
 
@@ -194,7 +194,9 @@ def run(args: argparse.Namespace) -> dict:
     for seed in args.seed:
         workdir = args.out / "grpo" / f"seed_{seed}"
         c = settings(checkpoint, data, seed, {"policy.adapter": str(adapter)} | changes)
-        known = str(answerable(data, args.out / "answerable.jsonl", args.shuffle))
+        # Files of two names, so that a run is never taken for one with the other order: its workdir is refused then.
+        file = args.out / ("shuffled.jsonl" if args.shuffle else "answerable.jsonl")
+        known = str(answerable(data, file, args.shuffle))
         train.run(dataclasses.replace(c, data=dataclasses.replace(c.data, root=known)), workdir)
         after = evaluated(c, workdir, "perceived")
         bound = evaluated(

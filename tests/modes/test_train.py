@@ -31,10 +31,7 @@ def whole(path, tmp_path_factory):
 
 
 def assert_same_run(workdir, whole, rows_too=True):
-    a, b = tiny.state(workdir, whole[1], 4), tiny.state(*whole, 4)
-    assert [k for k in b if a[k].tobytes() != b[k].tobytes()] == []
-    if rows_too:
-        assert tiny.timeless(run_log.read_run_log(workdir)) == tiny.timeless(run_log.read_run_log(whole[0]))
+    tiny.assert_same_run(workdir, *whole, rows_too)
 
 
 def test_a_trace_of_two_steps_has_their_phases_by_name(whole):

@@ -82,9 +82,7 @@ def test_a_stopped_run_goes_on_exactly(whole, small, plan, step, tmp_path):
     tiny.settled(tmp_path, stopped.value.step)
     assert stopped.value.step in (step, step + 1)
     train.run(c, tmp_path)
-    a, b = tiny.state(tmp_path, c, 4), tiny.state(workdir, c, 4)
-    assert [k for k in b if a[k].tobytes() != b[k].tobytes()] == []
-    assert tiny.timeless(run_log.read_run_log(tmp_path)) == tiny.timeless(run_log.read_run_log(workdir))
+    tiny.assert_same_run(tmp_path, workdir, c)
 
 
 def test_a_finished_run_that_trains_longer_is_the_long_run(whole, path, small, tmp_path):
@@ -92,8 +90,7 @@ def test_a_finished_run_that_trains_longer_is_the_long_run(whole, path, small, t
     changes = AHEAD | {"train__eval_examples": 0}
     train.run(tiny.settings(path, **changes | {"train__steps": 2}), tmp_path)
     train.run(tiny.settings(path, **changes), tmp_path)
-    a, b = tiny.state(tmp_path, c, 4), tiny.state(workdir, c, 4)
-    assert [k for k in b if a[k].tobytes() != b[k].tobytes()] == []
+    tiny.assert_same_run(tmp_path, workdir, c, rows_too=False)
 
 
 def test_all_weights_train_ahead_too(path, small, tmp_path):
