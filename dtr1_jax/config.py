@@ -202,6 +202,12 @@ def _data_rules(c: Config) -> Iterator[Rule]:
     most = c.data.max_objects
     yield most >= c.data.min_objects, "data.max_objects", "at least data.min_objects", most
     yield (
+        not c.data.shuffle_objects or c.policy.constructor == "given",
+        "data.shuffle_objects",
+        f"False for policy.constructor={c.policy.constructor}, whose prompt shows no objects",
+        c.data.shuffle_objects,
+    )
+    yield (
         c.data.video == 0 or c.data.source == "twinworld",
         "data.video",
         f"0 for data.source={c.data.source}, whose files say what is a video",

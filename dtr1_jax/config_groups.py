@@ -26,6 +26,7 @@ class Data:
     min_objects: int = at_least(1)
     max_objects: int
     image_size: int = at_least(1)
+    shuffle_objects: bool
     phrases: str
     workers: int = at_least(0)
     prefetch_mb: int = at_least(1)

@@ -106,6 +106,7 @@ def test_an_integer_stands_for_a_float():
         ({"rollout__group": 1}, "config.rollout.group: expected at least 2"),
         ({"optim__lr": -1.0}, "config.optim.lr: expected 0 or more, got -1.0"),
         ({"data__max_objects": 1}, "config.data.max_objects: expected at least data.min_objects, got 1"),
+        ({"data__shuffle_objects": True}, "config.data.shuffle_objects: expected False for policy.constructor=policy"),
         ({"rollout__top_p": 0.0}, "config.rollout.top_p: expected a number in (0, 1], got 0.0"),
         ({"rollout__temperature": 0.0}, "config.rollout.temperature: expected above 0"),
         ({"grpo__dual_clip": 1.0}, "config.grpo.dual_clip: expected 0 (off) or above 1, got 1.0"),

@@ -129,13 +129,14 @@ def _streams(
     if not is_drawn_to_order(c, style):
         source = sources.open_source(c.data, c.data.train_split)
         demonstrations = pipeline.annotated_demonstrations(
-            source, style, batch, length=length, direct=c.sft.direct, **common
+            source, style, batch, length=length, direct=c.sft.direct, shuffle_objects=c.data.shuffle_objects, **common
         )
         return iter(demonstrations), None
     common |= {"task_weights": tasks, "frames": sources.max_frames(c.data) if video else 0}
     demonstrations = pipeline.demonstration_batches(
         style, batch, length=length, size=c.data.image_size,
-        objects=lambda index: objects_of_batch(index // c.sft.batch), direct=c.sft.direct, **common,
+        objects=lambda index: objects_of_batch(index // c.sft.batch), direct=c.sft.direct,
+        shuffle_objects=c.data.shuffle_objects, **common,
     )  # fmt: skip
     if not c.sft.practice:
         return iter(demonstrations), None

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import grain
 import numpy as np
 
-from dtr1_jax.data import asking_demonstrations, batches, demonstrations, mixture, sources
+from dtr1_jax.data import asking_demonstrations, batches, demonstrations, mixture, object_order, sources
 from dtr1_jax.data.batches import PRACTICE_QUERY, Batch
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.json_files import DataError
@@ -61,7 +61,7 @@ class SkipCounter:
 
 def query_batches(
     source: sources.Source, style: Style, batch: int, *, seed: int, workers: int = 0, shard: tuple[int, int] = (0, 1),
-    skips: SkipCounter | None = None, budget: int = BUDGET,
+    skips: SkipCounter | None = None, budget: int = BUDGET, shuffle_objects: bool = False,
 ) -> Iterable[Batch]:  # fmt: skip
     """Endless shuffled batches of queries. Large pictures and their masks are shrunk (working_size.py).
 
@@ -75,6 +75,7 @@ def query_batches(
       skips: counts broken pictures and prompts that cannot be built.
       budget: bytes of the batches that a thread makes ahead, at least one (prefetch.py). Each worker process makes one
         batch ahead instead.
+      shuffle_objects: whether the objects of an example have another order each time (object_order.py).
 
     Raises DataError if the source is empty. The iterator raises it if none of very many examples in a row can be
     used.
@@ -87,7 +88,7 @@ def query_batches(
         source = sources.shrunk(source, pixels)
 
     def load(place: int, attempt: int):
-        example = source[index(place, attempt)]
+        example = _reordered(source[index(place, attempt)], shuffle_objects, seed, place, attempt)
         return fit(example, pixels), *prompt(example, style)
 
     row = usable_row(load, len(source), skips or SkipCounter())
@@ -142,6 +143,7 @@ def demonstration_batches(
     style: Style, batch: int, *, seed: int, length: int, objects: Callable[[int], int], size: int,
     direct: float = 0.0, task_weights: Mapping[str, float] = SEGMENTATION, frames: int = 0, workers: int = 0,
     shard: tuple[int, int] = (0, 1), skips: SkipCounter | None = None, budget: int = BUDGET,
+    shuffle_objects: bool = False,
 ) -> Iterable[Demonstration]:  # fmt: skip
     """Endless batches of oracle transcripts (types.Demonstration) on TwinWorld's training split, in its order.
 
@@ -158,7 +160,7 @@ def demonstration_batches(
       workers: processes that prepare batches; 0 = a thread of this process.
       shard: (index, count) of this process among those that share each batch (numbered_batches.py).
       skips: counts the examples that are left out.
-      budget: as in `query_batches`.
+      budget, shuffle_objects: as in `query_batches`.
 
     The iterator raises DataError if none of very many examples in a row can be used.
     """
@@ -170,6 +172,7 @@ def demonstration_batches(
         example = tasks.example(
             task, seed, "train", index, video=frames > 0, size=size, frames=frames, min_objects=count, max_objects=count
         )
+        example = _reordered(example, shuffle_objects, seed, place, attempt)
         row = demonstration(example, style, length, np.random.default_rng([seed, index]).random() >= direct)
         return *row, *patch_targets.targets(example, style.geometry, style.frames)
 
@@ -181,6 +184,7 @@ def demonstration_batches(
 def annotated_demonstrations(
     source: sources.Source, style: Style, batch: int, *, seed: int, length: int, direct: float = 0.0,
     workers: int = 0, shard: tuple[int, int] = (0, 1), skips: SkipCounter | None = None, budget: int = BUDGET,
+    shuffle_objects: bool = False,
 ) -> Iterable[Demonstration]:  # fmt: skip
     """Endless shuffled batches of oracle transcripts (types.Demonstration) of a source whose examples have a scene.
 
@@ -193,7 +197,8 @@ def annotated_demonstrations(
 
     def load(place: int, attempt: int):
         number = index(place, attempt)
-        return demonstration(source[number], style, length, np.random.default_rng([seed, number]).random() >= direct)
+        example = _reordered(source[number], shuffle_objects, seed, place, attempt)
+        return demonstration(example, style, length, np.random.default_rng([seed, number]).random() >= direct)
 
     row = usable_row(load, len(source), skips or SkipCounter())
     stack = functools.partial(batches.stack_demonstrations, style=style)
@@ -244,6 +249,11 @@ def practice_batches(
 
     row = usable_row(load, sources.TRAIN, skips or SkipCounter(warnings=0))
     return numbered_batches(row, batches.stack_practice, Share(batch, *shard), workers, budget)
+
+
+def _reordered(example: Example, shuffle_objects: bool, *key: int) -> Example:
+    """The example, with its objects in an order that `key` draws where `shuffle_objects` asks for it."""
+    return object_order.shuffled(example, np.random.default_rng(key)) if shuffle_objects else example
 
 
 def _scene(place: int, attempt: int) -> int:

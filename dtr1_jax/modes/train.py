@@ -66,7 +66,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     batches = pipeline.query_batches(
         source, pretrained_policy.style, c.rollout.queries // share[1], seed=c.data.seed + c.seed,
         workers=c.data.workers, shard=share, skips=skipped,
-        budget=c.data.prefetch_mb << 20,
+        budget=c.data.prefetch_mb << 20, shuffle_objects=c.data.shuffle_objects,
     )  # fmt: skip
     tx = optim.optimizer(c.optim, train_step.schedule_updates(c))
     trainable, frozen = state.initial_weights(c, pretrained_policy, device_mesh)

@@ -21,7 +21,7 @@ FREE = (
 
 # Settings that came after version 0.2.0, with the values by which earlier runs acted: their config.json lacks them.
 ADDED = {
-    "data": {"prefetch_mb": 512, "phrases": "", "name": ""},
+    "data": {"prefetch_mb": 512, "phrases": "", "name": "", "shuffle_objects": False},
     "grpo": {"importance": "off", "importance_low": 0.0, "importance_high": 3.0},
     "mesh": {"rollout": 0},
     "optim": {"decay_steps": 0},

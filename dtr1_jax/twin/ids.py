@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _NAME = re.compile(r"(.+)_([1-9][0-9]{0,9})", re.DOTALL)
@@ -86,16 +86,35 @@ def named_thought(thought: str, labels: Mapping[int, str]) -> str:
     )
 
 
+def renumbered_thought(thought: str, new: Mapping[int, int]) -> str | None:
+    """A thought of the generated queries with other numbers: number -> new number of each of the twin's objects.
+
+    None if a step has numbers in another form, or a number that no object has.
+    """
+    steps = [_step_with(step, lambda number: str(new[number]), set(new)) for step in _STEPS.split(thought)]
+    return None if None in steps else " ".join(steps)
+
+
 def _named_step(step: str, labels: Mapping[int, str]) -> str | None:
     """One step with names; None if it is not in the form of the generated thoughts."""
+    named = _step_with(step, lambda number: name(number, labels[number]), set(labels))
+    if named is None or named == step:
+        return named
+    for number in {int(digits) for digits in _NUMBER.findall(step)}:
+        named = named.replace(f"{labels[number]} {name(number, labels[number])}", name(number, labels[number]))
+    return named
+
+
+def _step_with(step: str, written: Callable[[int], str], known: set[int]) -> str | None:
+    """One step with each id as `written` writes it; None if it is not in the form of the generated thoughts.
+
+    A step without numbers, and the answer of a count, stay as they are.
+    """
     words = [word for word in _SEPARATORS.split(step.rstrip(".")) if word]
-    numbers = [int(word) for word in words if word.isdecimal() and len(word) <= _DIGITS]
     if not any(c.isdecimal() for c in step) or words[0] == "count":
         return step
+    numbers = {int(word) for word in words if word.isdecimal() and len(word) <= _DIGITS}
     is_form = all(len(w) <= _DIGITS if w.isdecimal() else not any(c.isdecimal() for c in w) for w in words)
-    if not is_form or not set(numbers) <= set(labels) or not (words[-1].isdecimal() or words[-1] == "none"):
+    if not is_form or not numbers <= known or not (words[-1].isdecimal() or words[-1] == "none"):
         return None
-    step = _NUMBER.sub(lambda match: name(int(match[0]), labels[int(match[0])]), step)
-    for number in set(numbers):
-        step = step.replace(f"{labels[number]} {name(number, labels[number])}", name(number, labels[number]))
-    return step
+    return _NUMBER.sub(lambda match: written(int(match[0])), step)

@@ -8,7 +8,7 @@ finds the objects, MobileSAM cuts them out, FastDepth orders them, and the twin 
     2 imitate      OUT/imitation, an adapter: transcripts whose answers are the perceived objects that match the target
     3 GRPO         OUT/grpo/seed_N from that adapter, on OUT/answerable.jsonl: training queries whose target was
                    perceived, because the others give their completions no spread; the reward is structure and the IoU
-                   of masks; with --shuffle on OUT/shuffled.jsonl, where objects have another order
+                   of masks
     4 evaluate     greedy answers to all held-out queries: untrained, after 2, after 3; and the policies of 3 on
                    annotated twins, the bound that perfect specialists would allow
 
@@ -25,7 +25,6 @@ import dataclasses
 import json
 import os
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,30 +81,16 @@ def perceived_twins(args: argparse.Namespace, annotated: Path) -> Path:
     return out / "twins.jsonl"
 
 
-def answerable(data: Path, file: Path, shuffle: bool = False) -> Path:
-    """Writes the lines of `data` whose target is among the perceived objects, and all held-out ones, into `file`.
-
-    With `shuffle`, the objects of each training query have an order of their own, so that a number says nothing.
-    """
+def answerable(data: Path, file: Path) -> Path:
+    """Writes the lines of `data` whose target is among the perceived objects, and all held-out ones, into `file`."""
     rows = []
     for line in data.read_text("utf-8").splitlines():
         row = json.loads(line)
         row["image"] = str((data.parent / row["image"]).resolve())
-        if row["split"] == "heldout":
+        if row["split"] == "heldout" or "answer" in row["oracle"]:
             rows.append(row)
-        elif "answer" in row["oracle"]:
-            rows.append(shuffled(row) if shuffle else row)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return file
-
-
-def shuffled(row: dict) -> dict:
-    """A line with its objects in another order, which depends on its id; relations and answer name them by number."""
-    order = np.random.default_rng(zlib.crc32(row["id"].encode())).permutation(len(row["objects"])).tolist()
-    new = {old + 1: place + 1 for place, old in enumerate(order)}
-    relations = [[new[a], words, new[b]] for a, words, b in row.get("relations", [])]
-    oracle = row["oracle"] | {"answer": [new[number] for number in row["oracle"]["answer"]]}
-    return row | {"objects": [row["objects"][old] for old in order], "relations": relations, "oracle": oracle}
 
 
 def evaluated(c: config.Config, workdir: Path, name: str, examples: int = ALL) -> Path:
@@ -194,9 +179,7 @@ def run(args: argparse.Namespace) -> dict:
     for seed in args.seed:
         workdir = args.out / "grpo" / f"seed_{seed}"
         c = settings(checkpoint, data, seed, {"policy.adapter": str(adapter)} | changes)
-        # Files of two names, so that a run is never taken for one with the other order: its workdir is refused then.
-        file = args.out / ("shuffled.jsonl" if args.shuffle else "answerable.jsonl")
-        known = str(answerable(data, file, args.shuffle))
+        known = str(answerable(data, args.out / "answerable.jsonl"))
         train.run(dataclasses.replace(c, data=dataclasses.replace(c.data, root=known)), workdir)
         after = evaluated(c, workdir, "perceived")
         bound = evaluated(
@@ -206,7 +189,7 @@ def run(args: argparse.Namespace) -> dict:
             "gain": difference(ious(after), ious(imitation)), "annotated_twins": figures(bound),
         }  # fmt: skip
         print(json.dumps(result), flush=True)
-    shown = settings(checkpoint, data, 0, {"policy.prompt": "example", "policy.prompt_tokens": 640} | changes)
+    shown = settings(checkpoint, data, 0, changes | {"policy.prompt": "example", "policy.prompt_tokens": 640})
     result["untrained"] = figures(evaluated(shown, args.out / "untrained", "greedy"))
     result["wall_s"] = round(time.monotonic() - began)
     return result
@@ -239,7 +222,6 @@ def main(argv: list[str] | None = None) -> None:
     """Parses the arguments and runs the experiment."""
     parser = arguments(__doc__, "runs/perceived_photos")
     parser.add_argument("--seed", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--shuffle", action="store_true", help="GRPO on twins whose objects are in a random order")
     execute(run, parser.parse_args(argv))
 
 
