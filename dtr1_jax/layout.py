@@ -10,7 +10,8 @@ its activations live. The names of their axes, and how the mesh cuts these, are 
 
 `mesh.fsdp` then works as ZeRO-3 (arXiv 1910.02054). A device holds a part of each weight. It gathers the weights of a
 layer when it computes the layer, forward and again backward, and the gradients are summed up and cut again in one
-operation. Without a mesh, or with one device, all functions here do nothing to their argument.
+operation. Between the products of a layer, `mesh.tensor` cuts the tokens, so each device keeps a part of the states.
+Without a mesh, or with one device, all functions here do nothing to their argument.
 """
 
 from __future__ import annotations
@@ -88,6 +89,31 @@ def place(x: jax.Array, *names: str | tuple[str, int] | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, mesh_lib.of_activation(current.mesh, x.shape, names))
 
 
+def gather_tokens(x: jax.Array, *names: str | None) -> jax.Array:
+    """States as a product reads them: their axis "sequence", which the mesh cuts, is whole on each device.
+
+    The gradient is cut again. Each device then keeps its tokens of a sum over `tensor`, and the sum is sent once and
+    not twice (arXiv 2205.05198). `names` are as in `place`.
+    """
+    shardings = _of_tokens(x, names)
+    return x if shardings is None else _gather(x, *shardings)
+
+
+def scatter_tokens(x: jax.Array, *names: str | None) -> jax.Array:
+    """The result of a product whose sum over `tensor` is cut along the axis "sequence"; its gradient is gathered."""
+    shardings = _of_tokens(x, names)
+    return x if shardings is None else _scatter(x, *shardings)
+
+
+def _of_tokens(x, names):
+    """The shardings of states with their tokens cut, and whole; None without a mesh."""
+    current = _current.get()
+    if current is None:
+        return None
+    whole = tuple(None if name == "sequence" else name for name in names)
+    return tuple(mesh_lib.of_activation(current.mesh, x.shape, each) for each in (names, whole))
+
+
 def place_tree(tree: Any) -> Any:
     """`place` for trees of arrays whose first axis is the batch and whose other axes stay whole."""
     return jax.tree.map(lambda x: place(x, "batch", *(None,) * (x.ndim - 1)), tree)
@@ -149,6 +175,18 @@ def _gather(x: jax.Array, stored: NamedSharding, used: NamedSharding) -> jax.Arr
 _gather.defvjp(
     lambda x, stored, used: (_gather(x, stored, used), None),
     lambda stored, used, _, dy: (jax.lax.with_sharding_constraint(dy, stored),),
+)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _scatter(x: jax.Array, stored: NamedSharding, used: NamedSharding) -> jax.Array:
+    """The transpose of `_gather`."""
+    return jax.lax.with_sharding_constraint(x, stored)
+
+
+_scatter.defvjp(
+    lambda x, stored, used: (_scatter(x, stored, used), None),
+    lambda stored, used, _, dy: (_gather(dy, stored, used),),
 )
 
 

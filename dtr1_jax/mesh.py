@@ -1,9 +1,9 @@
 """The device mesh and the only sharding tables of the project: RULES for weights, ACTIVATIONS for what layers compute.
 
 The mesh has three axes: `data` splits the queries and replicates the weights, `fsdp` splits queries and weights, and
-`tensor` splits heads, hidden units and the vocabulary. The layer axis of stacked weights is never split. A dimension
-that the size of a mesh axis does not divide stays whole, and so do heads that their number does not divide. layout.py
-applies the tables inside jitted functions.
+`tensor` splits heads, hidden units and the vocabulary, and the tokens between the products of a layer. The layer axis
+of stacked weights is never split. A dimension that the size of a mesh axis does not divide stays whole, and so do heads
+that their number does not divide. layout.py applies the tables inside jitted functions.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ ACTIVATIONS = {
     "heads": "tensor",
     "hidden": "tensor",
     "vocab": "tensor",
+    "sequence": "tensor",  # tokens between the products of a layer, where neither heads nor hidden units are split
 }
 
 

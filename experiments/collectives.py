@@ -143,6 +143,7 @@ def measure(args: argparse.Namespace, phase: str) -> tuple[dict[str, Any], list[
         options = {"exec_time_optimization_effort": args.effort} if args.effort else {}
     compiled = lowered(args, phase, spec, device_mesh).compile(options)
     if args.hlo:
+        pathlib.Path(args.hlo).mkdir(parents=True, exist_ok=True)
         pathlib.Path(args.hlo, f"{phase}.txt").write_text(compiled.as_text())
     messages = collectives.read(compiled.as_text())
     largest = collectives.largest(messages)

@@ -1,13 +1,16 @@
 """Activations and weights on the mesh inside jitted functions: where they are, and that their values stay the same."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small
 
 from dtr1_jax import config, layout, mesh
+from dtr1_jax.models import policy
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 HEADS = {"q": 4, "k": 2}
@@ -117,3 +120,32 @@ def test_each_batch_shard_has_the_gradient_of_its_rows():
         kernel[1],
     )
     np.testing.assert_allclose(whole, np.einsum("bgi,bgo->io", x, weight), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "sizes, remat, length, new", [((2, 2, 2), True, 8, 4), ((1, 2, 4), False, 8, 4), ((1, 2, 4), True, 7, 3)]
+)
+def test_cut_tokens_change_neither_values_nor_gradients(sizes, remat, length, new):
+    """8 tokens of a prompt, 8 patches and 4 of a completion are cut over tensor; 7 and 3 tokens stay whole."""
+    spec = dataclasses.replace(small.SPEC, remat=remat)
+    weights = {"base": small.params(), "lora": small.lora(small.params())}
+    prompt = small.prompt(8, length)
+    token_bgs = np.random.default_rng(1).integers(1, small.VOCAB, (8, 2, new)).astype(np.int32)
+
+    @functools.partial(jax.jit, static_argnames="m")
+    def loss(weights, prompt, token_bgs, m):
+        with layout.use(m):
+            lora = layout.spread({"lora": weights["lora"]}, spec.head_counts)["lora"]
+            prefix = policy.prefill(weights["base"], lora, spec, prompt)
+            logp_bgs = policy.logprobs(weights["base"], lora, spec, prefix, token_bgs)
+            return (logp_bgs * jnp.cos(jnp.arange(logp_bgs.size)).reshape(logp_bgs.shape)).sum()
+
+    def on_devices(m):
+        placed = mesh.put(weights, mesh.shardings(m, weights, spec.head_counts))
+        rows = mesh.put_batch(m, (prompt, token_bgs))
+        return jax.tree.map(np.asarray, jax.value_and_grad(loss)(placed, *rows, m))
+
+    wanted, got = on_devices(mesh.make(config.Mesh(1, 1, 1), jax.devices()[:1])), on_devices(device_mesh(*sizes))
+    assert abs(wanted[0]) > 1
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(wanted), jax.tree.leaves(got)):
+        np.testing.assert_allclose(y, x, atol=1e-4, rtol=1e-4, err_msg=jax.tree_util.keystr(path))

@@ -15,6 +15,8 @@ from dtr1_jax.models import layers
 from dtr1_jax.models.layers import KV
 from dtr1_jax.models.spec import Spec
 
+STATES = ("batch", None, "sequence", None)  # places of [B, G, q, D] between the products of a layer (layout.py)
+
 
 class Block(nn.Module):
     """Pre-norm block of grouped-query attention and SwiGLU, for B queries with G branches (completions) each."""
@@ -51,14 +53,14 @@ class Block(nn.Module):
         s = self.spec
         b, g, q, _ = x_bgqd.shape
 
-        def linear(name, features, x, bias=False):
-            return layers.Projection(features, bias, s.lora_scale, s.lora_dropout, name=name)(x)
+        def linear(name, features, x, bias=False, places=None):
+            return layers.Projection(features, bias, s.lora_scale, s.lora_dropout, places, name=name)(x)
 
         def project(name, heads, x):
             return linear(name, heads * s.head_dim, x, s.qkv_bias).reshape(b, g, q, heads, s.head_dim)
 
-        x_bgqd = layout.place(x_bgqd, "batch", None, None, None)
-        y = layers.RMSNorm(s.eps, name="attn_norm")(x_bgqd)
+        x_bgqd = layout.place(x_bgqd, *STATES)
+        y = layout.gather_tokens(layers.RMSNorm(s.eps, name="attn_norm")(x_bgqd), *STATES)
         query, key, value = project("q", s.heads, y), project("k", s.kv_heads, y), project("v", s.kv_heads, y)
         if s.qk_norm:
             query = layers.RMSNorm(s.eps, name="q_norm")(query)
@@ -75,12 +77,12 @@ class Block(nn.Module):
             attention=s.attention,
         )  # fmt: skip
         y = layout.place(y, "batch", None, None, ("heads", s.heads))
-        x_bgqd = layout.place(x_bgqd + linear("o", s.width, y, s.out_bias), "batch", None, None, None)
+        x_bgqd = layout.place(x_bgqd + linear("o", s.width, y, s.out_bias, STATES), *STATES)
 
-        y = layers.RMSNorm(s.eps, name="mlp_norm")(x_bgqd)
+        y = layout.gather_tokens(layers.RMSNorm(s.eps, name="mlp_norm")(x_bgqd), *STATES)
         gate, up = linear("gate", s.hidden, y, s.mlp_bias), linear("up", s.hidden, y, s.mlp_bias)
         y = layout.place(nn.silu(gate) * up, "batch", None, None, "hidden")
-        return layout.place(x_bgqd + linear("down", s.width, y, s.mlp_bias), "batch", None, None, None), own
+        return layout.place(x_bgqd + linear("down", s.width, y, s.mlp_bias, STATES), *STATES), own
 
 
 def _kv_heads(spec, x_bgqnh):
@@ -149,7 +151,8 @@ def scan(
       key: random key of the adapters' dropout, or None for no dropout.
 
     Returns:
-      ([B, G, q, D] states after the last layer, KV [layers, B, G, K, q, H] of the sequences).
+      ([B, G, q, D] states after the last layer, with their tokens cut over `tensor`, KV [layers, B, G, K, q, H] of the
+      sequences).
     """
 
     def layer(x, inputs):
@@ -168,7 +171,9 @@ def scan(
 
     keys = None if key is None else jax.random.split(key, spec.layers)
     xs = (params, lora or {}, prefix, keys, np.arange(spec.layers))
-    return jax.lax.scan(body, x_bgqd, xs, unroll=min(spec.unroll, spec.layers))
+    if deep_lbgqd is not None:
+        deep_lbgqd = layout.place(deep_lbgqd, None, *STATES)
+    return jax.lax.scan(body, layout.place(x_bgqd, *STATES), xs, unroll=min(spec.unroll, spec.layers))
 
 
 def unstack(tree: dict | KV | None, count: int) -> list:

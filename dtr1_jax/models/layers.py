@@ -111,12 +111,14 @@ class Projection(nn.Module):
     The adapters may have a copy for each batch shard (layout.spread).
     With a "dropout" rng, only the adapter's input is dropout(x), as in PEFT: each value becomes 0 with probability
     `lora_dropout`, and is divided by 1 - lora_dropout otherwise.
+    `places` are the names of the result's axes where its tokens are cut (layout.scatter_tokens), else None.
     """
 
     features: int
     bias: bool = False
     lora_scale: float = 1.0
     lora_dropout: float = 0.0
+    places: tuple[str | None, ...] | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -134,7 +136,7 @@ class Projection(nn.Module):
                 x = jnp.where(keep_mask, x / (1 - self.lora_dropout), 0).astype(x.dtype)
             product = layout.by_shard if a.ndim == 3 else matmul
             y = y + product(product(x, a), b) * self.lora_scale
-        return y
+        return y if self.places is None else layout.scatter_tokens(y, *self.places)
 
 
 def rngs(key: jax.Array | None) -> dict[str, jax.Array]:

@@ -175,7 +175,7 @@ def prefill(
         params["decoder"], adapters, spec, x_bpd[:, None], angle, mask, deep_lbgqd=deep_lbgpd, key=k_decoder
     )
     index_b = (prompt.mask_bp * jnp.arange(length)).argmax(1)
-    last_bd = layout.place(jnp.take_along_axis(x_bgpd[:, 0], index_b[:, None, None], 1)[:, 0], "batch", None)
+    last_bd = layout.place(_token(x_bgpd[:, 0], index_b), "batch", None)
     return Prefix(KV(kv.k[:, :, 0], kv.v[:, :, 0]), prompt.mask_bp, _norm(params, spec, last_bd), prompt.next_b)
 
 
@@ -192,13 +192,16 @@ def hidden(
     if s == 1:
         return first
     _check_window(spec, prefix.mask_bp.shape[1] + s)
-    x_bgsd = _look_up(params, spec, token_bgs[:, :, :-1], first.dtype)
-    position_bs = prefix.next_b[:, None] + jnp.arange(s - 1)
+    # The last token predicts nothing, and is read only where the number of tokens must be one that the mesh divides.
+    count = s if layout.parts("sequence", s) > 1 else s - 1
+    x_bgsd = _look_up(params, spec, token_bgs[:, :, :count], first.dtype)
+    position_bs = prefix.next_b[:, None] + jnp.arange(count)
     angle = _angle(spec, jnp.repeat(position_bs[..., None], 3, -1))[:, None]
-    mask = jnp.ones((1, 1, 1, s - 1), bool)
+    mask = jnp.ones((1, 1, 1, count), bool)
     adapters = (lora or {}).get("decoder")
     x_bgsd, _ = decoder.scan(params["decoder"], adapters, spec, x_bgsd, angle, mask, prefix.kv, prefix.mask_bp, key=key)
-    return jnp.concatenate([first, _norm(params, spec, x_bgsd)], 2)
+    x_bgsd = layout.gather_tokens(_norm(params, spec, x_bgsd), *decoder.STATES)
+    return jnp.concatenate([first, x_bgsd[:, :, : s - 1]], 2)
 
 
 def logprobs(
@@ -296,6 +299,13 @@ def _chosen(z, token):
         return jnp.take_along_axis(z, token[..., None], -1)[..., 0]
     # A choice by index would gather all logits; each device sums up those that it holds, of which one counts at most.
     return jnp.where(jnp.arange(z.shape[-1]) == token[..., None], z, 0).sum(-1)
+
+
+def _token(x_bpd, index_b):
+    """The state [B, D] of one token of each row; where the mesh cuts the tokens, only this state is sent."""
+    if layout.parts("sequence", x_bpd.shape[1]) == 1:
+        return jnp.take_along_axis(x_bpd, index_b[:, None, None], 1)[:, 0]
+    return jnp.where((jnp.arange(x_bpd.shape[1]) == index_b[:, None])[..., None], x_bpd, 0).sum(1)
 
 
 def _look_up(params, spec, token, dtype):

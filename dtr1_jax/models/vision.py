@@ -14,6 +14,8 @@ from dtr1_jax.models import layers
 from dtr1_jax.models.spec import VisionSpec
 from dtr1_jax.types import Images
 
+STATES = ("batch", "sequence", None)  # places of [B, n, D] between the products of a layer (layout.py)
+
 
 def _norm(spec, name):
     return (layers.RMSNorm if spec.norm == "rms" else layers.LayerNorm)(spec.eps, name=name)
@@ -47,11 +49,11 @@ class TowerBlock(nn.Module):
         s = self.spec
         b, n, d = x_bnd.shape
 
-        def linear(name, features, x):
-            return layers.Projection(features, True, self.lora_scale, self.lora_dropout, name=name)(x)
+        def linear(name, features, x, places=None):
+            return layers.Projection(features, True, self.lora_scale, self.lora_dropout, places, name=name)(x)
 
-        x_bnd = layout.place(x_bnd, "batch", None, None)
-        y = _norm(s, "norm1")(x_bnd)
+        x_bnd = layout.place(x_bnd, *STATES)
+        y = layout.gather_tokens(_norm(s, "norm1")(x_bnd), *STATES)
         qkv = linear("qkv", 3 * d, y).reshape(b, n, 3, s.heads, d // s.heads)
         q, k, v = (layout.place(qkv[:, :, i], "batch", None, "heads", None) for i in range(3))
         q, k = layers.rotate(q, angle_bna), layers.rotate(k, angle_bna)
@@ -66,12 +68,12 @@ class TowerBlock(nn.Module):
                 q, k, v,
             )  # fmt: skip
         y = layout.place(y, "batch", None, ("heads", s.heads))
-        x_bnd = layout.place(x_bnd + linear("out", d, y), "batch", None, None)
-        y = _norm(s, "norm2")(x_bnd)
+        x_bnd = layout.place(x_bnd + linear("out", d, y, STATES), *STATES)
+        y = layout.gather_tokens(_norm(s, "norm2")(x_bnd), *STATES)
         up = linear("up", s.hidden, y)
         y = nn.silu(linear("gate", s.hidden, y)) * up if s.gated else nn.gelu(up, approximate=True)
         y = layout.place(y, "batch", None, "hidden")
-        return layout.place(x_bnd + linear("down", d, y), "batch", None, None)
+        return layout.place(x_bnd + linear("down", d, y, STATES), *STATES)
 
 
 def attend_same(q: jax.Array, k: jax.Array, v: jax.Array, number_bn: jax.Array, attention: str = "auto") -> jax.Array:
@@ -195,6 +197,7 @@ def encode(
         return {"params": weights, **({"lora": lora[name]} if name in lora else {})}
 
     def merge(weights, x_bnd, key, norm_after=False):
+        x_bnd = layout.gather_tokens(x_bnd, *STATES)
         return Merger(spec, width, lora_scale, norm_after, lora_dropout).apply(weights, x_bnd, rngs=layers.rngs(key))
 
     patch = layers.Projection(spec.width, spec.patch_bias, lora_scale, lora_dropout)
@@ -204,7 +207,7 @@ def encode(
         corners = table[images.corner_bn4]  # [B, n, 4, D]
         x_bnd = x_bnd + (corners * images.corner_weight_bn4[..., None]).sum(2).astype(dtype)
 
-    x_bnd = layout.place(x_bnd, "batch", None, None)
+    x_bnd = layout.place(x_bnd, *STATES)
     block = TowerBlock(spec, lora_scale, lora_dropout, attention)
     x_bnd, states = _scan(
         block, params["blocks"], lora.get("blocks", {}), images, x_bnd, dtype, remat, unroll, k_blocks
@@ -239,7 +242,10 @@ def _scan(block, params, lora, images, x_bnd, dtype, remat, unroll, key):
     full = np.isin(number, spec.full_layers) if spec.window else None
     # The DeepStack level that a layer's state is written to. All other layers write past the end, which has no effect.
     level = np.where(np.isin(number, spec.deepstack), np.searchsorted(spec.deepstack, number), len(spec.deepstack))
-    states = jnp.zeros((len(spec.deepstack), *x_bnd.shape), dtype) if spec.deepstack else None
+    states = None
+    if spec.deepstack:
+        zeros = jnp.zeros((len(spec.deepstack), *x_bnd.shape), dtype)
+        states = layout.place(zeros, None, *STATES)
     checkpointed = layout.checkpointed(layer, remat)
 
     def body(carry, inputs):

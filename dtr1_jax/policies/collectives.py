@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from dtr1_jax.policies import hlo_text
-from dtr1_jax.policies.hlo_text import Instruction
+from dtr1_jax.policies.hlo_text import Computation, Instruction
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
 
@@ -57,7 +57,7 @@ def read(text: str | hlo_text.Module) -> list[Message]:
     Raises ValueError if the text has no entry computation.
     """
     module = hlo_text.parse(text) if isinstance(text, str) else text
-    found = hlo_text.uses(module, lambda instruction, _: _messages(instruction), lambda message: message.bytes)
+    found = hlo_text.uses(module, _messages, lambda message: message.bytes)
     return [dataclasses.replace(use.item, trips=use.trips, unknown=use.unknown) for use in found]
 
 
@@ -93,7 +93,8 @@ def lines(messages: Iterable[Message], count: int) -> list[str]:
     ]
 
 
-def _messages(instruction: Instruction) -> list[Message]:
+def _messages(instruction: Instruction, around: Computation) -> list[Message]:
+    """The message that an instruction sends, in a list, or an empty one; `around` is the computation that it is in."""
     kind = instruction.code.removesuffix("-start")
     if kind not in KINDS:
         return []
@@ -105,4 +106,16 @@ def _messages(instruction: Instruction) -> list[Message]:
     size, group = sum(s.bytes for s in shapes), hlo_text.group_size(instruction.text)
     if kind == "reduce-scatter":
         size *= group  # the operand
+    if kind == "all-reduce" and (kept := _kept_part(instruction, around)):
+        kind, shapes = "reduce-scatter", list(kept.shapes)
     return [Message(kind, "+".join(s.text for s in shapes), int(size), source=instruction.source, group=group)]
+
+
+def _kept_part(instruction: Instruction, around: Computation) -> Instruction | None:
+    """The part of a sum that a device keeps, where the TPU compiler fused the sum with the choice of this part.
+
+    It then sends what a reduce-scatter sends, and writes an all-reduce whose slice is the result of the fusion.
+    """
+    root = next((one for one in around.values() if one.is_root), None)
+    is_part = root is not None and root.code == "dynamic-slice" and root.operands[:1] == (instruction.name,)
+    return root if is_part else None

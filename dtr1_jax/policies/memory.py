@@ -55,7 +55,7 @@ class DeviceShare:
       patches: patches of a query's pictures; 0 = none.
       branches: how many of the two projections to an MLP's hidden units have an adapter.
       item: bytes of a number of the compute dtype.
-      tensor: the number of parts into which heads and hidden units are cut.
+      tensor: the number of parts into which heads, hidden units, and the inputs of layers are cut.
       rounded: whether the frozen weights are int8.
       inserted: tokens of a specialists' twin that pass the decoder at once in each row; 0 = there are none.
       platform: of the device; on "tpu" whole sequences attend by a kernel that writes no scores (layers.uses_kernel).
@@ -171,7 +171,8 @@ def update_parts(c: config.Config, spec: Spec, share: DeviceShare, trained_bytes
     Args:
       trained_bytes: bytes of the trainable weights on the device.
     """
-    b, g, p, s = share.part_queries, share.part_group, share.prompt, max(share.new - 1, 1)
+    b, g, p = share.part_queries, share.part_group, share.prompt
+    s = share.new if _token_parts(share, share.new) > 1 else max(share.new - 1, 1)  # as in policy.hidden
     frozen = bool(c.lora.rank)
     branch, prompt = _Rows(b, g, s, p), _Rows(b, 1, p, 0)
     chunk = FLOAT * _chunk(spec, b * g, share.new) // share.tensor
@@ -287,12 +288,17 @@ def _attention(spec, share, rows):
 def _saved(spec, share, rows):
     """Bytes that the backward pass keeps of the forward pass."""
     if spec.remat:
-        return spec.layers * rows.tokens * spec.width * share.item
+        return spec.layers * rows.tokens * spec.width * share.item // _token_parts(share, rows.length)
     scores = 0 if _by_kernel(spec, share, rows) else _scores(spec, share, rows)
     own = _own_keys(rows)
     each = 6 * _hidden(spec, share, rows) + scores + scores * own // (own + rows.prefix)
     each += rows.tokens * (5 * spec.width + 4 * spec.heads * spec.head_dim) * share.item
     return spec.layers * each
+
+
+def _token_parts(share, length):
+    """The number of parts into which the tokens between the products of a layer are cut ("sequence" in mesh.py)."""
+    return share.tensor if length % share.tensor == 0 else 1
 
 
 def _slices(spec, share):
@@ -323,9 +329,10 @@ def _tower(spec, share, queries, trained):
         windows = FLOAT * n * tower.heads // share.tensor * 3 * (tower.window * tower.merge) ** 2
         scores = max(_kernel(n, tower.heads, tower.width // tower.heads, share), windows)
     states = n * tower.width * share.item
+    inputs = states // _token_parts(share, share.patches)
     hidden = n * tower.hidden * share.item // share.tensor
     if trained:
         kept = 14 * states + (9 if tower.gated else 5) * hidden + scores * (5 if tower.window else 4) // 2
-        left = tokens + tower.layers * (states if spec.remat else kept)
+        left = tokens + tower.layers * (inputs if spec.remat else kept)
         return left, levels * states + scores * 5 // 4 + max(5 * hidden, 2 * scores)
     return tokens, levels * states + max(3 * hidden, 2 * scores)

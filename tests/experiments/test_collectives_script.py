@@ -1,11 +1,13 @@
 """Bounds of what devices send each other in a rollout and an update, so that a layout cannot become worse unseen."""
 
 import functools
+import re
 
 import jax
 import pytest
 import scripts
 
+from dtr1_jax import mesh
 from dtr1_jax.models import policy
 from dtr1_jax.policies import ahead_of_time
 from dtr1_jax.policies import collectives as reading
@@ -92,6 +94,27 @@ def test_an_update_sends_weights_by_layer(sizes):
         states = tokens * spec.width * ITEM
         others = reading.total(m for m in messages if m.kind != "all-gather")
         assert others <= 1.1 * (2 * adapters + 2 * states) + 4096
+
+
+@pytest.mark.parametrize("sizes", [(1, 4, 2), pytest.param((1, 1, 8), marks=pytest.mark.slow)])
+def test_the_states_that_an_update_keeps_are_cut_over_tensor(sizes, tmp_path):
+    """Each device keeps the inputs of the layers for its part of the tokens, and none for all tokens."""
+    written = {}
+    for part in ("tensor", ()):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(mesh.ACTIVATIONS, "sequence", part)  # (): no axis of the mesh
+            jax.clear_caches()
+            args = settings(",".join(map(str, sizes)), "--layers=3", "--prompt=48", "--new=24", f"--hlo={tmp_path}")
+            script.measure(args, "update")
+        text = (tmp_path / "update.txt").read_text()
+        width = script.spec_of(args).width
+        written[part] = (
+            {int(n) for n in re.findall(rf"f32\[3,1,1,(\d+),{width}\]", text)},
+            {int(n) for n in re.findall(rf"f32\[3,1,{args.micro_group},(\d+),{width}\]", text)},
+        )
+    tensor = sizes[2]
+    assert written["tensor"] == ({48 // tensor}, {24 // tensor})
+    assert written[()] == ({48}, {23})
 
 
 @pytest.mark.slow

@@ -100,6 +100,26 @@ def test_a_reduce_scatter_counts_its_operand(groups, devices):
     assert message.bytes == 40 * devices
 
 
+def test_a_sum_of_which_a_device_keeps_a_part():
+    """The TPU compiler writes a reduce-scatter as a fusion; a slice of something else stays an all-reduce."""
+    fused = """%all-reduce-scatter.1 (input: bf16[4,1024]) -> bf16[4,256] {{
+  %input = bf16[4,1024]{{1,0}} parameter(0)
+  %ar = bf16[4,1024]{{1,0}} all-reduce(%input), channel_id=1, replica_groups={{{{0,1,2,3}}}}, to_apply=%add
+  %at = u32[] constant(256)
+  ROOT %part = bf16[4,256]{{1,0}} dynamic-slice(%{sliced}, %zero, %at), dynamic_slice_sizes={{4,256}}
+}}
+
+ENTRY %main (x: bf16[4,1024]) -> bf16[4,256] {{
+  ROOT %kept = bf16[4,256]{{1,0}} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
+}}
+"""
+    (message,) = collectives.read(fused.format(sliced="ar"))
+    assert (message.kind, message.shape, message.bytes) == ("reduce-scatter", "bf16[4,256]", 8192)
+    assert message.sent_bytes == 8192 and message.group == 4
+    (message,) = collectives.read(fused.format(sliced="input"))
+    assert (message.kind, message.shape, message.sent_bytes) == ("all-reduce", "bf16[4,1024]", 2 * 8192)
+
+
 def test_a_text_without_entry_is_refused():
     with pytest.raises(ValueError, match="no entry computation"):
         collectives.read("%f (x: f32[]) -> f32[] {\n}")

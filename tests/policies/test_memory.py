@@ -79,6 +79,28 @@ def test_caches_by_hand():
     assert halves["kv_cache"] == found["kv_cache"] / 2
 
 
+@pytest.mark.parametrize(("prompt", "new", "kept"), [(256, 128, 128 + 2 * 64), (255, 127, 255 + 2 * 63)])
+def test_inputs_of_layers_are_cut_over_tensor(prompt, new, kept):
+    """By hand: with remat an update keeps the input of each layer, of half of the tokens where tensor = 2 divides them.
+
+    The last of the `new` tokens is read only where the tokens before it cannot be divided.
+    """
+    c, spec = settings("tiny"), dataclasses.replace(small.TEXT, remat=True, layers=1000)
+
+    def growth(tensor):  # of what is kept for a layer
+        share = memory.DeviceShare(
+            queries=1, group=2, part_queries=1, part_group=2, prompt=prompt, new=new, patches=0, branches=0, item=2,
+            tensor=tensor,
+        )  # fmt: skip
+        more = dataclasses.replace(spec, layers=2000)
+        one, two = (memory.update_parts(c, each, share, 1000)["activations"] for each in (spec, more))
+        kv = 3 * 2 * spec.kv_heads // tensor * spec.head_dim * prompt * 2  # for the gradient and the reference too
+        return (two - one) / 1000 - kv
+
+    assert growth(1) == (prompt + 2 * (new - 1)) * spec.width * 2
+    assert growth(2) == kept * spec.width * 2
+
+
 @pytest.mark.parametrize("attention, platform, linear", [
     ("auto", "tpu", True), ("flash", "cpu", True), ("auto", "cpu", False), ("einsum", "tpu", False),
 ])  # fmt: skip
