@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from towers import PATCHES, SPEC, TOWER, encode, images, params
 
+from dtr1_jax import config, layout, mesh
 from dtr1_jax.models import decoder, policy, vision
 
 
@@ -41,6 +42,22 @@ def test_shapes_gradients_and_adapters():
         name = jax.tree_util.keystr(path)
         np.testing.assert_allclose(x, y, atol=1e-4, rtol=1e-4, err_msg=name)
         assert np.abs(x).max() > 0, f"{name} is not used"
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
+@pytest.mark.parametrize("sizes", [(1, 1, 8), (1, 4, 2)])
+def test_patches_cut_over_tensor_give_the_same_tokens(sizes):
+    base, picture = params()["vision"], jax.tree.map(lambda x: np.repeat(x, 4, 0), images())
+
+    @functools.partial(jax.jit, static_argnames="m")
+    def tokens(base, picture, m):
+        with layout.use(m):
+            return encode(base, picture)
+
+    m = mesh.make(config.Mesh(*sizes), jax.devices()[:8])
+    weights = mesh.put({"vision": base}, mesh.shardings(m, {"vision": base}, SPEC.head_counts))["vision"]
+    got = tokens(weights, mesh.put_batch(m, picture), m)
+    np.testing.assert_allclose(got, tokens(base, picture, None), atol=1e-5, rtol=1e-5)
 
 
 def test_a_patch_attends_to_its_window_and_in_full_layers_to_its_frame():
