@@ -105,6 +105,15 @@ def scatter_tokens(x: jax.Array, *names: str | None) -> jax.Array:
     return x if shardings is None else _scatter(x, *shardings)
 
 
+def token_at(x_bpd: jax.Array, index_b: jax.Array) -> jax.Array:
+    """The state [B, D] of one token of each row; where the mesh cuts the tokens, only this state is sent."""
+    if parts("sequence", x_bpd.shape[1]) == 1:
+        x_bd = jnp.take_along_axis(x_bpd, index_b[:, None, None], 1)[:, 0]
+    else:
+        x_bd = jnp.where((jnp.arange(x_bpd.shape[1]) == index_b[:, None])[..., None], x_bpd, 0).sum(1)
+    return place(x_bd, "batch", None)
+
+
 def _of_tokens(x, names):
     """The shardings of states with their tokens cut, and whole; None without a mesh."""
     current = _current.get()

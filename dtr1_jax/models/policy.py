@@ -175,7 +175,7 @@ def prefill(
         params["decoder"], adapters, spec, x_bpd[:, None], angle, mask, deep_lbgqd=deep_lbgpd, key=k_decoder
     )
     index_b = (prompt.mask_bp * jnp.arange(length)).argmax(1)
-    last_bd = layout.place(_token(x_bgpd[:, 0], index_b), "batch", None)
+    last_bd = layout.token_at(x_bgpd[:, 0], index_b)
     return Prefix(KV(kv.k[:, :, 0], kv.v[:, :, 0]), prompt.mask_bp, _norm(params, spec, last_bd), prompt.next_b)
 
 
@@ -299,13 +299,6 @@ def _chosen(z, token):
         return jnp.take_along_axis(z, token[..., None], -1)[..., 0]
     # A choice by index would gather all logits; each device sums up those that it holds, of which one counts at most.
     return jnp.where(jnp.arange(z.shape[-1]) == token[..., None], z, 0).sum(-1)
-
-
-def _token(x_bpd, index_b):
-    """The state [B, D] of one token of each row; where the mesh cuts the tokens, only this state is sent."""
-    if layout.parts("sequence", x_bpd.shape[1]) == 1:
-        return jnp.take_along_axis(x_bpd, index_b[:, None, None], 1)[:, 0]
-    return jnp.where((jnp.arange(x_bpd.shape[1]) == index_b[:, None])[..., None], x_bpd, 0).sum(1)
 
 
 def _look_up(params, spec, token, dtype):
