@@ -178,6 +178,7 @@ def device_share(c: config.Config, sizes: Spec, device_mesh: memory.Mesh) -> Dev
         branches=memory.mlp_adapters(c, sizes),
         item=jnp.dtype(c.policy.dtype).itemsize,
         tensor=device_mesh.shape["tensor"],
+        gathers=device_mesh.shape["fsdp"] > 1,
         rounded=c.policy.weights_dtype == "int8",
         inserted=staged.chunk(c.rollout.twin_tokens) if c.policy.constructor == "specialists" else 0,
         platform=device_mesh.devices.flat[0].platform if isinstance(device_mesh, Mesh) else jax.default_backend(),

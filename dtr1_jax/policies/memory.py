@@ -56,6 +56,7 @@ class DeviceShare:
       branches: how many of the two projections to an MLP's hidden units have an adapter.
       item: bytes of a number of the compute dtype.
       tensor: the number of parts into which heads, hidden units, and the inputs of layers are cut.
+      gathers: whether weights are cut over devices and gathered for the update (`mesh.fsdp` above 1).
       rounded: whether the frozen weights are int8.
       inserted: tokens of a specialists' twin that pass the decoder at once in each row; 0 = there are none.
       platform: of the device; on "tpu" whole sequences attend by a kernel that writes no scores (layers.uses_kernel).
@@ -71,6 +72,7 @@ class DeviceShare:
     branches: int
     item: int
     tensor: int = 1
+    gathers: bool = False
     rounded: bool = False
     inserted: int = 0
     platform: str = "cpu"
@@ -162,8 +164,8 @@ def update_parts(c: config.Config, spec: Spec, share: DeviceShare, trained_bytes
 
     - `gradients`: the sum of the gradients, and the gradients of the current part.
     - `optimizer_copies`: XLA copies both moments and puts the sum of the gradients in the place of one of them.
-    - `embedding_copy`: a transposed copy of a frozen table that is also the output projection; a float copy of an
-      output projection in int8.
+    - `projection_copy`: the gathered output projection and, where it is trained, its gradient; a transposed copy of a
+      frozen table that is also the output projection; a float copy of an output projection in int8.
     - `activations`: the input of each layer (without remat everything that a layer computes), the prompt's keys and
       values with their gradients, and the backward pass of one layer or of one chunk of logits, whichever is larger;
       the constants of masks are included.
@@ -184,11 +186,12 @@ def update_parts(c: config.Config, spec: Spec, share: DeviceShare, trained_bytes
         layer += _hidden(spec, share, branch) * (FLOAT + share.item) // share.item
     trains_tower = any(path.startswith("vision/") for path in _adapter_paths(c, spec))
     pictures, tower = _tower(spec, share, b, trained=trains_tower or not frozen)
-    copied = share.rounded or (spec.tied and (frozen or c.grpo.beta > 0))
+    copies = int(share.rounded or share.gathers or (spec.tied and (frozen or c.grpo.beta > 0)))
+    copies += share.gathers and not frozen
     return {
         "gradients": 2 * trained_bytes,
         "optimizer_copies": trained_bytes,
-        "embedding_copy": spec.vocab * spec.width * share.item // share.tensor if copied else 0,
+        "projection_copy": copies * spec.vocab * spec.width * share.item // share.tensor,
         "activations": pictures + max(saved + chunk * 5 // 4 + max(layer, 2 * chunk), tower),
     }
 

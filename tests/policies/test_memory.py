@@ -68,6 +68,16 @@ def test_the_share_of_a_device_is_what_it_holds():
     assert held["base"] < sum(x.nbytes for x in jax.tree.leaves(params)) / 2
 
 
+@pytest.mark.parametrize(("rank", "tied", "devices", "copies"), [
+    (2, False, 1, 0), (2, True, 1, 1), (2, False, 8, 1), (2, True, 8, 1), (0, False, 1, 0), (0, False, 8, 2),
+])  # fmt: skip
+def test_the_output_projection_is_gathered_and_so_is_its_gradient(rank, tied, devices, copies):
+    c = settings(lora_rank=rank, mesh_data=1, mesh_fsdp=devices, grpo_beta=0.0)
+    spec = dataclasses.replace(small.TEXT, tied=tied)
+    planned = plan.plan(c, spec, plan.abstract_mesh(c.mesh))["update"]
+    assert planned["projection_copy"] == copies * spec.vocab * spec.width * jnp.dtype(c.policy.dtype).itemsize
+
+
 def test_caches_by_hand():
     todo = memory.DeviceShare(
         queries=3, group=4, part_queries=1, part_group=2, prompt=7, new=5, patches=0, branches=0, item=2
