@@ -43,8 +43,8 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data.max_objects = 7  # twinworld: most objects in a scene; other sources: most objects in an oracle twin
     c.data.image_size = 96  # twinworld: side of the drawn picture, pixels
     # policy.constructor=given: whether training shows the objects of a twin in a random order, another one each time,
-    # so that a policy cannot learn to answer the first of them; an evaluation shows them in the order of the data, and
-    # so does a demonstration whose thought is a person's and has numbers
+    # so that a policy cannot learn to answer the first of them. An evaluation keeps the order of the data, and so does
+    # an example that brings a person's thought with numbers in it
     c.data.shuffle_objects = False
     # coco: a JSON file {"label": ["noun phrase for its use", ...]} for queries; "" = COCO's phrases where the labels
     # are COCO's own, and the names of the labels in other data sets

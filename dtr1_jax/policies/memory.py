@@ -186,8 +186,8 @@ def update_parts(c: config.Config, spec: Spec, share: DeviceShare, trained_bytes
         layer += _hidden(spec, share, branch) * (FLOAT + share.item) // share.item
     trains_tower = any(path.startswith("vision/") for path in _adapter_paths(c, spec))
     pictures, tower = _tower(spec, share, b, trained=trains_tower or not frozen)
-    copies = int(share.rounded or share.gathers or (spec.tied and (frozen or c.grpo.beta > 0)))
-    copies += share.gathers and not frozen
+    copied = share.rounded or share.gathers or (spec.tied and (frozen or c.grpo.beta > 0))
+    copies = int(copied) + int(share.gathers and not frozen)
     return {
         "gradients": 2 * trained_bytes,
         "optimizer_copies": trained_bytes,
