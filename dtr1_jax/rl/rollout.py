@@ -62,7 +62,7 @@ def extend(
     change.
 
     Args:
-      key: the token in cache slot t is drawn with fold_in(key, t), and by each row with its own number.
+      key: a row draws token t of its text, twins that were inserted included, with fold_in(key, t) and its own number.
       end: ids of the end tokens, or one id; () or -1 = rows never end.
       stop: ids of tokens after which a row halts.
       temperature, top_k, top_p, banned_v: as in `sampling.sample`.
@@ -83,8 +83,8 @@ def _draw(params, spec, key, knobs, s):
     z_bgv = layout.place(policy.logits(params, spec, s.state_bgd), "batch", None, "vocab")
     b, g, vocab = z_bgv.shape
     token_r, logp_r = sampling.sample(
-        jax.random.fold_in(key, s.slot), layout.place(z_bgv.reshape(b * g, vocab), "batch", "vocab"), **knobs,
-        number_r=s.number_bg.reshape(-1),
+        key, layout.place(z_bgv.reshape(b * g, vocab), "batch", "vocab"), **knobs, number_r=s.number_bg.reshape(-1),
+        place_r=s.length_bg.reshape(-1),
     )  # fmt: skip
     return layout.place_tree((token_r.reshape(b, g), logp_r.reshape(b, g)))
 

@@ -39,10 +39,11 @@ def sample(
     top_p: float = 1.0,
     banned_v: jax.Array | None = None,
     number_r: jax.Array | None = None,
+    place_r: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Draws one token for each row.
 
-    Row r draws with `fold_in(key, number_r[r])`, so its token depends neither on the number of rows nor on the device
+    Row r draws with `fold_in(fold_in(key, place_r[r]), number_r[r])`, so its token depends neither on the number of rows nor on the device
     or the process. Each row draws two random numbers, and without top-k and top-p nothing is sorted. Top-k keeps the k
     most likely tokens (ties: the lower id). Top-p renormalises them and keeps the fewest most likely tokens whose
     probabilities reach top_p, at least one (arXiv:1904.09751).
@@ -51,13 +52,15 @@ def sample(
     no other token is allowed.
 
     Args:
-      key: the key of this step; each row derives its own from it.
+      key: each row derives its own from it.
       logits_rv: float[R, V].
       temperature: of the softmax; 0 = greedy, the most likely token (ties: the lower id).
       top_k: 0 = off; more than V is V.
       top_p: in (0, 1]; 1 = off.
       banned_v: bool[V] or None, see `temper`.
       number_r: int32[R], the numbers of the rows; None = 0, 1, ...
+      place_r: int32[R], the place of the token in the text of its row, a new one for each draw; None = the rows draw
+        with `fold_in(key, number_r[r])`.
 
     Returns:
       token_r int32[R], and logp_r float32[R], its log-probability under softmax(temper(logits)): with bans and
@@ -70,7 +73,7 @@ def sample(
         raise ValueError(f"expected temperature >= 0, top_k >= 0, 0 < top_p <= 1, got {temperature}, {top_k}, {top_p}")
     logp_rv = jax.nn.log_softmax(temper(_finite(logits_rv, temperature), temperature=temperature, banned_v=banned_v))
     logp_rv = layout.place(logp_rv, "batch", "vocab")
-    keys_r = _keys(key, jnp.arange(logits_rv.shape[0]) if number_r is None else number_r)
+    keys_r = _keys(key, jnp.arange(logits_rv.shape[0]) if number_r is None else number_r, place_r)
     if layout.parts("vocab", logp_rv.shape[1]) > 1:
         return _sample_cut(keys_r, logp_rv, temperature, top_k, top_p)
     token_r = _choose(keys_r, logp_rv, temperature, top_k, top_p)
@@ -176,9 +179,11 @@ def _width(size):
     return math.isqrt(size - 1) + 1
 
 
-def _keys(key, number_r):
+def _keys(key, number_r, place_r=None):
     """A key for each row."""
-    return jax.vmap(lambda number: jax.random.fold_in(key, number))(number_r)
+    if place_r is None:
+        return jax.vmap(lambda number: jax.random.fold_in(key, number))(number_r)
+    return jax.vmap(lambda place, number: jax.random.fold_in(jax.random.fold_in(key, place), number))(place_r, number_r)
 
 
 def _uniform(keys_r):

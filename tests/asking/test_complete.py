@@ -176,7 +176,9 @@ def test_no_perceiver_is_opened_for_other_constructors(path, small, monkeypatch)
 
 
 def sampled(path, constructor, monkeypatch, **changes):
-    """(runtime, four queries, their batch); with specialists the host acts as if all labels had been asked for."""
+    """(runtime, four queries, their batch); with specialists the host acts as if the first two had asked for all labels
+    and the others for nothing, so that their twins have unequal lengths.
+    """
     asking = (
         ASKING if constructor == "specialists" else {"policy__constructor": constructor, "policy__prompt_tokens": 96}
     )
@@ -184,11 +186,13 @@ def sampled(path, constructor, monkeypatch, **changes):
     examples = heldout(c)
     perceive = perceived_twins.perceive
 
-    def everything(texts, batch, *rest):
-        asked = [[request(*sorted({x.label for x in e.scene}))] * len(row) for e, row in zip(batch.examples, texts)]
-        return perceive(asked, batch, *rest)
+    first = {e.uid for e in examples[:2]}
 
-    monkeypatch.setattr(perceived_twins, "perceive", everything)
+    def ask(texts, batch, *rest):
+        words = [request(*sorted({x.label for x in e.scene})) if e.uid in first else "" for e in batch.examples]
+        return perceive([[one] * len(row) for one, row in zip(words, texts)], batch, *rest)
+
+    monkeypatch.setattr(perceived_twins, "perceive", ask)
     perceiver = fake_perceivers.annotated(examples) if constructor == "specialists" else None
     runtime = runtime_of(c, perceiver)
     return runtime, examples, next(pipeline.evaluation_batches(examples, runtime.policy.style, 4, 4))
