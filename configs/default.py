@@ -43,8 +43,8 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data.max_objects = 7  # twinworld: most objects in a scene; other sources: most objects in an oracle twin
     c.data.image_size = 96  # twinworld: side of the drawn picture, pixels
     # policy.constructor=given: whether training shows the objects of a twin in a random order, another one each time,
-    # so that a policy cannot learn to answer the first of them. An evaluation keeps the order of the data, and so does
-    # an example that brings a person's thought with numbers in it
+    # so that a policy cannot learn to answer the first of them. An evaluation keeps the order of the data, and so do
+    # the exercises of sft.practice
     c.data.shuffle_objects = False
     # coco: a JSON file {"label": ["noun phrase for its use", ...]} for queries; "" = COCO's phrases where the labels
     # are COCO's own, and the names of the labels in other data sets
@@ -187,7 +187,8 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.grpo.ema_decay = 0.99  # decay of that average: the rewards of a step weigh 1 - ema_decay
     # weight of the KL to the reference policy (k3 estimator); without it the tiny policy's twins lose objects
     c.grpo.beta = 0.1
-    # factor on beta at the tokens of the twin: above 1, twins stay closer to the reference than thoughts and answers
+    # factor on beta at the tokens of a twin that the policy writes: above 1, twins stay closer to the reference than
+    # thoughts and answers
     c.grpo.hold_twin = 1.0
     c.grpo.clip_low = 0.2  # the ratio is clipped to [1 - clip_low, 1 + clip_high]
     c.grpo.clip_high = 0.28
@@ -209,7 +210,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
 
     c.optim = ConfigDict()
     c.optim.lr = 2e-4  # peak learning rate
-    c.optim.warmup = 5  # steps of linear warm-up
+    c.optim.warmup = 5  # steps of linear warm-up; like all steps of training, each has epochs * minibatches updates
     c.optim.schedule = "constant"  # after the warm-up: constant | cosine | linear (to 0, see decay_steps)
     # cosine, linear: steps from the start to a rate of 0; 0 = train.steps. Set it to the final length if you may raise
     # train.steps later: otherwise the rate jumps when the run goes on, which a warning says

@@ -153,6 +153,12 @@ def _grpo_rules(c: Config) -> Iterator[Rule]:
         " of tokens that clip_high leaves in",
         c.grpo.dual_clip,
     )
+    yield (
+        c.grpo.hold_twin == 1 or (c.grpo.beta > 0 and c.policy.constructor == "policy"),
+        "grpo.hold_twin",
+        "1 where there is no KL (grpo.beta = 0) or the policy does not write the twin itself (policy.constructor)",
+        c.grpo.hold_twin,
+    )
     if c.grpo.minibatches < 1:
         return  # The bound of the setting says so.
     yield (

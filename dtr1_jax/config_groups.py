@@ -22,7 +22,7 @@ class Data:
     max_video_objects: int = at_least(1)
     train_split: str
     eval_split: str
-    seed: int
+    seed: int = at_least(0)
     min_objects: int = at_least(1)
     max_objects: int
     image_size: int = at_least(1)
@@ -213,7 +213,7 @@ class Mesh:
 class Config:
     """All settings. `configs/default.py` says what each means and its unit."""
 
-    seed: int
+    seed: int = at_least(0)
     data: Data
     policy: Policy
     specialists: Specialists

@@ -120,6 +120,13 @@ def test_an_integer_stands_for_a_float():
         ({"grpo__importance_low": 1.5}, "config.grpo.importance_low: expected a number in [0, 1]"),
         ({"grpo__importance_high": 0.5}, "config.grpo.importance_high: expected at least 1, got 0.5"),
         ({"grpo__importance": "token"}, "config.grpo.importance: expected one of off, token_truncate"),
+        ({"grpo__hold_twin": 2.0, "grpo__beta": 0.0}, "config.grpo.hold_twin: expected 1 where there is no KL"),
+        (
+            {"grpo__hold_twin": 2.0, "policy__constructor": "given"},
+            "config.grpo.hold_twin: expected 1 where there is no KL (grpo.beta = 0) or the policy does not write",
+        ),
+        ({"seed": -1}, "config.seed: expected 0 or more, got -1"),
+        ({"data__seed": -1}, "config.data.seed: expected 0 or more, got -1"),
         ({"grpo__minibatches": 3}, "config.grpo.minibatches: expected a divisor of rollout.queries = 16, got 3"),
         ({"grpo__micro_queries": 3}, "config.grpo.micro_queries: expected 0 or a divisor of the 16 queries"),
         ({"data__source": "coco"}, "config.data.root: expected a path, for data.source=coco, got ''"),

@@ -74,8 +74,8 @@ def given_reply(example: types.Example, twin: Twin, reasons: bool) -> str:
 
 
 def _thought(example: types.Example, twin: Twin) -> str:
-    if example.thought:  # a person's own thought stays as it is
-        return transcript.thought_about(twin, example.thought) if example.program else example.thought
+    if example.thought:
+        return transcript.thought_about(twin, example.thought)
     if example.program and example.scene:
         seen = things.things_of_scene(example.scene)
         result = programs.execute(example.program, seen)

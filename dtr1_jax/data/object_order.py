@@ -41,4 +41,4 @@ def _thought(example: Example, new: dict[int, int]) -> str | None:
         example.program, things.things_of_scene(example.scene)
     ):
         return ""  # it is computed from the program when it is needed (demonstrations.py), with ids in ascending order
-    return ids.renumbered_thought(example.thought, new)
+    return ids.renumbered_thought(example.thought, new, (one.label for one in example.scene))

@@ -68,7 +68,7 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
         workers=c.data.workers, shard=share, skips=skipped,
         budget=c.data.prefetch_mb << 20, shuffle_objects=c.data.shuffle_objects,
     )  # fmt: skip
-    tx = optim.optimizer(c.optim, train_step.schedule_updates(c))
+    tx = optim.optimizer(c.optim, train_step.schedule_updates(c), train_step.updates_per_step(c))
     trainable, frozen = state.initial_weights(c, pretrained_policy, device_mesh)
     with (
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as checkpoints,
@@ -112,7 +112,7 @@ def _resumed(this: Run, position: Position) -> Position:
     c = this.config
     updates = train_step.updates_per_step(c)
     earlier = counts.get("schedule", this.checkpoints.settings.get("train.steps", c.train.steps) * updates)
-    rate, update_count = functools.partial(optim.lr_at, c.optim), step * updates
+    rate, update_count = functools.partial(optim.lr_at, c.optim, updates=updates), step * updates
     setting = "train.steps or optim.decay_steps"
     this.watch.give(step, diagnosis.of_schedule(rate, earlier, train_step.schedule_updates(c), update_count, setting))
     log.info("going on from step %d of %s", step, this.workdir)

@@ -125,7 +125,7 @@ def step_once(this: Run, position: Position) -> tuple[Position, dict[str, float]
     completed = step_numbers.gather(collected, this.runtime.mesh)
     numbers |= step_numbers.describe(completed) | step_numbers.by_task(completed) | step_numbers.requests(completed) | {
         "train/update_s": seconds["update"], "train/step_s": end - start,
-        "train/lr": float(optim.lr_at(c.optim, schedule_updates(c), step * updates - 1)),
+        "train/lr": float(optim.lr_at(c.optim, schedule_updates(c), step * updates - 1, updates)),
         "train/skipped": position.skipped_updates, "train/examples_skipped": this.total(this.skipped.count),
         **run_log.peak_memory(jax.local_devices()[0].memory_stats()),
     }  # fmt: skip

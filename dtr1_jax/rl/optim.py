@@ -14,24 +14,26 @@ from dtr1_jax import config
 _VECTORS = ("scale", "bias")
 
 
-def lr_at(optim: config.Optim, steps: int, step: jax.Array | int) -> jax.Array:
+def lr_at(optim: config.Optim, steps: int, step: jax.Array | int, updates: int = 1) -> jax.Array:
     """Learning rate of optimizer step `step` (the first is 0), float32[].
 
-    Warm-up rises in equal strides and reaches the peak at step `warmup`; no step has rate 0. After it, with
-    x = (step - warmup) / (steps - warmup), the rate is the peak times 1 (constant), 1 - x (linear) or
+    Warm-up rises in equal strides and reaches the peak at step warmup = optim.warmup * updates; no step has rate 0.
+    After it, with x = (step - warmup) / (steps - warmup), the rate is the peak times 1 (constant), 1 - x (linear) or
     (1 + cos(pi x)) / 2 (cosine); x is 1 from `steps` on.
 
     Args:
       optim: settings.
       steps: optimizer steps of the whole run.
       step: int32[] or int.
+      updates: optimizer steps in a step of training, which is the unit of optim.warmup.
 
     Raises:
       ValueError: unknown schedule.
     """
     step = jnp.asarray(step, jnp.float32)
-    rise = jnp.minimum((step + 1) / (optim.warmup + 1), 1.0)
-    x = jnp.clip((step - optim.warmup) / max(steps - optim.warmup, 1), 0.0, 1.0)
+    warmup = optim.warmup * updates
+    rise = jnp.minimum((step + 1) / (warmup + 1), 1.0)
+    x = jnp.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
     if optim.schedule == "constant":
         fall = jnp.ones_like(x)
     elif optim.schedule == "linear":
@@ -43,13 +45,13 @@ def lr_at(optim: config.Optim, steps: int, step: jax.Array | int) -> jax.Array:
     return optim.lr * rise * fall
 
 
-def optimizer(optim: config.Optim, steps: int) -> optax.GradientTransformation:
+def optimizer(optim: config.Optim, steps: int, updates: int = 1) -> optax.GradientTransformation:
     """Clipping by global norm (off where `optim.clip` is 0), then AdamW (arXiv:1711.05101) with the rate of `lr_at`.
 
     Weight decay acts on matrices only: arrays of two or more axes whose name is not "scale" or "bias".
     """
     adamw = optax.adamw(
-        lambda step: lr_at(optim, steps, step),
+        lambda step: lr_at(optim, steps, step, updates),
         b1=optim.b1,
         b2=optim.b2,
         eps=optim.eps,

@@ -43,10 +43,10 @@ def sample(
 ) -> tuple[jax.Array, jax.Array]:
     """Draws one token for each row.
 
-    Row r draws with `fold_in(fold_in(key, place_r[r]), number_r[r])`, so its token depends neither on the number of rows nor on the device
-    or the process. Each row draws two random numbers, and without top-k and top-p nothing is sorted. Top-k keeps the k
-    most likely tokens (ties: the lower id). Top-p renormalises them and keeps the fewest most likely tokens whose
-    probabilities reach top_p, at least one (arXiv:1904.09751).
+    Row r draws with `fold_in(fold_in(key, place_r[r]), number_r[r])`, so its token depends neither on the number of
+    rows nor on the device or the process. Each row draws two random numbers, and without top-k and top-p nothing is
+    sorted. Top-k keeps the k most likely tokens (ties: the lower id). Top-p renormalises them and keeps the fewest most
+    likely tokens whose probabilities reach top_p, at least one (arXiv:1904.09751).
 
     No logits make a NaN: tokens at +inf share all the probability, and a NaN counts as -inf, which is drawn only where
     no other token is allowed.

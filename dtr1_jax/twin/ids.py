@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 _NAME = re.compile(r"(.+)_([1-9][0-9]{0,9})", re.DOTALL)
@@ -16,6 +16,9 @@ _BREAKS = re.compile(r"[\W_]+")
 _STEPS = re.compile(r"(?<=\.) ")
 _SEPARATORS = re.compile(r"[ ,:]")
 _NUMBER = re.compile(r"\d+")
+_LIST = re.compile(r"\d+(?:([ ,])\d+)+")
+_IN_ORDER = ("left to right", "in order")  # steps whose ids do not ascend
+_PRIVATE = 0xE000  # the first character of the private use area, which no thought has
 _DIGITS = 10  # that a number may have
 
 
@@ -86,23 +89,57 @@ def named_thought(thought: str, labels: Mapping[int, str]) -> str:
     )
 
 
-def renumbered_thought(thought: str, new: Mapping[int, int]) -> str | None:
-    """A thought of the generated queries with other numbers: number -> new number of each of the twin's objects.
+def renumbered_thought(thought: str, new: Mapping[int, int], labels: Iterable[str]) -> str | None:
+    """A thought of the generated queries with other numbers; ids that ascended in a step ascend again.
 
     None if a step has numbers in another form, or a number that no object has.
+
+    Args:
+      thought: as in `named_thought`.
+      new: number -> new number of each of the twin's objects.
+      labels: of the twin's objects; the number in "formula 1 car" is none of an object.
     """
-    steps = [_step_with(step, lambda number: str(new[number]), set(new)) for step in _STEPS.split(thought)]
+    known = set(labels)
+    steps = [_renumbered_step(step, new, known) for step in _STEPS.split(thought)]
     return None if None in steps else " ".join(steps)
+
+
+def _renumbered_step(step: str, new: Mapping[int, int], labels: Iterable[str]) -> str | None:
+    step, signs = _without_labels(step, labels)
+    found = _step_with(step, lambda number: str(new[number]), set(new))
+    if found is not None and not step.startswith(_IN_ORDER):
+        found = _LIST.sub(lambda ids: ids[1].join(map(str, sorted(map(int, _NUMBER.findall(ids[0]))))), found)
+    return found and _with_labels(found, signs)
 
 
 def _named_step(step: str, labels: Mapping[int, str]) -> str | None:
     """One step with names; None if it is not in the form of the generated thoughts."""
+    step, signs = _without_labels(step, labels.values())
     named = _step_with(step, lambda number: name(number, labels[number]), set(labels))
     if named is None or named == step:
-        return named
-    for number in {int(digits) for digits in _NUMBER.findall(step)}:
+        return named and _with_labels(named, signs)
+    numbers = {int(digits) for digits in _NUMBER.findall(step)}
+    named = _with_labels(named, signs)
+    for number in numbers:
         named = named.replace(f"{labels[number]} {name(number, labels[number])}", name(number, labels[number]))
     return named
+
+
+def _without_labels(step: str, labels: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """(the step with a sign in place of each label that has a number in it, {sign: label}).
+
+    A label stands at the start of a step, or after ":" or ",", and before its ids.
+    """
+    signs: dict[str, str] = {}
+    for label in sorted({x for x in labels if x in step and any(c.isdecimal() for c in x)}, key=len, reverse=True):
+        sign = chr(_PRIVATE + len(signs))
+        step, count = re.subn(rf"(^|[:,] ){re.escape(label)}(?= \d| none)", rf"\g<1>{sign}", step)
+        signs |= {sign: label} if count else {}
+    return step, signs
+
+
+def _with_labels(step: str, signs: Mapping[str, str]) -> str:
+    return "".join(signs.get(character, character) for character in step)
 
 
 def _step_with(step: str, written: Callable[[int], str], known: set[int]) -> str | None:

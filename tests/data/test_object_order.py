@@ -52,7 +52,7 @@ def test_by_hand():
     ]
     assert got.scene[1].mask.all() and not got.scene[0].mask.any()
     assert got.answer_ids == (1, 2) and got.relations == ((2, "on", 3),)
-    assert got.thought == "cat 2,1. left of 3: 2."
+    assert got.thought == "cat 1,2. left of 3: 2."
     same = dataclasses.replace(got, scene=(), answer_ids=None, relations=(), thought="")
     assert dataclasses.asdict(same).keys() == dataclasses.asdict(example()).keys() and same.query == "?"
 
@@ -71,8 +71,13 @@ def test_thoughts(fields, thought, answer):
     assert (got.thought, got.answer_ids) == (thought, answer)
 
 
+def test_a_step_that_gives_an_order_keeps_it():
+    got = object_order.shuffled(example(thought="left to right 1 2 3. cat 1 3."), Order(2, 0, 1))
+    assert got.thought == "left to right 2 3 1. cat 1 2."
+
+
 @pytest.mark.parametrize("thought", ["I see 2 of 3, so the 4th.", "the cat on 7."])
-def test_a_thought_of_a_person_keeps_the_order(thought):
+def test_a_thought_of_another_form_keeps_the_order(thought):
     given = example(thought=thought)
     assert object_order.shuffled(given, Order(2, 0, 1)) is given
 

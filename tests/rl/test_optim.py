@@ -29,6 +29,16 @@ def test_warmup_has_no_wasted_step():
     np.testing.assert_allclose(rates(with_(warmup=0), 100, [0, 50, 99]), [0.1] * 3, rtol=1e-6)
 
 
+def test_warmup_counts_steps_of_training():
+    """With 3 optimizer steps in a step of training, 2 steps of warm-up are 6 optimizer steps."""
+    got = [float(optim.lr_at(with_(warmup=2, schedule="linear"), 12, step, updates=3)) for step in (0, 2, 5, 6, 9, 12)]
+    np.testing.assert_allclose(got, [0.1 / 7, 0.3 / 7, 0.6 / 7, 0.1, 0.05, 0], atol=1e-7)
+    tx = optim.optimizer(with_(warmup=2), 12, updates=3)
+    params = {"kernel": jnp.ones((1, 1))}
+    changes, _ = tx.update({"kernel": jnp.full((1, 1), 0.5)}, tx.init(params), params)
+    np.testing.assert_allclose(changes["kernel"], -0.1 / 7, rtol=1e-5)
+
+
 def test_decay_by_hand():
     at = [4, 9, 14, 24, 30]
     np.testing.assert_allclose(rates(with_(schedule="linear"), 24, at), [0.1, 0.075, 0.05, 0, 0], atol=1e-7)

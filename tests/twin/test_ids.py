@@ -119,9 +119,29 @@ def test_thoughts(thought, named):
     assert ids.named_thought(thought, {1: "dog", 2: "cat", 3: "wine glass"}) == named
 
 
+@pytest.mark.parametrize(
+    ("thought", "other", "named"),
+    [
+        ("race: formula 1 car 3.", "race: formula 1 car 1.", "race: formula_1_car_3."),
+        ("formula 1 car 1,3, 7 2.", "formula 1 car 1,2, 7 3.", "formula_1_car_1,formula_1_car_3, 7_2."),
+        ("below 1 is none.", "below 2 is none.", "below formula_1_car_1 is none."),
+        ("formula 1 car none.", "formula 1 car none.", "formula 1 car none."),
+        ("in order 1 2 3.", "in order 2 3 1.", "in order formula_1_car_1 7_2 formula_1_car_3."),
+        ("larger than 1 is 2 3.", "larger than 2 is 1 3.", "larger than formula_1_car_1 is 7_2 formula_1_car_3."),
+        ("count: 2.", "count: 2.", "count: 2."),
+    ],
+)
+def test_labels_with_numbers(thought, other, named):
+    """Objects 1 and 3 are formula 1 cars, and object 2 has the label "7"."""
+    labels = {1: "formula 1 car", 2: "7", 3: "formula 1 car"}
+    assert ids.renumbered_thought(thought, {1: 2, 2: 3, 3: 1}, labels.values()) == other
+    assert ids.named_thought(thought, labels) == named
+
+
 @given(st.text(alphabet="ab 123,.:_n" + "one") | st.text())
 def test_any_thought_is_taken(thought):
-    ids.named_thought(thought, {1: "a", 2: "b"})
+    ids.named_thought(thought, {1: "a", 2: "b 1"})
+    ids.renumbered_thought(thought, {1: 2, 2: 1}, ["a", "b 1", "3"])
 
 
 ANY_ID = (
