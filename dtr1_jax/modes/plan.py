@@ -104,7 +104,7 @@ def plan(
     held = {"weights_copy": copy_bytes} if c.rollout.ahead else {}  # until the completions of a step ahead are scored
     activations = max((n.activations or 0 for n in specialists.values()), default=0)
     phases = {
-        "update": memory.update_parts(c, sizes, share, trained_bytes) | held,
+        "update": memory.update_parts(c, sizes, share, trained_bytes, memory.used_bytes(c, sizes, device_mesh)) | held,
         "rollout": sampling(sampling_share(c, share, sampling_mesh)),
         "evaluation": sampling(evaluation) if evaluation.queries else {},
         "scoring": {"specialists": activations} if specialists else {},
@@ -177,6 +177,7 @@ def device_share(c: config.Config, sizes: Spec, device_mesh: memory.Mesh) -> Dev
         patches=patches(c, sizes),
         branches=memory.mlp_adapters(c, sizes),
         item=jnp.dtype(c.policy.dtype).itemsize,
+        shards=shares,
         tensor=device_mesh.shape["tensor"],
         gathers=device_mesh.shape["fsdp"] > 1,
         rounded=c.policy.weights_dtype == "int8",

@@ -1,6 +1,7 @@
 """The memory of one device: counted by hand, and compared with arrays on a mesh and with XLA's own analysis."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from plan_settings import settings
 from dtr1_jax import config, mesh
 from dtr1_jax.models import policy, published_sizes, vision
 from dtr1_jax.modes import plan
-from dtr1_jax.policies import memory, pretrained
+from dtr1_jax.policies import ahead_of_time, memory, pretrained
 from dtr1_jax.rl import optim, rollout, update
 from dtr1_jax.types import Images, Prompt, Rollout
 
@@ -68,14 +69,47 @@ def test_the_share_of_a_device_is_what_it_holds():
     assert held["base"] < sum(x.nbytes for x in jax.tree.leaves(params)) / 2
 
 
-@pytest.mark.parametrize(("rank", "tied", "devices", "copies"), [
-    (2, False, 1, 0), (2, True, 1, 1), (2, False, 8, 1), (2, True, 8, 1), (0, False, 1, 0), (0, False, 8, 2),
+@pytest.mark.parametrize(("rank", "tied", "devices", "beta", "copies"), [
+    (2, False, 1, 0.0, 0), (2, True, 1, 0.0, 1), (2, False, 8, 0.0, 1), (2, True, 8, 0.0, 1), (0, False, 1, 0.0, 0),
+    (0, False, 8, 0.0, 2), (2, True, 8, 0.1, 2), (0, False, 8, 0.1, 3), (0, True, 1, 0.1, 1),
 ])  # fmt: skip
-def test_the_output_projection_is_gathered_and_so_is_its_gradient(rank, tied, devices, copies):
-    c = settings(lora_rank=rank, mesh_data=1, mesh_fsdp=devices, grpo_beta=0.0)
+def test_the_output_projection_is_gathered_and_so_is_its_gradient(rank, tied, devices, beta, copies):
+    c = settings(lora_rank=rank, mesh_data=1, mesh_fsdp=devices, grpo_beta=beta)
     spec = dataclasses.replace(small.TEXT, tied=tied)
     planned = plan.plan(c, spec, plan.abstract_mesh(c.mesh))["update"]
     assert planned["projection_copy"] == copies * spec.vocab * spec.width * jnp.dtype(c.policy.dtype).itemsize
+
+
+def test_each_batch_shard_has_whole_adapters():
+    """They are cut over fsdp where they stay; an update holds a copy, the sum of its gradients and the newest ones."""
+
+    def planned(**sizes):
+        c = settings(lora_rank=2, **sizes)
+        found = plan.plan(c, small.TEXT, plan.abstract_mesh(c.mesh))
+        return found["resident"]["adapters"], found["update"]["gradients"]
+
+    whole, gradients = planned()
+    assert gradients == 2 * whole
+    cut, gradients = planned(mesh_data=1, mesh_fsdp=8)
+    assert cut < whole and gradients == 3 * whole
+    assert planned(mesh_data=8)[1] == 3 * whole
+
+
+def test_logits_of_a_device_on_a_mesh():
+    """A device scores 512 tokens at once at least, where the mesh has several; tensor cuts the vocabulary."""
+    c, spec = settings("tiny"), dataclasses.replace(small.TEXT, vocab=150_000, width=2, hidden=4, layers=1)
+
+    def logits(shards, tensor=1, new=2049):
+        share = memory.DeviceShare(
+            queries=1, group=2, part_queries=1, part_group=2, prompt=8, new=new, patches=0, branches=0, item=2,
+            shards=shards, tensor=tensor, platform="tpu",
+        )  # fmt: skip
+        return memory.update_parts(c, spec, share, 1000)["activations"] / (4 * spec.vocab)
+
+    chunks = policy.chunk_length(2, 2049, spec.vocab) * 2
+    assert chunks < 128 and logits(1) == pytest.approx(3.25 * chunks, rel=0.02)
+    assert logits(16) == pytest.approx(3.25 * 514, rel=0.02) and logits(8, 2) == pytest.approx(4.25 * 514 / 2, rel=0.02)
+    assert logits(16, new=128) == pytest.approx(2 * 256, rel=0.02)  # all tokens at once: none wait
 
 
 def test_caches_by_hand():
@@ -208,6 +242,30 @@ def test_plan_is_what_xla_reports(what, rank, dtype, remat):
     assert sum(found[what].values()) == pytest.approx(analysis.temp_size_in_bytes, rel=0.1)
     stays = sum(size for name, size in found["resident"].items() if what == "update" or name != "optimizer")
     assert stays == pytest.approx(analysis.argument_size_in_bytes, rel=0.001)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
+@pytest.mark.parametrize("name, rank, sizes, new, beta", [
+    ("qwen2_5_0_5b", 16, (1, 4, 1), 64, 0.0),  # all tokens' logits at once
+    ("qwen2_5_0_5b", 16, (1, 4, 1), 512, 0.0),
+    ("qwen2_5_0_5b", 16, (1, 2, 2), 512, 0.0),
+    ("qwen2_5_0_5b", 0, (1, 4, 1), 512, 0.1),
+    ("qwen2_5_3b", 16, (1, 8, 1), 256, 0.1),
+])  # fmt: skip
+def test_plan_is_what_xla_reports_on_a_mesh(name, rank, sizes, new, beta):
+    """Two layers: there the logits and the output projection are most of the memory, as with long completions."""
+    c = settings(
+        name, lora_rank=rank, policy_dtype="float32", policy_weights_dtype="float32", policy_remat="on",
+        policy_prompt_tokens=128, rollout_queries=8, rollout_group=4, rollout_new_tokens=new, grpo_micro_queries=1,
+        grpo_micro_group=4, grpo_beta=beta, **dict(zip(("mesh_data", "mesh_fsdp", "mesh_tensor"), sizes)),
+    )  # fmt: skip
+    spec = dataclasses.replace(pretrained.adjusted(c, plan.policy_spec(c)), layers=2)
+    device_mesh = mesh.make(c.mesh, jax.devices()[: math.prod(sizes)])
+    found = plan.plan(c, spec, device_mesh)
+    analysis = ahead_of_time.lower_update(c, spec, device_mesh, 0).compile().memory_analysis()
+    assert sum(found["update"].values()) == pytest.approx(analysis.temp_size_in_bytes, rel=0.1)
+    assert sum(found["resident"].values()) == pytest.approx(analysis.argument_size_in_bytes, rel=0.002)
 
 
 @pytest.mark.slow
