@@ -44,11 +44,15 @@ class Message:
 
     @property
     def sent_bytes(self) -> float:
-        """Bytes that a device sends, at least, in one execution.
+        """Bytes that a device sends, at least, in one execution; `bytes` where the group is not known.
 
-        A sum over all devices is a sum of parts and a gathering of the results, so it sends its operand twice.
+        Of n devices each has a part of what is gathered or exchanged, and keeps a part of what is summed up, so it
+        sends (n - 1) / n of the whole. A sum that all devices get is a sum of parts and a gathering of the results.
         """
-        return (2 if self.kind == "all-reduce" else 1) * self.bytes
+        if self.kind in ("collective-permute", "collective-broadcast"):
+            return self.bytes
+        share = (self.group - 1) / self.group if self.group > 1 else 1
+        return (2 if self.kind == "all-reduce" else 1) * share * self.bytes
 
 
 def read(text: str | hlo_text.Module) -> list[Message]:

@@ -39,10 +39,10 @@ def test_two_depths_give_the_figures_of_a_third():
     got = compiled_figures.extrapolated(first, second, (2, 4), 9)
     assert got.arguments == third.arguments == (9 * 8 * 64 + 2 * 64) * 4
     assert got.once.work.flops == third.once.work.flops == 9 * 2 * 2 * 64 * 64
-    assert got.once.work.sent_bytes == third.once.work.sent_bytes == 9 * 64 * 64 * 4
+    assert got.once.work.sent_bytes == third.once.work.sent_bytes == 9 * 64 * 64 * 4 * 7 / 8
     assert got.once.message_bytes == third.once.message_bytes == {"all-gather": 9 * 64 * 64 * 4}
     assert got.once.message_count == third.once.message_count == 9
-    assert got.each_token.message_bytes == {"all-reduce": 4} and got.each_token.work.sent_bytes == 2 * 4
+    assert got.each_token.message_bytes == {"all-reduce": 4} and got.each_token.work.sent_bytes == 2 * 4 * 7 / 8
     assert got.once.largest.bytes == 64 * 64 * 4
     assert got.once.work.hbm_bytes == pytest.approx(third.once.work.hbm_bytes, rel=0.02)
 
