@@ -1,7 +1,7 @@
 """Where the arrays of a jitted function live on the mesh: activations are placed, weights are gathered by layer.
 
     with layout.use(mesh):                                  # inside the jitted function
-        x_bgqd = layout.place(x_bgqd, "batch", None, None, None)
+        x_bgqd = layout.place(x_bgqd, "batch", None, "sequence", None)
         weights = layout.gathered(weights, spec.head_counts, x_bgqd.dtype)
 
 The compiler guesses badly. Where weights are cut over `fsdp` and activations are free, it follows the cut of the
@@ -105,13 +105,18 @@ def scatter_tokens(x: jax.Array, *names: str | None) -> jax.Array:
     return x if shardings is None else _scatter(x, *shardings)
 
 
-def token_at(x_bpd: jax.Array, index_b: jax.Array) -> jax.Array:
-    """The state [B, D] of one token of each row; where the mesh cuts the tokens, only this state is sent."""
-    if parts("sequence", x_bpd.shape[1]) == 1:
-        x_bd = jnp.take_along_axis(x_bpd, index_b[:, None, None], 1)[:, 0]
+def token_at(states: jax.Array, index: jax.Array) -> jax.Array:
+    """The state [B, ..., D] of one token of each row; where the mesh cuts the tokens, only this state is sent.
+
+    Args:
+      states: [B, ..., N, D], of N tokens.
+      index: int32[B, ...], in [0, N).
+    """
+    if parts("sequence", states.shape[-2]) == 1:
+        state = jnp.take_along_axis(states, index[..., None, None], -2)[..., 0, :]
     else:
-        x_bd = jnp.where((jnp.arange(x_bpd.shape[1]) == index_b[:, None])[..., None], x_bpd, 0).sum(1)
-    return place(x_bd, "batch", None)
+        state = jnp.where((jnp.arange(states.shape[-2]) == index[..., None])[..., None], states, 0).sum(-2)
+    return place(state, "batch", *(None,) * (state.ndim - 1))
 
 
 def _of_tokens(x, names):

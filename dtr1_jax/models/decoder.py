@@ -199,7 +199,8 @@ def step(
     """Runs all layers over a few new tokens, and adds these to the caches.
 
     `params`, `lora` and `prefix` are lists by layer from `unstack`, and `cache` is a list by layer. The other arguments
-    are those of `Block`. Returns ([B, G, q, D] states after the last layer, the new caches).
+    are those of `Block`. Returns ([B, G, q, D] states after the last layer, with their tokens cut over `mesh.tensor`
+    where it divides q; the new caches).
     """
     caches = []
     for weights, adapters, layer_prefix, layer_cache in zip(params, lora, prefix, cache):

@@ -359,7 +359,7 @@ def decode(
       slot: int32 scalar, first slot of the new tokens; slot + q <= slots.
 
     Returns:
-      ([B, G, q, D] normed hidden states of the new tokens, the new caches).
+      ([B, G, q, D] normed hidden states of the new tokens, cut as `decoder.step` says; the new caches).
     """
     x_bgqd = _look_up(params, spec, token_bgq, prefix.last_bd.dtype)
     b, g, q = token_bgq.shape

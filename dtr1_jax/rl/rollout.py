@@ -180,7 +180,7 @@ def _append(params, lora, spec, session, token_bgn, count_bg):
     state_bgnd, cache = policy.decode(
         params, spec, split, session.prefix, session.cache, token_bgn, position_bgn, occupied_bgt, session.slot
     )
-    last_bgd = jnp.take_along_axis(state_bgnd, jnp.maximum(count_bg - 1, 0)[..., None, None], 2)[:, :, 0]
+    last_bgd = layout.token_at(state_bgnd, jnp.maximum(count_bg - 1, 0))
     offset_bgs = jnp.arange(room) - session.length_bg[..., None]
     moved_bgs = jnp.take_along_axis(token_bgn, jnp.clip(offset_bgs, 0, n - 1), 2)
     insert_bgs = (offset_bgs >= 0) & (offset_bgs < count_bg[..., None])
