@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from dtr1_jax import types
 from dtr1_jax.data.demonstrations import reply_parts
-from dtr1_jax.data.prompts import PromptError, Style
+from dtr1_jax.data.prompts import PromptError, Style, given_twin
 from dtr1_jax.twin import budget, programs, things, transcript
-from dtr1_jax.twin.construct import DEPTH, MAX_PHRASES, OPS, Request
+from dtr1_jax.twin.construct import DEPTH, DETECT, MAX_PHRASES, OPS, SEGMENT, Request
 from dtr1_jax.twin.coordinates import Canvas
-from dtr1_jax.twin.text import from_scene
 from dtr1_jax.twin.useful_ops import needed_ops
 
 
@@ -64,7 +64,10 @@ def asking_transcript(
     scene = [x for x in example.scene if " ".join(x.label.split()) in wanted]
     if DEPTH not in request.ops:
         scene = [dataclasses.replace(x, depth=0) for x in scene]
-    twin, needed = from_scene(scene, canvas, style.named), _needed_ids(example)
+    seen = dataclasses.replace(
+        example, scene=tuple(scene), empty_scene=True, relations=_relations(example.relations, request)
+    )
+    twin, needed = given_twin(seen, canvas, style.named), _needed_ids(example)
     tags = len(style.tokenizer.encode("<twin></twin>\n")) + 2
     twin = budget.fit(
         twin, style.twin_tokens - tags, query=example.query, first_ids=needed,
@@ -79,6 +82,15 @@ def asking_transcript(
     thought, answer = reply_parts(example, twin, reasons, by_id=True)
     written = transcript.written_request(request, canvas.frames)
     return written, transcript.inserted_text(twin), transcript.dumps_reply(twin, thought, answer)
+
+
+def _relations(relations: Sequence[tuple[int, str, int]], request: Request) -> tuple[tuple[int, str, int], ...]:
+    """Those that specialists would find too: without masks nobody sees what touches what, nor without depth what is in
+    front.
+    """
+    needs = dict.fromkeys(("inside", "on", "overlapping", "touching"), SEGMENT)
+    needs |= dict.fromkeys(("in front of", "behind"), DEPTH)
+    return tuple(r for r in relations if needs.get(r[1], DETECT) in request.ops)
 
 
 def encode_asking(parts: tuple[str, str, str], style: Style, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

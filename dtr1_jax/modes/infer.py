@@ -71,7 +71,7 @@ def run(
     with open_perceiver(c, LOOKED_AT) as perceiver:
         look = _look_first(c, perceiver, example) if c.policy.constructor == "given" else None
         if look is not None:
-            example = dataclasses.replace(example, scene=look.scene.instances)
+            example = dataclasses.replace(example, scene=look.scene.instances, relations=tuple(look.scene.relations))
         device_mesh = mesh.make(c.mesh)
         batch = pipeline.single_batch(example, pretrained_policy.style)
         params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)

@@ -85,6 +85,24 @@ def test_an_empty_answer_asks_for_everything():
     assert set(request.phrases) == {x.label for x in SCENE.scene}
 
 
+@pytest.mark.parametrize(
+    ("ops", "words"),
+    [
+        (("detect",), {"left of"}), (("detect", "segment"), {"left of", "on"}),
+        (("detect", "segment", "depth"), {"left of", "on", "in front of"}),
+    ],
+)  # fmt: skip
+def test_relations_that_specialists_would_find(monkeypatch, ops, words):
+    a, b, *_ = (one.id for one in SCENE.scene)
+    related = dataclasses.replace(
+        SCENE, answer_ids=(), program=(), thought="none.",
+        relations=((a, "left of", b), (b, "on", a), (a, "in front of", b), (a, "left of", 99)),
+    )  # fmt: skip
+    monkeypatch.setattr(asking_demonstrations, "needed_ops", lambda example: ops)
+    _, twin, _ = asking_demonstrations.asking_transcript(related, canvas_of(SCENE), STYLE)
+    assert {one[1] for one in strict_json.loads(twin[twin.index("{") : twin.rindex("}") + 1])["relations"]} == words
+
+
 def test_what_does_not_fit_is_named():
     canvas = canvas_of(SCENE)
     parts = asking_demonstrations.asking_transcript(SCENE, canvas, STYLE)

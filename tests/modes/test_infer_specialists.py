@@ -117,6 +117,16 @@ def test_the_twin_is_there_before_the_policy_answers(small, tmp_path):
     assert "<construct>" not in (folder / "transcript.txt").read_text()
 
 
+def test_relations_are_in_the_prompt_too(small, tmp_path):
+    def related(visual, request):
+        scene = see(visual, request)
+        two = (*scene.instances, dataclasses.replace(scene.instances[0], id=2, label="kettle"))
+        return dataclasses.replace(scene, instances=two, relations=((1, "touching", 2),))
+
+    folder, _ = look_first(small, tmp_path, related)
+    assert json.loads((folder / "twin.json").read_text())["relations"] == [[1, "touching", 2]]
+
+
 def test_the_twin_of_a_video_is_there_before_the_policy_answers(small, tmp_path):
     folder, asked = look_first(small, tmp_path, see, video=True)
     assert asked[0].ops == ("detect", "segment", "depth", "track") and len(asked[0].frames) == 3
