@@ -71,9 +71,10 @@ def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     tx = optim.optimizer(c.optim, train_step.schedule_updates(c), train_step.updates_per_step(c))
     trainable, frozen = state.initial_weights(c, pretrained_policy, device_mesh)
     with (
+        # Opened first: where a model of theirs is missing, the workdir does not belong to these settings yet.
+        host_tools(c) as (segmenter, text_scorers, perceiver),
         checkpoint.Checkpoints(workdir, config.to_dict(c), keep=c.checkpoint.keep) as checkpoints,
         run_log.open_run_log(workdir, active=jax.process_index() == 0) as log_writer,
-        host_tools(c) as (segmenter, text_scorers, perceiver),
         contextlib.closing(step_trace.StepTrace(workdir / "profile", c.train.profile)) as trace,
     ):
         log.info("masks by %s", segmenter.description)

@@ -296,6 +296,18 @@ def test_settings_that_do_not_fit_leave_no_folder(path, small, tmp_path, changes
     assert not (tmp_path / "run").exists()
 
 
+def test_a_start_without_its_models_leaves_no_settings(path, small, tmp_path):
+    """The same workdir then takes the command with the right model."""
+
+    def missing(c):
+        raise config.ConfigError("config.specialists.detector: there is no such file")
+
+    small.setattr(train, "host_tools", missing)
+    with pytest.raises(config.ConfigError, match="no such file"):
+        train.run(tiny.settings(path), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
 def test_queries_must_fill_the_mesh(path, monkeypatch, tmp_path):
     tiny.install(monkeypatch, devices=8)
     with pytest.raises(config.ConfigError, match=r"config.rollout.queries = 4 is not a multiple of .* = 8"):
