@@ -2,7 +2,7 @@
 
 They are weaker than queries about annotated tracks: a tracker that loses an object for a moment says nothing about
 whether it was hidden, so only what happens at the picture's edge counts as entering or leaving
-(queries/track_queries.py).
+(queries/track_queries.py). The motion of an object without a velocity is not known, and nobody asks for it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def video_queries(video: Video, scene: PerceivedScene, count: int, seed: int, ui
         return []
     path = _path(video, scene, objects)
     is_still = path is not None and camera_motion.moved_share(path) <= STILL
-    world = None if path is None else objects if is_still else [_in_world(one, path) for one in objects]
+    known = [one for one in objects if one.velocity is not None]  # else the twin says nothing of its motion either
+    world = None if path is None else known if is_still else [_in_world(one, path) for one in known]
     tracked = track_queries.tracked(objects, world, is_still, exact=False, absent=ABSENT)
     found: dict[str, Query] = {}
     for k in range(count):

@@ -3,6 +3,9 @@
 Lengths are in the unit frame. Times count the sampled frames (0, 1, ...); they are not the numbers of the frames
 in the video. Between a clear yes and a clear no lies a margin in which the answer is None, since a person could
 doubt it.
+
+Boxes cover what is seen of an object. A generated scene says what else there is of it; of a real video nobody knows
+(`measure_track`).
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ STILL = 0.03  # an object with at most this excess stands still
 MOVED = 0.1  # an object with at least this excess moves
 TURN = 0.08  # distance that an object covers before and after a turn, at least
 DIRECTIONS = ("left", "right", "up", "down")
+SIGHTINGS = 3  # frames of a real video that show an object, at least; fewer say nothing of its motion
+RESIZED = 1.4  # a side of its box that grows by this factor or more may come from a motion towards the camera
+CUT = 0.03  # unit frame: a box that comes as near to the edge of the picture may be cut by it
 _STRAIGHT = 2.0  # a direction needs a shift along its axis at least this many times the shift along the other axis
 
 
@@ -70,9 +76,7 @@ def measure_motion(instance: Instance) -> Motion | None:
     shift = centre[-1] - centre[0]
     axis = int(np.ptp(centre[:, 1]) > np.ptp(centre[:, 0]))
     turns = _count_turns(centre[:, axis]) if moves else 0 if moves is False else None
-    velocity = instance.velocity
-    if velocity is None:
-        velocity = tuple(shift / max(last - first, 1))
+    velocity = _velocity(instance, shift, last - first)
     direction = "" if moves is False else _direction(shift) if moves and turns == 0 else None
     if direction and not _agrees(velocity, direction):
         direction = None
@@ -80,6 +84,44 @@ def measure_motion(instance: Instance) -> Motion | None:
     last_visible = np.maximum.accumulate(np.where(visible, np.arange(len(visible)), first))
     centres = (boxes[last_visible, :2] + boxes[last_visible, 2:]) / 2
     return Motion(visible, first, last, hidden, moves, direction, turns, speed, centres)
+
+
+def measure_track(instance: Instance, shown: np.ndarray) -> Motion | None:
+    """Measures the motion of an object of a real video; None if it is visible in no frame.
+
+    As in `measure_motion`, but doubtful where less than SIGHTINGS frames show the object. It stands still only if the
+    centre and the sides of its box stand still too: a box that shrinks at the picture's edge, where the object leaves,
+    lies in its longest box, and so does that of a person who goes away from the camera. A train that is
+    cut at the left and at the right edge may stand or pass.
+
+    Args:
+      instance: the object with `boxes` without the motion of the camera, unit frame of the first frame.
+      shown: float64[T, 4], its boxes in the pictures, unit frame of each; equal to its `boxes` if the camera stands
+        still.
+    """
+    motion = measure_motion(instance)
+    if motion is None:
+        return None
+    times = np.flatnonzero(motion.visible)
+    boxes, in_picture = np.asarray(instance.boxes, float)[times], np.asarray(shown, float)[times]
+    if len(times) >= SIGHTINGS and (motion.moves is not False or _stands_still(boxes, in_picture)):
+        return motion
+    shift = motion.centre[motion.last] - motion.centre[motion.first]
+    speed = float(np.hypot(*_velocity(instance, shift, motion.last - motion.first)))
+    return dataclasses.replace(motion, moves=None, direction=None, turns=None, speed=speed)
+
+
+def _stands_still(boxes: np.ndarray, shown: np.ndarray) -> bool:
+    """Whether boxes float64[n, 4] of small excess, and the same in the pictures, leave no doubt of it."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    cut = ((shown[:, :2] < CUT) & (shown[:, 2:] > 1 - CUT)).any()
+    same_place = np.ptp((boxes[:, :2] + boxes[:, 2:]) / 2, axis=0).max() <= STILL
+    same_size = np.ptp(sides, axis=0).max() <= 2 * STILL and (sides.max(0) < RESIZED * sides.min(0)).all()
+    return bool(same_place and same_size and not cut)
+
+
+def _velocity(instance: Instance, shift: np.ndarray, steps: int) -> tuple[float, float]:
+    return tuple(shift / max(steps, 1)) if instance.velocity is None else instance.velocity
 
 
 def _direction(shift: np.ndarray) -> str | None:

@@ -7,7 +7,7 @@ As in pointing.py, each kind of query is a function that draws one query and ans
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from dtr1_jax.data.queries.chains import (
     object_named,
     pick_unique_object,
 )
+from dtr1_jax.data.queries.motion import Motion
 from dtr1_jax.data.queries.pointing import Query
 from dtr1_jax.data.queries.temporal_chains import (
     VideoContext,
@@ -222,6 +223,7 @@ def sample_temporal_query(
     prefer: frozenset[int] = frozenset(),
     *,
     bare: bool = False,
+    motions: Mapping[int, Motion] | None = None,
 ) -> Query | None:
     """Draws a query about time of one level; None if the video allows none.
 
@@ -230,8 +232,9 @@ def sample_temporal_query(
       scene: objects with `boxes` for each frame.
       level: a key of KINDS.
       bare: whether the attributes of the objects are unknown, so that only queries without attributes are drawn.
+      motions: as in temporal_chains.video_context.
     """
-    context = video_context(rng, split, scene, answer_count)
+    context = video_context(rng, split, scene, answer_count, motions)
     draft = best_draft(context, (BARE_KINDS if bare else KINDS)[level], prefer) if context.scene else None
     if draft is None:
         return None

@@ -7,7 +7,7 @@ result. Motion is measured from boxes (motion.py), so that each annotated video 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -26,13 +26,19 @@ class VideoContext(Context):
     motions: dict[int, Motion] = dataclasses.field(default_factory=dict)
 
 
-def video_context(rng: np.random.Generator, split: str, scene: Sequence[Instance], answer_count: str) -> VideoContext:
+def video_context(
+    rng: np.random.Generator, split: str, scene: Sequence[Instance], answer_count: str,
+    motions: Mapping[int, Motion] | None = None,
+) -> VideoContext:  # fmt: skip
     """Returns the context of a video without the objects that are visible in no frame.
 
-    `answer_count` is as in chains.Context.
+    `answer_count` is as in chains.Context. `motions` holds the motion of each visible object, by id; None = measured
+    from its boxes.
     """
-    motions = {instance.id: measure_motion(instance) for instance in scene}
-    visible = {instance.id: instance for instance in scene if motions[instance.id] is not None}
+    if motions is None:
+        measured = {instance.id: measure_motion(instance) for instance in scene}
+        motions = {i: motion for i, motion in measured.items() if motion is not None}
+    visible = {instance.id: instance for instance in scene if instance.id in motions}
     return VideoContext(rng, split, visible, answer_count, {i: motions[i] for i in visible})
 
 

@@ -15,7 +15,8 @@ doubtful, and a query is asked only if no object that it could mean is doubtful:
               turns becomes wider, but not higher
     farther   the same, backwards in time
 
-Whether it moves, and where to, is measured by motion.py, on boxes without the motion of the camera.
+Whether it moves, and where to, is measured by motion.py (`measure_track`), on boxes without the motion of the camera,
+and is doubtful where fewer than three frames show the object.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import numpy as np
 
 from dtr1_jax.data.queries.chains import ids_text
 from dtr1_jax.data.queries.chance import pick
-from dtr1_jax.data.queries.motion import Motion, measure_motion
+from dtr1_jax.data.queries.motion import Motion, measure_track
 from dtr1_jax.data.queries.phrases import DETERMINERS, Phrases
 from dtr1_jax.data.queries.pointing import Query
 from dtr1_jax.data.queries.temporal_chains import is_in_state
@@ -83,7 +84,8 @@ class Tracked:
     Attributes:
       scene: the objects that are visible in some frame, by id.
       facts: id -> name -> True, False or None.
-      motions: id -> its motion without that of the camera; {} if the camera's motion is not known.
+      motions: id -> its motion without that of the camera, of the objects of which that is known; {} if the camera's
+        motion is not known.
       is_still: whether the camera stands still, so that a program measures motion in the picture rightly.
     """
 
@@ -100,7 +102,8 @@ def tracked(
 
     Args:
       scene: the objects, with boxes and masks in each frame.
-      world: the same objects with boxes without the motion of the camera; None = it is not known.
+      world: the same objects with boxes without the motion of the camera, but for those of which it is not known;
+        None = it is known of none.
       is_still: whether the camera stands still.
       exact: whether each frame in which an object is visible shows it in its mask, as people annotate; a specialist
         misses some, so that a gap between two sightings says nothing.
@@ -108,7 +111,8 @@ def tracked(
     """
     seen = {one.id: one for one in scene if _visible(one).any()}
     placed = {one.id: one for one in world or ()}
-    motions = {i: motion for i, one in placed.items() if i in seen and (motion := measure_motion(one)) is not None}
+    measured = {i: measure_track(one, np.asarray(seen[i].boxes)) for i, one in placed.items() if i in seen}
+    motions = {i: motion for i, motion in measured.items() if motion is not None}
     facts = {}
     for i, one in seen.items():
         known = presence(one, exact, absent) | growth(one, placed.get(i))

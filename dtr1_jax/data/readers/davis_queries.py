@@ -61,7 +61,8 @@ def temporal_query(
     if rng.random() < _GROWTH and (query := ask(tuple(track_queries.GROWTH))) is not None:
         return query
     for level in levels:
-        query = temporal.sample_temporal_query(rng, split, world, level, pick(rng, _ANSWER_SIZES), bare=True)
+        size = pick(rng, _ANSWER_SIZES)
+        query = temporal.sample_temporal_query(rng, split, world, level, size, bare=True, motions=objects.motions)
         if query is not None and track_queries.settles(query.program, objects):
             # a program measures motion in the picture, where the camera's motion is added to it
             text = _NOUNS.sub(MAIN, query.text)

@@ -67,3 +67,40 @@ def test_a_covered_thing_stands_still_and_a_known_velocity_goes_before_boxes():
 def test_one_frame_says_nothing_of_a_motion():
     measured = motion_along([0.3])
     assert measured.moves is False and measured.turns == 0 and measured.direction == "" and not measured.hidden
+
+
+IN = (0.4, 0.4, 0.6, 0.8)
+TREMBLES = [IN, (0.41, 0.4, 0.61, 0.8), (0.4, 0.41, 0.6, 0.8)]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "moves"),
+    [
+        (TREMBLES, False),
+        ([(x, 0.4, x + 0.2, 0.8) for x in (0.1, 0.3, 0.5)], True),
+        ([NONE, IN, NONE, NONE], None),  # seen once
+        ([IN, NONE, NONE, IN], None),
+        ([(0.1, 0.4, 0.3, 0.8), NONE, (0.5, 0.4, 0.7, 0.8)], None),  # two may be mistaken for one another
+        ([(0.6, 0.05 + 0.12 * t, 0.8, 0.9) for t in range(6)], None),  # one edge stays
+        ([(0.0, 0.4, 0.5 - 0.1 * t, 0.8) for t in range(4)], None),  # it leaves at the left edge
+        ([(0.5 - s, 0.5 - s, 0.5 + s, 0.5 + s) for s in (0.1, 0.15, 0.2)], None),  # it comes nearer
+        ([(0.5 - s, 0.5 - s, 0.5 + s, 0.5 + s) for s in (0.03, 0.04, 0.05)], None),  # the same from far away
+        ([(0.0, 0.4, 1.0, 0.8)] * 4, None),  # cut at both ends
+        ([(0.0, 0.4, 0.6, 0.8)] * 4, False),
+    ],
+)
+def test_a_track_that_leaves_a_doubt(boxes, moves):
+    boxes = np.array(boxes)
+    item = Instance(1, "a", tuple(boxes[0]), np.zeros((1, 1), bool), boxes=boxes)
+    measured = motion.measure_track(item, boxes)
+    assert measured.moves is moves
+    assert (measured.direction is None) == (measured.turns is None) == (moves is None)
+    assert (measured.first, measured.hidden) == (motion.measure_motion(item).first, motion.measure_motion(item).hidden)
+
+
+def test_what_is_cut_is_seen_in_the_picture_and_what_moves_in_the_world():
+    boxes = np.array(TREMBLES)
+    item = Instance(1, "a", tuple(boxes[0]), np.zeros((1, 1), bool), boxes=boxes)
+    assert motion.measure_track(item, boxes + 0.1).moves is False
+    assert motion.measure_track(item, boxes * (1, 0, 1, 0) + (0, 0, 0, 1)).moves is None
+    assert motion.measure_track(Instance(1, "a", NONE, item.mask, boxes=np.zeros((3, 4))), boxes) is None

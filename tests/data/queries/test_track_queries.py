@@ -135,18 +135,15 @@ def test_the_first_to_enter():
 
 @pytest.mark.parametrize("split", ["train", "heldout", "validation"])
 def test_words_and_programs(split):
-    objects = video(RUNS, WAITS, GROWS, track(*ENTERS, label="cat"), track(*ENTERS[::-1], label="cat"))
+    ducks = [dataclasses.replace(one, label="duck") for one in (WAITS, GROWS)]
+    cats = track(*ENTERS, label="cat"), track(*ENTERS[::-1], label="cat")
+    objects, labels = video(RUNS, WAITS, *ducks, *cats), ("dog", "duck", "cat")
     scene = things.things_of_scene(tuple(objects.scene.values()))
     queries = drawn(objects, split=split, count=200)
     assert len(queries) > 12
     clauses = [c for pool in (GROWTH | STATES).values() for c in getattr(pool, split)]
-    nouns = [
-        f"{word} {noun} {c}"
-        for word in ("the", *getattr(DETERMINERS, split))
-        for noun in ("dog", "cat")
-        for c in clauses
-    ]
-    nouns += [e.format(noun) for pool in EXTREMES.values() for e in getattr(pool, split) for noun in ("dog", "cat")]
+    nouns = [f"{word} {noun} {c}" for word in ("the", *getattr(DETERMINERS, split)) for noun in labels for c in clauses]
+    nouns += [e.format(noun) for pool in EXTREMES.values() for e in getattr(pool, split) for noun in labels]
     known = {sentence.format(noun) for sentence in getattr(SENTENCES, split) for noun in nouns}
     for text, ids, program in queries:
         assert text in known
@@ -164,6 +161,21 @@ def test_a_moving_camera_has_no_programs_of_motion_and_an_unknown_one_no_motion(
     assert drawn(video(RUNS, WAITS, world=None), ("stays",))
     named = drawn(video(RUNS, WAITS), ("stays",), nouns={"dog": "main object"})
     assert all("every main object" in text and program == () for text, _, program in named) and named
+
+
+def test_what_is_seen_once_or_loses_one_end_does_not_stand_still():
+    once, sinks = track(None, None, None, IN, None, None), track(*[(60, 5 + 12 * t, 80, 90) for t in range(T)])
+    for doubtful in (once, sinks, GROWS):
+        objects = video(RUNS, WAITS, doubtful)
+        assert [objects.facts[i]["still"] for i in (1, 2, 3)] == [False, True, None]
+        assert objects.facts[3]["moves"] is None and not drawn(objects, track_queries.MOTION)
+    assert drawn(video(RUNS, WAITS), ("still",))
+
+
+def test_an_object_whose_own_motion_is_not_known_leaves_all_of_its_label_in_doubt():
+    world = [dataclasses.replace(RUNS, id=1)]
+    assert not drawn(video(RUNS, WAITS, world=world), track_queries.MOTION)
+    assert drawn(video(RUNS, dataclasses.replace(WAITS, label="cat"), world=world), track_queries.MOTION)
 
 
 def test_programs_that_read_a_doubtful_state_are_not_settled():
