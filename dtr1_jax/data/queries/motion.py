@@ -89,10 +89,10 @@ def measure_motion(instance: Instance) -> Motion | None:
 def measure_track(instance: Instance, shown: np.ndarray) -> Motion | None:
     """Measures the motion of an object of a real video; None if it is visible in no frame.
 
-    As in `measure_motion`, but doubtful where less than SIGHTINGS frames show the object. It stands still only if the
+    As in `measure_motion`, but doubtful where fewer than SIGHTINGS frames show the object. It stands still only if the
     centre and the sides of its box stand still too: a box that shrinks at the picture's edge, where the object leaves,
-    lies in its longest box, and so does that of a person who goes away from the camera. A train that is
-    cut at the left and at the right edge may stand or pass.
+    lies in its longest box, and so does that of a person who goes away from the camera. A train that is cut at the left
+    and at the right edge may stand or pass.
 
     Args:
       instance: the object with `boxes` without the motion of the camera, unit frame of the first frame.
