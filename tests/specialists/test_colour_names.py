@@ -67,3 +67,47 @@ def test_large_masks_are_sampled():
     image[::2] = 0, 0, 255
     found = colour_names.shares(image, np.ones((400, 400), bool))
     assert set(found) == {"blue", "black"} and 0.4 < found["blue"] < 0.6
+
+
+DARK_PATCHES = {
+    "black": "000000 0a0a0a 1c1c1c 14100c 231f20 0d0f14 101418 281818 1a0f0a 0f1a12 050508 000020",
+    "red": "310f11 3b0d0c 2a0d0d 400808 500000 5a1a1a 6b2020 700000 a52a2a",
+    "brown": "4b2e28 4a2c2a 3d2b1f 5c4033 301808 3b2010 7a4a3a b98b73",
+    "blue": "0a0a50 101840 000040",
+    "green": "013220 0a2a0a 1b3a1b 0b3010",
+    "purple": "2e0854 300a3a",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [(name, code) for name in DARK_PATCHES for code in DARK_PATCHES[name].split()]
+)
+def test_in_the_dark_the_saturation_decides(name, code):
+    """Dark red, navy and dark green are not black, and chocolate is not red."""
+    assert shares_of(code) == {name: 1.0}
+
+
+def shares_of(code):
+    return colour_names.shares(patch(code)[None], np.ones((1, 1), bool))
+
+
+@pytest.mark.parametrize("code", "f1c2a5 ffdbac f1c27d d2a58a e8c9a0 e0d0a8".split())
+def test_light_skin_and_sand_have_no_name(code):
+    assert shares_of(code) == {}
+    image = np.repeat(np.concatenate([patch(code), patch("0000ff")]), [6, 4], 0)[None]
+    assert colour_names.shares(image, np.ones((1, 10), bool)) == {"blue": 0.4}, "it counts among the pixels"
+
+
+def test_the_dark_side_of_a_thing_has_its_colour():
+    """Most of its pixels are too dark for a name of their own."""
+
+    def seen(*codes):
+        image = np.concatenate([patch(code) for code in codes])[None]
+        return colour_names.shares(image, np.ones((1, len(codes)), bool))
+
+    assert seen("1d0d0d", "1d0d0d", "1d0d0d", "8b0000") == {"red": 1.0}
+    assert seen("141414", "141414", "141414", "8b0000") == {"black": 0.75, "red": 0.25}, "black is no shade of red"
+    assert seen("080202", "080202", "080202", "8b0000") == {"black": 0.75, "red": 0.25}, "too dark for any hue"
+    assert seen("1d0d0d", "1d0d0d", "1d0d0d", "0000ff") == {"black": 0.75, "blue": 0.25}, "nor dark red of blue"
+    assert seen("1d0d0d", "8b0000", "8b0000") == pytest.approx({"red": 2 / 3, "black": 1 / 3}), "it may have tyres"
+    assert seen("1d0d0d", "1d0d0d", "8b0000", "808080") == {"black": 0.5, "red": 0.25, "gray": 0.25}
