@@ -108,7 +108,8 @@ def _open(role: str, path: str, dtype: str) -> Any:
     try:
         tool = catalogue.load(path, mesh=devices, dtype=dtype)
     except (WeightsError, SpecError, HubError, ValueError, OSError, ImportError) as error:
-        raise ConfigError(f"config.specialists.{role}: {error}") from error
+        names = f"; without a model: {' or '.join(DESCRIPTIONS)}" if role == "segmenter" else ""
+        raise ConfigError(f"config.specialists.{role}: {error}{names}") from error
     if not hasattr(tool, _METHODS[role]):
         able = ", ".join(name for name in _METHODS.values() if hasattr(tool, name)) or "none of these"
         raise ConfigError(

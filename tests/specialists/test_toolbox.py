@@ -58,6 +58,7 @@ def test_an_open_detector_has_no_classes(opened):
         ({"detector": "nowhere"}, r"config\.specialists\.detector: nowhere: no such file or folder"),
         ({"detector": "mobile"}, r"config\.specialists\.detector: expected a model that can detect, got mobile, which"),
         ({"segmenter": "sam:near"}, r"config\.specialists\.segmenter: .* can segment, got near, which can estimate"),
+        ({"segmenter": "grabcutt"}, r"segmenter: grabcutt: no such file or folder; without a model: grabcut or box$"),
         ({"depth": "ssd"}, r"config\.specialists\.depth: .* can estimate, got ssd, which can detect"),
     ],
 )
