@@ -11,7 +11,7 @@ from typing import Any
 from dtr1_jax.data import json_files
 from dtr1_jax.data.readers import file_names
 from dtr1_jax.data.readers.jsonl_fields import Line
-from dtr1_jax.twin.schema import show
+from dtr1_jax.twin.schema import MAX_ATTRIBUTES, show
 
 MAX_FAULTS = 10  # kinds of faults that an error message lists
 _NEAR = 0.85  # a field as similar as this to a known one is a typing error
@@ -25,7 +25,8 @@ _SYNONYMS = {
     "polygon": "polygons", "segmentation": "polygons", "points": "polygons", "mask_path": "mask", "track": "tracks",
     "answer": "answers", "solution": "answers", "options": "choices",
 }  # fmt: skip
-_OBJECT_FIELDS = ("label", "box", "track", "attributes")
+_OBJECT_FIELDS = ("label", "box", "track", "attributes", "depth", "rle", "rles", "velocity")
+_NAME = '1 to 64 printable characters without "<"'  # json_files.is_name
 _OBJECT_SYNONYMS = {"bbox": "box", "bbox_2d": "box", "name": "label", "category": "label", "class": "label"}
 
 
@@ -119,6 +120,29 @@ def object_fields(field: str, item: Mapping) -> Iterator[str]:
         near = _nearest(name, _OBJECT_FIELDS, _OBJECT_SYNONYMS) if name not in _OBJECT_FIELDS else None
         if near and near not in item and not (near in ("box", "track") and {"box", "track"} & item.keys()):
             yield f'{field}.{name[:40]}: expected known fields, got this one; write "{near}"'
+
+
+def unknown_object_fields(row: Mapping) -> set[str]:
+    """Names of fields that objects of a line have and that are not known, as "objects[].score"."""
+    objects = row.get("objects")
+    items = [item for item in objects if isinstance(item, dict)] if isinstance(objects, list) else []
+    return {f"objects[].{name}" for item in items for name in item if name not in _OBJECT_FIELDS}
+
+
+def name_faults(field: str, item: Mapping) -> Iterator[str]:
+    """Yields the faults of the label and the attributes of an object that has them."""
+    if "label" in item and not json_files.is_name(item["label"]):
+        yield f"{field}.label: expected {_NAME}, got {_show_name(item['label'])}"
+    words = item.get("attributes", [])
+    if not isinstance(words, list) or len(words) > MAX_ATTRIBUTES:
+        yield f"{field}.attributes: expected a list of at most {MAX_ATTRIBUTES} words, got {show(words)}"
+    elif not all(map(json_files.is_name, words)):
+        word = next(word for word in words if not json_files.is_name(word))
+        yield f"{field}.attributes: expected words of {_NAME}, got {_show_name(word)}"
+
+
+def _show_name(value: Any) -> str:
+    return show(value) + (f" of {len(value)} characters" if isinstance(value, str) else "")
 
 
 def _nearest(name: str, known: Sequence[str], synonyms: Mapping[str, str]) -> str | None:

@@ -83,6 +83,7 @@ class Reading:
         task, known = row.get("task", self._task), _known(row)
         misnamed, others = jsonl_faults.unknown_fields(row, known, tuple(_forms(row)))
         self._unknown.update(others)
+        self._unknown.update(jsonl_faults.unknown_object_fields(row))
         faults = misnamed or [*_field_faults(row, task), *_target_faults(row, task), *_object_faults(row)]
         faults += [] if misnamed else jsonl_scene.line_faults(row)
         if faults:
@@ -177,13 +178,15 @@ def _object_faults(row: dict) -> Iterator[str]:
     if "video" in row:
         sound, expected = jsonl_video.is_object, "a label, a box or track and, if any, attributes"
     for i, item in enumerate(objects):
-        misnamed = list(jsonl_faults.object_fields(f"objects[{i}]", item)) if isinstance(item, dict) else []
-        if misnamed or not sound(item):
-            yield from misnamed or [fault(f"objects[{i}]", expected, item)]
+        field, found = f"objects[{i}]", []
+        if isinstance(item, dict):
+            found = [*jsonl_faults.object_fields(field, item), *jsonl_faults.name_faults(field, item)]
+        if found or not sound(item):
+            yield from found or [fault(field, expected, item)]
         else:
             boxes = [item["box"]] if "box" in item else jsonl_video.track_boxes([item["track"]])
-            yield from jsonl_faults.small_shapes(f"objects[{i}]", boxes)
-            yield from jsonl_scene.object_faults(f"objects[{i}]", item, "video" in row)
+            yield from jsonl_faults.small_shapes(field, boxes)
+            yield from jsonl_scene.object_faults(field, item, "video" in row)
 
 
 def _forms(row: dict) -> dict:

@@ -79,7 +79,7 @@ def object_faults(name: str, item: Mapping[str, Any], is_video: bool) -> Iterato
     """Yields the faults of the fields of an object; `name` is its place in the line, such as "objects[0]"."""
     depth = item.get("depth", 1)
     if type(depth) is not int or not 1 <= depth <= MAX_INT:
-        yield f"{name}.depth: expected a rank from 1 on, got {show(depth)}"
+        yield f"{name}.depth: expected a rank from 1 to {MAX_INT}, got {show(depth)}"
     if "rle" in item and (is_video or not is_rle(item["rle"])):
         yield f"{name}.rle: expected an RLE with size and counts, for a picture, got {show(item['rle'])}"
     rles = item.get("rles", {})

@@ -235,8 +235,10 @@ def test_one_picture_cannot_be_divided(data):
         (line(boxes=[], id=0.5), "id: expected a string that is not blank, got the number 0.5"),
         (line(boxes=[], objects={}), "objects: expected a list, got an object"),
         (line(boxes=[], objects=[OBJECTS[0], {"label": "x"}]), "objects[1]: expected a label, a box and"),
-        (line(boxes=[], objects=[{"label": "</think>", "box": [0, 0, 1, 1]}]), "objects[0]: expected"),
-        (line(boxes=[], objects=[OBJECTS[0] | {"attributes": "red"}]), "objects[0]: expected"),
+        (line(boxes=[], objects=[{"label": "</think>", "box": [0, 0, 1, 1]}]), "objects[0].label: expected 1 to 64"),
+        (line(boxes=[], objects=[OBJECTS[0] | {"label": "x" * 100}]), "xxx'... of 100 characters"),
+        (line(boxes=[], objects=[OBJECTS[0] | {"attributes": "red"}]), "objects[0].attributes: expected a list of at"),
+        (line(boxes=[], objects=[OBJECTS[0] | {"attributes": ["red", "a<b"]}]), "got the string 'a<b' of 3 characters"),
     ],
 )
 def test_bad_lines_are_refused_by_place_field_and_value(data, row, message):

@@ -69,6 +69,7 @@ def line(**fields):
         ({"boxes": [], "object": [OBJECT]}, 'write "objects"'),
         ({"boxes": [], "objects": [{"label": "cup", "bbox": [1, 2, 3, 4]}]}, "objects[0].bbox: expected known fields"),
         ({"boxes": [], "objects": [OBJECT | {"attribute": ["red"]}]}, 'write "attributes"'),
+        ({"boxes": [], "objects": [OBJECT | {"dept": 3}]}, "objects[0].dept: expected known fields, got this one; wri"),
         ({"image": "https://example.com/0.jpg", "boxes": []}, "image: expected a path on this machine, got the string"),
         ({"image": ["a.png", "s3://bucket/0.jpg"], "boxes": []}, "image: expected a path on this machine"),
         ({"image": "C:\\photos\\0.jpg", "boxes": []}, "image: expected a path on this machine"),
@@ -95,6 +96,13 @@ def test_unknown_fields_are_counted_and_taken_names_are_no_faults(data, caplog):
     assert len(data(*rows)) == 2
     (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert "4 unknown fields are not used" in record.getMessage() and "'source' (2 lines)" in record.getMessage()
+
+
+def test_unknown_fields_of_objects_are_counted_by_line(data, caplog):
+    objects = [OBJECT | {"depth": 2, "dept": 3, "score": 0.5}, OBJECT | {"score": 0.4}]
+    assert len(data({"boxes": [], "objects": objects}, {"boxes": [], "objects": objects[1:]})) == 2
+    (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert "'objects[].score' (2 lines), 'objects[].dept' (1 lines)" in record.getMessage()
 
 
 def test_a_key_that_stands_twice_and_a_comma_too_many(data):
