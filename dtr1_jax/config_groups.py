@@ -65,7 +65,7 @@ class Specialists:
     gap: int = at_least(0)
     colour_share: float = Bound("a share in (0, 1]", lambda x: 0 < x <= 1).field()
     dtype: Literal["float32", "bfloat16"]
-    max_pixels: int = at_least(1)
+    max_pixels: int = at_least(4096)  # smaller masks are refused in JSON lines (data/readers/jsonl_agreement.py)
     batch: int = at_least(1)
     cache_mb: int = at_least(0)
     workers: int = at_least(1)

@@ -182,6 +182,7 @@ def test_answers_by_rule(scripts, tmp_path):
     line = {"image": "a.png", "query": "What stands left of the lamp?", "rle": objects[0]["rle"], "objects": objects,
             "split": "heldout", "oracle": {"answer": [1], "program": ["leftmost", ["all"]]}}  # fmt: skip
     other = line | {"query": "Which is the biggest?", "rle": objects[2]["rle"], "id": "other"}
+    other["oracle"] = line["oracle"] | {"answer": [3]}
     file = tmp_path / "a.jsonl"
     file.write_text(json.dumps(line) + "\n" + json.dumps(other) + "\n")
     c = scripts["perceived"].settings(pathlib.Path("x.gguf"), file)

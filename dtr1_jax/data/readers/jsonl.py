@@ -258,4 +258,4 @@ def _scene(
     areas = [(x2 - x1) * (y2 - y1) for (x1, y1, x2, y2), _ in boxed]
     first = [number - 1 for number in line.oracle.get("answer", ())]
     kept = keep_objects(areas, [box for box, _ in boxed], target_boxes, max_objects, first)
-    return tuple(jsonl_scene.picture_object(i, boxed[k], h, w) for i, k in enumerate(kept, 1)), kept
+    return tuple(jsonl_scene.picture_object(i, k, boxed[k], h, w) for i, k in enumerate(kept, 1)), kept

@@ -6,13 +6,15 @@
 
 Fields of "oracle", what is known of the right answer:
     answer    numbers of the `objects`, from 1 on, that are the answer; [] = none of them. It serves the cold start, and
-              is left out where no objects are the target
+              is left out where no objects are the target. An answer that contradicts the target is refused
+              (jsonl_agreement.py)
     ignore    RLE of pixels that count neither for nor against an answer; pictures only
     program   operations of twin/programs.py as nested lists, which give the answer from the objects
     category, level   as in types.Example
 Fields of an object:
     depth     rank, 1 = nearest
-    rle       its mask, of the picture's size or smaller with the same proportions; videos have "rles" by frame number
+    rle       its mask, of the picture's size or smaller with the same proportions; videos have "rles" by frame number.
+              It has pixels, not nearly all of them outside the box
     velocity  [dx, dy], mean motion of its centre from one shown frame to the next, pixels; videos only
 The field "relations" of the line has lists [number, words, number] of objects, such as [1, "on", 2].
 """
@@ -27,6 +29,7 @@ import cv2
 import numpy as np
 
 from dtr1_jax.data import json_files
+from dtr1_jax.data.readers import jsonl_agreement
 from dtr1_jax.data.readers.jsonl_fields import Line, fill_box, is_rle, whole_rle
 from dtr1_jax.twin import masks, programs
 from dtr1_jax.twin.schema import MAX_INT, MAX_RELATIONS, show
@@ -89,33 +92,50 @@ def object_faults(name: str, item: Mapping[str, Any], is_video: bool) -> Iterato
         yield f"{name}.velocity: expected [dx, dy] in pixels, for a video, got {show(item['velocity'])}"
 
 
-def picture_object(number: int, boxed: tuple[tuple, Mapping[str, Any]], h: int, w: int) -> Instance:
-    """Object `number` of a picture, of (its box in the unit frame, its fields); the filled box is its mask if it has
-    none. Raises ValueError for a mask of another shape.
+def picture_object(number: int, place: int, boxed: tuple[tuple, Mapping[str, Any]], h: int, w: int) -> Instance:
+    """An object of a picture; the filled box is its mask if it has none.
+
+    Args:
+      number: its id.
+      place: its index in the line, for messages.
+      boxed: (its box in the unit frame, its fields).
+      h, w: size of the picture, pixels.
+
+    Raises ValueError: the mask has another shape, no pixels, or nearly all of them outside the box.
     """
     box, item = boxed
-    mask = _mask(item["rle"], h, w) if "rle" in item else fill_box(item["box"], h, w)
+    if "rle" in item:
+        name = f"objects[{place}].rle"
+        mask, margin = _mask(name, item["rle"], h, w)
+        jsonl_agreement.check_mask(name, mask[None], [box], margin)
+    else:
+        mask = fill_box(item["box"], h, w)
     return Instance(
         number, item["label"], box, mask, item.get("depth", 0), tuple(item.get("attributes", ())),
         outlined="rle" in item,
     )  # fmt: skip
 
 
-def video_object(instance: Instance, item: Mapping[str, Any], numbers: Sequence[int]) -> Instance:
-    """The object of a video with its depth, masks and velocity. Raises ValueError for a mask of another shape.
+def video_object(instance: Instance, place: int, item: Mapping[str, Any], numbers: Sequence[int]) -> Instance:
+    """The object of a video with its depth, masks and velocity. `place` is its index in the line.
 
-    It is outlined if it has a mask in each shown frame in which it has a box.
+    It is outlined if it has a mask in each shown frame in which it has a box. Raises ValueError as `picture_object`,
+    for the masks of all frames together.
     """
-    stack = instance.masks
+    stack, name, margins = instance.masks, f"objects[{place}].rles", [1.0]
     h, w = stack.shape[1:]
     rles = item.get("rles", {})
     for t, number in enumerate(numbers):
         if str(number) in rles:
-            stack[t] = _mask(rles[str(number)], h, w)
-    seen = [str(n) for n, box in zip(numbers, instance.boxes) if box[2] > box[0]]
+            stack[t], margin = _mask(f"{name}.{number}", rles[str(number)], h, w)
+            margins.append(margin)
+    seen = [t for t, box in enumerate(instance.boxes) if box[2] > box[0]]
+    masked = [t for t in seen if str(numbers[t]) in rles]
+    if masked:
+        jsonl_agreement.check_mask(name, stack[masked], instance.boxes[masked], max(margins))
     velocity = None if "velocity" not in item else (item["velocity"][0] / w, item["velocity"][1] / h)
     return dataclasses.replace(instance, depth=item.get("depth", 0), mask=stack[0], masks=stack, velocity=velocity,
-        outlined=bool(seen) and set(seen) <= set(rles),
+        outlined=bool(seen) and masked == seen,
     )  # fmt: skip
 
 
@@ -127,7 +147,7 @@ def completed(example: Example, line: Line, kept: Sequence[int]) -> Example:
       line: the line.
       kept: for each object of the scene its place in the line, from 0 on.
 
-    Raises ValueError: `ignore` is no mask of the picture.
+    Raises ValueError: `ignore` is no mask of the picture, or the answer contradicts the target.
     """
     fields, id_of = line.oracle, {place + 1: i for i, place in enumerate(kept, 1)}
     changes: dict[str, Any] = {name: fields[name] for name in ("category", "level") if name in fields}
@@ -138,27 +158,29 @@ def completed(example: Example, line: Line, kept: Sequence[int]) -> Example:
         changes["empty_scene"] = True
     if "program" in fields:
         changes["program"] = _as_tuple(fields["program"])
-    if "answer" in fields and (example.scene or "empty_scene" in changes):
-        ids = [id_of.get(number) for number in set(fields["answer"])]
-        changes["answer_ids"] = None if None in ids else tuple(sorted(ids))
     if "ignore" in fields:
-        ignore = _mask(fields["ignore"], *example.target.mask.shape) & ~example.target.mask
+        ignore = _mask(f"{FIELD}.ignore", fields["ignore"], *example.target.mask.shape)[0] & ~example.target.mask
         changes["target"] = dataclasses.replace(example.target, ignore=ignore)
+    if "answer" in fields and (example.scene or "empty_scene" in changes):
+        ids = {id_of.get(number) for number in fields["answer"]}
+        changes["answer_ids"] = None if None in ids else tuple(sorted(ids))
+        if None not in ids and line.form != "answers":
+            chosen = [one for one in example.scene if one.id in ids]
+            jsonl_agreement.check_answer(line, changes.get("target", example.target), chosen)
     return dataclasses.replace(example, **changes) if changes else example
 
 
-def _mask(rle: dict, h: int, w: int) -> np.ndarray:
-    """bool[h, w] of an RLE of this size or of a smaller one with the same proportions. Raises ValueError."""
+def _mask(name: str, rle: dict, h: int, w: int) -> tuple[np.ndarray, float]:
+    """(bool[h, w] of an RLE of this size or of a smaller one with the same proportions, the side of its pixels there).
+
+    Raises ValueError; `name` is the field, for messages.
+    """
     mask = masks.decode(whole_rle(rle))
     if mask.shape == (h, w):
-        return mask
-    scale = mask.shape[1] / w
-    if not mask.size or scale > 1 or abs(mask.shape[0] - h * scale) > 1:
-        raise ValueError(
-            f"rle: expected the size of the picture, {w} x {h} pixels, or a smaller one of its shape, got "
-            f"{mask.shape[1]} x {mask.shape[0]}; take the mask of this picture"
-        )
-    return cv2.resize(mask.astype(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST) > 0
+        return mask, 1.0
+    jsonl_agreement.check_size(name, mask.shape, h, w)
+    scale = w / mask.shape[1]
+    return cv2.resize(mask.astype(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST) > 0, scale
 
 
 def _as_tuple(value: Any, depth: int = 0) -> Any:

@@ -167,7 +167,10 @@ def video_example(line: Line, max_objects: int, frames: int = FRAMES) -> Example
     target = Target(union[0], first[first[:, 2] > first[:, 0]], masks=union, tracks=boxes, labelled=labelled)
     ids = answer_ids(boxes, scene) if line.form == "tracks" else None
     example = Example(line.uid, video.frames[0], line.query, line.task, target, scene, ids, visuals=(video,))
-    return jsonl_scene.completed(example, line, kept)
+    try:
+        return jsonl_scene.completed(example, line, kept)
+    except ValueError as error:
+        raise image_files.ImageError(f"{line.location}: {error}") from None
 
 
 def _load_frames(line: Line, frames: int) -> Video:
@@ -264,10 +267,10 @@ def _scene(
         [area for area, *_ in visible], [boxes for _, boxes, *_ in visible], target_boxes, max_objects, first
     )
     scene = []
-    for i, (_, boxes, mask_thw, item, _) in enumerate((visible[k] for k in indices), 1):
+    for i, (_, boxes, mask_thw, item, place) in enumerate((visible[k] for k in indices), 1):
         words = tuple(item.get("attributes", ()))
         instance = Instance(
             i, item["label"], tuple(boxes[0].tolist()), mask_thw[0], attributes=words, boxes=boxes, masks=mask_thw
         )
-        scene.append(jsonl_scene.video_object(instance, item, numbers))
+        scene.append(jsonl_scene.video_object(instance, place, item, numbers))
     return tuple(scene), [places[k] for k in indices]

@@ -74,8 +74,8 @@ def test_the_answer_is_kept_among_too_many_objects(tmp_path):
     objects = [DOG, DOG | {"label": "cat"}, MUG, DOG | {"label": "cow"}]
     (example,) = opened(tmp_path, line(objects=objects, oracle={"answer": [3]}), max_objects=2)
     assert [x.label for x in example.scene] == ["dog", "mug"] and example.answer_ids == (2,)
-    (none,) = opened(tmp_path, line(objects=objects, oracle={"answer": []}), max_objects=2)
-    assert none.answer_ids == ()
+    (none,) = opened(tmp_path, line(objects=objects, rle=[], oracle={"answer": []}), max_objects=2)
+    assert none.answer_ids == () and [x.label for x in none.scene] == ["dog", "cat"]
 
 
 def test_a_smaller_mask_is_enlarged(tmp_path):
@@ -87,7 +87,9 @@ def test_a_smaller_mask_is_enlarged(tmp_path):
 @pytest.mark.parametrize("shape", [(H, W + 20), (2 * H, 2 * W), (20, 60)])
 def test_masks_of_another_shape_cost_the_example(tmp_path, shape):
     source = opened(tmp_path, line(objects=[MUG | {"rle": rle(np.ones(shape, bool))}]))
-    with pytest.raises(ImageError, match=r"data\.jsonl:1: rle: expected the size of the picture, 60 x 40"):
+    with pytest.raises(
+        ImageError, match=r"data\.jsonl:1: objects\[0\]\.rle: expected the size of the picture, 60 x 40"
+    ):
         source[0]
 
 
