@@ -40,7 +40,7 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.data.eval_split = "heldout"
     c.data.seed = 0  # seed of generated scenes and queries, and of the order of examples
     c.data.min_objects = 2  # twinworld: fewest objects in a scene
-    c.data.max_objects = 7  # twinworld: most objects in a scene; other sources: most objects in an oracle twin
+    c.data.max_objects = 7  # twinworld: most objects in a scene; other sources: most objects in an oracle or given twin
     c.data.image_size = 96  # twinworld: side of the drawn picture, pixels
     # policy.constructor=given: whether training shows the objects of a twin in a random order, another one each time,
     # so that a policy cannot learn to answer the first of them. An evaluation keeps the order of the data, and so do

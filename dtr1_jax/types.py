@@ -173,6 +173,8 @@ class Example:
       benchmark: name of the public benchmark to whose figures the query counts; "" = none.
       tags: words by which the benchmark reports its figures, such as "long".
       whole: all frames that a benchmark about videos scores; None = those that the policy sees.
+      hidden_objects: number of annotated objects that are not in `scene`, because there were more than
+        data.max_objects. A twin that the prompt shows says so ("more").
     """
 
     uid: str
@@ -192,6 +194,7 @@ class Example:
     benchmark: str = ""
     tags: tuple[str, ...] = ()
     whole: WholeVideo | None = None
+    hidden_objects: int = 0
 
     @property
     def video(self) -> Video | None:

@@ -100,7 +100,11 @@ def _answer(example: types.Example, twin: Twin, by_id: bool) -> Answer:
             raise PromptError(f"{example.uid}: no answer in words for task {example.task!r}: nothing to imitate")
         return Answer(text=example.target.references[0])
     if example.answer_ids is None:
-        raise PromptError(f"{example.uid}: no objects as an answer for task {example.task!r}: nothing to imitate")
+        hidden = example.hidden_objects
+        advice = f"; {hidden} objects of the picture are left out: raise data.max_objects" if hidden else ""
+        raise PromptError(
+            f"{example.uid}: no objects as an answer for task {example.task!r}: nothing to imitate{advice}"
+        )
     if example.task == "grounding" and not twin.frames and not by_id:
         return Answer(boxes=tuple(item.box for item in twin.objects if item.id in example.answer_ids))
     return Answer(objects=tuple(example.answer_ids))

@@ -16,7 +16,7 @@ import numpy as np
 from dtr1_jax.data import outlines, patches
 from dtr1_jax.data.image_files import ImageError
 from dtr1_jax.data.prompts import PromptError, Style, prompt
-from dtr1_jax.data.sources import Source, shrunk
+from dtr1_jax.data.sources import Source, shrunk, truth_free
 from dtr1_jax.data.working_size import DRAWN, fit, working_pixels
 from dtr1_jax.types import POINTING, Example
 
@@ -46,6 +46,7 @@ class Counter:
         self.usable = self.pointing = self.empty = self.boxes = self.tiny_boxes = self.masks = self.tiny_masks = 0
         self._labels, self._answers, self._reasons = (collections.Counter() for _ in range(3))
         self._objects: list[int] = []
+        self._cut = 0  # examples with more objects than their scene has
         self._sizes: list[tuple[int, int]] = []
         self._messages: list[str] = []
         self._too_long, self._longest = 0, (0, "")
@@ -64,6 +65,7 @@ class Counter:
         self.usable += 1
         self._sizes.append(example.image.shape[1::-1])
         self._objects.append(len(example.scene))
+        self._cut += example.hidden_objects > 0
         self._labels.update(item.label for item in example.scene)
         if example.target.references:
             self._answers[example.target.references[0]] += 1
@@ -122,6 +124,7 @@ class Counter:
         `usable` of the sample can be used; `unusable` counts the others by reason. Of the queries that ask for objects
         (`pointing`), `empty_targets` want nothing. A box is tiny if a side is below `tiny_below` pixels of the picture
         as the policy sees it, a mask if its area is below the square of that. `labels` and `answers` have counts.
+        `cut_scenes` have more objects than data.max_objects.
         """
         objects, geometry = self._objects, self._style.geometry if self._style else None
         sizes = sorted(self._sizes, key=lambda size: size[0] * size[1])
@@ -132,6 +135,7 @@ class Counter:
             "tiny_below": geometry.patch if geometry else None,
             "objects": {"fewest": min(objects), "mean": round(float(np.mean(objects)), 2), "most": max(objects)}
             if objects else None,
+            "cut_scenes": self._cut,
             "sizes": [list(sizes[0]), list(sizes[-1])] if sizes else None,
             "labels": dict(self._labels.most_common()), "answers": dict(self._answers.most_common()),
         }  # fmt: skip
@@ -155,6 +159,8 @@ def inspect(source: Source, style: Style | None, *, sample: int, seconds: float,
       shown: most examples to keep for drawing.
     """
     start, counter, kept, tried = time.monotonic(), Counter(style), [], 0
+    if style is not None and style.constructor == "given":
+        source = truth_free(source)
     if style is not None and style.geometry is not None:
         source = shrunk(source, working_pixels(style.geometry))
     for index in _sample(len(source), sample, seed):

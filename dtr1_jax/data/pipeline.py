@@ -84,6 +84,7 @@ def query_batches(
         raise DataError(f"no examples in {source!r}; expected at least one")
 
     pixels, share, index = working_pixels(style.geometry), Share(batch, *shard), _order(source, seed)
+    source = shown(source, style)
     if style.geometry is not None:  # without pictures in the prompt, boxes may be in pixels of the file
         source = sources.shrunk(source, pixels)
 
@@ -108,7 +109,7 @@ def evaluation_batches(
       shard: (index, count) of this process among those that share each batch. It gets about batch / count places of
         each, and None for a batch in which it has no usable example. All processes get equally many batches.
     """
-    skips, size = skips or SkipCounter(), min(count, len(source))
+    skips, size, source = skips or SkipCounter(), min(count, len(source)), shown(source, style)
     for start in range(0, size, batch):
         width = min(batch, size - start)
         first, last = (start + width * (shard[0] + i) // shard[1] for i in (0, 1))
@@ -118,7 +119,7 @@ def evaluation_batches(
 
 def first_usable(source: sources.Source, style: Style, count: int) -> Batch | None:
     """A batch of the first of the first `count` examples that can be used; None if there is none."""
-    silent = SkipCounter(warnings=0)
+    silent, source = SkipCounter(warnings=0), shown(source, style)
     rows = (_usable(source, style, index, silent) for index in range(min(count, len(source))))
     row = next(filter(None, rows), None)
     return None if row is None else batches.stack_queries([row], style)
@@ -191,7 +192,7 @@ def annotated_demonstrations(
     The other arguments are those of `query_batches` and `demonstration_batches`. Examples without a scene or an answer
     in it, and those that are too long, are left out. The batches have no targets for the dense loss.
     """
-    index = _order(source, seed)
+    index, source = _order(source, seed), shown(source, style)
     if style.geometry is not None:  # as in `query_batches`
         source = sources.shrunk(source, working_pixels(style.geometry))
 
@@ -249,6 +250,11 @@ def practice_batches(
 
     row = usable_row(load, sources.TRAIN, skips or SkipCounter(warnings=0))
     return numbered_batches(row, batches.stack_practice, Share(batch, *shard), workers, budget)
+
+
+def shown(source: sources.Source, style: Style) -> sources.Source:
+    """The source as prompts show it: the truth does not choose the objects of a twin that the prompt shows."""
+    return sources.truth_free(source) if style.constructor == "given" else source
 
 
 def _reordered(example: Example, shuffle_objects: bool, *key: int) -> Example:

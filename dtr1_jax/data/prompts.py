@@ -60,9 +60,10 @@ class Style:
 
 
 def given_twin(example: types.Example, canvas: Canvas, named: bool = False) -> Twin:
-    """The twin that an example brings: all its annotated objects, although a prompt may have room for some only.
+    """The twin that an example brings: all objects of its scene, although a prompt may have room for some only.
 
-    `named` is the form of its ids in the text.
+    Its `more` is the number of objects that the reader left out of the scene; `named` is the form of its ids in the
+    text.
 
     Raises PromptError if the data have no objects; where somebody looked and found none, the twin is empty.
     """
@@ -73,7 +74,8 @@ def given_twin(example: types.Example, canvas: Canvas, named: bool = False) -> T
         )
     twin = from_scene(example.scene, canvas, named)
     ids = {item.id for item in twin.objects}
-    return dataclasses.replace(twin, relations=tuple(r for r in example.relations if {r[0], r[2]} <= ids))
+    relations = tuple(r for r in example.relations if {r[0], r[2]} <= ids)
+    return dataclasses.replace(twin, relations=relations, more=example.hidden_objects)
 
 
 def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, Canvas]:

@@ -144,6 +144,16 @@ def shrunk(source: Source, max_pixels: int) -> Source:
     return source
 
 
+def truth_free(source: Source) -> Source:
+    """The source, where of too many objects only the largest stay, if its reader can choose so.
+
+    For twins that the prompt shows: if the objects of the answer stayed first, the twin would tell something of it.
+    """
+    if isinstance(source, Mixture):
+        return dataclasses.replace(source, parts=tuple(map(truth_free, source.parts)))
+    return dataclasses.replace(source, by_truth=False) if isinstance(source, jsonl.Jsonl) else source
+
+
 def cells(data: config.Data) -> list[tuple[str, bool, float]]:
     """The cells that the settings name: (task, whether it is about videos, weight above 0).
 

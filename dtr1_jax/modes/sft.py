@@ -172,8 +172,8 @@ def _check_adapters(c: config.Config, pretrained_policy: PretrainedPolicy) -> No
 
 def _check_annotated(c: config.Config, pretrained_policy: PretrainedPolicy) -> None:
     """Raises DataError if none of the first TRIED examples of the source can be imitated."""
-    source = sources.open_source(c.data, c.data.train_split)
     style, fault = pretrained_policy.style, ValueError("there are no examples")
+    source = pipeline.shown(sources.open_source(c.data, c.data.train_split), style)
     for index in range(min(TRIED, len(source))):
         try:
             pipeline.demonstration(source[index], style, c.rollout.new_tokens)

@@ -54,6 +54,11 @@ def _details(part: Mapping[str, Any]) -> Iterator[str]:
             f"pixels as the policy sees them; {part['tiny_masks']} of {part['masks']} masks are below "
             f"{part['tiny_below']} x {part['tiny_below']} pixels"
         )
+    if part["cut_scenes"]:
+        yield (
+            f"left out objects: {part['cut_scenes']} of {part['usable']} scenes have more than data.max_objects; those "
+            "of the answer and the largest are kept, and only the largest where the prompt shows the twin"
+        )
     yield _labels(part)
     if part["answers"]:
         yield f"answers: {_top(part['answers'])}"

@@ -75,7 +75,7 @@ class Twin:
       objects: the instances, any number up to MAX_OBJECTS.
       relations: (id, words, id), such as (1, "left of", 2).
       frames: numbers of the video frames that the twin describes, ascending; empty = a picture.
-      more: number of further objects that were left out (twin/budget.py).
+      more: number of further objects that were left out (twin/budget.py, Example.hidden_objects).
       named: whether the text has names such as "mug_1" as ids (twin/ids.py), or else numbers.
     """
 

@@ -69,6 +69,10 @@ def test_objects_and_labels():
     assert found["labels"] == {"dog": 3, "cat": 1} and found["labels_of"] == "sample"
 
 
+def test_scenes_that_lost_objects_are_counted():
+    assert facts(example(0), dataclasses.replace(example(1), hidden_objects=2))["cut_scenes"] == 1
+
+
 def test_prompts_that_do_not_fit_are_counted_with_their_length():
     tokens = int(prompts.prompt(example(0), STYLE)[0]["mask_bp"].sum())
     found = facts(example(0), example(1, query="very " * 300))

@@ -8,7 +8,7 @@ PART = {
     "warnings": ["left out 3"],
     "pointing": 4, "empty_targets": 1, "boxes": 9, "tiny_boxes": 2, "masks": 3, "tiny_masks": 1, "tiny_below": 8,
     "objects": {"fewest": 1, "mean": 2.5, "most": 7}, "sizes": [[10, 20], [4000, 3000]],
-    "labels": {f"label{k}": 30 - k for k in range(20)}, "labels_of": "all", "answers": {"2": 4},
+    "cut_scenes": 3, "labels": {f"label{k}": 30 - k for k in range(20)}, "labels_of": "all", "answers": {"2": 4},
     "prompt": {"limit": 96, "longest": 120, "uid": "a/1", "too_long": 1},
 }  # fmt: skip
 SHARED = {"files": 5, "count": 1, "complete": True, "examples": [["train/1.jpg", "val/9.jpg"]]}
@@ -25,6 +25,7 @@ def test_the_table_says_all():
         "1,234 examples: 1,000 segmentation, 234 vqa", "sample of 10: 8 can be used", "1 of 4 targets (25%) are empty",
         "1 to 7 objects in a picture, 2.5 in the mean", "10x20 to 4000x3000", "2 of 9 boxes have a side below 8 pixels",
         "1 of 3 masks are below 8 x 8", "labels: 20 in all annotations: label0 30", "rare: label15 15",
+        "left out objects: 3 of 8 scenes have more than data.max_objects",
         "answers: 2 4", "the longest of the sample has 120 of 96 tokens; 1 are too long", "raise policy.prompt_tokens",
         "left out 2 of the sample: the picture is corrupt", "such as: 1.jpg", "warning: left out 3",
         "1 of 5 held-out files have the content of a training file, such as val/9.jpg and train/1.jpg",

@@ -57,6 +57,7 @@ from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
     answer_ids,
     check_outside,
     fill_box,
+    keep_largest,
     keep_objects,
     unit_box,
     whole_rle,
@@ -80,6 +81,7 @@ class Jsonl:
     lines: Sequence[Line]
     frames: int = FRAMES
     max_pixels: int = image_files.MAX_PIXELS  # a larger picture is shrunk while it is decoded; its masks are not
+    by_truth: bool = True  # of too many objects, those of target and answer stay; False = the largest (sources.py)
 
     def __repr__(self) -> str:
         name = local_copy.stable_name(self.path)
@@ -90,11 +92,13 @@ class Jsonl:
         return len(self.lines)
 
     def __getitem__(self, index: int) -> Example:
-        """Example `index`. Raises ImageError if a picture, video or mask cannot be read or does not fit; IndexError."""
+        """Example `index`. Raises ImageError if a picture, video or mask cannot be read or does not fit, or if parts
+        of the line contradict another; IndexError.
+        """
         line = self.lines[index]
         if line.video is not None:
-            return jsonl_video.video_example(line, self.max_objects, self.frames)
-        return _picture_example(line, self.max_objects, self.max_pixels)
+            return jsonl_video.video_example(line, self.max_objects, self.frames, self.by_truth)
+        return _picture_example(line, self.max_objects, self.max_pixels, self.by_truth)
 
 
 def open_jsonl_source(path: str, split: str, task: str, *, max_objects: int, frames: int = FRAMES) -> Jsonl:
@@ -197,7 +201,7 @@ def read_line(file: Path, task: str, raw: bytes, number: int) -> Line:
     return line
 
 
-def _picture_example(line: Line, max_objects: int, max_pixels: int) -> Example:
+def _picture_example(line: Line, max_objects: int, max_pixels: int, by_truth: bool = True) -> Example:
     """The example of a line about pictures. Raises ImageError."""
     image, (h, w) = image_files.load_shrunk(line.image, max_pixels, upright=not _is_stored_frame(line))
     others = [image_files.load_image(path, max_pixels=max_pixels) for path in line.others]
@@ -205,12 +209,15 @@ def _picture_example(line: Line, max_objects: int, max_pixels: int) -> Example:
     try:
         boxes, object_masks = _target_objects(line, h, w)
         boxes = np.array(boxes, np.float32).reshape(-1, 4)
-        scene, kept = _scene(line, boxes, h, w, max_objects)
+        scene, kept = _scene(line, boxes if by_truth else None, h, w, max_objects)
         references = tuple(line.target) if in_words else ()
         target = Target(masks.union(object_masks, h, w), boxes, references=references, choices=line.choices)
         ids = None if in_words else answer_ids(boxes, scene)
         visuals = (image, *others) if others else ()
-        example = Example(line.uid, image, line.query, line.task, target, scene, ids, visuals=visuals)
+        example = Example(
+            line.uid, image, line.query, line.task, target, scene, ids, visuals=visuals,
+            hidden_objects=len(line.objects) - len(kept),
+        )  # fmt: skip
         return jsonl_scene.completed(example, line, kept)
     except ValueError as error:
         raise image_files.ImageError(f"{line.location}: {error}") from None
@@ -249,13 +256,16 @@ def _target_objects(line: Line, h: int, w: int) -> tuple[list, list[np.ndarray]]
 
 
 def _scene(
-    line: Line, target_boxes: np.ndarray, h: int, w: int, max_objects: int
+    line: Line, target_boxes: np.ndarray | None, h: int, w: int, max_objects: int
 ) -> tuple[tuple[Instance, ...], list[int]]:
     """(the objects in the order of the line, their places there). If there are too many, those of the target and the
-    answer and then the largest stay. Raises ValueError.
+    answer and then the largest stay; only the largest where `target_boxes` is None. Raises ValueError.
     """
     boxed = [(unit_box(o["box"], h, w), o) for o in line.objects]
     areas = [(x2 - x1) * (y2 - y1) for (x1, y1, x2, y2), _ in boxed]
-    first = [number - 1 for number in line.oracle.get("answer", ())]
-    kept = keep_objects(areas, [box for box, _ in boxed], target_boxes, max_objects, first)
+    if target_boxes is None:
+        kept = keep_largest(areas, max_objects)
+    else:
+        first = [number - 1 for number in line.oracle.get("answer", ())]
+        kept = keep_objects(areas, [box for box, _ in boxed], target_boxes, max_objects, first)
     return tuple(jsonl_scene.picture_object(i, k, boxed[k], h, w) for i, k in enumerate(kept, 1)), kept

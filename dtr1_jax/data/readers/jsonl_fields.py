@@ -208,6 +208,11 @@ def keep_objects(
     return sorted(sorted(range(len(areas)), key=lambda i: (not is_target[i], -areas[i]))[:max_objects])
 
 
+def keep_largest(areas: Sequence[float], max_objects: int) -> list[int]:
+    """Indices of the `max_objects` objects with the largest areas, ascending."""
+    return sorted(sorted(range(len(areas)), key=lambda i: -areas[i])[:max_objects])
+
+
 def answer_ids(target_boxes: np.ndarray, scene: Sequence[Instance]) -> tuple[int, ...] | None:
     """Ids of the objects whose boxes equal the target boxes; None if the scene is empty or lacks a target box.
 

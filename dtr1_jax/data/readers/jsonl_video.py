@@ -40,6 +40,7 @@ from dtr1_jax.data.readers.jsonl_fields import (  # fmt: skip
     fill_box,
     has_label,
     is_box,
+    keep_largest,
     keep_objects,
     unit_box,
     whole_rle,
@@ -128,15 +129,16 @@ def _keyframes(value: dict) -> Keyframes:
     return tuple((int(key), box) for key, box in value.items())
 
 
-def video_example(line: Line, max_objects: int, frames: int = FRAMES) -> Example:
+def video_example(line: Line, max_objects: int, frames: int = FRAMES, by_truth: bool = True) -> Example:
     """Reads the video of a line and makes its example.
 
     Args:
       line: the line.
       max_objects: most objects of its scene.
       frames: most frames to show if the line does not name them.
+      by_truth: whether the objects of target and answer stay first where there are too many, or only the largest.
 
-    Raises ImageError: the video cannot be read, or a mask or box does not fit it.
+    Raises ImageError: the video cannot be read, a mask or box does not fit it, or parts of the line contradict another.
     """
     video = _load_frames(line, frames)
     t, h, w = video.frames.shape[:3]
@@ -150,13 +152,16 @@ def video_example(line: Line, max_objects: int, frames: int = FRAMES) -> Example
         else:
             objects, labelled = _load_masks(line, numbers, h, w)
         target_boxes = [boxes for boxes, _ in objects] if line.form == "tracks" else []
-        scene, kept = _scene(line, np.array(target_boxes, np.float32), numbers, h, w, max_objects)
+        first = np.array(target_boxes, np.float32) if by_truth else None
+        scene, kept, hidden = _scene(line, first, numbers, h, w, max_objects)
     except ValueError as error:
         raise image_files.ImageError(f"{line.location}: {error}") from None
     if line.form == "answers":
         no_mask, no_boxes = np.zeros((h, w), bool), np.zeros((0, 4), np.float32)
         target = Target(no_mask, no_boxes, references=line.target, choices=line.choices)
-        example = Example(line.uid, video.frames[0], line.query, line.task, target, scene, visuals=(video,))
+        example = Example(
+            line.uid, video.frames[0], line.query, line.task, target, scene, visuals=(video,), hidden_objects=hidden
+        )
         return jsonl_scene.completed(example, line, kept)
     objects = [(boxes, mask_thw) for boxes, mask_thw in objects if mask_thw.any()]
     boxes = np.array([boxes for boxes, _ in objects], np.float32).reshape(-1, t, 4)
@@ -166,7 +171,9 @@ def video_example(line: Line, max_objects: int, frames: int = FRAMES) -> Example
     first = boxes[:, 0]
     target = Target(union[0], first[first[:, 2] > first[:, 0]], masks=union, tracks=boxes, labelled=labelled)
     ids = answer_ids(boxes, scene) if line.form == "tracks" else None
-    example = Example(line.uid, video.frames[0], line.query, line.task, target, scene, ids, visuals=(video,))
+    example = Example(
+        line.uid, video.frames[0], line.query, line.task, target, scene, ids, visuals=(video,), hidden_objects=hidden
+    )
     try:
         return jsonl_scene.completed(example, line, kept)
     except ValueError as error:
@@ -246,10 +253,11 @@ def _load_masks(line: Line, numbers: Sequence[int], h: int, w: int) -> tuple[lis
 
 
 def _scene(
-    line: Line, target_boxes: np.ndarray, numbers: Sequence[int], h: int, w: int, max_objects: int
-) -> tuple[tuple[Instance, ...], list[int]]:
-    """(the objects that are visible in some frame, in the order of the line; their places there). If there are too
-    many, those of the target and the answer and then the largest stay. Raises ValueError.
+    line: Line, target_boxes: np.ndarray | None, numbers: Sequence[int], h: int, w: int, max_objects: int
+) -> tuple[tuple[Instance, ...], list[int], int]:
+    """(the objects that are visible in some frame, in the order of the line; their places there; the number of visible
+    ones that were left out). If there are too many, those of the target and the answer and then the largest stay; only
+    the largest where `target_boxes` is None. Raises ValueError.
     """
     visible = []
     for place, item in enumerate(line.objects):
@@ -263,9 +271,11 @@ def _scene(
             visible.append((area, boxes, mask_thw, item, place))
     places = [place for *_, place in visible]
     first = [places.index(number - 1) for number in line.oracle.get("answer", ()) if number - 1 in places]
-    indices = keep_objects(
-        [area for area, *_ in visible], [boxes for _, boxes, *_ in visible], target_boxes, max_objects, first
-    )
+    areas = [area for area, *_ in visible]
+    if target_boxes is None:
+        indices = keep_largest(areas, max_objects)
+    else:
+        indices = keep_objects(areas, [boxes for _, boxes, *_ in visible], target_boxes, max_objects, first)
     scene = []
     for i, (_, boxes, mask_thw, item, place) in enumerate((visible[k] for k in indices), 1):
         words = tuple(item.get("attributes", ()))
@@ -273,4 +283,4 @@ def _scene(
             i, item["label"], tuple(boxes[0].tolist()), mask_thw[0], attributes=words, boxes=boxes, masks=mask_thw
         )
         scene.append(jsonl_scene.video_object(instance, place, item, numbers))
-    return tuple(scene), [places[k] for k in indices]
+    return tuple(scene), [places[k] for k in indices], len(visible) - len(indices)

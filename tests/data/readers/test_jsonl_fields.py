@@ -36,6 +36,10 @@ def test_objects_of_the_target_are_kept_then_the_largest(target, indices):
     assert jsonl_fields.keep_objects(AREAS, BOXES, np.float32(target).reshape(-1, 4), 2) == indices
 
 
+def test_the_largest_are_kept_in_their_order():
+    assert jsonl_fields.keep_largest([3.0, 1.0, 3.0, 4.0], 2) == [0, 3] and jsonl_fields.keep_largest([1.0], 2) == [0]
+
+
 def test_answer_ids_are_those_of_equal_boxes():
     scene = [Instance(i, "cup", box, np.zeros((1, 1), bool)) for i, box in enumerate(BOXES, 1)]
     assert jsonl_fields.answer_ids(np.float32([BOXES[2], BOXES[0]]), scene) == (1, 3)

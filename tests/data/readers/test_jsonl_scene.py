@@ -74,6 +74,7 @@ def test_the_answer_is_kept_among_too_many_objects(tmp_path):
     objects = [DOG, DOG | {"label": "cat"}, MUG, DOG | {"label": "cow"}]
     (example,) = opened(tmp_path, line(objects=objects, oracle={"answer": [3]}), max_objects=2)
     assert [x.label for x in example.scene] == ["dog", "mug"] and example.answer_ids == (2,)
+    assert example.hidden_objects == 2
     (none,) = opened(tmp_path, line(objects=objects, rle=[], oracle={"answer": []}), max_objects=2)
     assert none.answer_ids == () and [x.label for x in none.scene] == ["dog", "cat"]
 
