@@ -46,8 +46,8 @@ def test_the_oracle_with_names_as_ids(index):
     words = {word.strip(".,") for word in named.thought.split() if "_" in word}
     assert words <= names and (words or not re.search(r"\d", numbers.thought))
     assert not re.search(r"(?<![_\d])\d", named.thought)
-    own = dataclasses.replace(example, thought="I see 2 of 3.", program=None)
-    assert "<think>I see 2 of 3.</think>" in demonstrations.oracle(own, canvas, named=True)
+    own = dataclasses.replace(example, thought="I see 2 of the 3 chairs.", program=None)
+    assert "<think>I see 2 of the 3 chairs.</think>" in demonstrations.oracle(own, canvas, named=True)
 
 
 def test_an_exercise_shares_the_twin_among_its_queries():
