@@ -151,7 +151,7 @@ def truth_free(source: Source) -> Source:
     """
     if isinstance(source, Mixture):
         return dataclasses.replace(source, parts=tuple(map(truth_free, source.parts)))
-    return dataclasses.replace(source, by_truth=False) if isinstance(source, jsonl.Jsonl) else source
+    return dataclasses.replace(source, by_truth=False) if isinstance(source, jsonl.Jsonl | Benchmark) else source
 
 
 def cells(data: config.Data) -> list[tuple[str, bool, float]]:

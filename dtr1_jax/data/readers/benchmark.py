@@ -100,6 +100,7 @@ class Benchmark:
       load: makes the example of a query; a function at the top level of its module, so that worker processes have it.
       max_pixels: a larger photo is shrunk to this while it is decoded; masks are not.
       frames: most frames of an example; 0 = the benchmark is about pictures.
+      by_truth: of too many objects of a photo, those of the target stay; False = the largest (sources.truth_free).
     """
 
     name: str
@@ -111,6 +112,7 @@ class Benchmark:
     max_objects: int = 7
     max_pixels: int = image_files.MAX_PIXELS
     frames: int = 0
+    by_truth: bool = True
 
     def __repr__(self) -> str:
         root = local_copy.stable_name(self.root)[-200:]
@@ -156,27 +158,36 @@ def pointing_example(source: Benchmark, query: Query, image: np.ndarray | None =
     """The example of a query for objects. Raises ImageError.
 
     Its scene is the annotated objects of the photo, if all are known: those of the target and the largest others, at
-    most source.max_objects (or as many as the target has), from left to right by the centre of their box.
+    most source.max_objects (or as many as the target has), from left to right by the centre of their box. Without
+    source.by_truth it is the largest ones, and the example has no answer in it if the target is not among them.
     """
     photo = query.photo
     image = load_photo(photo, source.name, source.max_pixels) if image is None else image
     w, h = photo.size or image.shape[1::-1]
-    chosen = _chosen(photo, query.target, source.max_objects)
-    drawn = {i: _draw(photo.things[i], (w, h), query, i in query.target) for i in chosen}
+    chosen = _chosen(photo, query.target if source.by_truth else (), source.max_objects)
+    drawn = {
+        i: _draw(photo.things[i], (w, h), query, i in query.target) for i in dict.fromkeys((*query.target, *chosen))
+    }
     drawn = {i: pair for i, pair in drawn.items() if pair is not None}
-    order = sorted(drawn, key=lambda i: (drawn[i][1][0] + drawn[i][1][2], drawn[i][1][1] + drawn[i][1][3]))
+    order = sorted(
+        drawn.keys() & set(chosen), key=lambda i: (drawn[i][1][0] + drawn[i][1][2], drawn[i][1][1] + drawn[i][1][3])
+    )
     scene = tuple(
         Instance(n, photo.things[i].label, drawn[i][1], drawn[i][0], outlined=photo.things[i].outlined)
         for n, i in enumerate(order, 1)
     )
-    answer = [(n, i) for n, i in enumerate(order, 1) if i in query.target]
-    boxes = np.array([drawn[i][1] for _, i in answer], np.float32).reshape(-1, 4)
-    target = Target(masks.union([drawn[i][0] for _, i in answer], h, w), boxes)
+    wanted = [i for i in drawn if i in query.target]
+    wanted.sort(key=lambda i: (drawn[i][1][0] + drawn[i][1][2], drawn[i][1][1] + drawn[i][1][3]))
+    boxes = np.array([drawn[i][1] for i in wanted], np.float32).reshape(-1, 4)
+    target = Target(masks.union([drawn[i][0] for i in wanted], h, w), boxes)
     if not photo.complete:
         return Example(query.uid, image, query.text, source.task, target)
+    answer = tuple(n for n, i in enumerate(order, 1) if i in query.target)
     return Example(
-        query.uid, image, query.text, source.task, target, scene=scene, answer_ids=tuple(n for n, _ in answer)
-    )
+        query.uid, image, query.text, source.task, target, scene=scene,
+        answer_ids=answer if len(answer) == len(wanted) else None,
+        hidden_objects=sum(not thing.crowd for thing in photo.things) - len(chosen),
+    )  # fmt: skip
 
 
 def words_example(source: Benchmark, query: Query) -> Example:
@@ -297,7 +308,7 @@ def check_files(
 
 
 def _chosen(photo: Photo, target: tuple[int, ...], most: int) -> list[int]:
-    """The places of the target's objects and, of a complete photo, of the largest others."""
+    """The places of the objects of `target` and, of a complete photo, of the largest others."""
     if not photo.complete:
         return list(target)
     others = [i for i, thing in enumerate(photo.things) if i not in target and not thing.crowd]

@@ -82,6 +82,7 @@ class Coco:
             uid=f"coco/{picture.id}/{k}", image=pixels.image, query=query.text, task=self.task,
             target=Target(mask, boxes, ignore if ignore.any() else None), scene=scene, answer_ids=query.ids,
             thought=query.thought, category=query.category, level=query.level,
+            hidden_objects=len(pixels.objects) - len(scene),
             program=query.program if self._one_label_each(scene, picture.searched) else (),
         )  # fmt: skip
 

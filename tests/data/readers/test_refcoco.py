@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from refcoco_folders import NOTES, REFS, boxed, photo_name, ref, sentence, write_photos, write_release
 
-from dtr1_jax.data import image_files
+from dtr1_jax.data import image_files, sources
 from dtr1_jax.data.json_files import DataError
 from dtr1_jax.data.readers import refcoco
 
@@ -32,6 +32,20 @@ def test_by_hand(tmp_path, protocol, caplog):
     assert "2 refs, but the published split has 3811 (a part" in caplog.text
     assert repr(source) == repr(open_source(tmp_path, "unc/val")) and len(open_source(tmp_path, "heldout")) == 3
     assert len(open_source(tmp_path / "refcoco")) == 3, "root may be the folder of the benchmark itself"
+
+
+def test_the_truth_does_not_choose_the_objects_of_a_given_twin(tmp_path):
+    """Of a person and a dog one object stays: the one that is asked for, or without the truth always the larger."""
+    source = refcoco.open_refcoco_source("refcoco", str(write_release(tmp_path)), "val", "segmentation", max_objects=1)
+    of_person, of_dog = source[0], source[2]
+    assert [[o.label for o in one.scene] for one in (of_person, of_dog)] == [["person"], ["dog"]]
+    free = [sources.truth_free(source)[i] for i in (0, 2)]
+    (kept,) = {one.scene[0].label for one in free}
+    assert [one.answer_ids for one in free] == [(1,) if kept == name else None for name in ("person", "dog")]
+    assert [one.hidden_objects for one in (of_person, of_dog, *free)] == [1] * 4
+    for one, other in zip(free, (of_person, of_dog)):
+        np.testing.assert_array_equal(one.target.mask, other.target.mask)
+        np.testing.assert_array_equal(one.target.boxes, other.target.boxes)
 
 
 def test_splits(tmp_path):
