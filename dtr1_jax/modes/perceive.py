@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from dtr1_jax import config, draw, mesh, places
+from dtr1_jax.data import json_files
 from dtr1_jax.data.pipeline import SkipCounter
 from dtr1_jax.modes import perceive_inputs, perceive_journal, perceived_lines, results
 from dtr1_jax.modes.perceive_inputs import Inputs, Item
@@ -29,7 +30,9 @@ from dtr1_jax.types import Video
 SECONDS = 10.0  # between two lines about the progress
 DRAWN = 24  # scenes on the sheet
 SHEET = "sheet.png"
-SAME = ("format", "inputs", "specialists", "models")  # fields of the header that a continued run must share
+# Fields of the header that a continued run must share; headers of earlier versions lack those of ADDED.
+SAME = ("format", "inputs", perceive_journal.FILES, "specialists", "models", "phrases", "seed")
+ADDED = (perceive_journal.FILES, "seed")
 FREE = ("batch", "cache_mb", "workers", "deadline")  # settings that may change when a run goes on
 
 log = logging.getLogger(__name__)
@@ -44,8 +47,10 @@ def run(c: config.Config, images: str | None, video: str | None, out: str | None
       video: a video file or a folder of frames. Without both, the data set of `c.data` is taken.
       out: the folder for the results.
 
+    A folder that an earlier version began has no digest of its inputs' files and no seed, so these are not compared.
+
     Raises ConfigError: no --out, no detector, inputs or models that cannot be opened, or a folder with results of
-    other settings. Raises interrupt.Interrupted after a signal; what was done is kept.
+    other inputs or settings. Raises interrupt.Interrupted after a signal; what was done is kept.
     """
     if not out:
         raise config.ConfigError("--mode=perceive needs --out, a folder for the twins")
@@ -56,9 +61,7 @@ def run(c: config.Config, images: str | None, video: str | None, out: str | None
         with perceiver.open_perceiver(c) as look:
             words = perceive_inputs.phrases(c.specialists, look.classes)
             header = _header(c, inputs, look, words)
-            perceive_journal.check_header(folder, header, SAME)
-            if jax.process_index() == 0:
-                perceive_journal.write_header(folder, header)
+            _begin(folder, header)
             stopped = _work(c, inputs, look, words, folder, stop)
             stopped = bool(mesh.most(stopped))  # The parts of all processes are written.
             if jax.process_index() == 0:
@@ -81,9 +84,28 @@ def request(visual: np.ndarray | Video, words: tuple[str, ...], c: config.Specia
 def _header(c: config.Config, inputs: Inputs, look: SpecialistPerceiver, words: tuple[str, ...]) -> dict[str, Any]:
     settings = {name: value for name, value in vars(c.specialists).items() if name not in FREE}
     return {
-        "format": 1, "inputs": inputs.name, "models": look.description,
-        "phrases": list(words), "specialists": settings,
+        "format": 1, "inputs": inputs.name, perceive_journal.FILES: inputs.files, "models": look.description,
+        "phrases": list(words), "specialists": settings, "seed": c.data.seed if c.specialists.pseudo_queries else None,
     }  # fmt: skip
+
+
+def _begin(folder: Path, header: dict[str, Any]) -> None:
+    """Compares the header with that of an earlier run, and writes it.
+
+    The first process does so for all: each may have a copy of the data, whose files were written at other times.
+
+    Raises ConfigError in all processes if the folder holds results of other inputs or settings, and DataError if its
+    header cannot be read.
+    """
+    fault: Exception | None = None
+    if jax.process_index() == 0:
+        try:
+            perceive_journal.check_header(folder, header, SAME, ADDED)
+            perceive_journal.write_header(folder, header)
+        except (config.ConfigError, json_files.DataError) as error:
+            fault = error
+    if mesh.least(fault is None) == 0:
+        raise fault or config.ConfigError(f"{folder} holds twins of another run, as the first process says")
 
 
 def _work(
@@ -92,7 +114,7 @@ def _work(
 ) -> bool:  # fmt: skip
     """Perceives the inputs of this process that are not done; returns whether a signal stopped it."""
     process, count = jax.process_index(), jax.process_count()
-    done = perceive_journal.finished(folder)
+    done = perceive_journal.finished(folder, inputs.uid)
     mesh.least(True)  # all processes have read what is done, before any adds to it
     mine = [index for index in range(inputs.count) if index not in done and index % count == process]
     if done:

@@ -14,6 +14,7 @@ from PIL import Image
 from dtr1_jax import config, places
 from dtr1_jax.data import image_files, json_files, picture_places, sources, video_files
 from dtr1_jax.data.readers.jsonl import FRAMES
+from dtr1_jax.modes import perceive_files
 from dtr1_jax.run import atomic, local_copy
 from dtr1_jax.types import Example, Video
 
@@ -50,11 +51,15 @@ class Inputs:
       name: in words, the same in every run on the same inputs.
       count: how many there are.
       load: index -> Item. Raises ImageError for a picture that cannot be used.
+      files: perceive_files.digests of the files that the inputs are read from.
+      uid: index -> the uid of the Item, where it is known without loading it; else None.
     """
 
     name: str
     count: int
     load: Callable[[int], Item]
+    files: dict[str, str]
+    uid: Callable[[int], str] | None = None
 
 
 def open_inputs(c: config.Config, images: str | None, video: str | None, out: Path) -> Inputs:
@@ -71,7 +76,7 @@ def open_inputs(c: config.Config, images: str | None, video: str | None, out: Pa
         path, frames = places.here(video, "--video", COPY), c.data.frames or FRAMES
         if not path.exists():
             raise config.ConfigError(f"--video: expected a video file or a folder of frames, got {path}: no such file")
-        return Inputs(f"video {path.name}, {frames} frames", 1, lambda _: _video(path, frames, out))
+        return _one_video(path, frames, out)
     places.here(c.data.root, "config.data.root", COPY)
     return _data_set(c, out)
 
@@ -88,12 +93,22 @@ def _folder(folder: Path, out: Path) -> Inputs:
         image = image_files.load_image(files[index])
         return Item(files[index].name, image, {"image": _relative(files[index], out)})
 
-    return Inputs(f"{len(files)} pictures of {folder.name}", len(files), load)
+    files_of = perceive_files.digests(files, folder)
+    return Inputs(f"{len(files)} pictures of {folder.name}", len(files), load, files_of, lambda i: files[i].name)
 
 
-def _video(path: Path, frames: int, out: Path) -> Item:
-    video = video_files.load_evenly(path, frames)
-    return Item(path.name, video, {"video": _relative(path, out), "frames": video.index.tolist()})
+def _one_video(path: Path, frames: int, out: Path) -> Inputs:
+    try:
+        files = video_files.list_frames(path) if path.is_dir() else [path]
+    except image_files.ImageError as error:
+        raise config.ConfigError(f"--video: {error}") from None
+
+    def load(_: int) -> Item:
+        video = video_files.load_evenly(path, frames)
+        return Item(path.name, video, {"video": _relative(path, out), "frames": video.index.tolist()})
+
+    files_of = perceive_files.digests(files, path)
+    return Inputs(f"video {path.name}, {frames} frames", 1, load, files_of, lambda _: path.name)
 
 
 def _data_set(c: config.Config, out: Path) -> Inputs:
@@ -114,7 +129,8 @@ def _data_set(c: config.Config, out: Path) -> Inputs:
             index -= count
         raise IndexError(index)
 
-    return Inputs("; ".join(repr(source) for _, source in opened), sum(counts), load)
+    name = "; ".join(repr(source) for _, source in opened)
+    return Inputs(name, sum(counts), load, perceive_files.of_data_set(c.data, out))
 
 
 def _example(source: sources.Source, index: int, split: str, out: Path) -> Item:

@@ -8,9 +8,10 @@ OUT/header.json                   models, settings and counts
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +20,7 @@ from dtr1_jax.data import json_files
 from dtr1_jax.run import atomic
 
 PARTS, TWINS, PROVENANCE, HEADER = "parts", "twins.jsonl", "provenance.jsonl", "header.json"
+FILES = "files"  # field of the header: perceive_files.digests
 
 
 class Journal:
@@ -79,9 +81,22 @@ def records(out: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
                 start += len(raw)
 
 
-def finished(out: Path) -> set[int]:
-    """The indices of the inputs that are done, the skipped ones among them."""
-    return {record["index"] for _, _, record in records(out)}
+def finished(out: Path, uid: Callable[[int], str] | None = None) -> set[int]:
+    """The indices of the inputs that are done, the skipped ones among them.
+
+    Raises ConfigError if an input that is done is none of this run's: `uid` is index -> uid, where that is known.
+    """
+    done: set[int] = set()
+    for _, _, record in records(out):
+        index = record["index"]
+        had = record.get("provenance", {}).get("id")
+        if uid is not None and had is not None and uid(index) != had:
+            raise config.ConfigError(
+                f"{out} holds twins of other inputs: expected {uid(index)} as number {index}, got {had}; choose another"
+                " --out"
+            )
+        done.add(index)
+    return done
 
 
 def publish(out: Path, header: dict[str, Any]) -> dict[str, Any]:
@@ -119,19 +134,43 @@ def write_header(out: Path, header: dict[str, Any]) -> None:
         partial.write_text(json.dumps(header, indent=2) + "\n", "utf-8")
 
 
-def check_header(out: Path, header: dict[str, Any], names: tuple[str, ...]) -> None:
+def check_header(out: Path, header: dict[str, Any], names: tuple[str, ...], added: tuple[str, ...] = ()) -> None:
     """Compares the fields `names` with the header of an earlier run on the folder.
+
+    A header of an earlier version lacks the fields `added`. They are not compared there, so that its run goes on.
 
     Raises ConfigError if they differ, DataError if the file cannot be read.
     """
     if not (out / HEADER).exists():
         return
     old = json_files.read_json(out / HEADER)
+    if not isinstance(old, dict):
+        raise json_files.DataError(f"{out / HEADER}: expected an object, got another value; choose another --out")
     new = json.loads(json.dumps(header))
     for name in names:
-        if not isinstance(old, dict) or old.get(name) != new[name]:
-            had = json.dumps(old.get(name) if isinstance(old, dict) else None)
+        if old.get(name) == new[name] or (name in added and name not in old):
+            continue
+        different = _different(name, new[name], old.get(name))
+        if name == FILES:
+            kinds = " and ".join(place.removeprefix(f"{FILES}.") for place, _, _ in different)
             raise config.ConfigError(
-                f"{out} holds twins of another run: expected {name} = {json.dumps(new[name])[:400]}, got {had[:400]}; "
-                "choose another --out, or set the settings back"
+                f"{out} holds twins of other inputs: expected {new['inputs'][:200]} with the files of the earlier run, "
+                f"got files with other {kinds}; choose another --out"
             )
+        found = "; ".join(
+            f"expected {place} = {json.dumps(one)[:400]}, got {json.dumps(other)[:400]}"
+            for place, one, other in different[:4]
+        )
+        raise config.ConfigError(
+            f"{out} holds twins of another run: {found}; choose another --out, or set the settings back"
+        )
+
+
+def _different(name: str, new: Any, old: Any) -> list[tuple[str, Any, Any]]:
+    """(name, new, old) of what differs: of two objects or lists, the parts that do."""
+    pairs = [(name, new, old)]
+    if isinstance(new, dict) and isinstance(old, dict):
+        pairs = [(f"{name}.{key}", new.get(key), old.get(key)) for key in dict.fromkeys((*new, *old))]
+    elif isinstance(new, list) and isinstance(old, list):
+        pairs = [(f"{name}[{i}]", *pair) for i, pair in enumerate(itertools.zip_longest(new, old))]
+    return [pair for pair in pairs if pair[1] != pair[2]]

@@ -234,7 +234,7 @@ def test_other_settings_need_another_folder(tmp_path):
     perceive.run(settings(), folder, None, out)
     perceive.run(settings(specialists__batch=5), folder, None, out)
     with pytest.raises(
-        config.ConfigError, match=r"twins of another run: expected specialists = .*choose another --out"
+        config.ConfigError, match=r"another run: expected specialists.max_objects = 1, got \d+; choose another --out"
     ):
         perceive.run(settings(specialists__max_objects=1), folder, None, out)
     (tmp_path / "in" / "9.png").write_bytes((tmp_path / "in" / "0.png").read_bytes())
