@@ -16,9 +16,9 @@ from dtr1_jax.specialists.toolbox import Toolbox
 NAMES = {"detector": "boxes", "segmenter": "colours", "depth": "rows", "tracker": "iou"}
 
 
-def install(patch):
+def install(patch, detector=None):
     """Puts the fakes into the place of the models; returns them."""
-    made = Toolbox(fakes.Detector(), fakes.Segmenter(), None, fakes.Depth(), fakes.link, NAMES)
+    made = Toolbox(detector or fakes.Detector(), fakes.Segmenter(), None, fakes.Depth(), fakes.link, NAMES)
     patch.setattr(perceiver, "open_perceiver", lambda c: perceiver.SpecialistPerceiver(made, c.specialists))
     return made
 

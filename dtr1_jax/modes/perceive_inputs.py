@@ -16,6 +16,7 @@ from dtr1_jax.data import image_files, json_files, picture_places, sources, vide
 from dtr1_jax.data.readers.jsonl import FRAMES
 from dtr1_jax.modes import perceive_files
 from dtr1_jax.run import atomic, local_copy
+from dtr1_jax.specialists import phrase_classes
 from dtr1_jax.types import Example, Video
 
 COPY = "twins.jsonl names its pictures by their path, so copy them to this machine first"
@@ -176,7 +177,8 @@ def _relative(path: str | Path, out: Path) -> str:
 def phrases(c: config.Specialists, classes: Sequence[str] | None) -> tuple[str, ...]:
     """What to look for: the setting, a line of the file that it names each, or all classes of the detector.
 
-    Raises ConfigError: phrases that can be no label, or none for a detector that has no classes.
+    Raises ConfigError: phrases that can be no label, none for a detector that has no classes, or only such as mean no
+    class of the detector.
     """
     file = local_copy.fetch(c.phrases, "config.specialists.phrases")
     if c.phrases and file.is_file():
@@ -184,6 +186,11 @@ def phrases(c: config.Specialists, classes: Sequence[str] | None) -> tuple[str, 
     else:
         words = c.phrases.split(",") if c.phrases else list(classes or ())
     found = tuple(dict.fromkeys(" ".join(word.split()) for word in words if word.strip()))
+    if not found and classes:
+        raise config.ConfigError(
+            "config.specialists.phrases: expected phrases with commas between, or a file with a phrase in each line, "
+            f"got none in {c.phrases[:80]!r}; leave it empty to look for all {len(classes)} classes of the detector"
+        )
     if not found:
         raise config.ConfigError(
             "config.specialists.phrases: expected what to look for, because the detector has no classes of its own, "
@@ -193,5 +200,11 @@ def phrases(c: config.Specialists, classes: Sequence[str] | None) -> tuple[str, 
     if bad is not None:
         raise config.ConfigError(
             f"config.specialists.phrases: expected 1 to 64 printable characters without <, got {bad[:80]!r}"
+        )
+    if classes and not any(phrase_classes.classes_of(word, classes) for word in found):
+        raise config.ConfigError(
+            f"config.specialists.phrases: expected some of the {len(classes)} classes of the detector, such as "
+            f"{', '.join(classes[:3])}, got {', '.join(found[:5])}; leave it empty to look for all, or take a detector "
+            "that knows any phrase, such as OWLv2"
         )
     return found

@@ -104,7 +104,7 @@ def publish(out: Path, header: dict[str, Any]) -> dict[str, Any]:
     places: dict[int, tuple[Path, int]] = {}
     for path, start, record in records(out):
         places.setdefault(record["index"], (path, start))
-    counts = {"inputs": len(places), "lines": 0, "objects": 0, "skipped": 0, "with_failures": 0}
+    counts = {"inputs": len(places), "lines": 0, "objects": 0, "skipped": 0, "with_failures": 0, "detection_failed": 0}
     with atomic.replacing(out / TWINS) as twins, atomic.replacing(out / PROVENANCE) as facts:
         with open(twins, "w", encoding="utf-8") as lines, open(facts, "w", encoding="utf-8") as sides:
             for index in sorted(places):
@@ -117,6 +117,7 @@ def publish(out: Path, header: dict[str, Any]) -> dict[str, Any]:
                     sides.write(json.dumps(record["provenance"], separators=(",", ":")) + "\n")
                     counts["objects"] += len(record["provenance"]["objects"])
                     counts["with_failures"] += "failures" in record["provenance"]
+                    counts["detection_failed"] += not record["provenance"].get("detected", True)
     header = header | {"counts": counts}
     write_header(out, header)
     return header

@@ -33,18 +33,23 @@ def lines(item: Item, scene: PerceivedScene, pseudo_queries: int = 0, seed: int 
     A pseudo-query is generated about a picture from what was perceived (data/queries/photos.py), or about a video from
     its tracks (perceived_video_queries.py). It asks only for labels that were found, since a detector that finds no dog
     does not know that there is none.
+
+    Where the detector failed, the lines have no `objects`: an empty list would say that somebody looked and found none.
+    Then there is no `oracle.answer` and no pseudo-query either.
     """
     height, width = _size(item.visual)
     base = {**item.fields, "id": item.uid}
     if item.split:
         base["split"] = item.split
-    described: dict[str, Any] = {"objects": [_object(one, scene.frames, height, width) for one in scene.instances]}
-    if scene.relations:
+    described: dict[str, Any] = {}
+    if scene.detected:
+        described["objects"] = [_object(one, scene.frames, height, width) for one in scene.instances]
+    if scene.detected and scene.relations:
         number = {one.id: i for i, one in enumerate(scene.instances, 1)}
         described["relations"] = [[number[a], words, number[b]] for a, words, b in scene.relations]
     if item.example is not None:
         return [base | _query(item.example, scene, height, width) | described]
-    if not pseudo_queries:
+    if not pseudo_queries or not scene.detected:
         return [base | described]
     return [
         base | asked | {"id": f"{item.uid}/pseudo/{k}"} | described
@@ -53,10 +58,13 @@ def lines(item: Item, scene: PerceivedScene, pseudo_queries: int = 0, seed: int 
 
 
 def provenance(item: Item, scene: PerceivedScene) -> dict[str, Any]:
-    """Where each field of each object comes from, with scores; and what failed."""
+    """Where each field of each object comes from, with scores, and what failed. Where the detector did, "detected" is
+    false, and the objects are not in the lines.
+    """
     of_objects = [{"id": one.id, "label": one.label, **scene.provenance.get(one.id, {})} for one in scene.instances]
     found = {"id": item.uid, "objects": of_objects}
-    return found | ({"failures": list(scene.failures)} if scene.failures else {})
+    found |= {"failures": list(scene.failures)} if scene.failures else {}
+    return found | ({} if scene.detected else {"detected": False})
 
 
 def _size(visual: np.ndarray | Video) -> tuple[int, int]:
@@ -112,7 +120,7 @@ def _query(example: Example, scene: PerceivedScene, height: int, width: int) -> 
         found["answers"] = answers
     else:
         found |= _target(example, height, width)
-        answer = _answer(example, scene)
+        answer = _answer(example, scene) if scene.detected else None
         oracle |= {"answer": answer} if answer is not None else {}
         if example.target.ignore is not None and example.target.ignore.any() and example.video is None:
             oracle["ignore"] = rle(example.target.ignore)

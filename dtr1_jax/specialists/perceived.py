@@ -25,6 +25,8 @@ class PerceivedScene:
       provenance: for each object, by id, where its fields come from: {"label": {"by": "owlv2", "score": 0.83}, ...}.
       frames: numbers of the frames that were looked at, ascending; empty = a picture.
       failures: what could not be done, in words; empty if all went well.
+      detected: whether the detector looked at the picture or at all of these frames. If not, it failed or knows nothing
+        that was asked for, and no object in `instances` does not mean that there is none.
     """
 
     instances: tuple[Instance, ...]
@@ -32,6 +34,7 @@ class PerceivedScene:
     provenance: Mapping[int, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     frames: tuple[int, ...] = ()
     failures: tuple[str, ...] = ()
+    detected: bool = True
 
 
 class Perceiver(Protocol):

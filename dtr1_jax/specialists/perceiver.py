@@ -42,6 +42,7 @@ class _Job:
     failures: list[str]
     phrases: tuple[str, ...] = ()  # for the detector; () = all its classes
     labels: frozenset[str] | None = None  # the classes that the phrases mean; None = any
+    detected: bool = False  # whether the detector looked at all pictures
 
 
 class SpecialistPerceiver:
@@ -131,6 +132,7 @@ class SpecialistPerceiver:
                 words = ", ".join(phrase[:64] for phrase in unknown[:16])
                 job.failures.append(f"detect: the detector has no class for {words}; it knows {len(self.classes)}")
             job.labels = frozenset(name for classes in named.values() for name in classes)
+        job.detected = bool(job.keys and (job.phrases or job.labels))
 
     def _scenes(self, jobs: list[_Job]) -> list[PerceivedScene]:
         pictures = {key: image for job in jobs for key, image in zip(job.keys, job.images)}
@@ -154,7 +156,7 @@ class SpecialistPerceiver:
                 some = found.get((key, job.phrases), [])
                 if isinstance(some, Failed):
                     job.failures.append(f"detect: {some.message}")
-                    some = []
+                    job.detected, some = False, []
                 some = [one for one in some if job.labels is None or one.label in job.labels]
                 frames.append(self._few(job, distinct(some, self._c.merge_iou)))
             results.append(frames)
@@ -205,10 +207,10 @@ class SpecialistPerceiver:
 
     def _safely_assembled(self, job: _Job, frames: list[list[Sighting]], maps: dict) -> PerceivedScene:
         try:
-            return self._assembled(job, frames, maps)
+            return dataclasses.replace(self._assembled(job, frames, maps), detected=job.detected)
         except Exception as error:  # such as too little memory for the masks of one request
             failure = f"assembly: {type(error).__name__}: {' '.join(str(error).split())}"[:300]
-            return PerceivedScene((), failures=(*job.failures, failure))
+            return PerceivedScene((), failures=(*job.failures, failure), detected=False)
 
     def _assembled(self, job: _Job, frames: list[list[Sighting]], maps: dict) -> PerceivedScene:
         numbers = tuple(int(job.video.index[place]) for place in job.places) if job.video is not None else ()

@@ -267,7 +267,18 @@ def test_failures_are_in_the_provenance(tmp_path, tools):
         ({}, "nowhere", "out", "--images: .*nowhere: cannot be read"),
         ({}, "empty", "out", "--images: expected a folder with pictures"),
         ({"specialists__phrases": "dog,<b>"}, "in", "out", r"config\.specialists\.phrases: expected 1 to 64 printable"),
-        ({"specialists__phrases": " , "}, "in", "out", r"config\.specialists\.phrases: expected what to look for"),
+        (
+            {"specialists__phrases": " , "},
+            "in",
+            "out",
+            r"phrases: .* none in ' , '; leave it empty to look for all 4 classes",
+        ),
+        (
+            {"specialists__phrases": "zebra,quark"},
+            "in",
+            "out",
+            r"phrases: expected some of the 4 classes .*got zebra, quark",
+        ),
     ],
 )
 def test_settings_that_cannot_be_used(tmp_path, changes, images, out, message):
@@ -275,6 +286,12 @@ def test_settings_that_cannot_be_used(tmp_path, changes, images, out, message):
     (tmp_path / "empty").mkdir()
     with pytest.raises(config.ConfigError, match=message):
         perceive.run(settings(**changes), str(tmp_path / images), None, out and str(tmp_path / out))
+
+
+def test_a_detector_without_classes_needs_phrases(tmp_path, monkeypatch):
+    perceive_runs.install(monkeypatch, fakes.OpenDetector())
+    with pytest.raises(config.ConfigError, match=r"config\.specialists\.phrases: expected what to look for"):
+        perceive.run(settings(specialists__phrases=","), photos(tmp_path / "in", 1), None, str(tmp_path / "out"))
 
 
 def test_one_kind_of_input(tmp_path):

@@ -105,6 +105,7 @@ def test_phrases_without_a_class_are_named():
     (scene,) = look([SCENE], [Request(("kettle", "woman", "toaster"))])
     assert [x.label for x in scene.instances] == ["person"]
     assert scene.failures == ("detect: the detector has no class for kettle, toaster; it knows 4",)
+    assert scene.detected and not look([SCENE], [Request(("kettle", "toaster"))])[0].detected
 
 
 def test_an_open_detector_gets_the_phrases():
@@ -150,6 +151,7 @@ def test_nothing_there():
 def test_no_detector():
     (scene,) = look([SCENE], [PEOPLE], detector=None)
     assert scene.instances == () and scene.failures[0].startswith("detect: there is no detector")
+    assert not scene.detected
 
 
 @pytest.mark.parametrize("role", ["detector", "segmenter", "depth"])
@@ -158,6 +160,7 @@ def test_a_picture_on_which_a_specialist_fails_costs_that_picture_alone(role):
     broken = {"detector": fakes.Detector, "segmenter": fakes.Segmenter, "depth": fakes.Depth}[role](broken={(60, 70)})
     good, bad = look([SCENE, small], [PEOPLE, PEOPLE], **{role: broken})
     assert len(good.instances) == 3 and good.failures == ()
+    assert bad.detected == (role != "detector") and good.detected
     assert len(bad.failures) == 1 and "RuntimeError: the model broke" in bad.failures[0]
     if role == "segmenter":
         assert "1 objects have the filled box" in bad.failures[0] and bad.provenance[1]["mask"] == {"by": "box"}
@@ -182,6 +185,7 @@ def test_bad_pictures_are_failures():
     visuals = [np.zeros((4, 4, 7), np.uint8), np.zeros((0, 5, 3), np.uint8), np.full((5, 5), np.inf), None, SCENE]
     *bad, good = look(visuals, [PEOPLE] * 5)
     assert all(scene.instances == () and scene.failures[0].startswith("picture: ") for scene in bad)
+    assert not any(scene.detected for scene in bad) and good.detected
     assert len(good.instances) == 3
 
 
