@@ -153,7 +153,7 @@ def photo_query(facts: Facts, *, seed: int, picture: int | str, k: int) -> Photo
 
 
 def _rng(*key: int | str) -> np.random.Generator:
-    digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b("/".join(map(str, key)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return np.random.default_rng(int.from_bytes(digest, "little"))
 
 
