@@ -178,17 +178,31 @@ def _mask_iou(a: np.ndarray, b: np.ndarray) -> float:
     if len(a) != len(b):
         return 0.0
     if a.shape != b.shape:
-        size = b.shape[:0:-1]
-        a = np.stack([cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0 for mask in a])
+        a = np.stack([_scaled(mask, *b.shape[1:]) for mask in a])
     whole = int(np.count_nonzero(a | b))
     return int(np.count_nonzero(a & b)) / whole if whole else 0.0
 
 
+def _scaled(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The mask bool[h, w] as bool[height, width], by the nearest pixels."""
+    if mask.shape == (height, width):
+        return mask
+    return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+
+
 def _pseudo(item: Item, scene: PerceivedScene, count: int, seed: int) -> list[dict[str, Any]]:
-    """Queries with targets about the perceived objects of a picture or video; [] if these settle none."""
+    """Queries with targets about the perceived objects of a picture or video; [] if these settle none.
+
+    The masks of a large picture have the size to which it was shrunk, but a target has the picture's own.
+    """
+    height, width = _size(item.visual)
+
+    def whole(mask: np.ndarray) -> dict[str, Any]:
+        return rle(_scaled(mask, height, width))
+
     if isinstance(item.visual, Video):
         queries = perceived_video_queries.video_queries(item.visual, scene, count, seed, item.uid)
-        return [perceived_video_queries.fields(query, scene, rle) for query in queries]
+        return [perceived_video_queries.fields(query, scene, whole) for query in queries]
     labels = [one.label for one in scene.instances]
     facts = photos.Facts(scene.instances, frozenset(labels), collections.Counter(labels))
     found: dict[str, dict[str, Any]] = {}
@@ -200,7 +214,7 @@ def _pseudo(item: Item, scene: PerceivedScene, count: int, seed: int) -> list[di
         chosen = [one for one in scene.instances if one.id in query.ids]
         oracle = {"answer": list(query.ids), "program": query.program, "category": query.category, "level": query.level}
         oracle = {name: value for name, value in oracle.items() if value or name == "answer"}
-        target = [rle(one.mask) for one in chosen]
+        target = [whole(one.mask) for one in chosen]
         found.setdefault(
             query.text, {"query": query.text, "task": "segmentation", "rle": target, "oracle": oracle}
         )  # fmt: skip

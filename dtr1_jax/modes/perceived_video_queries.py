@@ -72,7 +72,7 @@ def _rng(*key: str | int) -> np.random.Generator:
 
 
 def fields(query: Query, scene: PerceivedScene, rle: Any) -> dict[str, Any]:
-    """The query and its target as fields of a JSON line; `rle` writes a mask bool[h, w]."""
+    """The query and its target as fields of a JSON line; `rle` writes a mask bool[h, w] at the size of the video."""
     chosen = [one for one in scene.instances if one.id in query.ids]
     masks = {
         str(number): [rle(one.masks[t]) if one.masks[t].any() else None for one in chosen]

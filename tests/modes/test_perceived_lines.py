@@ -1,7 +1,9 @@
 """Lines of `--mode=perceive` where something failed, or where pictures or names are unusual: what they say is true."""
 
 import dataclasses
+import os
 
+import fake_specialists as fakes
 import numpy as np
 import perceive_runs
 import pytest
@@ -63,3 +65,35 @@ def test_no_pseudo_queries_where_the_detector_fails_on_a_picture(tmp_path, tools
     tools.detector.broken = {(80, 120)}
     perceive.run(settings(specialists__pseudo_queries=2), photos(tmp_path / "in", 1), None, str(tmp_path / "out"))
     assert [sorted(line) for line in lines(tmp_path / "out")] == [["id", "image"]]
+
+
+@pytest.mark.parametrize("is_video", [False, True])
+def test_pseudo_queries_about_more_pixels_than_specialists_see(tmp_path, is_video):
+    """The target is that of the shrunk picture at the size of the file, so edges move by a pixel or two."""
+    c, out = settings(specialists__pseudo_queries=12, specialists__max_pixels=60 * 90, data__frames=4), tmp_path / "out"
+    davis(tmp_path / "davis")
+    video = str(tmp_path / "davis/JPEGImages/a") if is_video else None
+    perceive.run(c, None if is_video else photos(tmp_path / "in", 4), video, str(out))
+    small = lines(out)[0]["objects"][0]
+    assert (small["rles"]["0"] if is_video else small["rle"])["size"] == [60, 90]
+    found = read_back(c, out)
+    assert len(found) >= 3
+    for example in (found[i] for i in range(len(found))):
+        scene = [x for x in example.scene if x.id in example.answer_ids]
+        masks = example.target.masks if is_video else example.target.mask[None]
+        frames = example.video.frames if is_video else example.image[None]
+        drawn = np.any([(frames == fakes.COLOURS[x.label]).all(-1) for x in scene], 0)
+        assert masks.shape == drawn.shape and scene
+        assert (masks & drawn).sum() > 0.9 * (masks | drawn).sum()
+
+
+def test_pseudo_queries_about_a_name_that_is_not_utf8(tmp_path):
+    folder = tmp_path / "in"
+    photos(folder, 1)
+    os.rename(folder / "0.png", os.fsencode(folder) + b"/caf\xe9.png")
+    c, out = settings(specialists__pseudo_queries=4), tmp_path / "out"
+    perceive.run(c, str(folder), None, str(out))
+    found = lines(out)
+    assert found and all(line["query"] and line["image"] == "../in/caf\udce9.png" for line in found)
+    perceive.run(c, str(folder), None, str(out))
+    assert lines(out) == found
