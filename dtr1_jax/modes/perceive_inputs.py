@@ -13,6 +13,7 @@ from PIL import Image
 
 from dtr1_jax import config, places
 from dtr1_jax.data import image_files, json_files, picture_places, sources, video_files
+from dtr1_jax.data.mixture import Mixture
 from dtr1_jax.data.readers.jsonl import FRAMES
 from dtr1_jax.modes import perceive_files
 from dtr1_jax.run import atomic, local_copy
@@ -135,7 +136,12 @@ def _data_set(c: config.Config, out: Path) -> Inputs:
 
 
 def _example(source: sources.Source, index: int, split: str, out: Path) -> Item:
+    """Example `index` of a source. In a mixture the examples of several tasks may share a uid, so the task and the
+    number of the part are added to it.
+    """
     example = source[index]
+    if isinstance(source, Mixture):
+        example = dataclasses.replace(example, uid=f"{example.uid}/{example.task}/{source.places.at(index)[0]}")
     visual = example.video or example.image
     fields = picture_places.place(source, index, example)
     fields = _copied(example, out) if fields is None else dict(fields)

@@ -97,3 +97,15 @@ def test_pseudo_queries_about_a_name_that_is_not_utf8(tmp_path):
     assert found and all(line["query"] and line["image"] == "../in/caf\udce9.png" for line in found)
     perceive.run(c, str(folder), None, str(out))
     assert lines(out) == found
+
+
+def test_ids_are_unique_where_several_tasks_share_a_picture(tmp_path):
+    mix = {"data__mix__vqa": 0.0, "data__mix__summary": 0.0}
+    c = settings(data__source="coco", data__root=coco(tmp_path / "coco"), data__task="unified", **mix)
+    out = tmp_path / "out"
+    perceive.run(c, None, None, str(out))
+    ids = [line["id"] for line in lines(out)]
+    assert len(set(ids)) == len(ids) == 16 and ids[0].endswith(("/segmentation/0", "/grounding/0"))
+    assert ids == [line["id"] for line in lines(out, "provenance.jsonl")]
+    before, after = sources.open_source(c.data, "train"), read_back(c, out)
+    assert [(e.query, e.task) for e in after] == [(before[i].query, before[i].task) for i in range(len(before))]
