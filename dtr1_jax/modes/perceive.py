@@ -47,10 +47,11 @@ def run(c: config.Config, images: str | None, video: str | None, out: str | None
       video: a video file or a folder of frames. Without both, the data set of `c.data` is taken.
       out: the folder for the results.
 
-    A folder that an earlier version began has no digest of its inputs' files and no seed, so these are not compared.
+    A folder that an earlier version began has no digests of its inputs' files and no seed, so these are not compared.
 
     Raises ConfigError: no --out, no detector, inputs or models that cannot be opened, or a folder with results of
-    other inputs or settings. Raises interrupt.Interrupted after a signal; what was done is kept.
+    other inputs or settings. Raises DataError if no input could be read. Raises interrupt.Interrupted after a signal;
+    what was done is kept.
     """
     if not out:
         raise config.ConfigError("--mode=perceive needs --out, a folder for the twins")
@@ -64,9 +65,14 @@ def run(c: config.Config, images: str | None, video: str | None, out: str | None
             _begin(folder, header)
             stopped = _work(c, inputs, look, words, folder, stop)
             stopped = bool(mesh.most(stopped))  # The parts of all processes are written.
+            unread = ""
             if jax.process_index() == 0:
                 header = perceive_journal.publish(folder, header)
-                _draw_sheet(inputs, look, words, c, folder, set(perceive_journal.finished(folder)))
+                unread = "" if stopped else perceive_journal.unread(folder, header["counts"])
+                _draw_sheet(inputs, look, words, c, folder, perceive_journal.finished(folder))
+            has_none = bool(mesh.most(bool(unread)))
+    if has_none:
+        raise json_files.DataError(unread or "no input could be read, as the first process says")
     if stopped:
         raise interrupt.Interrupted(header.get("counts", {}).get("inputs", 0))
     counts = header.get("counts", {})
@@ -114,7 +120,7 @@ def _work(
 ) -> bool:  # fmt: skip
     """Perceives the inputs of this process that are not done; returns whether a signal stopped it."""
     process, count = jax.process_index(), jax.process_count()
-    done = perceive_journal.finished(folder, inputs.uid)
+    done = perceive_journal.finished(folder, inputs.known)
     mesh.least(True)  # all processes have read what is done, before any adds to it
     mine = [index for index in range(inputs.count) if index not in done and index % count == process]
     if done:
@@ -138,7 +144,9 @@ def _records(
     """One record for each index, with its lines or the reason why it was skipped."""
     found: list[dict[str, Any]] = []
     loaded: list[tuple[int, Item]] = []
+    files: dict[int, dict[str, Any]] = {}
     for index in batch:
+        files[index] = {} if inputs.known is None else {perceive_journal.FILES: inputs.known(index)[1]}
         try:
             loaded.append((index, inputs.load(index)))
         except (ValueError, OSError) as error:  # ImageError is a ValueError
@@ -148,7 +156,8 @@ def _records(
     scenes = look.perceive([item.visual for _, item in loaded], asked)
     for (index, item), scene in zip(loaded, scenes):
         lines = perceived_lines.lines(item, scene, c.specialists.pseudo_queries, c.data.seed)
-        found.append({"index": index, "lines": lines, "provenance": perceived_lines.provenance(item, scene)})
+        facts = perceived_lines.provenance(item, scene)
+        found.append({"index": index, **files[index], "lines": lines, "provenance": facts})
     return found
 
 

@@ -53,15 +53,16 @@ class Inputs:
       name: in words, the same in every run on the same inputs.
       count: how many there are.
       load: index -> Item. Raises ImageError for a picture that cannot be used.
-      files: perceive_files.digests of the files that the inputs are read from.
-      uid: index -> the uid of the Item, where it is known without loading it; else None.
+      files: perceive_files.digests of the annotation files of a data set; {} = it has none.
+      known: index -> (the uid of the Item, perceive_files.digests of its files), where these are known without loading
+        it; else None.
     """
 
     name: str
     count: int
     load: Callable[[int], Item]
-    files: dict[str, str]
-    uid: Callable[[int], str] | None = None
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    known: Callable[[int], tuple[str, dict[str, str]]] | None = None
 
 
 def open_inputs(c: config.Config, images: str | None, video: str | None, out: Path) -> Inputs:
@@ -95,8 +96,10 @@ def _folder(folder: Path, out: Path) -> Inputs:
         image = image_files.load_image(files[index])
         return Item(files[index].name, image, {"image": _relative(files[index], out)})
 
-    files_of = perceive_files.digests(files, folder)
-    return Inputs(f"{len(files)} pictures of {folder.name}", len(files), load, files_of, lambda i: files[i].name)
+    def known(index: int) -> tuple[str, dict[str, str]]:
+        return files[index].name, perceive_files.digests(files[index : index + 1], folder)
+
+    return Inputs(f"{len(files)} pictures of {folder.name}", len(files), load, known=known)
 
 
 def _one_video(path: Path, frames: int, out: Path) -> Inputs:
@@ -109,8 +112,10 @@ def _one_video(path: Path, frames: int, out: Path) -> Inputs:
         video = video_files.load_evenly(path, frames)
         return Item(path.name, video, {"video": _relative(path, out), "frames": video.index.tolist()})
 
-    files_of = perceive_files.digests(files, path)
-    return Inputs(f"video {path.name}, {frames} frames", 1, load, files_of, lambda _: path.name)
+    def known(_: int) -> tuple[str, dict[str, str]]:
+        return path.name, perceive_files.digests(files, path)
+
+    return Inputs(f"video {path.name}, {frames} frames", 1, load, known=known)
 
 
 def _data_set(c: config.Config, out: Path) -> Inputs:

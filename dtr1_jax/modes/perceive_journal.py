@@ -1,6 +1,7 @@
 """The work of `--mode=perceive` on disk: each finished input is one line, so that a killed run goes on where it was.
 
-OUT/parts/0.jsonl, 1.jsonl, ...   what each process finished: {"index": 3, "lines": [...], "provenance": {...}}
+OUT/parts/0.jsonl, 1.jsonl, ...   what each process finished: {"index": 3, "lines": [...], "provenance": {...}},
+                                  for a picture or video of its own with "files", the digests of its files
 OUT/twins.jsonl                   the lines of all inputs in their order, for data.source=jsonl
 OUT/provenance.jsonl              where their fields come from
 OUT/header.json                   models, settings and counts
@@ -20,7 +21,7 @@ from dtr1_jax.data import json_files
 from dtr1_jax.run import atomic
 
 PARTS, TWINS, PROVENANCE, HEADER = "parts", "twins.jsonl", "provenance.jsonl", "header.json"
-FILES = "files"  # field of the header: perceive_files.digests
+FILES = "files"  # field of the header and of records: perceive_files.digests
 
 
 class Journal:
@@ -81,29 +82,62 @@ def records(out: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
                 start += len(raw)
 
 
-def finished(out: Path, uid: Callable[[int], str] | None = None) -> set[int]:
-    """The indices of the inputs that are done, the skipped ones among them.
+def finished(out: Path, known: Callable[[int], tuple[str, dict[str, str]]] | None = None) -> set[int]:
+    """The indices of the inputs that are done. Those that were skipped, or on which the detector failed, are not: the
+    cause may have passed or the file be corrected, so the next run tries them again.
 
-    Raises ConfigError if an input that is done is none of this run's: `uid` is index -> uid, where that is known.
+    Args:
+      out: the folder. Records of earlier versions say nothing of the files, so only their names are compared.
+      known: index -> (uid, perceive_files.digests of its files) of this run's inputs, where these are known.
+
+    Raises ConfigError if an input that is done is none of this run's, or if its files changed since.
     """
     done: set[int] = set()
     for _, _, record in records(out):
+        if not _is_done(record):
+            continue
         index = record["index"]
-        had = record.get("provenance", {}).get("id")
-        if uid is not None and had is not None and uid(index) != had:
-            raise config.ConfigError(
-                f"{out} holds twins of other inputs: expected {uid(index)} as number {index}, got {had}; choose another"
-                " --out"
-            )
+        if known is not None:
+            _check_record(out, record, *known(index))
         done.add(index)
     return done
 
 
+def _check_record(out: Path, record: dict[str, Any], uid: str, files: dict[str, str]) -> None:
+    had = record.get("provenance", {}).get("id", uid)
+    if uid != had:
+        raise config.ConfigError(
+            f"{out} holds twins of other inputs: expected {uid} as number {record['index']}, got {had}; choose another"
+            " --out"
+        )
+    different = _different(FILES, files, record.get(FILES, files))
+    if different:
+        raise config.ConfigError(
+            f"{out} holds twins of other inputs: expected {uid} as it was then, got other {_kinds(different)}; choose "
+            "another --out"
+        )
+
+
+def _kinds(different: list[tuple[str, Any, Any]]) -> str:
+    return " and ".join(place.removeprefix(f"{FILES}.") for place, _, _ in different)
+
+
+def _is_done(record: dict[str, Any]) -> bool:
+    return "skipped" not in record and record.get("provenance", {}).get("detected", True)
+
+
 def publish(out: Path, header: dict[str, Any]) -> dict[str, Any]:
-    """Writes twins.jsonl, provenance.jsonl and header.json from all parts; returns the header with the counts."""
+    """Writes twins.jsonl, provenance.jsonl and header.json from all parts; returns the header with the counts.
+
+    Of several records about an input the last that is done counts, or else the last.
+    """
     places: dict[int, tuple[Path, int]] = {}
+    done: set[int] = set()
     for path, start, record in records(out):
-        places.setdefault(record["index"], (path, start))
+        if _is_done(record) or record["index"] not in done:
+            places[record["index"]] = path, start
+        if _is_done(record):
+            done.add(record["index"])
     counts = {"inputs": len(places), "lines": 0, "objects": 0, "skipped": 0, "with_failures": 0, "detection_failed": 0}
     with atomic.replacing(out / TWINS) as twins, atomic.replacing(out / PROVENANCE) as facts:
         with open(twins, "w", encoding="utf-8") as lines, open(facts, "w", encoding="utf-8") as sides:
@@ -121,6 +155,17 @@ def publish(out: Path, header: dict[str, Any]) -> dict[str, Any]:
     header = header | {"counts": counts}
     write_header(out, header)
     return header
+
+
+def unread(out: Path, counts: dict[str, int]) -> str:
+    """Why no input could be read, in words with the first cause; "" where one could be. `counts` is `publish`'s."""
+    if counts["skipped"] < counts["inputs"]:
+        return ""
+    causes = (record["skipped"] for _, _, record in records(out) if "skipped" in record)
+    return (
+        f"none of {counts['inputs']} inputs could be read: {next(causes, 'there are none')}; correct the files, and "
+        "start the same command again"
+    )
 
 
 def _read(path: Path, start: int) -> dict[str, Any]:
@@ -153,10 +198,9 @@ def check_header(out: Path, header: dict[str, Any], names: tuple[str, ...], adde
             continue
         different = _different(name, new[name], old.get(name))
         if name == FILES:
-            kinds = " and ".join(place.removeprefix(f"{FILES}.") for place, _, _ in different)
             raise config.ConfigError(
                 f"{out} holds twins of other inputs: expected {new['inputs'][:200]} with the files of the earlier run, "
-                f"got files with other {kinds}; choose another --out"
+                f"got files with other {_kinds(different)}; choose another --out"
             )
         found = "; ".join(
             f"expected {place} = {json.dumps(one)[:400]}, got {json.dumps(other)[:400]}"
