@@ -30,7 +30,7 @@ def run(c: config.Config, out: str | None = None) -> tuple[str, bool]:
 
     Raises ConfigError if the folder cannot be written or the settings do not fit the policy's files.
     """
-    folder = results.open_folder(places.path(out)) if out else None
+    folder = results.open_folder(places.path(out), "--out") if out else None
     style, trouble = _style(c)
     findings: dict[str, Any] = {"data": _name(c)}
     opened: dict[str, sources.Source] = {}

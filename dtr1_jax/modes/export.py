@@ -146,7 +146,7 @@ def _partial(out: Path) -> Iterator[Path]:
     For a folder of a bucket it is one of this machine, which is copied there at the end of the block.
     """
     if places.is_bucket(out):
-        results.open_folder(out)
+        results.open_folder(out, "--out")
         with atomic.replacing_folder(out) as partial:
             yield partial
             _check_empty(out)  # again: another export may have ended here since, and would be replaced

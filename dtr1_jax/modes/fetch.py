@@ -29,7 +29,8 @@ def run(out: str | None, models: str | None) -> tuple[str, bool]:
     if not out:
         raise config.ConfigError("--mode=fetch needs --out, a folder for the weights, such as --out=weights")
     chosen = _chosen(models)
-    folder = results.open_folder(places.here(out, "--out", "fetch to a folder of this machine, and copy it afterwards"))
+    folder = places.here(out, "--out", "fetch to a folder of this machine, and copy it afterwards")
+    results.open_folder(folder, "--out")
     lines, here = [], []
     with results.locked(folder, "fetch"):
         for model in chosen:

@@ -29,7 +29,6 @@ from dtr1_jax.types import Video
 
 SECONDS = 10.0  # between two lines about the progress
 DRAWN = 24  # scenes on the sheet
-SHEET = "sheet.png"
 # Fields of the header that a continued run must share; headers of earlier versions lack those of ADDED.
 SAME = ("format", "inputs", perceive_journal.FILES, "specialists", "models", "phrases", "seed")
 ADDED = (perceive_journal.FILES, "seed")
@@ -56,7 +55,9 @@ def run(c: config.Config, images: str | None, video: str | None, out: str | None
     if not out:
         raise config.ConfigError("--mode=perceive needs --out, a folder for the twins")
     catalogue.require_detector(c.specialists)
-    folder = results.open_folder(places.here(out, "--out", "write to a folder of this machine, and copy it afterwards"))
+    folder = places.here(out, "--out", "write to a folder of this machine, and copy it afterwards")
+    perceive_inputs.check_out(c.data, images, video, folder)
+    results.open_folder(folder, "--out")
     with interrupt.Flag() as stop, results.locked(folder, "perceive"):
         inputs = perceive_inputs.open_inputs(c, images, video, folder)
         with perceiver.open_perceiver(c) as look:
@@ -205,7 +206,7 @@ def _draw_sheet(
         (scene,) = look.perceive([item.visual], [request(item.visual, words, c.specialists)])
         tiles.append(_tile(item, scene))
     if tiles:
-        with atomic.replacing(folder / SHEET) as partial:
+        with atomic.replacing(folder / perceive_inputs.SHEET) as partial:
             partial.write_bytes(draw.to_png(scene_sheet.sheet(tiles)))
 
 

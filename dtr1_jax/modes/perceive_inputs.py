@@ -15,7 +15,7 @@ from dtr1_jax import config, places
 from dtr1_jax.data import image_files, json_files, picture_places, sources, video_files
 from dtr1_jax.data.mixture import Mixture
 from dtr1_jax.data.readers.jsonl import FRAMES
-from dtr1_jax.modes import perceive_files
+from dtr1_jax.modes import perceive_files, perceive_journal
 from dtr1_jax.run import atomic, local_copy
 from dtr1_jax.specialists import phrase_classes
 from dtr1_jax.types import Example, Video
@@ -23,6 +23,7 @@ from dtr1_jax.types import Example, Video
 COPY = "twins.jsonl names its pictures by their path, so copy them to this machine first"
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
+SHEET = "sheet.png"
 PICTURES = "pictures"  # folder in --out for pictures that lie in no file
 
 
@@ -82,6 +83,22 @@ def open_inputs(c: config.Config, images: str | None, video: str | None, out: Pa
         return _one_video(path, frames, out)
     places.here(c.data.root, "config.data.root", COPY)
     return _data_set(c, out)
+
+
+def check_out(data: config.Data, images: str | None, video: str | None, out: Path) -> None:
+    """Raises ConfigError if what the run writes into `out` would be read as an input, or would replace one."""
+    for flag, folder in (("--images", images), ("--video", video)):
+        if folder and Path(folder).resolve() == out.resolve():
+            raise config.ConfigError(
+                f"--out={out}: expected another folder than {flag}, because {SHEET} in it would be an input of the "
+                "next run, got the same; choose another --out"
+            )
+    twins = out / perceive_journal.TWINS
+    if not (images or video) and data.root and Path(data.root).resolve() == twins.resolve():
+        raise config.ConfigError(
+            f"--out={out}: expected another folder than that of config.data.root, because {twins.name} would be "
+            "replaced, got the same; choose another --out"
+        )
 
 
 def _folder(folder: Path, out: Path) -> Inputs:

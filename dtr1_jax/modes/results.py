@@ -32,9 +32,9 @@ def locked(folder: str | Path, mode: str) -> Iterator[None]:
         yield
 
 
-def open_folder(folder: Path) -> Path:
+def open_folder(folder: Path, flag: str = "--workdir") -> Path:
     """Makes the folder for results before the work for them; returns it. Raises ConfigError if it is not
-    writable.
+    writable; `flag` is what the user chose it by.
     """
     try:
         places.check_writable(folder)
@@ -42,7 +42,7 @@ def open_folder(folder: Path) -> Path:
     except OSError as error:
         raise config.ConfigError(
             f"cannot write to {folder}: {error.strerror or error}; expected a folder that this user may create and"
-            " write; choose another --workdir"
+            f" write; choose another {flag}"
         ) from None
 
 

@@ -264,6 +264,13 @@ def test_failures_are_in_the_provenance(tmp_path, tools):
     [
         ({}, "in", None, "needs --out"),
         ({"specialists__detector": ""}, "in", "out", r"config\.specialists\.detector: expected a detector"),
+        (
+            {},
+            "in",
+            "in",
+            "--out=.*in: expected another folder than --images, because sheet.png in it would be an input",
+        ),
+        ({}, "in", "in/0.png", r"cannot write to .*0\.png: .*; choose another --out$"),
         ({}, "nowhere", "out", "--images: .*nowhere: cannot be read"),
         ({}, "empty", "out", "--images: expected a folder with pictures"),
         ({"specialists__phrases": "dog,<b>"}, "in", "out", r"config\.specialists\.phrases: expected 1 to 64 printable"),
@@ -299,6 +306,17 @@ def test_one_kind_of_input(tmp_path):
         perceive.run(settings(), photos(tmp_path / "in", 1), "v.mp4", str(tmp_path))
     with pytest.raises(config.ConfigError, match=r"--video: expected a video file .* got v\.mp4"):
         perceive.run(settings(), None, "v.mp4", str(tmp_path))
+
+
+def test_results_that_would_be_read_as_inputs(tmp_path):
+    video = davis(tmp_path / "davis") + "/JPEGImages/a"
+    with pytest.raises(config.ConfigError, match="expected another folder than --video"):
+        perceive.run(settings(), None, video, f"{video}/../a")
+    (tmp_path / "twins.jsonl").write_text("{}\n")
+    c = settings(data__source="jsonl", data__root=str(tmp_path / "twins.jsonl"))
+    with pytest.raises(config.ConfigError, match=r"of config\.data\.root, because twins\.jsonl would be replaced"):
+        perceive.run(c, None, None, str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"davis", "twins.jsonl"}
 
 
 def test_phrases_of_a_file(tmp_path):
