@@ -99,8 +99,6 @@ TESTED_IN = {
     "specialists/assembly": "specialists/test_perceiver.py",
     "modes/step_numbers": "modes/test_experience.py",
     "modes/perceive_inputs": "modes/test_perceive.py",
-    "modes/perceive_journal": "modes/test_perceive.py",
-    "modes/perceived_lines": "modes/test_perceive.py",
     "twin/label_synonyms": "rewards/test_label_names.py",
     "twin/faults": "twin/test_schema.py",
     "data/first_bytes": "data/readers/test_quirks_coco.py",
