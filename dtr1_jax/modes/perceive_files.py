@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dtr1_jax import config
-from dtr1_jax.modes.perceive_journal import PARTS
+from dtr1_jax.modes.perceive_journal import PARTS, TIMES
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet", ".csv", ".tsv", ".txt", ".xml", ".yaml", ".p", ".pkl", ".pickle")
 RECORDS = ".tfrecord"  # anywhere in a name, such as x.tfrecord-00001-of-00005
-NAMES, SIZES, TIMES = "names", "sizes", "times of change"
+NAMES, SIZES = "names", "sizes"
 
 
 def digests(files: Iterable[Path], folder: Path) -> dict[str, str]:

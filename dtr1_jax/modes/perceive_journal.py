@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,9 @@ from dtr1_jax.run import atomic
 
 PARTS, TWINS, PROVENANCE, HEADER = "parts", "twins.jsonl", "provenance.jsonl", "header.json"
 FILES = "files"  # field of the header and of records: perceive_files.digests
+TIMES = "times of change"  # the digest that also differs where files were only copied, so it is a reason to warn
+
+log = logging.getLogger(__name__)
 
 
 class Journal:
@@ -90,36 +94,45 @@ def finished(out: Path, known: Callable[[int], tuple[str, dict[str, str]]] | Non
       out: the folder. Records of earlier versions say nothing of the files, so only their names are compared.
       known: index -> (uid, perceive_files.digests of its files) of this run's inputs, where these are known.
 
-    Raises ConfigError if an input that is done is none of this run's, or if its files changed since.
+    Raises ConfigError if an input that is done is none of this run's, or if its files have other names or sizes now.
+    Files that were only written at another time, as copies are, are counted in a warning.
     """
     done: set[int] = set()
+    rewritten: set[int] = set()
     for _, _, record in records(out):
         if not _is_done(record):
             continue
         index = record["index"]
-        if known is not None:
-            _check_record(out, record, *known(index))
+        if known is not None and _check_record(out, record, *known(index)):
+            rewritten.add(index)
         done.add(index)
+    if rewritten:
+        log.warning(
+            "%d of %d inputs that are done in %s were written at another time than when they were perceived; if they "
+            "were edited and not only copied, choose another --out", len(rewritten), len(done), out,
+        )  # fmt: skip
     return done
 
 
-def _check_record(out: Path, record: dict[str, Any], uid: str, files: dict[str, str]) -> None:
+def _check_record(out: Path, record: dict[str, Any], uid: str, files: dict[str, str]) -> bool:
+    """Whether the files of an input were written at another time. Raises ConfigError if they are others."""
     had = record.get("provenance", {}).get("id", uid)
     if uid != had:
         raise config.ConfigError(
             f"{out} holds twins of other inputs: expected {uid} as number {record['index']}, got {had}; choose another"
             " --out"
         )
-    different = _different(FILES, files, record.get(FILES, files))
-    if different:
+    kinds = _kinds(_different(FILES, files, record.get(FILES, files)))
+    if set(kinds) - {TIMES}:
         raise config.ConfigError(
-            f"{out} holds twins of other inputs: expected {uid} as it was then, got other {_kinds(different)}; choose "
-            "another --out"
+            f"{out} holds twins of other inputs: expected {uid} as it was then, got other {' and '.join(kinds)}; "
+            "choose another --out"
         )
+    return bool(kinds)
 
 
-def _kinds(different: list[tuple[str, Any, Any]]) -> str:
-    return " and ".join(place.removeprefix(f"{FILES}.") for place, _, _ in different)
+def _kinds(different: list[tuple[str, Any, Any]]) -> list[str]:
+    return [place.removeprefix(f"{FILES}.") for place, _, _ in different]
 
 
 def _is_done(record: dict[str, Any]) -> bool:
@@ -197,10 +210,16 @@ def check_header(out: Path, header: dict[str, Any], names: tuple[str, ...], adde
         if old.get(name) == new[name] or (name in added and name not in old):
             continue
         different = _different(name, new[name], old.get(name))
+        if name == FILES and _kinds(different) == [TIMES]:
+            log.warning(
+                "files of %s were written at another time than when %s was begun; if they were edited and not only "
+                "copied, choose another --out", new["inputs"][:200], out,
+            )  # fmt: skip
+            continue
         if name == FILES:
             raise config.ConfigError(
                 f"{out} holds twins of other inputs: expected {new['inputs'][:200]} with the files of the earlier run, "
-                f"got files with other {_kinds(different)}; choose another --out"
+                f"got files with other {' and '.join(_kinds(different))}; choose another --out"
             )
         found = "; ".join(
             f"expected {place} = {json.dumps(one)[:400]}, got {json.dumps(other)[:400]}"

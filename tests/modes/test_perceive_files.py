@@ -27,15 +27,21 @@ def refused(message, c, images, video, out):
     assert (out / "twins.jsonl").read_text() == before
 
 
-def test_another_folder_of_the_same_name(tmp_path):
+def test_another_folder_of_the_same_name(tmp_path, caplog):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     out = tmp_path / "out"
     perceive.run(settings(), photos(tmp_path / "a/in", 2), None, str(out))
     perceive.run(settings(), str(tmp_path / "a/in"), None, str(out))
-    other = photos(tmp_path / "b/in", 2)
-    message = r"out holds twins of other inputs: expected 0\.png as it was then, got other times of change; choo"
-    refused(message, settings(), other, None, out)
+    assert "written at another time" not in caplog.text
+    copies = photos(tmp_path / "b/in", 2)
+    perceive.run(settings(), copies, None, str(out))
+    assert "2 of 2 inputs that are done in" in caplog.text and "choose another --out" in caplog.text
+    (tmp_path / "b/in/0.png").write_bytes((tmp_path / "b/in/0.png").read_bytes() + b"more")
+    message = (
+        r"out holds twins of other inputs: expected 0\.png as it was then, got other sizes and times of change; choo"
+    )
+    refused(message, settings(), copies, None, out)
 
 
 def test_a_picture_that_took_the_place_of_another(tmp_path):
@@ -94,8 +100,8 @@ def test_another_video_of_the_same_name(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["jsonl", "coco"])
-def test_an_edited_annotation_file(tmp_path, source):
-    """It has as many lines, or pictures, as before."""
+def test_an_edited_annotation_file(tmp_path, source, caplog):
+    """It has as many lines, or pictures, as before. A copy has another time alone, and is warned of."""
     coco(tmp_path / "coco")
     root = tmp_path / "coco"
     file = next((root / "annotations").iterdir())
@@ -107,6 +113,10 @@ def test_an_edited_annotation_file(tmp_path, source):
     c, out = settings(data__source=source, data__root=str(root)), root.parent / "out"
     perceive.run(c, None, None, str(out))
     perceive.run(c, None, None, str(out))
+    assert "written at another time" not in caplog.text
+    os.utime(file, ns=(5, 5))
+    perceive.run(c, None, None, str(out))
+    assert "written at another time" in caplog.text
     file.write_text(file.read_text() + "\n")
     refused("other inputs: expected .* got files with other sizes and times of change", c, None, None, out)
 
