@@ -16,7 +16,8 @@ Every part goes on where it was stopped, and a part that is done is not repeated
 each stage gIoU with its 95 % interval, the share of sound transcripts, and perception x reasoning; for each seed the
 difference to the imitation, with an interval over photos; and two answers by rule: the largest object whose label
 stands in the query (else the largest of all), and the objects that the query's program gives on the perceived twin.
-`gain_of_seeds` is the difference of the seeds' mean IoU of each query.
+`seeds` has the differences of the seeds' mean IoU of each query. Queries with and without a target are also counted
+apart. Without one only an answer without pixels is right, so `without_target` is the share of those answered "none".
 """
 
 from __future__ import annotations
@@ -116,6 +117,18 @@ def ious(folder: Path) -> dict[str, float]:
     return {row["uid"]: row["value"] for row in map(json.loads, rows)}
 
 
+def by_target(scores: dict[str, float], empty: set[str]) -> dict[str, float]:
+    """Mean IoU of the queries with a target, and of those without one, whose uids are `empty`."""
+    parts = {"with_target": scores.keys() - empty, "without_target": scores.keys() & empty}
+    return {name: round(float(np.mean([scores[uid] for uid in part])), 4) for name, part in parts.items() if part}
+
+
+def gains(after: dict[str, float], before: dict[str, float], empty: set[str]) -> dict[str, dict[str, float]]:
+    """`difference` of all queries, and of those with a target."""
+    wanted = {uid: value for uid, value in after.items() if uid not in empty}
+    return {"gain": difference(after, before), "gain_with_target": difference(wanted, before)}
+
+
 def difference(after: dict[str, float], before: dict[str, float], draws: int = 4000) -> dict[str, float]:
     """Mean difference of the queries' IoU, and its 95 % interval, by a bootstrap over photos."""
     photo = {uid: uid.rpartition("/")[0] for uid in after}
@@ -128,14 +141,17 @@ def difference(after: dict[str, float], before: dict[str, float], draws: int = 4
     return {"mean": float(sums[:, 0].sum() / sums[:, 1].sum()), "low": float(low), "high": float(high)}
 
 
-def by_rule(c: config.Config) -> dict[str, float]:
-    """gIoU of two answers by rule on the perceived twins of all held-out queries.
+def by_rule(c: config.Config) -> tuple[dict[str, float], set[str]]:
+    """(gIoU of two answers by rule on the perceived twins of all held-out queries; the uids of those without a target).
 
     An answer without pixels to a query without a target has IoU 1, as in the evaluation.
     """
     source = sources.truth_free(sources.open_source(c.data, "heldout"))  # as the prompts show the twins
-    scores = {"named_label": [], "program": []}
+    scores: dict[str, list[float]] = {"named_label": [], "program": []}
+    empty = set()
     for example in (source[i] for i in range(len(source))):
+        if not example.target.mask.any():
+            empty.add(example.uid)
         words = f" {example.query.lower()} "
         named = [x for x in example.scene if f" {x.label}" in words]
         largest = max(named or example.scene, key=lambda x: x.mask.sum(), default=None)
@@ -146,7 +162,7 @@ def by_rule(c: config.Config) -> dict[str, float]:
         }
         for name, objects in answers.items():
             scores[name].append(_iou(objects, example))
-    return {name: float(np.mean(values)) for name, values in scores.items()}
+    return {name: float(np.mean(values)) for name, values in scores.items()}, empty
 
 
 def _iou(objects, example) -> float:
@@ -168,7 +184,8 @@ def run(args: argparse.Namespace) -> dict:
         photo_queries.write(args.assets, annotated, OBJECTS)
     data, changes = perceived_twins(args, annotated), dict(args.set)
     c = settings(checkpoint, data, 0, changes)
-    result: dict = {"by_rule": by_rule(c)}
+    rules, empty = by_rule(c)
+    result: dict = {"by_rule": rules}
     adapter = args.out / "imitation" / "adapter"
     if not adapter.is_dir():
         of_grpo = ("grpo.", "optim.", "train.", "rollout.queries", "rollout.group")
@@ -176,7 +193,8 @@ def run(args: argparse.Namespace) -> dict:
         sft.run(settings(checkpoint, data, 0, kept), args.out / "imitation")
     c = settings(checkpoint, data, 0, {"policy.adapter": str(adapter)} | changes)
     imitation = evaluated(c, args.out / "imitated", "greedy")
-    result["imitation"] = figures(imitation)
+    before = ious(imitation)
+    result["imitation"] = figures(imitation) | by_target(before, empty)
     print(json.dumps(result), flush=True)
     afters = []
     for seed in args.seed:
@@ -186,12 +204,13 @@ def run(args: argparse.Namespace) -> dict:
         train.run(dataclasses.replace(c, data=dataclasses.replace(c.data, root=known)), workdir)
         after = evaluated(c, workdir, "perceived")
         afters.append(ious(after))
-        result[f"seed_{seed}"] = figures(after) | {"gain": difference(ious(after), ious(imitation))}
-        mean = {uid: float(np.mean([one[uid] for one in afters])) for uid in afters[0]}
-        result["gain_of_seeds"] = difference(mean, ious(imitation))
+        result[f"seed_{seed}"] = figures(after) | by_target(afters[-1], empty) | gains(afters[-1], before, empty)
+        mean = {uid: float(np.mean([one[uid] for one in afters])) for uid in before}
+        result["seeds"] = gains(mean, before, empty)
         print(json.dumps(result), flush=True)
     shown = settings(checkpoint, data, 0, changes | {"policy.prompt": "example", "policy.prompt_tokens": 640})
-    result["untrained"] = figures(evaluated(shown, args.out / "untrained", "greedy"))
+    untrained = evaluated(shown, args.out / "untrained", "greedy")
+    result["untrained"] = figures(untrained) | by_target(ious(untrained), empty)
     for seed in args.seed:
         c = settings(checkpoint, annotated, seed, {"policy.adapter": str(adapter)} | changes)
         bound = evaluated(c, args.out / "grpo" / f"seed_{seed}", "annotated")

@@ -184,11 +184,19 @@ def test_answers_by_rule(scripts, tmp_path):
     other = line | {"query": "Which is the biggest?", "rle": objects[2]["rle"], "id": "other"}
     other["oracle"] = line["oracle"] | {"answer": [3]}
     file = tmp_path / "a.jsonl"
-    file.write_text(json.dumps(line) + "\n" + json.dumps(other) + "\n")
+    none = line | {"query": "Which lamp is lit?", "rle": [], "id": "none", "oracle": {"answer": []}}
+    file.write_text("".join(json.dumps(one) + "\n" for one in (line, other, none)))
     c = scripts["perceived"].settings(pathlib.Path("x.gguf"), file)
     assert (c.policy.constructor, c.policy.ids, c.policy.prompt) == ("given", "named", "brief")
     # named_label: the lamp, which is wrong, and without a name the largest, which is right; program: the mug twice
-    assert scripts["perceived"].by_rule(c) == {"named_label": 0.5, "program": 0.5}
+    # nothing is lit: both rules name something, or nothing where there is no program
+    rules, empty = scripts["perceived"].by_rule(c)
+    assert rules == {"named_label": pytest.approx(1 / 3), "program": pytest.approx(2 / 3)} and len(empty) == 1
+    lines = jsonl.open_jsonl_source(str(file), "heldout", "segmentation", max_objects=6).lines
+    scores = {one.uid: score for one, score in zip(lines, (0.25, 0.75, 1.0))}
+    assert scripts["perceived"].by_target(scores, empty) == {"with_target": 0.5, "without_target": 1.0}
+    gains = scripts["perceived"].gains(scores, dict.fromkeys(scores, 0.25), empty)
+    assert [gains[name]["mean"] for name in ("gain", "gain_with_target")] == pytest.approx([1.25 / 3, 0.25])
 
 
 def test_grpo_asks_what_was_perceived(scripts, tmp_path):
