@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -177,7 +178,9 @@ def _example(source: sources.Source, index: int, split: str, out: Path) -> Item:
 
 def _copied(example: Example, out: Path) -> dict[str, Any]:
     """The fields of pictures that lie in no file, which are written into a folder of --out."""
-    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in example.uid)
+    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in example.uid)[:100]
+    if name != example.uid:  # "a/b" and "a_b" are two pictures
+        name += "-" + hashlib.blake2b(example.uid.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
     folder = out / PICTURES
     if example.video is not None:
         frames = [folder / name / f"{number:05d}.png" for number in range(len(example.video.frames))]

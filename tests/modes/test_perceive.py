@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+from pathlib import Path
 
 import fake_specialists as fakes
 import jax
@@ -16,7 +17,7 @@ from PIL import Image
 
 from dtr1_jax import config
 from dtr1_jax.data import sources
-from dtr1_jax.modes import perceive, perceive_journal, train
+from dtr1_jax.modes import perceive, perceive_inputs, perceive_journal, train
 from dtr1_jax.run import interrupt, run_log
 
 
@@ -90,6 +91,13 @@ def test_generated_pictures_are_written(tmp_path):
     assert len(found) == 4 and all((tmp_path / line["image"]).is_file() and line["answers"] for line in found)
     with pytest.raises(config.ConfigError, match=r"config\.specialists\.examples: expected a number above 0"):
         perceive.run(settings(), None, None, str(tmp_path / "other"))
+
+
+def test_pictures_of_similar_names_are_two_files(tmp_path):
+    example = sources.open_source(settings(data__source="twinworld").data, "train")[0]
+    names = ("a/b", "a_b", "x" * 300, "x" * 300 + "/y", "b\udce9")
+    written = [perceive_inputs._copied(dataclasses.replace(example, uid=name), tmp_path)["image"][0] for name in names]
+    assert len(set(written)) == len(names) and written[1].name == "a_b.png" and all(map(Path.is_file, written))
 
 
 def test_videos_of_a_data_set(tmp_path):
