@@ -95,6 +95,9 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     # ids of objects in the text: number (1, 2; the tiny policy was trained with them) or named ("mug_1", "cat_2"): a
     # pretrained language model copies a name more reliably than it looks up a number
     c.policy.ids = "number" if policy == "tiny" else "named"
+    # constructors given and specialists: whether the twin shows relations between objects ("on", "in front of"), which
+    # take tokens; the policy that is asked should see what it was trained with
+    c.policy.relations = True
 
     c.specialists = ConfigDict()  # vision models that fill the twin; paths as dtr1_jax.specialists.load takes them
     # finds the objects: a folder, file or hub id of SSDLite, OWLv2 or an ONNX detector; "" = none, so nothing is found

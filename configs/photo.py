@@ -15,6 +15,7 @@ def get_config(policy: str = "auto") -> ConfigDict:
     c.policy.path = "weights/qwen2_5_coder_0_5b/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
     c.policy.constructor, c.policy.prompt = "given", "example"
     c.policy.prompt_tokens = 1024
+    c.policy.relations = False  # this policy was never trained on twins, and many relations confuse it
     c.rollout.new_tokens, c.rollout.construct_tokens, c.rollout.twin_tokens = 160, 64, 320
     c.specialists.detector = "weights/ssdlite/model.json"
     c.specialists.segmenter = "sam:weights/mobile_sam/mobile_sam.pt"

@@ -96,6 +96,12 @@ def _policy_rules(c: Config) -> Iterator[Rule]:
         c.policy.weights_dtype,
     )
     yield (
+        c.policy.relations or c.policy.constructor != "policy",
+        "policy.relations",
+        "True for policy.constructor=policy, which writes its twins itself",
+        c.policy.relations,
+    )
+    yield (
         c.policy.prompt != "example" or c.policy.constructor != "policy",
         "policy.prompt",
         "brief or full where the policy writes the twin (example is for the constructors given and specialists)",

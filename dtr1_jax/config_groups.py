@@ -49,6 +49,7 @@ class Policy:
     prompt: Literal["brief", "full", "example"]
     constructor: Literal["policy", "given", "specialists"]
     ids: Literal["number", "named"]
+    relations: bool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -125,6 +125,7 @@ def test_an_integer_stands_for_a_float():
             {"grpo__hold_twin": 2.0, "policy__constructor": "given"},
             "config.grpo.hold_twin: expected 1 where there is no KL (grpo.beta = 0) or the policy does not write",
         ),
+        ({"policy__relations": False}, "config.policy.relations: expected True for policy.constructor=policy, which"),
         ({"seed": -1}, "config.seed: expected 0 or more, got -1"),
         ({"data__seed": -1}, "config.data.seed: expected 0 or more, got -1"),
         ({"grpo__minibatches": 3}, "config.grpo.minibatches: expected a divisor of rollout.queries = 16, got 3"),

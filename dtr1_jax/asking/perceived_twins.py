@@ -162,6 +162,7 @@ def _insertion(
     """
     empty = Twin(canvas.size, (), frames=canvas.frames, named=style.named)
     twin = empty if scene is None or request is None else scene_twin(scene, request, canvas, style.named)
+    twin = twin if style.relations else dataclasses.replace(twin, relations=())
     for candidate in (twin, empty):
         phrases = " ".join(request.phrases) if request is not None else ""
         insertion = _written(candidate, tail, example.query, phrases, canvas, style, twin_tokens)

@@ -67,7 +67,7 @@ def asking_transcript(
     seen = dataclasses.replace(
         example, scene=tuple(scene), empty_scene=True, relations=_relations(example.relations, request)
     )
-    twin, needed = given_twin(seen, canvas, style.named), _needed_ids(example)
+    twin, needed = given_twin(seen, canvas, style.named, style.relations), _needed_ids(example)
     tags = len(style.tokenizer.encode("<twin></twin>\n")) + 2
     twin = budget.fit(
         twin, style.twin_tokens - tags, query=example.query, first_ids=needed,

@@ -33,7 +33,9 @@ def read_completions(
     transcripts = []
     token_bgs, text_bgs = np.asarray(rollout.token_bgs), np.asarray(rollout.text_bgs)
     for b, (example, canvas) in enumerate(zip(batch.examples, batch.canvases)):
-        given = prompts.given_twin(example, canvas, style.named) if style.constructor == "given" else None
+        given = None
+        if style.constructor == "given":
+            given = prompts.given_twin(example, canvas, style.named, style.relations)
         twins = [given] * len(token_bgs[b]) if inserted is None else inserted[b]
         parse = functools.partial(transcript.parse, task=example.task, canvas=canvas, constructor=style.constructor)
         transcripts.append(

@@ -43,6 +43,7 @@ class Style:
       frames: largest number of pictures, or of video frames, in one prompt; read where all prompts are padded to one
         size.
       named: whether twins have names such as "mug_1" as ids, or numbers (twin/ids.py).
+      relations: whether a twin that the policy does not write itself shows the relations between objects.
       construct_tokens, twin_tokens: most tokens of a request to specialists, and of the twin that is put in; read
         where demonstrations are written.
     """
@@ -55,15 +56,16 @@ class Style:
     constructor: str = "policy"
     frames: int = 1
     named: bool = False
+    relations: bool = True
     construct_tokens: int = 0
     twin_tokens: int = 0
 
 
-def given_twin(example: types.Example, canvas: Canvas, named: bool = False) -> Twin:
+def given_twin(example: types.Example, canvas: Canvas, named: bool = False, relations: bool = True) -> Twin:
     """The twin that an example brings: all objects of its scene, although a prompt may have room for some only.
 
     Its `more` is the number of objects that the reader left out of the scene; `named` is the form of its ids in the
-    text.
+    text, and `relations` whether it has those of the example.
 
     Raises PromptError if the data have no objects; where somebody looked and found none, the twin is empty.
     """
@@ -74,8 +76,8 @@ def given_twin(example: types.Example, canvas: Canvas, named: bool = False) -> T
         )
     twin = from_scene(example.scene, canvas, named)
     ids = {item.id for item in twin.objects}
-    relations = tuple(r for r in example.relations if {r[0], r[2]} <= ids)
-    return dataclasses.replace(twin, relations=relations, more=example.hidden_objects)
+    kept = tuple(r for r in example.relations if {r[0], r[2]} <= ids) if relations else ()
+    return dataclasses.replace(twin, relations=kept, more=example.hidden_objects)
 
 
 def prompt(example: types.Example, style: Style) -> tuple[dict, dict | None, Canvas]:
@@ -110,7 +112,7 @@ def prompt_with_twin(example: types.Example, style: Style) -> tuple[dict, dict |
     if style.words == "brief" and style.constructor == "policy":
         frames = tuple(range(len(frames)))
     canvas = Canvas(style.frame, pieces[0].size if pieces else example.image.shape[1::-1], frames)
-    twin = given_twin(example, canvas, style.named) if style.constructor == "given" else None
+    twin = given_twin(example, canvas, style.named, style.relations) if style.constructor == "given" else None
     turns = ()
     if style.words == "example":
         turns = (

@@ -81,6 +81,7 @@ def load_policy(config: Config) -> PretrainedPolicy:
         c.constructor,
         sources.max_frames(config.data),
         c.ids == "named",
+        c.relations,
         config.rollout.construct_tokens,
         config.rollout.twin_tokens,
     )

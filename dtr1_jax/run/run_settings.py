@@ -25,7 +25,7 @@ ADDED = {
     "grpo": {"importance": "off", "importance_low": 0.0, "importance_high": 3.0},
     "mesh": {"rollout": 0},
     "optim": {"decay_steps": 0},
-    "policy": {"ids": "number", "adapter": "", "attention": "einsum"},
+    "policy": {"ids": "number", "adapter": "", "attention": "einsum", "relations": True},
     # The tokens are read for policy.constructor=specialists only.
     "rollout": {"parts": 1, "ahead": 0, "construct_tokens": 64, "twin_tokens": 160},
     "specialists": {

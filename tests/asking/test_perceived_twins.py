@@ -86,6 +86,16 @@ def test_a_sound_request_gets_its_objects():
     assert visual is PICTURE.image and asked == Request((label,), ("detect", "segment"))
 
 
+@pytest.mark.parametrize("relations", [True, False])
+def test_relations_are_put_in_where_the_setting_says_so(relations):
+    a, b, *_ = PICTURE.scene
+    scene = PerceivedScene((a, b), ((a.id, "touching", b.id),))
+    style = dataclasses.replace(STYLE, relations=relations)
+    asked = transcript.open_request(request(a.label, b.label), ())[0]
+    one = perceived_twins._insertion(scene, asked, "", PICTURE, canvas_of(PICTURE), style, 400)
+    assert bool(one.twin.relations) == ("touching" in T.decode(one.ids)) == relations
+
+
 def test_the_memory_of_the_perceiver_is_counted():
     label, perceiver = PICTURE.scene[0].label, fake_perceivers.annotated([PICTURE])
     found = perceiver.see

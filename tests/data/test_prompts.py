@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtr1_jax import types
-from dtr1_jax.data import demonstrations, patches, processor, prompts, rotary_positions, tokenizer
+from dtr1_jax.data import (
+    completions,
+    demonstrations,
+    patches,
+    pipeline,
+    processor,
+    prompts,
+    rotary_positions,
+    tokenizer,
+)  # fmt: skip
 from dtr1_jax.data.twinworld import picture_examples
 from dtr1_jax.policies import policy_files
 from dtr1_jax.twin import text as twin_text
@@ -288,6 +297,20 @@ def test_a_tokenizer_without_places_for_pictures():
     style, example = style_and_example("qwen2_5_vl", processors.video(2, 40, 40))
     with pytest.raises(tokenizer.TokenizerError, match=r"has no <\|video_pad\|> where a picture stands"):
         prompts.prompt(example, dataclasses.replace(style, tokenizer=tokenizer.wrap(hf, "x")))
+
+
+@pytest.mark.parametrize("relations", [True, False])
+def test_relations_of_a_given_twin_are_shown_where_the_setting_says_so(relations):
+    a, b, *_ = (one.id for one in SCENE.scene)
+    related = dataclasses.replace(SCENE, relations=((a, "touching", b),))
+    style = dataclasses.replace(STYLE, geometry=None, constructor="given", length=900, relations=relations)
+    fields, _, _, twin = prompts.prompt_with_twin(related, style)
+    assert ("touching" in prompt_text(fields)) == bool(twin.relations) == relations
+    ids = np.array([[style.tokenizer.encode("<think></think>")]])
+    rollout = types.Rollout(ids, np.ones(ids.shape, bool), np.zeros(ids.shape, np.float32), np.ones((1, 1), bool))
+    batch = pipeline.single_batch(related, style)
+    ((read,),) = completions.read_completions(rollout, batch, style)
+    assert read.twin.relations == twin.relations
 
 
 @pytest.mark.parametrize("words", ["brief", "full"])

@@ -35,6 +35,7 @@ def test_the_settings_of_the_first_start_are_written_and_returned(tmp_path):
     assert run_settings.settle(path, {**CONFIG, "train": {"steps": 90}}) == first | {
         "train.profile": 0,
         "policy.attention": "einsum",
+        "policy.relations": True,
     }
 
 
