@@ -25,7 +25,7 @@ from dtr1_jax.specialists.learned_segmenter import open_segmenter
 from dtr1_jax.specialists.perceived import PerceivedScene, Perceiver
 from dtr1_jax.twin.construct import Request
 from dtr1_jax.twin.coordinates import Canvas
-from dtr1_jax.twin.transcript import Transcript
+from dtr1_jax.twin.transcript import Transcript, parse
 from dtr1_jax.types import TASKS, Example, Target, Video
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def run(
     if look is not None:
         real = _real(look, transcript, example, canvas)
         notes |= {"specialists_failed": list(look.scene.failures)} if look.scene.failures else {}
-    shown = _shown(transcript)
+    shown = _shown(transcript, example, canvas, c.policy.constructor)
     if not transcript.sound:
         log.warning("%s", _why_unsound(c, transcript, shown.sound))
     if task == "segmentation":
@@ -181,14 +181,21 @@ def _with_room(
     return dataclasses.replace(c, rollout=rollout), dataclasses.replace(pretrained_policy, style=style)
 
 
-def _shown(transcript: Transcript) -> Transcript:
-    """What is drawn for a person: also an answer whose only fault is a missing or broken thought.
+def _shown(transcript: Transcript, example: Example, canvas: Canvas, constructor: str) -> Transcript:
+    """What is drawn for a person: also an answer whose only faults are a missing or broken thought, or the missing end
+    of the last tag.
 
     Training and evaluation refuse such an answer. answer.json says that it is unsound.
     """
-    faults = {fault.where for fault in transcript.faults}
-    whole = transcript.answer is not None and transcript.twin is not None
-    return dataclasses.replace(transcript, faults=()) if whole and faults == {"think"} else transcript
+    read = transcript
+    if read.answer is None:
+        given = None if constructor == "policy" else read.twin
+        read = parse(
+            f"{read.text}</answer>", task=example.task, canvas=canvas, constructor=constructor, given_twin=given
+        )
+    whole = read.answer is not None and read.twin is not None
+    drawn = whole and {fault.where for fault in read.faults} <= {"think"}
+    return dataclasses.replace(read, faults=()) if drawn else transcript
 
 
 def _why_unsound(c: config.Config, transcript: Transcript, is_shown: bool) -> str:

@@ -138,6 +138,8 @@ def test_the_twin_of_a_video_is_there_before_the_policy_answers(small, tmp_path)
     ("text", "drawn"),
     [
         ('<answer>{"objects":[1]}</answer>', True), ('<think>a mug<answer>{"objects":[1]}</answer>', True),
+        ('<answer>{"objects":[1]}', True), ('<think>a</think><answer>{"objects":[1]}', True),
+        ('<answer>{"objects":[1', False),
         ('<answer>{"objects":[7]}</answer>', False), ('<think>a</think><answer>{"objects":[7]}</answer>', False),
         ("a mug", False),
     ],
