@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import random
 
 import fake_perceivers
@@ -320,10 +321,11 @@ def random_text(draw: random.Random) -> str:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_random_requests():
+def test_a_hundred_thousand_random_requests(monkeypatch):
     """No crash, no hang, and memory that does not grow; and many of the requests are sound, so that twins are made."""
     import resource
 
+    monkeypatch.setattr(logging.root.manager, "disable", logging.WARNING)  # pytest keeps each warning in memory
     draw, counts, peaks = random.Random(0), [], []
     for piece in range(50):
         for _ in range(250):
@@ -343,5 +345,5 @@ def test_a_hundred_thousand_random_requests():
             flush=True,
         )
     assert whole.completions == 100_000
-    assert peaks[-1] < peaks[4] + 100_000  # kB
+    assert peaks[-1] < peaks[4] + 40_000  # kB
     assert whole.requests > 30_000 and whole.objects > 20_000 and whole.failures > 1000
