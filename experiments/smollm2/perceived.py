@@ -9,6 +9,8 @@ finds the objects, MobileSAM cuts them out, FastDepth orders them, and the twin 
     3 GRPO         OUT/grpo/seed_N from that adapter, on OUT/answerable.jsonl: training queries whose target was
                    perceived, because the others give their completions no spread; the reward is structure and the IoU
                    of masks
+                   with --untrained-seed N also OUT/grpo_untrained/seed_N, without imitation, and with worked examples
+                   in the prompt
     4 evaluate     greedy answers to all held-out queries: untrained, after 2, after 3; and the policies of 3 on
                    annotated twins, the bound that perfect specialists would allow
 
@@ -208,9 +210,18 @@ def run(args: argparse.Namespace) -> dict:
         mean = {uid: float(np.mean([one[uid] for one in afters])) for uid in before}
         result["seeds"] = gains(mean, before, empty)
         print(json.dumps(result), flush=True)
-    shown = settings(checkpoint, data, 0, changes | {"policy.prompt": "example", "policy.prompt_tokens": 640})
-    untrained = evaluated(shown, args.out / "untrained", "greedy")
+    with_examples = changes | {"policy.prompt": "example", "policy.prompt_tokens": 640}
+    untrained = evaluated(settings(checkpoint, data, 0, with_examples), args.out / "untrained", "greedy")
     result["untrained"] = figures(untrained) | by_target(ious(untrained), empty)
+    for seed in args.untrained_seed:
+        c, workdir = settings(checkpoint, data, seed, with_examples), args.out / "grpo_untrained" / f"seed_{seed}"
+        known = str(answerable(data, args.out / "answerable.jsonl"))
+        train.run(dataclasses.replace(c, data=dataclasses.replace(c.data, root=known)), workdir)
+        scores = ious(folder := evaluated(c, workdir, "perceived"))
+        result[f"untrained_seed_{seed}"] = (
+            figures(folder) | by_target(scores, empty) | gains(scores, ious(untrained), empty)
+        )
+        print(json.dumps(result), flush=True)
     for seed in args.seed:
         c = settings(checkpoint, annotated, seed, {"policy.adapter": str(adapter)} | changes)
         bound = evaluated(c, args.out / "grpo" / f"seed_{seed}", "annotated")
@@ -246,6 +257,13 @@ def main(argv: list[str] | None = None) -> None:
     """Parses the arguments and runs the experiment."""
     parser = arguments(__doc__, "runs/perceived_photos")
     parser.add_argument("--seed", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument(
+        "--untrained-seed",
+        type=int,
+        nargs="*",
+        default=[],
+        help="seeds of GRPO from the untrained policy, with examples",
+    )
     execute(run, parser.parse_args(argv))
 
 
