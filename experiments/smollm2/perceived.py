@@ -97,6 +97,12 @@ def answerable(data: Path, file: Path) -> Path:
     return file
 
 
+def trained(c: config.Config, known: Path, workdir: Path) -> Path:
+    """Trains by GRPO on the queries of the file `known`; the folder of the evaluation on all held-out ones."""
+    train.run(dataclasses.replace(c, data=dataclasses.replace(c.data, root=str(known))), workdir)
+    return evaluated(c, workdir, "perceived")
+
+
 def evaluated(c: config.Config, workdir: Path, name: str, examples: int = ALL) -> Path:
     """The folder of an evaluation with greedy answers to held-out queries, which is made if it is not there."""
     folder = workdir / "evaluations" / name
@@ -198,13 +204,10 @@ def run(args: argparse.Namespace) -> dict:
     before = ious(imitation)
     result["imitation"] = figures(imitation) | by_target(before, empty)
     print(json.dumps(result), flush=True)
-    afters = []
+    known, afters = answerable(data, args.out / "answerable.jsonl"), []
     for seed in args.seed:
-        workdir = args.out / "grpo" / f"seed_{seed}"
         c = settings(checkpoint, data, seed, {"policy.adapter": str(adapter)} | changes)
-        known = str(answerable(data, args.out / "answerable.jsonl"))
-        train.run(dataclasses.replace(c, data=dataclasses.replace(c.data, root=known)), workdir)
-        after = evaluated(c, workdir, "perceived")
+        after = trained(c, known, args.out / "grpo" / f"seed_{seed}")
         afters.append(ious(after))
         result[f"seed_{seed}"] = figures(after) | by_target(afters[-1], empty) | gains(afters[-1], before, empty)
         mean = {uid: float(np.mean([one[uid] for one in afters])) for uid in before}
@@ -214,12 +217,11 @@ def run(args: argparse.Namespace) -> dict:
     untrained = evaluated(settings(checkpoint, data, 0, with_examples), args.out / "untrained", "greedy")
     result["untrained"] = figures(untrained) | by_target(ious(untrained), empty)
     for seed in args.untrained_seed:
-        c, workdir = settings(checkpoint, data, seed, with_examples), args.out / "grpo_untrained" / f"seed_{seed}"
-        known = str(answerable(data, args.out / "answerable.jsonl"))
-        train.run(dataclasses.replace(c, data=dataclasses.replace(c.data, root=known)), workdir)
-        scores = ious(folder := evaluated(c, workdir, "perceived"))
+        c = settings(checkpoint, data, seed, with_examples)
+        after = trained(c, known, args.out / "grpo_untrained" / f"seed_{seed}")
+        scores = ious(after)
         result[f"untrained_seed_{seed}"] = (
-            figures(folder) | by_target(scores, empty) | gains(scores, ious(untrained), empty)
+            figures(after) | by_target(scores, empty) | gains(scores, ious(untrained), empty)
         )
         print(json.dumps(result), flush=True)
     for seed in args.seed:

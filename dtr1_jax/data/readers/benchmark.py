@@ -169,24 +169,21 @@ def pointing_example(source: Benchmark, query: Query, image: np.ndarray | None =
         i: _draw(photo.things[i], (w, h), query, i in query.target) for i in dict.fromkeys((*query.target, *chosen))
     }
     drawn = {i: pair for i, pair in drawn.items() if pair is not None}
-    order = sorted(
-        drawn.keys() & set(chosen), key=lambda i: (drawn[i][1][0] + drawn[i][1][2], drawn[i][1][1] + drawn[i][1][3])
-    )
+    order = sorted(drawn, key=lambda i: (drawn[i][1][0] + drawn[i][1][2], drawn[i][1][1] + drawn[i][1][3]))
+    shown, wanted = [i for i in order if i in chosen], [i for i in order if i in query.target]
     scene = tuple(
         Instance(n, photo.things[i].label, drawn[i][1], drawn[i][0], outlined=photo.things[i].outlined)
-        for n, i in enumerate(order, 1)
+        for n, i in enumerate(shown, 1)
     )
-    wanted = [i for i in drawn if i in query.target]
-    wanted.sort(key=lambda i: (drawn[i][1][0] + drawn[i][1][2], drawn[i][1][1] + drawn[i][1][3]))
     boxes = np.array([drawn[i][1] for i in wanted], np.float32).reshape(-1, 4)
     target = Target(masks.union([drawn[i][0] for i in wanted], h, w), boxes)
     if not photo.complete:
         return Example(query.uid, image, query.text, source.task, target)
-    answer = tuple(n for n, i in enumerate(order, 1) if i in query.target)
+    answer = tuple(n for n, i in enumerate(shown, 1) if i in query.target)
     return Example(
         query.uid, image, query.text, source.task, target, scene=scene,
         answer_ids=answer if len(answer) == len(wanted) else None,
-        hidden_objects=sum(not thing.crowd for thing in photo.things) - len(chosen),
+        hidden_objects=sum(not thing.crowd for i, thing in enumerate(photo.things) if i not in chosen),
     )  # fmt: skip
 
 

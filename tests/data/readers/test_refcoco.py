@@ -48,6 +48,13 @@ def test_the_truth_does_not_choose_the_objects_of_a_given_twin(tmp_path):
         np.testing.assert_array_equal(one.target.boxes, other.target.boxes)
 
 
+def test_a_crowd_is_no_hidden_object(tmp_path):
+    """A target that is a crowd stands in the scene, and the other objects do too."""
+    notes = [note | {"iscrowd": int(note["id"] == REFS[0]["ann_id"])} for note in NOTES]
+    example = open_source(write_release(tmp_path, **with_refs({}, notes=notes)))[0]
+    assert len(example.scene) == 2 and example.answer_ids == (1,) and example.hidden_objects == 0
+
+
 def test_splits(tmp_path):
     root = write_release(tmp_path)
     assert [len(open_source(root, split)) for split in ("train", "testA")] == [1, 1]
