@@ -6,7 +6,7 @@
 
 A message in the body of a loop counts once for each trip, as hlo_text.py explains. In a loop without known trip count
 it is marked, so that `bytes_each_trip` gives the bytes of one trip. Of the branches of a condition only the one with
-the most bytes counts.
+the most bytes counts. A message that is cut into pieces counts once, and one among groups of one device does not count.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Message:
       trips: how often the operation runs, in all loops with a known trip count together.
       unknown: the innermost loop around it whose trip count is not known, or "" if there is none.
       source: name of the operation in the traced program, or "".
-      group: devices that take part together; 1 where the text does not say it.
+      group: devices that take part together; 0 where the text does not say it.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Message:
     trips: int = 1
     unknown: str = ""
     source: str = ""
-    group: int = 1
+    group: int = 0
 
     @property
     def sent_bytes(self) -> float:
@@ -51,7 +51,7 @@ class Message:
         """
         if self.kind in ("collective-permute", "collective-broadcast"):
             return self.bytes
-        share = (self.group - 1) / self.group if self.group > 1 else 1
+        share = (self.group - 1) / self.group if self.group else 1
         return (2 if self.kind == "all-reduce" else 1) * share * self.bytes
 
 
@@ -100,7 +100,7 @@ def lines(messages: Iterable[Message], count: int) -> list[str]:
 def _messages(instruction: Instruction, around: Computation) -> list[Message]:
     """The message that an instruction sends, in a list, or an empty one; `around` is the computation that it is in."""
     kind = instruction.code.removesuffix("-start")
-    if kind not in KINDS:
+    if kind not in KINDS or hlo_text.piece(instruction, around) == "later":
         return []
     shapes = list(instruction.shapes)
     if kind != instruction.code and kind in ("all-gather", "collective-permute", "collective-broadcast"):
@@ -108,8 +108,10 @@ def _messages(instruction: Instruction, around: Computation) -> list[Message]:
         shapes = [s for s in shapes if not (s.dtype in ("u32", "s32") and not s.sizes)]
         shapes = shapes[len(shapes) // 2 :]
     size, group = sum(s.bytes for s in shapes), hlo_text.group_size(instruction.text)
+    if group == 1:  # Each device sums up what it has, along an axis of the mesh of size 1.
+        return []
     if kind == "reduce-scatter":
-        size *= group  # the operand
+        size *= group or 1  # the operand
     if kind == "all-reduce" and (kept := _kept_part(instruction, around)):
         kind, shapes = "reduce-scatter", list(kept.shapes)
     return [Message(kind, "+".join(s.text for s in shapes), int(size), source=instruction.source, group=group)]

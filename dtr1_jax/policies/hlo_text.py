@@ -205,16 +205,31 @@ def total(found: Iterable[Use], weight: Callable[[Any], float]) -> float:
 
 
 def group_size(text: str) -> int:
-    """Devices that take part in a collective operation together, from its line."""
+    """Devices that take part in a collective operation together, from its line; 0 where it does not say."""
     if short := re.search(r"replica_groups=\[\d+,(\d+)\]<=", text):
         return int(short[1])
-    if groups := re.search(r"replica_groups=\{\{([\d,]*)\}", text):
+    if groups := re.search(r"replica_groups=\{\{([\d,]+)\}", text):
         return len(groups[1].split(","))
     if named := re.search(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}", text):
         sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", named[1])}
         axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", named[2])  # an axis, or a part of it: 'a':(before)size
         return math.prod(int(part) if part else sizes[name] for name, part in axes)
-    return 1
+    return 0
+
+
+def piece(instruction: Instruction, around: Computation) -> str:
+    """ "first" or "later" for a piece of a message that is sent while products are computed, else "".
+
+    The TPU compiler puts the pieces into fusions with products, one after the other, and each piece looks like the
+    whole message. The first begins it: an AsyncCollectiveStart in its computation `around` takes its result.
+    """
+    if "chain_id=" not in instruction.text:
+        return ""
+    begins = any(
+        'custom_call_target="AsyncCollectiveStart"' in user.text and instruction.name in user.operands
+        for user in around.values()
+    )
+    return "first" if begins else "later"
 
 
 def _instruction(line):

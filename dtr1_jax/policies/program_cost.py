@@ -159,8 +159,24 @@ def _bytes(module: Module, instruction: Instruction, body: Computation) -> float
     if code != "fusion":
         return _held(instruction.shapes) + sum(_held(x.shapes) for x in operands)
     inside = module.inside(instruction)
-    read = sum(_read(module, inside, i, x.shapes) for i, x in enumerate(operands))
-    return read + _written(module, inside, instruction.shapes)
+    not_read, not_written = _passed_on(instruction, inside)
+    read = sum(_read(module, inside, i, x.shapes) for i, x in enumerate(operands) if i not in not_read)
+    return read + _written(module, inside, instruction.shapes, not_written)
+
+
+def _passed_on(instruction, inside):
+    """({numbers of operands}, {numbers of results}) that a piece of a message hands to the next piece, unchanged.
+
+    The first piece reads the message's operand and writes the place of its result.
+    """
+    pieces = {hlo_text.piece(x, inside) for x in inside.values()} - {""}
+    if not pieces:
+        return set(), set()
+    pairs = re.findall(
+        r"\{(\d*)\}: \((\d+), \{[^}]*\}\)", instruction.text
+    )  # {result}: (operand, {}); {} = the only one
+    operands = set() if pieces == {"first"} else {int(operand) for _, operand in pairs}
+    return operands, {int(result or 0) for result, _ in pairs}
 
 
 def _held(shapes: Iterable[Shape]) -> float:
@@ -212,15 +228,14 @@ def _part_read(module, inside, name):
     return bytes_read
 
 
-def _written(module, inside, shapes):
-    """Bytes that a fusion writes: of a result that is an array with a new part, the part."""
+def _written(module, inside, shapes, without=frozenset()):
+    """Bytes that a fusion writes, but for the results `without`: of an array with a new part, the part."""
     root = next((x for x in inside.values() if x.is_root), None)
-    if root is None:
-        return _held(shapes)
-    results = [inside.get(name) for name in root.operands] if root.code == "tuple" else [root]
-    if len(results) != len(shapes):
-        return _held(shapes)
-    return sum(_result_bytes(module, inside, result, shape) for result, shape in zip(results, shapes))
+    results = [inside.get(name) for name in root.operands] if root is not None and root.code == "tuple" else [root]
+    if root is None or len(results) != len(shapes):
+        return _held(shape for i, shape in enumerate(shapes) if i not in without)
+    pairs = [pair for i, pair in enumerate(zip(results, shapes)) if i not in without]
+    return sum(_result_bytes(module, inside, result, shape) for result, shape in pairs)
 
 
 def _result_bytes(module, inside, result, shape):

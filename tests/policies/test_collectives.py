@@ -120,6 +120,49 @@ ENTRY %main (x: bf16[4,1024]) -> bf16[4,256] {{
     assert (message.kind, message.shape, message.sent_bytes) == ("all-reduce", "bf16[4,1024]", 2 * 8192 * 3 / 4)
 
 
+def test_a_sum_of_one_device_alone_sends_nothing():
+    text = "ENTRY %main () -> f32[] {{\n  %x = f32[10]{{0}} all-reduce(%y), replica_groups={}, to_apply=%add\n}}"
+    assert collectives.read(text.format("{{0},{1},{2},{3}}")) == []
+    assert collectives.read(text.format("mesh['data'=1,'fsdp'=4] {'data'}")) == []
+    (message,) = collectives.read(text.format("{}"))  # all devices, whose number the line does not say
+    assert (message.group, message.sent_bytes) == (0, 2 * 40)
+
+
+def test_a_message_in_pieces_counts_once():
+    """As the TPU compiler writes a gathering that goes on while two products are computed."""
+    gather = "f32[16,8]{1,0} all-gather(%p0), channel_id=7, replica_groups=[1,4]<=[4], dimensions={0}"
+    gather += ', frontend_attributes={chain_id="3"}'
+    text = f"""%begin (p0: f32[4,8]) -> (f32[4,8], f32[16,8], u32[]) {{
+  %p0 = f32[4,8]{{1,0}} parameter(0)
+  %g0 = {gather}
+  ROOT %s = (f32[4,8]{{1,0}}, f32[16,8]{{1,0}}, u32[]) custom-call(%g0), custom_call_target="AsyncCollectiveStart"
+}}
+
+%product (p0: f32[4,8], p1: f32[16,8], p2: u32[]) -> (f32[16,8], u32[]) {{
+  %p0 = f32[4,8]{{1,0}} parameter(0)
+  %p1 = f32[16,8]{{1,0}} parameter(1)
+  %p2 = u32[] parameter(2)
+  %g1 = {gather}
+  ROOT %t = (f32[16,8]{{1,0}}, u32[]) tuple(%p1, %p2)
+}}
+
+%end (p0: f32[4,8], p1: f32[16,8], p2: u32[]) -> f32[16,8] {{
+  %p0 = f32[4,8]{{1,0}} parameter(0)
+  %g2 = {gather}
+  ROOT %d = f32[16,8]{{1,0}} custom-call(%p0, %p1, %g2), custom_call_target="AsyncCollectiveDone"
+}}
+
+ENTRY %main (x: f32[4,8]) -> f32[16,8] {{
+  %a = (f32[4,8]{{1,0}}, f32[16,8]{{1,0}}, u32[]) fusion(%x), kind=kCustom, calls=%begin
+  %b = (f32[16,8]{{1,0}}, u32[]) fusion(%x, %y, %z), kind=kOutput, calls=%product
+  %c = (f32[16,8]{{1,0}}, u32[]) fusion(%x, %y, %z), kind=kOutput, calls=%product
+  ROOT %d = f32[16,8]{{1,0}} fusion(%x, %y, %z), kind=kCustom, calls=%end
+}}
+"""
+    (message,) = collectives.read(text)
+    assert (message.kind, message.bytes, message.trips, message.sent_bytes) == ("all-gather", 512, 1, 384)
+
+
 def test_a_text_without_entry_is_refused():
     with pytest.raises(ValueError, match="no entry computation"):
         collectives.read("%f (x: f32[]) -> f32[] {\n}")

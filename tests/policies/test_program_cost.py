@@ -110,6 +110,41 @@ def test_a_fusion_writes_into_a_part_of_a_cache():
     assert read(text)[0].hbm_bytes == 2 * (16 * 8 * 2) + 4
 
 
+def test_a_product_hands_on_a_message_in_pieces():
+    """The product reads and writes its own arrays; the gathered array, which it passes on, was written by the start."""
+    gather = 'f32[64,64]{1,0} all-gather(%p0), replica_groups=[1,4]<=[4], frontend_attributes={chain_id="0"}'
+    others = f"""%begin (p0: f32[16,64]) -> (f32[16,64], f32[64,64]) {{
+  %p0 = f32[16,64]{{1,0}} parameter(0)
+  %g = {gather}
+  ROOT %s = (f32[16,64]{{1,0}}, f32[64,64]{{1,0}}) custom-call(%g), custom_call_target="AsyncCollectiveStart"
+}}
+%product (p0: f32[16,64], p1: f32[64,64], p2: f32[8,64], p3: f32[64,64]) -> (f32[8,64], f32[16,64], f32[64,64]) {{
+  %p0 = f32[16,64]{{1,0}} parameter(0)
+  %p1 = f32[64,64]{{1,0}} parameter(1)
+  %p2 = f32[8,64]{{1,0}} parameter(2)
+  %p3 = f32[64,64]{{1,0}} parameter(3)
+  %g = {gather}
+  %y = f32[8,64]{{1,0}} dot(%p2, %p3), lhs_contracting_dims={{1}}, rhs_contracting_dims={{0}}
+  ROOT %t = (f32[8,64]{{1,0}}, f32[16,64]{{1,0}}, f32[64,64]{{1,0}}) tuple(%y, %p0, %p1)
+}}
+"""
+    parameters = (
+        "%x = f32[8,64]{1,0} parameter(0)", "%w = f32[64,64]{1,0} parameter(1)", "%part = f32[16,64]{1,0} parameter(2)",
+    )  # fmt: skip
+    begin = (
+        "%a = (f32[16,64]{1,0}, f32[64,64]{1,0}) fusion(%part), kind=kCustom, "
+        "output_to_operand_aliasing={{0}: (0, {})}, calls=%begin"
+    )
+    ready = "%place = f32[64,64]{1,0} get-tuple-element(%a), index=1"
+    product = (
+        "ROOT %y = (f32[8,64]{1,0}, f32[16,64]{1,0}, f32[64,64]{1,0}) fusion(%part, %place, %x, %w), kind=kOutput, "
+        "output_to_operand_aliasing={{1}: (0, {}), {2}: (1, {})}, calls=%product"
+    )
+    cost, _ = read(program(*parameters, begin, ready, product, others=others))
+    started, computed = 4 * (16 * 64 + 64 * 64), 4 * (8 * 64 + 64 * 64 + 8 * 64)
+    assert cost == program_cost.Cost(2 * 8 * 64 * 64, started + computed)
+
+
 def test_layers_of_a_tower_take_two_branches():
     """A loop of 32 layers, 4 of them with full attention: (28 x the window branch + 4 x the full one)."""
     others = """%windows (x: f32[4,8]) -> f32[4,8] {
