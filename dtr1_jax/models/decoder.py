@@ -15,6 +15,7 @@ from dtr1_jax.models import layers
 from dtr1_jax.models.layers import KV
 from dtr1_jax.models.spec import Spec
 
+TILE = 8  # rows of the tiles in which TPUs hold arrays
 STATES = ("batch", None, "sequence", None)  # places of [B, G, q, D] between the products of a layer (layout.py)
 
 
@@ -210,3 +211,16 @@ def step(
         )
         caches.append(layer_cache)
     return x_bgqd, caches
+
+
+def tokens_read(length: int, parts: int, platform: str) -> int:
+    """How many of the `length` >= 2 tokens of a completion pass the decoder, so that all are scored: the last predicts
+    nothing.
+
+    It passes all the same where a mesh cuts the tokens into `parts` > 1, and on accelerators where `length` is a
+    multiple of TILE. With one token less, the TPU compiler copies the inputs and outputs of each product of a layer.
+
+    Args:
+      platform: of the devices (layout.platform).
+    """
+    return length if parts > 1 or (platform != "cpu" and length % TILE == 0) else length - 1

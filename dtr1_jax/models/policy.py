@@ -192,8 +192,7 @@ def hidden(
     if s == 1:
         return first
     _check_window(spec, prefix.mask_bp.shape[1] + s)
-    # The last token predicts nothing, and is read only where the number of tokens must be one that the mesh divides.
-    count = s if layout.parts("sequence", s) > 1 else s - 1
+    count = decoder.tokens_read(s, layout.parts("sequence", s), layout.platform())
     x_bgsd = _look_up(params, spec, token_bgs[:, :, :count], first.dtype)
     position_bs = prefix.next_b[:, None] + jnp.arange(count)
     angle = _angle(spec, jnp.repeat(position_bs[..., None], 3, -1))[:, None]

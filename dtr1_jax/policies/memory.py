@@ -35,7 +35,7 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
 from dtr1_jax import config, mesh
-from dtr1_jax.models import int8, layers, policy
+from dtr1_jax.models import decoder, int8, layers, policy
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import native
 from dtr1_jax.policies import rollout_layout, state
@@ -191,7 +191,7 @@ def update_parts(
       used: bytes of them as the parts use them, from `used_bytes`; None = trained_bytes.
     """
     b, g, p = share.part_queries, share.part_group, share.prompt
-    s = share.new if _token_parts(share, share.new) > 1 else max(share.new - 1, 1)  # as in policy.hidden
+    s = decoder.tokens_read(share.new, _token_parts(share, share.new), share.platform) if share.new > 1 else 1
     frozen = bool(c.lora.rank)
     branch, prompt = _Rows(b, g, s, p), _Rows(b, 1, p, 0)
     chunk, kept_logits = _logits(spec, share, b * g, share.new)

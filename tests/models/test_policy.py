@@ -9,7 +9,8 @@ import pytest
 import tiny_policy
 from tiny_policy import SPEC, gradients, logprobs
 
-from dtr1_jax.models import policy
+from dtr1_jax import layout
+from dtr1_jax.models import decoder, policy
 from dtr1_jax.models.weights import native
 
 PARAMS = tiny_policy.params()
@@ -262,6 +263,37 @@ def test_one_token_completions():
     short, long = TOKENS[..., :1], TOKENS
     got, wanted = logprobs(PARAMS, None, PROMPT, short), logprobs(PARAMS, None, PROMPT, long)[..., :1]
     np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("length", "parts", "platform", "count"),
+    [(8, 1, "cpu", 7), (8, 1, "tpu", 8), (8, 1, "gpu", 8), (12, 1, "tpu", 11), (12, 4, "cpu", 12), (2, 1, "tpu", 1)],
+)
+def test_how_many_tokens_of_a_completion_pass(length, parts, platform, count):
+    assert decoder.tokens_read(length, parts, platform) == count
+
+
+def test_a_last_token_that_passes_changes_nothing(monkeypatch):
+    """On accelerators the decoder reads all of 8 tokens, of which the last predicts nothing."""
+    tokens = np.random.default_rng(3).integers(2, SPEC.vocab, (2, 3, 8), np.int32)
+    prefix = tiny_policy.prefill(PARAMS, None, SPEC, PROMPT)
+
+    def score():
+        def total(params):
+            logp = policy.logprobs(params, None, SPEC, prefix, tokens)
+            return (logp * jnp.cos(jnp.arange(tokens.size)).reshape(tokens.shape)).sum(), logp
+
+        (_, logp), grad = jax.jit(jax.value_and_grad(total, has_aux=True))(PARAMS)
+        return logp, grad
+
+    read, look_up = [], policy._look_up
+    monkeypatch.setattr(policy, "_look_up", lambda *args: read.append(args[2].shape[-1]) or look_up(*args))
+    logp, grad = score()
+    monkeypatch.setattr(layout, "platform", lambda: "gpu")
+    got, got_grad = score()
+    assert read == [7, 8]
+    np.testing.assert_allclose(got, logp, atol=1e-5)
+    tiny_policy.assert_trees_close(got_grad, grad, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("spec", [SPEC, UNTIED], ids=["tied", "untied"])
