@@ -19,8 +19,10 @@ the temporary memory is 3.5 times the count. On a mesh, the count assumes that r
 evenly, and that the weights of a layer are gathered while the layer is computed. Updates of 2 layers of Qwen2.5-0.5B to
 7B and Qwen3-0.6B by LoRA on 2 x 2, 4 and 8 CPU devices, with and without a KL, at 128 + 64 to 128 + 512 tokens, were
 within 10 % of XLA's figure; whole 3B on 2 x 2 13 % below the count. A mesh with `data` alone gathers nothing, and there
-7B needed a quarter more than is counted. A rollout on 4 CPU devices with fsdp needed 0.7 of the count. Communication
-buffers, host memory and the file that is read are not counted.
+7B needed a quarter more than is counted. A rollout on 4 CPU devices with fsdp needed 0.7 of the count. On TPUs an
+update is counted with GAPS; then six updates of 3B to 32B on slices of 16 to 256 chips were within 11 % of what the TPU
+compiler asks for at low effort (docs/memory.md). Communication buffers, host memory and the file that is read are not
+counted.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from dtr1_jax.rl import optim
 
 Mesh: TypeAlias = jax.sharding.Mesh | AbstractMesh
 FLOAT = 4  # bytes of an attention score, a logit or a trained weight: always float32
+GAPS = 0.3  # of an update's arrays, which a TPU needs besides: its compiler places them with gaps (docs/memory.md)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +188,7 @@ def update_parts(
     - `activations`: the input of each layer (without remat everything that a layer computes), the prompt's keys and
       values with their gradients, and the backward pass of one layer or of one chunk of logits, whichever is larger;
       the constants of masks are included.
+    - `gaps`: on a TPU, GAPS of all this.
 
     Args:
       trained_bytes: bytes of the trainable weights on the device.
@@ -205,12 +209,13 @@ def update_parts(
     pictures, tower = _tower(spec, share, b, trained=trains_tower or not frozen)
     copied = share.rounded or share.gathers or (spec.tied and (frozen or c.grpo.beta > 0))
     copies = int(copied) + share.gathers * (int(not frozen) + int(c.grpo.beta > 0))
-    return {
+    parts = {
         "gradients": (3 if frozen and share.shards > 1 else 2) * (trained_bytes if used is None else used),
         "optimizer_copies": trained_bytes,
         "projection_copy": copies * spec.vocab * spec.width * share.item // share.tensor,
         "activations": pictures + max(saved + kept_logits + max(layer, 2 * chunk), tower),
     }
+    return parts | ({"gaps": int(GAPS * sum(parts.values()))} if share.platform == "tpu" else {})
 
 
 def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int, copied: int = 0) -> dict[str, int]:

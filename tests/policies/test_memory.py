@@ -145,6 +145,22 @@ def test_inputs_of_layers_are_cut_over_tensor(prompt, new, kept):
     assert growth(2) == kept * spec.width * 2
 
 
+def test_updates_on_a_tpu_need_gaps_and_whole_tiles():
+    """By hand: 30 % more; and 8 tokens, not 7, pass the decoder where completions have 8."""
+    c, spec = settings("tiny"), dataclasses.replace(small.TEXT, attention="einsum")
+
+    def parts(platform, new):
+        share = memory.DeviceShare(
+            queries=1, group=4, part_queries=1, part_group=4, prompt=16, new=new, patches=0, branches=0, item=2,
+            platform=platform,
+        )  # fmt: skip
+        return memory.update_parts(c, spec, share, 1000)
+
+    here, there = parts("cpu", 15), parts("tpu", 15)
+    assert there.pop("gaps") == int(0.3 * sum(here.values())) and there == here
+    assert parts("tpu", 16)["activations"] > parts("cpu", 16)["activations"]
+
+
 @pytest.mark.parametrize("attention, platform, linear", [
     ("auto", "tpu", True), ("flash", "cpu", True), ("auto", "cpu", False), ("einsum", "tpu", False),
 ])  # fmt: skip
