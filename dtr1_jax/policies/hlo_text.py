@@ -192,7 +192,8 @@ def uses(
     def of_loop(loop):
         parts = [re.search(rf"{part}=%?([\w.\-]+)", loop.text) for part in ("condition", "body")]
         found = [use for part in parts if part for use in of_computation(part[1])]
-        if trips := _trips(loop.text, module.computations.get(parts[0][1], {}) if parts[0] else {}):
+        condition, body = (module.computations.get(part[1], {}) if part else {} for part in parts)
+        if trips := _trips(loop.text, condition, body):
             return [dataclasses.replace(use, trips=use.trips * trips) for use in found]
         return [dataclasses.replace(use, unknown=use.unknown or loop.name) for use in found]
 
@@ -250,20 +251,41 @@ def _operands(text):
     return ()
 
 
-def _trips(text, condition):
+def _trips(text, condition, body):
     """Trip count of a loop, or 0 where it is not known.
 
-    The TPU compiler does not write it down. There it is n where the condition is "counter < n" for a constant n: the
-    loops of jax.lax.scan and fori_loop count from 0 in steps of 1.
+    The TPU compiler does not write it down. There it is n / step where the condition is "counter < n" for a constant n.
+    The loops of jax.lax.scan and fori_loop count from 0 in steps of 1, and those that the compiler makes of a product
+    and a message, which it sends in pieces, in steps of 1 or 2.
     """
     if known := _TRIPS.search(text):
         return int(known[1])
-    root = next((x for x in condition.values() if x.is_root), None)
+    root = _root(condition)
     direction = root and re.search(r"direction=(LT|GT)", root.text)
     if not direction or root.code != "compare" or len(root.operands) != 2:
         return 0
     counter, limit = (condition.get(name) for name in root.operands[:: 1 if direction[1] == "LT" else -1])
-    if counter is None or limit is None or counter.code != "get-tuple-element" or limit.code != "constant":
+    if counter is None or limit is None or counter.code != "get-tuple-element" or not (end := _number(limit)):
         return 0
-    number = re.search(r"^s32\[\]\S* constant\((\d+)\)", limit.text)
+    return -(-end // _step(body, int(re.search(r"index=(\d+)", counter.text)[1])))
+
+
+def _root(computation):
+    return next((x for x in computation.values() if x.is_root), None)
+
+
+def _number(instruction):
+    """The value of a constant whole number, or 0."""
+    number = re.search(r"^[su]32\[\]\S* constant\((\d+)\)", instruction.text) if instruction is not None else None
     return int(number[1]) if number else 0
+
+
+def _step(body, place):
+    """By how much the body of a loop raises its value number `place`; 1 where it does not say."""
+    root = _root(body)
+    value = body.get(root.operands[place]) if root is not None and place < len(root.operands) else None
+    while value is not None and value.code in ("copy", "bitcast"):
+        value = body.get(value.operands[0])
+    if value is None or value.code != "add":
+        return 1
+    return max((_number(body.get(name)) for name in value.operands), default=0) or 1

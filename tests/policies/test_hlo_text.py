@@ -56,6 +56,20 @@ def test_what_a_loop_calls_counts_for_each_trip():
     assert hlo_text.uses(hlo_text.parse(known), names, lambda _: 1) == [hlo_text.Use("m", 5)]
 
 
+@pytest.mark.parametrize("kind", ["s32", "u32"])
+@pytest.mark.parametrize("step, moved, trips", [(1, False, 28), (2, False, 14), (3, True, 10)])
+def test_a_loop_may_count_in_larger_steps(kind, step, moved, trips):
+    """As those that the TPU compiler makes of a product whose parts are sent on; the new count may be a copy."""
+    lines = (
+        f"  %counter = {kind}[]{{:T(128)}} get-tuple-element(%p), index=0\n"
+        f"  %step = {kind}[]{{:T(128)}} constant({step})\n  %next = {kind}[]{{:T(128)}} add(%counter, %step)\n"
+        f"  %copied = {kind}[]{{:T(128)}} copy(%next)\n  ROOT %t"
+    )
+    last = "%copied" if moved else "%next"
+    text = TPU.replace("  ROOT %t", lines).replace("tuple(%counter, %y)", f"tuple({last}, %y)").replace("s32", kind)
+    assert hlo_text.uses(hlo_text.parse(text), names, lambda _: 1) == [hlo_text.Use("m", trips)]
+
+
 @pytest.mark.parametrize("old, new", [
     ("constant(28)", "parameter(1)"), ("compare(%counter, %limit), direction=LT", "and(%counter, %limit)"),
     ("direction=LT", "direction=NE"), ("compare(%counter, %limit)", "compare(%limit, %counter)"),
