@@ -219,18 +219,22 @@ def group_size(text: str) -> int:
 
 
 def piece(instruction: Instruction, around: Computation) -> str:
-    """ "first" or "later" for a piece of a message that is sent while products are computed, else "".
+    """Which piece it is of a message that is sent while products are computed: "first", "later", or "" for no piece.
 
     The TPU compiler puts the pieces into fusions with products, one after the other, and each piece looks like the
     whole message. The first begins it: an AsyncCollectiveStart in its computation `around` takes its result.
     """
     if "chain_id=" not in instruction.text:
         return ""
-    begins = any(
-        'custom_call_target="AsyncCollectiveStart"' in user.text and instruction.name in user.operands
-        for user in around.values()
+    starts = [x for x in around.values() if 'custom_call_target="AsyncCollectiveStart"' in x.text]
+    return "first" if any(_takes(around, start, instruction.name) for start in starts) else "later"
+
+
+def _takes(around, user, name):
+    """Whether an instruction takes the value `name`, itself or through others."""
+    return any(
+        operand == name or (operand in around and _takes(around, around[operand], name)) for operand in user.operands
     )
-    return "first" if begins else "later"
 
 
 def _instruction(line):

@@ -172,9 +172,8 @@ def _passed_on(instruction, inside):
     pieces = {hlo_text.piece(x, inside) for x in inside.values()} - {""}
     if not pieces:
         return set(), set()
-    pairs = re.findall(
-        r"\{(\d*)\}: \((\d+), \{[^}]*\}\)", instruction.text
-    )  # {result}: (operand, {}); {} = the only one
+    # {number of the result}: (number of the operand, {}), where {} is the only result
+    pairs = re.findall(r"\{(\d*)\}: \((\d+), \{[^}]*\}\)", instruction.text)
     operands = set() if pieces == {"first"} else {int(operand) for _, operand in pairs}
     return operands, {int(result or 0) for result, _ in pairs}
 

@@ -159,8 +159,10 @@ ENTRY %main (x: f32[4,8]) -> f32[16,8] {{
   ROOT %d = f32[16,8]{{1,0}} fusion(%x, %y, %z), kind=kCustom, calls=%end
 }}
 """
-    (message,) = collectives.read(text)
-    assert (message.kind, message.bytes, message.trips, message.sent_bytes) == ("all-gather", 512, 1, 384)
+    for way in ("custom-call(%g0)", "custom-call(%part)"):  # directly, or through another instruction
+        line = "%part = f32[16,8]{1,0} copy(%g0)\n  ROOT %s" if "part" in way else "ROOT %s"
+        (message,) = collectives.read(text.replace("custom-call(%g0)", way).replace("ROOT %s", line))
+        assert (message.kind, message.bytes, message.trips, message.sent_bytes) == ("all-gather", 512, 1, 384)
 
 
 def test_a_text_without_entry_is_refused():
