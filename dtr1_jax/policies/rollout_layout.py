@@ -22,7 +22,9 @@ from dtr1_jax.config import ConfigError
 from dtr1_jax.models.spec import Spec
 
 AS_UPDATE = -1  # the setting mesh.rollout: the rollout takes the arrays of the update
-SHARE = 0.4  # of a device's memory that the copy may take; the update's weights and the caches need the rest
+# Of a device's memory that the copy may take, and that it may take on the most devices of a process rather than not at
+# all; the update's weights and the caches need the rest.
+SHARE, MOST = 0.4, 0.5
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +60,11 @@ def choose(
     if memory is None:
         return sizes[0], "the memory of a device is not known"
     fitting = [n for n in sizes if copy_bytes / n <= SHARE * memory]
-    if fitting:
+    if fitting := fitting or [n for n in sizes[-1:] if copy_bytes / n <= MOST * memory]:
         size = fitting[0]
         return size, f"{copy_bytes / size / 2**30:.1f} of {memory / 2**30:.1f} GiB on each device"
     return AS_UPDATE, (
-        f"no copy fits: {copy_bytes / 2**30:.1f} GiB over {sizes[-1]} devices of a process are more than {SHARE:.0%} of"
+        f"no copy fits: {copy_bytes / 2**30:.1f} GiB over {sizes[-1]} devices of a process are more than {MOST:.0%} of"
         f" {memory / 2**30:.1f} GiB each. All weights are gathered for each token, which is slow: use bfloat16 or int8"
         " (config.policy.dtype, weights_dtype), a larger config.mesh.tensor, or devices with more memory"
     )

@@ -28,9 +28,10 @@ def fake_mesh(*sizes, devices_of_a_process=4):
     (0, (1, 16, 1), 15.2, 16, 4, "3.8 of 16.0 GiB"),  # 7B in bfloat16 on v5e: not on 1 or 2 chips
     (0, (1, 16, 1), 6.0, 16, 1, "6.0 of 16.0"), (0, (1, 16, 1), 12.0, 16, 2, "6.0 of 16.0"),
     (0, (1, 8, 2), 6.0, 16, 2, "3.0 of 16.0"),  # never fewer than tensor
-    (0, (1, 16, 1), 64.0, 16, -1, r"no copy fits: 64.0 GiB over 4 devices of a process are more than 40%"),
+    (0, (1, 16, 1), 64.0, 16, -1, r"no copy fits: 64.0 GiB over 4 devices of a process are more than 50%"),
+    (0, (1, 16, 1), 31.0, 16, 4, "7.8 of 16.0"), (0, (1, 16, 1), 33.0, 16, -1, "no copy fits"),  # half at most
     (0, (16, 1, 1), 15.2, 16, -1, "mesh.fsdp = 1"), (0, (1, 8, 1), 1.0, None, 1, "not known"),
-    (0, (1, 2, 8), 64.0, 16, -1, "no copy fits: 64.0 GiB over 8 devices"),
+    (0, (1, 2, 8), 72.0, 16, -1, "no copy fits: 72.0 GiB over 8 devices"),
     (4, (1, 16, 1), 6.0, 16, 4, "config.mesh.rollout = 4"), (-1, (1, 16, 1), 6.0, 16, -1, "config.mesh.rollout = -1"),
 ])  # fmt: skip
 def test_the_choice(setting, sizes, gib, memory, size, why):
