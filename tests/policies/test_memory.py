@@ -146,7 +146,7 @@ def test_inputs_of_layers_are_cut_over_tensor(prompt, new, kept):
 
 
 def test_updates_on_a_tpu_need_gaps_and_whole_tiles():
-    """By hand: 30 % more; and 8 tokens, not 7, pass the decoder where completions have 8."""
+    """By hand: 35 % more; and 8 tokens, not 7, pass the decoder where completions have 8."""
     c, spec = settings("tiny"), dataclasses.replace(small.TEXT, attention="einsum")
 
     def parts(platform, new):
@@ -157,7 +157,7 @@ def test_updates_on_a_tpu_need_gaps_and_whole_tiles():
         return memory.update_parts(c, spec, share, 1000)
 
     here, there = parts("cpu", 15), parts("tpu", 15)
-    assert there.pop("gaps") == int(0.3 * sum(here.values())) and there == here
+    assert there.pop("gaps") == int(0.35 * sum(here.values())) and there == here
     assert parts("tpu", 16)["activations"] > parts("cpu", 16)["activations"]
 
 
