@@ -214,11 +214,11 @@ def step(
 
 
 def tokens_read(length: int, parts: int, platform: str) -> int:
-    """How many of the `length` >= 2 tokens of a completion pass the decoder, so that all are scored: the last predicts
-    nothing.
+    """How many of the `length` >= 2 tokens of a completion pass the decoder to score them all.
 
-    It passes all the same where a mesh cuts the tokens into `parts` > 1, and on accelerators where `length` is a
-    multiple of TILE. With one token less, the TPU compiler copies the inputs and outputs of each product of a layer.
+    The last token predicts nothing. It passes all the same where a mesh cuts the tokens into `parts` > 1, and on
+    accelerators where `length` is a multiple of TILE. With one token less, the TPU compiler copies the inputs and
+    outputs of each product of a layer.
 
     Args:
       platform: of the devices (layout.platform).

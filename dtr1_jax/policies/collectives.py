@@ -122,6 +122,6 @@ def _kept_part(instruction: Instruction, around: Computation) -> Instruction | N
 
     It then sends what a reduce-scatter sends, and writes an all-reduce whose slice is the result of the fusion.
     """
-    root = next((one for one in around.values() if one.is_root), None)
+    root = hlo_text.root(around)
     is_part = root is not None and root.code == "dynamic-slice" and root.operands[:1] == (instruction.name,)
     return root if is_part else None

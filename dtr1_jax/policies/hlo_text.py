@@ -230,11 +230,18 @@ def piece(instruction: Instruction, around: Computation) -> str:
     return "first" if any(_takes(around, start, instruction.name) for start in starts) else "later"
 
 
+def root(computation: Computation) -> Instruction | None:
+    """The result of a computation; None where the text leaves it out."""
+    return next((x for x in computation.values() if x.is_root), None)
+
+
 def _takes(around, user, name):
     """Whether an instruction takes the value `name`, itself or through others."""
-    return any(
-        operand == name or (operand in around and _takes(around, around[operand], name)) for operand in user.operands
-    )
+    taken, new = set(), set(user.operands)
+    while new:
+        taken |= new
+        new = {operand for one in new if one in around for operand in around[one].operands} - taken
+    return name in taken
 
 
 def _instruction(line):
@@ -264,18 +271,14 @@ def _trips(text, condition, body):
     """
     if known := _TRIPS.search(text):
         return int(known[1])
-    root = _root(condition)
-    direction = root and re.search(r"direction=(LT|GT)", root.text)
-    if not direction or root.code != "compare" or len(root.operands) != 2:
+    test = root(condition)
+    direction = test and re.search(r"direction=(LT|GT)", test.text)
+    if not direction or test.code != "compare" or len(test.operands) != 2:
         return 0
-    counter, limit = (condition.get(name) for name in root.operands[:: 1 if direction[1] == "LT" else -1])
+    counter, limit = (condition.get(name) for name in test.operands[:: 1 if direction[1] == "LT" else -1])
     if counter is None or limit is None or counter.code != "get-tuple-element" or not (end := _number(limit)):
         return 0
     return -(-end // _step(body, int(re.search(r"index=(\d+)", counter.text)[1])))
-
-
-def _root(computation):
-    return next((x for x in computation.values() if x.is_root), None)
 
 
 def _number(instruction):
@@ -286,8 +289,8 @@ def _number(instruction):
 
 def _step(body, place):
     """By how much the body of a loop raises its value number `place`; 1 where it does not say."""
-    root = _root(body)
-    value = body.get(root.operands[place]) if root is not None and place < len(root.operands) else None
+    result = root(body)
+    value = body.get(result.operands[place]) if result is not None and place < len(result.operands) else None
     while value is not None and value.code in ("copy", "bitcast"):
         value = body.get(value.operands[0])
     if value is None or value.code != "add":

@@ -229,7 +229,7 @@ def _part_read(module, inside, name):
 
 def _written(module, inside, shapes, without=frozenset()):
     """Bytes that a fusion writes, but for the results `without`: of an array with a new part, the part."""
-    root = next((x for x in inside.values() if x.is_root), None)
+    root = hlo_text.root(inside)
     results = [inside.get(name) for name in root.operands] if root is not None and root.code == "tuple" else [root]
     if root is None or len(results) != len(shapes):
         return _held(shape for i, shape in enumerate(shapes) if i not in without)

@@ -215,14 +215,13 @@ def run(args: argparse.Namespace) -> dict:
         print(json.dumps(result), flush=True)
     with_examples = changes | {"policy.prompt": "example", "policy.prompt_tokens": 640}
     untrained = evaluated(settings(checkpoint, data, 0, with_examples), args.out / "untrained", "greedy")
-    result["untrained"] = figures(untrained) | by_target(ious(untrained), empty)
+    plain = ious(untrained)
+    result["untrained"] = figures(untrained) | by_target(plain, empty)
     for seed in args.untrained_seed:
         c = settings(checkpoint, data, seed, with_examples)
         after = trained(c, known, args.out / "grpo_untrained" / f"seed_{seed}")
         scores = ious(after)
-        result[f"untrained_seed_{seed}"] = (
-            figures(after) | by_target(scores, empty) | gains(scores, ious(untrained), empty)
-        )
+        result[f"untrained_seed_{seed}"] = figures(after) | by_target(scores, empty) | gains(scores, plain, empty)
         print(json.dumps(result), flush=True)
     for seed in args.seed:
         c = settings(checkpoint, annotated, seed, {"policy.adapter": str(adapter)} | changes)
