@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import operator
 from typing import Any
 
@@ -15,6 +17,7 @@ from dtr1_jax.models import layers
 from dtr1_jax.models.layers import KV
 from dtr1_jax.models.spec import Spec
 
+CUT_INTO_HEADS = ("q", "k", "v")  # projections whose results are
 TILE = 8  # rows of the tiles in which TPUs hold arrays
 STATES = ("batch", None, "sequence", None)  # places of [B, G, q, D] between the products of a layer (layout.py)
 
@@ -185,6 +188,59 @@ def unstack(tree: dict | KV | None, count: int) -> list:
     return [jax.tree.map(operator.itemgetter(i), tree or {}) for i in range(count)]
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class InStack:
+    """A matrix of one layer, which `step` reads out of the stack of all layers."""
+
+    stack: jax.Array
+    layer: int = dataclasses.field(metadata={"static": True})
+
+    def read(self, slot: jax.Array) -> jax.Array:
+        """The matrix at a step of the decode loop, which writes into `slot` >= 0 of the caches.
+
+        The index depends on the slot. The compiler would take what is the same at each step out of the loop, and would
+        so copy all layers.
+        """
+        return jax.lax.dynamic_index_in_dim(self.stack, self.layer + jnp.minimum(slot, 0), 0, keepdims=False)
+
+
+def weights_by_layer(params: dict, count: int, dtype: Any) -> list:
+    """The weights of `count` layers as `step` takes them: as from `unstack`, but on TPUs most matrices are `InStack`.
+
+    `dtype` is that of the computation.
+    """
+
+    def of_layer(path, x, i):
+        return InStack(x, i) if read_in_stack(path, x.dtype, dtype, layout.platform()) else x[i]
+
+    return [jax.tree_util.tree_map_with_path(functools.partial(of_layer, i=i), params) for i in range(count)]
+
+
+def read_in_stack(path: tuple, held: Any, dtype: Any, platform: str) -> bool:
+    """Whether a decode loop reads weights of a layer out of the stack of all layers, and needs no copy by layer.
+
+    The products of a TPU program can, but for those whose results are cut into heads. A CPU would copy the layer at
+    each step. What is held in a larger dtype than that of the computation is converted once, so it is copied anyway.
+
+    Args:
+      path: of the weights in the tree of a layer.
+      held, dtype: their dtype in memory, and that of the computation.
+      platform: of the devices (layout.platform).
+    """
+    reads = path[-1].key == "kernel" and path[-2].key not in CUT_INTO_HEADS
+    return platform == "tpu" and reads and jnp.dtype(held).itemsize <= jnp.dtype(dtype).itemsize
+
+
+def _read(weights, slot):
+    """The weights of a layer without `InStack`."""
+
+    def is_in_stack(x):
+        return isinstance(x, InStack)
+
+    return jax.tree.map(lambda x: x.read(slot) if is_in_stack(x) else x, weights, is_leaf=is_in_stack)
+
+
 def step(
     params: list[dict],
     lora: list[dict],
@@ -199,13 +255,13 @@ def step(
 ) -> tuple[jax.Array, list[KV]]:
     """Runs all layers over a few new tokens, and adds these to the caches.
 
-    `params`, `lora` and `prefix` are lists by layer from `unstack`, and `cache` is a list by layer. The other arguments
-    are those of `Block`. Returns ([B, G, q, D] states after the last layer, with their tokens cut over `mesh.tensor`
-    where it divides q; the new caches).
+    `params` is from `weights_by_layer`, `lora` and `prefix` are from `unstack`, and `cache` is a list by layer. The
+    other arguments are those of `Block`. Returns ([B, G, q, D] states after the last layer, with their tokens cut over
+    `mesh.tensor` where it divides q; the new caches).
     """
     caches = []
     for weights, adapters, layer_prefix, layer_cache in zip(params, lora, prefix, cache):
-        weights = layout.gathered(weights, spec.head_counts, x_bgqd.dtype)
+        weights = layout.gathered(_read(weights, slot), spec.head_counts, x_bgqd.dtype)
         x_bgqd, layer_cache = _apply(
             spec, weights, adapters, x_bgqd, angle, own_mask, layer_prefix, prefix_mask_bp, layer_cache, slot
         )

@@ -49,7 +49,7 @@ class Decoding(NamedTuple):
     """Inputs that all steps of a decode loop share, each a list by layer.
 
     Attributes:
-      weights: weights of the decoder.
+      weights: weights of the decoder (decoder.weights_by_layer).
       lora: adapters of the decoder.
       prefix: transposed KV of the prompts (layers.KV).
     """
@@ -330,7 +330,7 @@ def start(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, group: in
     shared = KV(prefix.kv.k.swapaxes(-2, -1), prefix.kv.v)
     shared = KV(*(layout.place(x, None, "batch", "heads", None, None) for x in shared))
     split = Decoding(
-        decoder.unstack(params["decoder"], spec.layers),
+        decoder.weights_by_layer(params["decoder"], spec.layers, prefix.kv.k.dtype),
         decoder.unstack((lora or {}).get("decoder"), spec.layers),
         decoder.unstack(shared, spec.layers),
     )

@@ -92,7 +92,7 @@ def plan(
     trained_bytes = resident["adapters"] if c.lora.rank else resident["weights"]
     device_bytes = device_bytes or rollout_layout.device_memory()
     sampling_mesh, copied, why = ahead_of_time.rollout_mesh(c, sizes, device_mesh, device_bytes)
-    layers_bytes = memory.layer_bytes(c, sizes, sampling_mesh, resident=copied)
+    layers_bytes = memory.layer_bytes(c, sizes, sampling_mesh, copied, share.platform)
     copy_bytes = memory.copy_bytes(c, sizes, sampling_mesh) if copied else 0
     evaluation = evaluation_share(c, sampling_share(c, share, sampling_mesh), sampling_mesh)
     specialists = specialist_needs(c)

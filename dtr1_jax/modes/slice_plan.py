@@ -12,13 +12,13 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from dtr1_jax import config, mesh
+from dtr1_jax import config, layout, mesh
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.modes import plan, slice_table
 from dtr1_jax.policies import (
@@ -32,6 +32,7 @@ from dtr1_jax.policies import (
 )  # fmt: skip
 from dtr1_jax.policies.compiled_figures import Figures, Part, TooLargeError
 from dtr1_jax.policies.roofline import Work
+from dtr1_jax.rl import compaction
 
 FAST = -1.0  # effort of the TPU compiler with --fast
 
@@ -73,8 +74,7 @@ def run(c: config.Config, topology: str, layers: int = 0, fast: bool = False) ->
     Args:
       c: the settings.
       topology: name of a slice, such as "v5e:4x4".
-      layers: plan a policy with so many layers of the decoder; 0 = all. With 0 the rollout of a deep policy is compiled
-        at two small depths, and its figures are continued to all layers.
+      layers: plan a policy with so many layers of the decoder; 0 = all.
       fast: low effort of the compiler, which then is about 4 times as fast, and reports more memory.
 
     Raises ConfigError if libtpu is missing, or the mesh or the batch does not fit the slice.
@@ -103,8 +103,7 @@ def plan_slice(c: config.Config, sizes: Spec, topology: str, layers: int = 0, fa
     sampling_mesh, copied, why = ahead_of_time.rollout_mesh(c, spec, device_mesh, chip.usable_bytes)
     effort = FAST if fast else 0.0
     this = Slice(c, spec, topology, chip, device_mesh, sampling_mesh, copied, why, share.patches, effort)
-    update, rollout = _update(this), _rollout(this, at_once=layers > 0)
-    return _figures(this, count, update, rollout)
+    return _figures(this, count, _update(this), _rollout(this))
 
 
 def with_layers(spec: Spec, layers: int) -> Spec:
@@ -116,7 +115,7 @@ def with_layers(spec: Spec, layers: int) -> Spec:
 
 
 def depths(spec: Spec) -> tuple[int, int]:
-    """The two depths at which the rollout of a deep policy is compiled: small, and with all levels of DeepStack."""
+    """The two depths for what does not fit with all layers: small, and with all levels of DeepStack."""
     first = max(2, len(spec.vision.deepstack) if spec.vision else 0)
     return first, first + 2
 
@@ -127,25 +126,26 @@ def _update(this):
     def lower(spec):
         return ahead_of_time.lower_update(this.config, spec, this.mesh, this.patches)
 
-    return _compiled(this, "update", lower, at_once=True)
+    return _compiled(this, "update", lower)
 
 
-def _rollout(this, at_once):
-    """As `_update`. With `at_once` the rollout is compiled with all layers, however many these are."""
+def _rollout(this):
+    """As `_update`."""
 
     def lower(spec):
-        return ahead_of_time.lower_rollout(this.config, spec, this.sampling_mesh, this.patches, this.copied)
+        return ahead_of_time.lower_rollout(
+            this.config, spec, this.sampling_mesh, this.patches, this.copied, shrink=True
+        )
 
-    return _compiled(this, "rollout", lower, at_once)
+    return _compiled(this, "rollout", lower)
 
 
-def _compiled(this: Slice, name: str, lower: Callable[[Spec], Any], at_once: bool):
-    layers, pair, needed = this.spec.layers, depths(this.spec), 0
-    if at_once or layers <= pair[1]:
-        try:
-            return _of_depth(this, name, lower, layers), 0, None
-        except TooLargeError as error:
-            needed = _too_large(this, name, error)
+def _compiled(this: Slice, name: str, lower: Callable[[Spec], Any]):
+    layers, pair = this.spec.layers, depths(this.spec)
+    try:
+        return _of_depth(this, name, lower, layers), 0, None
+    except TooLargeError as error:
+        needed = _too_large(this, name, error)
     if layers <= pair[1]:
         return None, needed, None
     try:
@@ -183,7 +183,7 @@ def _figures(this: Slice, count: int, of_update, of_rollout) -> dict[str, Any]:
     counted = _counted(this)
     for name, pair in (("update", update_depths), ("rollout", rollout_depths)):
         # The most that a program holds at once is in its prefill at small depths, and in its caches at large ones. So
-        # a straight line through small depths may be too low.
+        # the straight line of a program that was refused may be too low.
         need[name] = max(need[name], counted[name]) if pair else need[name]
     updates = c.grpo.epochs * c.grpo.minibatches
     phases = {
@@ -286,11 +286,21 @@ def _decode(this: Slice, rollout: Figures) -> dict[str, Any]:
     )
     item = jnp.dtype(c.policy.dtype).itemsize
     must = model_flops.bytes_of_token(this.spec, sizes, weights, this.sampling_mesh.shape["tensor"], item)
-    work = rollout.each_token.work
-    seconds = work.bound(chip)[1]
-    return _phase(chip, rollout.each_token, sizes.new) | {
+    token = _token(this, rollout.loops)
+    seconds = token.work.bound(chip)[1]
+    return _phase(chip, token, sizes.new) | {
         "token_seconds": seconds,
         "token_bytes_needed": must,
         "bandwidth_share": must / (seconds * chip.hbm_bytes_s),
-        "token_ici_ms": 1e3 * work.seconds(chip)["ici"],
+        "token_ici_ms": 1e3 * token.work.seconds(chip)["ici"],
     }
+
+
+def _token(this: Slice, loops: Sequence[Part]) -> Part:
+    """What a token costs in the mean, where no row ends before its last token: a loop runs until its cache is full."""
+    slots = pretrained.completion_slots(this.config)
+    with layout.use(this.sampling_mesh, resident=True):
+        shapes = compaction.shapes(this.config.rollout.queries, this.config.rollout.group, slots)
+    ends = [shape.slots for shape in shapes]
+    trips = [end - start for start, end in zip([0, *ends], ends)]
+    return compiled_figures.weighted(loops, [count / slots for count in trips])

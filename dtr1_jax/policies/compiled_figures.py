@@ -1,19 +1,19 @@
 """The figures of a compiled update or rollout on one device: memory, operations, traffic and messages.
 
-A rollout has two parts: the prefill, and the decode loop, whose figures are those of one token. Its program grows with
-the layers of the decoder, so that a deep policy takes long to compile. `extrapolated` continues the figures of two
-small depths. The update and the tower loop over their layers, and compile as fast at any depth.
+A rollout has the prefill, and the decode loops, whose figures are those of one token. Where a program does not fit the
+memory of a device, there are no figures of it; `extrapolated` continues those of two small depths.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
-from dtr1_jax.policies import collectives, hlo_text, program_cost, roofline
+from dtr1_jax.policies import collectives, hlo_text, program_cost
 from dtr1_jax.policies.collectives import Message
 from dtr1_jax.policies.roofline import Work
 
@@ -59,14 +59,14 @@ class Figures:
     Attributes:
       arguments, temporary, results: bytes of memory; results without those that take the place of arguments.
       once: everything outside of loops without known trip count.
-      each_token: one trip of these loops, which are decode loops.
+      loops: one trip of each of these loops, in the order in which they run: of a rollout the decode loops.
     """
 
     arguments: float
     temporary: float
     results: float
     once: Part
-    each_token: Part
+    loops: tuple[Part, ...]
 
     @property
     def memory(self) -> float:
@@ -102,14 +102,14 @@ def figures(text: str, memory: Any, full: float | None = None) -> Figures:
         arguments=memory.argument_size_in_bytes,
         temporary=memory.temp_size_in_bytes,
         results=memory.output_size_in_bytes - memory.alias_size_in_bytes,
-        once=_part(costs, messages, each_token=False),
-        each_token=_part(costs, messages, each_token=True),
+        once=_part(costs, messages, ""),
+        loops=tuple(_part(costs, messages, loop) for loop in program_cost.loops(costs)),
     )
 
 
-def _part(costs, messages, each_token):
-    cost = program_cost.together(costs, each_token)
-    messages = [m for m in messages if bool(m.unknown) == each_token]
+def _part(costs, messages, loop):
+    cost = program_cost.together(costs, loop)
+    messages = [m for m in messages if m.unknown == loop]
     sent = sum(m.sent_bytes * m.trips for m in messages)
     return Part(
         Work(cost.flops, cost.hbm_bytes, sent), collectives.by_kind(messages), sum(m.trips for m in messages),
@@ -117,28 +117,37 @@ def _part(costs, messages, each_token):
     )  # fmt: skip
 
 
+def weighted(parts: Sequence[Part], weights: Sequence[float]) -> Part:
+    """The sum of all parts, each times its weight; the largest message is the largest of all."""
+
+    def total(values):
+        return sum(weight * value for weight, value in zip(weights, values, strict=True))
+
+    names = ("flops", "hbm_bytes", "sent_bytes")
+    kinds = sorted({kind for part in parts for kind in part.message_bytes})
+    return Part(
+        Work(*(total([getattr(part.work, name) for part in parts]) for name in names)),
+        {kind: total([part.message_bytes.get(kind, 0) for part in parts]) for kind in kinds},
+        total([part.message_count for part in parts]),
+        collectives.largest(part.largest for part in parts if part.largest is not None),
+    )
+
+
 def extrapolated(first: Figures, second: Figures, depths: tuple[int, int], layers: int) -> Figures:
     """The figures of a program with `layers` layers, on the straight line through those of two depths.
 
     The largest message is the larger of the two: messages belong to a layer or to none, so their sizes do not grow.
     """
+    share = (layers - depths[0]) / (depths[1] - depths[0])
 
     def line(a, b):
-        return roofline.at_depth(a, b, depths, layers)
+        return (1 - share) * a + share * b
 
     def part(a, b):
-        names = ("flops", "hbm_bytes", "sent_bytes")
-        return Part(
-            Work(*(line(getattr(a.work, name), getattr(b.work, name)) for name in names)),
-            {
-                kind: line(a.message_bytes.get(kind, 0), b.message_bytes.get(kind, 0))
-                for kind in sorted({*a.message_bytes, *b.message_bytes})
-            },
-            line(a.message_count, b.message_count),
-            collectives.largest(m for m in (a.largest, b.largest) if m is not None),
-        )
+        return weighted((a, b), (1 - share, share))
 
     return Figures(
         line(first.arguments, second.arguments), line(first.temporary, second.temporary),
-        line(first.results, second.results), part(first.once, second.once), part(first.each_token, second.each_token),
+        line(first.results, second.results), part(first.once, second.once),
+        tuple(part(a, b) for a, b in zip(first.loops, second.loops, strict=True)),
     )  # fmt: skip

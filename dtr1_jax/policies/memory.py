@@ -134,12 +134,25 @@ def copy_bytes(c: config.Config, spec: Spec, sampling_mesh: Mesh) -> int:
     return bytes_on_device(sampling_mesh, tree, spec, resident=True)
 
 
-def layer_bytes(c: config.Config, spec: Spec, device_mesh: Mesh, resident: bool = False) -> int:
-    """Bytes on a device of all layers' weights and adapters in the compute dtype or int8, as `bytes_on_device`."""
-    base = base_shapes(c, spec)
-    weights = base["decoder"] if c.policy.weights_dtype == "int8" else _as(base["decoder"], c.policy.dtype)
-    lora = _as(adapter_shapes(c, base).get("decoder", {}), c.policy.dtype)
-    return bytes_on_device(device_mesh, {"base": {"decoder": weights}, "lora": {"decoder": lora}}, spec, resident)
+def layer_bytes(c: config.Config, spec: Spec, device_mesh: Mesh, copied: bool = False, platform: str = "cpu") -> int:
+    """Bytes on a device of the copy by layer of weights and adapters, in the compute dtype or int8, that a decode loop
+    reads.
+
+    Args:
+      device_mesh: that of the rollout.
+      copied: whether the rollout works with a copy of the weights, in the compute dtype (rollout_layout.copy).
+      platform: of the devices. On TPUs most weights are read in the stack of all layers (decoder.read_in_stack).
+    """
+    base, dtype = base_shapes(c, spec), jnp.dtype(c.policy.dtype)
+
+    def by_layer(path, x):
+        held = dtype if copied and x.dtype.itemsize > dtype.itemsize else x.dtype
+        used = x.dtype if c.policy.weights_dtype == "int8" else dtype
+        return None if decoder.read_in_stack(path, held, dtype, platform) else jax.ShapeDtypeStruct(x.shape, used)
+
+    weights = jax.tree_util.tree_map_with_path(by_layer, base["decoder"])
+    lora = _as(adapter_shapes(c, base).get("decoder", {}), dtype)
+    return bytes_on_device(device_mesh, {"base": {"decoder": weights}, "lora": {"decoder": lora}}, spec, copied)
 
 
 def base_shapes(c: config.Config, spec: Spec) -> dict:

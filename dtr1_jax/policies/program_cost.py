@@ -70,13 +70,18 @@ def read(module: Module, full: float | None = None) -> list[Use]:
     )
 
 
-def together(found: Iterable[Use], each_trip: bool) -> Cost:
-    """The cost of all instructions outside of the loops without known trip count; or of one trip of these loops."""
+def together(found: Iterable[Use], loop: str = "") -> Cost:
+    """The cost of all instructions outside of the loops without known trip count; or of one trip of such a `loop`."""
     cost = Cost()
     for use in found:
-        if bool(use.unknown) == each_trip:
+        if use.unknown == loop:
             cost = cost.plus(use.item.times(use.trips))
     return cost
+
+
+def loops(found: Iterable[Use]) -> list[str]:
+    """The loops without known trip count, in the order in which they run."""
+    return list(dict.fromkeys(use.unknown for use in found if use.unknown))
 
 
 def _costs(module, instruction, body):

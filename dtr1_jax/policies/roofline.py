@@ -41,17 +41,6 @@ class Work:
         return max(self.seconds(chip).items(), key=lambda term: term[1])
 
 
-def at_depth(first: float, second: float, depths: tuple[int, int], layers: int) -> float:
-    """A figure of a policy with `layers` layers, on the straight line through its values at two depths.
-
-    Args:
-      first, second: the figure at the two depths.
-      depths: two different numbers of layers.
-      layers: the depth that is asked for.
-    """
-    return first + (second - first) / (depths[1] - depths[0]) * (layers - depths[0])
-
-
 def mfu(flops: float, seconds: float, chip: Chip, count: int) -> float:
     """Share of the peak of `count` chips that `flops` operations in `seconds` use (model FLOPs utilization)."""
     return flops / (seconds * chip.flops * count)

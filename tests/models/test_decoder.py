@@ -237,3 +237,49 @@ def test_unstack_splits_the_layer_axis():
     assert [p["b"]["c"].item() for p in parts] == [0, 1, 2]
     assert [p["a"].tolist() for p in parts] == [[0, 1], [2, 3], [4, 5]]
     assert decoder.unstack(None, 2) == [{}, {}]
+
+
+@pytest.mark.parametrize("held", ["float32", "bfloat16"])
+def test_matrices_stay_in_their_stack_on_tpus(monkeypatch, held):
+    """By hand: those whose results are not cut into heads, unless the loop has to convert them."""
+    monkeypatch.setattr(decoder.layout, "platform", lambda: "tpu")
+    names = ("q", "k", "v", "o", "gate", "up", "down")
+    params = {name: {"kernel": jnp.ones((2, 3, 4), held), "bias": jnp.ones((2, 4))} for name in names}
+    params = {**params, "attn_norm": {"scale": jnp.ones((2, 3))}}
+    got = decoder.weights_by_layer(params, 2, jnp.bfloat16)
+    stay = {name for name in got[1] if isinstance(got[1][name].get("kernel"), decoder.InStack)}
+    assert stay == (set() if held == "float32" else {"o", "gate", "up", "down"}) and len(got) == 2
+    assert all(isinstance(tree.get("bias", tree.get("scale")), jax.Array) for tree in got[0].values())
+    monkeypatch.setattr(decoder.layout, "platform", lambda: "cpu")
+    assert not any(isinstance(x, decoder.InStack) for x in decoder.weights_by_layer(params, 2, jnp.bfloat16))
+
+
+def test_decoding_out_of_the_stack_gives_the_same(monkeypatch):
+    """The states of four steps, in a loop that XLA compiles; each matrix in the stack is read in it."""
+    params, prefix = tiny_policy.params(), tiny_policy.prefill(tiny_policy.params(), None, SPEC, tiny_policy.prompt())
+    tokens = tiny_policy.completions(group=2, length=4)
+
+    @jax.jit
+    def decoded(params):
+        split, cache = policy.start(params, None, SPEC, prefix, 2, 4)
+
+        def step(cache, inputs):
+            slot, token = inputs
+            place = jnp.broadcast_to(prefix.next_b[:, None, None] + slot, token.shape)
+            seen = jnp.broadcast_to(jnp.arange(4) <= slot, (2, 2, 4))
+            state, cache = policy.decode(params, SPEC, split, prefix, cache, token, place, seen, slot)
+            return cache, state
+
+        return jax.lax.scan(step, cache, (jnp.arange(4), jnp.moveaxis(tokens, 2, 0)[..., None]))[1]
+
+    want = decoded(params)
+    jax.clear_caches()
+    monkeypatch.setattr(decoder.layout, "platform", lambda: "tpu")
+    np.testing.assert_allclose(decoded(params), want, atol=1e-6)
+    other = jax.tree.map(lambda x: x, params)
+    for name in ("o", "gate", "up", "down"):
+        for layer in range(SPEC.layers):
+            kernel = params["decoder"][name]["kernel"]
+            other["decoder"][name] = {**params["decoder"][name], "kernel": kernel.at[layer].add(0.1)}
+            assert np.abs(decoded(other) - want).max() > 1e-3, (name, layer)
+            other["decoder"][name] = params["decoder"][name]

@@ -42,7 +42,8 @@ def test_two_depths_give_the_figures_of_a_third():
     assert got.once.work.sent_bytes == third.once.work.sent_bytes == 9 * 64 * 64 * 4 * 7 / 8
     assert got.once.message_bytes == third.once.message_bytes == {"all-gather": 9 * 64 * 64 * 4}
     assert got.once.message_count == third.once.message_count == 9
-    assert got.each_token.message_bytes == {"all-reduce": 4} and got.each_token.work.sent_bytes == 2 * 4 * 7 / 8
+    assert [loop.message_bytes for loop in got.loops] == [{"all-reduce": 4}]
+    assert got.loops[0].work.sent_bytes == 2 * 4 * 7 / 8
     assert got.once.largest.bytes == 64 * 64 * 4
     assert got.once.work.hbm_bytes == pytest.approx(third.once.work.hbm_bytes, rel=0.02)
 
@@ -50,13 +51,32 @@ def test_two_depths_give_the_figures_of_a_third():
 def test_a_line_through_what_only_one_depth_has():
     def of(count, kinds, largest):
         part = Part(Work(count, 2 * count, 3 * count), kinds, count, largest)
-        return Figures(10 * count, 100, count, part, part)
+        return Figures(10 * count, 100, count, part, (part, part))
 
     small, large = Message("all-gather", "f32[2]", 8), Message("all-reduce", "f32[9]", 36)
     got = compiled_figures.extrapolated(of(2, {"a": 4}, large), of(4, {"a": 8, "b": 6}, small), (2, 4), 8)
     assert (got.arguments, got.temporary, got.results, got.memory) == (80, 100, 8, 188)
     assert got.once.work == Work(8, 16, 24) and got.once.message_bytes == {"a": 16, "b": 18}
-    assert got.once.largest is large
+    assert got.once.largest is large and got.loops == (got.once, got.once)
+
+
+def test_loops_are_told_apart_in_their_order():
+    """Two loops without known end; the second one has a product, and runs after the first."""
+
+    def f(x_ii):
+        x_ii = jax.lax.while_loop(lambda x: x.sum() > 1, lambda x: x / 2, x_ii)
+        return jax.lax.while_loop(lambda x: x.sum() < 1, lambda x: jnp.tanh(x @ x), x_ii)
+
+    figures = compiled_figures.compiled(jax.jit(f).lower(jax.ShapeDtypeStruct((16, 16), jnp.float32)))[1]
+    assert [loop.work.flops for loop in figures.loops] == [0, 2 * 16**3] and figures.once.work.flops == 0
+
+
+def test_parts_times_weights():
+    parts = Part(Work(8, 4, 2), {"a": 6}, 2, None), Part(Work(4, 8, 0), {"b": 2}, 4, Message("b", "f32[2]", 8))
+    got = compiled_figures.weighted(parts, (0.5, 0.25))
+    assert got == Part(Work(5, 4, 1), {"a": 3, "b": 0.5}, 2, parts[1].largest)
+    with pytest.raises(ValueError):
+        compiled_figures.weighted(parts, (1,))
 
 
 @pytest.mark.parametrize("message, needed", [

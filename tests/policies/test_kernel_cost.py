@@ -30,7 +30,7 @@ def cost(result, operands, kernel, scope=SCOPE):
     line = f'ROOT %y = {result} custom-call({operands}), custom_call_target="tpu_custom_call", {notes}'
     module = hlo_text.parse(f"ENTRY %main () -> f32[] {{\n{OPERANDS}  {line}\n}}\n")
     assert list(module.computations["main"])[-1] == "y"
-    return program_cost.together(program_cost.read(module), False)
+    return program_cost.together(program_cost.read(module))
 
 
 @pytest.mark.parametrize("kernel, result, operands, products, count", [

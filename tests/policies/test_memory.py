@@ -123,6 +123,21 @@ def test_caches_by_hand():
     assert halves["kv_cache"] == found["kv_cache"] / 2
 
 
+def test_the_copy_by_layer_is_small_where_the_loop_reads_the_stack():
+    """By hand: on TPUs the four widest matrices of each layer are read in the stack, so they are not copied."""
+    c, spec = settings(lora_rank=2, policy_dtype="bfloat16", policy_weights_dtype="bfloat16"), small.TEXT
+    one = plan.abstract_mesh(config.Mesh(1, 1, 1))
+    wide = spec.layers * (spec.heads * spec.head_dim + 3 * spec.hidden) * spec.width
+    whole, part = (memory.layer_bytes(c, spec, one, platform=name) for name in ("cpu", "tpu"))
+    assert whole - part == 2 * wide
+    held = dataclasses.replace(c, policy=dataclasses.replace(c.policy, weights_dtype="float32"))  # converted once
+    assert memory.layer_bytes(held, spec, one, platform="tpu") == whole
+    assert memory.layer_bytes(held, spec, one, copied=True, platform="tpu") == part  # the copy is in bfloat16
+    rounded = dataclasses.replace(c, policy=dataclasses.replace(c.policy, weights_dtype="int8"))
+    whole, part = (memory.layer_bytes(rounded, spec, one, platform=name) for name in ("cpu", "tpu"))
+    assert whole - part == wide
+
+
 @pytest.mark.parametrize(("prompt", "new", "kept"), [(256, 128, 128 + 2 * 64), (255, 127, 255 + 2 * 63)])
 def test_inputs_of_layers_are_cut_over_tensor(prompt, new, kept):
     """By hand: with remat an update keeps the input of each layer, of half of the tokens where tensor = 2 divides them.

@@ -16,10 +16,5 @@ def test_the_slowest_binds(work, term, seconds):
     assert work.seconds(CHIP) == {"compute": 2, "hbm": work.hbm_bytes / 100, "ici": work.sent_bytes / 10}
 
 
-def test_a_straight_line():
-    assert roofline.at_depth(10, 14, (2, 4), 28) == 10 + 2 * 26  # 6 for what belongs to no layer, 2 for each layer
-    assert roofline.at_depth(10, 14, (2, 4), 2) == 10 and roofline.at_depth(10, 14, (2, 4), 4) == 14
-
-
 def test_mfu():
     assert roofline.mfu(8000, 2, CHIP, 16) == 8000 / (2 * 1000 * 16)
