@@ -256,10 +256,12 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.checkpoint.every = 20  # steps between checkpoints; 0 = only at the end and when stopped by a signal
     c.checkpoint.keep = 2  # number of newest checkpoints to keep, besides the best
 
-    c.mesh = ConfigDict()  # sizes of the device axes; -1 = the devices that the others leave
+    # Sizes of the device axes: -1 = the devices that the others leave; 0, for fsdp and tensor, = as little as the
+    # memory of the devices allows if data is -1, otherwise 1.
+    c.mesh = ConfigDict()
     c.mesh.data = -1  # copies of the weights, each with its share of the queries
-    c.mesh.fsdp = 1  # cuts the queries too, and the weights
-    c.mesh.tensor = 1  # cuts heads, hidden units, the vocabulary and, between the products of a layer, the tokens
+    c.mesh.fsdp = 0  # cuts the queries too, and the weights
+    c.mesh.tensor = 0  # cuts heads, hidden units, the vocabulary and, between the products of a layer, the tokens
     # Devices of a process that hold together one copy of the weights while completions are sampled; 0 = as few as their
     # memory allows, -1 = no copy, so that weights cut over fsdp are gathered for each token.
     c.mesh.rollout = 0

@@ -247,9 +247,9 @@ def _data_rules(c: Config) -> Iterator[Rule]:
 def _mesh_rules(c: Config) -> Iterator[Rule]:
     sizes = [c.mesh.data, c.mesh.fsdp, c.mesh.tensor]
     yield (
-        all(s >= 1 or s == -1 for s in sizes) and sizes.count(-1) <= 1,
+        all(s >= 1 or s == -1 for s in sizes if s) and sizes.count(-1) <= 1 and c.mesh.data != 0,
         "mesh",
-        "sizes of at least 1, at most one of them -1",
+        "sizes of at least 1, at most one of them -1, and 0 (automatic) for fsdp and tensor alone",
         sizes,
     )
 

@@ -70,9 +70,10 @@ ACTIVATIONS = {
 def axis_sizes(sizes: config.Mesh, device_count: int) -> tuple[int, int, int]:
     """Sizes of the axes (data, fsdp, tensor); an axis of -1 gets the devices that the other axes leave, at least 1.
 
-    If the settings do not fit `device_count`, the product of the sizes differs from it, and `make` raises.
+    An axis of 0 is 1 here; modes/mesh_choice.py chooses it by the memory. If the settings do not fit `device_count`,
+    the product of the sizes differs from it, and `make` raises.
     """
-    shape = [sizes.data, sizes.fsdp, sizes.tensor]
+    shape = [sizes.data, sizes.fsdp or 1, sizes.tensor or 1]
     if -1 in shape:
         rest = math.prod(s for s in shape if s != -1)
         shape[shape.index(-1)] = max(1, device_count // rest)

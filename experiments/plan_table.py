@@ -5,7 +5,8 @@ was stopped goes on with the cells that are missing. At the end, and with `--tab
 the file has. It needs `pip install 'dtr1_jax[tpu]'`, but no TPU; a cell takes minutes.
 
 The work is that of docs/devices.md: 64 queries x 8 completions of 2048 + 1024 tokens, half of a prompt a picture. The
-mesh has fsdp as large as the queries allow, and tensor the rest.
+mesh has fsdp as large as the queries allow, and tensor the rest. An update takes 1 query x 4 completions at a time, or
+x 8 on chips with more memory.
 """
 
 import argparse
@@ -22,6 +23,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 QUERIES = 64
 POLICIES = ("qwen2_5_vl_7b", "qwen2_5_vl_3b", "qwen2_5_vl_32b", "qwen3_vl_2b", "qwen3_vl_8b")
 CHIPS = {"v5e:4x4": 16, "v5e:16x16": 256, "v6e:8x8": 64, "v5p:4x4x4": 64}
+AT_ONCE = {"v5e": 4, "v6e": 8, "v5p": 8}  # completions of a query in a part of the update
 FIRST = ("qwen2_5_vl_7b/lora/v5e:4x4", "qwen2_5_vl_7b/full/v5e:16x16", "qwen2_5_vl_32b/full/v5p:4x4x4")
 
 
@@ -43,7 +45,8 @@ def command(cell: str, settings: list[str], fast: bool) -> list[str]:
         f"--config.rollout.queries={QUERIES}", "--config.rollout.group=8", "--config.rollout.new_tokens=1024",
         "--config.policy.prompt_tokens=2048", f"--config.policy.max_pixels={1024 * _pixels(policy)}",
         f"--config.train.eval_batch={QUERIES}", "--config.mesh.data=1", "--config.mesh.fsdp=-1",
-        f"--config.mesh.tensor={tensor}", *full, *settings,
+        f"--config.mesh.tensor={tensor}", f"--config.grpo.micro_group={AT_ONCE[topology.split(':')[0]]}", *full,
+        *settings,
     ]  # fmt: skip
 
 

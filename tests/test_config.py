@@ -144,8 +144,12 @@ def test_an_integer_stands_for_a_float():
         ),
         ({"reward__length_most": 128}, "config.reward.length_most: expected more tokens than reward.length_free = 128"),
         ({"reward__judge__budget": -1}, "config.reward.judge.budget: expected 0 or more, got -1"),
-        ({"mesh__data": 0}, "config.mesh: expected sizes of at least 1, at most one of them -1, got [0, 1, 1]"),
-        ({"mesh__fsdp": -1}, "config.mesh: expected sizes of at least 1, at most one of them -1, got [-1, -1, 1]"),
+        (
+            {"mesh__data": 0},
+            "config.mesh: expected sizes of at least 1, at most one of them -1, and 0 (automatic) for fsdp"
+            " and tensor alone, got [0, 0, 0]",
+        ),
+        ({"mesh__fsdp": -1}, "config.mesh: expected sizes of at least 1, at most one of them -1, and 0 (automatic)"),
     ],
 )
 def test_settings_that_do_not_fit_together(changes, start):

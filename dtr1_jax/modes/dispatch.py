@@ -21,6 +21,7 @@ from dtr1_jax.modes import (
     export,
     fetch,
     infer,
+    mesh_choice,
     perceive,
     plan,
     rescore,
@@ -147,7 +148,7 @@ def _work(mode: str, c: config.Config, named: Path | None, folder: Path, options
     if mode == "plan" and options.topology:
         return slice_plan.run(c, options.topology, options.layers, options.fast)
     if mode == "plan":
-        return plan.run(c)
+        return plan.run(mesh_choice.settled(c))
     raise config.ConfigError(
         "--mode: expected train, sft, eval, infer, perceive, export, plan, check, rescore, fetch or convert, got "
         f"{mode!r}"

@@ -26,7 +26,7 @@ from dtr1_jax.evaluation import (
     table,
     twin_answers,
 )
-from dtr1_jax.modes import results
+from dtr1_jax.modes import mesh_choice, results
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.runtime import Runtime, host_tools
 from dtr1_jax.rewards import score
@@ -59,7 +59,8 @@ def run(
         raise config.ConfigError("config.train.eval_examples: expected at least 1 for --mode=eval, got 0")
     if name is not None and (not _NAME.fullmatch(name) or name.strip(".") == ""):
         raise config.ConfigError(f"--name: expected up to 100 letters, digits, '.', '_' or '-', got {name!r}")
-    pretrained_policy, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
+    pretrained_policy = pretrained.load_policy(c)
+    device_mesh = mesh_choice.make(c, pretrained_policy.spec)
     mesh.check_batch(device_mesh, "train.eval_batch", c.train.eval_batch)
     source = sources.open_source(c.data, c.data.eval_split)
     _warn_of_a_part(source, c.train.eval_examples)

@@ -13,11 +13,11 @@ from typing import Any
 
 import jax
 
-from dtr1_jax import config, mesh, places
+from dtr1_jax import config, places
 from dtr1_jax.data.patches import Geometry
 from dtr1_jax.models import published_sizes
 from dtr1_jax.models.weights import adapters, exporting, native
-from dtr1_jax.modes import results
+from dtr1_jax.modes import mesh_choice, results
 from dtr1_jax.policies import end_token_files, policy_files, pretrained, state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.run import atomic, checkpoint
@@ -51,7 +51,7 @@ def run(c: config.Config, workdir: Path | None, out: str | None, adapter: bool =
     if adapter:  # Checked before the weights are read, because that takes long.
         check_adapter(c, pretrained_policy)
     c = _unrounded(c, _config_json(c, pretrained_policy), trained=workdir is not None)
-    device_mesh = mesh.make(c.mesh)
+    device_mesh = mesh_choice.make(c, pretrained_policy.spec)
     with _partial(target) as partial:
         if workdir is None:
             params, lora = state.untrained_weights(c, pretrained_policy, device_mesh)

@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from dtr1_jax import config, mesh, places
+from dtr1_jax import config, places
 from dtr1_jax.asking import perceived_twins
 from dtr1_jax.asking.perceived_twins import Insertion
 from dtr1_jax.data import pipeline, video_files, visuals
 from dtr1_jax.evaluation import answers, predict
-from dtr1_jax.modes import perceive, perceive_inputs, results
+from dtr1_jax.modes import mesh_choice, perceive, perceive_inputs, results
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.pretrained import PretrainedPolicy
 from dtr1_jax.policies.runtime import Runtime, open_perceiver
@@ -72,7 +72,7 @@ def run(
         look = _look_first(c, perceiver, example) if c.policy.constructor == "given" else None
         if look is not None:
             example = dataclasses.replace(example, scene=look.scene.instances, relations=tuple(look.scene.relations))
-        device_mesh = mesh.make(c.mesh)
+        device_mesh = mesh_choice.make(c, pretrained_policy.spec)
         batch = pipeline.single_batch(example, pretrained_policy.style)
         params, lora, _ = state.trained_weights(c, pretrained_policy, device_mesh, workdir, step)
         parent = results.open_folder(places.path(workdir) / "infer")

@@ -24,7 +24,7 @@ from dtr1_jax.data.cold_start import ColdStartBatches, dense_weight, is_drawn_to
 from dtr1_jax.data.twinworld import patch_targets
 from dtr1_jax.models import policy
 from dtr1_jax.models.weights import native
-from dtr1_jax.modes import diagnosis, export, results
+from dtr1_jax.modes import diagnosis, export, mesh_choice, results
 from dtr1_jax.modes.check import describe as describe_data
 from dtr1_jax.policies import pretrained
 from dtr1_jax.policies import state as weights_state
@@ -58,7 +58,7 @@ def run(c: config.Config, workdir: Path) -> Path:
 def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> Path:
     pretrained_policy = pretrained.load_policy(c)
     check(c, pretrained_policy)
-    device_mesh = mesh.make(c.mesh)
+    device_mesh = mesh_choice.make(c, pretrained_policy.spec)
     mesh.check_batch(device_mesh, "sft.batch", c.sft.batch)
     mesh.check_batch(device_mesh, "sft.practice", c.sft.practice)
     if jax.process_index() == 0:

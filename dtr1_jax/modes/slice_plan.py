@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from dtr1_jax import config, layout, mesh
 from dtr1_jax.models.spec import Spec
-from dtr1_jax.modes import plan, slice_table
+from dtr1_jax.modes import mesh_choice, plan, slice_table
 from dtr1_jax.policies import (
     ahead_of_time,
     chips,
@@ -49,9 +49,10 @@ class Slice:
       topology: name of the slice.
       chip: its chips.
       mesh: the mesh of the update, of the slice's devices.
+      why_mesh: the reason for it.
       sampling_mesh: that of the rollout.
       copied: whether a rollout has a copy of the weights.
-      why: the reason for both.
+      why: the reason for the two before.
       patches: patches of the pictures of a query.
       effort: of the compiler.
     """
@@ -61,6 +62,7 @@ class Slice:
     topology: str
     chip: chips.Chip
     mesh: jax.sharding.Mesh
+    why_mesh: str
     sampling_mesh: jax.sharding.Mesh
     copied: bool
     why: str
@@ -86,6 +88,9 @@ def run(c: config.Config, topology: str, layers: int = 0, fast: bool = False) ->
 def plan_slice(c: config.Config, sizes: Spec, topology: str, layers: int = 0, fast: bool = False) -> dict[str, Any]:
     """The figures of a step, as `run` prints them; the arguments are those of `run`, and the sizes of the policy."""
     chip, count = chips.of_slice(topology)
+    devices = ahead_of_time.devices_of_slice(topology)
+    chosen, why_mesh = mesh_choice.choose(c, sizes, devices, chip.usable_bytes)
+    c = dataclasses.replace(c, mesh=chosen)
     ahead_of_time.check_mesh(c, topology, count)
     if layers < 0 or layers > sizes.layers:
         raise config.ConfigError(
@@ -98,11 +103,11 @@ def plan_slice(c: config.Config, sizes: Spec, topology: str, layers: int = 0, fa
                 f" --config.rollout.{name}={planned}"
             )
     spec = with_layers(pretrained.adjusted(c, sizes), layers or sizes.layers)
-    device_mesh = mesh.make(c.mesh, ahead_of_time.devices_of_slice(topology))
+    device_mesh = mesh.make(c.mesh, devices)
     share = plan.device_share(c, spec, device_mesh)  # It raises where the batch cannot be cut.
     sampling_mesh, copied, why = ahead_of_time.rollout_mesh(c, spec, device_mesh, chip.usable_bytes)
     effort = FAST if fast else 0.0
-    this = Slice(c, spec, topology, chip, device_mesh, sampling_mesh, copied, why, share.patches, effort)
+    this = Slice(c, spec, topology, chip, device_mesh, why_mesh, sampling_mesh, copied, why, share.patches, effort)
     return _figures(this, count, _update(this), _rollout(this))
 
 
@@ -198,7 +203,8 @@ def _figures(this: Slice, count: int, of_update, of_rollout) -> dict[str, Any]:
     peak = max(need.values())
     return {
         "topology": this.topology, "policy": c.policy.name, "layers": this.spec.layers, "chips": count,
-        "mesh": dict(this.mesh.shape), "rollout_mesh": dict(this.sampling_mesh.shape), "rollout_layout": this.why,
+        "mesh": dict(this.mesh.shape), "mesh_layout": this.why_mesh,
+        "rollout_mesh": dict(this.sampling_mesh.shape), "rollout_layout": this.why,
         "lora_rank": c.lora.rank, "dtype": c.policy.dtype, "fast": this.effort < 0,
         "extrapolated": {name: pair for name, pair in (("update", update_depths), ("rollout", rollout_depths)) if pair},
         "fits": complete and peak <= chip.usable_bytes,

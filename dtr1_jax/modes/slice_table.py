@@ -47,7 +47,7 @@ def _heading(planned):
     axes = {name: ", ".join(f"{k} {v}" for k, v in planned[name].items()) for name in ("mesh", "rollout_mesh")}
     training = f"LoRA of rank {planned['lora_rank']}" if planned["lora_rank"] else "all weights"
     yield f"{planned['policy']} ({planned['layers']} layers), {training}, {planned['dtype']}"
-    yield f"{planned['topology']}: {planned['chips']} chips; update on {axes['mesh']}"
+    yield f"{planned['topology']}: {planned['chips']} chips; update on {axes['mesh']} ({planned['mesh_layout']})"
     yield f"rollout on {axes['rollout_mesh']} ({planned['rollout_layout']})"
     for name, (first, second) in planned["extrapolated"].items():
         yield (

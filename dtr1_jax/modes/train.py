@@ -17,7 +17,7 @@ import jax
 from dtr1_jax import config, mesh, places
 from dtr1_jax.data import pipeline, sources
 from dtr1_jax.evaluation import answered, metrics, predict, predictions_file, wrong_pictures
-from dtr1_jax.modes import check, diagnosis, experience, results, train_step
+from dtr1_jax.modes import check, diagnosis, experience, mesh_choice, results, train_step
 from dtr1_jax.modes.train_step import Position, Run
 from dtr1_jax.policies import pretrained, state
 from dtr1_jax.policies.runtime import Runtime, host_tools
@@ -54,7 +54,8 @@ def run(c: config.Config, workdir: Path) -> Path:
 
 def _train(c: config.Config, workdir: Path, stop: interrupt.Flag) -> None:
     score.check_weights(c.reward.weights)
-    pretrained_policy, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
+    pretrained_policy = pretrained.load_policy(c)
+    device_mesh = mesh_choice.make(c, pretrained_policy.spec)
     part = ("rollout.queries / rollout.parts", c.rollout.queries // c.rollout.parts)
     for name, size in (("rollout.queries", c.rollout.queries), part, ("train.eval_batch", c.train.eval_batch)):
         mesh.check_batch(device_mesh, name, size)
