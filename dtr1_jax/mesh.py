@@ -126,17 +126,27 @@ def replicas(mesh: Mesh) -> int:
 def for_rollout(mesh: Mesh | AbstractMesh, tensor: int) -> Mesh | AbstractMesh:
     """The mesh of the same devices in the same order whose `tensor` axis is larger, at the cost of `fsdp`.
 
-    It is abstract if `mesh` is.
+    Where `fsdp` is not enough, `data` becomes smaller too. The mesh is abstract if `mesh` is.
 
-    Raises ValueError if `tensor` is no multiple of the mesh's own, or does not divide fsdp x tensor.
+    Raises ValueError if `tensor` is no multiple of the mesh's own, or if neighbours on the mesh form no such groups.
     """
     data, fsdp, own = (mesh.shape[axis] for axis in AXES)
-    if tensor % own or (fsdp * own) % tensor:
-        raise ValueError(f"expected a multiple of tensor = {own} that divides fsdp x tensor = {fsdp * own}: {tensor}")
-    sizes = (data, fsdp * own // tensor, tensor)
+    if not forms_groups(mesh, tensor):
+        raise ValueError(f"data, fsdp, tensor = {data}, {fsdp}, {own}: no tensor = {tensor} for a rollout")
+    inner = max(fsdp * own // tensor, 1)
+    sizes = (data * fsdp * own // (inner * tensor), inner, tensor)
     if isinstance(mesh, AbstractMesh):
         return AbstractMesh(sizes, AXES)
     return Mesh(mesh.devices.reshape(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def forms_groups(mesh: Mesh | AbstractMesh, size: int) -> bool:
+    """Whether `for_rollout` takes `size`: the rows of a group of `size` neighbours are those of one place on `data`, or
+    of several whole ones.
+    """
+    data, fsdp, own = (mesh.shape[axis] for axis in AXES)
+    within = (fsdp * own) % size == 0
+    return size % own == 0 and (within or (size % (fsdp * own) == 0 and (data * fsdp * own) % size == 0))
 
 
 def batch_shards(mesh: Mesh) -> int:

@@ -220,15 +220,16 @@ def weights_by_layer(params: dict, count: int, dtype: Any) -> list:
 def read_in_stack(path: tuple, held: Any, dtype: Any, platform: str) -> bool:
     """Whether a decode loop reads weights of a layer out of the stack of all layers, and needs no copy by layer.
 
-    The products of a TPU program can, but for those whose results are cut into heads. A CPU would copy the layer at
-    each step. What is held in a larger dtype than that of the computation is converted once, so it is copied anyway.
+    The products of a TPU program can, but for those whose results are cut into heads, and for int8, which it would
+    write and read again at each step. A CPU would copy the layer at each step. What is held in a larger dtype than that
+    of the computation is converted once, so it is copied anyway.
 
     Args:
       path: of the weights in the tree of a layer.
       held, dtype: their dtype in memory, and that of the computation.
       platform: of the devices (layout.platform).
     """
-    reads = path[-1].key == "kernel" and path[-2].key not in CUT_INTO_HEADS
+    reads = path[-1].key == "kernel" and path[-2].key not in CUT_INTO_HEADS and jnp.issubdtype(held, jnp.floating)
     return platform == "tpu" and reads and jnp.dtype(held).itemsize <= jnp.dtype(dtype).itemsize
 
 

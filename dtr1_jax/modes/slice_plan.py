@@ -185,6 +185,8 @@ def _figures(this: Slice, count: int, of_update, of_rollout) -> dict[str, Any]:
     need = {"update": _need(update, update_needed), "rollout": _need(rollout, rollout_needed)}
     if rollout is not None:  # The weights that a rollout takes from the update are among its arguments.
         need["rollout"] += resident["all"] - (0 if this.copied else resident["weights"])
+    if update is not None:
+        _check_loops(this, "update", update.loops, 0)
     counted = _counted(this)
     for name, pair in (("update", update_depths), ("rollout", rollout_depths)):
         # The most that a program holds at once is in its prefill at small depths, and in its caches at large ones. So
@@ -309,4 +311,15 @@ def _token(this: Slice, loops: Sequence[Part]) -> Part:
         shapes = compaction.shapes(this.config.rollout.queries, this.config.rollout.group, slots)
     ends = [shape.slots for shape in shapes]
     trips = [end - start for start, end in zip([0, *ends], ends)]
+    _check_loops(this, "rollout", loops, len(trips))
     return compiled_figures.weighted(loops, [count / slots for count in trips])
+
+
+def _check_loops(this, name, loops, expected):
+    """Raises ConfigError if a program has other loops without known trip count than its decode loops."""
+    if len(loops) != expected:
+        raise config.ConfigError(
+            f"--topology={this.topology}: the compiled {name} has {len(loops)} loops whose trips are not known,"
+            f" expected {expected}; this version of libtpu writes loops in a form that is not understood"
+            " (policies/hlo_text.py), and the figures would be too low"
+        )

@@ -177,9 +177,7 @@ def uses(
         if instruction.code == "while":
             return of_loop(instruction)
         if instruction.code == "conditional":
-            found = _BRANCHES.findall(instruction.text)
-            names = [n.strip(" %") for several, one in found for n in (several.split(",") if several else [one])]
-            branches = [of_computation(name) for name in names]
+            branches = [of_computation(name) for name in branch_names(instruction)]
             if known := shares(instruction):
                 return [
                     dataclasses.replace(use, trips=use.trips * share)
@@ -205,13 +203,19 @@ def total(found: Iterable[Use], weight: Callable[[Any], float]) -> float:
     return sum(weight(use.item) * use.trips for use in found)
 
 
+def branch_names(condition: Instruction) -> list[str]:
+    """Names of the computations that a condition chooses from."""
+    found = _BRANCHES.findall(condition.text)
+    return [n.strip(" %") for several, one in found for n in (several.split(",") if several else [one])]
+
+
 def group_size(text: str) -> int:
     """Devices that take part in a collective operation together, from its line; 0 where it does not say."""
     if short := re.search(r"replica_groups=\[\d+,(\d+)\]<=", text):
         return int(short[1])
     if groups := re.search(r"replica_groups=\{\{([\d,]+)\}", text):
         return len(groups[1].split(","))
-    if named := re.search(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}", text):
+    if named := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", text):
         sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", named[1])}
         axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", named[2])  # an axis, or a part of it: 'a':(before)size
         return math.prod(int(part) if part else sizes[name] for name, part in axes)

@@ -63,11 +63,19 @@ def read(module: Module, full: float | None = None) -> list[Use]:
     """
 
     def shares(condition):
-        return (1 - full, full) if full is not None and condition.source.endswith("TowerBlock/cond") else None
+        return (1 - full, full) if full is not None and _of_tower(module, condition) else None
 
     return hlo_text.uses(
         module, lambda instruction, body: _costs(module, instruction, body), lambda cost: cost.hbm_bytes, shares
     )
+
+
+def _of_tower(module, condition):
+    """Whether a condition chooses between windows and full attention. The TPU compiler renames some of them."""
+    if condition.source != "conditional":
+        return condition.source.endswith("TowerBlock/cond")
+    inside = [x for name in hlo_text.branch_names(condition) for x in module.computations.get(name, {}).values()]
+    return any("TowerBlock/cond/" in x.source for x in inside)
 
 
 def together(found: Iterable[Use], loop: str = "") -> Cost:
@@ -154,7 +162,9 @@ def _bytes(module: Module, instruction: Instruction, body: Computation) -> float
     operands = [body[name] for name in instruction.operands if name in body]
     code = instruction.code.removesuffix("-start")
     if code in ("dynamic-slice", "slice", "gather"):
-        return 2 * _held(instruction.shapes[-1:] if code != instruction.code else instruction.shapes)
+        # Of a slice-start the result is (operands, part, number of the context).
+        part = instruction.shapes[0 if code == instruction.code else -2]
+        return part.bytes * sum(not shape.on_chip for shape in (operands[0].shapes[0], part))
     if code == "dynamic-update-slice":
         return 2 * _held(operands[1].shapes)
     if code == "copy" and code != instruction.code:  # copy-start has the copy, the operand and a number of the context
@@ -213,6 +223,10 @@ def _part_read(module, inside, name):
             part = sum(s.bytes for s in user.shapes)
         elif user.code == "dynamic-update-slice" and user.operands[0] == name:
             part = 0.0
+        elif user.code == "pad" and user.operands[0] == name and not user.is_root:
+            part = _part_read(module, inside, user.name)  # the part of it that is padding is not read
+            if part is not None:
+                part *= inside[name].shapes[0].bytes / user.shapes[0].bytes
         elif user.code in _VIEWS and not user.is_root:
             part = _part_read(module, inside, user.name)
         elif user.code == "fusion":

@@ -4,6 +4,9 @@ In the update, `mesh.fsdp` cuts the weights over devices, which gather them laye
 gather all layers for each token. So a rollout has its own copy of the weights in the compute dtype. It is made once for
 each rollout, by one jitted function, and is dropped at the rollout's end. `mesh.rollout` devices of one process hold
 the copy together, cut as by `mesh.tensor`.
+
+A device reads its part of the weights for each token, so more devices that hold a copy together decode faster, until
+the messages of the layers take longer than that saves. On chips whose peaks are known, their number is chosen by that.
 """
 
 from __future__ import annotations
@@ -20,11 +23,13 @@ from jax.sharding import AbstractMesh, Mesh
 from dtr1_jax import mesh as mesh_lib
 from dtr1_jax.config import ConfigError
 from dtr1_jax.models.spec import Spec
+from dtr1_jax.policies import chips
 
 AS_UPDATE = -1  # the setting mesh.rollout: the rollout takes the arrays of the update
 # Of a device's memory that the copy may take, and that it may take on the most devices of a process rather than not at
 # all; the update's weights and the caches need the rest.
 SHARE, MOST = 0.4, 0.5
+LATENCY = 15e-6  # assumed seconds of a small message between the devices of a process; we had no TPU to measure
 
 log = logging.getLogger(__name__)
 
@@ -46,23 +51,26 @@ def choose(
     tensor = device_mesh.shape["tensor"]
     if setting == AS_UPDATE:
         return AS_UPDATE, "config.mesh.rollout = -1"
-    sizes = [n for n in range(tensor, tensor * device_mesh.shape["fsdp"] + 1) if _fits(device_mesh, spec, n)]
+    sizes = [n for n in range(tensor, device_mesh.size + 1) if _fits(device_mesh, spec, n)]
     if setting:
         if setting not in sizes:
             raise ConfigError(
                 f"config.mesh.rollout = {setting}: expected one of {', '.join(map(str, sizes))}, a multiple of"
-                f" mesh.tensor = {tensor} that divides mesh.fsdp x mesh.tensor, the {spec.heads} heads and the devices"
-                " of a process; or 0 = automatic, -1 = as in the update"
+                f" mesh.tensor = {tensor} that divides the devices of a process and the {spec.heads} heads, and divides"
+                " mesh.fsdp x mesh.tensor or is a multiple of it; or 0 = automatic, -1 = as in the update"
             )
         return setting, f"config.mesh.rollout = {setting}"
-    if device_mesh.shape["fsdp"] == 1:
-        return AS_UPDATE, "mesh.fsdp = 1, so each batch shard holds whole weights anyway"
+    whole = device_mesh.shape["fsdp"] == 1  # each batch shard has whole weights, and needs no copy
     if memory is None:
-        return sizes[0], "the memory of a device is not known"
-    fitting = [n for n in sizes if copy_bytes / n <= SHARE * memory]
+        why = "the memory of a device is not known"
+        return (AS_UPDATE, f"mesh.fsdp = 1, and {why}") if whole else (sizes[0], why)
+    fitting = [n for n in sizes if copy_bytes / n <= SHARE * memory or (whole and n == tensor)]
     if fitting := fitting or [n for n in sizes[-1:] if copy_bytes / n <= MOST * memory]:
-        size = fitting[0]
-        return size, f"{copy_bytes / size / 2**30:.1f} of {memory / 2**30:.1f} GiB on each device"
+        size = _fastest(fitting, device_mesh, spec, copy_bytes)
+        if whole and size == tensor:
+            return AS_UPDATE, "mesh.fsdp = 1, so each batch shard holds whole weights anyway"
+        why = f"{copy_bytes / size / 2**30:.1f} of {memory / 2**30:.1f} GiB on each device"
+        return size, why if size == fitting[0] else f"{why}; fewer devices would read more for each token"
     return AS_UPDATE, (
         f"no copy fits: {copy_bytes / 2**30:.1f} GiB over {sizes[-1]} devices of a process are more than {MOST:.0%} of"
         f" {memory / 2**30:.1f} GiB each. All weights are gathered for each token, which is slow: use bfloat16 or int8"
@@ -70,12 +78,26 @@ def choose(
     )
 
 
+def _fastest(sizes, device_mesh, spec, copy_bytes):
+    """The one of `sizes` with which a token takes least: its weights are read, and layers send two messages each.
+
+    The first where the chip is not known. Sizes for which kv heads would be repeated count only if it is the first.
+    """
+    chip = None if isinstance(device_mesh, AbstractMesh) else chips.of_device(device_mesh.devices.flat[0])
+    if chip is None:
+        return sizes[0]
+
+    def seconds(size):
+        return copy_bytes / size / chip.hbm_bytes_s + (2 * spec.layers * LATENCY if size > 1 else 0)
+
+    return min([sizes[0], *(n for n in sizes[1:] if spec.kv_heads % n == 0)], key=seconds)
+
+
 def _fits(device_mesh, spec, size):
     """Whether `size` devices can hold a copy: they are neighbours on the mesh, of one process, and cut the heads."""
-    tensor, both = device_mesh.shape["tensor"], device_mesh.shape["fsdp"] * device_mesh.shape["tensor"]
-    if size == tensor:
+    if size == device_mesh.shape["tensor"]:
         return True
-    if size % tensor or both % size or spec.heads % size:
+    if not mesh_lib.forms_groups(device_mesh, size) or spec.heads % size:
         return False
     if isinstance(device_mesh, AbstractMesh):
         return True

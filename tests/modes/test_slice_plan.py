@@ -31,10 +31,10 @@ def slice_of_cpus(monkeypatch):
     monkeypatch.setattr(slice_plan.plan, "patches", lambda c, spec: 8)
 
 
-def of_depth(spec):
+def of_depth(spec, name="rollout"):
     """Figures that grow by the same number with each layer."""
     part = Part(Work(1e12 * spec.layers, 1e9, 1e8), {"all-gather": 1e8}, 7, Message("all-gather", "bf16[3]", 6))
-    return Figures(spec.layers * GIB / 16, GIB, 0, part, (part,))
+    return Figures(spec.layers * GIB / 16, GIB, 0, part, (part,) * (name == "rollout"))
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def by_layers(slice_of_cpus, monkeypatch):
 
     def fake(this, name, lower, layers):
         compiled.append((name, layers))
-        return of_depth(dataclasses.replace(this.spec, layers=layers))
+        return of_depth(dataclasses.replace(this.spec, layers=layers), name)
 
     monkeypatch.setattr(slice_plan, "_of_depth", fake)
     return compiled
@@ -72,12 +72,24 @@ def test_a_token_is_a_mean_over_the_loops_that_run(slice_of_cpus, monkeypatch):
     loops = tuple(Part(Work(flops, 0, 0), {}, 0, None) for flops in (1e13, 3e13, 1e20))
 
     def fake(this, name, lower, layers):
-        return dataclasses.replace(of_depth(this.spec), loops=loops)
+        return dataclasses.replace(of_depth(this.spec), loops=loops if name == "rollout" else ())
 
     monkeypatch.setattr(slice_plan, "_of_depth", fake)
     planned = slice_plan.plan_slice(changed(rollout_new_tokens=65, rollout_group=8), DEEP, "v5e:2x4")
     assert planned["decode"]["flops"] == pytest.approx(33 * 1e13 + 32 * 3e13)
     assert planned["decode"]["token_seconds"] == pytest.approx((33 * 1e13 + 32 * 3e13) / 65 / 197e12)
+
+
+@needs_eight
+def test_loops_that_are_not_understood_are_refused(slice_of_cpus, monkeypatch):
+    """Their work would not count."""
+    monkeypatch.setattr(slice_plan, "_of_depth", lambda this, name, lower, layers: of_depth(this.spec))
+    with pytest.raises(config.ConfigError, match=r"v5e:2x4: the compiled update has 1 loops whose .* expected 0"):
+        slice_plan.plan_slice(changed(), DEEP, "v5e:2x4")
+    no_loops = dataclasses.replace(of_depth(DEEP), loops=())
+    monkeypatch.setattr(slice_plan, "_of_depth", lambda this, name, lower, layers: no_loops)
+    with pytest.raises(config.ConfigError, match=r"the compiled rollout has 0 loops whose .* expected 1"):
+        slice_plan.plan_slice(changed(), DEEP, "v5e:2x4")
 
 
 @needs_eight
@@ -103,7 +115,7 @@ def test_what_the_compiler_refuses_does_not_fit(slice_of_cpus, monkeypatch):
     def fake(this, name, lower, layers):
         if name == "update" and layers == 10:
             raise TooLargeError("RESOURCE_EXHAUSTED: Used 20.00G of 15.75G hbm")
-        return of_depth(dataclasses.replace(this.spec, layers=layers))
+        return of_depth(dataclasses.replace(this.spec, layers=layers), name)
 
     monkeypatch.setattr(slice_plan, "_of_depth", fake)
     planned = slice_plan.plan_slice(changed(lora_rank=2, grpo_micro_queries=0), DEEP, "v5e:2x4")
@@ -142,7 +154,7 @@ def test_what_was_refused_needs_at_least_what_is_counted(slice_of_cpus, monkeypa
     def fake(this, name, lower, layers):
         if name == "rollout" and layers == 10:
             raise TooLargeError("RESOURCE_EXHAUSTED: words without a number")
-        return of_depth(dataclasses.replace(this.spec, layers=layers))
+        return of_depth(dataclasses.replace(this.spec, layers=layers), name)
 
     monkeypatch.setattr(slice_plan, "_of_depth", fake)
     monkeypatch.setattr(slice_plan, "_counted", lambda this: {"update": 40 * GIB, "rollout": 30 * GIB})

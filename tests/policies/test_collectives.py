@@ -92,7 +92,7 @@ def test_sums_by_hand():
 @pytest.mark.parametrize("groups, devices", [
     ("{{0,1,2,3},{4,5,6,7}}", 4), ("[2,8]<=[16]", 8), ("[4,2]<=[2,4]T(1,0)", 2),
     ("mesh['axis_0'=1,'axis_1'=8,'axis_2'=2] {'axis_1'}", 8), ("mesh['a'=4,'b'=2] {'a','b'}", 8),
-    ("mesh['a'=8] {'a':(2)4}", 4),
+    ("mesh['a'=8] {'a':(2)4}", 4), ("mesh['axis_0'=4,'axis_1'=4], device_ids=([4,4]T(1,0)) {'axis_0'}", 4),
 ])  # fmt: skip
 def test_a_reduce_scatter_counts_its_operand(groups, devices):
     text = f"ENTRY %main () -> f32[] {{\n  %x = f32[10]{{0}} reduce-scatter(%y), replica_groups={groups}\n}}"

@@ -134,8 +134,7 @@ def test_the_copy_by_layer_is_small_where_the_loop_reads_the_stack():
     assert memory.layer_bytes(held, spec, one, platform="tpu") == whole
     assert memory.layer_bytes(held, spec, one, copied=True, platform="tpu") == part  # the copy is in bfloat16
     rounded = dataclasses.replace(c, policy=dataclasses.replace(c.policy, weights_dtype="int8"))
-    whole, part = (memory.layer_bytes(rounded, spec, one, platform=name) for name in ("cpu", "tpu"))
-    assert whole - part == wide
+    assert len({memory.layer_bytes(rounded, spec, one, platform=name) for name in ("cpu", "tpu")}) == 1
 
 
 @pytest.mark.parametrize(("prompt", "new", "kept"), [(256, 128, 128 + 2 * 64), (255, 127, 255 + 2 * 63)])

@@ -175,6 +175,11 @@ def test_layers_of_a_tower_take_two_branches():
     name = "jit(f)/while/body/TowerBlock/cond"
     assert cost(name, 4 / 32) == windows.times(28).plus(full.times(4))
     assert cost(name, None) == cost("jit(f)/cond", 4 / 32) == full.times(32)
+    assert cost("conditional", 4 / 32) == full.times(32)
+    # The backward pass, whose name the compiler may drop at low effort.
+    inner = ', metadata={op_name="jit(f)/transpose/TowerBlock/cond/branch_1_fun/dot_general"}'
+    others = others.replace("lhs_contracting_dims={1}", "lhs_contracting_dims={1}" + inner)
+    assert cost("conditional", 4 / 32) == windows.times(28).plus(full.times(4))
 
 
 @pytest.mark.parametrize("line, count", [
@@ -183,6 +188,9 @@ def test_layers_of_a_tower_take_two_branches():
     ("ROOT %y = f32[2,8]{1,0} dynamic-slice(%x, %i, %i), dynamic_slice_sizes={2,8}", 2 * 64),
     ("ROOT %y = f32[4,8]{1,0} dynamic-update-slice(%x, %part, %i, %i)", 2 * 32),
     ("ROOT %y = (f32[4,8]{1,0:S(1)}, f32[4,8]{1,0}, u32[]) copy-start(%x)", 128),  # into the chip
+    ("ROOT %y = f32[2,8]{1,0:S(1)} slice(%x), slice={[0:2], [0:8]}", 64),
+    ("ROOT %y = ((f32[4,8]{1,0}), f32[2,8]{1,0:S(1)}, s32[]{:S(2)}) slice-start(%x), slice={[0:2], [0:8]}", 64),
+    ("ROOT %y = f32[2,8]{1,0} slice(%chip), slice={[0:2], [0:8]}", 64),
     ('ROOT %y = f32[4,8]{1,0} custom-call(), custom_call_target="AllocateBuffer"', 0),
     ("ROOT %y = f32[8,8]{1,0} all-gather(%x), replica_groups=[1,2]<=[2], dimensions={0}", 128 + 256),
     ("ROOT %y = f32[4,8]{1,0} copy-done(%x)", 0),
@@ -190,5 +198,21 @@ def test_layers_of_a_tower_take_two_branches():
 def test_what_an_instruction_moves(line, count):
     parameters = (
         "%x = f32[4,8]{1,0} parameter(0)", "%part = f32[1,8]{1,0} parameter(1)", "%i = s32[] parameter(2)",
+        "%chip = f32[4,8]{1,0:S(1)} parameter(3)",
     )  # fmt: skip
     assert read(program(*parameters, line))[0].hbm_bytes == count
+
+
+def test_a_slice_of_a_padded_array_reads_no_padding():
+    """Of [4, 8], padded to [16, 8], a fusion reads 4 of 16 rows; in the mean, one of them is no padding."""
+    others = """%sliced (x: f32[4,8], i: s32[]) -> f32[4,8] {
+  %x = f32[4,8]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %zero = f32[] constant(0)
+  %wide = f32[16,8]{1,0} pad(%x, %zero), padding=0_12x0_0
+  ROOT %y = f32[4,8]{1,0} dynamic-slice(%wide, %i, %i), dynamic_slice_sizes={4,8}
+}
+"""
+    parameters = ("%x = f32[4,8]{1,0} parameter(0)", "%i = s32[] parameter(1)")
+    line = "ROOT %y = f32[4,8]{1,0} fusion(%x, %i), kind=kLoop, calls=%sliced"
+    assert read(program(*parameters, line, others=others))[0].hbm_bytes == 128 / 4 + 4 + 128

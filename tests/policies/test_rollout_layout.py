@@ -12,16 +12,17 @@ import small
 
 from dtr1_jax import config, mesh
 from dtr1_jax.policies import rollout_layout
+from dtr1_jax.rl import rollout
 
 GIB = 2**30
 SPEC = dataclasses.replace(small.SPEC, heads=8, kv_heads=2)
 
 
-def fake_mesh(*sizes, devices_of_a_process=4):
+def fake_mesh(*sizes, devices_of_a_process=4, kind="unknown"):
     devices = np.empty(sizes, object)
     for i in range(devices.size):
-        devices.flat[i] = types.SimpleNamespace(process_index=i // devices_of_a_process)
-    return types.SimpleNamespace(devices=devices, shape=dict(zip(mesh.AXES, sizes)))
+        devices.flat[i] = types.SimpleNamespace(process_index=i // devices_of_a_process, device_kind=kind)
+    return types.SimpleNamespace(devices=devices, size=devices.size, shape=dict(zip(mesh.AXES, sizes)))
 
 
 @pytest.mark.parametrize("setting, sizes, gib, memory, size, why", [
@@ -40,6 +41,21 @@ def test_the_choice(setting, sizes, gib, memory, size, why):
     assert re.search(why, reason), reason
 
 
+@pytest.mark.parametrize("sizes, gib, layers, kv_heads, size", [
+    ((1, 16, 1), 6.0, 2, 4, 4),  # 2.0 ms of weights and 0.06 of messages, in place of 7.9 ms on one chip
+    ((1, 16, 1), 6.0, 2, 2, 2),  # on 4 chips the two kv heads would be repeated
+    ((1, 16, 1), 6.0, 250, 4, 1), ((1, 16, 1), 6.0, 60, 4, 4),  # 7.5 and 1.8 ms of messages
+    ((1, 16, 1), 15.2, 60, 4, 4), ((1, 16, 1), 15.2, 60, 2, 4),  # on 1 and 2 chips there is no room
+    ((16, 1, 1), 6.0, 2, 4, 4), ((16, 1, 1), 0.2, 60, 4, -1),  # whole weights are there, but reading them takes long
+    ((16, 1, 1), 15.2, 60, 2, -1),
+])  # fmt: skip
+def test_the_choice_by_what_a_token_takes(sizes, gib, layers, kv_heads, size):
+    """By hand, on chips that read 819 GB/s, with two messages of 15 us a layer."""
+    spec = dataclasses.replace(SPEC, layers=layers, kv_heads=kv_heads)
+    there = fake_mesh(*sizes, kind="TPU v5 lite")
+    assert rollout_layout.choose(0, there, spec, int(gib * GIB), 16 * GIB)[0] == size
+
+
 @pytest.mark.parametrize("setting, sizes", [(8, (1, 16, 1)), (3, (1, 12, 1)), (2, (1, 4, 4)), (16, (1, 8, 1))])
 def test_groups_that_do_not_exist_are_refused(setting, sizes):
     """8 devices are those of two processes; 3 do not divide 8 heads; 2 is less than tensor; there are no 16."""
@@ -49,15 +65,19 @@ def test_groups_that_do_not_exist_are_refused(setting, sizes):
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 @pytest.mark.parametrize(
-    "setting, sizes, kernel", [(0, (1, 8, 1), (2, 16, 32)), (4, (1, 8, 1), (2, 16, 8)), (4, (2, 2, 2), (2, 16, 8))]
-)
-def test_the_copy(setting, sizes, kernel):
+    "setting, sizes, kernel, of_copy",
+    [
+        (0, (1, 8, 1), (2, 16, 32), (1, 8, 1)), (4, (1, 8, 1), (2, 16, 8), (1, 2, 4)),
+        (4, (2, 2, 2), (2, 16, 8), (2, 1, 4)), (4, (8, 1, 1), (2, 16, 8), (2, 1, 4)),
+        (4, (4, 2, 1), (2, 16, 8), (2, 1, 4)),
+    ],
+)  # fmt: skip
+def test_the_copy(setting, sizes, kernel, of_copy):
     m = mesh.make(config.Mesh(*sizes), jax.devices()[:8])
     weights = {"base": small.params(), "lora": small.lora(small.params())}
     there = mesh.put(weights, mesh.shardings(m, weights, small.SPEC.head_counts))
     rollout_mesh, params, lora = rollout_layout.copy(setting, m, small.SPEC, there["base"], there["lora"], jnp.bfloat16)
-    tensor = setting or 1
-    assert dict(rollout_mesh.shape) == {"data": sizes[0], "fsdp": 8 // sizes[0] // tensor, "tensor": tensor}
+    assert tuple(rollout_mesh.shape.values()) == of_copy
     assert list(rollout_mesh.devices.flat) == list(m.devices.flat)
     q = params["decoder"]["q"]["kernel"]
     assert q.addressable_shards[0].data.shape == kernel and q.dtype == jnp.bfloat16
@@ -66,6 +86,29 @@ def test_the_copy(setting, sizes, kernel):
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(weights)):
         np.testing.assert_array_equal(a, b.astype(a.dtype))
     assert not any(x.is_deleted() for x in jax.tree.leaves(there))
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
+@pytest.mark.parametrize("sizes, setting", [((8, 1, 1), 4), ((8, 1, 1), 2), ((2, 2, 2), 4)])
+def test_the_samples_are_those_without_a_copy(sizes, setting):
+    """Also where the devices that hold a copy together are several places on `data`."""
+    m, weights, prompt = mesh.make(config.Mesh(*sizes), jax.devices()[:8]), small.params(), small.prompt(8)
+    there = mesh.put(weights, mesh.shardings(m, weights, small.SPEC.head_counts))
+
+    def sampled(setting):
+        of_rollout, params, _ = rollout_layout.copy(setting, m, small.SPEC, there, None, jnp.float32)
+        rows, resident = mesh.put_batch(of_rollout, prompt), setting != rollout_layout.AS_UPDATE
+        assert of_rollout.shape["tensor"] == (setting if resident else m.shape["tensor"])
+        got = rollout.sample(
+            params, None, rows, jax.random.key(3), None, spec=small.SPEC, group=2, new_tokens=6, end=(), pad=0,
+            temperature=1.0, mesh=of_rollout,
+        )  # fmt: skip
+        return mesh.whole(of_rollout, got)
+
+    want, got = sampled(rollout_layout.AS_UPDATE), sampled(setting)
+    np.testing.assert_array_equal(got.token_bgs, want.token_bgs)
+    np.testing.assert_allclose(got.logp_bgs, want.logp_bgs, atol=1e-4)
+    assert len(np.unique(want.token_bgs)) > 8
 
 
 def test_one_device_needs_no_copy():
@@ -79,5 +122,8 @@ def test_a_mesh_for_rollouts_needs_a_size_that_divides():
     m = mesh.make(config.Mesh(1, 4, 2), jax.devices()[:8])
     assert dict(mesh.for_rollout(m, 8).shape) == {"data": 1, "fsdp": 1, "tensor": 8}
     assert mesh.for_rollout(jax.sharding.AbstractMesh((1, 16, 2), mesh.AXES), 8).shape["tensor"] == 8
-    with pytest.raises(ValueError, match="multiple of tensor = 2 that divides fsdp x tensor = 8: 3"):
-        mesh.for_rollout(m, 3)
+    for size in (1, 3, 6, 16):
+        with pytest.raises(ValueError, match=f"data, fsdp, tensor = 1, 4, 2: no tensor = {size} for a rollout"):
+            mesh.for_rollout(m, size)
+    wide = jax.sharding.AbstractMesh((4, 3, 1), mesh.AXES)
+    assert [n for n in range(1, 13) if mesh.forms_groups(wide, n)] == [1, 3, 6, 12]  # 2 would mix places on data
