@@ -24,6 +24,7 @@ _ITEM = {
 }  # fmt: skip
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\([^\n]*\) -> [^\n]* )?\{\s*$")
 _SHAPE = re.compile(r"\b(\w+)\[([\d,<=]*)\](?:\{([^}]*)\})?")
+_TILE = re.compile(r"T\(([\d,]+)\)")
 _OPERATION = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (.*)$")
 _NOTES = re.compile(r"kernel_metadata=\{\n.*?\n\}", re.DOTALL)  # of a Pallas kernel, over several lines
 _CODE = re.compile(r"(?:^|[\s)}\]])([a-z][\w\-]*)\(")
@@ -40,16 +41,23 @@ class Shape:
       dtype: as HLO writes it, such as "bf16".
       sizes: of its axes.
       on_chip: whether it lies in the memory inside the chip (VMEM) and not in its main memory.
+      places: the values for which it has room, padding included; 0 = as many as it has. TPUs hold arrays in tiles.
     """
 
     dtype: str
     sizes: tuple[int, ...]
     on_chip: bool = False
+    places: int = 0
 
     @property
     def bytes(self) -> float:
         """Bytes without padding; 4-bit numbers take half a byte."""
         return _ITEM.get(self.dtype, 1) * math.prod(self.sizes)  # 1: the kinds of 8-bit floats
+
+    @property
+    def held(self) -> float:
+        """Bytes with padding."""
+        return _ITEM.get(self.dtype, 1) * (self.places or math.prod(self.sizes))
 
     @property
     def text(self) -> str:
@@ -79,10 +87,7 @@ class Instruction:
     def shapes(self) -> tuple[Shape, ...]:
         """Shapes of the result, several for a tuple."""
         found = _SHAPE.findall(self.text[: _CODE.search(self.text).start(1)])
-        return tuple(
-            Shape(dtype, tuple(int(n.removeprefix("<=")) for n in sizes.split(",") if n), "S(1)" in layout)
-            for dtype, sizes, layout in found
-        )
+        return tuple(_shape(*one) for one in found)
 
     @property
     def called(self) -> list[str]:
@@ -126,6 +131,17 @@ class Use:
     item: Any
     trips: float = 1
     unknown: str = ""
+
+
+def _shape(dtype, sizes, layout):
+    """A shape such as bf16[16,100]{1,0:T(8,128)(2,1)}: its axes from the innermost on, and the tile of these."""
+    numbers = [int(n.removeprefix("<=")) for n in sizes.split(",") if n]
+    order, tile = [int(n) for n in re.findall(r"\d+", layout.partition(":")[0])], _TILE.search(layout)
+    padded = list(numbers)
+    if tile and len(order) == len(numbers):
+        for axis, size in zip(order, reversed([int(n) for n in tile[1].split(",")])):
+            padded[axis] = -(-padded[axis] // size) * size
+    return Shape(dtype, tuple(numbers), "S(1)" in layout, math.prod(padded))
 
 
 def parse(text: str) -> Module:

@@ -53,4 +53,4 @@ def _of_place(shape: Shape) -> float:
 
 
 def _held(shape: Shape) -> float:
-    return 0 if shape.on_chip else shape.bytes
+    return 0 if shape.on_chip else shape.held

@@ -6,8 +6,8 @@ hlo_text.py explains.
 Operations are those of matrix products, two for each multiplication with its addition. Everything else is left out: a
 chip has other units for it, and it is much less. Memory traffic is what each instruction reads and writes, where the
 compiler has joined many operations into one instruction (a fusion). A fusion that reads a slice of an array, or
-writes into a part of it, counts the slice. Arrays inside the chip (VMEM) count 0. The attention kernels are counted by
-kernel_cost.py.
+writes into a part of it, counts the slice. Arrays count with the padding of their tiles, and those inside the chip
+(VMEM) count 0. The attention kernels are counted by kernel_cost.py.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def _bytes(module: Module, instruction: Instruction, body: Computation) -> float
     if code in ("dynamic-slice", "slice", "gather"):
         # Of a slice-start the result is (operands, part, number of the context).
         part = instruction.shapes[0 if code == instruction.code else -2]
-        return part.bytes * sum(not shape.on_chip for shape in (operands[0].shapes[0], part))
+        return part.held * sum(not shape.on_chip for shape in (operands[0].shapes[0], part))
     if code == "dynamic-update-slice":
         return 2 * _held(operands[1].shapes)
     if code == "copy" and code != instruction.code:  # copy-start has the copy, the operand and a number of the context
@@ -194,7 +194,7 @@ def _passed_on(instruction, inside):
 
 
 def _held(shapes: Iterable[Shape]) -> float:
-    return sum(0 if s.on_chip else s.bytes for s in shapes)
+    return sum(0 if s.on_chip else s.held for s in shapes)
 
 
 def _read(module, inside, number, shapes):
@@ -220,13 +220,13 @@ def _part_read(module, inside, name):
         if name not in user.operands:
             continue
         if user.code in ("dynamic-slice", "slice", "gather") and user.operands[0] == name:
-            part = sum(s.bytes for s in user.shapes)
+            part = sum(s.held for s in user.shapes)
         elif user.code == "dynamic-update-slice" and user.operands[0] == name:
             part = 0.0
         elif user.code == "pad" and user.operands[0] == name and not user.is_root:
             part = _part_read(module, inside, user.name)  # the part of it that is padding is not read
             if part is not None:
-                part *= inside[name].shapes[0].bytes / user.shapes[0].bytes
+                part *= inside[name].shapes[0].held / user.shapes[0].held
         elif user.code in _VIEWS and not user.is_root:
             part = _part_read(module, inside, user.name)
         elif user.code == "fusion":
@@ -258,11 +258,11 @@ def _written(module, inside, shapes, without=frozenset()):
 
 def _result_bytes(module, inside, result, shape):
     if shape.on_chip or result is None:
-        return 0 if shape.on_chip else shape.bytes
+        return 0 if shape.on_chip else shape.held
     if result.code in ("bitcast", "reshape") and result.operands[0] in inside:
         return _result_bytes(module, inside, inside[result.operands[0]], shape)
     if result.code == "dynamic-update-slice" and result.operands[1] in inside:
-        return min(shape.bytes, sum(s.bytes for s in inside[result.operands[1]].shapes))
+        return min(shape.held, sum(s.held for s in inside[result.operands[1]].shapes))
     if result.code == "fusion" and len(result.shapes) == 1:
-        return min(shape.bytes, _written(module, module.inside(result), result.shapes))
-    return shape.bytes
+        return min(shape.held, _written(module, module.inside(result), result.shapes))
+    return shape.held

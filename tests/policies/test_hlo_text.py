@@ -46,8 +46,22 @@ def test_instructions():
     assert (y.code, y.operands, y.called, y.source, y.is_root) == ("fusion", ("x", "x"), ["inner"], "jit(f)/mul", False)
     assert [s.text for s in body["p"].shapes] == ["s32[]", "bf16[8,128]"] and body["t"].is_root
     assert body["x"].shapes[0].on_chip and not y.shapes[0].on_chip
-    assert y.shapes[0].bytes == 8 * 128 * 2 and hlo_text.Shape("u4", (6,)).bytes == 3
+    assert y.shapes[0].bytes == y.shapes[0].held == 8 * 128 * 2 and hlo_text.Shape("u4", (6,)).bytes == 3
     assert list(module.inside(y)) == ["a", "m"] and module.inside(body["x"]) == {}
+
+
+@pytest.mark.parametrize("shape, bytes_, held", [
+    ("bf16[16,100]{1,0:T(8,128)(2,1)}", 2 * 16 * 100, 2 * 16 * 128), ("f32[3,100]{0,1:T(8,128)}", 1200, 4 * 128 * 104),
+    ("bf16[16,8,1,128,1]{4,3,1,0,2:T(8,128)(2,1)}", 2 * 2**14, 2 * 2**21),  # one place of a transposed cache
+    ("f32[5]{0:T(1024)}", 20, 4096), ("f32[5]{0}", 20, 20), ("f32[]", 4, 4), ("s32[]{:T(128)}", 4, 4),
+])  # fmt: skip
+def test_arrays_are_held_in_tiles(shape, bytes_, held):
+    (got,) = (
+        hlo_text.parse(f"ENTRY %main () -> f32[] {{\n  ROOT %x = {shape} parameter(0)\n}}\n")
+        .computations["main"]["x"]
+        .shapes
+    )
+    assert (got.bytes, got.held) == (bytes_, held)
 
 
 def test_what_a_loop_calls_counts_for_each_trip():
