@@ -45,7 +45,8 @@ class Block(nn.Module):
           angle: float32, broadcastable to [B, G, q, H / 2], rotary angles.
           own_mask: bool[B or 1, G or 1, q or 1, t], True at keys that may be seen. Without a cache, a query never sees
             keys behind its own place.
-          prefix: KV [B, K, P, H] shared by the branches, or None; transposed if there is a cache (layers.KV).
+          prefix: KV [B, K, P, H] shared by the branches, or None; if there is a cache, with keys as decoding holds them
+            (layers.KV).
           prefix_mask_bp: bool[B, P], or None without a prefix.
           cache: KV from `empty_cache`; the new keys and values are written into it from `slot` on. Without a cache,
             the queries attend to the new keys only.
@@ -73,12 +74,12 @@ class Block(nn.Module):
         key, value = _kv_heads(s, layers.rotate(key, angle, factor)), _kv_heads(s, value)
         keys_values = own = KV(key.swapaxes(2, 3), value.swapaxes(2, 3))
         if cache is not None:
-            own = KV(_write(cache.k, own.k.swapaxes(3, 4), -1, slot), _write(cache.v, own.v, -2, slot))
+            own = _added(cache, own, slot)
             keys_values = KV(*(x.reshape(b, g, key.shape[3], *x.shape[-2:]) for x in own))
         query = layout.place(layers.rotate(query, angle, factor), "batch", None, None, "heads", None)
         y = layers.attend(
-            query, keys_values, own_mask, prefix, prefix_mask_bp, transposed=cache is not None, causal=cache is None,
-            attention=s.attention,
+            query, keys_values, own_mask, prefix, prefix_mask_bp,
+            transposed=cache is not None and layers.transposes_keys(), causal=cache is None, attention=s.attention,
         )  # fmt: skip
         y = layout.place(y, "batch", None, None, ("heads", s.heads))
         x_bgqd = layout.place(x_bgqd + linear("o", s.width, y, s.out_bias, STATES), *STATES)
@@ -97,12 +98,14 @@ def _kv_heads(spec, x_bgqnh):
 
 
 def empty_cache(b: int, g: int, kv_heads: int, slots: int, head_dim: int, dtype: Any) -> KV:
-    """A cache of zeros for one layer: transposed KV [B, G, K, slots, H] (layers.KV), without axes B, G, K of size 1.
+    """A cache of zeros for one layer: KV [B, G, K, slots, H] as decoding holds it (layers.KV), without axes B, G, K of
+    size 1.
 
     XLA on the CPU leaves axes of size 1 out of a matrix product. If the cache had them, the decode loop would hold it
     in two shapes, and would copy and write both at each step: four times the size of the cache.
     """
-    zeros = (jnp.zeros((b, g, kv_heads, *shape), dtype) for shape in ((head_dim, slots), (slots, head_dim)))
+    of_keys = (head_dim, slots) if layers.transposes_keys() else (slots, head_dim)
+    zeros = (jnp.zeros((b, g, kv_heads, *shape), dtype) for shape in (of_keys, (slots, head_dim)))
     return KV(*(squeezed(x) for x in zeros))
 
 
@@ -113,9 +116,28 @@ def squeezed(cache_bgk: jax.Array) -> jax.Array:
     return layout.place(cache_bgk.reshape(*(n for n in sizes[:3] if n > 1), *sizes[3:]), *names, None, None)
 
 
-def _write(cache, new, axis, slot):
-    """Writes `new` [B, G, K, ...] into the cache, from `slot` of the axis on."""
-    return jax.lax.dynamic_update_slice_in_dim(cache, new.reshape(*cache.shape[:-2], *new.shape[-2:]), slot, axis)
+def grown(cache: KV, more: int) -> KV:
+    """The cache of a layer with `more` slots behind its own."""
+
+    def pad(x, axis):
+        return jnp.pad(x, [(0, more if i == axis % x.ndim else 0) for i in range(x.ndim)])
+
+    return KV(pad(cache.k, _slots_of_keys()), pad(cache.v, -2))
+
+
+def _slots_of_keys():
+    """The axis of a cache's keys that has the slots."""
+    return -1 if layers.transposes_keys() else -2
+
+
+def _added(cache, new, slot):
+    """The cache with the new keys and values [B, G, K, q, H] from `slot` on."""
+
+    def write(cache, new, axis):
+        return jax.lax.dynamic_update_slice_in_dim(cache, new.reshape(*cache.shape[:-2], *new.shape[-2:]), slot, axis)
+
+    new_k = new.k.swapaxes(3, 4) if layers.transposes_keys() else new.k
+    return KV(write(cache.k, new_k, _slots_of_keys()), write(cache.v, new.v, -2))
 
 
 def init(key: jax.Array, spec: Spec) -> dict:

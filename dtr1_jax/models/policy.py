@@ -51,7 +51,7 @@ class Decoding(NamedTuple):
     Attributes:
       weights: weights of the decoder (decoder.weights_by_layer).
       lora: adapters of the decoder.
-      prefix: transposed KV of the prompts (layers.KV).
+      prefix: KV of the prompts as decoding holds it (layers.KV).
     """
 
     weights: list
@@ -327,7 +327,7 @@ def start(params: dict, lora: dict | None, spec: Spec, prefix: Prefix, group: in
       slots: completion tokens that a cache has room for.
     """
     _check_window(spec, prefix.mask_bp.shape[1] + slots)
-    shared = KV(prefix.kv.k.swapaxes(-2, -1), prefix.kv.v)
+    shared = KV(prefix.kv.k.swapaxes(-2, -1), prefix.kv.v) if layers.transposes_keys() else prefix.kv
     shared = KV(*(layout.place(x, None, "batch", "heads", None, None) for x in shared))
     split = Decoding(
         decoder.weights_by_layer(params["decoder"], spec.layers, prefix.kv.k.dtype),

@@ -139,13 +139,10 @@ def with_slots(session: Session, slots: int) -> Session:
     if not more:
         return session
 
-    def grown(x, axis):
-        return jnp.pad(x, [(0, more if i == axis % x.ndim else 0) for i in range(x.ndim)])
-
     return dataclasses.replace(
         session,
-        cache=[kv._replace(k=grown(kv.k, -1), v=grown(kv.v, -2)) for kv in session.cache],
-        occupied_bgt=grown(session.occupied_bgt, 2),
+        cache=[decoder.grown(kv, more) for kv in session.cache],
+        occupied_bgt=jnp.pad(session.occupied_bgt, [(0, 0), (0, 0), (0, more)]),
     )
 
 

@@ -14,7 +14,8 @@ class Session:
 
     Attributes:
       prefix: policy.Prefix of the prompts.
-      cache: for each layer the transposed KV [B, G, K, slots, H], without the axes among B, G and K that have size 1.
+      cache: for each layer KV [B, G, K, slots, H] as decoding holds it (layers.KV), without the axes among B, G and K
+        that have size 1.
       occupied_bgt: bool[B, G, slots], True at slots that hold a token of the row.
       slot: int32, the next free slot.
       state_bgd: [B, G, D], hidden state from which the next token is predicted.
