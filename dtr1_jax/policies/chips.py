@@ -21,7 +21,7 @@ class Chip:
 
     Attributes:
       name: as in the name of a slice.
-      kind: as JAX names the chip (`device_kind`).
+      kinds: as JAX names the chip (`device_kind`), which depends on its version.
       hbm_bytes: published memory.
       usable_bytes: the part of it that the TPU compiler gives to programs, from its own message where a program is too
         large (libtpu 0.0.42.1).
@@ -31,7 +31,7 @@ class Chip:
     """
 
     name: str
-    kind: str
+    kinds: tuple[str, ...]
     hbm_bytes: int
     usable_bytes: int
     flops: float
@@ -43,17 +43,17 @@ _GIB = 2**30
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", "TPU v4", 32 * _GIB, int(30.5 * _GIB), 275e12, 1200e9, 300e9),
-        Chip("v5e", "TPU v5 lite", 16 * _GIB, int(15.75 * _GIB), 197e12, 819e9, 200e9),
-        Chip("v5p", "TPU v5", 95 * _GIB, int(95.74 * _GIB), 459e12, 2765e9, 600e9),
-        Chip("v6e", "TPU v6 lite", 32 * _GIB, int(31.25 * _GIB), 918e12, 1640e9, 400e9),
+        Chip("v4", ("TPU v4",), 32 * _GIB, int(30.5 * _GIB), 275e12, 1200e9, 300e9),
+        Chip("v5e", ("TPU v5 lite", "TPU v5e"), 16 * _GIB, int(15.75 * _GIB), 197e12, 819e9, 200e9),
+        Chip("v5p", ("TPU v5", "TPU v5p"), 95 * _GIB, int(95.74 * _GIB), 459e12, 2765e9, 600e9),
+        Chip("v6e", ("TPU v6 lite", "TPU v6e"), 32 * _GIB, int(31.25 * _GIB), 918e12, 1640e9, 400e9),
     )
 }
 
 
 def of_device(device: Any) -> Chip | None:
     """The chip of a device of JAX; None for CPUs, GPUs and chips that are not listed here."""
-    return next((chip for chip in CHIPS.values() if chip.kind == getattr(device, "device_kind", "")), None)
+    return next((chip for chip in CHIPS.values() if getattr(device, "device_kind", "") in chip.kinds), None)
 
 
 def of_slice(topology: str) -> tuple[Chip, int]:

@@ -238,7 +238,7 @@ def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int, copied: int
     - `kv_cache`: keys and values of the completions, and of the prompts that they share.
     - `weights_by_layer`: a second copy of the decoder's weights and adapters, which the decode loop reads by layer.
     - `activations`: the largest of four: the prefill (the product of an adapter, and an int8 product before it is
-      scaled, are held beside the layer's other arrays); a transposed copy of the prompts' keys for the decode loop;
+      scaled, are held beside the layer's other arrays); but on TPUs, a transposed copy of the prompts' keys;
       one step of sampling, with the logits and random bits of all rows; and the insertion of a part of a twin.
     """
     b, g, p = share.queries, share.group, share.prompt
@@ -246,6 +246,7 @@ def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int, copied: int
     hidden = (3 + share.branches + share.rounded) * _hidden(spec, share, prompt)
     prefill = _slices(spec, share) + max(hidden, _attention(spec, share, prompt))
     prompt_kv = _kv(spec, share, b, p)
+    transposed = 0 if share.platform == "tpu" else prompt_kv // 2
     pictures, tower = _tower(spec, share, b, trained=False)
     sampling = 5 * FLOAT * b * g * spec.vocab // share.tensor
     if share.rounded and not spec.tied:  # the output projection as floats
@@ -256,7 +257,7 @@ def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int, copied: int
         "weights_copy": copied,
         "kv_cache": _kv(spec, share, b * g, share.new) + prompt_kv,
         "weights_by_layer": layers_bytes,
-        "activations": max(pictures + max(prefill, tower), prompt_kv // 2, sampling, inserting),
+        "activations": max(pictures + max(prefill, tower), transposed, sampling, inserting),
     }
 
 

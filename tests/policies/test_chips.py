@@ -1,5 +1,7 @@
 """Slices by name, and that the peaks are of the right order."""
 
+import types
+
 import pytest
 
 from dtr1_jax import config
@@ -22,6 +24,15 @@ def test_slices(name, chip, count):
 def test_other_names_are_refused(name, message):
     with pytest.raises(config.ConfigError, match=f"--topology={name}: .*{message}"):
         chips.of_slice(name)
+
+
+@pytest.mark.parametrize("kind, name", [
+    ("TPU v5 lite", "v5e"), ("TPU v5e", "v5e"), ("TPU v5", "v5p"), ("TPU v5p", "v5p"), ("TPU v6 lite", "v6e"),
+    ("TPU v4", "v4"), ("cpu", None), ("NVIDIA H100", None), ("", None),
+])  # fmt: skip
+def test_chips_of_devices(kind, name):
+    found = chips.of_device(types.SimpleNamespace(device_kind=kind))
+    assert (found and found.name) == name and chips.of_device(object()) is None
 
 
 def test_a_program_gets_most_of_the_memory():

@@ -4,7 +4,7 @@ import pytest
 
 from dtr1_jax.policies import chips, roofline
 
-CHIP = chips.Chip("c", "C", 100, 90, flops=1000.0, hbm_bytes_s=100.0, ici_bytes_s=10.0)
+CHIP = chips.Chip("c", ("C",), 100, 90, flops=1000.0, hbm_bytes_s=100.0, ici_bytes_s=10.0)
 
 
 @pytest.mark.parametrize("work, term, seconds", [
