@@ -102,6 +102,7 @@ def learner(work: Work, group: int) -> Callable:
     )
 
 
+@jax.jit  # Each operation by itself would be a program of its own, and a hundred of them take a hundred megabytes.
 def fresh(params: dict) -> update.State:
     """A state with a copy of `params`, because the update donates it."""
     trainable = {"base": jax.tree.map(jnp.copy, params)}
@@ -190,7 +191,7 @@ def main(argv: list[str] | None = None) -> None:
     sizes = {n: v for n, v in vars(args).items() if n not in ("shape", "steps", "rounds") and v is not None}
     work = dataclasses.replace(SHAPES[args.shape], **sizes)
     compile_log.set_up()  # as main.py does
-    params = policy.init(jax.random.key(0), work.spec)
+    params = jax.jit(policy.init, static_argnums=1)(jax.random.key(0), work.spec)
     line = {"shape": args.shape, "params": sum(x.size for x in jax.tree.leaves(params))}
     line |= {n: v for n, v in dataclasses.asdict(work).items() if n != "spec"}
     if args.shape == "text5m":

@@ -238,7 +238,7 @@ def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int, copied: int
     - `kv_cache`: keys and values of the completions, and of the prompts that they share.
     - `weights_by_layer`: a second copy of the decoder's weights and adapters, which the decode loop reads by layer.
     - `activations`: the largest of four: the prefill (the product of an adapter, and an int8 product before it is
-      scaled, are held beside the layer's other arrays); but on TPUs, a transposed copy of the prompts' keys;
+      scaled, are held beside the layer's other arrays); a transposed copy of the prompts' keys, which TPUs do without;
       one step of sampling, with the logits and random bits of all rows; and the insertion of a part of a twin.
     """
     b, g, p = share.queries, share.group, share.prompt

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 LEAST_S = 5.0  # seconds; programs that take less, such as those of single operations, are not in the log
-RELEASE_S = 5.0  # seconds of compilation, of one or of many programs, after which freed memory goes back to the system
+RELEASE_S = 0.5  # seconds of compilation, of one or of many programs, after which freed memory goes back to the system
 
 _EVENT = "/jax/core/compile/backend_compile_duration"
 
