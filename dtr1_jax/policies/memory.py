@@ -136,7 +136,7 @@ def copy_bytes(c: config.Config, spec: Spec, sampling_mesh: Mesh) -> int:
 
 def layer_bytes(c: config.Config, spec: Spec, device_mesh: Mesh, copied: bool = False, platform: str = "cpu") -> int:
     """Bytes on a device of the copy by layer of weights and adapters, in the compute dtype or int8, that a decode loop
-    reads.
+    reads. Where the weights are cut over fsdp, XLA gathers all layers before the loop, and holds them besides.
 
     Args:
       device_mesh: that of the rollout.
@@ -152,7 +152,11 @@ def layer_bytes(c: config.Config, spec: Spec, device_mesh: Mesh, copied: bool = 
 
     weights = jax.tree_util.tree_map_with_path(by_layer, base["decoder"])
     lora = _as(adapter_shapes(c, base).get("decoder", {}), dtype)
-    return bytes_on_device(device_mesh, {"base": {"decoder": weights}, "lora": {"decoder": lora}}, spec, copied)
+    tree = {"base": {"decoder": weights}, "lora": {"decoder": lora}}
+    gathered = (
+        0 if copied or device_mesh.shape["fsdp"] == 1 else bytes_on_device(device_mesh, tree, spec, resident=True)
+    )
+    return bytes_on_device(device_mesh, tree, spec, copied) + gathered
 
 
 def base_shapes(c: config.Config, spec: Spec) -> dict:
@@ -237,6 +241,7 @@ def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int, copied: int
     - `weights_copy`: `copied`, the copy of the weights that is laid out for sampling (rollout_layout.py).
     - `kv_cache`: keys and values of the completions, and of the prompts that they share.
     - `weights_by_layer`: a second copy of the decoder's weights and adapters, which the decode loop reads by layer.
+    - `projection_copy`: without a copy of the weights, the gathered output projection, and its table if it is that too.
     - `activations`: the largest of four: the prefill (the product of an adapter, and an int8 product before it is
       scaled, are held beside the layer's other arrays); a transposed copy of the prompts' keys, which TPUs do without;
       one step of sampling, with the logits and random bits of all rows; and the insertion of a part of a twin.
@@ -253,8 +258,10 @@ def rollout_parts(spec: Spec, share: DeviceShare, layers_bytes: int, copied: int
         sampling += spec.vocab * spec.width * share.item // share.tensor
     twin = _Rows(b, g, share.inserted, p + share.new, cached=True)
     inserting = 3 * _hidden(spec, share, twin) + _attention(spec, share, twin) if share.inserted else 0
+    gathered = share.gathers and not copied
     return {
         "weights_copy": copied,
+        "projection_copy": gathered * (1 + spec.tied) * spec.vocab * spec.width * share.item // share.tensor,
         "kv_cache": _kv(spec, share, b * g, share.new) + prompt_kv,
         "weights_by_layer": layers_bytes,
         "activations": max(pictures + max(prefill, tower), transposed, sampling, inserting),

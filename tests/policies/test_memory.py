@@ -137,6 +137,35 @@ def test_the_copy_by_layer_is_small_where_the_loop_reads_the_stack():
     assert len({memory.layer_bytes(rounded, spec, one, platform=name) for name in ("cpu", "tpu")}) == 1
 
 
+def test_a_rollout_without_a_copy_holds_what_it_gathers():
+    """By hand: all layers by layer, cut and whole, and the output projection, which is the embedding too."""
+    c = settings("qwen2_5_0_5b", mesh_fsdp=4, mesh_rollout=-1, rollout_queries=4, train_eval_batch=4)
+    spec = plan.policy_spec(c)
+    found = plan.plan(c, spec, plan.abstract_mesh(c.mesh))["rollout"]
+    layers = memory.layer_bytes(c, spec, plan.abstract_mesh(config.Mesh(1, 1, 1)))
+    assert found["weights_copy"] == 0 and found["projection_copy"] == 2 * spec.vocab * spec.width * 2
+    assert found["weights_by_layer"] == pytest.approx(1.25 * layers, rel=0.01)  # norms and biases are whole
+    copied = plan.plan(
+        dataclasses.replace(c, mesh=config.Mesh(1, 4, 1)), spec, plan.abstract_mesh(config.Mesh(1, 4, 1))
+    )
+    assert copied["rollout"]["projection_copy"] == 0 and copied["rollout"]["weights_by_layer"] == layers
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(jax.device_count() < 4, reason="needs 4 devices")
+@pytest.mark.parametrize("layers", [2, 4])
+def test_a_rollout_without_a_copy_is_what_xla_reports(layers):
+    c = settings(
+        "qwen2_5_1_5b", mesh_fsdp=4, mesh_rollout=-1, policy_dtype="float32", policy_weights_dtype="float32",
+        policy_prompt_tokens=32, rollout_new_tokens=32, rollout_queries=4, rollout_group=2, train_eval_batch=4,
+    )  # fmt: skip
+    device_mesh = mesh.make(c.mesh, jax.devices()[:4])
+    sizes = dataclasses.replace(plan.policy_spec(c), layers=layers)
+    program = ahead_of_time.lower_rollout(c, pretrained.adjusted(c, sizes), device_mesh, 0, copied=False).compile()
+    counted = sum(plan.plan(c, sizes, device_mesh)["rollout"].values())
+    assert counted == pytest.approx(program.memory_analysis().temp_size_in_bytes, rel=0.1)
+
+
 @pytest.mark.parametrize(("prompt", "new", "kept"), [(256, 128, 128 + 2 * 64), (255, 127, 255 + 2 * 63)])
 def test_inputs_of_layers_are_cut_over_tensor(prompt, new, kept):
     """By hand: with remat an update keeps the input of each layer, of half of the tokens where tensor = 2 divides them.
