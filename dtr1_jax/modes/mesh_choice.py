@@ -38,7 +38,8 @@ def make(c: config.Config, sizes: Spec) -> Mesh:
     """
     chosen, why = _of_this_machine(c, sizes)
     made = mesh.make(chosen)
-    log.info("mesh: %s (%s)", ", ".join(f"{axis} {size}" for axis, size in made.shape.items()), why)
+    if chosen != c.mesh:
+        log.info("mesh: %s (%s)", ", ".join(f"{axis} {size}" for axis, size in made.shape.items()), why)
     return made
 
 

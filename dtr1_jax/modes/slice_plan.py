@@ -88,9 +88,6 @@ def run(c: config.Config, topology: str, layers: int = 0, fast: bool = False) ->
 def plan_slice(c: config.Config, sizes: Spec, topology: str, layers: int = 0, fast: bool = False) -> dict[str, Any]:
     """The figures of a step, as `run` prints them; the arguments are those of `run`, and the sizes of the policy."""
     chip, count = chips.of_slice(topology)
-    devices = ahead_of_time.devices_of_slice(topology)
-    chosen, why_mesh = mesh_choice.choose(c, sizes, devices, chip.usable_bytes)
-    c = dataclasses.replace(c, mesh=chosen)
     ahead_of_time.check_mesh(c, topology, count)
     if layers < 0 or layers > sizes.layers:
         raise config.ConfigError(
@@ -102,6 +99,9 @@ def plan_slice(c: config.Config, sizes: Spec, topology: str, layers: int = 0, fa
                 f"config.rollout.{name} = {value}: a slice is planned for rollouts in one part that are not ahead; add"
                 f" --config.rollout.{name}={planned}"
             )
+    devices = ahead_of_time.devices_of_slice(topology)
+    chosen, why_mesh = mesh_choice.choose(c, sizes, devices, chip.usable_bytes)
+    c = dataclasses.replace(c, mesh=chosen)
     spec = with_layers(pretrained.adjusted(c, sizes), layers or sizes.layers)
     device_mesh = mesh.make(c.mesh, devices)
     share = plan.device_share(c, spec, device_mesh)  # It raises where the batch cannot be cut.

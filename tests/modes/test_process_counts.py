@@ -161,12 +161,14 @@ def test_devices_of_one_two_or_four_processes(tmp_path, devices, steps):
 def test_a_run_goes_on_with_another_number_of_processes_and_another_mesh(tmp_path):
     """Three steps with two processes, one and four, each with a mesh of its own, are those of one process.
 
-    They sample a step ahead, with weights that the checkpoints hold besides.
+    They sample a step ahead, with weights that the checkpoints hold besides; the first two with one copy of the weights
+    in each process, whose devices have other queries in the update.
     """
     schedule = {"train__eval_examples": 0, "rollout__ahead": 1, "grpo__importance": "token_truncate"}
     tiny.finish(start(tmp_path, "one", 1, 2, train__steps=3, **schedule), SECONDS)
-    for steps, (processes, devices, fsdp) in enumerate(((2, 2, 4), (1, 2, 1), (4, 1, 2)), 1):
-        mesh = {"mesh__data": -1, "mesh__fsdp": fsdp}
+    meshes = ((2, 2, 1, 2), (1, 2, 1, 2), (4, 1, 4, 0))
+    for steps, (processes, devices, fsdp, rollout) in enumerate(meshes, 1):
+        mesh = {"mesh__data": -1, "mesh__fsdp": fsdp, "mesh__rollout": rollout}
         tiny.finish(start(tmp_path, "several", processes, devices, train__steps=steps, **schedule | mesh), SECONDS)
     rows = [
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
