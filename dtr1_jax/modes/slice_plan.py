@@ -150,20 +150,17 @@ def _compiled(this: Slice, name: str, lower: Callable[[Spec], Any]):
     try:
         return _of_depth(this, name, lower, layers), 0, None
     except TooLargeError as error:
-        needed = _too_large(this, name, error)
+        refused = error
+    log.info("%s: too large for a chip: %s", name, str(refused).splitlines()[0])
     if layers <= pair[1]:
-        return None, needed, None
+        return None, refused.needed, None
     try:
         first, second = (_of_depth(this, name, lower, depth) for depth in pair)
     except TooLargeError as error:
-        return None, max(needed, _too_large(this, name, error)), None
-    return compiled_figures.extrapolated(first, second, pair, layers), needed, pair
-
-
-def _too_large(this, name, error):
-    """Bytes of a program that the compiler refused: more than there are, even if it does not say how many."""
-    log.info("%s: too large for a chip: %s", name, str(error).splitlines()[0])
-    return max(error.needed, this.chip.usable_bytes + 1)
+        return None, max(refused.needed, error.needed), None
+    figures = compiled_figures.extrapolated(first, second, pair, layers)
+    beside = figures.arguments + figures.results if refused.temporary else 0
+    return figures, refused.needed + beside, pair
 
 
 def _of_depth(this, name, lower, layers):
@@ -182,16 +179,15 @@ def _figures(this: Slice, count: int, of_update, of_rollout) -> dict[str, Any]:
     resident = _resident(this)
     update, update_needed, update_depths = of_update
     rollout, rollout_needed, rollout_depths = of_rollout
-    need = {"update": _need(update, update_needed), "rollout": _need(rollout, rollout_needed)}
-    if rollout is not None:  # The weights that a rollout takes from the update are among its arguments.
-        need["rollout"] += resident["all"] - (0 if this.copied else resident["weights"])
+    counted = _counted(this)
+    # The weights that a rollout takes from the update are among its arguments.
+    beside = resident["all"] - (0 if this.copied else resident["weights"])
+    need = {
+        "update": _need(this, update, update_needed, update_depths, counted["update"]),
+        "rollout": _need(this, rollout, rollout_needed, rollout_depths, counted["rollout"], beside),
+    }
     if update is not None:
         _check_loops(this, "update", update.loops, 0)
-    counted = _counted(this)
-    for name, pair in (("update", update_depths), ("rollout", rollout_depths)):
-        # The most that a program holds at once is in its prefill at small depths, and in its caches at large ones. So
-        # the straight line of a program that was refused may be too low.
-        need[name] = max(need[name], counted[name]) if pair else need[name]
     updates = c.grpo.epochs * c.grpo.minibatches
     phases = {
         "update": update and _phase(chip, update.once, updates),
@@ -222,9 +218,15 @@ def _figures(this: Slice, count: int, of_update, of_rollout) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _need(figures: Figures | None, needed: int) -> float:
-    """Bytes of a program; the compiler's own number where it refused the program."""
-    return max(figures.memory if figures else 0, needed)
+def _need(this, figures, needed, pair, counted, beside=0) -> float:
+    """Bytes of a program and what stays `beside` it; where the compiler refused it, by its own number, or what is
+    counted without it.
+
+    A straight line through small depths says nothing of memory: there a program holds most at another moment.
+    """
+    if figures is not None and pair is None:
+        return figures.memory + beside
+    return max(needed + beside if needed else counted, this.chip.usable_bytes + 1)
 
 
 def _phase(chip: chips.Chip, part: Part, repeats: int) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def _heading(planned):
     for name, (first, second) in planned["extrapolated"].items():
         yield (
             f"EXTRAPOLATED: the {name} was compiled with {first} and {second} layers, and its figures are continued to"
-            f" {planned['layers']} layers on a straight line; its memory is at least what is counted without compiling"
+            f" {planned['layers']} layers on a straight line; its memory is what the compiler names for all layers"
         )
     if planned["fast"]:
         yield "--fast: the compiler worked with low effort; the memory is on the high side"

@@ -26,6 +26,7 @@ class TooLargeError(ValueError):
 
     Attributes:
       needed: bytes that it would take, or 0 if the message does not say it.
+      temporary: whether these are those besides its arguments and results.
     """
 
     def __init__(self, message: str):
@@ -33,6 +34,7 @@ class TooLargeError(ValueError):
         found = re.search(r"Used ([\d.]+)([KMGT]?)\w* of|temporaries \(([\d.]+)([KMGT]?)\w*\)", message)
         number, unit = (found[1] or found[3], found[2] or found[4] or "") if found else ("0", "")
         self.needed = int(float(number) * _UNITS[unit])
+        self.temporary = bool(found and found[3])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -147,9 +147,13 @@ def test_the_weights_of_the_update_stay_beside_the_copy(by_layers):
         assert (planned["weights_copy"] is None) == (rollout == -1)
 
 
+def refuse(message):
+    raise TooLargeError(message)
+
+
 @needs_eight
 def test_what_was_refused_needs_at_least_what_is_counted(slice_of_cpus, monkeypatch):
-    """The compiler need not say how much is missing, and a straight line through small depths may be too low."""
+    """Where the compiler does not say how much it needs, and by hand where it says how much besides the arguments."""
 
     def fake(this, name, lower, layers):
         if name == "rollout" and layers == 10:
@@ -161,6 +165,16 @@ def test_what_was_refused_needs_at_least_what_is_counted(slice_of_cpus, monkeypa
     planned = slice_plan.plan_slice(changed(), DEEP, "v5e:2x4")
     assert planned["hbm_bytes_per_chip"] == planned["memory"]["rollout"] == 30 * GIB and not planned["fits"]
     assert planned["memory"]["update"] == of_depth(DEEP).memory  # compiled with all layers
+    of_temporaries = "RESOURCE_EXHAUSTED: the total memory required for HLO temporaries (20.50G) exceeds available"
+    monkeypatch.setattr(
+        slice_plan, "_of_depth",
+        lambda this, name, lower, layers: refuse(of_temporaries) if layers == 10 else of_depth(
+            dataclasses.replace(this.spec, layers=layers), name),
+    )  # fmt: skip
+    planned = slice_plan.plan_slice(changed(), DEEP, "v5e:2x4")
+    arguments = 10 * GIB / 16  # of ten layers
+    assert planned["memory"]["update"] == 20.5 * GIB + arguments
+    assert planned["memory"]["rollout"] == 20.5 * GIB + arguments + planned["memory"]["resident"]["all"]
 
 
 @needs_eight
