@@ -141,8 +141,8 @@ def for_rollout(mesh: Mesh | AbstractMesh, tensor: int) -> Mesh | AbstractMesh:
 
 
 def forms_groups(mesh: Mesh | AbstractMesh, size: int) -> bool:
-    """Whether `for_rollout` takes `size`: the rows of a group of `size` neighbours are those of one place on `data`, or
-    of several whole ones.
+    """Whether `for_rollout` takes `size`: each group of `size` neighbours lies within one place on `data`, or is made of
+    whole ones.
     """
     data, fsdp, own = (mesh.shape[axis] for axis in AXES)
     within = (fsdp * own) % size == 0

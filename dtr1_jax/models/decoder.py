@@ -17,7 +17,7 @@ from dtr1_jax.models import layers
 from dtr1_jax.models.layers import KV
 from dtr1_jax.models.spec import Spec
 
-CUT_INTO_HEADS = ("q", "k", "v")  # projections whose results are
+CUT_INTO_HEADS = ("q", "k", "v")  # projections whose results are cut into heads
 TILE = 8  # rows of the tiles in which TPUs hold arrays
 STATES = ("batch", None, "sequence", None)  # places of [B, G, q, D] between the products of a layer (layout.py)
 

@@ -153,10 +153,10 @@ def layer_bytes(c: config.Config, spec: Spec, device_mesh: Mesh, copied: bool = 
     weights = jax.tree_util.tree_map_with_path(by_layer, base["decoder"])
     lora = _as(adapter_shapes(c, base).get("decoder", {}), dtype)
     tree = {"base": {"decoder": weights}, "lora": {"decoder": lora}}
-    gathered = (
-        0 if copied or device_mesh.shape["fsdp"] == 1 else bytes_on_device(device_mesh, tree, spec, resident=True)
-    )
-    return bytes_on_device(device_mesh, tree, spec, copied) + gathered
+    size = bytes_on_device(device_mesh, tree, spec, copied)
+    if not copied and device_mesh.shape["fsdp"] > 1:
+        size += bytes_on_device(device_mesh, tree, spec, resident=True)
+    return size
 
 
 def base_shapes(c: config.Config, spec: Spec) -> dict:

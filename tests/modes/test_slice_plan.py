@@ -108,16 +108,22 @@ def test_levels_of_deepstack_are_kept():
         slice_plan.with_layers(spec, 2)
 
 
+def refusing(message, *names):
+    """A compiler that refuses the programs `names` with all ten layers, and takes fewer."""
+
+    def of_depth_or_refused(this, name, lower, layers):
+        if name in names and layers == 10:
+            raise TooLargeError(message)
+        return of_depth(dataclasses.replace(this.spec, layers=layers), name)
+
+    return of_depth_or_refused
+
+
 @needs_eight
 def test_what_the_compiler_refuses_does_not_fit(slice_of_cpus, monkeypatch):
     """With all layers it is too large; at two depths it can be compiled, so that the rest is known."""
 
-    def fake(this, name, lower, layers):
-        if name == "update" and layers == 10:
-            raise TooLargeError("RESOURCE_EXHAUSTED: Used 20.00G of 15.75G hbm")
-        return of_depth(dataclasses.replace(this.spec, layers=layers), name)
-
-    monkeypatch.setattr(slice_plan, "_of_depth", fake)
+    monkeypatch.setattr(slice_plan, "_of_depth", refusing("RESOURCE_EXHAUSTED: Used 20.00G of 15.75G hbm", "update"))
     planned = slice_plan.plan_slice(changed(lora_rank=2, grpo_micro_queries=0), DEEP, "v5e:2x4")
     assert not planned["fits"] and planned["hbm_bytes_per_chip"] == 20 * GIB
     assert planned["extrapolated"] == {"update": (2, 4)} and planned["mfu"] > 0
@@ -147,30 +153,17 @@ def test_the_weights_of_the_update_stay_beside_the_copy(by_layers):
         assert (planned["weights_copy"] is None) == (rollout == -1)
 
 
-def refuse(message):
-    raise TooLargeError(message)
-
-
 @needs_eight
 def test_what_was_refused_needs_at_least_what_is_counted(slice_of_cpus, monkeypatch):
     """Where the compiler does not say how much it needs, and by hand where it says how much besides the arguments."""
 
-    def fake(this, name, lower, layers):
-        if name == "rollout" and layers == 10:
-            raise TooLargeError("RESOURCE_EXHAUSTED: words without a number")
-        return of_depth(dataclasses.replace(this.spec, layers=layers), name)
-
-    monkeypatch.setattr(slice_plan, "_of_depth", fake)
+    monkeypatch.setattr(slice_plan, "_of_depth", refusing("RESOURCE_EXHAUSTED: words without a number", "rollout"))
     monkeypatch.setattr(slice_plan, "_counted", lambda this: {"update": 40 * GIB, "rollout": 30 * GIB})
     planned = slice_plan.plan_slice(changed(), DEEP, "v5e:2x4")
     assert planned["hbm_bytes_per_chip"] == planned["memory"]["rollout"] == 30 * GIB and not planned["fits"]
     assert planned["memory"]["update"] == of_depth(DEEP).memory  # compiled with all layers
     of_temporaries = "RESOURCE_EXHAUSTED: the total memory required for HLO temporaries (20.50G) exceeds available"
-    monkeypatch.setattr(
-        slice_plan, "_of_depth",
-        lambda this, name, lower, layers: refuse(of_temporaries) if layers == 10 else of_depth(
-            dataclasses.replace(this.spec, layers=layers), name),
-    )  # fmt: skip
+    monkeypatch.setattr(slice_plan, "_of_depth", refusing(of_temporaries, "update", "rollout"))
     planned = slice_plan.plan_slice(changed(), DEEP, "v5e:2x4")
     arguments = 10 * GIB / 16  # of ten layers
     assert planned["memory"]["update"] == 20.5 * GIB + arguments
