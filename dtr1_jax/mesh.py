@@ -141,8 +141,9 @@ def for_rollout(mesh: Mesh | AbstractMesh, tensor: int) -> Mesh | AbstractMesh:
 
 
 def forms_groups(mesh: Mesh | AbstractMesh, size: int) -> bool:
-    """Whether `for_rollout` takes `size`: each group of `size` neighbours lies within one place on `data`, or is made of
-    whole ones.
+    """Whether `for_rollout` takes `size`.
+
+    Each group of `size` neighbours must lie within one place on `data`, or be made of whole places.
     """
     data, fsdp, own = (mesh.shape[axis] for axis in AXES)
     within = (fsdp * own) % size == 0
