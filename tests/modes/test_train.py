@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -226,7 +227,9 @@ def test_adapters_epochs_minibatches_kl_and_resampling(path, small, tmp_path):
     rounds, scored = [], []
     tiny.after(small, train.experience, "begin_gathering", rounds.append)
     tiny.after(small, learn.scorer, "score", scored.append)
-    small.setattr(train.experience.advantages, "informative_b", lambda r: np.arange(len(r)) == 1)
+    # Only as the rounds see it: the jitted advantages call the same function, and may be traced while this test runs.
+    spread = types.SimpleNamespace(informative_b=lambda reward_bg: np.arange(len(reward_bg)) == 1)
+    small.setattr(train.experience, "advantages", spread)
     train.run(c, tmp_path)
     assert len(rounds) == 6  # 1 of 4 groups has spread, so all further rounds are drawn
     rows = [row for row in run_log.read_run_log(tmp_path) if "train/loss" in row]
