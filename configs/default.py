@@ -262,8 +262,8 @@ def get_config(policy: str = "tiny") -> ConfigDict:
     c.mesh.data = -1  # copies of the weights, each with its share of the queries
     c.mesh.fsdp = 0  # cuts the queries too, and the weights
     c.mesh.tensor = 0  # cuts heads, hidden units, the vocabulary and, between the products of a layer, the tokens
-    # Devices of a process that hold together one copy of the weights while completions are sampled; 0 = by memory, and
-    # on TPUs by the time of a token; -1 = no copy, so that weights cut over fsdp are gathered for each token.
+    # Devices that hold together one copy of the weights while completions are sampled; 0 = by memory, and on TPUs by
+    # the time of a token; -1 = no copy, so that weights cut over fsdp are gathered for each token.
     c.mesh.rollout = 0
     if policy != "tiny":
         published(c)

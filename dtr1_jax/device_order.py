@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jax.experimental import mesh_utils
@@ -20,7 +22,7 @@ def order(shape: tuple[int, int, int], devices: list) -> np.ndarray:
     placed = _network_order(shape, devices)
     if placed is None or not _is_process_by_process(placed):
         placed = np.empty(shape, object)
-        placed.flat = sorted(devices, key=lambda device: (_slice(device), device.process_index))
+        placed.flat = sorted(devices, key=lambda device: (slice_of(device), device.process_index))
     return placed
 
 
@@ -30,7 +32,7 @@ def _network_order(shape, devices):
     On a TPU slice, JAX gives each mesh axis whole axes of the network, such as 8 x 8 chips. It refuses other sizes,
     such as 16 x 4, unless it may split an axis of the network. Several slices have no common network.
     """
-    if len(set(map(_slice, devices))) > 1:
+    if len(set(map(slice_of, devices))) > 1:
         return None
     for may_split in (False, True):
         try:
@@ -40,7 +42,7 @@ def _network_order(shape, devices):
     return None
 
 
-def _slice(device):
+def slice_of(device: Any) -> int:
     """Number of the TPU slice that a device belongs to; 0 for other devices."""
     return getattr(device, "slice_index", None) or 0
 
@@ -68,10 +70,8 @@ def check_processes(devices: np.ndarray) -> None:
             "config.mesh: start every process with the same number of devices, because each prepares the same number of"
             f" queries; now {described}"
         )
-    groups = groups_of_processes(devices)
-    sets = set(map(frozenset, groups.values()))
-    if sum(map(len, sets)) != len(set().union(*sets)) or len(set(map(len, sets))) > 1:
-        each = next(iter(counts.values()))
+    if not shares_whole(devices):
+        groups, each = groups_of_processes(devices), next(iter(counts.values()))
         described = ", ".join(f"process {process} in {sorted(held)}" for process, held in sorted(groups.items())[:4])
         raise config.ConfigError(
             f"config.mesh.tensor = {devices.shape[2]}: set it to a divisor or a multiple of the {each} devices of a"
@@ -80,10 +80,25 @@ def check_processes(devices: np.ndarray) -> None:
         )
 
 
+def shares_whole(devices: np.ndarray) -> bool:
+    """Whether any two processes hold parts of the same tensor groups or of different ones, and as many of them.
+
+    Args:
+      devices: object[..., tensor].
+    """
+    sets = set(map(frozenset, groups_of_processes(devices).values()))
+    return sum(map(len, sets)) == len(set().union(*sets)) and len(set(map(len, sets))) == 1
+
+
+def are_alike(groups: np.ndarray, place: Callable[[Any], int]) -> bool:
+    """Whether `place` is the same number for all devices of each group of object[groups, devices]."""
+    return all(len(set(map(place, group))) == 1 for group in groups)
+
+
 def groups_of_processes(devices: np.ndarray) -> dict[int, set[int]]:
     """{process: the numbers of the batch shards whose tensor groups it holds a part of}."""
     groups: dict[int, set[int]] = {}
-    for number, group in enumerate(devices.reshape(-1, devices.shape[2])):
+    for number, group in enumerate(devices.reshape(-1, devices.shape[-1])):
         for device in group:
             groups.setdefault(device.process_index, set()).add(number)
     return groups

@@ -260,9 +260,17 @@ def _first(tree, place):
     return jax.lax.with_sharding_constraint(jax.tree.map(lambda x: x[0], tree), place)
 
 
-def local(tree: Any) -> Any:
-    """Copies batch arrays back as numpy, with the rows that this process passed to `put_batch`."""
-    return jax.tree.map(_local, tree)
+def move_batch(mesh: Mesh, tree: Any) -> Any:
+    """Batch arrays cut over another mesh of the same devices in the same order. All processes must call it."""
+    return jax.device_put(tree, batch(mesh))
+
+
+def local(tree: Any, mesh: Mesh | None = None) -> Any:
+    """Copies batch arrays back as numpy, with the rows that this process passed to `put_batch`.
+
+    All processes must call it. `mesh` is that of `put_batch`; None = the mesh of the arrays.
+    """
+    return jax.tree.map(lambda x: _local(x, mesh), tree)
 
 
 def whole(mesh: Mesh, tree: Any) -> Any:
@@ -326,10 +334,10 @@ def largest(sizes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(_gather(np.array(sizes, np.int32)).max(0).tolist())
 
 
-def _local(x):
+def _local(x, mesh):
     if not isinstance(x, jax.Array) or x.is_fully_addressable:
         return np.asarray(x)
-    x = jax.device_put(x, batch(x.sharding.mesh))  # a jitted function may return another sharding
+    x = move_batch(mesh or x.sharding.mesh, x)  # a jitted function may return another sharding
     shards = {s.index[0].start or 0: s.data for s in x.addressable_shards}  # first row -> one of its replicas
     return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
 

@@ -135,15 +135,15 @@ def _sampling_stages(
     c, policy, count = runtime.config, runtime.policy, len(batch.examples)
     tokenizer, seconds = policy.style.tokenizer, {}
     with phase("rollout", seconds):
-        prompt, number_b = filled_up(runtime.mesh, (batch.prompt, batch.numbers))
+        prompt, number_b = filled_up(runtime, (batch.prompt, batch.numbers))
         rollout = rollouts.sample(
             runtime.params, runtime.lora, prompt, key, policy.banned_v, spec=policy.spec, group=group,
             new_tokens=c.rollout.new_tokens, end=tokenizer.ends, pad=tokenizer.pad, dtype=policy.dtype,
-            mesh=runtime.mesh, number_b=number_b, **sampling,
+            mesh=runtime.sampling_mesh, number_b=number_b, **sampling,
         )  # fmt: skip
     yield None
     with phase("rollout", seconds):
-        rollout = jax.tree.map(lambda x: x[:count], mesh.local(rollout))
+        rollout = jax.tree.map(lambda x: x[:count], mesh.local(rollout, runtime.mesh))
     given = [given_masks(example) for example in batch.examples] if policy.style.constructor == "given" else None
     yield Completions(completions.read_completions(rollout, batch, policy.style), rollout, seconds, given=given)
 
@@ -153,14 +153,20 @@ def aligned(batch: Batch) -> Batch:
     return dataclasses.replace(batch, prompt=with_shape(batch.prompt, *mesh.largest(shape_of(batch.prompt))))
 
 
-def filled_up(device_mesh: jax.sharding.Mesh, tree: Any) -> Any:
-    """Copies arrays of rows onto the mesh, each with its last row repeated up to a size that the mesh can cut.
+def filled_up(runtime: Runtime, tree: Any) -> Any:
+    """Copies arrays of rows onto the mesh that samples, each with its last row repeated to a size that it can cut.
 
     All processes must call it. They may have different numbers of rows, at least one; each is padded to the largest.
     """
     size = mesh.most(len(jax.tree.leaves(tree)[0]))
-    size += -size % mesh.local_shards(device_mesh)
-    return mesh.put_batch(device_mesh, jax.tree.map(lambda x: _fill_up(x, size), tree))
+    size += -size % mesh.local_shards(runtime.mesh)
+    return _put(runtime, jax.tree.map(lambda x: _fill_up(x, size), tree))
+
+
+def _put(runtime, tree):
+    """Copies arrays of rows onto the mesh that samples."""
+    there = mesh.put_batch(runtime.mesh, tree)
+    return there if runtime.rollout_mesh is None else mesh.move_batch(runtime.rollout_mesh, there)
 
 
 def _asking_stages(
@@ -173,35 +179,36 @@ def _asking_stages(
     tokenizer, count, seconds = policy.style.tokenizer, len(batch.examples), {}
     sampling = {"end": tokenizer.ends, **sampling}
     with phase("write_request", seconds):
-        prompt, number_b = filled_up(runtime.mesh, (batch.prompt, batch.numbers))
+        prompt, number_b = filled_up(runtime, (batch.prompt, batch.numbers))
         session = staged.write_requests(
             *weights, prompt, key, policy.banned_v, closing_table(tokenizer, policy.spec.vocab, CLOSING),
             spec=policy.spec, group=group, request_tokens=sizes.construct_tokens, new_tokens=sizes.new_tokens,
-            twin_tokens=sizes.twin_tokens, pad=tokenizer.pad, dtype=policy.dtype, mesh=runtime.mesh, number_b=number_b,
-            **sampling,
+            twin_tokens=sizes.twin_tokens, pad=tokenizer.pad, dtype=policy.dtype, mesh=runtime.sampling_mesh,
+            number_b=number_b, **sampling,
         )  # fmt: skip
     yield None
     with phase("write_request", seconds):
-        token_bgs, mask_bgs, ended_bg = mesh.local((session.token_bgs, session.mask_bgs, session.ended_bg))
+        arrays = (session.token_bgs, session.mask_bgs, session.ended_bg)
+        token_bgs, mask_bgs, ended_bg = mesh.local(arrays, runtime.mesh)
     with phase("perceive", seconds):
         texts = [[tokenizer.decode(ids[mask]) for ids, mask in zip(*row)] for row in zip(token_bgs[:count], mask_bgs)]
         perception = perceived_twins.perceive(texts, batch, policy.style, runtime.perceiver, sizes.twin_tokens)
         perception = dataclasses.replace(perception, insertions=_where_open(perception.insertions, ended_bg))
     with phase("insert", seconds):
         for token_bgn, count_bg in _chunks(perception.insertions, len(token_bgs), sizes.twin_tokens):
-            part = mesh.put_batch(runtime.mesh, (token_bgn, count_bg))
-            session = staged.insert_twins(*weights, session, *part, spec=policy.spec, mesh=runtime.mesh)
+            part = _put(runtime, (token_bgn, count_bg))
+            session = staged.insert_twins(*weights, session, *part, spec=policy.spec, mesh=runtime.sampling_mesh)
         inserted = session.length_bg + 0  # a copy, because write_answers takes over the session
     with phase("write_answer", seconds):
         session = staged.write_answers(
             *weights, session, key, policy.banned_v, spec=policy.spec,
-            answer_tokens=sizes.new_tokens - sizes.construct_tokens, mesh=runtime.mesh, **sampling,
+            answer_tokens=sizes.new_tokens - sizes.construct_tokens, mesh=runtime.sampling_mesh, **sampling,
         )  # fmt: skip
     with phase("insert", seconds):
         jax.block_until_ready(inserted)
     yield None
     with phase("write_answer", seconds):
-        rollout = jax.tree.map(lambda x: x[:count], staged.local_rollout(session))
+        rollout = jax.tree.map(lambda x: x[:count], staged.local_rollout(session, runtime.mesh))
     seconds["rollout"] = sum(seconds.values()) - seconds["perceive"]
     twins = [[one.twin for one in of_query] for of_query in perception.insertions]
     transcripts = completions.read_completions(rollout, batch, policy.style, twins)

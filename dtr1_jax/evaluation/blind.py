@@ -73,13 +73,13 @@ def ask_blind(
     prompt, asked_bg = blind_prompts(batch, twins, policy.style, policy.style.length + new_tokens)
     group = asked_bg.shape[1]
     number_r = (batch.numbers[:, None] * group + np.arange(group, dtype=np.int32)).reshape(-1)
-    prompt, number_r = filled_up(runtime.mesh, (prompt, number_r))
+    prompt, number_r = filled_up(runtime, (prompt, number_r))
     rollout = rollouts.sample(
         runtime.params, runtime.lora, prompt, key, policy.banned_v, spec=policy.spec,
         group=1, new_tokens=new_tokens, end=tokenizer.ends, pad=tokenizer.pad, temperature=temperature, top_k=top_k,
-        top_p=top_p, dtype=policy.dtype, mesh=runtime.mesh, number_b=number_r,
+        top_p=top_p, dtype=policy.dtype, mesh=runtime.sampling_mesh, number_b=number_r,
     )  # fmt: skip
-    rollout = mesh.local(rollout)
+    rollout = mesh.local(rollout, runtime.mesh)
 
     def read(b: int, g: int) -> Transcript:
         row = b * asked_bg.shape[1] + g

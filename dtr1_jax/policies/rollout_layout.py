@@ -2,8 +2,8 @@
 
 In the update, `mesh.fsdp` cuts the weights over devices, which gather them layer by layer. Decoding would have to
 gather all layers for each token. So a rollout has its own copy of the weights in the compute dtype. It is made once for
-each rollout, by one jitted function, and is dropped at the rollout's end. `mesh.rollout` devices of one process hold
-the copy together, cut as by `mesh.tensor`.
+each rollout, by one jitted function, and is dropped at the rollout's end. `mesh.rollout` devices hold the copy
+together, cut as by `mesh.tensor`: those of one process, or of several chips of a TPU slice where no process has room.
 
 A device reads its part of the weights for each token, so more devices that hold a copy together decode faster, until
 the messages of the layers take longer than that saves. On chips whose peaks are known, their number is chosen by that.
@@ -20,16 +20,17 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh
 
+from dtr1_jax import device_order
 from dtr1_jax import mesh as mesh_lib
 from dtr1_jax.config import ConfigError
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.policies import chips
 
 AS_UPDATE = -1  # the setting mesh.rollout: the rollout takes the arrays of the update
-# Of a device's memory that the copy may take, and that it may take on the most devices of a process rather than not at
-# all; the update's weights and the caches need the rest.
+# Of a device's memory that the copy may take, and that it may take on the most devices that can hold one rather than
+# not at all; the update's weights and the caches need the rest.
 SHARE, MOST = 0.4, 0.5
-LATENCY = 15e-6  # assumed seconds of a small message between the devices of a process; we had no TPU to measure
+LATENCY = 15e-6  # assumed seconds of a small message between the devices that hold a copy; we had no TPU to measure
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def choose(
       copy_bytes: bytes of a copy of all weights in the compute dtype.
       memory: bytes of memory of a device, or None if it is not known.
 
-    Raises ConfigError if the mesh has no such groups of devices within a process.
+    Raises ConfigError if the mesh has no such groups of devices.
     """
     tensor = device_mesh.shape["tensor"]
     if setting == AS_UPDATE:
@@ -56,23 +57,28 @@ def choose(
         if setting not in sizes:
             raise ConfigError(
                 f"config.mesh.rollout = {setting}: expected one of {', '.join(map(str, sizes))}, a multiple of"
-                f" mesh.tensor = {tensor} that divides the devices of a process and the {spec.heads} heads, and divides"
-                " mesh.fsdp x mesh.tensor or is a multiple of it; or 0 = automatic, -1 = as in the update"
+                f" mesh.tensor = {tensor} that divides the {spec.heads} heads, divides mesh.fsdp x mesh.tensor or is a"
+                " multiple of it, and divides the devices of a process or is a multiple of them; or 0 = automatic,"
+                " -1 = as in the update"
             )
         return setting, f"config.mesh.rollout = {setting}"
     whole = device_mesh.shape["fsdp"] == 1  # each batch shard has whole weights, and needs no copy
     if memory is None:
         why = "the memory of a device is not known"
         return (AS_UPDATE, f"mesh.fsdp = 1, and {why}") if whole else (sizes[0], why)
-    fitting = [n for n in sizes if copy_bytes / n <= SHARE * memory or (whole and n == tensor)]
-    if fitting := fitting or [n for n in sizes[-1:] if copy_bytes / n <= MOST * memory]:
+    near = [n for n in sizes if n == tensor or _within_processes(device_mesh, n)]
+    wider = [n for n in sizes if n > near[-1] and _within_slices(device_mesh, n)]
+    fitting = [n for n in near if copy_bytes / n <= SHARE * memory or (whole and n == tensor)]
+    fitting = fitting or [n for n in near[-1:] if copy_bytes / n <= MOST * memory]
+    fitting = fitting or [n for n in wider if copy_bytes / n <= SHARE * memory][:1]
+    if fitting := fitting or [n for n in wider[-1:] if copy_bytes / n <= MOST * memory]:
         size = _fastest(fitting, device_mesh, spec, copy_bytes)
         if whole and size == tensor:
             return AS_UPDATE, "mesh.fsdp = 1, so each batch shard holds whole weights anyway"
         why = f"{copy_bytes / size / 2**30:.1f} of {memory / 2**30:.1f} GiB on each device"
         return size, why if size == fitting[0] else f"{why}; fewer devices would read more for each token"
     return AS_UPDATE, (
-        f"no copy fits: {copy_bytes / 2**30:.1f} GiB over {sizes[-1]} devices of a process are more than {MOST:.0%} of"
+        f"no copy fits: {copy_bytes / 2**30:.1f} GiB over {[*near, *wider][-1]} devices are more than {MOST:.0%} of"
         f" {memory / 2**30:.1f} GiB each. All weights are gathered for each token, which is slow: use bfloat16 or int8"
         " (config.policy.dtype, weights_dtype), a larger config.mesh.tensor, or devices with more memory"
     )
@@ -94,15 +100,30 @@ def _fastest(sizes, device_mesh, spec, copy_bytes):
 
 
 def _fits(device_mesh, spec, size):
-    """Whether `size` devices can hold a copy: they are neighbours on the mesh, of one process, and cut the heads."""
+    """Whether `size` devices can hold a copy: they are neighbours on the mesh, and cut the heads.
+
+    Where they are devices of several processes, the mesh has to be one that `mesh.make` would allow.
+    """
     if size == device_mesh.shape["tensor"]:
         return True
     if not mesh_lib.forms_groups(device_mesh, size) or spec.heads % size:
         return False
-    if isinstance(device_mesh, AbstractMesh):
-        return True
-    groups = device_mesh.devices.reshape(-1, size)
-    return all(len({device.process_index for device in group}) == 1 for group in groups)
+    return isinstance(device_mesh, AbstractMesh) or device_order.shares_whole(device_mesh.devices.reshape(-1, size))
+
+
+def _within_processes(device_mesh, size):
+    """Whether each `size` neighbours are devices of one process."""
+    return isinstance(device_mesh, AbstractMesh) or device_order.are_alike(
+        device_mesh.devices.reshape(-1, size), lambda device: device.process_index
+    )
+
+
+def _within_slices(device_mesh, size):
+    """Whether each `size` neighbours are chips of one TPU slice, whose network does not depend on processes."""
+    return not isinstance(device_mesh, AbstractMesh) and device_order.are_alike(
+        device_mesh.devices.reshape(-1, size),
+        lambda device: device_order.slice_of(device) if device.platform == "tpu" else device.process_index,
+    )
 
 
 def mesh_of_copy(

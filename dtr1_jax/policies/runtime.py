@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 
 import jax
 
+from dtr1_jax import mesh
 from dtr1_jax.config import Config
 from dtr1_jax.models import sentence_encoder
 from dtr1_jax.policies import rollout_layout
@@ -27,12 +28,14 @@ class Runtime:
     Attributes:
       config: all settings.
       policy: the spec, tokenizer and prompt style of the policy.
-      mesh: the devices.
+      mesh: the devices. The processes prepare rows by its batch shards (mesh.share_of_rows).
       params: the policy's weights on the mesh; None before they are read.
       lora: its LoRA adapters on the mesh; None if there are none.
       segmenter: makes masks from boxes; None if no masks are needed.
       text_scorers: score answers in words; None if no reward column needs them.
       perceiver: runs the specialists that a policy asks for; None if policy.constructor is not "specialists".
+      rollout_mesh: the same devices as the programs of a rollout use them, where rows are prepared by another mesh, as
+        several processes hold one copy of the weights together; None = mesh.
     """
 
     config: Config
@@ -43,6 +46,12 @@ class Runtime:
     segmenter: Segmenter | LearnedSegmenter | None = None
     text_scorers: TextScorers | None = None
     perceiver: Perceiver | None = None
+    rollout_mesh: jax.sharding.Mesh | None = None
+
+    @property
+    def sampling_mesh(self) -> jax.sharding.Mesh:
+        """The mesh of the weights, and of the programs that sample."""
+        return self.rollout_mesh or self.mesh
 
     def with_weights(self, params: dict, lora: dict | None) -> Runtime:
         """The same with other weights and adapters."""
@@ -54,10 +63,12 @@ class Runtime:
         The caller drops it after the rollout, because the copy takes memory. All processes must call it. Raises
         ConfigError if the mesh does not allow the setting.
         """
-        device_mesh, params, lora = rollout_layout.copy(
+        sampling_mesh, params, lora = rollout_layout.copy(
             self.config.mesh.rollout, self.mesh, self.policy.spec, self.params, self.lora, self.policy.dtype
         )
-        return dataclasses.replace(self, mesh=device_mesh, params=params, lora=lora)
+        if mesh.share_of_rows(sampling_mesh) == mesh.share_of_rows(self.mesh):  # so in all processes, or in none
+            return dataclasses.replace(self, mesh=sampling_mesh, params=params, lora=lora)
+        return dataclasses.replace(self, rollout_mesh=sampling_mesh, params=params, lora=lora)
 
 
 @contextlib.contextmanager

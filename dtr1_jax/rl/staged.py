@@ -99,8 +99,8 @@ def write_answers(
         )  # fmt: skip
 
 
-def local_rollout(session: Session) -> Rollout:
-    """The completions as numpy, with the rows of this process."""
-    local, length_bg = mesh_lib.local((result(session), session.length_bg))
+def local_rollout(session: Session, mesh: Mesh | None = None) -> Rollout:
+    """The completions as numpy, with the rows of this process by `mesh`; None = the mesh of the session."""
+    local, length_bg = mesh_lib.local((result(session), session.length_bg), mesh)
     in_text_bgs = np.arange(local.token_bgs.shape[-1]) < length_bg[..., None]
     return dataclasses.replace(local, inserted_bgs=in_text_bgs & ~local.mask_bgs)

@@ -1,7 +1,7 @@
 """The same numbers, predictions and weights on any number of processes, and runs that change their number.
 
 As a program it is main.py with the small policy of tests/tiny.py, whose completions earn rewards that differ, but for
-the groups of `some_flat`; or with the arguments WEIGHTS and OUT, one process of
+the groups of `some_flat`; or with the arguments WEIGHTS, OUT and mesh.rollout, one process of
 `test_a_rollout_and_an_evaluation_in_two_processes`.
 """
 
@@ -88,9 +88,12 @@ class Broken:
         return self._source[index]
 
 
-def roll_out_and_evaluate(path: str) -> dict:
-    """The numbers and rewards of two rollouts, and the lines of an evaluation, by all processes together."""
-    changes = {"rollout__queries": 4, "train__eval_examples": 9, "train__eval_batch": 6}
+def roll_out_and_evaluate(path: str, holders: int) -> dict:
+    """The numbers and rewards of two rollouts, and the lines of an evaluation, by all processes together.
+
+    `holders` devices hold a copy of the weights.
+    """
+    changes = {"rollout__queries": 4, "train__eval_examples": 9, "train__eval_batch": 6, "mesh__rollout": holders}
     c = tiny.settings(path, **CHANGES | changes)
     ready, device_mesh = pretrained.load_policy(c), mesh.make(c.mesh)
     trainable, frozen = states.initial_weights(c, ready, device_mesh)
@@ -100,6 +103,7 @@ def roll_out_and_evaluate(path: str) -> dict:
     with host_tools(c) as (segmenter, text_scorers, _):
         runtime = Runtime(c, ready, device_mesh, segmenter=segmenter, text_scorers=text_scorers)
         runtime = runtime.with_weights(*update.weights(trainable, frozen)).for_rollout()
+        assert runtime.sampling_mesh.shape["tensor"] == holders
         for step in range(2):
             gathered = experience.begin_collecting(runtime, batches, jax.random.key(step))()
             collected.append(step_numbers.gather(gathered, device_mesh))
@@ -117,12 +121,14 @@ def roll_out_and_evaluate(path: str) -> dict:
 
 
 @pytest.mark.slow
-def test_a_rollout_and_an_evaluation_in_two_processes(tmp_path, monkeypatch):
+@pytest.mark.parametrize("holders", [1, 2])
+def test_a_rollout_and_an_evaluation_in_two_processes(tmp_path, monkeypatch, holders):
+    """Two holders are both processes, which prepare different rows."""
     weights, out = tiny.weights_file(tmp_path), tmp_path / "out.json"
-    two = real_processes.launch(__file__, [weights, str(out)], 2, 1)
+    two = real_processes.launch(__file__, [weights, str(out), str(holders)], 2, 1)
     tiny.install(monkeypatch, devices=2)
     monkeypatch.setattr(experience.score, "score", some_flat)
-    one = json.loads(json.dumps(roll_out_and_evaluate(weights)))
+    one = json.loads(json.dumps(roll_out_and_evaluate(weights, holders)))
     tiny.finish(two, SECONDS)
     got = json.loads(out.read_text())
     assert one["places"] == [0, 1, 3, 4, 6, 8] and one["evaluation"]["eval/examples_skipped"] == 3
@@ -161,12 +167,12 @@ def test_devices_of_one_two_or_four_processes(tmp_path, devices, steps):
 def test_a_run_goes_on_with_another_number_of_processes_and_another_mesh(tmp_path):
     """Three steps with two processes, one and four, each with a mesh of its own, are those of one process.
 
-    They sample a step ahead, with weights that the checkpoints hold besides; the first two with one copy of the weights
-    in each process, whose devices have other queries in the update.
+    They sample a step ahead, with weights that the checkpoints hold besides. The first two have one copy of the weights
+    in each process, whose devices have other queries in the update; of the four, two processes hold a copy together.
     """
     schedule = {"train__eval_examples": 0, "rollout__ahead": 1, "grpo__importance": "token_truncate"}
     tiny.finish(start(tmp_path, "one", 1, 2, train__steps=3, **schedule), SECONDS)
-    meshes = ((2, 2, 1, 2), (1, 2, 1, 2), (4, 1, 4, 0))
+    meshes = ((2, 2, 1, 2), (1, 2, 1, 2), (4, 1, 4, 2))
     for steps, (processes, devices, fsdp, rollout) in enumerate(meshes, 1):
         mesh = {"mesh__data": -1, "mesh__fsdp": fsdp, "mesh__rollout": rollout}
         tiny.finish(start(tmp_path, "several", processes, devices, train__steps=steps, **schedule | mesh), SECONDS)
@@ -193,10 +199,10 @@ if __name__ == "__main__":
     patch = pytest.MonkeyPatch()
     tiny.install(patch, devices=None)
     patch.setattr(experience.score, "score", some_flat)
-    if len(sys.argv) == 3:
+    if len(sys.argv) == 4:
         dispatch.join_processes()
         with hosts.together({}):
-            got = roll_out_and_evaluate(sys.argv[1])
+            got = roll_out_and_evaluate(sys.argv[1], int(sys.argv[3]))
             if jax.process_index() == 0:
                 pathlib.Path(sys.argv[2]).write_text(json.dumps(got))
     else:

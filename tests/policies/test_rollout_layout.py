@@ -18,10 +18,13 @@ GIB = 2**30
 SPEC = dataclasses.replace(small.SPEC, heads=8, kv_heads=2)
 
 
-def fake_mesh(*sizes, devices_of_a_process=4, kind="unknown"):
+def fake_mesh(*sizes, devices_of_a_process=4, kind="unknown", chips_of_a_slice=64):
     devices = np.empty(sizes, object)
     for i in range(devices.size):
-        devices.flat[i] = types.SimpleNamespace(process_index=i // devices_of_a_process, device_kind=kind)
+        devices.flat[i] = types.SimpleNamespace(
+            process_index=i // devices_of_a_process, device_kind=kind, slice_index=i // chips_of_a_slice,
+            platform="tpu" if kind.startswith("TPU") else "gpu",
+        )  # fmt: skip
     return types.SimpleNamespace(devices=devices, size=devices.size, shape=dict(zip(mesh.AXES, sizes)))
 
 
@@ -29,7 +32,7 @@ def fake_mesh(*sizes, devices_of_a_process=4, kind="unknown"):
     (0, (1, 16, 1), 15.2, 16, 4, "3.8 of 16.0 GiB"),  # 7B in bfloat16 on v5e: not on 1 or 2 chips
     (0, (1, 16, 1), 6.0, 16, 1, "6.0 of 16.0"), (0, (1, 16, 1), 12.0, 16, 2, "6.0 of 16.0"),
     (0, (1, 8, 2), 6.0, 16, 2, "3.0 of 16.0"),  # never fewer than tensor
-    (0, (1, 16, 1), 64.0, 16, -1, r"no copy fits: 64.0 GiB over 4 devices of a process are more than 50%"),
+    (0, (1, 16, 1), 64.0, 16, -1, r"no copy fits: 64.0 GiB over 4 devices are more than 50%"),
     (0, (1, 16, 1), 31.0, 16, 4, "7.8 of 16.0"), (0, (1, 16, 1), 33.0, 16, -1, "no copy fits"),  # half at most
     (0, (16, 1, 1), 15.2, 16, -1, "mesh.fsdp = 1"), (0, (1, 8, 1), 1.0, None, 1, "not known"),
     (0, (1, 2, 8), 72.0, 16, -1, "no copy fits: 72.0 GiB over 8 devices"),
@@ -56,11 +59,35 @@ def test_the_choice_by_what_a_token_takes(sizes, gib, layers, kv_heads, size):
     assert rollout_layout.choose(0, there, spec, int(gib * GIB), 16 * GIB)[0] == size
 
 
-@pytest.mark.parametrize("setting, sizes", [(8, (1, 16, 1)), (3, (1, 12, 1)), (2, (1, 4, 4)), (16, (1, 8, 1))])
-def test_groups_that_do_not_exist_are_refused(setting, sizes):
-    """8 devices are those of two processes; 3 do not divide 8 heads; 2 is less than tensor; there are no 16."""
+@pytest.mark.parametrize("kind, sizes, gib, heads, chips_of_a_slice, size", [
+    ("TPU v5 lite", (1, 256, 1), 61.0, 40, 256, 8),  # 32B in bfloat16 on v5e: 7.6 of 16 GiB, and 16 do not cut 40 heads
+    ("TPU v5 lite", (1, 64, 4), 61.0, 40, 256, 8), ("TPU v5 lite", (1, 16, 1), 61.0, 32, 16, 16),  # 8 take 48 %, 16 24
+    ("TPU v5 lite", (1, 16, 1), 31.0, 32, 16, 4), ("TPU v5 lite", (1, 16, 1), 65.0, 40, 16, -1),
+    ("TPU v5 lite", (2, 4, 1), 61.0, 40, 4, -1), ("TPU v5 lite", (4, 4, 1), 61.0, 40, 8, 8),  # within a slice only
+    ("NVIDIA H100", (1, 16, 1), 61.0, 40, 16, -1),  # between processes, GPUs may have a slow network
+])  # fmt: skip
+def test_chips_of_several_processes_hold_a_copy_where_no_process_has_room(
+    kind, sizes, gib, heads, chips_of_a_slice, size
+):
+    spec = dataclasses.replace(SPEC, heads=heads, kv_heads=8, layers=64)
+    there = fake_mesh(*sizes, kind=kind, chips_of_a_slice=chips_of_a_slice)
+    got, why = rollout_layout.choose(0, there, spec, int(gib * GIB), 16 * GIB)
+    assert got == size
+    assert re.search(rf"{gib / size:.1f} of 16.0 GiB on each device$" if size > 0 else "no copy fits", why), why
+
+
+def test_devices_of_several_processes_hold_a_copy_where_the_setting_says_so():
+    assert rollout_layout.choose(8, fake_mesh(1, 16, 1), SPEC, GIB, None)[0] == 8
+
+
+@pytest.mark.parametrize("setting, sizes, of_a_process", [
+    (3, (1, 12, 1), 4), (2, (1, 4, 4), 4), (16, (1, 8, 1), 4), (4, (1, 12, 1), 3), (2, (1, 12, 1), 3),
+])  # fmt: skip
+def test_groups_that_do_not_exist_are_refused(setting, sizes, of_a_process):
+    """3 do not divide 8 heads; 2 is less than tensor; there are no 16; 4 and 2 do not fit 3 of a process."""
+    there = fake_mesh(*sizes, devices_of_a_process=of_a_process)
     with pytest.raises(config.ConfigError, match=rf"config.mesh.rollout = {setting}: expected one of "):
-        rollout_layout.choose(setting, fake_mesh(*sizes), SPEC, GIB, None)
+        rollout_layout.choose(setting, there, SPEC, GIB, None)
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
