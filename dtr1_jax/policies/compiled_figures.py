@@ -7,17 +7,19 @@ memory of a device, there are no figures of it; `extrapolated` continues those o
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
-from dtr1_jax.policies import collectives, hlo_text, program_cost
+from dtr1_jax.policies import collectives, hlo_text, kernel_cost, program_cost
 from dtr1_jax.policies.collectives import Message
 from dtr1_jax.policies.roofline import Work
 
 GIB = 2**30
+log = logging.getLogger(__name__)
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -97,8 +99,17 @@ def compiled(lowered: Any, effort: float = 0.0, full: float | None = None) -> tu
 
 
 def figures(text: str, memory: Any, full: float | None = None) -> Figures:
-    """The figures of a program from its HLO text and its `memory_analysis()`; `full` as in `compiled`."""
+    """The figures of a program from its HLO text and its `memory_analysis()`; `full` as in `compiled`.
+
+    Warns of kernels whose operations it does not know.
+    """
     module = hlo_text.parse(text)
+    if unknown := kernel_cost.not_understood(module):
+        log.warning(
+            "%d kernel(s) of the compiled program count no operations, because their form is not known, so times are"
+            " too low and the MFU is too high: %s. --config.policy.attention=einsum plans without kernels of ours",
+            len(unknown), ", ".join(unknown[:5]),
+        )  # fmt: skip
     costs, messages = program_cost.read(module, full), collectives.read(module)
     return Figures(
         arguments=memory.argument_size_in_bytes,

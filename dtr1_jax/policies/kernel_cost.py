@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 
-from dtr1_jax.policies.hlo_text import Computation, Instruction, Shape
+from dtr1_jax.policies.hlo_text import Computation, Instruction, Module, Shape
 
 _BLOCKS = re.compile(r"flash_(\d+)_blocks_of_(\d+)")
 _KERNEL = re.compile(r"splash_mha_(fwd|dq|dkv)")
@@ -43,6 +43,16 @@ def read(instruction: Instruction, body: Computation) -> tuple[float, float] | N
     read_bytes = heads * count * size * sum(_of_place(x) for x in passing) + sum(_held(x) for x in kept)
     read_bytes += _of_place(numbers[0]) * numbers[1] if numbers[1] else _held(numbers[0])
     return flops, read_bytes + sum(_held(x) for x in instruction.shapes)
+
+
+def not_understood(module: Module) -> list[str]:
+    """The names of the kernels in a program that `read` does not know, so that their operations count 0."""
+    return [
+        instruction.name
+        for body in module.computations.values()
+        for instruction in body.values()
+        if 'custom_call_target="tpu_custom_call"' in instruction.text and read(instruction, body) is None
+    ]
 
 
 def _of_place(shape: Shape) -> float:

@@ -71,6 +71,21 @@ def test_loops_are_told_apart_in_their_order():
     assert [loop.work.flops for loop in figures.loops] == [0, 2 * 16**3] and figures.once.work.flops == 0
 
 
+def test_kernels_that_count_no_operations_are_warned_of(caplog):
+    memory = types.SimpleNamespace(
+        argument_size_in_bytes=4, temp_size_in_bytes=0, output_size_in_bytes=4, alias_size_in_bytes=0
+    )  # fmt: skip
+    kernel = '%k.{} = f32[1]{{0}} custom-call(%x), custom_call_target="tpu_custom_call"'
+    kernels = "\n  ".join(kernel.format(n) for n in range(7))
+    text = f"ENTRY %main (x: f32[1]) -> f32[1] {{\n  %x = f32[1]{{0}} parameter(0)\n  {kernels}\n}}\n"
+    assert compiled_figures.figures(text, memory).once.work.flops == 0
+    assert "7 kernel(s) of the compiled program count no operations" in caplog.text
+    assert "too high: k.0, k.1, k.2, k.3, k.4. --config" in caplog.text
+    caplog.clear()
+    compiled_figures.figures(text.replace("tpu_custom_call", "AssumeGatherIndicesInBound"), memory)
+    assert caplog.text == ""
+
+
 def test_parts_times_weights():
     parts = Part(Work(8, 4, 2), {"a": 6}, 2, None), Part(Work(4, 8, 0), {"b": 2}, 4, Message("b", "f32[2]", 8))
     got = compiled_figures.weighted(parts, (0.5, 0.25))

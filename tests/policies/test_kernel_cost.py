@@ -3,7 +3,7 @@
 import pytest
 
 from dtr1_jax.models import flash
-from dtr1_jax.policies import hlo_text, program_cost
+from dtr1_jax.policies import hlo_text, kernel_cost, program_cost
 
 # As the TPU compiler writes the kernels of 2 rows with 4 query heads and 2 kv heads of 128 values: 512 queries, 1024
 # keys, 3 blocks of 512 x 512 in a head. The tables of blocks are small, and left out of the counts.
@@ -25,12 +25,16 @@ SCOPE = flash.scope(3, 512)
 HEADS, PLACES, HEAD = 8, 3 * 512, 128 * 2  # heads of all rows; places of 3 blocks; bytes of a place of a head
 
 
-def cost(result, operands, kernel, scope=SCOPE):
+def program(result, operands, kernel, scope=SCOPE):
     notes = NOTES.replace("SCOPE", scope).replace("KERNEL", kernel)
     line = f'ROOT %y = {result} custom-call({operands}), custom_call_target="tpu_custom_call", {notes}'
     module = hlo_text.parse(f"ENTRY %main () -> f32[] {{\n{OPERANDS}  {line}\n}}\n")
     assert list(module.computations["main"])[-1] == "y"
-    return program_cost.together(program_cost.read(module))
+    return module
+
+
+def cost(*args, **kwargs):
+    return program_cost.together(program_cost.read(program(*args, **kwargs)))
 
 
 @pytest.mark.parametrize("kernel, result, operands, products, count", [
@@ -69,3 +73,12 @@ def test_another_kernel_moves_its_operands():
     """Its operations are not known, and count 0."""
     found = cost("bf16[2,2,1024,128]{3,2,1,0}", "%q, %k", "my_kernel", scope="else")
     assert found.flops == 0 and found.hbm_bytes == 2 * 4 * 512 * HEAD + 2 * 2 * 2 * 1024 * HEAD
+
+
+def test_kernels_that_are_not_understood_are_named():
+    """By their name, or by a scope that does not say their blocks; ours is understood."""
+    operands = "%table, %table, %table, %q, %k, %k, %q_rows, %k_columns"
+    result = "(bf16[2,4,512,128]{3,2,1,0}, f32[2,4,512,128]{3,2,1,0})"
+    assert kernel_cost.not_understood(program(result, operands, "splash_mha_fwd")) == []
+    assert kernel_cost.not_understood(program(result, operands, "splash_mha_forward")) == ["y"]
+    assert kernel_cost.not_understood(program(result, operands, "splash_mha_fwd", scope="else")) == ["y"]
