@@ -21,7 +21,7 @@ export SLICES=${SLICES:-1} RESTARTS=${RESTARTS:-10}
 export ACCOUNT=${ACCOUNT:-default}                      # Kubernetes service account that may write to the bucket
 
 command=(python -m dtr1_jax --distributed --workdir="$WORKDIR" --config=configs/seg.py --config.policy.dtype=bfloat16 \
-  --config.mesh.data=-1 --config.mesh.fsdp=4 --config.grpo.micro_queries=4 --config.rollout.queries=64 \
+  --config.grpo.micro_queries=4 --config.rollout.queries=64 \
   --config.train.eval_batch=64 "$@")
 
 # JSON, which kubectl takes as YAML: whatever is in an argument stays one argument.

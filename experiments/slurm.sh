@@ -25,10 +25,9 @@ WORKDIR=${WORKDIR:-$PWD/runs/${SLURM_JOB_NAME:-dtr1}}
 VENV=${VENV:-$PWD/.venv} # create it once, on the login node: python3 -m venv .venv; .venv/bin/pip install -e '.[cuda]'
 
 # --kill-on-bad-exit=0: when one process exits after its save, Slurm must not kill the others before they have saved.
-# 16 GPUs: rollout.queries and train.eval_batch are multiples of data x fsdp = 16.
+# 16 GPUs: rollout.queries and train.eval_batch are multiples of 16. The run chooses its mesh by the GPUs' memory.
 srun --kill-on-bad-exit=0 "$VENV/bin/python" -m dtr1_jax --distributed --config=configs/seg.py --workdir="$WORKDIR" \
-  --config.policy.dtype=bfloat16 --config.mesh.data=-1 --config.mesh.fsdp=8 \
-  --config.rollout.queries=64 --config.grpo.micro_queries=4 --config.train.eval_batch=64 \
+  --config.policy.dtype=bfloat16 --config.rollout.queries=64 --config.grpo.micro_queries=4 --config.train.eval_batch=64 \
   --config.train.steps=2000 --config.train.eval_every=200 "$@"
 status=$?
 

@@ -81,7 +81,7 @@ train() {
   workdir=$(printf %q "$WORKDIR")
   if (($#)); then more=$(printf ' %q' "$@"); fi
   everywhere "cd dtr1_jax && exec .venv/bin/python -m dtr1_jax --distributed --workdir=$workdir --config=configs/seg.py \
-    --config.policy.dtype=bfloat16 --config.mesh.data=-1 --config.mesh.fsdp=4 --config.grpo.micro_queries=4 \
+    --config.policy.dtype=bfloat16 --config.grpo.micro_queries=4 \
     --config.rollout.queries=64 --config.train.eval_batch=64$more"
 }
 

@@ -31,7 +31,7 @@ if [[ -n $PATHWAYS ]]; then
   create='create-pathways'
 fi
 command="exec python -m dtr1_jax --workdir=$workdir --config=configs/seg.py --config.policy.dtype=bfloat16 \
-  --config.mesh.data=-1 --config.mesh.fsdp=4 --config.grpo.micro_queries=4 --config.rollout.queries=64 \
+  --config.grpo.micro_queries=4 --config.rollout.queries=64 \
   --config.train.eval_batch=64 $joining$more"
 
 for state in RUNNING QUEUED; do
