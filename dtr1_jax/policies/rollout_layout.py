@@ -68,10 +68,13 @@ def choose(
         return (AS_UPDATE, f"mesh.fsdp = 1, and {why}") if whole else (sizes[0], why)
     near = [n for n in sizes if n == tensor or _within_processes(device_mesh, n)]
     wider = [n for n in sizes if n > near[-1] and _within_slices(device_mesh, n)]
-    fitting = [n for n in near if copy_bytes / n <= SHARE * memory or (whole and n == tensor)]
-    fitting = fitting or [n for n in near[-1:] if copy_bytes / n <= MOST * memory]
-    fitting = fitting or [n for n in wider if copy_bytes / n <= SHARE * memory][:1]
-    if fitting := fitting or [n for n in wider[-1:] if copy_bytes / n <= MOST * memory]:
+    fitting = (
+        [n for n in near if copy_bytes / n <= SHARE * memory or (whole and n == tensor)]
+        or [n for n in near[-1:] if copy_bytes / n <= MOST * memory]
+        or [n for n in wider if copy_bytes / n <= SHARE * memory][:1]
+        or [n for n in wider[-1:] if copy_bytes / n <= MOST * memory]
+    )
+    if fitting:
         size = _fastest(fitting, device_mesh, spec, copy_bytes)
         if whole and size == tensor:
             return AS_UPDATE, "mesh.fsdp = 1, so each batch shard holds whole weights anyway"

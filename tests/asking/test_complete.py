@@ -64,19 +64,26 @@ def test_sampler_and_scorer_agree_over_real_insertions(path, small, monkeypatch,
     assert got.seconds["rollout"] == pytest.approx(phases - got.seconds["perceive"])
 
 
-def test_padded_batches_and_a_mesh(path, monkeypatch):
+@pytest.mark.parametrize("constructor", ["specialists", "policy"])
+def test_padded_batches_and_a_mesh(path, monkeypatch, constructor):
+    """Also where rows come from one mesh, and another one of the same devices samples."""
+    settings = {**ASKING, "policy__constructor": constructor}
     with pytest.MonkeyPatch.context() as patch:
         tiny.install(patch)
-        c = tiny.settings(path, **ASKING)
+        c = tiny.settings(path, **settings)
         examples = heldout(c, 3)
         one = runtime_of(c, fake_perceivers.annotated(examples))
         batch = next(pipeline.evaluation_batches(examples, one.policy.style, 4, 3))
         expected = predict.ask(one, batch, jax.random.key(0))
     tiny.install(monkeypatch, devices=2)
-    c = tiny.settings(path, **ASKING, mesh__data=2, train__eval_batch=4)
-    got = predict.ask(runtime_of(c, one.perceiver), batch, jax.random.key(0))
-    assert [t[0].text for t in got.transcripts] == [t[0].text for t in expected.transcripts]
-    assert got.rollout.token_bgs.shape[0] == 3
+    c = tiny.settings(path, **settings, mesh__data=2, train__eval_batch=4)
+    runtime = runtime_of(c, one.perceiver)
+    both = mesh.for_rollout(runtime.mesh, 2)
+    params = mesh.put(pretrained.read_weights(c, runtime.policy), mesh.replicated(both))
+    for two in (runtime, dataclasses.replace(runtime, params=params, rollout_mesh=both)):
+        got = predict.ask(two, batch, jax.random.key(0))
+        assert [t[0].text for t in got.transcripts] == [t[0].text for t in expected.transcripts]
+        assert got.rollout.token_bgs.shape[0] == 3
 
 
 def right_answers(c, monkeypatch, ops=("segment",), count=2):

@@ -21,14 +21,14 @@ SECONDS = 1800  # that the processes of a test may take
 STEPS = 2
 
 
-def start(tmp_path, name: str, processes: int, devices: int) -> list[subprocess.Popen]:
+def start(tmp_path, name: str, processes: int, devices: int, **more: int) -> list[subprocess.Popen]:
     """main.py in `processes` processes with `devices` virtual devices each."""
     changes = ASKING | {
         "train__steps": STEPS, "train__eval_examples": 0, "train__eval_batch": 4, "mesh__data": 1, "mesh__fsdp": -1,
         "checkpoint__every": 0, "lora__rank": 2,
     }  # fmt: skip
     command = ["--config=configs/seg.py", f"--workdir={tmp_path / name}"]
-    command += tiny.arguments(tiny.weights_file(tmp_path), **changes)
+    command += tiny.arguments(tiny.weights_file(tmp_path), **changes, **more)
     looks = str(tmp_path / f"{name}_RANK.json")
     return real_processes.launch(__file__, command, processes, devices, LOOKS=looks)
 
@@ -41,9 +41,11 @@ def read(tmp_path, name: str, *ranks: int) -> tuple[list[dict], list[list[dict]]
 
 
 @pytest.mark.slow
-def test_two_processes_look_at_their_own_pictures(tmp_path):
-    tiny.finish(start(tmp_path, "two", 2, 2), SECONDS)
-    tiny.finish(start(tmp_path, "one", 1, 4), SECONDS)
+@pytest.mark.parametrize("devices, holders", [(2, 0), (1, 2)])
+def test_two_processes_look_at_their_own_pictures(tmp_path, devices, holders):
+    """Also where both hold one copy of the weights together, so that they sample each other's rows."""
+    tiny.finish(start(tmp_path, "two", 2, devices, mesh__rollout=holders), SECONDS)
+    tiny.finish(start(tmp_path, "one", 1, 2 * devices), SECONDS)
     (one, (whole,)), (two, parts) = read(tmp_path, "one", 0), read(tmp_path, "two", 0, 1)
     assert [len(part) for part in (whole, *parts)] == [STEPS] * 3 and len(one) == len(two) == STEPS
     for step in range(STEPS):
