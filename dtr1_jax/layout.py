@@ -238,10 +238,9 @@ def spread(tree: Any, heads: dict[str, int]) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, x: copies(x, path) if x.ndim > 1 else x, gathered(tree, heads))
 
 
-def by_shard(x: jax.Array, kernel: jax.Array, preferred_element_type: Any = None) -> jax.Array:
-    """x[B, ..., i] @ kernel[shards, i, o] of `spread`: each batch shard uses its own copy; as jnp.matmul otherwise."""
-    rows = x.reshape(kernel.shape[0], -1, x.shape[-1])
-    product = jnp.matmul(rows, kernel, preferred_element_type=preferred_element_type)
+def by_shard(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x[B, ..., i] @ kernel[shards, i, o] of `spread`: each batch shard uses its own copy."""
+    product = jnp.matmul(x.reshape(kernel.shape[0], -1, x.shape[-1]), kernel)
     return product.reshape(*x.shape[:-1], kernel.shape[-1])
 
 

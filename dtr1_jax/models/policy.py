@@ -19,14 +19,11 @@ import jax
 import jax.numpy as jnp
 
 from dtr1_jax import layout
-from dtr1_jax.models import decoder, int8, layers, vision
+from dtr1_jax.models import decoder, layers, output_head, vision
 from dtr1_jax.models.layers import KV
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import native
 from dtr1_jax.types import Prompt
-
-CHUNK = 2**24  # logits that scoring holds at once on a device, in values; a larger number only costs memory
-LEAST = 512  # tokens that a device of a mesh scores at once, at least
 
 
 class Prefix(NamedTuple):
@@ -209,95 +206,22 @@ def logprobs(
     spec: Spec,
     prefix: Prefix,
     token_bgs: jax.Array,
-    temper: Callable[[jax.Array], jax.Array] = lambda logits: logits,
+    temper: Callable[[jax.Array, jax.Array], jax.Array] = lambda logits, token_v: logits,
     key: jax.Array | None = None,
 ) -> jax.Array:
     """float32[B, G, S]: log-probability of each completion token under softmax(temper(logits)).
 
     `temper` must change the logits as the sampler does (temperature, banned tokens), so that scoring and sampling use
-    the same distribution. `key` is the random key of the adapters' dropout, or None for no dropout. The S tokens are
-    scored in chunks of `chunk_length`, and the backward pass computes the logits of each chunk again. So the logits of
-    all tokens are never held at once.
+    the same distribution; output_head.token_logprobs says what it gets, and how the logits are computed. `key` is the
+    random key of the adapters' dropout, or None for no dropout.
     """
     x_bgsd = hidden(params, lora, spec, prefix, token_bgs, key)
-    head = output_projection(params, spec, x_bgsd.dtype, spread=True)  # gathered once for all chunks
-
-    def token_logprobs(x, token):
-        z = temper(_logits(head, layout.place(x, "batch", None, None, None)))
-        z = layout.place(z, "batch", None, None, "vocab")
-        return _chosen(z, token) - jax.nn.logsumexp(z, -1)
-
-    b, g, s = token_bgs.shape
-    size = chunk_length(b * g, s, spec.vocab, layout.parts("batch", b), layout.parts("vocab", spec.vocab))
-    if size == s:
-        return token_logprobs(x_bgsd, token_bgs)
-    pad = -s % size
-
-    def split(x):  # [B, G, S, ...] -> [chunks, B, G, size, ...]
-        x = jnp.pad(x, [(0, 0), (0, 0), (0, pad)] + [(0, 0)] * (x.ndim - 3))
-        return jnp.moveaxis(x.reshape(b, g, (s + pad) // size, size, *x.shape[3:]), 2, 0)
-
-    logp = jax.lax.map(lambda c: jax.checkpoint(token_logprobs)(*c), (split(x_bgsd), split(token_bgs)))
-    return jnp.moveaxis(logp, 0, 2).reshape(b, g, s + pad)[..., :s]
-
-
-def chunk_length(rows: int, length: int, vocab: int, shards: int = 1, tensor: int = 1) -> int:
-    """How many tokens of each completion `logprobs` scores at once, so that a device holds about CHUNK logits.
-
-    Over a mesh, a chunk has at least LEAST tokens on each device, because each chunk reads the whole output projection.
-
-    Args:
-      rows: completions that are scored together, on all devices.
-      length: tokens of each completion, at least 1.
-      vocab: logits of a token.
-      shards: parts into which the mesh cuts the rows.
-      tensor: parts into which it cuts the vocabulary.
-
-    Returns:
-      A number from 1 to `length`; the logits of a chunk are rows * chunk_length * vocab values on all devices.
-    """
-    chunks = -(-rows * length * vocab // (CHUNK * shards * tensor))
-    if shards * tensor > 1:
-        chunks = min(chunks, max(rows * length // (shards * LEAST), 1))
-    return -(-length // min(max(chunks, 1), length))
+    return output_head.token_logprobs(params, spec, x_bgsd, token_bgs, temper)
 
 
 def logits(params: dict, spec: Spec, x: jax.Array) -> jax.Array:
     """Logits float32[..., V] of normed hidden states [..., D]."""
-    return _logits(output_projection(params, spec, x.dtype), x)
-
-
-def output_projection(params: dict, spec: Spec, dtype: Any, spread: bool = False) -> dict:
-    """The output projection, {"kernel": [D, V]}, in int8 with its scales; over a mesh as devices use it (layout.py).
-
-    Args:
-      params: weights.
-      spec: sizes of the policy.
-      dtype: compute dtype.
-      spread: over a mesh, the kernel is [shards, D, V] and its gradient is summed up over the shards once.
-    """
-    head = {"kernel": params["embed"]["table"].T} if spec.tied else params["head"]
-    if int8.SCALE in head:
-        return layout.gathered({"head": head}, spec.head_counts)["head"]
-    head = {"kernel": head["kernel"].astype(dtype)}
-    return (layout.spread if spread else layout.gathered)({"head": head}, spec.head_counts)["head"]
-
-
-def _logits(head, x):
-    """`logits` by a projection of `output_projection`."""
-    if int8.SCALE in head:
-        return int8.product(x, head["kernel"], head[int8.SCALE])
-    # The product stays float32: near 16, bfloat16 has steps of 1/8, which would be errors of the log-probabilities.
-    product = layout.by_shard if head["kernel"].ndim == 3 else jnp.matmul
-    return product(x, head["kernel"], preferred_element_type=jnp.float32)
-
-
-def _chosen(z, token):
-    """The logits z[..., V] of tokens [...]."""
-    if layout.parts("vocab", z.shape[-1]) == 1:
-        return jnp.take_along_axis(z, token[..., None], -1)[..., 0]
-    # A choice by index would gather all logits; each device sums up those that it holds, of which one counts at most.
-    return jnp.where(jnp.arange(z.shape[-1]) == token[..., None], z, 0).sum(-1)
+    return output_head.logits(params, spec, x)
 
 
 def _look_up(params, spec, token, dtype):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -192,16 +190,20 @@ def encode(
     _check(spec, images)
     k_patch, k_blocks, k_merger, k_deep = [None] * 4 if key is None else jax.random.split(key, 4)
 
-    def variables(name):
-        weights = layout.gathered({name: params[name]}, spec.head_counts, dtype)[name]
-        return {"params": weights, **({"lora": lora[name]} if name in lora else {})}
+    def merger(norm_after):
+        module = Merger(spec, width, lora_scale, norm_after, lora_dropout)
 
-    def merge(weights, x_bnd, key, norm_after=False):
-        x_bnd = layout.gather_tokens(x_bnd, *STATES)
-        return Merger(spec, width, lora_scale, norm_after, lora_dropout).apply(weights, x_bnd, rngs=layers.rngs(key))
+        def merge(x_bnd, weights, adapters, key):
+            weights = layout.gathered(weights, spec.head_counts, dtype)
+            variables = {"params": weights, **({"lora": adapters} if adapters else {})}
+            return module.apply(variables, layout.gather_tokens(x_bnd, *STATES), rngs=layers.rngs(key))
+
+        return layout.checkpointed(merge, remat)
 
     patch = layers.Projection(spec.width, spec.patch_bias, lora_scale, lora_dropout)
-    x_bnd = patch.apply(variables("patch"), images.patch_bnc.astype(dtype), rngs=layers.rngs(k_patch))
+    weights = layout.gathered({"patch": params["patch"]}, spec.head_counts, dtype)["patch"]
+    variables = {"params": weights, **({"lora": lora["patch"]} if "patch" in lora else {})}
+    x_bnd = patch.apply(variables, images.patch_bnc.astype(dtype), rngs=layers.rngs(k_patch))
     if spec.side:
         table = layout.gathered({"position": params["position"]}, spec.head_counts)["position"]["table"]
         corners = table[images.corner_bn4]  # [B, n, 4, D]
@@ -212,11 +214,12 @@ def encode(
     x_bnd, states = _scan(
         block, params["blocks"], lora.get("blocks", {}), images, x_bnd, dtype, remat, unroll, k_blocks
     )
-    token_bmd = merge(variables("merger"), x_bnd, k_merger)
+    token_bmd = merger(norm_after=False)(x_bnd, params["merger"], lora.get("merger"), k_merger)
     if states is None:
         return token_bmd
     keys = None if key is None else jax.random.split(k_deep, len(states))
-    deep = jax.vmap(functools.partial(merge, norm_after=True))(variables("deepstack"), states, keys)
+    levels = states, params["deepstack"], lora.get("deepstack"), keys
+    deep = jax.lax.map(lambda level: merger(norm_after=True)(*level), levels)  # devices gather one at a time
     return jnp.concatenate([token_bmd, *deep], -1)
 
 

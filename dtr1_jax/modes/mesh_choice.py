@@ -1,8 +1,8 @@
 """The mesh of a run: what the settings leave open is chosen by the memory that a step would need on each device.
 
-Copies of the weights send least, so they are cut over as few devices as their memory allows (policies/memory.py counts
-it), and over `tensor` only where the queries cannot be cut over all devices, or where cutting the weights over all of
-them is not enough.
+Copies of the weights send least, so they are cut over as few devices as their memory allows, and over `tensor` only
+where the queries cannot be cut over all devices, or where cutting the weights over all of them is not enough. The
+memory is counted by policies/memory.py and policies/phase_memory.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`--mode=plan`: the memory that a run needs on each device, computed from the settings before anything is loaded.
 
-policies/memory.py explains the count and its accuracy.
+policies/memory.py counts what stays; policies/phase_memory.py counts the rest, and says how exact it is.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from dtr1_jax.evaluation import blind
 from dtr1_jax.models import published_sizes, spec
 from dtr1_jax.models.spec import Spec
 from dtr1_jax.models.weights import hf_checkpoint
-from dtr1_jax.policies import ahead_of_time, memory, policy_files, pretrained, rollout_layout
-from dtr1_jax.policies.memory import DeviceShare
+from dtr1_jax.policies import ahead_of_time, memory, phase_memory, policy_files, pretrained, rollout_layout
+from dtr1_jax.policies.phase_memory import DeviceShare
 from dtr1_jax.rl import accumulate, staged
 from dtr1_jax.run import local_copy
 from dtr1_jax.specialists.learned_segmenter import PREFIX
@@ -99,12 +99,13 @@ def plan(
 
     def sampling(of_phase: DeviceShare) -> dict[str, int]:
         shares = [of_phase] + [blind_share(of_phase)] * blind.is_on(c.reward)
-        return max((memory.rollout_parts(sizes, x, layers_bytes, copy_bytes) for x in shares), key=_together)
+        return max((phase_memory.rollout_parts(sizes, x, layers_bytes, copy_bytes) for x in shares), key=_together)
 
     held = {"weights_copy": copy_bytes} if c.rollout.ahead else {}  # until the completions of a step ahead are scored
     activations = max((n.activations or 0 for n in specialists.values()), default=0)
     phases = {
-        "update": memory.update_parts(c, sizes, share, trained_bytes, memory.used_bytes(c, sizes, device_mesh)) | held,
+        "update": phase_memory.update_parts(c, sizes, share, trained_bytes, memory.used_bytes(c, sizes, device_mesh))
+        | held,
         "rollout": sampling(sampling_share(c, share, sampling_mesh)),
         "evaluation": sampling(evaluation) if evaluation.queries else {},
         "scoring": {"specialists": activations} if specialists else {},

@@ -77,7 +77,8 @@ def run(c: config.Config, topology: str, layers: int = 0, fast: bool = False) ->
       c: the settings.
       topology: name of a slice, such as "v5e:4x4".
       layers: plan a policy with so many layers of the decoder; 0 = all.
-      fast: low effort of the compiler, which then is about 4 times as fast, and reports more memory.
+      fast: low effort of the compiler, which then is about 4 times as fast, and more passes
+        through memory.
 
     Raises ConfigError if libtpu is missing, or the mesh or the batch does not fit the slice.
     """
@@ -256,7 +257,7 @@ def _resident(this: Slice) -> dict[str, int]:
 
 
 def _counted(this):
-    """The bytes of update and rollout that `--mode=plan` counts without a compiler (policies/memory.py)."""
+    """The bytes of update and rollout that `--mode=plan` counts without a compiler (policies/phase_memory.py)."""
     counted = plan.plan(this.config, this.spec, this.mesh, this.chip.usable_bytes)
     stays = sum(counted["resident"].values())
     return {name: stays + sum(counted[name].values()) for name in ("update", "rollout")}

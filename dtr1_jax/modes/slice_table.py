@@ -55,7 +55,7 @@ def _heading(planned):
             f" {planned['layers']} layers on a straight line; its memory is what the compiler names for all layers"
         )
     if planned["fast"]:
-        yield "--fast: the compiler worked with low effort; the memory is on the high side"
+        yield "--fast: the compiler worked with low effort; a run moves less through memory"
 
 
 def _messages(planned):

@@ -13,21 +13,26 @@ from dtr1_jax import layout
 _LARGEST_LOGIT = 1e30
 
 
-def temper(logits: jax.Array, *, temperature: float, banned_v: jax.Array | None) -> jax.Array:
-    """Logits of the distribution that we sample from and train: float32[..., V], logits / temperature, -inf at bans.
+def temper(
+    logits: jax.Array, token_n: jax.Array | None = None, *, temperature: float, banned_v: jax.Array | None
+) -> jax.Array:
+    """Logits of the distribution that we sample from and train: float32[..., n], logits / temperature, -inf at bans.
 
     Sampler and scorer both call this, so that a token has the same log-probability in both. At temperature 0 (greedy)
     the logits are not divided: log-probabilities are then those at temperature 1.
 
     Args:
-      logits: float[..., V].
+      logits: float[..., n].
+      token_n: int32[n], the tokens that they belong to; None = all V.
       temperature: 0 or more.
       banned_v: bool[V], True at tokens that must never be sampled (image placeholders), or None. At least one is
         False.
     """
     logits = logits.astype(jnp.float32)
     logits = logits / temperature if temperature else logits
-    return logits if banned_v is None else jnp.where(banned_v, -jnp.inf, logits)
+    if banned_v is None:
+        return logits
+    return jnp.where(banned_v if token_n is None else banned_v[token_n], -jnp.inf, logits)
 
 
 def sample(

@@ -66,63 +66,12 @@ def test_probabilities_sum_to_one_and_branches_do_not_see_each_other():
     np.testing.assert_allclose(np.exp(logprobs(PARAMS, None, PROMPT, every)).sum(1), 1.0, rtol=1e-5)
 
 
-@pytest.mark.parametrize("size", [1, 3, 4, 5])
-def test_chunks_change_nothing(monkeypatch, size):
-    """Chunks of `size` of the 6 tokens; 4 and 5 do not divide them."""
-    b, g, _ = TOKENS.shape
-    prefix = tiny_policy.prefill(PARAMS, None, SPEC, PROMPT)
-
-    def chunked(limit):
-        monkeypatch.setattr(policy, "CHUNK", limit)
-
-        def total(params):
-            logp = policy.logprobs(params, None, SPEC, prefix, TOKENS)
-            return (logp * jnp.cos(jnp.arange(TOKENS.size)).reshape(TOKENS.shape)).sum(), logp
-
-        (_, logp), grad = jax.jit(jax.value_and_grad(total, has_aux=True))(PARAMS)
-        return logp, grad
-
-    logp, grad = chunked(2**24)
-    got, got_grad = chunked(b * g * SPEC.vocab * size)
-    np.testing.assert_allclose(got, logp, atol=1e-5)
-    tiny_policy.assert_trees_close(got_grad, grad, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("rows", "length", "vocab", "count"),
-    [
-        (2, 512, 2**14, 512),  # CHUNK logits: one chunk
-        (2, 513, 2**14, 257),
-        (3, 512, 2**14, 256),
-        (64, 100, 151936, 2),
-        (2**12, 6, 2**14, 1),  # more than CHUNK logits for a single token of each row
-        (1, 1, 1, 1),
-    ],
-)
-def test_chunk_length(rows, length, vocab, count):
-    assert policy.chunk_length(rows, length, vocab) == count
-
-
-def test_chunks_bound_the_logits_held(monkeypatch):
-    seen = []
-
-    def temper(z):
-        seen.append(z.shape)
-        return z
-
-    monkeypatch.setattr(policy, "CHUNK", 2 * 3 * 64 * 2)
-    jax.eval_shape(
-        lambda: policy.logprobs(PARAMS, None, SPEC, policy.prefill(PARAMS, None, SPEC, PROMPT), TOKENS, temper)
-    )
-    assert set(seen) == {(2, 3, policy.chunk_length(6, 6, 64), 64)} == {(2, 3, 2, 64)}
-
-
 def test_temper_is_applied_before_the_softmax():
     every = np.broadcast_to(np.arange(64)[None, :, None], (2, 64, 1)).astype(np.int32)  # the whole first distribution
     plain = np.asarray(logprobs(PARAMS, None, PROMPT, every), np.float64)[..., 0]
 
-    def temper(z):
-        return (z / 0.7).at[..., 7].set(-jnp.inf)
+    def temper(z, token_v):
+        return jnp.where(token_v == 7, -jnp.inf, z / 0.7)
 
     got = np.asarray(logprobs(PARAMS, None, PROMPT, every, temper=temper))[..., 0]
     weight = np.exp(plain / 0.7)
