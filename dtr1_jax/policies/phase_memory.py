@@ -17,8 +17,9 @@ evenly, and that the weights of a layer are gathered while the layer is computed
 7B and Qwen3-0.6B by LoRA on 2 x 2, 4 and 8 CPU devices, with and without a KL, at 128 + 64 to 128 + 512 tokens, were
 within 10 % of XLA's figure; whole 3B on 2 x 2 13 % below the count. A mesh with `data` alone gathers nothing, and there
 7B needed a quarter more than is counted. A rollout on 4 CPU devices with fsdp needed 0.7 of the count. On TPUs an
-update is counted with GAPS. With it, updates of 2B to 32B on slices of 16 to 256 chips are within 15 % of what the TPU
-compiler asks for at low effort, most within 10 %; rollouts with a copy of the weights are within 9 % (docs/memory.md).
+update is counted with GAPS. With it, 38 of 39 updates of 2B to 32B on slices of 16 to 256 chips are within 15 % of what
+the TPU compiler asks for at low effort, 31 within 10 %; rollouts with a copy of the weights are within 9 %
+(docs/memory.md).
 Communication buffers, host memory and the file that is read are not counted.
 """
 
