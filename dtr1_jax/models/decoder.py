@@ -149,7 +149,7 @@ def init(key: jax.Array, spec: Spec) -> dict:
 
 
 def _apply(spec, weights, lora, *args, key=None):
-    return Block(spec).apply({"params": weights, **({"lora": lora} if lora else {})}, *args, rngs=layers.rngs(key))
+    return Block(spec).apply(layers.variables(weights, lora), *args, rngs=layers.rngs(key))
 
 
 def scan(

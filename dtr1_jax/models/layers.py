@@ -145,6 +145,11 @@ class Projection(nn.Module):
         return y if self.places is None else layout.scatter_tokens(y, *self.places)
 
 
+def variables(weights: dict, adapters: dict | None) -> dict[str, dict]:
+    """The variables of a block's or a projection's `apply`: its weights, and its adapters where there are any."""
+    return {"params": weights, **({"lora": adapters} if adapters else {})}
+
+
 def rngs(key: jax.Array | None) -> dict[str, jax.Array]:
     """The `rngs` argument of a block's `apply`: each projection draws its own mask from `key`; None = no dropout."""
     return {} if key is None else {"dropout": key}

@@ -194,15 +194,14 @@ def encode(
         module = Merger(spec, width, lora_scale, norm_after, lora_dropout)
 
         def merge(x_bnd, weights, adapters, key):
-            weights = layout.gathered(weights, spec.head_counts, dtype)
-            variables = {"params": weights, **({"lora": adapters} if adapters else {})}
+            variables = layers.variables(layout.gathered(weights, spec.head_counts, dtype), adapters)
             return module.apply(variables, layout.gather_tokens(x_bnd, *STATES), rngs=layers.rngs(key))
 
         return layout.checkpointed(merge, remat)
 
     patch = layers.Projection(spec.width, spec.patch_bias, lora_scale, lora_dropout)
     weights = layout.gathered({"patch": params["patch"]}, spec.head_counts, dtype)["patch"]
-    variables = {"params": weights, **({"lora": lora["patch"]} if "patch" in lora else {})}
+    variables = layers.variables(weights, lora.get("patch"))
     x_bnd = patch.apply(variables, images.patch_bnc.astype(dtype), rngs=layers.rngs(k_patch))
     if spec.side:
         table = layout.gathered({"position": params["position"]}, spec.head_counts)["position"]["table"]
@@ -238,7 +237,7 @@ def _scan(block, params, lora, images, x_bnd, dtype, remat, unroll, key):
     def layer(x_bnd, weights, full):
         p, l, k = weights
         p = layout.gathered(p, spec.head_counts, x_bnd.dtype)
-        variables = {"params": p, **({"lora": l} if l else {})}
+        variables = layers.variables(p, l)
         return block.apply(variables, x_bnd, angle_bna, images.segment_bn, images.window_bn, full, rngs=layers.rngs(k))
 
     number = np.arange(spec.layers)

@@ -78,8 +78,8 @@ def update_parts(
 ) -> dict[str, int]:
     """The temporary bytes of an optimizer step, at the moment when it holds most.
 
-    - `gradients`: the sum of the gradients, and the gradients of the current part; for adapters on several batch shards
-      besides the copies that the parts use.
+    - `gradients`: the sum of the gradients, and the gradients of the current part, without the sum on a TPU where all
+      completions are one part; for adapters on several batch shards besides the copies that the parts use.
     - `optimizer_copies`: XLA copies both moments and puts the sum of the gradients in the place of one of them.
     - `projection_copy`: where one CPU device scores chunks of tokens, a transposed copy of a frozen table that is also
       the output projection, and a float copy of one in int8.
